@@ -1,0 +1,102 @@
+"""Every random number of a batch's views, drawn on the CPU for the whole global batch before it is cut up.
+
+A rank or a micro-batch takes its slice, so that views depend neither on the world size nor on the workers.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, fields
+
+import torch
+from torch import Tensor
+
+from benchmark.augment.policies import Policy
+
+ATTEMPTS = 10  # torchvision.transforms.RandomResizedCrop tries so often before it falls back to a central crop
+BRIGHTNESS, CONTRAST, SATURATION, HUE = range(4)
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What happens to each of ``count`` images; CPU tensors with that leading size."""
+
+    box: Tensor  # (count, 4) int64: top, left, height, width of the crop in pixels of the source
+    flip: Tensor  # (count,) bool
+    jitter: Tensor  # (count,) bool
+    factor: Tensor  # (count, 4) float32: of brightness, contrast, saturation; the hue's shift in turns
+    order: Tensor  # (count, 4) int64: which of the four comes first, second, third, fourth
+    grey: Tensor  # (count,) bool
+    blur: Tensor  # (count,) bool
+    sigma: Tensor  # (count,) float32, in pixels of the view
+    solarise: Tensor  # (count,) bool
+
+    def __len__(self) -> int:
+        return len(self.flip)
+
+    def slice(self, start: int, stop: int) -> Parameters:
+        """The parameters of the images ``start`` to ``stop``: the share of a rank or of a micro-batch."""
+        return Parameters(*(getattr(self, field.name)[start:stop] for field in fields(self)))
+
+
+def draw(policy: Policy, count: int, height: int, width: int, generator: torch.Generator) -> Parameters:
+    """Parameters of one view of ``count`` images of ``height`` x ``width`` pixels, by torchvision's sampling rules.
+
+    Every call takes the same number of random numbers per image, whatever the policy and the values: a later draw from
+    the generator is the same, and policies with one operation more or less share all other choices under one seed.
+    """
+
+    def uniform(*shape: int) -> Tensor:
+        # float64, so that a position scaled to k choices can't round up to k
+        return torch.rand(count, *shape, generator=generator, dtype=torch.float64)
+
+    box = _crop(policy, height, width, uniform(2, ATTEMPTS), uniform(2))
+    strength = torch.tensor([policy.brightness, policy.contrast, policy.saturation], dtype=torch.float64)
+    low = torch.cat([(1 - strength).clamp(min=0), torch.tensor([-policy.hue], dtype=torch.float64)])
+    high = torch.cat([1 + strength, torch.tensor([policy.hue], dtype=torch.float64)])
+    return Parameters(
+        box=box,
+        flip=uniform() < policy.flip,
+        jitter=uniform() < policy.jitter,
+        factor=_between(low, high, uniform(4)).float(),
+        order=uniform(4).argsort(dim=1),
+        grey=uniform() < policy.grey,
+        blur=uniform() < policy.blur,
+        sigma=_between(*policy.blur_sigma, uniform()).float(),
+        solarise=uniform() < policy.solarise,
+    )
+
+
+def _between(low: Tensor | float, high: Tensor | float, uniform: Tensor) -> Tensor:
+    return low + (high - low) * uniform
+
+
+def _crop(policy: Policy, height: int, width: int, shape: Tensor, position: Tensor) -> Tensor:
+    """Boxes (count, 4), as torchvision.transforms.RandomResizedCrop.get_params draws them.
+
+    ``shape`` (count, 2, attempts) decides on area and aspect ratio, ``position`` (count, 2) on the place: the first
+    attempt that fits counts, and a central crop of the nearest allowed ratio where none does.
+    """
+    if policy.crop_scale is None:
+        return torch.tensor([0, 0, height, width]).repeat(len(shape), 1)
+    area = height * width * _between(*policy.crop_scale, shape[:, 0])
+    low, high = policy.crop_ratio
+    ratio = _between(math.log(low), math.log(high), shape[:, 1]).exp()
+    heights, widths = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
+    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    first = fits.int().argmax(dim=1, keepdim=True)  # the first of equal maxima
+    size = torch.cat([heights.gather(1, first), widths.gather(1, first)], dim=1)
+    corner = (position * (torch.tensor([height, width]) - size + 1)).floor()
+    central_height, central_width = _central(policy, height, width)
+    central = [(height - central_height) // 2, (width - central_width) // 2, central_height, central_width]
+    return torch.where(fits.any(dim=1, keepdim=True), torch.cat([corner, size], dim=1).long(), torch.tensor(central))
+
+
+def _central(policy: Policy, height: int, width: int) -> tuple[int, int]:
+    """(height, width) of the largest central crop whose aspect ratio is allowed."""
+    low, high = policy.crop_ratio
+    if width / height < low:
+        return round(width / low), width
+    if width / height > high:
+        return height, round(height * high)
+    return height, width

@@ -1,0 +1,179 @@
+"""Augmentation policies as data: what may happen to an image, how strongly and how often. Needs no torch.
+
+A policy is written as names joined by ``+``: a recipe (``simclr``), operations (``crop+flip+colour``), or both
+(``moco_v2+solarise``). The operations always run in the order of the published pipelines: crop, flip, jitter, grey,
+blur, solarise.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields, replace
+from typing import Any
+
+from benchmark.errors import unknown
+
+
+@dataclass(frozen=True)
+class Policy:
+    """One view's distribution. The defaults switch everything off: shorter side resized, centre crop.
+
+    Probabilities are per image. ``crop_scale`` is a share of the image's area, ``crop_ratio`` width over height; None
+    crops nothing at random. The jitter strengths are torchvision's: a factor from [max(0, 1 - s), 1 + s], a hue shift
+    from [-s, s] turns, in an order drawn per image. ``blur_sigma`` is in pixels of the view, ``blur_kernel`` a share
+    of its side, ``solarise_threshold`` on the [0, 1] scale of pixels.
+    """
+
+    crop_scale: tuple[float, float] | None = None
+    crop_ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    flip: float = 0.0
+    jitter: float = 0.0
+    brightness: float = 0.0
+    contrast: float = 0.0
+    saturation: float = 0.0
+    hue: float = 0.0
+    grey: float = 0.0
+    grey_first: bool = False  # grey before jitter, so that hue and saturation then leave a grey image alone
+    blur: float = 0.0
+    blur_sigma: tuple[float, float] = (0.1, 2.0)
+    blur_kernel: float = 0.1
+    solarise: float = 0.0
+    solarise_threshold: float = 0.5
+
+    def __post_init__(self) -> None:
+        for name in ("flip", "jitter", "grey", "blur", "solarise"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(f"{name} is a probability in [0, 1], not {getattr(self, name)}")
+        if min(self.brightness, self.contrast, self.saturation) < 0 or not 0 <= self.hue <= 0.5:
+            raise ValueError(f"jitter strengths must be at least 0, and hue at most 0.5: {self}")
+        if self.crop_scale is not None and not 0 < self.crop_scale[0] <= self.crop_scale[1]:
+            raise ValueError(f"crop_scale must be (low, high) with 0 < low <= high, not {self.crop_scale}")
+        if not 0 < self.crop_ratio[0] <= self.crop_ratio[1] or not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
+            raise ValueError(f"crop_ratio and blur_sigma must be (low, high) with 0 < low <= high: {self}")
+
+
+# Each operation's switch and the settings that go with it: a merge takes or leaves them together.
+_OPERATIONS = {
+    "crop_scale": ("crop_scale", "crop_ratio"),
+    "flip": ("flip",),
+    "jitter": ("jitter", "brightness", "contrast", "saturation", "hue"),
+    "grey": ("grey", "grey_first"),
+    "blur": ("blur", "blur_sigma", "blur_kernel"),
+    "solarise": ("solarise", "solarise_threshold"),
+}
+
+
+def merge(left: Policy, right: Policy) -> Policy:
+    """``left`` with every operation that ``right`` switches on, at the right one's settings."""
+    taken = [name for switch, group in _OPERATIONS.items() if getattr(right, switch) for name in group]
+    return replace(left, **{name: getattr(right, name) for name in taken})
+
+
+def _jitter(brightness: float, contrast: float, saturation: float, hue: float, probability: float = 0.8) -> Policy:
+    return Policy(jitter=probability, brightness=brightness, contrast=contrast, saturation=saturation, hue=hue)
+
+
+_CROP = Policy(crop_scale=(0.08, 1.0))
+_CROP_LARGE = Policy(crop_scale=(0.2, 1.0))
+_FLIP = Policy(flip=0.5)
+_COLOUR = _jitter(0.4, 0.4, 0.4, 0.1)
+_COLOUR_STRONG = _jitter(0.8, 0.8, 0.8, 0.2)
+_COLOUR_ALWAYS = _jitter(0.4, 0.4, 0.4, 0.4, probability=1.0)
+_COLOUR_BYOL = _jitter(0.4, 0.4, 0.2, 0.1)
+_GREY = Policy(grey=0.2)
+_BLUR = Policy(blur=0.5)
+_SOLARISE = Policy(solarise=0.2)
+
+
+def _all(*pieces: Policy) -> Policy:
+    merged = Policy()
+    for piece in pieces:
+        merged = merge(merged, piece)
+    return merged
+
+
+def _byol(crop: Policy) -> tuple[Policy, Policy]:
+    base = _all(crop, _FLIP, _COLOUR_BYOL, _GREY)
+    return merge(base, Policy(blur=1.0)), _all(base, Policy(blur=0.1), Policy(solarise=0.2))
+
+
+# name -> (one line, one policy or the pair of an asymmetric recipe)
+_PIECES: dict[str, tuple[str, tuple[Policy, ...]]] = {
+    "none": ("the image resized and centre cropped, nothing random", (Policy(),)),
+    "crop": ("random resized crop of 8 to 100 % of the area", (_CROP,)),
+    "flip": ("horizontal flip of every second image", (_FLIP,)),
+    "colour": ("jitter .4 .4 .4 .1 of 80 % of the images: SimCLR's strength 0.5", (_COLOUR,)),
+    "colour_strong": ("jitter .8 .8 .8 .2 of 80 % of the images: SimCLR's strength 1", (_COLOUR_STRONG,)),
+    "grey": ("20 % of the images in grey", (_GREY,)),
+    "blur": ("Gaussian blur of every second image, sigma .1 to 2 pixels", (_BLUR,)),
+    "solarise": ("20 % of the images with pixels from 0.5 inverted", (_SOLARISE,)),
+    # Chen et al. 2020 (arXiv 2002.05709), appendix A; kernel side/10, sigma U(.1, 2).
+    "simclr": (
+        "SimCLR on ImageNet: strength 1, with blur",
+        (_all(_CROP, _FLIP, _COLOUR_STRONG, _GREY, _BLUR),),
+    ),
+    # The same paper, appendix B.9: strength 0.5 and no blur.
+    "simclr_cifar": ("SimCLR on CIFAR: strength 0.5, no blur", (_all(_CROP, _FLIP, _COLOUR, _GREY),)),
+    # facebookresearch/moco, main_moco.py without --aug-plus: grey, then jitter on every image.
+    "moco_v1": (
+        "MoCo v1 on ImageNet: grey before jitter .4 .4 .4 .4 of every image",
+        (_all(_CROP_LARGE, _FLIP, _COLOUR_ALWAYS, Policy(grey=0.2, grey_first=True)),),
+    ),
+    # The same script with --aug-plus. Its blur is PIL's, untruncated; at 224 pixels a kernel of side/10 holds as much.
+    "moco_v2": (
+        "MoCo v2, SimSiam and PCL v2 on ImageNet",
+        (_all(_CROP_LARGE, _FLIP, _COLOUR, _GREY, _BLUR),),
+    ),
+    # facebookresearch/moco, the CIFAR demo notebook: torchvision's default crop area.
+    "moco_cifar": ("MoCo's CIFAR notebook", (_all(_CROP, _FLIP, _COLOUR, _GREY),)),
+    # zhirongw/lemniscate.pytorch, main.py.
+    "instdisc": (
+        "InstDisc on ImageNet: as MoCo v1",
+        (_all(_CROP_LARGE, _FLIP, _COLOUR_ALWAYS, Policy(grey=0.2, grey_first=True)),),
+    ),
+    # zhirongw/lemniscate.pytorch, cifar.py: no flip, and jitter first.
+    "instdisc_cifar": ("InstDisc on CIFAR: no flip, jitter before grey", (_all(_CROP_LARGE, _COLOUR_ALWAYS, _GREY),)),
+    # Grill et al. 2020 (arXiv 2006.07733), table 6; Barlow Twins and VICReg take it over.
+    "byol": ("BYOL's pair: blur 1.0 and .1, solarise 0 and .2", _byol(_CROP)),
+    # facebookresearch/moco-v3, main_moco.py with --crop-min .2, the setting of its ResNet-50.
+    "moco_v3": ("MoCo v3's pair: BYOL's with crops of 20 to 100 % of the area", _byol(_CROP_LARGE)),
+}
+
+
+def parse(text: str) -> tuple[Policy, ...]:
+    """The policies that a text such as ``crop+colour`` names; view ``i`` uses ``policies[i % len(policies)]``.
+
+    Pieces are merged left to right. One policy, or a pair where a piece is asymmetric. Raises UsageError for an
+    unknown piece.
+    """
+    merged: tuple[Policy, ...] = (Policy(),)
+    for name in (piece.strip() for piece in text.split("+")):
+        if name not in _PIECES:
+            raise unknown("augmentation", name, _PIECES, hint="; join several with '+'")
+        right = _PIECES[name][1]
+        views = max(len(merged), len(right))
+        merged = tuple(merge(merged[i % len(merged)], right[i % len(right)]) for i in range(views))
+    return merged
+
+
+def names() -> list[tuple[str, str]]:
+    """(name, one-line description) of every piece that :func:`parse` knows."""
+    return [(name, line) for name, (line, _) in _PIECES.items()]
+
+
+def describe(policy: Policy) -> dict[str, Any]:
+    """The policy's settings as plain JSON data: only of operations switched on, so that two records compare by eye."""
+    values = asdict(policy)
+    on = {name for switch, group in _OPERATIONS.items() if values[switch] for name in group}
+    return {
+        field.name: list(values[field.name]) if isinstance(values[field.name], tuple) else values[field.name]
+        for field in fields(policy)
+        if field.name in on
+    }
+
+
+def blur_kernel_size(policy: Policy, size: int) -> int:
+    """Taps of the blur for a view of ``size`` pixels: the largest odd number within a share of it (at 224: 23), >= 3.
+
+    SimCLR's rule, ``2 * (int(size / 10) // 2) + 1``.
+    """
+    return max(3, 2 * (int(size * policy.blur_kernel) // 2) + 1)

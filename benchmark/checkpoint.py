@@ -1,0 +1,32 @@
+"""`last.pt`: the state of a run between two steps, replaced whole. Method, optimiser, step; nothing else is needed."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+FILE_NAME = "last.pt"
+
+
+def save(folder: Path, state: dict[str, Any]) -> None:
+    """Atomic: a kill leaves the old checkpoint or the new one."""
+    temporary = folder / f"{FILE_NAME}.tmp"
+    with temporary.open("wb") as file:
+        torch.save(state, file)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(temporary, folder / FILE_NAME)
+
+
+def load(folder: Path, key: str, device: torch.device) -> dict[str, Any] | None:
+    """The checkpoint of the cell `key`, or None. Raises ValueError for another cell's."""
+    path = folder / FILE_NAME
+    if not path.exists():
+        return None
+    state = torch.load(path, map_location=device, weights_only=True)
+    if state["key"] != key:
+        raise ValueError(f"{path} belongs to cell {state['key']}, not to {key}; remove it or choose another out=")
+    return state

@@ -1,0 +1,239 @@
+"""What a cell is: frozen dataclasses of settings, the words that make them, and the key that a cell is found by.
+
+A word is `key=value` or `key=value,value`; several values make an axis, and the cells are the product of the axes.
+The declared type decides how a value is read. There is no interpolation, no environment variable, no config file.
+Nothing here imports torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import json
+import math
+import typing
+from dataclasses import asdict, dataclass, field, fields, replace
+from functools import cache
+from typing import Any, Literal
+
+import methods
+from benchmark.augment import policies
+from benchmark.data import catalogue
+from benchmark.errors import UsageError, nearest
+
+# Raised when a change to the code alters the numbers that the same settings give; old records then stay, as others.
+RESULTS_VERSION = 1
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Which images, and how they are split."""
+
+    name: str = "digits"  # a name from `python -m benchmark datasets`
+    root: str = "data"  # folder that holds, or receives, its files
+    download: bool = False  # fetch the files if they are not there
+    limit: int = 0  # use a stratified subset of this many training images; 0 is all
+    validation: float = 0.1  # share of the training set that is carved off for validation, never trained on
+    split_seed: int = 0  # seed of that split, apart from the run's seed
+    side: int = 0  # pixels at which the images of a folder are kept; 0 is 128
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One cell, resolved. Settings that cannot change the result of its method are None."""
+
+    method: str = "simclr"  # name, plugin entry point or dotted module path
+    options: dict[str, Any] = field(default_factory=dict)  # the method's own Config
+    dataset: Dataset = field(default_factory=Dataset)
+    seed: int | None = 0  # seed of weights, order and augmentation
+    backbone: str | None = "resnet18"  # any timm name without a classifier
+    stem: Literal["auto", "small", "native"] | None = "auto"  # small: 3x3, stride 1, no pooling; auto: at 64 px or less
+    view_size: int = 0  # pixels of a view, in training and evaluation; 0 is the dataset's own
+    augmentation: str | None = "simclr"  # a policy, or pieces joined by +; see `python -m benchmark datasets`
+    epochs: int | None = 100  # passes over the training images
+    batch_size: int | None = 256  # images of a step, over all devices
+    microbatch: int | None = 0  # images encoded at once on a device, gradient still of the whole batch; 0 is all
+    optimiser: Literal["sgd", "adamw", "lars"] | None = "sgd"  # lars is SimCLR's form of it
+    learning_rate: float | None = 0.12  # for 256 images; the rule scales it to the batch size
+    learning_rate_rule: Literal["linear", "sqrt", "none"] | None = "linear"  # how it grows with the batch size
+    schedule: Literal["cosine", "constant"] | None = "cosine"  # after warm-up
+    warmup: float | None = 0.1  # share of the training over which the learning rate grows linearly from 0
+    weight_decay: float | None = 5e-4  # L2 (sgd, lars) or decoupled (adamw)
+    decay_all: bool | None = False  # also decay biases and norms, as MoCo's and SwAV's authors do
+    sgd_momentum: float | None = 0.9  # of sgd and lars
+    batch_norm: str | None = "sync"  # sync, local, shuffle, shuffle:N or split:N (N imitated devices)
+    precision: Literal["auto", "fp32", "bf16", "fp64"] | None = "auto"  # auto: bf16 where the hardware has it
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How and where to run. Nothing here enters a cell's key."""
+
+    out: str = "runs"  # folder of the cells
+    device: str = "auto"  # cpu, cuda, cuda:1; auto is a GPU if there is one
+    threads: int = 0  # CPU threads; 0 is torch's choice
+    compile: bool = False  # torch.compile the backbone
+    log_every: int = 20  # steps between two lines of log.jsonl
+    checkpoint_every: float = 60.0  # seconds between two checkpoints
+    preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets.py
+
+
+# What only training reads, from `augmentation` on: it does not apply to a method that is evaluated as it starts.
+_NAMES = [f.name for f in fields(Settings)]
+TRAINING = tuple(_NAMES[_NAMES.index("augmentation") :])
+PLURAL = {"methods": "method", "seeds": "seed", "dataset": "dataset.name"}
+MACHINE = ("root", "download")  # of a dataset: where its files lie is not part of what is computed
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """All settings that can change the cell's numbers, as plain data: what is hashed, and what a record holds."""
+    values = asdict(settings)
+    for name in MACHINE:
+        del values["dataset"][name]
+    if settings.dataset.name == "folder":  # the path is what names the data
+        values["dataset"]["root"] = settings.dataset.root
+    return values
+
+
+def key(settings: Settings) -> str:
+    """The cell's address: a hash of its identity."""
+    return digest({"version": RESULTS_VERSION} | identity(settings))
+
+
+def digest(values: dict[str, Any]) -> str:
+    """Ten hexadecimal digits that plain data always gives, in any order of its names."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def folder_name(settings: Settings) -> str:
+    """The cell's folder below `out`, named to be read by people."""
+    return f"{settings.method}-{settings.dataset.name}-{key(settings)}"
+
+
+@cache
+def describe(method: str) -> methods.Description:
+    """The method's description, or the error that a typo deserves."""
+    try:
+        return methods.describe(method)
+    except LookupError as error:
+        near = nearest(method, methods.names())
+        raise UsageError(
+            f"unknown method {method!r}{near} (allowed: {', '.join(methods.names())}, or a dotted module path)"
+        ) from error
+    except methods.BrokenMethod as error:
+        raise UsageError(str(error)) from error
+
+
+@cache
+def declared() -> dict[str, Any]:
+    """Every key of `Settings` and `Dataset`, dotted, with its declared type."""
+    own = {k: t for k, t in typing.get_type_hints(Settings).items() if k not in ("options", "dataset")}
+    return own | {f"dataset.{k}": t for k, t in typing.get_type_hints(Dataset).items()}
+
+
+@cache
+def runtime_types() -> dict[str, Any]:
+    return typing.get_type_hints(Runtime)
+
+
+def help_of(cls: type[Any]) -> dict[str, str]:
+    """Field -> the comment behind it in the source of a dataclass of this module."""
+    text = inspect.getsource(cls)
+    node = ast.parse(text).body[0]
+    assert isinstance(node, ast.ClassDef)
+    return methods.comments(text, node)
+
+
+def options_of(method: str) -> dict[str, Any]:
+    """The method's options with their declared types."""
+    return typing.get_type_hints(describe(method).Config)
+
+
+def parse_value(text: str, kind: Any, key: str) -> Any:
+    """`text` as the declared type `kind`. Raises `UsageError` naming key, value and what is allowed."""
+    kinds = [k for k in typing.get_args(kind) if k is not type(None)] if type(None) in typing.get_args(kind) else [kind]
+    kind = kinds[0]
+    if typing.get_origin(kind) is Literal:
+        allowed = typing.get_args(kind)
+        if text in map(str, allowed):
+            return next(a for a in allowed if str(a) == text)
+        raise UsageError(f"{key}={text}: allowed are {', '.join(map(str, allowed))}{nearest(text, allowed)}")
+    if kind is bool:
+        if text.lower() in ("true", "yes", "1", "false", "no", "0"):
+            return text.lower() in ("true", "yes", "1")
+        raise UsageError(f"{key}={text}: true or false is needed")
+    wanted = {int: "a whole number", float: "a finite number"}.get(kind, f"a value of type {kind}")
+    try:
+        value = kind(text)
+        if kind is float and not math.isfinite(value):
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"{key}={text}: {wanted} is needed") from None
+    return value
+
+
+def type_text(kind: Any) -> str:
+    """A declared type as a reader would say it."""
+    inner = next((k for k in typing.get_args(kind) if k is not type(None)), kind)
+    if typing.get_origin(kind) is Literal:
+        return ", ".join(map(str, typing.get_args(kind)))
+    if typing.get_origin(inner) is Literal:
+        return ", ".join(map(str, typing.get_args(inner)))
+    return {int: "whole number", float: "number", bool: "true, false", str: "text"}.get(inner, str(inner))
+
+
+def build(assigned: dict[str, Any]) -> Settings:
+    """Settings from dotted assignments (`options.x` for the method's own); everything else is the default."""
+    description = describe(assigned["method"])
+    options = asdict(description.Config())
+    options |= {k.removeprefix("options."): v for k, v in assigned.items() if k.startswith("options.")}
+    dataset = Dataset(**{k.removeprefix("dataset."): v for k, v in assigned.items() if k.startswith("dataset.")})
+    own = {k: v for k, v in assigned.items() if "." not in k}
+    settings = Settings(**own, options=options, dataset=dataset)
+    settings = replace(settings, view_size=settings.view_size or catalogue.entry(dataset.name).view)
+    validate(settings)
+    nothing: dict[str, Any] = dict.fromkeys(inapplicable(settings.method), None)
+    return replace(settings, **nothing)
+
+
+def validate(settings: Settings) -> None:
+    """Raise `UsageError` for values that no run can have."""
+    try:
+        describe(settings.method).Config(**settings.options)
+    except ValueError as error:
+        raise UsageError(f"{settings.method}: {error}") from error
+    policies.parse(settings.augmentation or "none")
+    batch_norm_groups(settings.batch_norm or "sync", 1)
+    at_least: dict[str, float] = {"epochs": 1, "batch_size": 2, "microbatch": 0, "view_size": 4, "seed": 0}
+    at_least |= dict.fromkeys(("learning_rate", "weight_decay", "warmup", "sgd_momentum"), 0)
+    for name, smallest in at_least.items():
+        value = getattr(settings, name)
+        if value is not None and value < smallest:
+            raise UsageError(f"{name}={value}: at least {smallest} is needed")
+    for name in ("warmup", "sgd_momentum"):
+        if (getattr(settings, name) or 0) > 1:
+            raise UsageError(f"{name}={getattr(settings, name)}: a share between 0 and 1 is needed")
+    microbatch, batch = settings.microbatch or 0, settings.batch_size or 0
+    if microbatch and ":" in (settings.batch_norm or "") and microbatch < batch:
+        raise UsageError(
+            f"batch_norm={settings.batch_norm} needs the whole batch at once; microbatch={microbatch} alone already "
+            f"gives each {microbatch} images their own batch-norm statistics (batch_norm=sync)"
+        )
+
+
+def batch_norm_groups(mode: str, processes: int) -> tuple[int, bool]:
+    """(groups of the global batch that share statistics, whether the momentum encoder's are drawn at random)."""
+    kind, _, count = mode.partition(":")
+    if count and kind in ("split", "shuffle") and count.isdigit() and int(count) > 0:
+        return int(count), kind == "shuffle"
+    if mode in ("sync", "local", "shuffle"):
+        return (1 if mode == "sync" else processes), mode == "shuffle"
+    allowed = ("sync", "local", "shuffle", "shuffle:N", "split:N")
+    raise UsageError(f"batch_norm={mode}: allowed are {', '.join(allowed)} with N at least 1{nearest(mode, allowed)}")
+
+
+def inapplicable(method: str) -> set[str]:
+    """The settings that cannot change the result of `method`."""
+    description = describe(method)
+    return set(description.ignores) | (set() if description.trains else set(TRAINING))

@@ -1,0 +1,163 @@
+"""The datasets by name: what they are, where their files lie, and whether they are there. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.errors import UsageError, unknown
+
+if TYPE_CHECKING:
+    from benchmark.config import Dataset
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One dataset.
+
+    ``images`` is the number of images a method can train on before the validation share is taken off them (STL-10:
+    the unlabelled ones, of which none are taken off); ``side`` the stored height and width in pixels; ``view`` the
+    height and width in pixels that methods train on by default; ``files`` the paths below the root that show that the
+    dataset is there. None stands for what only the files can tell.
+    """
+
+    name: str
+    title: str
+    images: int | None
+    classes: int | None
+    side: int
+    view: int
+    files: tuple[str, ...]
+    source: str
+
+
+_CIFAR = "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html"
+_ENTRIES = (
+    Entry(
+        name="digits",
+        title="Optical digits",
+        images=1348,
+        classes=10,
+        side=8,
+        view=32,
+        files=(),
+        source="scikit-learn's load_digits, from https://archive.ics.uci.edu/dataset/80",
+    ),
+    Entry("cifar10", "CIFAR-10", 50_000, 10, 32, 32, ("cifar-10-batches-py",), _CIFAR),
+    Entry("cifar100", "CIFAR-100", 50_000, 100, 32, 32, ("cifar-100-python",), _CIFAR),
+    Entry(
+        name="stl10",
+        title="STL-10",
+        images=100_000,
+        classes=10,
+        side=96,
+        view=96,
+        files=("stl10_binary",),
+        source="Coates et al. 2011, https://cs.stanford.edu/~acoates/stl10/",
+    ),
+    Entry(
+        name="svhn",
+        title="SVHN",
+        images=73_257,
+        classes=10,
+        side=32,
+        view=32,
+        files=("train_32x32.mat", "test_32x32.mat"),
+        source="Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers/",
+    ),
+    Entry(
+        name="mnist",
+        title="MNIST",
+        images=60_000,
+        classes=10,
+        side=28,
+        view=32,
+        files=("MNIST/raw",),
+        source="LeCun et al. 1998, http://yann.lecun.com/exdb/mnist/",
+    ),
+    Entry(
+        name="fashion_mnist",
+        title="Fashion-MNIST",
+        images=60_000,
+        classes=10,
+        side=28,
+        view=32,
+        files=("FashionMNIST/raw",),
+        source="Xiao et al. 2017, arXiv:1708.07747, https://github.com/zalandoresearch/fashion-mnist",
+    ),
+    Entry(
+        name="folder",
+        title="Folder of images",
+        images=None,
+        classes=None,
+        side=128,
+        view=128,
+        files=(),
+        source="your own images, one folder a class, below dataset.root",
+    ),
+)
+CATALOGUE: dict[str, Entry] = {item.name: item for item in _ENTRIES}
+
+LAYOUTS = "give dataset.root=DIR, laid out as DIR/train/CLASS/*.jpg (beside DIR/val or DIR/test) or DIR/CLASS/*.jpg"
+
+
+def entry(name: str) -> Entry:
+    """The dataset called ``name``; UsageError with the nearest name if there is none."""
+    if name not in CATALOGUE:
+        raise unknown("dataset", name, CATALOGUE)
+    return CATALOGUE[name]
+
+
+def location(dataset: Dataset) -> Path:
+    """The root folder, with a leading ``~`` expanded (no shell expands it inside ``dataset.root=~/images``)."""
+    return Path(dataset.root).expanduser()
+
+
+def subfolders(folder: Path) -> Iterator[str]:
+    """Names of the folders directly inside ``folder``; none if it is no folder. Lazy, so looking for one is cheap."""
+    if folder.is_dir():
+        with os.scandir(folder) as items:
+            yield from (item.name for item in items if item.is_dir())
+
+
+def require(dataset: Dataset) -> None:
+    """Raise UsageError if a setting is out of range, or the files are not there and may not be downloaded.
+
+    Looks at paths only, so that planning can call it for every cell; `load` finds damaged files.
+    """
+    found = entry(dataset.name)
+    if dataset.limit < 0:
+        raise UsageError(f"dataset.limit={dataset.limit} is not allowed: give a number of images, or 0 for all")
+    if not 0 < dataset.validation < 1:
+        raise UsageError(
+            f"dataset.validation={dataset.validation} is not allowed: give the fraction of the training images to "
+            "validate on, above 0 and below 1, such as dataset.validation=0.1"
+        )
+    if dataset.split_seed < 0:
+        raise UsageError(f"dataset.split_seed={dataset.split_seed} is not allowed: give 0 or a positive whole number")
+    if dataset.side < 0 or (dataset.side and dataset.name != "folder"):
+        raise UsageError(
+            f"dataset.side={dataset.side} is not allowed for dataset {dataset.name}: give a number of pixels for "
+            "dataset=folder, and leave it at 0 for the others, which are kept as they are published"
+        )
+    root = location(dataset)
+    if dataset.name == "folder":
+        _require_folders(dataset, root)
+    elif not dataset.download and not all((root / file).exists() for file in found.files):
+        raise UsageError(
+            f"dataset {dataset.name} not found in {dataset.root!r} (looked for {', '.join(found.files)}): "
+            "add dataset.download=true to download it, or dataset.root=DIR if it is elsewhere"
+        )
+
+
+def _require_folders(dataset: Dataset, root: Path) -> None:
+    if not root.is_dir():
+        problem = f"there is no folder {dataset.root!r}"
+    elif next(subfolders(root), None) is None:
+        problem = f"{dataset.root!r} holds no class folders"
+    else:
+        return
+    raise UsageError(f"dataset folder: {problem}; {LAYOUTS}")

@@ -1,0 +1,144 @@
+"""The processes of one run: who I am, how rows are gathered with exact gradients, how all agree to stop."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among those of the run. `control` is a gloo group for words between hosts, never for tensors."""
+
+    rank: int = 0
+    size: int = 1
+    local_rank: int = 0
+    control: Any = None
+
+    @property
+    def leads(self) -> bool:
+        """Whether this is the process that reads, writes and prints."""
+        return self.rank == 0
+
+    def share(self, count: int) -> slice:
+        """This rank's contiguous part of `count` global rows, so that gathering keeps the global order."""
+        each = count // self.size
+        return slice(self.rank * each, (self.rank + 1) * each)
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so."""
+        if self.size == 1:
+            return flag
+        flags = torch.tensor(int(flag))
+        dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self.control)
+        return bool(flags)
+
+    def told(self, make: Callable[[], Any]) -> Any:
+        """What the leading process makes; the others wait for it, however long it takes.
+
+        If `make` raises, every process raises: the leader its own error, the others a `RuntimeError`.
+        """
+        if self.size == 1:
+            return make()
+        box: list[Any] = [None, None]
+        error: Exception | None = None
+        if self.leads:
+            try:
+                box[0] = make()
+            except Exception as caught:  # noqa: BLE001 - raised again below, once the others know
+                error, box[1] = caught, f"{type(caught).__name__}: {caught}"
+        dist.broadcast_object_list(box, src=0, group=self.control)
+        if error is not None:
+            raise error
+        if box[1] is not None:
+            raise RuntimeError(f"the leading process failed: {box[1]}")
+        return box[0]
+
+
+def local_rank() -> int:
+    """This process's number on its machine, as torchrun says."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def start(device: torch.device) -> World:
+    """Join the group that torchrun's environment names; a world of one where there is none.
+
+    NCCL on GPUs, gloo on CPUs. Waits on the control group may last as long as an evaluation does.
+    """
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        return World()
+    if not dist.is_initialized():
+        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    control = dist.new_group(backend="gloo", timeout=timedelta(days=2))
+    return World(dist.get_rank(), dist.get_world_size(), local_rank(), control)
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def gather(rows: dict[str, Tensor], world: World) -> dict[str, Tensor]:
+    """The rows of all ranks, in rank order: (n, ...) -> (n x ranks, ...), differentiable.
+
+    `loss` is the same full-batch function on every rank, so each already holds the gradient of every row; backward
+    hands back the own slice times the number of ranks, and the mean that DDP takes over ranks is then the full-batch
+    gradient, for the encoder and for parameters used inside `loss` alike.
+    """
+    if world.size == 1:
+        return rows
+    return {name: _Gather.apply(row, world) for name, row in rows.items()}
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, row: Tensor, world: World) -> Tensor:
+        ctx.world = world
+        whole = row.new_empty(len(row) * world.size, *row.shape[1:])
+        dist.all_gather_into_tensor(whole, row.contiguous())
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient[ctx.world.share(len(gradient))] * ctx.world.size, None
+
+
+class AllReduceSum(torch.autograd.Function):
+    """The sum over ranks of a tensor that takes part in every rank's graph; so is its gradient's."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total
+
+
+def average_gradients(parameters: list[Tensor], world: World) -> None:
+    """Mean over ranks of all gradients, in one flat message per dtype; for steps that DDP does not see."""
+    by_dtype: dict[torch.dtype, list[Tensor]] = {}
+    for parameter in parameters:
+        if parameter.grad is not None:
+            by_dtype.setdefault(parameter.grad.dtype, []).append(parameter.grad)
+    for gradients in by_dtype.values():
+        flat = torch.cat([g.reshape(-1) for g in gradients]).div_(world.size)
+        dist.all_reduce(flat)
+        torch._foreach_copy_(gradients, [f.view_as(g) for f, g in zip(_split(flat, gradients), gradients, strict=True)])
+
+
+def _split(flat: Tensor, like: list[Tensor]) -> tuple[Tensor, ...]:
+    return flat.split([g.numel() for g in like])

@@ -1,0 +1,104 @@
+"""timm backbones as encoders: images (n, 3, H, W) to pooled features (n, width), with a stem that fits small images.
+
+The stem is chosen by the size of the view and by the family of architecture, never by the dataset's name.
+"""
+
+from __future__ import annotations
+
+import difflib
+
+import torch
+from torch import nn
+
+from benchmark.errors import UsageError
+
+SMALL = 64  # pixels up to which `stem=auto` takes the small stem
+
+
+def check_name(backbone: str) -> None:
+    """Raise `UsageError` unless timm has this backbone."""
+    import timm
+
+    if not timm.is_model(backbone):
+        near = difflib.get_close_matches(backbone, timm.list_models(), n=3, cutoff=0.5)
+        guess = f"; did you mean {', '.join(near)}?" if near else ""
+        raise UsageError(f"unknown backbone {backbone!r}{guess} (any of timm's {len(timm.list_models())} names)")
+
+
+def make(backbone: str, stem: str, size: int) -> tuple[nn.Module, int, str]:
+    """(encoder, feature width, the stem it got) for views of `size` pixels. Untrained; weights from torch's seed.
+
+    Raises `UsageError` where the backbone is unknown, takes no such size, or has no small stem though asked for.
+    """
+    import timm
+
+    check_name(backbone)
+    try:
+        network = timm.create_model(backbone, pretrained=False, num_classes=0)
+        if hasattr(getattr(network, "patch_embed", None), "img_size"):  # position embeddings are made for one size
+            network = timm.create_model(backbone, pretrained=False, num_classes=0, img_size=size)
+    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
+        raise UsageError(f"backbone={backbone} cannot be made for {size} pixels: {error}") from error
+    applied = "native"
+    if stem == "small" or (stem == "auto" and size <= SMALL):
+        applied = small_stem(network)
+        if stem == "small" and applied == "native":
+            raise UsageError(f"stem=small: {backbone} has no stem that can be made small; use stem=native")
+    return network, width_of(network, size, backbone), applied
+
+
+def small_stem(network: nn.Module) -> str:
+    """Make the stem keep the resolution, in place, as SimCLR does for CIFAR-10 (appendix B.9). Returns what was done.
+
+    - 7x7 stems (ResNet, wide, ResNeXt, SE, RegNet-like with `conv1`): a 3x3 convolution, stride 1, padding 1, no
+      max-pool.
+    - deep stems of three 3x3 convolutions (resnet50d ...): stride 1, no max-pool.
+    - tiered deep stems (resnet10t, 14t, 26t): left as they are. They exist to be cheap, and without their strides
+      cost sixteen times as much.
+    - EfficientNet, MobileNet (`conv_stem`): stride 1.
+    - all others, transformers among them: left as they are; choose the patch size by the backbone's name.
+    """
+    first = getattr(network, "conv1", None)
+    if isinstance(first, nn.Conv2d) and hasattr(network, "maxpool"):
+        network.conv1 = _conv3(first)
+        network.maxpool = nn.Identity()
+        return "small"
+    if isinstance(first, nn.Sequential) and hasattr(network, "maxpool"):
+        convolutions = [m for m in first if isinstance(m, nn.Conv2d)]
+        if len({c.out_channels for c in convolutions[:2]}) > 1:  # tiered: 24, 32, 64 channels
+            return "native"
+        convolutions[0].stride = (1, 1)
+        network.maxpool = nn.Identity()
+        return "small"
+    stem = getattr(network, "conv_stem", None)
+    if isinstance(stem, nn.Conv2d):
+        stem.stride = (1, 1)
+        return "small"
+    return "native"
+
+
+def width_of(network: nn.Module, size: int, backbone: str) -> int:
+    """The feature width, asked of the model itself."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            features = network(torch.zeros(1, 3, size, size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"backbone={backbone} does not take views of {size} pixels: {reason}") from error
+    finally:
+        network.train(training)
+    if features.dim() != 2:
+        raise UsageError(
+            f"backbone={backbone} gives features of shape {tuple(features.shape)}, not one vector an image"
+        )
+    return features.shape[1]
+
+
+def _conv3(replaced: nn.Conv2d) -> nn.Conv2d:
+    conv = nn.Conv2d(
+        replaced.in_channels, replaced.out_channels, 3, stride=1, padding=1, bias=replaced.bias is not None
+    )
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as timm starts it
+    return conv

@@ -1,0 +1,23 @@
+"""The one error that a user's input can raise: a single line, exit code 2, no traceback."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class UsageError(Exception):
+    """Bad input. The message names what was given, what is allowed, and the nearest match."""
+
+
+def unknown(kind: str, given: str, allowed: Iterable[str], hint: str = "") -> UsageError:
+    """An error for a name that is not among those allowed, e.g. ``unknown("dataset", "cifar", [...])``."""
+    names = sorted(allowed)
+    shown = ", ".join(names) if len(names) <= 40 else f"{len(names)} names"
+    return UsageError(f"unknown {kind} {given!r}{nearest(given, names)} (allowed: {shown}){hint}")
+
+
+def nearest(given: str, allowed: Iterable[object]) -> str:
+    """'; did you mean X?' for the allowed name nearest to `given`, or nothing."""
+    near = difflib.get_close_matches(given.lower(), [str(a) for a in allowed], n=1, cutoff=0.5)
+    return f"; did you mean {near[0]!r}?" if near else ""

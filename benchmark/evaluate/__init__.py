@@ -1,0 +1,53 @@
+"""Frozen encoders to numbers, under one protocol for all methods. Each evaluator yields (name, value)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from benchmark.config import Settings, digest
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor, nn
+
+    from benchmark.data.datasets import Data
+
+VERSION = 1  # raised when a change to the evaluators alters their numbers
+
+
+def protocol(settings: Settings) -> dict[str, Any]:
+    """What decides whether two numbers may be compared: data, split, view size, probes and their version."""
+    from benchmark.evaluate import health, knn, linear
+
+    dataset = settings.dataset
+    return {
+        "version": VERSION,
+        "dataset": dataset.name if dataset.name != "folder" else f"folder:{dataset.root}",
+        "side": dataset.side,
+        "limit": dataset.limit,
+        "validation": dataset.validation,
+        "split_seed": dataset.split_seed,
+        "view_size": settings.view_size,
+        "features": "pooled backbone output, eval mode, un-augmented image, float32",
+        "linear": "L-BFGS on features standardised by their training moments, strength by validation, refit, test once",
+        "linear_strengths": [round(s, 12) for s in linear.STRENGTHS],
+        "knn": {"k": list(knn.NEIGHBOURS), "temperature": knn.TEMPERATURE, "similarity": "cosine"},
+        "health": {"images": health.IMAGES, "positives": health.POSITIVES},
+    }
+
+
+def protocol_hash(settings: Settings) -> str:
+    return digest(protocol(settings))
+
+
+def evaluate(
+    encoder: nn.Module, data: Data, normalised: Callable[[Tensor], Tensor], size: int, device: torch.device
+) -> Iterator[tuple[str, float]]:
+    """All headline numbers of a frozen encoder; `normalised` is what training did to pixels in [0, 1]."""
+    from benchmark.evaluate import features, health, knn, linear
+
+    frozen = features.extract(encoder, data, normalised, size, device)
+    yield from linear.evaluate(frozen)
+    yield from knn.evaluate(frozen)
+    yield from health.evaluate(encoder, frozen.validation[0], data.validation, normalised, size, device)

@@ -1,0 +1,43 @@
+"""Frozen features: the pooled output of the backbone in eval mode, of un-augmented images, once for all evaluators."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.augment.transforms import resize
+from benchmark.data.datasets import Data, Split
+
+ROWS = 512  # images encoded at once
+
+
+@dataclass(frozen=True)
+class Features:
+    """Features (n, D) float32 and labels (n,) of each split, on one device."""
+
+    train: tuple[Tensor, Tensor]
+    validation: tuple[Tensor, Tensor]
+    test: tuple[Tensor, Tensor]
+    classes: int
+
+
+@torch.no_grad()
+def encode(encoder: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
+    """(n, D) float32 features of uint8 `images`; `prepare` makes the encoder's input from a few of them."""
+    encoder.eval()
+    parts = [encoder(prepare(images[i : i + ROWS].to(device))) for i in range(0, len(images), ROWS)]
+    return torch.cat(parts).float()
+
+
+def extract(
+    encoder: nn.Module, data: Data, normalised: Callable[[Tensor], Tensor], size: int, device: torch.device
+) -> Features:
+    """Every split through the frozen encoder, batch norm on its running statistics."""
+
+    def of(split: Split) -> tuple[Tensor, Tensor]:
+        return encode(encoder, split.images, lambda x: normalised(resize(x, size)), device), split.labels.to(device)
+
+    return Features(of(data.train), of(data.validation), of(data.test), len(data.class_names))

@@ -1,0 +1,63 @@
+"""Whether features are healthy: effective rank, alignment, uniformity. On validation images, never on test."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark import seeds
+from benchmark.augment import policies
+from benchmark.augment.parameters import draw
+from benchmark.augment.transforms import augment
+from benchmark.data.datasets import Split
+from benchmark.evaluate.features import encode
+
+IMAGES, POSITIVES = 1000, "crop"  # at most so many images; positives are two crops, the same for every method
+
+
+def evaluate(
+    encoder: nn.Module,
+    features: Tensor,
+    validation: Split,
+    normalised: Callable[[Tensor], Tensor],
+    size: int,
+    device: torch.device,
+) -> Iterator[tuple[str, float]]:
+    """Yields the three measures of `features` (n, D), those of the validation images."""
+    yield "effective_rank", effective_rank(features[:IMAGES])
+    yield "uniformity", uniformity(features[:IMAGES])
+    images = validation.images[:IMAGES]
+    policy = policies.parse(POSITIVES)[0]
+    generator = seeds.generator("alignment")
+    views = []
+    for _ in range(2):
+        drawn = draw(policy, len(images), images.shape[2], images.shape[3], generator)
+        whole = augment(images.to(device), policy, drawn, size)
+        views.append(encode(encoder, whole, normalised, device))
+    yield "alignment", alignment(views[0], views[1])
+
+
+def effective_rank(x: Tensor) -> float:
+    """exp of the entropy of the normalised singular values of the centred features, 1 to min(n, D).
+
+    Roy and Vetterli, EUSIPCO 2007, equation 3. Near 1, all images lie on one line. Constant features count 0.
+    """
+    singular = torch.linalg.svdvals((x - x.mean(dim=0)).double())
+    if float(singular.sum()) <= 1e-12 * float(x.double().norm()):
+        return 0.0
+    p = singular / singular.sum()
+    return float(torch.special.entr(p).sum().exp())
+
+
+def alignment(x: Tensor, y: Tensor) -> float:
+    """Mean squared distance of unit-length positives, 0 to 4 (Wang and Isola, arXiv:2005.10242, equation 1)."""
+    return float((F.normalize(x, dim=1) - F.normalize(y, dim=1)).square().sum(dim=1).mean())
+
+
+def uniformity(x: Tensor) -> float:
+    """log mean exp(-2 d^2) over pairs of unit-length features, -8 to 0 (Wang and Isola, equation 2)."""
+    squared = torch.pdist(F.normalize(x, dim=1).double()).square()
+    return float((-2 * squared).exp().mean().log())

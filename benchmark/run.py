@@ -1,0 +1,237 @@
+"""One cell: train, evaluate, record. Doing it again does nothing; doing it after a stop goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import math
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import methods
+from benchmark import batchnorm, config, encoders, evaluate, machine, seeds, train
+from benchmark.augment import policies
+from benchmark.batches import Batches
+from benchmark.board import Board
+from benchmark.config import Dataset, Runtime, Settings
+from benchmark.data.datasets import Data, Split, load
+from benchmark.distributed import World
+from benchmark.engine import Engine, resolve_precision
+from benchmark.errors import UsageError
+from benchmark.stop import Stop
+from methods.method import Method
+from results import record
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+KNOWN_VIEWS = ("crop",)
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where cells run: this process, its device, and who watches."""
+
+    runtime: Runtime
+    world: World
+    device: torch.device
+    stop: Stop
+    board: Board
+
+
+def run(settings: Settings, place: Place) -> dict[str, Any] | None:
+    """The cell's record: the one there is, or a new one. None where another process is at work on the cell.
+
+    A failed record is tried again; a finished or collapsed one stands. Raises `Stopped` behind a checkpoint.
+    """
+    folder = Path(place.runtime.out) / config.folder_name(settings)
+    with contextlib.ExitStack() as held:
+        free = place.world.told(lambda: held.enter_context(_lock(folder)))
+        if not free:
+            place.board.say(f"{folder.name}: another process is at work on it; left to that one")
+            return None
+        found = place.world.told(lambda: record.read(folder))
+        if found is not None and found["status"] != "failed":
+            return found
+        if place.world.leads:
+            record.write_json(folder / "settings.json", asdict(settings))
+        started = _now()
+        status, reason, metrics, cost, resolved = _attempt(settings, place, folder)
+        made = {
+            "schema": record.SCHEMA,
+            "key": config.key(settings),
+            "protocol": evaluate.protocol_hash(settings),
+            "status": status,
+            "reason": reason,
+            "settings": config.identity(settings),
+            "metrics": metrics,
+            "cost": cost,
+            "versions": machine.versions(),
+            **machine.commit(),
+            "started": started,
+            "finished": _now(),
+            "resolved": resolved,
+        }
+        place.world.told(lambda: record.write(folder, made))
+        return made
+
+
+def _attempt(
+    settings: Settings, place: Place, folder: Path
+) -> tuple[str, str | None, dict[str, float], dict[str, Any], dict[str, Any]]:
+    """(status, reason, metrics, cost, resolved) of one attempt. An error becomes a failed cell, with its reason."""
+    cost: dict[str, Any] = {}
+    resolved: dict[str, Any] = {}
+    try:
+        reason, metrics = _train_and_evaluate(settings, place, folder, cost, resolved)
+    except Exception as error:
+        if place.world.size > 1:  # the other processes wait in a collective: torchrun ends them
+            raise
+        (folder / "error.txt").write_text(traceback.format_exc())
+        first = (str(error).splitlines() or [""])[0]
+        return "failed", f"{type(error).__name__}: {first}", {}, cost, resolved
+    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
+    if reason is None and bad:
+        reason = f"non-finite features ({', '.join(bad)} cannot be computed)"
+    metrics = {name: value for name, value in metrics.items() if name not in bad}
+    return ("collapsed" if reason else "finished"), reason, metrics, cost, resolved
+
+
+def _train_and_evaluate(
+    settings: Settings, place: Place, folder: Path, cost: dict[str, Any], resolved: dict[str, Any]
+) -> tuple[str | None, dict[str, float]]:
+    world, device = place.world, place.device
+    machine.reset_peak_memory(device)
+    cost |= {"views": 0, "seconds": 0.0, "device": machine.device_name(device), "processes": world.size}
+    data = dataset(settings.dataset)
+    method, stem = build(settings, data, device)
+    precision = resolve_precision(settings.precision or "fp32", device)
+    batches = make_batches(settings, method, data, place.world, place.device, precision)
+    resolved |= {"stem": stem, "precision": precision, "policies": [policies.describe(p) for p in batches.policies]}
+    resolved |= {"protocol": evaluate.protocol(settings)}
+    reason = None
+    if method.trains:
+        engine = make_engine(settings, method, world, device, precision)
+        resolved |= {"images": len(batches.split), "steps_per_epoch": batches.per_epoch}
+        if place.runtime.compile:
+            method.encoder.compile()
+        outcome = train.train(
+            engine, batches, settings, place.runtime, config.key(settings), folder, place.stop, place.board
+        )
+        reason = outcome.reason
+        cost |= {"views": outcome.views, "seconds": round(outcome.seconds, 3)}
+        cost |= {"images_per_second": round(outcome.images_per_second, 2)}
+    metrics: dict[str, float] = {}
+    if reason is None:  # one process looks at the test set; the others wait
+        clock = machine.Clock()
+        metrics = world.told(
+            lambda: dict(evaluate.evaluate(method.encoder.float(), data, _in_float32(batches), batches.size, device))
+        )
+        cost["evaluation_seconds"] = round(clock.seconds(), 3)
+    cost["peak_memory_bytes"] = machine.peak_memory(device)
+    return reason, metrics
+
+
+def build(settings: Settings, data: Data, device: torch.device) -> tuple[Method, str]:
+    """The method on its backbone, on the device, and the stem it got. Weights are a function of the seed alone."""
+    kind = methods.load(settings.method)
+    options = kind.Config(**settings.options)
+    images = len(data.train if kind.supervised else data.pretrain)
+    torch.manual_seed(seeds.mix(settings.seed or 0, "weights"))
+    encoder: torch.nn.Module = torch.nn.Identity()
+    width, stem = 0, "none"
+    if settings.backbone is not None:
+        encoder, width, stem = encoders.make(settings.backbone, settings.stem or "auto", settings.view_size)
+    extra = {"classes": len(data.class_names)} if kind.supervised else {}
+    method = kind(options, encoder, width, images, **extra)
+    method = method.to(DTYPES.get(settings.precision or "auto", torch.float32))
+    return method.to(device, memory_format=torch.channels_last), stem
+
+
+def make_engine(settings: Settings, method: Method, world: World, device: torch.device, precision: str) -> Engine:
+    assert settings.batch_size is not None
+    seed = settings.seed or 0
+    grouping = batchnorm.convert(method, settings.batch_norm or "sync", seed, world, settings.batch_size, device.type)
+    return Engine(method, world, device, precision, seed, settings.microbatch or 0, grouping)
+
+
+def make_batches(
+    settings: Settings, method: Method, data: Data, world: World, device: torch.device, precision: str
+) -> Batches:
+    """The batches that `method` trains on; the images of a GPU run stay on the GPU."""
+    split = data.train if method.supervised else data.pretrain
+    dtype = DTYPES[precision]
+    mean, std = (torch.tensor(m, dtype=dtype, device=device).view(3, 1, 1) for m in (data.mean, data.std))
+    return Batches(
+        split=Split(split.images.to(device), split.labels.to(device)),
+        views=method.views,
+        policies=policies.parse(settings.augmentation or "none"),
+        size=settings.view_size,
+        batch_size=settings.batch_size or 0,
+        seed=settings.seed or 0,
+        mean=mean,
+        std=std.where(std > 0, torch.ones_like(std)),
+        world=world,
+        device=device,
+        dtype=dtype,
+        labelled=method.supervised,
+    )
+
+
+def _in_float32(batches: Batches) -> Callable[[torch.Tensor], torch.Tensor]:
+    return replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float()).normalised
+
+
+@lru_cache(maxsize=2)
+def dataset(settings: Dataset) -> Data:
+    """The dataset, loaded once for the cells that share it."""
+    return load(settings)
+
+
+def check(settings: Settings, world: World, device: torch.device) -> None:
+    """Raise `UsageError` for what only the data, the backbone or the number of processes can refuse.
+
+    Called for every cell before the first one trains.
+    """
+    data = dataset(settings.dataset)
+    kind = methods.load(settings.method)
+    unknown_views = [view for view in kind.views if view not in KNOWN_VIEWS]
+    if unknown_views:
+        raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(KNOWN_VIEWS)}")
+    if settings.backbone is not None:
+        _backbone(settings.backbone, settings.stem or "auto", settings.view_size)
+    if settings.batch_size is None:
+        return
+    images = len(data.train if kind.supervised else data.pretrain)
+    if settings.batch_size > images:
+        raise UsageError(f"batch_size={settings.batch_size}: {settings.dataset.name} has {images} images to train on")
+    if settings.batch_size % world.size:
+        raise UsageError(f"batch_size={settings.batch_size} is not a multiple of the {world.size} processes")
+    batchnorm.convert(torch.nn.Identity(), settings.batch_norm or "sync", 0, world, settings.batch_size, device.type)
+
+
+@lru_cache
+def _backbone(name: str, stem: str, size: int) -> None:
+    encoders.make(name, stem, size)
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Hold the cell for this process; the kernel lets go when it dies. Yields False where another holds it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+            return
+        yield True
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

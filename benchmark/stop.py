@@ -1,0 +1,48 @@
+"""Ctrl-C and SIGTERM: training ends at the next step with a checkpoint; anything else ends at once."""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+from collections.abc import Iterator
+from types import FrameType
+
+
+class Stopped(BaseException):
+    """The run was asked to stop. Not an `Exception`: nothing that handles a cell's failure may catch it."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(signal.Signals(number).name)
+        self.exit_code = 128 + number
+
+
+class Stop:
+    """What the signals asked for. While `patient`, the first one is only noted, for the loop to see."""
+
+    def __init__(self) -> None:
+        self.asked = 0
+        self._patient = False
+
+    @contextlib.contextmanager
+    def patient(self) -> Iterator[None]:
+        self._patient = True
+        try:
+            yield
+        finally:
+            self._patient = False
+
+    def _handle(self, number: int, frame: FrameType | None) -> None:
+        again = self.asked
+        self.asked = number
+        if again or not self._patient:
+            raise Stopped(number)
+
+    @contextlib.contextmanager
+    def listening(self) -> Iterator[Stop]:
+        """Handle SIGINT and SIGTERM within."""
+        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            yield self
+        finally:
+            for number, handler in before.items():
+                signal.signal(number, handler)

@@ -1,0 +1,183 @@
+"""The loop, readable in one sitting: resume, step, hooks, log line, checkpoint."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmark import checkpoint, optim, seeds
+from benchmark.augment.transforms import resize
+from benchmark.batches import Batches
+from benchmark.board import Board
+from benchmark.config import Runtime, Settings
+from benchmark.engine import Engine
+from benchmark.evaluate.features import ROWS
+from benchmark.stop import Stop, Stopped
+from methods.method import Progress
+
+
+class Outcome(NamedTuple):
+    """How training ended: `reason` is None, or why the run collapsed."""
+
+    reason: str | None
+    views: int  # image views encoded for a gradient or a key, over all devices
+    seconds: float  # over all attempts
+    images_per_second: float
+
+
+@dataclass
+class Clock:
+    """Training time over all attempts, and what has not been logged yet."""
+
+    seconds: float = 0.0
+    pending: list[dict[str, Tensor]] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+    def total(self) -> float:
+        return self.seconds + time.perf_counter() - self.started
+
+
+def train(
+    engine: Engine, batches: Batches, settings: Settings, runtime: Runtime,
+    key: str, folder: Path, stop: Stop, board: Board,
+) -> Outcome:  # fmt: skip
+    """Train `engine.method` in place, from the checkpoint in `folder` if there is one.
+
+    Raises `Stopped` behind a checkpoint when a signal asked for it.
+    """
+    method, world = engine.method, engine.world
+    assert settings.epochs is not None
+    steps = settings.epochs * batches.per_epoch
+    optimiser = optim.make(method, settings)
+    clock = Clock()
+    start = _resume(folder, key, engine, optimiser, clock)
+    log = Log(folder / "log.jsonl", start, writes=world.leads)
+
+    def save(step: int) -> None:
+        if world.leads:
+            logged = [{name: value.cpu() for name, value in line.items()} for line in clock.pending]
+            state = {"key": key, "step": step, "seconds": clock.total(), "pending": logged}
+            checkpoint.save(folder, state | {"method": method.state_dict(), "optimiser": optimiser.state_dict()})
+
+    method.train()
+    saved = time.perf_counter()
+    order = batches.order(start // batches.per_epoch)
+    with stop.patient():
+        for step in range(start, steps):
+            at = Progress(step, steps, step // batches.per_epoch, settings.epochs)
+            if step % batches.per_epoch == 0:
+                order = batches.order(at.epoch)
+                torch.manual_seed(seeds.mix(batches.seed, "epoch", at.epoch))
+                method.before_epoch(at, lambda f: embed(f, engine, batches))
+            rate = optim.learning_rate(step, steps, settings)
+            for group in optimiser.param_groups:
+                group["lr"] = rate
+
+            optimiser.zero_grad(set_to_none=True)
+            rows, scalars = engine.gradient(batches.get(step, order), at)
+            method.after_backward(at)
+            optimiser.step()
+            torch.manual_seed(seeds.mix(batches.seed, "after", step))
+            method.after_step(rows, at)
+
+            clock.pending.append(scalars)
+            done = step + 1
+            asked = world.any(stop.asked > 0)
+            due = world.any(time.perf_counter() - saved >= runtime.checkpoint_every)
+            if done % runtime.log_every == 0 or done == steps or asked or due:
+                line, bad = _read_back(clock.pending, done)
+                if bad is not None:
+                    return _outcome(f"non-finite loss at step {bad}", done, settings, batches, clock)
+                board.step(done, steps, line["loss"])
+                if done % runtime.log_every == 0 or done == steps:
+                    speed = done * batches.batch_size / clock.total()
+                    log.write(
+                        {"step": done, "epoch": at.epoch} | line | {"learning_rate": rate, "images_per_second": speed}
+                    )
+                    clock.pending.clear()
+            if asked or due or done == steps:
+                save(done)
+                saved = time.perf_counter()
+            if asked and done < steps:
+                raise Stopped(stop.asked or 15)
+    return _outcome(None, steps, settings, batches, clock)
+
+
+@torch.no_grad()
+def embed(f: Callable[[Tensor], Tensor], engine: Engine, batches: Batches) -> Tensor:
+    """(N, D) float32: `f` of every un-augmented training image, in dataset order, the same on every rank."""
+    world, total = engine.world, len(batches.split)
+    each = math.ceil(total / world.size)
+    own = torch.arange(world.rank * each, (world.rank + 1) * each).clamp(
+        max=total - 1
+    )  # equal shares; the excess is cut
+    parts = []
+    for rows in own.split(ROWS):
+        images = batches.split.images[rows.to(batches.split.images.device)].to(engine.device)
+        with engine.autocast():
+            parts.append(f(batches.normalised(resize(images, batches.size))))
+    share = torch.cat(parts)
+    share = share if share.dtype == torch.float64 else share.float()
+    return engine.gathered({"rows": share})["rows"][:total]
+
+
+class Log:
+    """`log.jsonl`: one JSON line an interval. A resumed run drops the lines behind its checkpoint."""
+
+    def __init__(self, path: Path, start: int, writes: bool) -> None:
+        self.path, self.writes = path, writes
+        if writes:
+            kept = [line for line in _lines(path) if line["step"] <= start]
+            path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+
+    def write(self, line: dict[str, Any]) -> None:
+        if self.writes:
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log; a kill may have left a part of one."""
+    found = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(text))
+        except ValueError:
+            break
+    return found
+
+
+def _resume(folder: Path, key: str, engine: Engine, optimiser: torch.optim.Optimizer, clock: Clock) -> int:
+    """Load the checkpoint, if there is one, into method, optimiser and clock. Returns the step to go on from."""
+    state = checkpoint.load(folder, key, engine.device)
+    if state is None:
+        return 0
+    engine.method.load_state_dict(state["method"])
+    optimiser.load_state_dict(state["optimiser"])
+    clock.seconds, clock.pending = state["seconds"], state["pending"]
+    return state["step"]
+
+
+def _read_back(pending: list[dict[str, Tensor]], done: int) -> tuple[dict[str, float], int | None]:
+    """Means of the interval's scalars, read from the device at once, and the first step whose loss is not finite."""
+    names = list(pending[0])
+    device = pending[-1]["loss"].device
+    values = torch.stack([torch.stack([line[name].to(device).double() for name in names]) for line in pending]).cpu()
+    losses = values[:, names.index("loss")]
+    bad = (~losses.isfinite()).nonzero()
+    first = done - len(pending) + int(bad[0]) if len(bad) else None
+    return dict(zip(names, values.mean(dim=0).tolist(), strict=True)), first
+
+
+def _outcome(reason: str | None, done: int, settings: Settings, batches: Batches, clock: Clock) -> Outcome:
+    assert settings.batch_size is not None
+    images, seconds = done * settings.batch_size, clock.total()
+    return Outcome(reason, images * len(batches.views), seconds, images / seconds)

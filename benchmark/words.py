@@ -1,0 +1,162 @@
+"""Words to cells: `methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536` is 3 SimCLR and 6 MoCo cells.
+
+A key is a setting (`epochs`), a method's option (`moco.queue`), an option that several methods have, given once for
+all that have it (`temperature`), a setting for one method only (`moco.learning_rate`), or how to run (`out`).
+"""
+
+from __future__ import annotations
+
+import itertools
+from dataclasses import dataclass, fields
+from typing import Any
+
+import methods
+from benchmark import config, presets
+from benchmark.config import Runtime, Settings
+from benchmark.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the words ask for."""
+
+    cells: list[Settings]  # in the order of methods, then of the axes as given
+    runtime: Runtime
+    notes: list[str]  # axes that do not apply to some method
+
+
+def read(words: list[str]) -> Request:
+    """The cells and the runtime that `words` describe. Raises `UsageError` for any word that cannot be meant."""
+    given = _split(words)
+    runtime = read_runtime({k: given.pop(k) for k in list(given) if k in config.runtime_types()})
+    chosen = given.pop("methods", [])
+    if not chosen:
+        raise UsageError("methods= is needed, such as methods=simclr,moco; `python -m benchmark methods` lists them")
+    for method in chosen:
+        config.describe(method)
+    for key in given:
+        _recognise(key, chosen)
+    cells: dict[str, Settings] = {}
+    notes: list[str] = []
+    for method in chosen:
+        axes = _axes(method, given)
+        for name in [n for n in axes if n in config.inapplicable(method)]:
+            what = "one cell" if len(axes.pop(name)) > 1 else "ignored"
+            notes.append(f"{name} does not apply to {method}: {what}")
+        missing = [k for k in given if _option_of_others(k, method, chosen)]
+        notes += [f"{k} does not apply to {method}: it has no such option, one cell" for k in missing]
+        for values in itertools.product(*axes.values()):
+            assigned = {"method": method} | dict(zip(axes, values, strict=True))
+            settings = config.build(_with_preset(assigned, runtime.preset))
+            cells.setdefault(config.key(settings), settings)
+    return Request(list(cells.values()), runtime, notes)
+
+
+def read_runtime(given: dict[str, list[str]]) -> Runtime:
+    """How to run, from words that take one value each."""
+    for key, values in given.items():
+        if len(values) > 1:
+            raise UsageError(f"{key}={','.join(values)}: one value is needed, {key} is not an axis")
+    types = config.runtime_types()
+    runtime = Runtime(**{key: config.parse_value(values[0], types[key], key) for key, values in given.items()})
+    if runtime.log_every < 1 or runtime.checkpoint_every < 0 or runtime.threads < 0:
+        raise UsageError("log_every must be at least 1, checkpoint_every and threads at least 0")
+    presets.words(runtime.preset, "")
+    return runtime
+
+
+def read_out(words: list[str]) -> Runtime:
+    """The runtime of a command that only reads a folder: `out=` and nothing else."""
+    given = _split(words)
+    for key in given:
+        if key != "out":
+            raise UsageError(f"{key}= does not apply here; only out=FOLDER does")
+    return read_runtime(given)
+
+
+def _split(words: list[str]) -> dict[str, list[str]]:
+    given: dict[str, list[str]] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{word!r} is not key=value, such as methods=simclr,moco or epochs=10")
+        values = text.split(",")
+        if "" in values:
+            raise UsageError(f"{word!r} has an empty value")
+        if key in given:
+            raise UsageError(f"{key}= is given twice; several values are one word, {key}=A,B")
+        given[key] = values
+    return given
+
+
+def _recognise(key: str, chosen: list[str]) -> None:
+    """Raise `UsageError` unless `key` means something for the chosen methods."""
+    settings = set(config.declared()) - {"method"}
+    if _canonical(key) in settings and key not in ("seed", "dataset.name"):
+        return
+    prefix, _, name = key.rpartition(".")
+    owner = next((m for m in chosen if prefix in (m, m.rpartition(".")[2])), None)
+    if owner is not None:
+        allowed = set(config.options_of(owner)) | settings
+        if name in allowed:
+            return
+        options = ", ".join(sorted(config.options_of(owner))) or "none"
+        raise UsageError(f"unknown option {key!r}{nearest(name, allowed)} (options of {owner}: {options})")
+    if prefix in methods.names():
+        raise UsageError(f"{key}= is given, but {prefix} is not among methods={','.join(chosen)}")
+    if any(key in config.options_of(m) for m in chosen):
+        return
+    owners = [m for m in methods.names() if _has_option(m, key)]
+    if owners:
+        raise UsageError(f"none of methods={','.join(chosen)} has the option {key!r}; {', '.join(owners)} has it")
+    shared = {name for m in chosen for name in config.options_of(m)}
+    dotted = {f"{m}.{name}" for m in chosen for name in config.options_of(m)}
+    known = (settings - {"seed", "dataset.name"}) | set(config.PLURAL) | set(config.runtime_types()) | shared | dotted
+    raise UsageError(f"unknown key {key!r}{nearest(key, known)} (`python -m benchmark run --help` lists the keys)")
+
+
+def _axes(method: str, given: dict[str, list[str]]) -> dict[str, list[Any]]:
+    """The method's axes: canonical name -> parsed values. What names the method goes before what names all."""
+    found: dict[str, list[Any]] = {}
+    for own in (False, True):
+        for key, texts in given.items():
+            prefix, _, name = key.rpartition(".")
+            named = bool(prefix) and prefix in (method, method.rpartition(".")[2])
+            if named is not own:
+                continue
+            target = _target(name if own else key, method)
+            if target is not None:
+                kind = config.options_of(method)[target[8:]] if target.startswith("options.") else None
+                found[target] = [config.parse_value(t, kind or config.declared()[target], key) for t in texts]
+    return found
+
+
+def _target(name: str, method: str) -> str | None:
+    """Where a key without method prefix is assigned, for this method; None where it has no such option."""
+    if _canonical(name) in config.declared():
+        return _canonical(name)
+    return f"options.{name}" if name in config.options_of(method) else None
+
+
+def _with_preset(assigned: dict[str, Any], preset: str) -> dict[str, Any]:
+    """`assigned` over the preset's words for its dataset."""
+    default = next(f.default for f in fields(config.Dataset) if f.name == "name")
+    words = presets.words(preset, assigned.get("dataset.name", default))
+    below = _axes(assigned["method"], {key: [text] for key, text in words.items()})
+    return {name: values[0] for name, values in below.items()} | assigned
+
+
+def _canonical(key: str) -> str:
+    return config.PLURAL.get(key, key)
+
+
+def _option_of_others(key: str, method: str, chosen: list[str]) -> bool:
+    """Whether `key` is an option that other chosen methods have and this one lacks."""
+    return _target(key, method) is None and any(key in config.options_of(m) for m in chosen)
+
+
+def _has_option(method: str, key: str) -> bool:
+    try:
+        return key in config.options_of(method)
+    except UsageError:
+        return False  # a broken plugin is reported by `methods`, not here

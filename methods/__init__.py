@@ -1,0 +1,175 @@
+"""The registry: which methods there are, what each one's options are, and how to load it.
+
+The registry is the folder. `load("moco")` imports `methods/moco.py` and takes the one `Method` class in it. A name
+from an installed package's entry point (group `contrastive_benchmark.methods`) or a dotted module path
+(`my_pkg.my_method`) loads a plugin from outside. The contract that they all keep is in `methods/method.py`.
+
+Importing this module does not import torch. `describe` reads a method's paper and options from its source, so the
+command line can list, parse and refuse words before the second or two that torch takes.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+import importlib
+import importlib.util
+import typing
+from importlib.metadata import entry_points
+from pathlib import Path
+from typing import Any
+
+ENTRY_POINTS = "contrastive_benchmark.methods"
+FOLDER = Path(__file__).parent
+NOT_METHODS = {"__init__", "method"}
+
+
+class BrokenMethod(Exception):
+    """A method that cannot be read or loaded. The message names the method and the reason in one line."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Description:
+    """What the source of a method says, without running it."""
+
+    name: str
+    title: str  # first line of the module's docstring: the paper and its arXiv id
+    Config: type[Any]  # the method's frozen dataclass of options
+    help: dict[str, str]  # option -> the comment behind it
+    views: tuple[str, ...]  # the views it wants, by name
+    trains: bool  # False for reference points that are evaluated as they start
+    supervised: bool  # True where labels are given to it
+    ignores: tuple[str, ...]  # run settings that cannot change its result
+
+
+def names() -> list[str]:
+    """Every method that has a short name: the files of this folder, then plugins by entry point."""
+    own = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NOT_METHODS)
+    return own + sorted(point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in own)
+
+
+def load(name: str) -> type[Any]:
+    """The `Method` class called `name`. Imports torch. Raises `BrokenMethod`."""
+    from methods.method import Method
+
+    module_name = _module(name)
+    try:
+        module = importlib.import_module(module_name)
+    except Exception as error:
+        raise BrokenMethod(f"method {name!r} cannot be imported: {type(error).__name__}: {error}") from error
+    found = [
+        value
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
+    ]
+    if len(found) != 1:
+        raise BrokenMethod(f"method {name!r}: {module.__file__} must define one Method class, it defines {len(found)}")
+    return found[0]
+
+
+def describe(name: str) -> Description:
+    """Paper, options and declarations of the method `name`, read from its source. Raises `BrokenMethod`.
+
+    Only the nested `Config` is executed, with nothing but `dataclass`, `field` and `Literal` in reach.
+    """
+    path = source(name)
+    try:
+        text = path.read_text(encoding="utf-8")
+        tree = ast.parse(text)
+        node = _method_class(tree)
+        config = next((n for n in node.body if isinstance(n, ast.ClassDef) and n.name == "Config"), None)
+        declared = _declarations(node)
+        return Description(
+            name=name,
+            title=(ast.get_docstring(tree) or name).splitlines()[0].rstrip("."),
+            Config=_execute(config),
+            help=comments(text, config) if config else {},
+            views=tuple(declared.get("views", ("crop", "crop"))),
+            trains=bool(declared.get("trains", True)),
+            supervised=bool(declared.get("supervised", False)),
+            ignores=tuple(declared.get("ignores", ())),
+        )
+    except (OSError, SyntaxError, ValueError, TypeError, NameError) as error:
+        raise BrokenMethod(f"method {name!r} in {path}: {error}") from error
+
+
+def source(name: str) -> Path:
+    """The file of the method `name`. Raises `LookupError` where there is none, and `BrokenMethod`."""
+    module = _module(name)
+    if module == f"methods.{name}":
+        return FOLDER / f"{name}.py"
+    try:
+        spec = importlib.util.find_spec(module)
+    except ModuleNotFoundError as error:
+        raise LookupError(f"no module {module!r} ({error})") from error
+    except Exception as error:
+        raise BrokenMethod(f"method {name!r} cannot be found: {type(error).__name__}: {error}") from error
+    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
+        raise LookupError(f"no module {module!r} with a Python source")
+    return Path(spec.origin)
+
+
+def comments(text: str, node: ast.ClassDef) -> dict[str, str]:
+    """The comment behind each annotated field of a class: its help, written once, where the reader sees it."""
+    lines = text.splitlines()
+    found = {}
+    for field in node.body:
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            assert field.end_lineno is not None
+            behind = lines[field.end_lineno - 1].encode()[field.end_col_offset :].decode().strip()
+            found[field.target.id] = behind.lstrip("# ").rstrip()
+    return found
+
+
+def _module(name: str) -> str:
+    if name.isidentifier() and name not in NOT_METHODS and (FOLDER / f"{name}.py").is_file():
+        return f"methods.{name}"
+    for point in entry_points(group=ENTRY_POINTS):
+        if point.name == name:
+            return point.module
+    if "." in name and all(part.isidentifier() for part in name.split(".")):
+        return name
+    raise LookupError(f"no method {name!r}")
+
+
+def _method_class(tree: ast.Module) -> ast.ClassDef:
+    def is_method(base: ast.expr) -> bool:
+        return (base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")) == "Method"
+
+    found = [n for n in tree.body if isinstance(n, ast.ClassDef) and any(is_method(base) for base in n.bases)]
+    if len(found) != 1:
+        raise ValueError(f"one class derived from Method is needed, {len(found)} found")
+    return found[0]
+
+
+def _declarations(node: ast.ClassDef) -> dict[str, Any]:
+    """The class attributes that are plain literals, such as `views = ("crop", "crop")`."""
+    found = {}
+    for item in node.body:
+        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
+            try:
+                found[item.targets[0].id] = ast.literal_eval(item.value)
+            except ValueError:
+                continue
+    return found
+
+
+def _execute(config: ast.ClassDef | None) -> type[Any]:
+    if config is None:
+        return dataclasses.make_dataclass("Config", [], frozen=True)
+    space: dict[str, Any] = {
+        "dataclass": dataclasses.dataclass,
+        "dataclasses": dataclasses,
+        "field": dataclasses.field,
+        "Literal": typing.Literal,
+        "__name__": __name__,
+    }
+    code = compile(ast.fix_missing_locations(ast.Module([config], [])), "<Config>", "exec", dont_inherit=True)
+    exec(code, space)
+    made: type[Any] = space["Config"]
+    if not dataclasses.is_dataclass(made):
+        raise ValueError("Config must be a dataclass")
+    for option in dataclasses.fields(made):
+        if option.default is dataclasses.MISSING:
+            raise ValueError(f"option {option.name!r} needs a default")
+    return made

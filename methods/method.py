@@ -1,0 +1,80 @@
+"""The contract of a method: what the engine gives it, what it returns, and who may write its state.
+
+A method is written as if there were one process. `forward` works per sample, on any slice of a batch. `loss` works
+on the whole global batch. Between the two stands the engine: it gathers the rows over the ranks, with gradients, and
+calls `loss` on the same full batch everywhere. So no method holds a line of distributed code, negatives span all
+devices, and memories hold the same bytes on every rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+
+class Batch(NamedTuple):
+    """Some images of the global batch, seen through the views that the method asked for."""
+
+    views: list[Tensor]  # one (n, 3, H, W) float tensor a view
+    index: Tensor  # type: ignore[assignment]  # (n,) int64, the row of each image in the training set
+    labels: Tensor | None = None  # (n,) int64 for a supervised method, None for all others
+
+
+class Progress(NamedTuple):
+    """Where training is. Counters start at 0."""
+
+    step: int
+    steps: int
+    epoch: int
+    epochs: int
+
+
+class Method(nn.Module):
+    """What a method file defines, once.
+
+    `forward` and `loss` read state. Only `after_step` and `before_epoch` write it, from gathered rows; so nothing in
+    the graph is changed in place and a key cannot be its own negative. All state is in parameters and persistent
+    buffers made in `__init__`: a checkpoint is the method, its optimiser and the step. `encoder` is what is
+    evaluated; heads are thrown away.
+    """
+
+    views: tuple[str, ...] = ("crop", "crop")  # the views it wants, by name
+    trains: bool = True  # False: a reference point, evaluated as it starts
+    supervised: bool = False  # True: `Batch.labels` is given, and `classes` to `__init__`
+    ignores: tuple[str, ...] = ()  # run settings that cannot change its result, such as a seed
+
+    @dataclass(frozen=True)
+    class Config:
+        """The method's own options; the paper's values are the defaults."""
+
+    encoder: nn.Module
+
+    def __init__(self, config: Any, encoder: nn.Module, width: int, images: int, **classes: int) -> None:
+        """`encoder` maps (n, 3, H, W) to (n, `width`); `images` is the length of the training set."""
+        super().__init__()
+        self.config = config
+        self.encoder = encoder
+
+    def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
+        """Per sample: named rows of leading size n. Differentiable where the paper has a gradient."""
+        raise NotImplementedError(f"{type(self).__module__} has no forward")
+
+    def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
+        """On the global batch, in float32: {"loss": scalar} and further scalars to log."""
+        raise NotImplementedError(f"{type(self).__module__} has no loss")
+
+    @torch.no_grad()
+    def before_epoch(self, at: Progress, embed: Callable[[Callable[[Tensor], Tensor]], Tensor]) -> None:
+        """At an epoch's start. `embed(f)` gives f of every un-augmented training image, (N, D) in dataset order."""
+
+    @torch.no_grad()
+    def after_backward(self, at: Progress) -> None:
+        """Between backward and the optimiser's step: drop or scale gradients."""
+
+    @torch.no_grad()
+    def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
+        """After the optimiser's step, with the gathered, detached rows: momentum update, queue push, bank write."""

@@ -1,0 +1,74 @@
+"""MoCo v1 and v2: Momentum Contrast for Unsupervised Visual Representation Learning (arXiv:1911.05722, 2003.04297).
+
+A query of one view against the momentum-encoded key of the other (positive) and a queue of earlier keys (negatives).
+Defaults are v2's. v1 is `moco.head=linear moco.temperature=0.07 augmentation=moco_v1`.
+
+The authors update the key encoder before they compute keys; here it is updated after the optimiser's step. With a
+constant m and equal starts the keys are the same, and the end of a step is a state that can be saved.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, cat, nn
+
+from methods.method import Batch, Method, Progress
+from methods.parts.heads import MomentumCopy, normalise, projector
+from methods.parts.losses import info_nce
+from methods.parts.memory import Queue
+
+
+class MoCo(Method):
+    views = ("crop", "crop")
+
+    @dataclass(frozen=True)
+    class Config:
+        temperature: float = 0.2  # tau in equation 1 (v2: 0.2; v1: 0.07)
+        queue: int = 65536  # K, the keys in the queue (v1, section 4.1; 4096 in the authors' CIFAR notebook)
+        momentum: float = 0.999  # m in equation 2 (v1, section 4.1; 0.99 in the authors' CIFAR notebook)
+        head: Literal["mlp", "linear", "none"] = "mlp"  # projection head (v2: mlp; v1: linear)
+        head_hidden: int = 0  # hidden width of the MLP; 0 is the backbone's
+        head_dim: int = 128  # width of q and k
+        symmetric: bool = False  # sum both directions, against the same old queue (authors' CIFAR notebook)
+
+        def __post_init__(self) -> None:
+            if self.temperature <= 0 or self.head_dim < 1 or self.queue < 1 or not 0 <= self.momentum <= 1:
+                raise ValueError("temperature must be above 0, head_dim and queue at least 1, momentum between 0 and 1")
+
+    def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
+        super().__init__(config, encoder, width, images)
+        hidden = config.head_hidden or width
+        self.head = projector(config.head, width, hidden, config.head_dim, layers=2, norm=False)
+        self.key_encoder = MomentumCopy(encoder)
+        self.key_head = MomentumCopy(self.head)
+        self.queue = Queue(config.queue, width if config.head == "none" else config.head_dim)
+
+    def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
+        x1, x2 = batch.views
+        if not self.config.symmetric:
+            return {"q": self.query(x1), "k": self.key(x2)}
+        q1, q2 = self.query(cat([x1, x2])).chunk(2)
+        k1, k2 = self.key(cat([x1, x2])).chunk(2)
+        return {"q1": q1, "q2": q2, "k1": k1, "k2": k2}
+
+    def query(self, x: Tensor) -> Tensor:
+        return normalise(self.head(self.encoder(x)))
+
+    @torch.no_grad()
+    def key(self, x: Tensor) -> Tensor:
+        return normalise(self.key_head(self.key_encoder(x)))
+
+    def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
+        queue, tau = self.queue.rows, self.config.temperature
+        if not self.config.symmetric:
+            return {"loss": info_nce(rows["q"], rows["k"], queue, tau)}
+        forth = info_nce(rows["q1"], rows["k2"], queue, tau)
+        back = info_nce(rows["q2"], rows["k1"], queue, tau)
+        return {"loss": forth + back}
+
+    @torch.no_grad()
+    def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
+        self.key_encoder.update(self.encoder, self.config.momentum)
+        self.key_head.update(self.head, self.config.momentum)
+        self.queue.push(cat([rows["k1"], rows["k2"]]) if self.config.symmetric else rows["k"])

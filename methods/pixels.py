@@ -1,0 +1,16 @@
+"""Raw pixels: the flattened image as the feature, a reference point without a network."""
+
+from typing import Any
+
+from torch import nn
+
+from methods.method import Method
+
+
+class Pixels(Method):
+    views = ()
+    trains = False
+    ignores = ("backbone", "stem", "seed")
+
+    def __init__(self, config: Any, encoder: nn.Module, width: int, images: int) -> None:
+        super().__init__(config, nn.Flatten(), width, images)

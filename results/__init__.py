@@ -1,0 +1,1 @@
+"""Records on disk to pandas tables, intervals and printed tables; imports nothing else of ours and never torch."""

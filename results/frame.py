@@ -1,0 +1,86 @@
+"""Records on disk to one DataFrame, a row a record.
+
+Columns: the record's own fields (`FIELDS`); its settings flattened with dots and without a prefix (`method`, `seed`,
+`dataset.name`, `options.temperature`); `metrics.*` as fractions; `cost.*` in seconds, bytes and images.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from results import record
+
+FIELDS = ("key", "folder", "protocol", "status", "reason", "commit", "dirty", "started", "finished")
+# Columns that `statistics.summarise` adds and that are no setting either.
+COUNTS = ("seeds", "fixed", "failed", "collapsed", "failed_reasons", "collapsed_reasons", "commits", "folders")
+COSTS = ("views", "seconds", "evaluation_seconds", "images_per_second", "peak_memory_bytes", "processes")
+
+
+def load(out: Path) -> tuple[pd.DataFrame, list[str]]:
+    """All records below `out` as a frame, and a one-line problem for each that could not be used.
+
+    A cell found twice under one protocol (a copied folder) is taken once, so that it can't count as two seeds.
+    """
+    rows: list[dict[str, Any]] = []
+    problems: list[str] = []
+    seen: dict[tuple[str, str], Path] = {}
+    if not Path(out).is_dir():
+        problems.append(f"{out}: no such folder")
+    for folder, found in record.find(out):
+        if isinstance(found, ValueError):
+            problems.append(" ".join(str(found).split()))
+            continue
+        first = seen.setdefault((found["key"], found["protocol"]), folder)
+        if first == folder:
+            rows.append(_row(folder, found))
+        else:
+            problems.append(f"{folder}: same cell and protocol as {first}: ignored")
+    return _frame(rows), problems
+
+
+def setting_columns(frame: pd.DataFrame) -> list[str]:
+    """The columns of a loaded frame or of a summary that are settings, `seed` apart."""
+    return [
+        name
+        for name in frame.columns
+        if name != "seed" and name not in FIELDS + COUNTS and not name.startswith(("metrics.", "cost."))
+    ]
+
+
+def _row(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {name: found.get(name) for name in FIELDS}
+    row["folder"] = str(folder)
+    for name, value in _flat(found["settings"]):
+        reserved = name in FIELDS + COUNTS or name.startswith(("metrics.", "cost."))
+        row[f"settings.{name}" if reserved else name] = value
+    row |= {f"metrics.{name}": value for name, value in found["metrics"].items()}
+    row |= {f"cost.{name}": value for name, value in _flat(found["cost"])}
+    return row
+
+
+def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """(dotted name, scalar) pairs. A list becomes its JSON text: one cell, hashable, the same in a CSV file."""
+    for name, value in tree.items():
+        if isinstance(value, Mapping):
+            yield from _flat(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, json.dumps(value) if isinstance(value, list) else value
+
+
+def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+    """The rows as a frame that has the columns every reader relies on, even when there are no rows."""
+    costs = [f"cost.{name}" for name in COSTS]
+    frame = pd.DataFrame(rows)
+    wanted = [*FIELDS, "method", "seed"]
+    settings = [name for name in setting_columns(frame) if name not in wanted]
+    metrics = sorted(name for name in frame.columns if name.startswith("metrics."))
+    rest = [name for name in frame.columns if name.startswith("cost.") and name not in [*costs, "cost.device"]]
+    frame = frame.reindex(columns=[*wanted, *settings, *metrics, *costs, "cost.device", *rest])
+    # A column of nulls only is of type object, which has no mean.
+    numbers = {name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in [*metrics, *costs]}
+    return frame.assign(**numbers)

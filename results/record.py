@@ -1,0 +1,146 @@
+"""One cell's result on disk: `record.json`, written whole or not at all.
+
+Standard library only, because the training side imports this file too. Accuracies in a record are fractions in
+[0, 1], times are seconds, memory is bytes, `views` counts images seen in training.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+SCHEMA = 1
+STATUSES = ("finished", "failed", "collapsed")
+FILE_NAME = "record.json"
+
+_ALLOWED: dict[str, tuple[type, ...]] = {
+    "key": (str,),
+    "protocol": (str,),
+    "status": (str,),
+    "reason": (str, type(None)),
+    "settings": (dict,),
+    "metrics": (dict,),
+    "cost": (dict,),
+    "versions": (dict,),
+    "commit": (str, type(None)),
+    "dirty": (bool, type(None)),
+    "started": (str,),
+    "finished": (str,),
+}
+
+
+def write(folder: Path, record: dict[str, Any]) -> None:
+    """Write `record` to `folder/record.json` atomically, making the folder if need be.
+
+    A record of the same key is replaced. Raises ValueError, and leaves what is there, when a field is missing or
+    of the wrong type, a metric is neither a finite number nor None, or the folder holds another cell's record or a
+    broken one.
+    """
+    path = Path(folder) / FILE_NAME
+    if problem := _problem(record):
+        raise ValueError(f"{path}: not written: {problem}")
+    present = read(folder)
+    if present is not None and present["key"] != record["key"]:
+        raise ValueError(f"{path}: not written: holds the record of key {present['key']}, given {record['key']}")
+    write_json(path, record)
+
+
+def read(folder: Path) -> dict[str, Any] | None:
+    """The record in `folder`, or None when there is none.
+
+    Raises ValueError with the file's path and the reason when the file is unreadable, broken or of another schema.
+    """
+    path = Path(folder) / FILE_NAME
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: unreadable record: {error}") from error
+    if problem := _problem(record):
+        raise ValueError(f"{path}: {problem}")
+    return record
+
+
+def find(out: Path) -> Iterator[tuple[Path, dict[str, Any] | ValueError]]:
+    """Every record at any depth below `out`, in the order of its path, as (folder, record).
+
+    A broken file gives (folder, the ValueError that `read` raised), so that one bad file hides no other.
+    """
+    for path in sorted(Path(out).rglob(FILE_NAME)):
+        try:
+            record = read(path.parent)
+        except ValueError as error:
+            yield path.parent, error
+        else:
+            if record is not None:
+                yield path.parent, record
+
+
+def write_json(path: Path, data: Any) -> None:
+    """Write `data` as JSON, keys in the order given; a reader sees the old file or the new one, never a part.
+
+    Raises ValueError when `data` holds NaN, an infinity, or a value that JSON lacks.
+    """
+    path = Path(path)
+    try:
+        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path}: not written: {error}") from error
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not `tempfile`: its files are readable by their owner only, and records on a cluster are shared.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        with temporary.open("x", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _problem(record: Any) -> str | None:
+    """What is wrong with `record`, in one line, or None."""
+    if not isinstance(record, dict):
+        return f"a record is an object, got {type(record).__name__}"
+    # Before the fields: another schema may well have others.
+    schema = record.get("schema")
+    if schema != SCHEMA or isinstance(schema, bool):
+        return f"schema {schema!r}, this version reads and writes schema {SCHEMA}"
+    for name, types in _ALLOWED.items():
+        if name not in record:
+            return f"field {name!r} is missing"
+        if not isinstance(record[name], types):
+            wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
+            return f"field {name!r} is {type(record[name]).__name__}, must be {wanted}"
+    if not record["key"] or not record["protocol"]:
+        return "fields 'key' and 'protocol' must not be empty"
+    if record["status"] not in STATUSES:
+        return f"status {record['status']!r} (allowed: {', '.join(STATUSES)})"
+    if record["status"] != "finished" and not record["reason"]:
+        return f"a {record['status']} record must give its reason"
+    if not isinstance(record["settings"].get("method"), str):
+        return "settings.method must be a name"
+    return _metrics_problem(record["metrics"])
+
+
+def _metrics_problem(metrics: dict[str, Any]) -> str | None:
+    for name, value in metrics.items():
+        if value is None:
+            continue
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            return f"metric {name!r} is {type(value).__name__}, must be a number or null"
+        if not math.isfinite(value):
+            return f"metric {name!r} is {value}, must be finite or null"
+    return None
+
+
+def _refuse_constant(name: str) -> float:
+    """Python's parser accepts NaN and Infinity, which are not JSON."""
+    raise ValueError(f"{name} is not JSON")

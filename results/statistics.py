@@ -1,0 +1,129 @@
+"""Records to one row a configuration: mean and 95 % interval over seeds, what failed, and what it cost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from scipy import stats
+
+from results.frame import setting_columns
+
+CONFIDENCE = 0.95
+_NULL = "null"
+
+
+def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.DataFrame:
+    """One row for each protocol and combination of settings other than the seed, in order of first appearance.
+
+    `frame` is what `results.frame.load` returns; `metrics` are names without the prefix, by default all there are.
+    Columns: `protocol` and the settings; `seeds` finished, `fixed` (the method does not depend on a seed), `failed`,
+    `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean`, `.half_width` (of the 95 % t-interval,
+    NaN below 2 seeds), `.sd` (ddof=1) and `.n`, as fractions; `cost.*`. Only finished records are averaged.
+    """
+    if metrics is None:
+        metrics = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
+    frame = frame.reset_index(drop=True)  # two loads may have been put together, each counting from 0
+    group = _groups(frame)
+    labels = frame.loc[~group.duplicated(), ["protocol", *setting_columns(frame)]]
+    labels.index = pd.RangeIndex(len(labels))
+    finished = frame[frame["status"] == "finished"]
+    parts = [_counts(frame, group), _intervals(finished, group, metrics), _costs(finished, group)]
+    summary = pd.concat([labels, *(part.reindex(labels.index) for part in parts)], axis=1)
+    # A group with no finished record is missing from the parts: it has no mean, but it does have a count.
+    counts = ["seeds", "failed", "collapsed", *(f"metrics.{name}.n" for name in metrics)]
+    return summary.assign(**{name: summary[name].fillna(0).astype(int) for name in counts})
+
+
+def varying(frame: pd.DataFrame) -> list[str]:
+    """The setting columns, `seed` apart, that tell the rows of `frame` (loaded or summarised) from each other.
+
+    A setting that is null for a method does not apply to it, so null against a value counts within one method only.
+    `options.*` belong to their method and are compared within it: the method's name already tells its defaults.
+    """
+    methods = frame["method"].map(_canonical)
+    names = []
+    for name in setting_columns(frame):
+        values = frame[name].map(_canonical)
+        within = values.groupby(methods).nunique().gt(1).any()
+        across = not name.startswith("options.") and values[values != _NULL].nunique() > 1
+        if within or across:
+            names.append(name)
+    return names
+
+
+def _canonical(value: Any) -> str:
+    """Text that is equal for equal settings, whatever type pandas chose (4096 and 4096.0, None and NaN)."""
+    if pd.isna(value):
+        return _NULL
+    if isinstance(value, bool | np.bool_):
+        return f"bool {bool(value)}"
+    return f"number {float(value)!r}" if isinstance(value, Real) else f"text {value}"
+
+
+def _groups(frame: pd.DataFrame) -> pd.Series:
+    """The number of each row's group, from 0 in order of first appearance, on the frame's index."""
+    # Not `groupby(columns, dropna=False)`: None, NaN and NA may stand in one column and must be one group.
+    columns = [frame[name].map(_canonical) for name in ["protocol", *setting_columns(frame)]]
+    codes, _ = pd.factorize(pd.Series(list(zip(*columns, strict=True)), dtype=object))
+    return pd.Series(codes, index=frame.index, name="group")
+
+
+def _intervals(finished: pd.DataFrame, group: pd.Series, metrics: Sequence[str]) -> pd.DataFrame:
+    values = finished.reindex(columns=[f"metrics.{name}" for name in metrics]).astype(float)
+    # Averaged within a seed first: a seed run twice is one draw, and must not narrow the interval.
+    keys = [group.loc[values.index], finished["seed"].map(_canonical)]
+    seeds = values.groupby(keys).mean().groupby(level=0)
+    mean, sd, n = seeds.mean(), seeds.std(ddof=1), seeds.count()
+    half_width = stats.t.ppf((1 + CONFIDENCE) / 2, n.where(n > 1) - 1) * sd / np.sqrt(n)
+    columns: dict[str, pd.Series] = {}
+    for name in values.columns:
+        columns |= {f"{name}.mean": mean[name], f"{name}.half_width": half_width[name]}
+        columns |= {f"{name}.sd": sd[name], f"{name}.n": n[name]}
+    return pd.DataFrame(columns, index=mean.index)
+
+
+def _counts(frame: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
+    seed = frame["seed"].map(_canonical)
+    pairs = zip(frame["commit"], frame["dirty"], strict=True)
+    commit = pd.Series(
+        [None if pd.isna(sha) else str(sha)[:10] + ("+" if dirty is True else "") for sha, dirty in pairs],
+        index=frame.index,
+        dtype=object,
+    )
+    columns = {
+        "seeds": seed[frame["status"] == "finished"].groupby(group).nunique(),
+        "fixed": seed.eq(_NULL).groupby(group).all(),
+    }
+    for status in ("failed", "collapsed"):
+        rows = frame[frame["status"] == status]
+        columns[status] = rows["status"].groupby(group).count()
+        columns[f"{status}_reasons"] = rows["reason"].groupby(group).agg(_joined)
+    columns["commits"] = commit.groupby(group).agg(_joined)
+    columns["folders"] = frame["folder"].groupby(group).agg(_joined)
+    return pd.DataFrame(columns)
+
+
+def _costs(finished: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
+    """Typical time and speed, the largest memory, the views of one run, and every device used."""
+    kinds = {
+        "views": "mean",
+        "seconds": "median",
+        "evaluation_seconds": "median",
+        "images_per_second": "median",
+        "peak_memory_bytes": "max",
+    }
+    groups = finished.groupby(group.loc[finished.index])
+    columns = {f"cost.{name}": groups[f"cost.{name}"].agg(kind) for name, kind in kinds.items()}
+    many = finished["cost.processes"].gt(1)
+    times = finished["cost.processes"].map("{:.0f} x ".format).where(many, "")
+    columns["cost.devices"] = (times + finished["cost.device"].astype(object)).groupby(group).agg(_joined)
+    return pd.DataFrame(columns)
+
+
+def _joined(values: pd.Series) -> str:
+    """The distinct texts, sorted: a set that a CSV file can hold."""
+    return "; ".join(sorted({str(value) for value in values.dropna()}))

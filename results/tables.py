@@ -1,0 +1,246 @@
+"""A summary as a table on the terminal, in markdown, and as CSV. Fractions become percentages here."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pandas as pd
+
+from results.statistics import summarise, varying
+
+if TYPE_CHECKING:
+    import rich.table
+
+EMPTY = "No records to show."
+CAPTION = "mean ± half-width of the 95 % t-interval over seeds"
+_NONE = "–"
+# Left out of a narrow terminal in this order; what remains is accuracy and the cost in views and time.
+_LESSER = ("device", "effective rank", "kNN-200 %", "peak memory", "images/s", "kNN-20 %")
+_UNFINISHED = "not finished"
+
+
+@dataclass(frozen=True)
+class _Column:
+    header: str
+    cells: list[str]
+    number: bool = False  # right-aligned
+
+
+def render(frame: pd.DataFrame, width: int | None = None) -> tuple[rich.table.Table, str]:
+    """The terminal table and the markdown text of a loaded frame."""
+    summary = summarise(frame)
+    return to_rich(summary, width), to_markdown(summary)
+
+
+def to_rich(summary: pd.DataFrame, width: int | None = None) -> rich.table.Table:
+    """The summary as a `rich` table; notes, and why runs did not finish, in its caption.
+
+    Lesser columns that do not fit in `width` characters, by default the terminal's, are left out and named.
+    """
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    if summary.empty:
+        return _rich_table([_Column("results", [EMPTY])], [])
+    summary = _sorted(summary)
+    columns, notes = _columns(summary), _notes(summary)
+    if columns[-1].header == _UNFINISHED:
+        # Sentences in a column would leave no room for the numbers.
+        notes += _told(columns)
+        columns = columns[:-1]
+    width = Console().width if width is None else width
+    console = Console(width=10_000)
+    table, dropped = _rich_table(columns, notes), list[str]()
+    for lesser in _LESSER:
+        if Measurement.get(console, console.options, table).maximum <= width:
+            break
+        if lesser in [column.header for column in columns]:
+            columns = [column for column in columns if column.header != lesser]
+            dropped.append(lesser)
+            table = _rich_table(columns, [*notes, f"too narrow for: {', '.join(dropped)}"])
+    return table
+
+
+def _told(columns: list[_Column]) -> list[str]:
+    """The cells of the last column as sentences, each after what names its row: the columns before `seeds`."""
+    names = columns[: [column.header for column in columns].index("seeds")]
+    labels = [
+        " ".join(cell for cell in cells if cell != _NONE) for cells in zip(*(n.cells for n in names), strict=True)
+    ]
+    return [f"{label}: {cell}" for label, cell in zip(labels, columns[-1].cells, strict=True) if cell != _NONE]
+
+
+def _rich_table(columns: list[_Column], notes: list[str]) -> rich.table.Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    # Text, not str: rich reads square brackets in a str, as in an error's message, as markup.
+    caption = Text("\n".join(notes)) if notes else None
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
+    for column in columns:
+        # A number broken over two lines reads as another number.
+        justify: Literal["right", "left"] = "right" if column.number else "left"
+        table.add_column(Text(column.header.replace(" ", "\n", 1)), justify=justify, no_wrap=True)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*map(Text, cells))
+    return table
+
+
+def to_markdown(summary: pd.DataFrame) -> str:
+    """The summary as a markdown pipe table, followed by its notes as a list."""
+    if summary.empty:
+        return EMPTY + "\n"
+    summary = _sorted(summary)
+    columns = _columns(summary)
+    lines = [[column.header for column in columns], ["---:" if column.number else ":---" for column in columns]]
+    lines += [list(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
+    table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+    return table + "\n\n" + "\n".join(f"- {note}" for note in _notes(summary)) + "\n"
+
+
+def to_csv(summary: pd.DataFrame, path: Path) -> None:
+    """Every column of the summary, accuracies as fractions; each number's text reads back as the same float."""
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
+    _sorted(summary).to_csv(path, index=False)
+
+
+def _sorted(summary: pd.DataFrame) -> pd.DataFrame:
+    """By dataset, then linear top-1 from the best; configurations without a number last in their dataset."""
+    keys = summary.reindex(columns=["dataset.name", "metrics.linear_top1.mean"])
+    keys["dataset.name"] = keys["dataset.name"].map(_setting)
+    order = keys.sort_values(list(keys.columns), ascending=[True, False], na_position="last").index
+    return summary.loc[order].reset_index(drop=True)
+
+
+def _columns(summary: pd.DataFrame) -> list[_Column]:
+    """The columns shown, in order; one that would be empty, or that says the same in every row, is left out."""
+    settings = varying(summary)
+    several = {name for name in ("dataset.name", "protocol", "cost.devices") if _several(summary, name)}
+    columns = [_Column("method", _cells(summary, "method", _setting))]
+    if "dataset.name" in several:
+        columns.append(_Column("dataset", _cells(summary, "dataset.name", _setting)))
+    for name in settings:
+        if name not in ("method", "dataset.name"):
+            short = name.removeprefix("options.")
+            header = name if short in settings else short
+            columns.append(_Column(header, _cells(summary, name, _setting), number=True))
+    if "protocol" in several:
+        columns.append(_Column("protocol", _cells(summary, "protocol", _short)))
+    columns.append(_Column("seeds", _seeds(summary), number=True))
+    columns.append(_Column("linear top-1 %", _metric(summary, "linear_top1", 100), number=True))
+    others = [
+        _Column("kNN-20 %", _metric(summary, "knn20_top1", 100), number=True),
+        _Column("kNN-200 %", _metric(summary, "knn200_top1", 100), number=True),
+        _Column("effective rank", _metric(summary, "effective_rank", 1), number=True),
+        _Column("views", _cells(summary, "cost.views", _count), number=True),
+        _Column("images/s", _cells(summary, "cost.images_per_second", _speed), number=True),
+        _Column("time (mm:ss)", _cells(summary, "cost.seconds", _time), number=True),
+        _Column("peak memory", _cells(summary, "cost.peak_memory_bytes", _bytes), number=True),
+        _Column(_UNFINISHED, _unfinished(summary)),
+    ]
+    if "cost.devices" in several:
+        others.insert(-1, _Column("device", _cells(summary, "cost.devices", str)))
+    return columns + [column for column in others if set(column.cells) != {_NONE}]
+
+
+def _notes(summary: pd.DataFrame) -> list[str]:
+    """What a reader must know beside the numbers."""
+    notes = [CAPTION]
+    counts = summary.reindex(columns=[f"metrics.{name}.n" for name in ("linear_top1", "knn20_top1", "knn200_top1")])
+    fixed = summary["fixed"].astype(bool)
+    if counts[~fixed].eq(1).any(axis=None):
+        notes.append("1 seed: no interval")
+    if (fixed & (summary["seeds"] > 0)).any():
+        notes.append("fixed: the method does not depend on the seed")
+    if (summary["failed"] + summary["collapsed"]).any():
+        notes.append("failed and collapsed runs are counted, never averaged in")
+    if _several(summary, "protocol"):
+        notes.append("protocols differ: numbers of different protocols are not comparable")
+    else:
+        notes.append(f"protocol {_short(summary['protocol'].iloc[0])}")
+    devices = [device for device in summary["cost.devices"].dropna().unique() if device]
+    if len(devices) == 1:
+        notes.append(f"device: {devices[0]}")
+    return notes
+
+
+def _several(summary: pd.DataFrame, name: str) -> bool:
+    return name in summary and summary.loc[summary[name] != "", name].nunique() > 1
+
+
+def _cells(summary: pd.DataFrame, name: str, text: Callable[[Any], str]) -> list[str]:
+    values = summary[name] if name in summary else [None] * len(summary)
+    return [_line(text(value)) if pd.notna(value) and value != "" else _NONE for value in values]
+
+
+def _metric(summary: pd.DataFrame, name: str, scale: float) -> list[str]:
+    """Cells like `97.4 ± 0.6`; `97.4` without an interval; `(n = 2)` where not every finished run has the number."""
+    parts = summary.reindex(columns=[f"metrics.{name}.{part}" for part in ("mean", "half_width", "n")])
+    cells = []
+    for (mean, half_width, n), seeds in zip(parts.to_numpy(dtype=float), summary["seeds"], strict=True):
+        cell = _NONE if pd.isna(mean) else f"{mean * scale:.1f}"
+        cell += "" if pd.isna(half_width) else f" ± {half_width * scale:.1f}"
+        cells.append(cell + (f" (n = {n:.0f})" if 0 < n < seeds else ""))
+    return cells
+
+
+def _seeds(summary: pd.DataFrame) -> list[str]:
+    pairs = zip(summary["seeds"], summary["fixed"], strict=True)
+    return [f"{seeds:.0f} (fixed)" if fixed and seeds else f"{seeds:.0f}" for seeds, fixed in pairs]
+
+
+def _unfinished(summary: pd.DataFrame) -> list[str]:
+    """Cells like `1 collapsed: non-finite loss at step 12`; the whole of a long reason is in the CSV and the record."""
+    cells = []
+    for _, row in summary.iterrows():
+        parts = [
+            f"{row[status]:.0f} {status}: " + textwrap.shorten(row[f"{status}_reasons"], 120, placeholder=" …")
+            for status in ("failed", "collapsed")
+            if row[status]
+        ]
+        cells.append("; ".join(parts) or _NONE)
+    return cells
+
+
+def _setting(value: Any) -> str:
+    """A setting's text; a whole number that pandas holds as a float loses its `.0`, a null does not apply."""
+    if pd.isna(value):
+        return _NONE
+    if isinstance(value, float):
+        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
+    return _line(str(value))
+
+
+def _line(text: str) -> str:
+    return " ".join(text.split())
+
+
+def _short(protocol: str) -> str:
+    return protocol[:8]
+
+
+def _count(value: float) -> str:
+    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+        if value >= size:
+            scaled = value / size
+            return f"{scaled:.3g}{unit}" if scaled < 100 else f"{scaled:.0f}{unit}"
+    return f"{value:.0f}"
+
+
+def _speed(value: float) -> str:
+    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
+
+
+def _time(seconds: float) -> str:
+    """mm:ss; minutes are not folded into hours, so that the column has one form."""
+    minutes, rest = divmod(round(seconds), 60)
+    return f"{minutes:02d}:{rest:02d}"
+
+
+def _bytes(value: float) -> str:
+    return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"

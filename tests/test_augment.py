@@ -1,0 +1,311 @@
+"""The batched views against torchvision, one image at a time, with the same parameters; and how those are drawn."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+import torch
+import torchvision.transforms.v2 as reference
+import torchvision.transforms.v2.functional as F
+from scipy import stats
+from torch import Tensor
+
+from benchmark.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters, draw
+from benchmark.augment.policies import Policy, blur_kernel_size, describe, names, parse
+from benchmark.augment.transforms import CACHED, augment, resize
+from benchmark.errors import UsageError
+
+# Both sides are float32 and order their sums differently: some 1e-6 an operation. Hue adds nothing at the borders of
+# sextants, since our form is continuous there; where grey is all but reached, chroma is as small as the hue is unsure.
+TOLERANCE = 1e-5
+SIZES = [(8, 8, 32), (32, 32, 32), (96, 96, 64), (40, 56, 32), (56, 40, 48)]
+ADJUST = {
+    BRIGHTNESS: F.adjust_brightness,
+    CONTRAST: F.adjust_contrast,
+    SATURATION: F.adjust_saturation,
+    HUE: F.adjust_hue,
+}
+
+
+@pytest.fixture(autouse=True)
+def one_thread() -> Iterator[None]:
+    """Images this small gain nothing from threads, which wait for each other on a busy machine."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def random_images(count: int, height: int, width: int, seed: int = 0) -> Tensor:
+    """Noise, flat areas and greys, so that equal channels and the ends of the range occur."""
+    generator = torch.Generator().manual_seed(seed)
+    images = torch.randint(0, 256, (count, 3, height, width), generator=generator, dtype=torch.uint8)
+    images[1::4] = images[1::4] // 128 * 255
+    images[2::4] = images[2::4, :1]
+    images[3::4] = images[3::4, :, :1, :1]
+    return images
+
+
+def drawn(policy: Policy, images: Tensor, seed: int = 1) -> Parameters:
+    return draw(policy, len(images), images.shape[2], images.shape[3], torch.Generator().manual_seed(seed))
+
+
+def one_by_one(image: Tensor, policy: Policy, own: Parameters, size: int) -> Tensor:
+    """torchvision's view of one uint8 image (3, H, W), with the parameters ``own`` of length one."""
+    x = F.to_dtype(image, torch.float32, scale=True)
+    if policy.crop_scale is None:
+        x = F.center_crop(F.resize(x, [size], antialias=True), [size, size])
+    else:
+        x = F.resized_crop(x, *own.box[0].tolist(), [size, size], antialias=True)
+    x = F.horizontal_flip(x) if own.flip else x
+    if policy.grey_first and own.grey:
+        x = F.rgb_to_grayscale(x, num_output_channels=3)
+    if own.jitter:
+        for operation in own.order[0].tolist():
+            x = ADJUST[operation](x, float(own.factor[0, operation]))
+    if not policy.grey_first and own.grey:
+        x = F.rgb_to_grayscale(x, num_output_channels=3)
+    if own.blur:
+        taps = blur_kernel_size(policy, size)
+        x = F.gaussian_blur(x, [taps, taps], [float(own.sigma)] * 2)
+    return F.solarize(x, policy.solarise_threshold) if own.solarise else x
+
+
+def assert_as_torchvision(images: Tensor, policy: Policy, size: int) -> None:
+    parameters = drawn(policy, images)
+    ours = augment(images, policy, parameters, size)
+    theirs = torch.stack(
+        [one_by_one(image, policy, parameters.slice(i, i + 1), size) for i, image in enumerate(images)]
+    )
+    assert ours.shape == (len(images), 3, size, size)
+    assert ours.dtype == torch.float32
+    assert ours.min() >= 0
+    assert ours.max() <= 1
+    difference = (ours - theirs).abs()
+    if policy.solarise:
+        # a jump at the threshold: where rounding falls on its other side, one has x and the other 1 - x
+        at_threshold = (theirs - policy.solarise_threshold).abs().minimum((ours - policy.solarise_threshold).abs())
+        difference[(at_threshold < TOLERANCE) & ((ours + theirs - 1).abs() < TOLERANCE)] = 0
+    assert difference.max() < TOLERANCE
+
+
+always = {
+    "crop": Policy(crop_scale=(0.08, 1.0)),
+    "flip": Policy(flip=0.5),
+    "brightness": Policy(jitter=1.0, brightness=0.8),
+    "contrast": Policy(jitter=1.0, contrast=0.8),
+    "saturation": Policy(jitter=1.0, saturation=0.8),
+    "hue": Policy(jitter=1.0, hue=0.5),
+    "jitter": Policy(jitter=0.8, brightness=0.8, contrast=0.8, saturation=0.8, hue=0.2),
+    "grey": Policy(grey=0.5),
+    "blur": Policy(blur=1.0),
+    "solarise": Policy(solarise=0.5, solarise_threshold=128 / 255),
+    "nothing": Policy(),
+}
+
+
+@pytest.mark.parametrize(("height", "width", "size"), SIZES)
+@pytest.mark.parametrize("operation", always)
+def test_each_operation_is_torchvisions(operation: str, height: int, width: int, size: int) -> None:
+    assert_as_torchvision(random_images(8, height, width), always[operation], size)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), SIZES)
+@pytest.mark.parametrize("text", ["simclr", "moco_v2", "moco_v1", "instdisc_cifar", "byol", "flip+colour+blur"])
+def test_each_policy_is_torchvisions(text: str, height: int, width: int, size: int) -> None:
+    for policy in parse(text):
+        assert_as_torchvision(random_images(12, height, width), policy, size)
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [*SIZES, (33, 70, 31), (200, 90, 45)])
+def test_resize_is_torchvisions_resize_and_centre_crop(height: int, width: int, size: int) -> None:
+    images = random_images(8, height, width)
+    theirs = F.center_crop(F.resize(images.float() / 255, [size], antialias=True), [size, size])
+    torch.testing.assert_close(resize(images, size), theirs, atol=TOLERANCE, rtol=0)
+    assert height != width or height != size or torch.equal(resize(images, size), images / 255)
+
+
+def test_a_share_of_the_batch_gets_the_share_of_the_views() -> None:
+    # more than what a CPU takes at once, so that its own cuts are among those compared
+    images, policy = random_images(360, 20, 28), parse("byol+colour_strong")[1]
+    assert images.shape[0] * 3 * 32 * 32 > CACHED
+    parameters = drawn(policy, images)
+    whole = augment(images, policy, parameters, 32)
+    for start, stop in [(0, 20), (20, 21), (21, 345), (345, 360)]:
+        share = augment(images[start:stop], policy, parameters.slice(start, stop), 32)
+        torch.testing.assert_close(share, whole[start:stop], atol=1e-6, rtol=0)
+    with pytest.raises(ValueError, match="360 images, but parameters for 20"):
+        augment(images, policy, parameters.slice(0, 20), 32)
+    assert augment(images[:0], policy, parameters.slice(0, 0), 32).shape == (0, 3, 32, 32)
+
+
+def test_memory_layout_does_not_matter_but_the_type_does() -> None:
+    images, policy = random_images(8, 40, 56), parse("simclr")[0]
+    parameters = drawn(policy, images)
+    permuted = images.contiguous(memory_format=torch.channels_last)
+    assert torch.equal(augment(permuted, policy, parameters, 32), augment(images, policy, parameters, 32))
+    with pytest.raises(TypeError, match="uint8"):
+        augment(images.float(), policy, parameters, 32)
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    images, policy = random_images(60, 32, 32), parse("simclr")[0]
+    first, again = (augment(images, policy, drawn(policy, images, seed=5), 32) for _ in range(2))
+    assert torch.equal(first, again)
+    assert not torch.equal(first, augment(images, policy, drawn(policy, images, seed=6), 32))
+
+
+def test_every_policy_takes_equally_many_random_numbers() -> None:
+    """So that the second view's draws do not depend on the first's policy, nor on what was drawn for it."""
+    following = set()
+    for text, _ in names():
+        generator = torch.Generator().manual_seed(3)
+        draw(parse(text)[0], 50, 10, 200, generator)
+        following.add(torch.rand(1, generator=generator).item())
+    assert len(following) == 1
+
+
+COUNT = 2500
+
+
+def torchvision_draws(transform: reference.Transform, image: Tensor) -> list[dict]:
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        return [transform.make_params([image]) for _ in range(COUNT)]
+
+
+def assert_same_distribution(ours: Tensor, theirs: Tensor) -> None:
+    assert stats.ks_2samp(ours.double().numpy(), theirs.double().numpy()).pvalue > 0.001
+
+
+@pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 56), (10, 200), (200, 10), (3, 4)])
+def test_crops_are_distributed_as_torchvisions(height: int, width: int) -> None:
+    policy, image = parse("crop")[0], torch.empty(3, height, width)
+    theirs = torchvision_draws(reference.RandomResizedCrop(32, scale=policy.crop_scale), image)
+    box = draw(policy, COUNT, height, width, torch.Generator().manual_seed(0)).box
+    assert (box[:, 2:] > 0).all()
+    assert (box >= 0).all()
+    assert (box[:, :2] + box[:, 2:] <= torch.tensor([height, width])).all()
+    for i, name in enumerate(["top", "left", "height", "width"]):
+        assert_same_distribution(box[:, i], torch.tensor([one[name] for one in theirs]))
+
+
+def test_a_crop_that_never_fits_is_the_central_one() -> None:
+    """torchvision's fallback: the largest central crop of an allowed ratio."""
+    for height, width in [(10, 200), (200, 10), (20, 20)]:
+        policy, image = Policy(crop_scale=(4.0, 5.0)), torch.empty(3, height, width)
+        fallback = reference.RandomResizedCrop(32, scale=policy.crop_scale).make_params([image])
+        box = draw(policy, 5, height, width, torch.Generator().manual_seed(0)).box
+        assert box.tolist() == [[fallback[name] for name in ("top", "left", "height", "width")]] * 5
+
+
+def test_jitter_is_distributed_as_torchvisions() -> None:
+    for policy in (
+        parse("colour_strong")[0],
+        Policy(jitter=0.5, brightness=1.5, contrast=0.3, saturation=0.1, hue=0.5),
+    ):
+        jitter = reference.ColorJitter(policy.brightness, policy.contrast, policy.saturation, policy.hue)
+        theirs = torchvision_draws(jitter, torch.empty(3, 8, 8))
+        parameters = draw(policy, COUNT, 8, 8, torch.Generator().manual_seed(0))
+        keys = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
+        for operation, key in enumerate(keys):
+            assert_same_distribution(parameters.factor[:, operation], torch.tensor([one[key] for one in theirs]))
+
+
+def test_orders_differ_from_image_to_image_and_are_equally_frequent() -> None:
+    order = draw(parse("colour")[0], COUNT, 8, 8, torch.Generator().manual_seed(0)).order
+    assert torch.equal(order.sort(dim=1).values, torch.arange(4).expand(COUNT, 4))
+    _, counts = order.unique(dim=0, return_counts=True)
+    assert len(counts) == 24
+    assert stats.chisquare(counts.numpy()).pvalue > 0.001
+
+
+def test_operations_hit_as_many_images_as_the_policy_says() -> None:
+    policy = parse("simclr+solarise")[0]
+    parameters = draw(policy, COUNT, 8, 8, torch.Generator().manual_seed(0))
+    for name in ("flip", "jitter", "grey", "blur", "solarise"):
+        hits = int(getattr(parameters, name).sum())
+        assert stats.binomtest(hits, COUNT, getattr(policy, name)).pvalue > 0.001
+    assert stats.kstest(parameters.sigma.numpy(), stats.uniform(0.1, 1.9).cdf).pvalue > 0.001
+    none = draw(Policy(), COUNT, 8, 8, torch.Generator().manual_seed(0))
+    assert not any(getattr(none, name).any() for name in ("flip", "jitter", "grey", "blur", "solarise"))
+
+
+def test_pieces_compose_left_to_right() -> None:
+    assert parse("crop+flip+colour+grey") == parse("simclr_cifar")
+    assert parse("none+simclr+none") == parse(" simclr ")
+    assert parse("simclr_cifar+colour_strong+blur") == parse("simclr")
+    (policy,) = parse("moco_v1+crop")
+    assert policy.crop_scale == (0.08, 1.0)
+    assert policy.grey_first
+    assert policy.jitter == 1.0
+
+
+def test_an_asymmetric_recipe_is_a_pair_and_stays_one() -> None:
+    first, second = parse("byol")
+    assert (first.blur, second.blur, first.solarise, second.solarise) == (1.0, 0.1, 0.0, 0.2)
+    assert first.saturation == 0.2
+    first, second = parse("byol+colour_strong")
+    assert (first.hue, second.hue, first.blur, second.blur) == (0.2, 0.2, 1.0, 0.1)
+    # the right one's operations win: blur in both views, solarise from the left where the right has none
+    assert [policy.blur for policy in parse("solarise+byol")] == [1.0, 0.1]
+    assert [policy.solarise for policy in parse("solarise+byol")] == [0.2, 0.2]
+    assert [policy.crop_scale for policy in parse("byol+moco_v3")] == [(0.2, 1.0)] * 2
+
+
+@pytest.mark.parametrize(("text", "near"), [("simclrr", "simclr"), ("crop+color", "colour"), ("moco-v2", "moco_v2")])
+def test_an_unknown_piece_is_named_with_the_nearest(text: str, near: str) -> None:
+    with pytest.raises(UsageError, match=f"unknown augmentation .*did you mean '{near}'"):
+        parse(text)
+
+
+def test_policies_that_cannot_be_are_refused() -> None:
+    for wrong in ({"flip": 1.5}, {"hue": 0.6}, {"crop_scale": (1.0, 0.5)}, {"blur_sigma": (0.0, 1.0)}):
+        with pytest.raises(ValueError, match=next(iter(wrong))):
+            Policy(**wrong)  # type: ignore[arg-type]
+
+
+def test_descriptions_are_plain_json_and_tell_policies_apart() -> None:
+    for name, line in names():
+        assert line
+        for policy in parse(name):
+            text = json.dumps(describe(policy))
+            settings = {
+                key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()
+            }
+            assert Policy(**settings) == policy
+    assert describe(Policy()) == {}
+
+
+def test_blur_kernels_follow_simclrs_rule() -> None:
+    assert [blur_kernel_size(Policy(), size) for size in (8, 32, 64, 96, 224)] == [3, 3, 7, 9, 23]
+
+
+def test_policies_need_no_torch() -> None:
+    code = "import sys; from benchmark.augment import policies; policies.parse('simclr'); print('torch' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "False"
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
+def test_cpu_and_gpu_agree_and_the_gpu_is_not_waited_for() -> None:
+    images = random_images(300, 40, 56)
+    for policy in parse("byol+colour_strong"):
+        parameters = drawn(policy, images)
+        expected = augment(images, policy, parameters, 32)
+        resident = images.cuda()
+        augment(resident, policy, parameters, 32)
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            views = augment(resident, policy, parameters, 32)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        assert views.device == resident.device
+        difference = (views.cpu() - expected).abs()
+        assert difference[(expected - policy.solarise_threshold).abs() > 1e-4].max() < 1e-4
+    torch.testing.assert_close(resize(images.cuda(), 32).cpu(), resize(images, 32), atol=1e-4, rtol=0)

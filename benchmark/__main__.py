@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import contextlib
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,43 +12,22 @@ if TYPE_CHECKING:
     from benchmark.plan import State
     from benchmark.words import Request
 
-COMMANDS = {
-    "run": "train, evaluate and record every missing cell, then print the table",
-    "plan": "list the cells of the same words: which exist, which would run; runs nothing",
-    "report": "the table of all records below a folder; also writes table.md and results.csv",
-    "status": "every cell below a folder: finished, running, interrupted, failed",
-    "methods": "what can be compared: paper, options, defaults",
-    "datasets": "the datasets and where they come from",
-    "augmentations": "the augmentation policies and the pieces that make new ones",
-    "check": "test a method, ours or a plugin, against the contract",
-}
-EXAMPLES = {
-    "": "run methods=simclr,moco\nplan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2\nreport out=runs",
-    "run": """run methods=simclr,moco
-run methods=random,pixels,simclr,moco seeds=0,1,2
-run methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536      (3 SimCLR and 6 MoCo cells)
-run methods=simclr dataset=cifar10 dataset.root=data dataset.download=true batch_size=1024 microbatch=256
-run methods=my_pkg.my_method                                    (a plugin, by its dotted module path)""",
-    "plan": "plan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2",
-    "report": "report\nreport out=runs",
-    "status": "status\nstatus out=runs",
-    "methods": "methods\nmethods moco",
-    "datasets": "datasets",
-    "augmentations": "augmentations",
-    "check": "check simclr\ncheck my_pkg.my_method",
-}
-
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 a cell or a check failed, 2 bad input, 128 + N stopped by signal N."""
+    from benchmark import help
     from benchmark.errors import UsageError
 
     try:
-        parsed = _parser(arguments if arguments is not None else sys.argv[1:])
+        parsed = help.parse(arguments if arguments is not None else sys.argv[1:])
         return globals()[f"command_{parsed.command}"](parsed.words)
     except UsageError as error:
-        print(f"error: {error}", file=sys.stderr)
+        if _leads():
+            print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        return 130
     except BrokenPipeError:  # `| head` closed the pipe
         sys.stderr.close()
         return 0
@@ -60,8 +39,9 @@ def command_run(words: list[str]) -> int:
     request = _read(words)
     out = Path(request.runtime.out)
     states = plan.states(request.cells, out)
-    code = _train(request, states) if any(state.runs for state in states) else 0
     _refuse_broken(states)
+    # Under torchrun every process joins, whatever it sees on its disk: the first one decides.
+    code = _train(request, states) if any(state.runs for state in states) or _launched() else 0
     if _leads():
         from results import tables
 
@@ -90,10 +70,11 @@ def command_plan(words: list[str]) -> int:
 
 def command_report(words: list[str]) -> int:
     from benchmark.words import read_out
-    from results import statistics, tables
 
     out = Path(read_out(words).out)
     _require_folder(out)
+    from results import statistics, tables  # behind the words: pandas takes its time
+
     frame, problems = _frame(out)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
@@ -167,13 +148,15 @@ def command_augmentations(words: list[str]) -> int:
 
 
 def command_check(words: list[str]) -> int:
-    from benchmark import check, config
+    from benchmark import config
     from benchmark.errors import UsageError
 
     if not words:
         raise UsageError("check needs the name of a method, such as: check simclr")
     for name in words:
         config.describe(name)
+    from benchmark import check  # behind the words: torch takes its time
+
     results = [check.check(name) for name in words]
     return 0 if all(results) else 1
 
@@ -184,41 +167,50 @@ def _train(request: Request, states: list[State]) -> int:
 
     from benchmark import distributed, plan, run
     from benchmark.board import Board
-    from benchmark.engine import resolve_device
+    from benchmark.engine import resolve_device, settle
     from benchmark.stop import Stop, Stopped
 
     if request.runtime.threads:
         torch.set_num_threads(request.runtime.threads)
-    todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
     device = resolve_device(request.runtime.device, distributed.local_rank())
-    world = distributed.start(device)
+    settle(device)
     failed = 0
-    with contextlib.ExitStack() as held:
-        held.callback(distributed.stop)
-        for cell in todo:
-            run.check(cell, world, device)
-        board = held.enter_context(Board(len(todo), shown=world.leads))
-        stop = held.enter_context(Stop().listening())
-        place = run.Place(request.runtime, world, device, stop, board)
-        try:
+    board = Board(0)
+    try:
+        with contextlib.ExitStack() as held:
+            world = distributed.start(device)
+            held.callback(distributed.stop)
+            # One process says which, for all: a cell may have been finished since. What failed before goes last.
+            runs = world.told(lambda: [i for i, state in enumerate(states) if state.runs and state.word != "failed"])
+            runs += world.told(lambda: [i for i, state in enumerate(states) if state.word == "failed"])
+            todo = [request.cells[i] for i in runs]
+            for cell in todo:
+                run.check(cell, world, device)
+            board = held.enter_context(Board(len(todo), shown=world.leads))
+            stop = held.enter_context(Stop().listening())
+            place = run.Place(request.runtime, world, device, stop, board)
             for cell in todo:
                 board.cell(f"{cell.method} {plan.label({'seed': cell.seed}, ['seed'])}".strip())
                 made = run.run(cell, place)
                 if made is not None and made["status"] != "finished":
                     board.say(f"{cell.method}: {made['status']}: {made['reason']}")
                 failed += made is not None and made["status"] == "failed"
-        except Stopped as stopped:
-            board.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
-            return stopped.exit_code
+    except Stopped as stopped:
+        board.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
+        return stopped.exit_code
     return 1 if failed else 0
 
 
 def _read(words: list[str]) -> Request:
     """The words as cells, with the notes printed and every dataset known to be there."""
     from benchmark.data import catalogue
+    from benchmark.errors import UsageError
     from benchmark.words import read
 
     request = read(words)
+    out = Path(request.runtime.out)
+    if not next(path for path in (out, *out.parents) if path.exists()).is_dir():
+        raise UsageError(f"out={out}: a file is in the way; a folder is needed")
     for cell in request.cells:
         catalogue.require(cell.dataset)
     if _leads():
@@ -237,9 +229,11 @@ def _refuse_broken(states: list[State]) -> None:
 
 
 def _leads() -> bool:
-    from os import environ
+    return os.environ.get("RANK", "0") == "0"
 
-    return environ.get("RANK", "0") == "0"
+
+def _launched() -> bool:
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def _require_folder(out: Path) -> None:
@@ -276,68 +270,5 @@ def _print_rows(header: list[str], rows: list[list[str]]) -> None:
         print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
-def _parser(arguments: list[str]) -> argparse.Namespace:
-    """Commands and their words. A typo in a command is bad input like any other."""
-    from benchmark.errors import unknown
-
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmark",
-        description="Compare contrastive visual representation learning methods under one protocol.",
-        epilog=_examples(""),
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    asked = next((a for a in arguments if not a.startswith("-")), None)
-    for name, summary in COMMANDS.items():
-        command = commands.add_parser(
-            name,
-            help=summary,
-            description=summary[0].upper() + summary[1:] + ".",
-            epilog=_examples(name) + (_keys() if name in ("run", "plan") and asked == name else ""),
-            formatter_class=argparse.RawDescriptionHelpFormatter,
-        )
-        command.add_argument("words", nargs="*", metavar="key=value" if name in ("run", "plan") else "word")
-    if asked is not None and asked not in COMMANDS:
-        raise unknown("command", asked, COMMANDS)
-    return parser.parse_args(arguments or ["--help"])
-
-
-def _examples(command: str) -> str:
-    return "examples:\n" + "\n".join(f"  python -m benchmark {line}" for line in EXAMPLES[command].splitlines())
-
-
-def _keys() -> str:
-    """Every key with its default and its meaning, from the dataclasses that declare them."""
-    import dataclasses
-
-    from benchmark import config
-
-    def lines(cls: type[Any], prefix: str = "") -> list[str]:
-        texts = config.help_of(cls)
-        plural = {single: many for many, single in config.PLURAL.items()}
-        rows = []
-        for field in dataclasses.fields(cls):
-            if field.default is not dataclasses.MISSING:
-                name = plural.get(prefix + field.name, prefix + field.name)
-                rows.append(f"  {name}={field.default}".ljust(34) + texts[field.name])
-        return rows
-
-    return "\n".join(
-        [
-            "\n\nsettings (several values, joined by commas, make an axis; some datasets have presets):",
-            *lines(config.Settings),
-            *lines(config.Dataset, "dataset."),
-            "options of methods (see `methods`): moco.queue=4096; for all that have it, once: temperature=0.2;",
-            "a setting for one method only: moco.learning_rate=0.03",
-            "\nhow to run (one value; does not change which cell it is):",
-            *lines(config.Runtime),
-        ]
-    )
-
-
 if __name__ == "__main__":
-    try:
-        sys.exit(main())
-    except KeyboardInterrupt:
-        print("stopped", file=sys.stderr)
-        sys.exit(130)
+    sys.exit(main())

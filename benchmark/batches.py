@@ -18,7 +18,7 @@ from methods.method import Batch
 
 @dataclass(frozen=True)
 class Batches:
-    """The training set as batches of views. `images` may lie on the device; `dtype` is that of the views."""
+    """The training set, which lies on the device, as batches of views; `dtype` is that of the views."""
 
     split: Split
     views: tuple[str, ...]
@@ -50,17 +50,16 @@ class Batches:
         position = step % self.per_epoch
         index = order[position * self.batch_size : (position + 1) * self.batch_size]
         own = self.world.share(self.batch_size)
-        index = index[own]
-        images = self.split.images[index.to(self.split.images.device)].to(self.device, non_blocking=True)
+        index = index[own].to(self.device, non_blocking=True)
+        images = self.split.images[index]
         generator = seeds.generator(self.seed, "augmentation", step)
         views = []
-        for number, _ in enumerate(self.views):
+        for number in range(len(self.views)):
             policy = self.policies[number % len(self.policies)]
             drawn = draw(policy, self.batch_size, images.shape[2], images.shape[3], generator)
             view = augment(images, policy, drawn.slice(own.start, own.stop), self.size)
             views.append(self.normalised(view))
-        labels = self.split.labels[index].to(self.device, non_blocking=True) if self.labelled else None
-        return Batch(views, index.to(self.device, non_blocking=True), labels)
+        return Batch(views, index, self.split.labels[index] if self.labelled else None)
 
     def normalised(self, images: Tensor) -> Tensor:
         """(n, 3, H, W) in [0, 1] to zero mean and unit variance of the training pixels, in the engine's layout."""

@@ -116,8 +116,9 @@ def convert(network: nn.Module, mode: str, seed: int, world: World, batch_size: 
     if mode == "local" or (mode == "sync" and world.size == 1):
         return None
     if mode == "sync" and device.startswith("cuda"):
-        for name, child in network.named_children():
-            setattr(network, name, nn.SyncBatchNorm.convert_sync_batchnorm(child))
+        from timm.layers import convert_sync_batchnorm  # torch's drops the activation inside timm's norms
+
+        convert_sync_batchnorm(network)
         return None
     if shuffled and groups == 1:
         raise UsageError(f"batch_norm={mode} with one group shuffles nothing; batch_norm=shuffle:8 imitates 8 devices")

@@ -14,11 +14,14 @@ FILE_NAME = "last.pt"
 def save(folder: Path, state: dict[str, Any]) -> None:
     """Atomic: a kill leaves the old checkpoint or the new one."""
     temporary = folder / f"{FILE_NAME}.tmp"
-    with temporary.open("wb") as file:
-        torch.save(state, file)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(temporary, folder / FILE_NAME)
+    try:
+        with temporary.open("wb") as file:
+            torch.save(state, file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, folder / FILE_NAME)
+    finally:
+        temporary.unlink(missing_ok=True)  # what a full disk left of it
 
 
 def load(folder: Path, key: str, device: torch.device) -> dict[str, Any] | None:

@@ -15,6 +15,7 @@ import math
 import typing
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cache
+from types import NoneType
 from typing import Any, Literal
 
 import methods
@@ -50,7 +51,7 @@ class Settings:
     backbone: str | None = "resnet18"  # any timm name without a classifier
     stem: Literal["auto", "small", "native"] | None = "auto"  # small: 3x3, stride 1, no pooling; auto: at 64 px or less
     view_size: int = 0  # pixels of a view, in training and evaluation; 0 is the dataset's own
-    augmentation: str | None = "simclr"  # a policy, or pieces joined by +; see `python -m benchmark datasets`
+    augmentation: str | None = "simclr"  # a policy, or pieces joined by +; see `python -m benchmark augmentations`
     epochs: int | None = 100  # passes over the training images
     batch_size: int | None = 256  # images of a step, over all devices
     microbatch: int | None = 0  # images encoded at once on a device, gradient still of the whole batch; 0 is all
@@ -115,7 +116,7 @@ def folder_name(settings: Settings) -> str:
 def describe(method: str) -> methods.Description:
     """The method's description, or the error that a typo deserves."""
     try:
-        return methods.describe(method)
+        found = methods.describe(method)
     except LookupError as error:
         near = nearest(method, methods.names())
         raise UsageError(
@@ -123,6 +124,14 @@ def describe(method: str) -> methods.Description:
         ) from error
     except methods.BrokenMethod as error:
         raise UsageError(str(error)) from error
+    clash = next((f.name for f in fields(found.Config) if f.name in declared() or f.name in PLURAL), None)
+    if clash:
+        raise UsageError(f"method {method!r}: option {clash!r} has the name of a setting; another name is needed")
+    optional = [name for name, kind in declared().items() if NoneType in typing.get_args(kind)]
+    wrong = next((name for name in found.ignores if name not in optional), None)
+    if wrong:
+        raise UsageError(f"method {method!r} ignores {wrong!r}; allowed are {', '.join(optional)}")
+    return found
 
 
 @cache
@@ -152,8 +161,7 @@ def options_of(method: str) -> dict[str, Any]:
 
 def parse_value(text: str, kind: Any, key: str) -> Any:
     """`text` as the declared type `kind`. Raises `UsageError` naming key, value and what is allowed."""
-    kinds = [k for k in typing.get_args(kind) if k is not type(None)] if type(None) in typing.get_args(kind) else [kind]
-    kind = kinds[0]
+    kind = _without_none(kind)
     if typing.get_origin(kind) is Literal:
         allowed = typing.get_args(kind)
         if text in map(str, allowed):
@@ -175,18 +183,23 @@ def parse_value(text: str, kind: Any, key: str) -> Any:
 
 def type_text(kind: Any) -> str:
     """A declared type as a reader would say it."""
-    inner = next((k for k in typing.get_args(kind) if k is not type(None)), kind)
+    kind = _without_none(kind)
     if typing.get_origin(kind) is Literal:
         return ", ".join(map(str, typing.get_args(kind)))
-    if typing.get_origin(inner) is Literal:
-        return ", ".join(map(str, typing.get_args(inner)))
-    return {int: "whole number", float: "number", bool: "true, false", str: "text"}.get(inner, str(inner))
+    return {int: "whole number", float: "number", bool: "true, false", str: "text"}.get(kind, str(kind))
+
+
+def _without_none(kind: Any) -> Any:
+    parts = typing.get_args(kind)
+    return next(part for part in parts if part is not NoneType) if NoneType in parts else kind
 
 
 def build(assigned: dict[str, Any]) -> Settings:
     """Settings from dotted assignments (`options.x` for the method's own); everything else is the default."""
-    description = describe(assigned["method"])
-    options = asdict(description.Config())
+    options = asdict(describe(assigned["method"]).Config())
+    for name, kind in options_of(assigned["method"]).items():
+        if kind is float:  # a default of 1 and a word that says 1 are the same cell
+            options[name] = float(options[name])
     options |= {k.removeprefix("options."): v for k, v in assigned.items() if k.startswith("options.")}
     dataset = Dataset(**{k.removeprefix("dataset."): v for k, v in assigned.items() if k.startswith("dataset.")})
     own = {k: v for k, v in assigned.items() if "." not in k}
@@ -199,10 +212,13 @@ def build(assigned: dict[str, Any]) -> Settings:
 
 def validate(settings: Settings) -> None:
     """Raise `UsageError` for values that no run can have."""
+    described = describe(settings.method).Config
     try:
-        describe(settings.method).Config(**settings.options)
-    except ValueError as error:
-        raise UsageError(f"{settings.method}: {error}") from error
+        described(**settings.options)
+    except Exception as error:  # whatever a plugin's own check raises
+        usual = asdict(described())
+        given = ", ".join(f"{name}={value}" for name, value in settings.options.items() if value != usual[name])
+        raise UsageError(f"{settings.method} with {given}: {error}") from error
     policies.parse(settings.augmentation or "none")
     batch_norm_groups(settings.batch_norm or "sync", 1)
     at_least: dict[str, float] = {"epochs": 1, "batch_size": 2, "microbatch": 0, "view_size": 4, "seed": 0}
@@ -215,7 +231,7 @@ def validate(settings: Settings) -> None:
         if (getattr(settings, name) or 0) > 1:
             raise UsageError(f"{name}={getattr(settings, name)}: a share between 0 and 1 is needed")
     microbatch, batch = settings.microbatch or 0, settings.batch_size or 0
-    if microbatch and ":" in (settings.batch_norm or "") and microbatch < batch:
+    if 0 < microbatch < batch and settings.batch_norm not in ("sync", "local"):
         raise UsageError(
             f"batch_norm={settings.batch_norm} needs the whole batch at once; microbatch={microbatch} alone already "
             f"gives each {microbatch} images their own batch-norm statistics (batch_norm=sync)"

@@ -12,6 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
+from benchmark.errors import UsageError
+
 
 @dataclass(frozen=True)
 class World:
@@ -32,18 +34,18 @@ class World:
         each = count // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
-    def any(self, flag: bool) -> bool:
-        """Whether any process says so."""
+    def any(self, *flags: bool) -> list[bool]:
+        """For each flag, whether any process raises it."""
         if self.size == 1:
-            return flag
-        flags = torch.tensor(int(flag))
-        dist.all_reduce(flags, op=dist.ReduceOp.MAX, group=self.control)
-        return bool(flags)
+            return list(flags)
+        raised = torch.tensor(flags, dtype=torch.uint8)
+        dist.all_reduce(raised, op=dist.ReduceOp.MAX, group=self.control)
+        return [bool(flag) for flag in raised]
 
     def told(self, make: Callable[[], Any]) -> Any:
         """What the leading process makes; the others wait for it, however long it takes.
 
-        If `make` raises, every process raises: the leader its own error, the others a `RuntimeError`.
+        If `make` raises, every process raises: the same `UsageError`, or for the others a `RuntimeError`.
         """
         if self.size == 1:
             return make()
@@ -53,12 +55,14 @@ class World:
             try:
                 box[0] = make()
             except Exception as caught:  # noqa: BLE001 - raised again below, once the others know
-                error, box[1] = caught, f"{type(caught).__name__}: {caught}"
+                error = caught
+                failed = RuntimeError(f"the leading process failed: {type(caught).__name__}: {caught}")
+                box[1] = caught if isinstance(caught, UsageError) else failed
         dist.broadcast_object_list(box, src=0, group=self.control)
         if error is not None:
             raise error
         if box[1] is not None:
-            raise RuntimeError(f"the leading process failed: {box[1]}")
+            raise box[1]
         return box[0]
 
 
@@ -76,8 +80,6 @@ def start(device: torch.device) -> World:
         return World()
     if not dist.is_initialized():
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
-    if device.type == "cuda":
-        torch.cuda.set_device(device)
     control = dist.new_group(backend="gloo", timeout=timedelta(days=2))
     return World(dist.get_rank(), dist.get_world_size(), local_rank(), control)
 

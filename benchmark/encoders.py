@@ -12,6 +12,7 @@ from torch import nn
 
 from benchmark.errors import UsageError
 
+_REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError)  # how timm refuses a size
 SMALL = 64  # pixels up to which `stem=auto` takes the small stem
 
 
@@ -34,11 +35,12 @@ def make(backbone: str, stem: str, size: int) -> tuple[nn.Module, int, str]:
 
     check_name(backbone)
     try:
-        network = timm.create_model(backbone, pretrained=False, num_classes=0)
-        if hasattr(getattr(network, "patch_embed", None), "img_size"):  # position embeddings are made for one size
+        try:  # position embeddings, windows and token mixers are made for one size
             network = timm.create_model(backbone, pretrained=False, num_classes=0, img_size=size)
-    except (RuntimeError, ValueError, TypeError, AssertionError) as error:
-        raise UsageError(f"backbone={backbone} cannot be made for {size} pixels: {error}") from error
+        except TypeError:  # convolutions take any size, and no such argument
+            network = timm.create_model(backbone, pretrained=False, num_classes=0)
+    except _REFUSALS as error:
+        raise UsageError(f"backbone={backbone} cannot be made for views of {size} pixels: {_reason(error)}") from error
     applied = "native"
     if stem == "small" or (stem == "auto" and size <= SMALL):
         applied = small_stem(network)
@@ -50,7 +52,7 @@ def make(backbone: str, stem: str, size: int) -> tuple[nn.Module, int, str]:
 def small_stem(network: nn.Module) -> str:
     """Make the stem keep the resolution, in place, as SimCLR does for CIFAR-10 (appendix B.9). Returns what was done.
 
-    - 7x7 stems (ResNet, wide, ResNeXt, SE, RegNet-like with `conv1`): a 3x3 convolution, stride 1, padding 1, no
+    - 7x7 stems (ResNet, wide, ResNeXt, SE: all with `conv1`): a 3x3 convolution, stride 1, padding 1, no
       max-pool.
     - deep stems of three 3x3 convolutions (resnet50d ...): stride 1, no max-pool.
     - tiered deep stems (resnet10t, 14t, 26t): left as they are. They exist to be cheap, and without their strides
@@ -84,9 +86,8 @@ def width_of(network: nn.Module, size: int, backbone: str) -> int:
     try:
         with torch.no_grad():
             features = network(torch.zeros(1, 3, size, size))
-    except (RuntimeError, AssertionError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UsageError(f"backbone={backbone} does not take views of {size} pixels: {reason}") from error
+    except _REFUSALS as error:
+        raise UsageError(f"backbone={backbone} does not take views of {size} pixels: {_reason(error)}") from error
     finally:
         network.train(training)
     if features.dim() != 2:
@@ -94,6 +95,11 @@ def width_of(network: nn.Module, size: int, backbone: str) -> int:
             f"backbone={backbone} gives features of shape {tuple(features.shape)}, not one vector an image"
         )
     return features.shape[1]
+
+
+def _reason(error: Exception) -> str:
+    """The first line of the error's message; some assertions of timm's have none."""
+    return (str(error).splitlines() or [f"{type(error).__name__} inside timm"])[0]
 
 
 def _conv3(replaced: nn.Conv2d) -> nn.Conv2d:

@@ -6,6 +6,8 @@ however small the micro-batches. It never steps an optimiser and knows no files.
 
 from __future__ import annotations
 
+import itertools
+import math
 import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -16,6 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark import batchnorm, seeds
 from benchmark.distributed import World, average_gradients, gather
+from benchmark.errors import UsageError
 from methods.method import Batch, Method, Progress
 
 Rows = dict[str, Tensor]
@@ -58,8 +61,10 @@ class Engine:
     def _cached(self, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor]]:
         """Gradient caching: rows without a graph, the loss once on all of them, then each micro-batch replayed
         against the gradient of its rows (Gao et al., arXiv:2101.06983, section 3)."""
-        starts = range(0, len(batch.index), self.microbatch)
-        parts = [_part(batch, slice(start, start + self.microbatch)) for start in starts]
+        count = math.ceil(len(batch.index) / self.microbatch)
+        # Nearly equal parts: a last one of a single image would have no batch-norm statistics.
+        bounds = [i * len(batch.index) // count for i in range(count + 1)]
+        parts = [_part(batch, slice(start, stop)) for start, stop in itertools.pairwise(bounds)]
         with torch.no_grad():
             pieces = [self._rows(self.method, part, at, i) for i, part in enumerate(parts)]
         leaves = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
@@ -69,7 +74,7 @@ class Engine:
         scalars = self._loss(rows, at)
         scalars["loss"].backward()
         with batchnorm.frozen_statistics(self.method):
-            for i, (start, part) in enumerate(zip(starts, parts, strict=True)):
+            for i, (start, part) in enumerate(zip(bounds, parts, strict=False)):
                 replayed = self._rows(self.method, part, at, i)
                 outputs = [row for row in replayed.values() if row.requires_grad]
                 slopes = [leaves[name].grad for name, row in replayed.items() if row.requires_grad]
@@ -106,13 +111,11 @@ class Engine:
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     """`auto`: a GPU if there is one, by local rank; else the CPU. Raises `UsageError` for what is not there."""
-    from benchmark.errors import UsageError
-
     available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if name == "auto":
         name = f"cuda:{local_rank % available}" if available else "cpu"
     elif name == "cuda":
-        name = f"cuda:{local_rank}"
+        name = f"cuda:{local_rank % available}" if available else "cuda:0"
     try:
         device = torch.device(name)
     except RuntimeError:
@@ -122,6 +125,13 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     if device.type == "cuda" and (device.index or 0) >= available:
         raise UsageError(f"device={name}: this machine has {available} CUDA device(s)")
     return device
+
+
+def settle(device: torch.device) -> None:
+    """Make `device` the process's own, and float32 mean float32 on it."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.allow_tf32 = False
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import gc
 import importlib.metadata
 import platform
 import resource
 import subprocess
-import time
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,6 @@ from typing import Any
 import torch
 
 PACKAGES = ("contrastive-benchmark", "torch", "torchvision", "timm", "numpy")
-
-
-class Clock:
-    def __init__(self) -> None:
-        self.start = time.perf_counter()
-
-    def seconds(self) -> float:
-        return time.perf_counter() - self.start
 
 
 def device_name(device: torch.device) -> str:
@@ -40,6 +32,7 @@ def device_name(device: torch.device) -> str:
 
 def reset_peak_memory(device: torch.device) -> None:
     """Start to measure anew: one process runs many cells. Where Linux refuses, the peak is the process's so far."""
+    gc.collect()  # what the cell before left
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
         return

@@ -112,4 +112,6 @@ def _locked(folder: Path) -> bool:
         return False
     except BlockingIOError:
         return True
+    except OSError:  # a file system without locks
+        return False
     return False

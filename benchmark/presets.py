@@ -39,7 +39,9 @@ def cifar() -> dict[str, str]:
     (solo-learn, online probe), MoCo 86.3 % kNN after 400 (authors' notebook, asymmetric).
     SimCLR: learning rate 0.06 x B/128 and weight decay 5e-4 as lightly's CIFAR benchmark; temperature 0.2 as
     solo-learn's (0.5 in the paper, appendix B.9, for long training). MoCo: its authors' CIFAR notebook: linear head,
-    K 4096, m 0.99, tau 0.1, batch norm of 8 imitated devices, rate 0.06 at batch 512, decay on everything.
+    K 4096, m 0.99, tau 0.1, batch norm of 8 imitated devices, rate 0.06 at batch 512 without warm-up, decay on
+    everything. One difference is left: the backbone is the same for all methods, with timm's zero start of each
+    residual branch's last scale, which the notebook does not have.
     """
     return {
         "backbone": "resnet18",
@@ -55,6 +57,7 @@ def cifar() -> dict[str, str]:
         "moco.head": "linear",
         "moco.batch_norm": "shuffle:8",
         "moco.learning_rate": "0.03",
+        "moco.warmup": "0",
         "moco.decay_all": "true",
     }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
-import math
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +31,7 @@ from results import record
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 KNOWN_VIEWS = ("crop",)
+COLLAPSED_RANK = 1.1  # an effective rank below this is one direction
 
 
 @dataclass(frozen=True)
@@ -61,45 +62,35 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
         if place.world.leads:
             record.write_json(folder / "settings.json", asdict(settings))
         started = _now()
-        status, reason, metrics, cost, resolved = _attempt(settings, place, folder)
         made = {
             "schema": record.SCHEMA,
             "key": config.key(settings),
             "protocol": evaluate.protocol_hash(settings),
-            "status": status,
-            "reason": reason,
+            "status": "finished",
+            "reason": None,
             "settings": config.identity(settings),
-            "metrics": metrics,
-            "cost": cost,
+            "metrics": {},
+            "cost": {},
             "versions": machine.versions(),
             **machine.commit(),
             "started": started,
-            "finished": _now(),
-            "resolved": resolved,
+            "resolved": {},
         }
+        try:
+            made["reason"], made["metrics"] = _train_and_evaluate(
+                settings, place, folder, made["cost"], made["resolved"]
+            )
+            made["status"] = "collapsed" if made["reason"] else "finished"
+        except Exception as error:
+            made |= {"status": "failed", "reason": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
+            with contextlib.suppress(OSError):  # a full disk may be the error
+                (folder / "error.txt").write_text(traceback.format_exc())
+            if place.world.size > 1:  # the others may wait in a collective: tell the folder, and let torchrun end them
+                record.write(folder, made | {"finished": _now()})
+                raise
+        made["finished"] = _now()
         place.world.told(lambda: record.write(folder, made))
         return made
-
-
-def _attempt(
-    settings: Settings, place: Place, folder: Path
-) -> tuple[str, str | None, dict[str, float], dict[str, Any], dict[str, Any]]:
-    """(status, reason, metrics, cost, resolved) of one attempt. An error becomes a failed cell, with its reason."""
-    cost: dict[str, Any] = {}
-    resolved: dict[str, Any] = {}
-    try:
-        reason, metrics = _train_and_evaluate(settings, place, folder, cost, resolved)
-    except Exception as error:
-        if place.world.size > 1:  # the other processes wait in a collective: torchrun ends them
-            raise
-        (folder / "error.txt").write_text(traceback.format_exc())
-        first = (str(error).splitlines() or [""])[0]
-        return "failed", f"{type(error).__name__}: {first}", {}, cost, resolved
-    bad = [name for name, value in metrics.items() if not math.isfinite(value)]
-    if reason is None and bad:
-        reason = f"non-finite features ({', '.join(bad)} cannot be computed)"
-    metrics = {name: value for name, value in metrics.items() if name not in bad}
-    return ("collapsed" if reason else "finished"), reason, metrics, cost, resolved
 
 
 def _train_and_evaluate(
@@ -126,15 +117,26 @@ def _train_and_evaluate(
         reason = outcome.reason
         cost |= {"views": outcome.views, "seconds": round(outcome.seconds, 3)}
         cost |= {"images_per_second": round(outcome.images_per_second, 2)}
+    cost["peak_memory_bytes"] = machine.peak_memory(device)
     metrics: dict[str, float] = {}
     if reason is None:  # one process looks at the test set; the others wait
-        clock = machine.Clock()
-        metrics = world.told(
-            lambda: dict(evaluate.evaluate(method.encoder.float(), data, _in_float32(batches), batches.size, device))
-        )
-        cost["evaluation_seconds"] = round(clock.seconds(), 3)
-    cost["peak_memory_bytes"] = machine.peak_memory(device)
+        began = time.perf_counter()
+        numbers = evaluate.evaluate(method.encoder.float(), data, _in_float32(batches), batches.size, device)
+        metrics, reason = world.told(lambda: _judged(numbers, contrastive=method.trains and not method.supervised))
+        cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
     return reason, metrics
+
+
+def _judged(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[dict[str, float], str | None]:
+    """The metrics, and why they mean a collapse, if they do; two classes rightly leave a supervised method one line."""
+    try:
+        metrics = dict(numbers)
+    except evaluate.NotFinite as error:
+        return {}, str(error)
+    rank = metrics["effective_rank"]
+    if contrastive and rank < COLLAPSED_RANK:
+        return metrics, f"effective rank {rank:.2f} of the features: all images lie on one line or point"
+    return metrics, None
 
 
 def build(settings: Settings, data: Data, device: torch.device) -> tuple[Method, str]:
@@ -187,7 +189,7 @@ def _in_float32(batches: Batches) -> Callable[[torch.Tensor], torch.Tensor]:
     return replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float()).normalised
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)
 def dataset(settings: Dataset) -> Data:
     """The dataset, loaded once for the cells that share it."""
     return load(settings)
@@ -198,6 +200,7 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
 
     Called for every cell before the first one trains.
     """
+    world.told(lambda: len(dataset(settings.dataset).train))  # one process downloads
     data = dataset(settings.dataset)
     kind = methods.load(settings.method)
     unknown_views = [view for view in kind.views if view not in KNOWN_VIEWS]
@@ -222,14 +225,23 @@ def _backbone(name: str, stem: str, size: int) -> None:
 
 @contextlib.contextmanager
 def _lock(folder: Path) -> Iterator[bool]:
-    """Hold the cell for this process; the kernel lets go when it dies. Yields False where another holds it."""
+    """Hold the cell for this process; the kernel lets go when it dies. Yields False where another holds it.
+
+    A `status` that looks at the same moment holds it for an instant, so it is asked for more than once.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-            return
+        for attempt in range(5):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if attempt == 4:
+                    yield False
+                    return
+                time.sleep(0.1)
+            except OSError:  # a file system without locks: two commands on one cell are then the user's to avoid
+                break
         yield True
 
 

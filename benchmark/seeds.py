@@ -1,6 +1,7 @@
 """Every random number is a function of the run's seed and of what it is for; nothing depends on what was drawn before.
 
-So a run can be stopped anywhere, and the number of processes, workers and micro-batches changes no draw.
+So a run can be stopped anywhere, and the number of processes and micro-batches changes no draw; but for dropout inside
+a backbone, whose masks are drawn anew for each process and micro-batch.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ class Stopped(BaseException):
 
 
 class Stop:
-    """What the signals asked for. While `patient`, the first one is only noted, for the loop to see."""
+    """What the signals asked for. While `patient` they are only noted, for the loop to see, but for a second Ctrl-C."""
 
     def __init__(self) -> None:
         self.asked = 0
@@ -32,7 +32,7 @@ class Stop:
             self._patient = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again = self.asked
+        again = self.asked == number == signal.SIGINT  # schedulers repeat SIGTERM; a person means it
         self.asked = number
         if again or not self._patient:
             raise Stopped(number)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import os
+import signal
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -28,8 +30,8 @@ class Outcome(NamedTuple):
     """How training ended: `reason` is None, or why the run collapsed."""
 
     reason: str | None
-    views: int  # image views encoded for a gradient or a key, over all devices
-    seconds: float  # over all attempts
+    views: int  # augmented image views seen, over all devices
+    seconds: float  # over all attempts, but for steps that a kill threw away
     images_per_second: float
 
 
@@ -64,7 +66,8 @@ def train(
     def save(step: int) -> None:
         if world.leads:
             logged = [{name: value.cpu() for name, value in line.items()} for line in clock.pending]
-            state = {"key": key, "step": step, "seconds": clock.total(), "pending": logged}
+            state = {"key": key, "step": step, "precision": engine.precision, "seconds": clock.total()}
+            state |= {"pending": logged}
             checkpoint.save(folder, state | {"method": method.state_dict(), "optimiser": optimiser.state_dict()})
 
     method.train()
@@ -76,22 +79,24 @@ def train(
             if step % batches.per_epoch == 0:
                 order = batches.order(at.epoch)
                 torch.manual_seed(seeds.mix(batches.seed, "epoch", at.epoch))
-                method.before_epoch(at, lambda f: embed(f, engine, batches))
+                with torch.no_grad():
+                    method.before_epoch(at, lambda f: embed(f, engine, batches))
             rate = optim.learning_rate(step, steps, settings)
             for group in optimiser.param_groups:
                 group["lr"] = rate
 
             optimiser.zero_grad(set_to_none=True)
             rows, scalars = engine.gradient(batches.get(step, order), at)
-            method.after_backward(at)
+            with torch.no_grad():
+                method.after_backward(at)
             optimiser.step()
             torch.manual_seed(seeds.mix(batches.seed, "after", step))
-            method.after_step(rows, at)
+            with torch.no_grad():
+                method.after_step(rows, at)
 
             clock.pending.append(scalars)
             done = step + 1
-            asked = world.any(stop.asked > 0)
-            due = world.any(time.perf_counter() - saved >= runtime.checkpoint_every)
+            asked, due = world.any(stop.asked > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
             if done % runtime.log_every == 0 or done == steps or asked or due:
                 line, bad = _read_back(clock.pending, done)
                 if bad is not None:
@@ -106,8 +111,9 @@ def train(
             if asked or due or done == steps:
                 save(done)
                 saved = time.perf_counter()
-            if asked and done < steps:
-                raise Stopped(stop.asked or 15)
+            if asked:
+                world.any(False)  # none leaves before the checkpoint is whole: torchrun would end the one that writes
+                raise Stopped(stop.asked or signal.SIGTERM)
     return _outcome(None, steps, settings, batches, clock)
 
 
@@ -120,10 +126,13 @@ def embed(f: Callable[[Tensor], Tensor], engine: Engine, batches: Batches) -> Te
         max=total - 1
     )  # equal shares; the excess is cut
     parts = []
+    training = engine.method.training
+    engine.method.eval()
     for rows in own.split(ROWS):
-        images = batches.split.images[rows.to(batches.split.images.device)].to(engine.device)
+        images = batches.split.images[rows.to(engine.device)]
         with engine.autocast():
             parts.append(f(batches.normalised(resize(images, batches.size))))
+    engine.method.train(training)
     share = torch.cat(parts)
     share = share if share.dtype == torch.float64 else share.float()
     return engine.gathered({"rows": share})["rows"][:total]
@@ -136,7 +145,9 @@ class Log:
         self.path, self.writes = path, writes
         if writes:
             kept = [line for line in _lines(path) if line["step"] <= start]
-            path.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            temporary = path.with_suffix(".tmp")
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
+            os.replace(temporary, path)
 
     def write(self, line: dict[str, Any]) -> None:
         if self.writes:
@@ -158,23 +169,30 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 def _resume(folder: Path, key: str, engine: Engine, optimiser: torch.optim.Optimizer, clock: Clock) -> int:
     """Load the checkpoint, if there is one, into method, optimiser and clock. Returns the step to go on from."""
     state = checkpoint.load(folder, key, engine.device)
-    if state is None:
-        return 0
-    engine.method.load_state_dict(state["method"])
-    optimiser.load_state_dict(state["optimiser"])
-    clock.seconds, clock.pending = state["seconds"], state["pending"]
-    return state["step"]
+    start = 0 if state is None else state["step"]
+    if any(engine.world.any(start != engine.world.told(lambda: start))):
+        raise ValueError(f"the processes do not see the same {folder / checkpoint.FILE_NAME}: out= must be shared")
+    if state is not None:
+        if state["precision"] != engine.precision:
+            raise ValueError(
+                f"{folder} was trained in {state['precision']}, this machine would go on in {engine.precision}"
+            )
+        engine.method.load_state_dict(state["method"])
+        optimiser.load_state_dict(state["optimiser"])
+        clock.seconds, clock.pending = state["seconds"], state["pending"]
+    return start
 
 
 def _read_back(pending: list[dict[str, Tensor]], done: int) -> tuple[dict[str, float], int | None]:
     """Means of the interval's scalars, read from the device at once, and the first step whose loss is not finite."""
-    names = list(pending[0])
     device = pending[-1]["loss"].device
-    values = torch.stack([torch.stack([line[name].to(device).double() for name in names]) for line in pending]).cpu()
-    losses = values[:, names.index("loss")]
-    bad = (~losses.isfinite()).nonzero()
-    first = done - len(pending) + int(bad[0]) if len(bad) else None
-    return dict(zip(names, values.mean(dim=0).tolist(), strict=True)), first
+    flat = torch.stack([value.to(device).double() for line in pending for value in line.values()]).tolist()
+    columns: dict[str, list[float]] = {}
+    for name, value in zip((name for line in pending for name in line), flat, strict=True):
+        columns.setdefault(name, []).append(value)
+    bad = [i for i, loss in enumerate(columns["loss"]) if not math.isfinite(loss)]
+    first = done - len(pending) + bad[0] if bad else None
+    return {name: sum(values) / len(values) for name, values in columns.items()}, first
 
 
 def _outcome(reason: str | None, done: int, settings: Settings, batches: Batches, clock: Clock) -> Outcome:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import Any
 
 import methods
@@ -42,7 +43,7 @@ def read(words: list[str]) -> Request:
         axes = _axes(method, given)
         for name in [n for n in axes if n in config.inapplicable(method)]:
             what = "one cell" if len(axes.pop(name)) > 1 else "ignored"
-            notes.append(f"{name} does not apply to {method}: {what}")
+            notes.append(f"{_written(name)} does not apply to {method}: {what}")
         missing = [k for k in given if _option_of_others(k, method, chosen)]
         notes += [f"{k} does not apply to {method}: it has no such option, one cell" for k in missing]
         for values in itertools.product(*axes.values()):
@@ -91,13 +92,13 @@ def _split(words: list[str]) -> dict[str, list[str]]:
 
 def _recognise(key: str, chosen: list[str]) -> None:
     """Raise `UsageError` unless `key` means something for the chosen methods."""
-    settings = set(config.declared()) - {"method"}
-    if _canonical(key) in settings and key not in ("seed", "dataset.name"):
+    settings = _settings()
+    if key in settings:
         return
     prefix, _, name = key.rpartition(".")
     owner = next((m for m in chosen if prefix in (m, m.rpartition(".")[2])), None)
     if owner is not None:
-        allowed = set(config.options_of(owner)) | settings
+        allowed = set(config.options_of(owner)) | {s for s in settings if not s.startswith("dataset")}
         if name in allowed:
             return
         options = ", ".join(sorted(config.options_of(owner))) or "none"
@@ -108,10 +109,10 @@ def _recognise(key: str, chosen: list[str]) -> None:
         return
     owners = [m for m in methods.names() if _has_option(m, key)]
     if owners:
-        raise UsageError(f"none of methods={','.join(chosen)} has the option {key!r}; {', '.join(owners)} has it")
+        raise UsageError(f"none of methods={','.join(chosen)} has {key!r}; it is an option of {', '.join(owners)}")
     shared = {name for m in chosen for name in config.options_of(m)}
     dotted = {f"{m}.{name}" for m in chosen for name in config.options_of(m)}
-    known = (settings - {"seed", "dataset.name"}) | set(config.PLURAL) | set(config.runtime_types()) | shared | dotted
+    known = settings | {"methods"} | set(config.runtime_types()) | shared | dotted
     raise UsageError(f"unknown key {key!r}{nearest(key, known)} (`python -m benchmark run --help` lists the keys)")
 
 
@@ -119,35 +120,49 @@ def _axes(method: str, given: dict[str, list[str]]) -> dict[str, list[Any]]:
     """The method's axes: canonical name -> parsed values. What names the method goes before what names all."""
     found: dict[str, list[Any]] = {}
     for own in (False, True):
+        keys: dict[str, str] = {}
         for key, texts in given.items():
             prefix, _, name = key.rpartition(".")
             named = bool(prefix) and prefix in (method, method.rpartition(".")[2])
             if named is not own:
                 continue
             target = _target(name if own else key, method)
-            if target is not None:
-                kind = config.options_of(method)[target[8:]] if target.startswith("options.") else None
-                found[target] = [config.parse_value(t, kind or config.declared()[target], key) for t in texts]
+            if target is None:
+                continue
+            if target in keys:
+                raise UsageError(f"{keys[target]}= and {key}= are the same option of {method}; one of them is needed")
+            keys[target] = key
+            option = target.removeprefix("options.")
+            kind = config.options_of(method)[option] if option != target else config.declared()[target]
+            found[target] = [config.parse_value(text, kind, key) for text in texts]
     return found
 
 
 def _target(name: str, method: str) -> str | None:
     """Where a key without method prefix is assigned, for this method; None where it has no such option."""
-    if _canonical(name) in config.declared():
-        return _canonical(name)
+    canonical = config.PLURAL.get(name, name)
+    if canonical in config.declared():
+        return canonical
     return f"options.{name}" if name in config.options_of(method) else None
 
 
 def _with_preset(assigned: dict[str, Any], preset: str) -> dict[str, Any]:
-    """`assigned` over the preset's words for its dataset."""
+    """`assigned` over the preset's words for its dataset, and those over what the method recommends."""
     default = next(f.default for f in fields(config.Dataset) if f.name == "name")
     words = presets.words(preset, assigned.get("dataset.name", default))
+    words = config.describe(assigned["method"]).recommends | words
     below = _axes(assigned["method"], {key: [text] for key, text in words.items()})
     return {name: values[0] for name, values in below.items()} | assigned
 
 
-def _canonical(key: str) -> str:
-    return config.PLURAL.get(key, key)
+@cache
+def _settings() -> set[str]:
+    """Every setting as it is written: `seeds`, not `seed`."""
+    return {_written(name) for name in config.declared()} - {"methods"}
+
+
+def _written(name: str) -> str:
+    return next((written for written, canonical in config.PLURAL.items() if canonical == name), name)
 
 
 def _option_of_others(key: str, method: str, chosen: list[str]) -> bool:

@@ -22,6 +22,8 @@ from typing import Any
 ENTRY_POINTS = "contrastive_benchmark.methods"
 FOLDER = Path(__file__).parent
 NOT_METHODS = {"__init__", "method"}
+OPTION_TYPES = (int, float, bool, str)  # of a method's options, besides Literal: what a word can say
+DECLARED = ("views", "trains", "supervised", "ignores")  # class attributes that `describe` reads
 
 
 class BrokenMethod(Exception):
@@ -40,12 +42,13 @@ class Description:
     trains: bool  # False for reference points that are evaluated as they start
     supervised: bool  # True where labels are given to it
     ignores: tuple[str, ...]  # run settings that cannot change its result
+    recommends: dict[str, str]  # run settings that its paper prescribes
 
 
 def names() -> list[str]:
     """Every method that has a short name: the files of this folder, then plugins by entry point."""
     own = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NOT_METHODS)
-    return own + sorted(point.name for point in entry_points(group=ENTRY_POINTS) if point.name not in own)
+    return own + sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - set(own))
 
 
 def load(name: str) -> type[Any]:
@@ -88,9 +91,10 @@ def describe(name: str) -> Description:
             trains=bool(declared.get("trains", True)),
             supervised=bool(declared.get("supervised", False)),
             ignores=tuple(declared.get("ignores", ())),
+            recommends=dict(declared.get("recommends", {})),
         )
-    except (OSError, SyntaxError, ValueError, TypeError, NameError) as error:
-        raise BrokenMethod(f"method {name!r} in {path}: {error}") from error
+    except Exception as error:  # a plugin's Config may raise anything
+        raise BrokenMethod(f"method {name!r} in {path}: {type(error).__name__}: {error}") from error
 
 
 def source(name: str) -> Path:
@@ -100,13 +104,16 @@ def source(name: str) -> Path:
         return FOLDER / f"{name}.py"
     try:
         spec = importlib.util.find_spec(module)
-    except ModuleNotFoundError as error:
-        raise LookupError(f"no module {module!r} ({error})") from error
     except Exception as error:
-        raise BrokenMethod(f"method {name!r} cannot be found: {type(error).__name__}: {error}") from error
-    if spec is None or spec.origin is None or not spec.origin.endswith(".py"):
-        raise LookupError(f"no module {module!r} with a Python source")
-    return Path(spec.origin)
+        missing = error.name if isinstance(error, ModuleNotFoundError) else None
+        if not missing or not f"{module}.".startswith(f"{missing}."):  # what its package imports, not the package
+            raise BrokenMethod(f"method {name!r} cannot be found: {type(error).__name__}: {error}") from error
+        spec = None
+    if spec is not None and spec.origin is not None and spec.origin.endswith(".py"):
+        return Path(spec.origin)
+    if name != module:
+        raise BrokenMethod(f"method {name!r}: its entry point names {module!r}, which has no Python source")
+    raise LookupError(f"no module {module!r} with a Python source")
 
 
 def comments(text: str, node: ast.ClassDef) -> dict[str, str]:
@@ -143,14 +150,17 @@ def _method_class(tree: ast.Module) -> ast.ClassDef:
 
 
 def _declarations(node: ast.ClassDef) -> dict[str, Any]:
-    """The class attributes that are plain literals, such as `views = ("crop", "crop")`."""
+    """What the class declares, such as `views = ("crop", "crop")`: plain literals, because they are read, not run."""
     found = {}
     for item in node.body:
-        if isinstance(item, ast.Assign) and isinstance(item.targets[0], ast.Name):
+        if not isinstance(item, ast.Assign | ast.AnnAssign) or item.value is None:
+            continue
+        target = item.targets[0] if isinstance(item, ast.Assign) else item.target
+        if isinstance(target, ast.Name) and target.id in DECLARED:
             try:
-                found[item.targets[0].id] = ast.literal_eval(item.value)
-            except ValueError:
-                continue
+                found[target.id] = ast.literal_eval(item.value)
+            except ValueError as error:
+                raise ValueError(f"{target.id} must be written out, as in views = ('crop', 'crop')") from error
     return found
 
 
@@ -172,4 +182,7 @@ def _execute(config: ast.ClassDef | None) -> type[Any]:
     for option in dataclasses.fields(made):
         if option.default is dataclasses.MISSING:
             raise ValueError(f"option {option.name!r} needs a default")
+        if option.type not in OPTION_TYPES and typing.get_origin(option.type) is not typing.Literal:
+            raise ValueError(f"option {option.name!r} must be an int, a float, a bool, a str or a Literal")
+    made()  # the defaults pass its own check
     return made

@@ -12,7 +12,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-import torch
 from torch import Tensor, nn
 
 
@@ -46,6 +45,7 @@ class Method(nn.Module):
     trains: bool = True  # False: a reference point, evaluated as it starts
     supervised: bool = False  # True: `Batch.labels` is given, and `classes` to `__init__`
     ignores: tuple[str, ...] = ()  # run settings that cannot change its result, such as a seed
+    recommends: dict[str, str] = {}  # run settings that its paper prescribes; presets and words override them  # noqa: RUF012
 
     @dataclass(frozen=True)
     class Config:
@@ -67,14 +67,13 @@ class Method(nn.Module):
         """On the global batch, in float32: {"loss": scalar} and further scalars to log."""
         raise NotImplementedError(f"{type(self).__module__} has no loss")
 
-    @torch.no_grad()
-    def before_epoch(self, at: Progress, embed: Callable[[Callable[[Tensor], Tensor]], Tensor]) -> None:
-        """At an epoch's start. `embed(f)` gives f of every un-augmented training image, (N, D) in dataset order."""
+    # The hooks below run without a graph.
 
-    @torch.no_grad()
+    def before_epoch(self, at: Progress, embed: Callable[[Callable[[Tensor], Tensor]], Tensor]) -> None:
+        """At an epoch's start. `embed(f)` is f of every un-augmented training image in eval mode, (N, D), in order."""
+
     def after_backward(self, at: Progress) -> None:
         """Between backward and the optimiser's step: drop or scale gradients."""
 
-    @torch.no_grad()
     def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
         """After the optimiser's step, with the gathered, detached rows: momentum update, queue push, bank write."""

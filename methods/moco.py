@@ -21,6 +21,8 @@ from methods.parts.memory import Queue
 
 class MoCo(Method):
     views = ("crop", "crop")
+    # Shuffled batch norm (v1, section 3.3): with one set of statistics for all, a key's tell which query it belongs to.
+    recommends = {"batch_norm": "shuffle:8"}  # noqa: RUF012
 
     @dataclass(frozen=True)
     class Config:
@@ -33,8 +35,10 @@ class MoCo(Method):
         symmetric: bool = False  # sum both directions, against the same old queue (authors' CIFAR notebook)
 
         def __post_init__(self) -> None:
-            if self.temperature <= 0 or self.head_dim < 1 or self.queue < 1 or not 0 <= self.momentum <= 1:
-                raise ValueError("temperature must be above 0, head_dim and queue at least 1, momentum between 0 and 1")
+            if self.temperature <= 0 or min(self.head_dim, self.queue) < 1:
+                raise ValueError("temperature must be above 0, head_dim and queue at least 1")
+            if not 0 <= self.momentum <= 1 or self.head_hidden < 0:
+                raise ValueError("momentum must be between 0 and 1, head_hidden at least 0")
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)
@@ -48,9 +52,7 @@ class MoCo(Method):
         x1, x2 = batch.views
         if not self.config.symmetric:
             return {"q": self.query(x1), "k": self.key(x2)}
-        q1, q2 = self.query(cat([x1, x2])).chunk(2)
-        k1, k2 = self.key(cat([x1, x2])).chunk(2)
-        return {"q1": q1, "q2": q2, "k1": k1, "k2": k2}
+        return {"q1": self.query(x1), "q2": self.query(x2), "k1": self.key(x1), "k2": self.key(x2)}
 
     def query(self, x: Tensor) -> Tensor:
         return normalise(self.head(self.encoder(x)))
@@ -67,7 +69,6 @@ class MoCo(Method):
         back = info_nce(rows["q2"], rows["k1"], queue, tau)
         return {"loss": forth + back}
 
-    @torch.no_grad()
     def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
         self.key_encoder.update(self.encoder, self.config.momentum)
         self.key_head.update(self.head, self.config.momentum)

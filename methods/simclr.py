@@ -29,7 +29,9 @@ class SimCLR(Method):
 
         def __post_init__(self) -> None:
             if self.temperature <= 0 or self.head_dim < 1 or self.head_layers < 1 or self.head_hidden < 0:
-                raise ValueError("temperature must be above 0, head_dim and head_layers at least 1")
+                raise ValueError(
+                    "temperature must be above 0, head_dim and head_layers at least 1, head_hidden at least 0"
+                )
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)

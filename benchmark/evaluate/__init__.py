@@ -13,6 +13,11 @@ if TYPE_CHECKING:
 
     from benchmark.data.datasets import Data
 
+
+class NotFinite(Exception):
+    """The features are not finite: nothing can be said of them."""
+
+
 VERSION = 1  # raised when a change to the evaluators alters their numbers
 
 
@@ -44,10 +49,15 @@ def protocol_hash(settings: Settings) -> str:
 def evaluate(
     encoder: nn.Module, data: Data, normalised: Callable[[Tensor], Tensor], size: int, device: torch.device
 ) -> Iterator[tuple[str, float]]:
-    """All headline numbers of a frozen encoder; `normalised` is what training did to pixels in [0, 1]."""
+    """All headline numbers of a frozen encoder; `normalised` is what training did to pixels in [0, 1].
+
+    Raises `NotFinite`.
+    """
     from benchmark.evaluate import features, health, knn, linear
 
     frozen = features.extract(encoder, data, normalised, size, device)
+    if not all(bool(x.isfinite().all()) for x, _ in (frozen.train, frozen.validation, frozen.test)):
+        raise NotFinite("non-finite features")
     yield from linear.evaluate(frozen)
     yield from knn.evaluate(frozen)
     yield from health.evaluate(encoder, frozen.validation[0], data.validation, normalised, size, device)

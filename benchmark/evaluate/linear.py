@@ -17,17 +17,16 @@ from torch.nn import functional as F
 from benchmark.evaluate.features import Features
 
 STRENGTHS = tuple(10 ** (-6 + 0.75 * i) for i in range(10))
-TOLERANCE, ITERATIONS, HISTORY = 1e-4, 300, 10
+TOLERANCE, ITERATIONS, HISTORY = 2e-6, 300, 10
 LOGITS = 2**24  # logits in memory at once
 
 
 @dataclass(frozen=True)
 class Fit:
-    """Weights of S probes, (S, D + 1, C), the last row being the bias; loss and largest slope of each at the end."""
+    """Weights of S probes, (S, D + 1, C), the last row being the bias; and the loss of each, (S,)."""
 
     weights: Tensor
     loss: Tensor
-    slope: Tensor
     iterations: int
 
 
@@ -56,75 +55,105 @@ def fit(x: Tensor, y: Tensor, classes: int, strengths: Tensor) -> Fit:
     """Minimise mean cross-entropy + strength / 2 |W|^2 (bias free) for each of S strengths. x: (N, D), y: (N,).
 
     Batched L-BFGS (Nocedal and Wright, Numerical Optimization, algorithm 7.4) with backtracking to sufficient
-    decrease; a problem whose largest slope is below 1e-4, or which no step improves, rests.
+    decrease, along the principal directions of the centred features. They are orthogonal and the bias is free, so the
+    problem is the same, but its curvature at W = 0 is variance / C + strength in each direction. L-BFGS starts from
+    the inverse of that, and ill-conditioned features cost little. A problem rests when the decrease that its next step
+    promises is below 2e-6, or when no step improves it.
     """
     strengths = strengths.to(x)
-    total = len(strengths)
-    w = x.new_zeros(total, x.shape[1] + 1, classes)
-    value, gradient = objective(x, y, w, strengths)
-    pairs: list[tuple[Tensor, Tensor]] = []  # steps s and changes of slope c, each (S, P)
-    active = slope_of(gradient) > TOLERANCE
+    mean = x.mean(dim=0)
+    basis, variance = principal_directions(x - mean)
+    z = (x - mean) @ basis
+    curvature = variance / classes + strengths[:, None]  # (S, R)
+    inverse = 1 / F.pad(curvature, (0, 1), value=1 / classes)[:, :, None]  # with the bias, (S, R + 1, 1)
+    w = x.new_zeros(len(strengths), z.shape[1] + 1, classes)
+    value, gradient = objective(z, y, w, strengths)
+    pairs: list[tuple[Tensor, Tensor]] = []  # steps and changes of the gradient, each like w
+    active = torch.ones_like(strengths, dtype=torch.bool)
     iteration = 0
-    while bool(active.any()) and iteration < ITERATIONS:
+    while iteration < ITERATIONS:
+        direction = -_inverse_hessian_times(gradient, pairs, inverse)
+        descent = _dot(direction, gradient)[:, 0, 0]
+        active &= descent < -TOLERANCE
+        if not bool(active.any()):
+            break
         iteration += 1
-        direction = -_inverse_hessian_times(gradient.flatten(1), pairs).view_as(w)
-        descent = (direction * gradient).sum(dim=(1, 2))
-        direction = torch.where((descent < 0)[:, None, None], direction, -gradient)
-        descent = (direction * gradient).sum(dim=(1, 2))
-        scale = torch.ones_like(value) if pairs else 1 / gradient.flatten(1).norm(dim=1).clamp(min=1.0)
         new_w, new_value, new_gradient, moved = _line_search(
-            x, y, strengths, w, value, gradient, direction, descent, scale, active
+            z, y, strengths, w, value, gradient, direction, descent, active
         )
-        pairs.append(((new_w - w).flatten(1), (new_gradient - gradient).flatten(1)))
+        pairs.append((new_w - w, new_gradient - gradient))
         del pairs[:-HISTORY]
         w, value, gradient = new_w, new_value, new_gradient
-        active &= moved & (slope_of(gradient) > TOLERANCE)
-    return Fit(w, value, slope_of(gradient), iteration)
+        active &= moved
+    weight = basis @ w[:, :-1]
+    return Fit(torch.cat([weight, w[:, -1:] - mean[None] @ weight], dim=1), value, iteration)
+
+
+def principal_directions(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Orthogonal directions (D, R) along which the centred x varies, and the variance of each (R,).
+
+    Weights along the others, of constant and repeated features, would stay 0. Of D x D and N x N moments the smaller
+    are decomposed: raw pixels are wide.
+    """
+    wide = x.shape[1] > len(x)
+    rows, moment = (x.T if wide else x), x.new_zeros(min(x.shape), min(x.shape), dtype=torch.float64)
+    for part in rows.split(8192):
+        moment += part.double().T @ part.double() / len(x)
+    variance, directions = torch.linalg.eigh(moment)
+    kept = variance > 1e-10 * variance[-1].clamp(min=1e-10)
+    variance, basis = variance[kept].to(x.dtype), directions[:, kept].to(x.dtype)
+    return (x.T @ basis / (variance * len(x)).sqrt() if wide else basis), variance
 
 
 def _line_search(
     x: Tensor, y: Tensor, strengths: Tensor, w: Tensor, value: Tensor, gradient: Tensor,
-    direction: Tensor, descent: Tensor, scale: Tensor, active: Tensor,
+    direction: Tensor, descent: Tensor, active: Tensor,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
     """Halve each problem's step until it decreases enough (Armijo, 1e-4). Resting problems stay where they are."""
     w, value, gradient = w.clone(), value.clone(), gradient.clone()
     searching, moved = active.clone(), torch.zeros_like(active)
+    scale = 1.0
     for _ in range(25):
         rows = searching.nonzero().squeeze(1)
         if not len(rows):
             break
-        trial = w[rows] + scale[rows, None, None] * direction[rows]
+        trial = w[rows] + scale * direction[rows]
         trial_value, trial_gradient = objective(x, y, trial, strengths[rows])
-        # Near the optimum the decrease drowns in rounding: as good as equal counts, the slope decides the end.
+        # Near the optimum the decrease drowns in rounding: as good as equal counts, the promise decides the end.
         slack = 1e-7 * value[rows].abs()
-        enough = trial_value <= value[rows] + 1e-4 * scale[rows] * descent[rows] + slack
+        enough = trial_value <= value[rows] + 1e-4 * scale * descent[rows] + slack
         done = rows[enough]
         w[done], value[done], gradient[done] = trial[enough], trial_value[enough], trial_gradient[enough]
         moved[done], searching[done] = True, False
-        scale[rows[~enough]] /= 2
+        scale /= 2
     return w, value, gradient, moved
 
 
-def _inverse_hessian_times(g: Tensor, pairs: list[tuple[Tensor, Tensor]]) -> Tensor:
-    """The two-loop recursion for S problems at once, g: (S, P); pairs without curvature count for nothing."""
-    q, done = g.clone(), []
+def _inverse_hessian_times(g: Tensor, pairs: list[tuple[Tensor, Tensor]], inverse: Tensor) -> Tensor:
+    """The two-loop recursion for S problems at once, g: (S, R + 1, C), from the diagonal `inverse` (S, R + 1, 1).
+
+    A pair without curvature, as every resting problem has, counts for nothing.
+    """
+    q, done = g, []
     for step, change in reversed(pairs):
-        curvature = (step * change).sum(dim=1, keepdim=True)
-        valid = curvature > 1e-12 * change.square().sum(dim=1, keepdim=True)
-        rho = torch.where(valid, 1 / curvature.clamp(min=1e-30), 0.0)
-        alpha = rho * (step * q).sum(dim=1, keepdim=True)
+        curvature = _dot(step, change)
+        rho = torch.where(curvature > 0, 1 / curvature, 0.0)
+        alpha = rho * _dot(step, q)
         q = q - alpha * change
-        done.append((step, change, rho, alpha, valid, curvature))
-    scaled = torch.zeros_like(q[:, :1], dtype=torch.bool)
-    gamma = torch.ones_like(q[:, :1])
-    for _, change, _, _, valid, curvature in done:  # newest first: the newest valid pair scales the start
-        size = curvature / change.square().sum(dim=1, keepdim=True).clamp(min=1e-30)
-        gamma = torch.where(valid & ~scaled, size, gamma)
-        scaled |= valid
-    q = q * gamma
-    for step, change, rho, alpha, _, _ in reversed(done):
-        q = q + step * (alpha - rho * (change * q).sum(dim=1, keepdim=True))
+        done.append((step, change, rho, alpha))
+    q = q * inverse
+    if pairs:
+        step, change = pairs[-1]
+        curvature = _dot(step, change)
+        q = q * torch.where(curvature > 0, curvature / _dot(change, inverse * change), 1.0)
+    for step, change, rho, alpha in reversed(done):
+        q = q + step * (alpha - rho * _dot(change, q))
     return q
+
+
+def _dot(a: Tensor, b: Tensor) -> Tensor:
+    """The inner product of each problem, (S, 1, 1)."""
+    return (a * b).sum(dim=(1, 2), keepdim=True)
 
 
 def objective(x: Tensor, y: Tensor, w: Tensor, strengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -164,10 +193,6 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 def standardised(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (x - mean) / std
-
-
-def slope_of(gradient: Tensor) -> Tensor:
-    return gradient.abs().amax(dim=(1, 2))
 
 
 def top1(scores: Tensor, labels: Tensor) -> float:

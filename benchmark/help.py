@@ -1,0 +1,99 @@
+"""The commands, their examples and their help: what a user reads before anything runs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from benchmark.errors import UsageError, unknown
+
+COMMANDS = {
+    "run": "train, evaluate and record every missing cell, then print the table",
+    "plan": "list the cells of the same words: which exist, which would run; runs nothing",
+    "report": "the table of all records below a folder; also writes table.md and results.csv",
+    "status": "every cell below a folder: finished, running, interrupted, failed",
+    "methods": "what can be compared: paper, options, defaults",
+    "datasets": "the datasets and where they come from",
+    "augmentations": "the augmentation policies and the pieces that make new ones",
+    "check": "test a method, ours or a plugin, against the contract",
+}
+EXAMPLES = {
+    "": "run methods=simclr,moco\nplan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2\nreport out=runs",
+    "run": """run methods=simclr,moco
+run methods=random,pixels,simclr,moco seeds=0,1,2
+run methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536      (3 SimCLR and 6 MoCo cells)
+run methods=simclr dataset=cifar10 dataset.root=data dataset.download=true batch_size=1024 microbatch=256
+run methods=my_pkg.my_method                                    (a plugin, by its dotted module path)""",
+    "plan": "plan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2",
+    "report": "report\nreport out=runs",
+    "status": "status\nstatus out=runs",
+    "methods": "methods\nmethods moco",
+    "datasets": "datasets",
+    "augmentations": "augmentations",
+    "check": "check simclr\ncheck my_pkg.my_method",
+}
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Commands and their words. A typo in a command is bad input like any other."""
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(f"{message}; words are key=value, without dashes")
+
+    parser = Parser(
+        prog="python -m benchmark",
+        description="Compare contrastive visual representation learning methods under one protocol.",
+        epilog=_examples(""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    asked = next((a for a in arguments if not a.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=_examples(name) + (_keys() if name in ("run", "plan") and asked == name else ""),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        command.add_argument("words", nargs="*", metavar="key=value" if name in ("run", "plan") else "word")
+    if asked is not None and asked not in COMMANDS:
+        raise unknown("command", asked, COMMANDS)
+    return parser.parse_args(arguments or ["--help"])
+
+
+def _examples(command: str) -> str:
+    return "examples:\n" + "\n".join(f"  python -m benchmark {line}" for line in EXAMPLES[command].splitlines())
+
+
+def _keys() -> str:
+    """Every key with its default and its meaning, from the dataclasses that declare them."""
+    # Here, because the help of the other commands, and of none, need not wait for them.
+    import dataclasses
+    import typing
+
+    from benchmark import config
+
+    def lines(cls: type[Any], prefix: str = "") -> list[str]:
+        texts, hints = config.help_of(cls), typing.get_type_hints(cls)
+        plural = {single: many for many, single in config.PLURAL.items()}
+        rows = []
+        for field in dataclasses.fields(cls):
+            if field.default is not dataclasses.MISSING:
+                name = plural.get(prefix + field.name, prefix + field.name)
+                choices = f" ({config.type_text(hints[field.name])})" if "Literal" in str(hints[field.name]) else ""
+                rows.append(f"  {name}={field.default}".ljust(34) + texts[field.name] + choices)
+        return rows
+
+    return "\n".join(
+        [
+            "\n\nsettings (several values, joined by commas, make an axis; some datasets have presets):",
+            *lines(config.Settings),
+            *lines(config.Dataset, "dataset."),
+            "options of methods (see `methods`): moco.queue=4096; for all that have it, once: temperature=0.2;",
+            "a setting for one method only: moco.learning_rate=0.03",
+            "\nhow to run (one value; does not change which cell it is):",
+            *lines(config.Runtime),
+        ]
+    )

@@ -1,0 +1,137 @@
+"""The contract of DESIGN section 4 on every registered method, and that the checks find what they are for."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import methods
+from benchmark import check
+
+TRAINED = [name for name in methods.names() if methods.describe(name).trains]
+REFERENCES = [name for name in methods.names() if name not in TRAINED]
+
+
+@pytest.mark.parametrize("name", TRAINED)
+@pytest.mark.parametrize("title", check.CHECKS)
+def test_every_method_keeps_the_contract(name: str, title: str) -> None:
+    check.CHECKS[title](name)
+
+
+@pytest.fixture(scope="module")
+def two_processes() -> dict[str, str | None]:
+    """One pair of processes for all methods: starting it is the expensive part."""
+    return check.two_processes(TRAINED)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_two_processes_agree_with_one(name: str, two_processes: dict[str, str | None]) -> None:
+    assert two_processes[name] is None
+
+
+@pytest.mark.parametrize("name", REFERENCES)
+def test_reference_points_make_features(name: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert check.check(name)
+    assert "ok" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_the_described_options_are_the_class_s_own(name: str) -> None:
+    """The command line reads options from the source; the class must have the same."""
+    described, loaded = methods.describe(name), methods.load(name)
+    assert described.Config() == described.Config(**vars(loaded.Config()))
+    assert described.trains == loaded.trains
+    assert described.supervised == loaded.supervised
+    assert described.views == loaded.views
+    assert all(described.help[option] for option in vars(loaded.Config())), "every option has a comment behind it"
+
+
+BROKEN = '''"""A method with one fault."""
+
+import torch
+from methods.method import Method
+from methods.parts.heads import normalise
+from methods.parts.losses import nt_xent
+from torch import cat, nn
+
+
+class Broken(Method):
+    def __init__(self, config, encoder, width, images):
+        super().__init__(config, encoder, width, images)
+        self.head = nn.Linear(width, 8)
+        {init}
+
+    def forward(self, batch, at):
+        {forward}
+        z1, z2 = normalise(self.head(self.encoder(cat(batch.views)))).chunk(2)
+        return {{"z1": z1, "z2": z2}}
+
+    def loss(self, rows, at):
+        {loss}
+        return {{"loss": nt_xent(rows["z1"], rows["z2"], 0.5)}}
+
+    def after_step(self, rows, at):
+        {after}
+'''
+FAULTS: dict[str, tuple[dict[str, str], Callable[[str], None], str]] = {
+    "state in a plain attribute": (
+        {"init": "self.centre = torch.zeros(8)", "after": "self.centre = rows['z1'].mean(0)"},
+        check.state,
+        "centre",
+    ),
+    "state that no checkpoint holds": (
+        {
+            "init": "self.register_buffer('total', torch.zeros(()), persistent=False)",
+            "loss": "rows = {k: r * (1 + self.total) for k, r in rows.items()}",
+            "after": "self.total += rows['z1'].mean()",
+        },
+        check.resumes,
+        "a resumed run differs",
+    ),
+    "a parameter that nothing uses": ({"init": "self.idle = nn.Linear(3, 3)"}, check.gradients, "idle"),
+    "statistics of the slice in forward": (
+        {"forward": "batch = batch._replace(views=[v - v.mean() for v in batch.views])"},
+        check.micro_batches,
+        "micro-batches: the loss of step 0",
+    ),
+    "chance without a seed": (
+        {"forward": "batch = batch._replace(views=[v * __import__('random').random() for v in batch.views])"},
+        check.reruns,
+        "a rerun differs",
+    ),
+    "no gradient reaches the encoder": (
+        {"forward": "batch = batch._replace(views=[v.detach() for v in batch.views])",
+         "init": "self.encoder.requires_grad_(False); self.head.weight.data.zero_()"},
+        check.learns,
+        "before",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_found(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    code, checked, said = FAULTS[fault]
+    parts = {"init": "pass", "forward": "pass", "loss": "pass", "after": "pass"} | code
+    name = "broken_" + "_".join(fault.split())
+    (tmp_path / "faulty").mkdir()
+    (tmp_path / "faulty" / f"{name}.py").write_text(BROKEN.format(**parts))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.delitem(__import__("sys").modules, "faulty", raising=False)
+    with pytest.raises(check.Violation, match=said):
+        checked(f"faulty.{name}")
+
+
+LOCAL_LOSS = """ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
+        rows = {name: row[: len(row) // ranks] for name, row in rows.items()}"""
+
+
+def test_processes_that_disagree_are_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A loss over one process's rows only is the field's most common silent error."""
+    code = BROKEN.format(init="pass", forward="pass", loss=LOCAL_LOSS, after="pass")
+    (tmp_path / "apart").mkdir()
+    (tmp_path / "apart" / "local_loss.py").write_text(code.replace("import torch\n", "import torch.distributed\n", 1))
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    problem = check.two_processes(["apart.local_loss"])["apart.local_loss"]
+    assert problem is not None
+    assert "two processes: the loss of step 0" in problem

@@ -1,0 +1,85 @@
+"""What only a GPU can show. Skipped without one; `python -m pytest -m gpu` runs just these."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+import methods
+from benchmark import batchnorm, check, run, train
+from benchmark.distributed import World
+from benchmark.engine import resolve_device, resolve_precision
+from methods.parts.losses import info_nce, nt_xent
+
+pytestmark = pytest.mark.gpu
+TRAINED = [name for name in methods.names() if methods.describe(name).trains]
+GPU = "cuda:0"
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_step_in_float64_is_the_cpu_s(name: str) -> None:
+    """Same weights, same batch: loss and gradients agree to 1e-6 relative (float32 augmentation apart)."""
+    at = train.Progress(0, 20, 0, 4)
+    losses, slopes = [], []
+    for device in (torch.device("cpu"), torch.device(GPU)):
+        engine, batches = check.prepare(check.settings(name, "precision=fp64"), World(), device)
+        engine.method.train()
+        _, scalars = engine.gradient(batches.get(0, batches.order(0)), at)
+        losses.append(float(scalars["loss"]))
+        slopes.append(torch.cat([p.grad.flatten().cpu() for p in engine.method.parameters() if p.grad is not None]))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert float((slopes[0] - slopes[1]).norm() / slopes[0].norm()) < 1e-4
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_a_step_does_not_wait_for_the_host(name: str) -> None:
+    """Between two log lines nothing is read back from the device."""
+    engine, batches = check.prepare(check.settings(name, "precision=bf16"), World(), torch.device(GPU))
+    engine.method.train()
+    order = batches.order(0)
+    for step in range(2):  # allocate and tune first
+        engine.gradient(batches.get(step, order), train.Progress(step, 20, 0, 4))
+    torch.cuda.synchronize()
+    torch.cuda.set_sync_debug_mode("error")
+    try:
+        engine.gradient(batches.get(2, order), train.Progress(2, 20, 0, 4))
+    finally:
+        torch.cuda.set_sync_debug_mode("default")
+
+
+def test_automatic_device_and_precision() -> None:
+    device = resolve_device("auto")
+    assert device.type == "cuda"
+    assert resolve_precision("auto", device) in ("bf16", "fp32")
+
+
+def test_losses_agree_with_the_cpu() -> None:
+    generator = torch.Generator().manual_seed(0)
+    z1, z2, queue = (F.normalize(torch.randn(n, 64, generator=generator).double(), dim=1) for n in (300, 300, 5000))
+    for tile in (None, 64):
+        assert nt_xent(z1.cuda(), z2.cuda(), 0.1, tile).item() == pytest.approx(nt_xent(z1, z2, 0.1).item(), abs=1e-9)
+        ours = info_nce(z1.cuda(), z2.cuda(), queue.cuda(), 0.1, tile).item()
+        assert ours == pytest.approx(info_nce(z1, z2, queue, 0.1).item(), abs=1e-9)
+
+
+def test_sync_batch_norm_is_converted_for_several_processes() -> None:
+    network = torch.nn.Sequential(torch.nn.BatchNorm2d(4))
+    batchnorm.convert(network, "sync", 0, World(rank=0, size=2), 32, "cuda")
+    assert isinstance(network[0], torch.nn.SyncBatchNorm)
+
+
+def test_a_cell_runs_compiled_and_resumes(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(run.__file__).parent.parent)}
+    words = ["methods=simclr,moco", "backbone=resnet18", "epochs=2", f"out={tmp_path}", "compile=true"]
+    call = [sys.executable, "-m", "benchmark", "run", *words]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=500)
+    assert done.returncode == 0, done.stderr
+    for path in tmp_path.glob("*/record.json"):
+        record = json.loads(path.read_text())
+        assert record["status"] == "finished"
+        assert record["cost"]["device"] == torch.cuda.get_device_name()

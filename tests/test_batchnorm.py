@@ -1,0 +1,232 @@
+"""Batch norm over groups, in one process, against torch's own on the same rows."""
+
+import copy
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from benchmark.batchnorm import GroupedBatchNorm, Grouping, convert, frozen_statistics
+from benchmark.distributed import World
+from benchmark.errors import UsageError
+from methods.parts.heads import MomentumCopy
+
+SHAPES = [(12, 5), (12, 5, 3), (12, 5, 3, 4), (12, 5, 2, 2, 2)]
+NORMS: dict[int, Callable[..., nn.modules.batchnorm._BatchNorm]] = {
+    2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d,
+}  # fmt: skip
+
+
+def norm(shape: tuple[int, ...], **kwargs: float | bool | None) -> nn.modules.batchnorm._BatchNorm:
+    """torch's norm with weights that are not 1 and 0."""
+    made = NORMS[len(shape)](5, **kwargs).double()
+    if made.affine:
+        nn.init.normal_(made.weight, 1.0, 0.3)
+        nn.init.normal_(made.bias)
+    return made
+
+
+def grouped(native: nn.modules.batchnorm._BatchNorm, groups: int, rows: int, **where: int) -> GroupedBatchNorm:
+    grouping = Grouping(groups, where.get("seed", 0), World())
+    grouping.set(rows, where.get("step", 0), torch.device("cpu"))
+    return GroupedBatchNorm(copy.deepcopy(native), grouping, shuffled="step" in where)
+
+
+def close(a: Tensor | None, b: Tensor | None) -> None:
+    assert a is not None
+    assert b is not None
+    torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=len)
+@pytest.mark.parametrize("kwargs", [{}, {"momentum": None}, {"affine": False}, {"eps": 0.1, "momentum": 0.3}], ids=str)
+def test_one_group_is_torchs_batch_norm(shape: tuple[int, ...], kwargs: dict[str, float | bool | None]) -> None:
+    torch.manual_seed(0)
+    native = norm(shape, **kwargs)
+    ours = grouped(native, 1, shape[0])
+    for _ in range(3):
+        x = (2 * torch.randn(shape, dtype=torch.float64) + 1).requires_grad_()
+        y, slope = x.detach().clone().requires_grad_(), torch.randn(shape, dtype=torch.float64)
+        expected, found = native(x), ours(y)
+        close(found, expected)
+        expected.backward(slope)
+        found.backward(slope)
+        close(y.grad, x.grad)
+    if native.affine:
+        close(ours.weight.grad, native.weight.grad)
+        close(ours.bias.grad, native.bias.grad)
+    close(ours.running_mean, native.running_mean)
+    close(ours.running_var, native.running_var)
+    assert int(ours.num_batches_tracked or 0) == int(native.num_batches_tracked or 0) == 3
+    x = torch.randn(shape, dtype=torch.float64)
+    close(ours.eval()(x), native.eval()(x))
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=len)
+@pytest.mark.parametrize("groups", [2, 4])
+def test_groups_are_separate_norms_of_the_contiguous_parts(shape: tuple[int, ...], groups: int) -> None:
+    torch.manual_seed(0)
+    native = norm(shape)
+    ours = grouped(native, groups, shape[0])
+    alone = [copy.deepcopy(native) for _ in range(groups)]
+    x, slope = torch.randn(shape, dtype=torch.float64, requires_grad=True), torch.randn(shape, dtype=torch.float64)
+    y = x.detach().clone().requires_grad_()
+    expected = torch.cat([own(part) for own, part in zip(alone, x.chunk(groups), strict=True)])
+    found = ours(y)
+    close(found, expected)
+    expected.backward(slope)
+    found.backward(slope)
+    close(y.grad, x.grad)
+    for name in ("weight", "bias"):
+        slopes = [own.get_parameter(name).grad for own in alone]
+        close(ours.get_parameter(name).grad, torch.stack([g for g in slopes if g is not None]).sum(dim=0))
+    means = [own.running_mean for own in alone if own.running_mean is not None]
+    variances = [own.running_var for own in alone if own.running_var is not None]
+    close(ours.running_mean, torch.stack(means).mean(dim=0))
+    close(ours.running_var, torch.stack(variances).mean(dim=0))
+
+
+def test_views_one_after_the_other_share_the_group_of_their_image() -> None:
+    torch.manual_seed(0)
+    native = norm((12, 5))
+    first, second = torch.randn(2, 12, 5, dtype=torch.float64)
+    found = grouped(native, 3, 12)(torch.cat([first, second]))
+    for group in range(3):
+        own = slice(4 * group, 4 * group + 4)
+        both = copy.deepcopy(native)(torch.cat([first[own], second[own]]))
+        close(torch.cat([found[:12][own], found[12:][own]]), both)
+    with pytest.raises(ValueError, match="18 rows are not a multiple of the 12 images"):
+        grouped(native, 3, 12)(torch.randn(18, 5, dtype=torch.float64))
+
+
+def test_drawn_groups_are_of_equal_size_and_depend_on_seed_and_step_alone() -> None:
+    def drawn(seed: int, step: int) -> list[int]:
+        grouping = Grouping(4, seed, World())
+        grouping.set(32, step, torch.device("cpu"))
+        assert grouping.of(32, shuffled=False).tolist() == [i // 8 for i in range(32)]
+        return grouping.of(32, shuffled=True).tolist()
+
+    first = drawn(0, 5)
+    torch.manual_seed(123)
+    assert drawn(0, 5) == first
+    assert first not in (drawn(0, 6), drawn(1, 5), sorted(first))
+    assert [first.count(group) for group in range(4)] == [8] * 4
+
+
+class Pair(nn.Module):
+    """A query network and the momentum copy that follows it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.query = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6))
+        self.key = MomentumCopy(self.query)
+
+
+def test_shuffle_draws_new_groups_for_momentum_copies_alone() -> None:
+    torch.manual_seed(0)
+    split, shuffle = Pair().double(), Pair().double()
+    shuffle.load_state_dict(split.state_dict())
+    groupings = [
+        convert(network, mode, 0, World(), 16, "cpu") for network, mode in ((split, "split:4"), (shuffle, "shuffle:4"))
+    ]
+    x = torch.randn(16, 4, dtype=torch.float64)
+    keys = []
+    for step in (0, 0, 1):
+        for grouping in groupings:
+            assert grouping is not None
+            grouping.set(16, step, torch.device("cpu"))
+        assert torch.equal(split.key(x), split.query(x))
+        assert torch.equal(shuffle.query(x), split.query(x))
+        keys.append(shuffle.key(x))
+    assert torch.equal(keys[0], keys[1])
+    assert not torch.allclose(keys[0], keys[2])
+    assert not torch.allclose(keys[0], split.key(x))
+
+
+def test_conversion_keeps_parameters_and_what_the_copy_follows() -> None:
+    network = Pair()
+    own = {id(p) for p in network.parameters()}
+    convert(network, "split:2", 0, World(), 8, "cpu")
+    assert isinstance(network.query[1], GroupedBatchNorm)
+    assert {id(p) for p in network.parameters()} == own
+    with torch.no_grad():
+        for p in network.query.parameters():
+            p.add_(1.0)
+    network.key.update(network.query, 0.0)
+    for p, q in zip(network.key.parameters(), network.query.parameters(), strict=True):
+        assert torch.equal(p, q)
+
+
+@pytest.mark.parametrize("mode", ["sync", "local"])
+def test_one_process_needs_no_grouping(mode: str) -> None:
+    network = Pair()
+    assert convert(network, mode, 0, World(), 8, "cpu") is None
+    assert type(network.query[1]) is nn.BatchNorm1d
+
+
+def test_what_cannot_be_had_is_refused() -> None:
+    with pytest.raises(UsageError, match="batch_size=10 is not a multiple of 4"):
+        convert(Pair(), "split:4", 0, World(), 10, "cpu")
+    for mode in ("shuffle:1", "shuffle"):
+        with pytest.raises(UsageError, match=f"batch_norm={mode} with one group shuffles nothing"):
+            convert(Pair(), mode, 0, World(), 8, "cpu")
+    with pytest.raises(UsageError, match="allowed are sync, local"):
+        convert(Pair(), "split:x", 0, World(), 8, "cpu")
+
+
+class Activated(nn.Module):
+    """timm's norm with an activation inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from timm.layers import BatchNormAct2d
+
+        self.norm = BatchNormAct2d(5)
+
+
+def test_norms_with_an_activation_inside_keep_it() -> None:
+    x = torch.randn(8, 5, 3, 3)
+    native, ours = Activated(), Activated()
+    grouping = convert(ours, "split:2", 0, World(), 8, "cpu")
+    assert grouping is not None
+    grouping.set(8, 0, torch.device("cpu"))
+    expected = torch.cat([native.norm(part) for part in x.chunk(2)])
+    assert expected.min() == 0
+    torch.testing.assert_close(ours.norm(x), expected, atol=1e-5, rtol=0)
+
+
+def test_so_they_do_where_gpus_share_statistics() -> None:
+    """Two processes with GPUs take torch's SyncBatchNorm; in eval mode it runs here too."""
+    network = Activated()
+    x = torch.randn(8, 5, 3, 3)
+    expected = network.eval().norm(x)
+    assert convert(network, "sync", 0, World(size=2), 8, "cuda") is None
+    assert isinstance(network.norm, nn.SyncBatchNorm)
+    torch.testing.assert_close(network.eval().norm(x), expected)
+
+
+@pytest.mark.parametrize("momentum", [0.1, None])
+@pytest.mark.parametrize("groups", [0, 2], ids=["native", "grouped"])
+def test_frozen_statistics_are_left_alone_and_then_followed_again(groups: int, momentum: float | None) -> None:
+    torch.manual_seed(0)
+    native = norm((12, 5), momentum=momentum)
+    network = nn.Sequential(grouped(native, groups, 12) if groups else native)
+    x = torch.randn(12, 5, dtype=torch.float64)
+    network(x)
+    before = {name: value.clone() for name, value in network.state_dict().items()}
+    with frozen_statistics(network):
+        inside = network(x + 3)
+    for name, value in network.state_dict().items():
+        assert torch.equal(value, before[name]), name
+    outside = network(x + 3)
+    close(inside, outside)
+    assert not torch.equal(network.state_dict()["0.running_mean"], before["0.running_mean"])
+    assert int(network.state_dict()["0.num_batches_tracked"]) == 2
+
+
+def test_frozen_statistics_are_thawed_after_an_error() -> None:
+    network = nn.Sequential(nn.BatchNorm1d(3))
+    with pytest.raises(ZeroDivisionError), frozen_statistics(network):
+        raise ZeroDivisionError
+    assert network[0].momentum == 0.1

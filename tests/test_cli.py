@@ -1,0 +1,178 @@
+"""The command line as a user meets it: `python -m benchmark ...` in a folder of its own."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+COMMANDS = ("run", "plan", "report", "status", "methods", "datasets", "augmentations", "check")
+PLUGIN = '''"""Mine: A Paper (arXiv:0000.00000)."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from methods.method import Method
+
+
+class Mine(Method):
+    @dataclass(frozen=True)
+    class Config:
+        weight: float = 1.0  # of the second term
+        depth: int = 2  # layers of the head
+        tied: bool = False  # one head for both
+        mode: Literal["soft", "hard"] = "soft"  # of the assignment
+'''
+
+
+def bench(environment: dict[str, str], folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
+    call = [sys.executable, "-m", "benchmark", *words]
+    return subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+    """One line on stderr that says what was wrong, nothing else there, exit code 2."""
+    assert done.returncode == 2, done.stdout + done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.endswith("\n")
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+    assert [part for part in parts if part not in done.stderr] == [], done.stderr
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["rnu", "methods=simclr"], ["'rnu'", "did you mean 'run'", "augmentations, check, datasets"]),
+        (["run", "methods=simlcr"], ["'simlcr'", "did you mean 'simclr'", "moco, pixels, random"]),
+        (["run", "methods=moco", "moco.quue=4"], ["'moco.quue'", "did you mean 'queue'", "head_dim, "]),
+        (["run", "methods=simclr", "epochs=1\n2"], ["epochs=1 2", "a whole number is needed"]),
+        (["run", "methods=simclr", "--epochs=3"], ["--epochs=3", "key=value, without dashes"]),
+        (["run", "methods=simclr", "dataset=cifar10"],
+         ["cifar10 not found in 'data'", "cifar-10-batches-py", "dataset.download=true", "dataset.root=DIR"]),
+        (["run", "methods=simclr", "device=xpu"], ["device=xpu", "cpu, cuda"]),
+        (["plan", "methods=random", "epochs=2,3", "dataset.limit=-1"], ["dataset.limit=-1", "0 for all"]),
+        (["report"], ["out=runs", "no such folder", "python -m benchmark run"]),
+        (["status", "outt=runs"], ["outt=", "only out=FOLDER"]),
+        (["methods", "mocoo"], ["'mocoo'", "did you mean 'moco'"]),
+        (["check", "mocoo"], ["'mocoo'", "did you mean 'moco'"]),
+        (["datasets", "cifar10"], ["datasets takes no words", "'cifar10'"]),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line_and_writes_nothing(
+    environment: dict[str, str], tmp_path: Path, words: list[str], parts: list[str]
+) -> None:
+    check_refusal(bench(environment, tmp_path, *words), *parts)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_in_the_place_of_the_folder_is_named(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "runs").touch()
+    check_refusal(bench(environment, tmp_path, "plan", "methods=simclr"), "out=runs", "a file is in the way")
+
+
+def test_a_plan_lists_the_cells_and_creates_nothing(environment: dict[str, str], tmp_path: Path) -> None:
+    done = bench(environment, tmp_path, "plan", "methods=simclr,moco,pixels", "seeds=0,1,2", "moco.queue=512,1024")
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[1] for row in rows[1:-1]] == ["simclr"] * 3 + ["moco"] * 6 + ["pixels"]
+    assert len({row[0] for row in rows[1:-1]}) == 10, "a key a cell"
+    assert all(row[-1] == "new" for row in rows[1:-1])
+    assert any({"seed=1", "queue=512"} <= set(row) for row in rows)
+    assert done.stdout.endswith("10 cells: 0 exist, 10 would run\n")
+    assert done.stderr == "note: seeds does not apply to pixels: one cell\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("command", [None, *COMMANDS])
+def test_help_prints_examples(environment: dict[str, str], tmp_path: Path, command: str | None) -> None:
+    done = bench(environment, tmp_path, *([command] if command else []), "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"python -m benchmark {command or 'run'}" in done.stdout.split("examples:")[1]
+    if command is None:
+        assert [name for name in COMMANDS if f"    {name}" not in done.stdout] == []
+    if command in ("run", "plan"):
+        for shown in ("seeds=0", "dataset.root=data", "out=runs", "moco.queue=4096", "(sgd, adamw, lars)"):
+            assert shown in done.stdout
+
+
+def test_what_does_not_train_does_not_import_torch(environment: dict[str, str], tmp_path: Path) -> None:
+    script = """
+import runpy, sys
+def loaded(*words):
+    sys.argv = ["benchmark", *words]
+    try:
+        runpy.run_module("benchmark", run_name="__main__", alter_sys=True)
+    except SystemExit as stopped:
+        assert not stopped.code, (words, stopped.code)
+    return {"torch", "pandas", "numpy", "timm"} & set(sys.modules)
+for words in ("--help", "run --help", "plan methods=simclr,moco,random", "status out=.", "methods", "datasets",
+              "augmentations"):
+    assert not loaded(*words.split()), (words, loaded("--help"))
+assert "torch" not in loaded("report", "out=.")
+"""
+    call = [sys.executable, "-c", script]
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert "no cells below" in done.stdout
+    assert "No records" in done.stdout
+
+
+def test_lists_say_what_there_is(environment: dict[str, str], tmp_path: Path) -> None:
+    moco = bench(environment, tmp_path, "methods", "moco").stdout
+    assert moco.startswith("moco: MoCo v1 and v2")
+    assert "moco.queue=65536  (whole number) K, the keys in the queue" in moco
+    assert "moco.head=mlp  (mlp, linear, none)" in moco
+    assert "simclr" not in moco
+    assert "cifar10" in bench(environment, tmp_path, "datasets").stdout
+    augmentations = bench(environment, tmp_path, "augmentations").stdout
+    assert "simclr_cifar" in augmentations
+    assert "augmentation=crop+flip+colour" in augmentations
+
+
+def test_a_plugin_in_the_current_folder_by_its_dotted_path(environment: dict[str, str], tmp_path: Path) -> None:
+    package = tmp_path / "my_pkg"
+    package.mkdir()
+    (package / "my_method.py").write_text(PLUGIN)
+    words = ["my_method.weight=0.5,2", "depth=3", "my_method.tied=true", "my_method.mode=hard,soft"]
+    done = bench(environment, tmp_path, "plan", "methods=my_pkg.my_method,simclr", *words)
+    assert done.returncode == 0, done.stderr
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert [row[1] for row in rows[1:-1]] == ["my_pkg.my_method"] * 4 + ["simclr"]
+    assert {"weight=2.0", "mode=hard"} <= set(rows[3])
+    assert done.stderr == "note: depth does not apply to simclr: it has no such option, one cell\n"
+    done = bench(environment, tmp_path, "plan", "methods=my_pkg.my_method", "my_method.mode=sofd")
+    check_refusal(done, "my_method.mode=sofd", "soft, hard", "did you mean 'soft'")
+
+
+def test_installed_plugins_are_found_and_a_broken_one_breaks_nothing_else(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    site = tmp_path / "site"
+    info = site / "my_plugins-1.0.dist-info"
+    info.mkdir(parents=True)
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: my-plugins\nVersion: 1.0\n")
+    names = {"mine": "my_mine", "typo": "my_typo", "empty": "my_empty", "gone": "my_gone"}
+    lines = [f"{name} = {module}\n" for name, module in names.items()]
+    (info / "entry_points.txt").write_text("[contrastive_benchmark.methods]\n" + "".join(lines))
+    (site / "my_mine.py").write_text(PLUGIN)
+    (site / "my_typo.py").write_text("class Mine(Method:\n")
+    (site / "my_empty.py").write_text('"""Nothing here."""\n')
+    installed = environment | {"PYTHONPATH": os.pathsep.join([str(site), environment["PYTHONPATH"]])}
+
+    listed = bench(installed, tmp_path, "methods")
+    assert (listed.returncode, listed.stderr) == (1, "")
+    by_name = {block.split(":")[0]: block for block in listed.stdout.split("\n\n")}
+    assert "Mine: A Paper (arXiv:0000.00000)" in by_name["mine"]
+    assert "mine.depth=2  (whole number) layers of the head" in by_name["mine"]
+    assert "simclr.temperature" in by_name["simclr"]
+    assert "SyntaxError" in by_name["typo"]
+    assert "my_typo.py" in by_name["typo"]
+    assert "one class derived from Method is needed, 0 found" in by_name["empty"]
+    assert "'my_gone'" in by_name["gone"]
+
+    planned = bench(installed, tmp_path, "plan", "methods=mine,simclr", "mine.weight=1,2")
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stdout.endswith("3 cells: 0 exist, 3 would run\n")
+    check_refusal(bench(installed, tmp_path, "plan", "methods=simclr,typo"), "'typo'", "my_typo.py", "SyntaxError")

@@ -1,0 +1,219 @@
+"""One cell, whatever happens to it: killed, stopped, failed, collapsed, run twice, run by two processes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+SMALL = [
+    "methods=simclr", "dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32",
+    "epochs=6", "log_every=1", "checkpoint_every=0", "threads=1",
+]  # fmt: skip
+
+
+def run(out: Path, environment: dict[str, str], *words: str, command: str = "run", small: bool = True,
+        launcher: tuple[str, ...] = (sys.executable,)) -> subprocess.CompletedProcess[str]:  # fmt: skip
+    keys = {word.partition("=")[0] for word in words}
+    base = [word for word in SMALL if word.partition("=")[0] not in keys] if small else []
+    call = [*launcher, "-m", "benchmark", command, *base, *words, f"out={out}"]
+    return subprocess.run(call, env=environment, capture_output=True, text=True, timeout=280)
+
+
+def records(out: Path) -> list[dict[str, Any]]:
+    return [json.loads(path.read_text()) for path in sorted(out.glob("*/record.json"))]
+
+
+@pytest.fixture(scope="module")
+def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
+    """The small cell's folder and record, trained without any disturbance."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    out = tmp_path_factory.mktemp("reference")
+    done = run(out, environment)
+    assert done.returncode == 0, done.stderr
+    return out, records(out)[0]
+
+
+def test_a_record_holds_what_the_number_can_be_traced_by(reference: tuple[Path, dict[str, Any]]) -> None:
+    out, record = reference
+    assert record["status"] == "finished"
+    assert {"linear_top1", "knn20_top1", "knn200_top1", "effective_rank", "alignment", "uniformity"} <= set(
+        record["metrics"]
+    )
+    assert record["cost"]["views"] == 6 * 5 * 32 * 2, "epochs x steps x batch x views"
+    assert record["cost"]["processes"] == 1
+    assert record["cost"]["peak_memory_bytes"] > 10**8
+    assert record["settings"]["options"]["temperature"] == 0.2
+    assert record["resolved"]["stem"] == "native"
+    folder = out / f"simclr-digits-{record['key']}"
+    assert (folder / "settings.json").is_file()
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == list(range(1, 31))
+
+
+def test_the_same_command_again_runs_nothing(
+    reference: tuple[Path, dict[str, Any]], environment: dict[str, str]
+) -> None:
+    out, record = reference
+    before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    done = run(out, environment)
+    assert done.returncode == 0, done.stderr
+    assert f"{100 * record['metrics']['linear_top1']:.1f}" in done.stdout
+    assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+
+KILLER = """
+import os, random, signal, sys, time
+from pathlib import Path
+import torch, timm
+import benchmark.run, benchmark.train, benchmark.words, benchmark.board, results.frame, sklearn.datasets
+from benchmark.__main__ import main
+
+def start(out):
+    pid = os.fork()
+    if pid == 0:
+        null = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(null, 1)
+        os._exit(main(["run", *sys.argv[2:], f"out={out}"]))
+    return pid
+
+root, draw = Path(sys.argv[1]), random.Random(0)
+began = time.monotonic()
+assert os.waitpid(start(root / "whole"), 0)[1] == 0
+whole = time.monotonic() - began
+kills, number = 0, 0
+while kills < 10:
+    out = root / f"killed{number}"
+    pid = start(out)
+    time.sleep(draw.uniform(0, whole))
+    os.kill(pid, signal.SIGKILL)
+    if os.waitpid(pid, 0)[1] == signal.SIGKILL:
+        kills += 1
+    number += any(out.glob("*/record.json"))  # finished before the kill: go on with a new cell
+assert os.waitpid(start(root / f"killed{number}"), 0)[1] == 0
+"""
+
+
+def test_killed_ten_times_at_random_moments(tmp_path: Path, environment: dict[str, str]) -> None:
+    """The same command finishes the cell with the metrics and the log of the undisturbed one."""
+    call = [sys.executable, "-c", KILLER, str(tmp_path), *SMALL]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=280)
+    assert done.returncode == 0, done.stderr
+    whole, *killed = [records(out)[0] for out in [tmp_path / "whole", *sorted(tmp_path.glob("killed*"))]]
+    assert killed
+    for record in killed:
+        assert record["metrics"] == whole["metrics"]
+        assert record["key"] == whole["key"]
+    last = sorted(tmp_path.glob("killed*"))[-1]
+    for out in (last, tmp_path / "whole"):
+        steps = [json.loads(line)["step"] for line in next(out.glob("*/log.jsonl")).read_text().splitlines()]
+        assert steps == list(range(1, 31)), "no step is logged twice or left out"
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_stopped_by_a_signal_it_goes_on_where_it_was(
+    number: signal.Signals, code: int, tmp_path: Path, environment: dict[str, str],
+    reference: tuple[Path, dict[str, Any]],
+) -> None:  # fmt: skip
+    words = [*(w for w in SMALL if not w.startswith("checkpoint_every")), f"out={tmp_path}"]
+    call = [sys.executable, "-m", "benchmark", "run", *words]
+    process = subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True)
+    log = tmp_path / f"simclr-digits-{reference[1]['key']}" / "log.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 3):
+        time.sleep(0.01)
+    process.send_signal(number)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == code
+    assert "the same command goes on" in said
+    assert "Traceback" not in said
+    assert (log.parent / "last.pt").is_file()
+    assert not (log.parent / "record.json").exists()
+    assert "interrupted" in run(tmp_path, environment, command="status", small=False).stdout
+    assert run(tmp_path, environment).returncode == 0
+    assert records(tmp_path)[0]["metrics"] == reference[1]["metrics"]
+
+
+def test_a_loss_that_is_not_finite_stops_the_cell_and_is_recorded(tmp_path: Path, environment: dict[str, str]) -> None:
+    done = run(tmp_path, environment, "learning_rate=1e30", "head_norm=false")
+    record = records(tmp_path)[0]
+    assert done.returncode == 0, done.stderr
+    assert record["status"] == "collapsed"
+    assert record["reason"].startswith("non-finite loss at step ")
+    assert record["metrics"] == {}
+    assert "non-finite loss" in done.stdout + done.stderr
+
+
+PLUGIN = '''"""A method that fails."""
+from methods.method import Method
+
+class Failing(Method):
+    def forward(self, batch, at):
+        raise RuntimeError("no such luck")
+'''
+
+
+def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(tmp_path: Path, environment: dict[str, str]) -> None:
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "failing.py").write_text(PLUGIN)
+    environment = environment | {"PYTHONPATH": f"{environment['PYTHONPATH']}:{tmp_path}"}
+    out = tmp_path / "runs"
+    done = run(out, environment, "methods=extra.failing,random")
+    assert done.returncode == 1
+    found = {record["settings"]["method"]: record for record in records(out)}
+    assert found["random"]["status"] == "finished"
+    assert found["extra.failing"]["status"] == "failed"
+    assert found["extra.failing"]["reason"] == "RuntimeError: no such luck"
+    assert "Traceback" in next(out.glob("extra*/error.txt")).read_text()
+    assert "would run" in run(out, environment, "methods=extra.failing,random", command="plan").stdout
+    (tmp_path / "extra" / "failing.py").write_text(PLUGIN.replace("no such luck", "still no luck"))
+    assert run(out, environment, "methods=extra.failing,random").returncode == 1
+    assert "still no luck" in json.loads(next(out.glob("extra*/record.json")).read_text())["reason"]
+
+
+def test_two_commands_on_one_folder_train_a_cell_once(tmp_path: Path, environment: dict[str, str]) -> None:
+    call = [sys.executable, "-m", "benchmark", "run", *SMALL, f"out={tmp_path}"]
+    processes = [subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
+    said = [process.communicate(timeout=200)[1] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0], said
+    assert len(records(tmp_path)) == 1
+    lines = next(tmp_path.glob("*/log.jsonl")).read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(1, 31))
+
+
+def test_two_processes_under_torchrun_give_the_same_record(
+    tmp_path: Path, environment: dict[str, str], reference: tuple[Path, dict[str, Any]]
+) -> None:
+    """float32 sums in another order, so equal up to rounding, and one record with one key."""
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
+    done = run(tmp_path, environment, launcher=launcher)
+    assert done.returncode == 0, done.stderr
+    record, one = records(tmp_path)[0], reference[1]
+    assert len(records(tmp_path)) == 1
+    assert record["key"] == one["key"]
+    assert record["cost"]["processes"] == 2
+    assert record["cost"]["views"] == one["cost"]["views"]
+    for name in ("linear_top1", "knn20_top1", "knn200_top1"):
+        assert record["metrics"][name] == pytest.approx(one["metrics"][name], abs=0.03)
+    losses = [
+        [json.loads(line)["loss"] for line in next(out.glob("*/log.jsonl")).read_text().splitlines()]
+        for out in (tmp_path, reference[0])
+    ]
+    assert losses[0][:5] == pytest.approx(losses[1][:5], rel=1e-4)
+
+
+def test_a_broken_record_is_neither_believed_nor_overwritten(
+    tmp_path: Path, environment: dict[str, str], reference: tuple[Path, dict[str, Any]]
+) -> None:
+    folder = tmp_path / f"simclr-digits-{reference[1]['key']}"
+    folder.mkdir()
+    (folder / "record.json").write_text('{"schema": 1, "key')
+    done = run(tmp_path, environment)
+    assert done.returncode == 2
+    assert str(folder / "record.json") in done.stderr
+    assert (folder / "record.json").read_text() == '{"schema": 1, "key'
+    assert "Traceback" not in done.stderr

@@ -1,0 +1,299 @@
+"""Words to cells: what a user types, and which cells come of it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import methods
+from benchmark import config
+from benchmark.config import Settings
+from benchmark.errors import UsageError
+from benchmark.words import Request, read, read_out
+
+ROOT = Path(__file__).parent.parent
+PLUGIN = '''"""A plugin: its paper."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from methods.method import Method
+
+
+class Mine(Method):
+    views: tuple[str, ...] = ("crop",)
+    ignores: tuple[str, ...] = ("stem",)
+
+    @dataclass(frozen=True)
+    class Config:
+        weight: float = 1  # of the second term
+        depth: int = 2  # layers
+        tied: bool = False  # share the weights
+        mode: Literal["soft", "hard"] = "soft"  # of the assignment
+
+        def __post_init__(self) -> None:
+            if self.depth < 1:
+                raise ValueError("depth must be at least 1")
+'''
+
+
+def cells(words: str) -> list[Settings]:
+    return read(words.split()).cells
+
+
+def cell(words: str) -> Settings:
+    found = cells(words)
+    assert len(found) == 1
+    return found[0]
+
+
+def key(words: str) -> str:
+    return config.key(cell(words))
+
+
+def refusal(words: str) -> str:
+    with pytest.raises(UsageError) as caught:
+        read(words.split())
+    return str(caught.value)
+
+
+def of(request: Request, method: str) -> list[Settings]:
+    return [found for found in request.cells if found.method == method]
+
+
+def test_a_method_s_option_multiplies_only_its_own_cells() -> None:
+    found = cells("methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536")
+    assert [c.method for c in found] == ["simclr"] * 3 + ["moco"] * 6
+    assert [(c.seed, c.options["queue"]) for c in found[3:]] == [(s, q) for s in (0, 1, 2) for q in (4096, 65536)]
+    assert len({config.key(c) for c in found}) == 9
+
+
+def test_a_shared_option_goes_to_every_method_that_has_it() -> None:
+    request = read(["methods=simclr,moco,random", "temperature=0.1,0.5", "head=linear", "head_dim=64"])
+    for method in ("simclr", "moco"):
+        assert [c.options["temperature"] for c in of(request, method)] == [0.1, 0.5]
+        assert {(c.options["head"], c.options["head_dim"]) for c in of(request, method)} == {("linear", 64)}
+    assert len(of(request, "random")) == 1
+    assert any("temperature does not apply to random" in note for note in request.notes)
+    assert not any("simclr" in note or "moco" in note for note in request.notes)
+
+
+def test_an_option_that_one_of_two_lacks_gives_that_one_a_single_cell_and_a_note() -> None:
+    request = read(["methods=simclr,moco", "queue=1024,2048"])
+    assert [len(of(request, m)) for m in ("simclr", "moco")] == [1, 2]
+    assert len(request.notes) == 1
+    assert "queue does not apply to simclr" in request.notes[0]
+
+
+@pytest.mark.parametrize("words", ["temperature=0.5 moco.temperature=0.3", "moco.temperature=0.3 temperature=0.5"])
+def test_the_prefixed_word_wins_in_either_order(words: str) -> None:
+    simclr, moco = cells(f"methods=simclr,moco {words}")
+    assert (simclr.options["temperature"], moco.options["temperature"]) == (0.5, 0.3)
+
+
+def test_a_setting_can_be_given_for_one_method() -> None:
+    simclr, moco = cells("methods=simclr,moco learning_rate=0.3 moco.learning_rate=0.03")
+    assert (simclr.learning_rate, moco.learning_rate) == (0.3, 0.03)
+    assert len(cells("methods=simclr,moco moco.seeds=0,1,2")) == 4
+
+
+def test_presets_stand_below_the_user_s_words() -> None:
+    preset = cell("methods=moco")
+    assert (preset.epochs, preset.options["queue"], preset.options["temperature"]) == (12, 1024, 0.1)
+    assert cell("methods=moco epochs=3").epochs == 3
+    assert cell("methods=moco temperature=0.4").options["temperature"] == 0.4, "also where the preset names the method"
+    assert cell("methods=moco batch_norm=local").batch_norm == "local"
+    assert cell("methods=moco preset=none").options["queue"] == 65536
+    assert cell("methods=moco preset=none") != cell("methods=moco preset=cifar")
+    cifar = cell("methods=moco dataset=cifar10")
+    assert (cifar.epochs, cifar.options["queue"], cifar.learning_rate) == (200, 4096, 0.03)
+
+
+def test_a_preset_follows_each_cell_s_dataset() -> None:
+    assert [c.epochs for c in cells("methods=simclr dataset=digits,cifar10,stl10")] == [12, 200, 100]
+
+
+def test_training_settings_do_not_apply_to_a_random_backbone() -> None:
+    request = read(["methods=random", "epochs=10,20", "learning_rate=0.1", "seeds=0,1"])
+    assert len(request.cells) == 2
+    assert {(c.epochs, c.batch_size, c.augmentation, c.learning_rate) for c in request.cells} == {(None,) * 4}
+    assert {c.backbone for c in request.cells} == {"resnet10t"}
+    assert "epochs does not apply to random: one cell" in request.notes
+    assert "learning_rate does not apply to random: ignored" in request.notes
+
+
+def test_pixels_have_neither_backbone_nor_seed() -> None:
+    request = read(["methods=pixels", "seeds=0,1,2", "backbone=resnet18,resnet50"])
+    assert [(c.seed, c.backbone) for c in request.cells] == [(None, None)]
+    assert "seeds does not apply to pixels: one cell" in request.notes
+    assert key("methods=pixels") == key("methods=pixels seeds=7")
+
+
+def test_equal_cells_are_given_once() -> None:
+    assert len(cells("methods=simclr,simclr epochs=3,3 seeds=0,0,1")) == 2
+    assert len(cells("methods=simclr view_size=0,16 preset=digits")) == 2
+    assert len(cells("methods=simclr view_size=0,32 preset=none")) == 1, "0 is the dataset's own size"
+
+
+def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
+    usual = key("methods=simclr")
+    assert usual == key("methods=simclr")
+    assert key("methods=moco temperature=0.3 epochs=4") == key("epochs=4 moco.temperature=0.3 methods=moco")
+    assert usual == key("methods=simclr epochs=12 learning_rate=1.2e-1"), "a word that says the default"
+    for word in ("out=elsewhere", "device=cpu", "threads=1", "compile=true", "log_every=1", "checkpoint_every=5",
+                 "dataset.root=/somewhere", "dataset.download=true"):  # fmt: skip
+        assert key(f"methods=simclr {word}") == usual, word
+
+
+@pytest.mark.parametrize(
+    "word",
+    ["seeds=1", "backbone=resnet18", "stem=native", "view_size=24", "augmentation=crop", "epochs=13", "batch_size=64",
+     "microbatch=32", "optimiser=adamw", "learning_rate=0.1", "learning_rate_rule=sqrt", "schedule=constant",
+     "warmup=0", "weight_decay=0", "decay_all=true", "sgd_momentum=0.8", "batch_norm=local", "precision=fp32",
+     "temperature=0.3", "head=linear", "head_dim=64", "head_norm=false", "dataset.limit=500",
+     "dataset.validation=0.2", "dataset.split_seed=1", "dataset=mnist", "preset=none"],
+)  # fmt: skip
+def test_what_changes_the_result_changes_the_key(word: str) -> None:
+    assert key(f"methods=simclr {word}") != key("methods=simclr")
+
+
+def test_values_have_their_declared_type() -> None:
+    found = cell("methods=moco moco.symmetric=yes moco.queue=512 momentum=1 precision=fp32 weight_decay=1e-4")
+    assert (found.options["symmetric"], found.options["queue"], found.options["momentum"]) == (True, 512, 1.0)
+    assert (found.precision, found.weight_decay) == ("fp32", 1e-4)
+    assert read(["methods=simclr", "out=a/b=c", "log_every=5"]).runtime.out == "a/b=c"
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("methods=mocoo", ["'mocoo'", "did you mean 'moco'", "simclr"]),
+        ("methods=simclr epoch=3", ["'epoch'", "did you mean 'epochs'"]),
+        ("methods=simclr seed=3", ["'seed'", "did you mean 'seeds'"]),
+        ("methods=moco moco.quue=4", ["'moco.quue'", "did you mean 'queue'", "options of moco"]),
+        ("methods=moco temprature=1", ["'temprature'", "did you mean 'temperature'"]),
+        ("methods=moco moco.dataset=mnist", ["'moco.dataset'"]),
+        ("methods=simclr optimiser=sgdd", ["optimiser=sgdd", "sgd, adamw, lars", "did you mean 'sgd'"]),
+        ("methods=simclr head=mlpp", ["head=mlpp", "mlp, linear, none", "did you mean 'mlp'"]),
+        ("methods=simclr decay_all=perhaps", ["decay_all=perhaps", "true or false"]),
+        ("methods=simclr epochs=ten", ["epochs=ten", "whole number"]),
+        ("methods=simclr epochs=1.5", ["epochs=1.5", "whole number"]),
+        ("methods=simclr epochs=0", ["epochs=0", "at least 1"]),
+        ("methods=simclr seeds=0,-1", ["seed=-1", "at least 0"]),
+        ("methods=simclr batch_size=1", ["batch_size=1", "at least 2"]),
+        ("methods=simclr temperature=0", ["temperature=0", "above 0"]),
+        ("methods=moco momentum=1.5", ["momentum=1.5", "between 0 and 1"]),
+        ("methods=simclr warmup=2", ["warmup=2", "between 0 and 1"]),
+        ("methods=simclr learning_rate=nan", ["learning_rate=nan", "finite"]),
+        ("methods=simclr weight_decay=inf", ["weight_decay=inf", "finite"]),
+        ("methods=simclr batch_norm=split:x", ["batch_norm=split:x", "split:N"]),
+        ("methods=simclr batch_norm=split:0", ["batch_norm=split:0", "at least 1"]),
+        ("methods=simclr batch_norm=split:4 microbatch=16", ["batch_norm=split:4", "microbatch=16"]),
+        ("methods=simclr epochs=1 epochs=2", ["epochs= is given twice", "epochs=A,B"]),
+        ("methods=simclr methods=moco", ["methods= is given twice"]),
+        ("methods=simclr epochs=", ["'epochs='", "empty"]),
+        ("methods=simclr seeds=0,,1", ["'seeds=0,,1'", "empty"]),
+        ("methods=simclr epochs", ["'epochs'", "key=value"]),
+        ("methods=simclr =3", ["'=3'", "key=value"]),
+        ("seeds=0", ["methods= is needed"]),
+        ("methods=simclr moco.queue=4", ["moco.queue=", "moco is not among methods=simclr"]),
+        ("methods=simclr,random queue=4", ["none of methods=simclr,random", "'queue'", "moco"]),
+        ("methods=simclr out=a,b", ["out=a,b", "one value"]),
+        ("methods=simclr preset=digits,cifar", ["preset=digits,cifar", "one value"]),
+        ("methods=simclr log_every=0", ["log_every", "at least 1"]),
+        ("methods=simclr augmentation=crop+flipp", ["'flipp'", "did you mean 'flip'", "colour"]),
+        ("methods=simclr dataset=cifra10", ["'cifra10'", "did you mean 'cifar10'", "digits"]),
+        ("methods=simclr preset=cifr", ["'cifr'", "did you mean 'cifar'", "digits"]),
+    ],
+)
+def test_a_mistake_is_named_with_what_is_allowed(words: str, parts: list[str]) -> None:
+    message = refusal(words)
+    assert [part for part in parts if part not in message] == [], message
+    assert "\n" not in message
+
+
+def test_commands_that_read_a_folder_take_only_out() -> None:
+    assert read_out(["out=there"]).out == "there"
+    with pytest.raises(UsageError, match="epochs= does not apply here; only out=FOLDER"):
+        read_out(["epochs=3"])
+
+
+@pytest.fixture
+def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The dotted path of a method outside of this project."""
+    package = tmp_path / f"words_plugin_{tmp_path.name}"
+    package.mkdir()
+    (package / "__init__.py").touch()
+    (package / "mine.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    return f"{package.name}.mine"
+
+
+def test_a_plugin_by_dotted_path(plugin: str) -> None:
+    found = cells(f"methods={plugin},simclr mine.weight=0.5,2 {plugin}.depth=3 tied=true mode=hard epochs=2 seeds=4")
+    assert [c.method for c in found] == [plugin, plugin, "simclr"]
+    assert found[0].options == {"weight": 0.5, "depth": 3, "tied": True, "mode": "hard"}
+    assert found[1].options["weight"] == 2.0
+    assert {(c.epochs, c.seed) for c in found} == {(2, 4)}
+    assert (found[0].stem, found[2].stem) == (None, "auto"), "what the plugin declares to ignore"
+    assert methods.describe(plugin).views == ("crop",)
+    assert methods.describe(plugin).help["depth"] == "layers"
+
+
+def test_a_default_written_as_1_is_the_same_cell_as_the_word_1(plugin: str) -> None:
+    assert key(f"methods={plugin}") == key(f"methods={plugin} mine.weight=1")
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        ("mine.mode=sof", ["mine.mode=sof", "soft, hard", "did you mean 'soft'"]),
+        ("mine.depht=3", ["mine.depht", "did you mean 'depth'"]),
+        ("depth=0", ["depth=0", "depth must be at least 1"]),
+        ("tied=maybe", ["tied=maybe", "true or false"]),
+        ("mine.depth=3 {plugin}.depth=4", ["mine.depth=", "{plugin}.depth=", "the same option"]),
+    ],
+)
+def test_a_plugin_s_options_are_checked_like_ours(plugin: str, words: str, parts: list[str]) -> None:
+    message = refusal(f"methods={plugin} " + words.replace("{plugin}", plugin))
+    assert [part for part in parts if part.replace("{plugin}", plugin) not in message] == [], message
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "part"),
+    [
+        ("weight: float = 1", "epochs: int = 1", "option 'epochs' has the name of a setting"),
+        ("weight: float = 1", "weight: float", "option 'weight' needs a default"),
+        ("weight: float = 1", "weight: tuple = ()", "option 'weight' must be an int, a float, a bool"),
+        ("depth: int = 2", "depth: int = 0", "depth must be at least 1"),
+        ('("stem",)', '("stems",)', "ignores 'stems'; allowed are seed, backbone, stem"),
+        ('("crop",)', "tuple(TWO)", "views must be written out"),
+        ("Mine(Method)", "Mine", "one class derived from Method is needed, 0 found"),
+        ("class Mine", "clas Mine", "SyntaxError"),
+        ("if self.depth < 1", "if math.isnan(self.depth)", "name 'math' is not defined"),
+    ],
+)
+def test_a_plugin_that_cannot_be_read_is_named(plugin: str, old: str, new: str, part: str) -> None:
+    path = methods.source(plugin)
+    path.write_text(PLUGIN.replace(old, new))
+    message = refusal(f"methods={plugin}")
+    assert plugin in message
+    assert part in message
+
+
+def test_a_plugin_whose_package_cannot_be_imported_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    package = tmp_path / "words_needs_more"
+    package.mkdir()
+    (package / "__init__.py").write_text("import a_library_that_is_not_here")
+    (package / "mine.py").write_text(PLUGIN)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert "a_library_that_is_not_here" in refusal("methods=words_needs_more.mine")
+    assert "unknown method 'no_such_package.mine'" in refusal("methods=no_such_package.mine")
+
+
+def test_reading_words_does_not_import_torch() -> None:
+    code = (
+        "import sys; from benchmark.words import read; read(['methods=simclr,moco']); assert 'torch' not in sys.modules"
+    )
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)

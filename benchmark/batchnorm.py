@@ -77,7 +77,7 @@ class GroupedBatchNorm(_BatchNorm):
         with torch.autocast(x.device.type, enabled=False):
             group = self.grouping.of(len(x), self.shuffled)
             space = tuple(range(2, x.dim()))
-            count = self._sum_by_group(x.new_full((len(x), 1), x[0, 0].numel()), group)  # (G, 1)
+            count = x[:, 0].numel() * self.grouping.world.size / self.grouping.groups  # groups are of equal size
             mean = self._sum_by_group(x.sum(space) if space else x, group) / count  # (G, C)
             centred = x - self._spread(mean[group], x)
             squares = centred.square()
@@ -85,7 +85,7 @@ class GroupedBatchNorm(_BatchNorm):
             y = centred * self._spread((variance + self.eps).rsqrt()[group], x)
             if self.affine:
                 y = y * self._spread(self.weight[None], x) + self._spread(self.bias[None], x)
-            self._follow(mean, variance * count / (count - 1).clamp(min=1))
+            self._follow(mean, variance * (count / max(count - 1, 1)))
         return y.to(input.dtype)
 
     def _sum_by_group(self, per_row: Tensor, group: Tensor) -> Tensor:

@@ -7,79 +7,28 @@ is not mistaken for rounding.
 
 from __future__ import annotations
 
-import json
-import os
-import socket
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 import torch
-from torch import Tensor, multiprocessing, nn
-from torch.nn.modules.batchnorm import _BatchNorm
+from torch import Tensor
 
 import methods
-from benchmark import distributed, optim, run, train, words
+from benchmark import optim, run, train, words
+from benchmark.batches import Batches
 from benchmark.board import Board
 from benchmark.config import Runtime, Settings, key
 from benchmark.distributed import World
-from benchmark.engine import Engine
 from benchmark.evaluate import features, knn
 from benchmark.stop import Stop, Stopped
-from methods.method import Method
-
-# 162 training images, batches of 32: 5 steps an epoch, 20 in all.
-TASK = ["dataset=digits", "dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32",
-        "epochs=4", "learning_rate=0.5", "seeds=3", "augmentation=crop+colour+grey", "precision=fp32"]  # fmt: skip
-# Where sums are taken in another order: float64, and for micro-batches a backbone without batch norm.
-EXACT = ["precision=fp64"]
-NORMLESS = ["precision=fp64", "backbone=test_vit", "batch_norm=sync"]
-CPU = torch.device("cpu")
+from benchmark.trial import CPU, EXACT, NORMLESS, StopAt, Trace, in_two_processes, left_behind, prepare, settings, trace
+from methods.method import Method, Progress
 
 
 class Violation(Exception):
     """The method breaks the contract; the message says where."""
-
-
-@dataclass(frozen=True)
-class Trace:
-    """What a short training left behind."""
-
-    losses: list[float]
-    state: dict[str, Tensor]
-
-
-def settings(name: str, *more: str) -> Settings:
-    """The small task for the method `name`; `more` words come first."""
-    keys = {word.partition("=")[0] for word in more}
-    return words.read([f"methods={name}", *more, *(w for w in TASK if w.partition("=")[0] not in keys)]).cells[0]
-
-
-def prepare(
-    cell: Settings, world: World, device: torch.device = CPU, norm: bool = True
-) -> tuple[Engine, train.Batches]:
-    """The method as `run` would make it; `norm=False` replaces batch norm by group norm, which knows no batch."""
-    data = run.dataset(cell.dataset)
-    method, _ = run.build(cell, data, device)
-    if not norm:
-        without_batch_norm(method)
-    precision = cell.precision if cell.precision in ("fp32", "bf16", "fp64") else "fp32"
-    batches = run.make_batches(cell, method, data, world, device, precision)
-    return run.make_engine(cell, method, world, device, precision), batches
-
-
-def trace(cell: Settings, world: World | None = None, stop: Stop | None = None, folder: Path | None = None,
-          norm: bool = True) -> Trace:  # fmt: skip
-    """Train the small task to its end, or until `stop`; resumes where `folder` holds a checkpoint."""
-    world = world or World()
-    engine, batches = prepare(cell, world, norm=norm)
-    with tempfile.TemporaryDirectory() as scratch:
-        place = folder or Path(scratch)
-        runtime = Runtime(log_every=1, checkpoint_every=1e9)
-        train.train(engine, batches, cell, runtime, key(cell), place, stop or Stop(), Board(1, shown=False))
-        lines = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()] if world.leads else []
-    return Trace([line["loss"] for line in lines], {k: v.clone() for k, v in engine.method.state_dict().items()})
 
 
 def reruns(name: str) -> None:
@@ -110,13 +59,9 @@ def micro_batches(name: str) -> None:
 
 
 def two_processes(names: list[str], timeout: float = 600.0) -> dict[str, str | None]:
-    """For each method: None, or how 2 x 16 images differ from 1 x 32 in losses, weights and memories.
-
-    One pair of gloo processes serves all the names, because starting one costs more than a check.
-    """
+    """For each method: None, or how 2 x 16 images differ from 1 x 32 in losses, weights and memories."""
     with tempfile.TemporaryDirectory() as scratch:
-        context = multiprocessing.spawn(_worker, (_free_port(), names, scratch), nprocs=2, join=False)
-        if not _joined(context, timeout):
+        if not in_two_processes(names, Path(scratch), timeout):
             return dict.fromkeys(names, f"the two processes did not end within {timeout:.0f} s")
         return {name: _two_processes_problem(name, Path(scratch)) for name in names}
 
@@ -126,7 +71,7 @@ def gradients(name: str) -> None:
     cell = settings(name)
     engine, batches = prepare(cell, World())
     engine.method.train()
-    at = train.Progress(0, 20, 0, 4)
+    at = Progress(0, 20, 0, 4)
     engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
     engine.gradient(batches.get(0, batches.order(0)), at)
     named = dict(engine.method.named_parameters())
@@ -168,7 +113,7 @@ def device(name: str) -> None:
     cell = settings(name, "precision=fp32")
     engine, batches = prepare(cell, World(), torch.device("cuda", 0))
     engine.method.train()
-    at = train.Progress(0, 20, 0, 4)
+    at = Progress(0, 20, 0, 4)
     engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
     rows, scalars = engine.gradient(batches.get(0, batches.order(0)), at)
     engine.method.after_step(rows, at)
@@ -185,7 +130,7 @@ def learns(name: str) -> None:
     order = batches.order(0)
     with torch.no_grad():
         for step in range(2 * batches.per_epoch):
-            engine.method(batches.get(step, order), train.Progress(step, 1, 0, 1))
+            engine.rows(engine.method, batches.get(step, order), Progress(step, 1, 0, 1))
     before = _neighbours(engine.method, cell, batches)
     with tempfile.TemporaryDirectory() as scratch:
         board, runtime = Board(1, shown=False), Runtime()
@@ -237,60 +182,13 @@ def _problem(function: Callable[[str], None], name: str) -> str | None:
     return None
 
 
-class StopAt(Stop):
-    """Asks to stop when the loop has looked `looks` times, which it does once a step."""
-
-    def __init__(self, looks: int) -> None:
-        self.looks = looks
-        super().__init__()
-
-    @property
-    def asked(self) -> int:
-        self.looks -= 1
-        return 15 if self.looks < 0 else 0
-
-    @asked.setter
-    def asked(self, number: int) -> None: ...
-
-
-def without_batch_norm(network: nn.Module) -> None:
-    """Replace every batch norm by a group norm of one group, in place, keeping its scale and shift."""
-    for name, child in network.named_children():
-        if isinstance(child, _BatchNorm):
-            norm = nn.GroupNorm(1, child.num_features, child.eps, affine=child.affine)
-            if child.affine:
-                norm.weight, norm.bias = child.weight, child.bias
-            setattr(network, name, norm)
-        else:
-            without_batch_norm(child)
-
-
-def _worker(rank: int, port: int, names: list[str], scratch: str) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    world = distributed.start(CPU)
-    for name in names:
-        for norm in (True, False):
-            more = EXACT if norm else [*NORMLESS, "microbatch=6"]
-            result: Trace | str
-            try:
-                result = trace(settings(name, *more), world, norm=norm)
-            except Exception as error:  # noqa: BLE001 - told to the parent
-                result = f"{type(error).__name__}: {error}"
-            saved = result if isinstance(result, str) else {"losses": result.losses, "state": result.state}
-            torch.save(saved, Path(scratch) / f"{name}-{norm}-{rank}.pt")
-    distributed.stop()
-
-
 def _two_processes_problem(name: str, scratch: Path) -> str | None:
     for norm in (True, False):
         one = trace(settings(name, *(EXACT if norm else NORMLESS)), norm=norm)
-        saved = [torch.load(scratch / f"{name}-{norm}-{rank}.pt") for rank in (0, 1)]
-        errors = [text for text in saved if isinstance(text, str)]
-        if errors:
-            return errors[0]
-        ranks = [Trace(values["losses"], values["state"]) for values in saved]
+        found = [left_behind(name, norm, rank, scratch) for rank in (0, 1)]
+        ranks = [trace for trace in found if isinstance(trace, Trace)]
+        if len(ranks) < 2:
+            return next(text for text in found if isinstance(text, str))
         what = "two processes" if norm else "two processes with micro-batches"
         try:
             _close(one, ranks[0], what)
@@ -302,25 +200,7 @@ def _two_processes_problem(name: str, scratch: Path) -> str | None:
     return None
 
 
-def _joined(context: multiprocessing.ProcessContext, timeout: float) -> bool:
-    """Whether both processes ended in time; otherwise they are killed."""
-    waited = 0.0
-    while waited < timeout:
-        if context.join(timeout=1.0):
-            return True
-        waited += 1.0
-    for process in context.processes:
-        process.kill()
-    return False
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-def _neighbours(method: Method, cell: Settings, batches: train.Batches) -> float:
+def _neighbours(method: Method, cell: Settings, batches: Batches) -> float:
     data = run.dataset(cell.dataset)
     single = replace(batches, dtype=torch.float32)
     found = features.extract(method.encoder, data, single.normalised, cell.view_size, CPU)

@@ -53,7 +53,7 @@ class Engine:
         """
         if 0 < self.microbatch < len(batch.index):
             return self._cached(batch, at)
-        rows = gather(self._rows(self.forward, batch, at, 0), self.world)
+        rows = gather(self.rows(self.forward, batch, at, 0), self.world)
         scalars = self._loss(rows, at)
         scalars["loss"].backward()
         return _detached(rows), _detached(scalars)
@@ -66,7 +66,7 @@ class Engine:
         bounds = [i * len(batch.index) // count for i in range(count + 1)]
         parts = [_part(batch, slice(start, stop)) for start, stop in itertools.pairwise(bounds)]
         with torch.no_grad():
-            pieces = [self._rows(self.method, part, at, i) for i, part in enumerate(parts)]
+            pieces = [self.rows(self.method, part, at, i) for i, part in enumerate(parts)]
         leaves = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
         for leaf in leaves.values():
             leaf.requires_grad_(leaf.is_floating_point())
@@ -75,7 +75,7 @@ class Engine:
         scalars["loss"].backward()
         with batchnorm.frozen_statistics(self.method):
             for i, (start, part) in enumerate(zip(bounds, parts, strict=False)):
-                replayed = self._rows(self.method, part, at, i)
+                replayed = self.rows(self.method, part, at, i)
                 outputs = [row for row in replayed.values() if row.requires_grad]
                 slopes = [leaves[name].grad for name, row in replayed.items() if row.requires_grad]
                 torch.autograd.backward(
@@ -85,7 +85,8 @@ class Engine:
             average_gradients(list(self.method.parameters()), self.world)
         return _detached(rows), _detached(scalars)
 
-    def _rows(self, forward: nn.Module, batch: Batch, at: Progress, part: int) -> Rows:
+    def rows(self, forward: nn.Module, batch: Batch, at: Progress, part: int = 0) -> Rows:
+        """What `forward` makes of some images, the `part`-th of this rank's share, in float32 or float64."""
         if self.grouping is not None:
             self.grouping.set(len(batch.index), at.step, self.device)
         torch.manual_seed(seeds.mix(self.seed, "forward", at.step, self.world.rank, part))

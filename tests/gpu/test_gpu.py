@@ -11,9 +11,10 @@ import torch
 from torch.nn import functional as F
 
 import methods
-from benchmark import batchnorm, check, run, train
+from benchmark import batchnorm, run, trial
 from benchmark.distributed import World
 from benchmark.engine import resolve_device, resolve_precision
+from methods.method import Progress
 from methods.parts.losses import info_nce, nt_xent
 
 pytestmark = pytest.mark.gpu
@@ -24,10 +25,10 @@ GPU = "cuda:0"
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_step_in_float64_is_the_cpu_s(name: str) -> None:
     """Same weights, same batch: loss and gradients agree to 1e-6 relative (float32 augmentation apart)."""
-    at = train.Progress(0, 20, 0, 4)
+    at = Progress(0, 20, 0, 4)
     losses, slopes = [], []
     for device in (torch.device("cpu"), torch.device(GPU)):
-        engine, batches = check.prepare(check.settings(name, "precision=fp64"), World(), device)
+        engine, batches = trial.prepare(trial.settings(name, "precision=fp64"), World(), device)
         engine.method.train()
         _, scalars = engine.gradient(batches.get(0, batches.order(0)), at)
         losses.append(float(scalars["loss"]))
@@ -39,15 +40,15 @@ def test_a_step_in_float64_is_the_cpu_s(name: str) -> None:
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_step_does_not_wait_for_the_host(name: str) -> None:
     """Between two log lines nothing is read back from the device."""
-    engine, batches = check.prepare(check.settings(name, "precision=bf16"), World(), torch.device(GPU))
+    engine, batches = trial.prepare(trial.settings(name, "precision=bf16"), World(), torch.device(GPU))
     engine.method.train()
     order = batches.order(0)
     for step in range(2):  # allocate and tune first
-        engine.gradient(batches.get(step, order), train.Progress(step, 20, 0, 4))
+        engine.gradient(batches.get(step, order), Progress(step, 20, 0, 4))
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        engine.gradient(batches.get(2, order), train.Progress(2, 20, 0, 4))
+        engine.gradient(batches.get(2, order), Progress(2, 20, 0, 4))
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -42,7 +42,7 @@ def command_run(words: list[str]) -> int:
     _refuse_broken(states)
     # Under torchrun every process joins, whatever it sees on its disk: the first one decides.
     code = _train(request, states) if any(state.runs for state in states) or _launched() else 0
-    if _leads():
+    if _leads() and code < 128:  # not when stopped
         from results import tables
 
         frame, _ = _frame(out)

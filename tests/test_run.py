@@ -185,25 +185,23 @@ def test_two_commands_on_one_folder_train_a_cell_once(tmp_path: Path, environmen
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 31))
 
 
-def test_two_processes_under_torchrun_give_the_same_record(
-    tmp_path: Path, environment: dict[str, str], reference: tuple[Path, dict[str, Any]]
-) -> None:
-    """float32 sums in another order, so equal up to rounding, and one record with one key."""
+def test_two_processes_under_torchrun_give_the_same_record(tmp_path: Path, environment: dict[str, str]) -> None:
+    """In float64, where sums in another order change nothing that a metric shows; batch norm is synchronised."""
+    words = ("precision=fp64", "epochs=3")
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = run(tmp_path, environment, launcher=launcher)
+    done = run(tmp_path / "two", environment, *words, launcher=launcher)
     assert done.returncode == 0, done.stderr
-    record, one = records(tmp_path)[0], reference[1]
-    assert len(records(tmp_path)) == 1
-    assert record["key"] == one["key"]
-    assert record["cost"]["processes"] == 2
-    assert record["cost"]["views"] == one["cost"]["views"]
-    for name in ("linear_top1", "knn20_top1", "knn200_top1"):
-        assert record["metrics"][name] == pytest.approx(one["metrics"][name], abs=0.03)
+    assert run(tmp_path / "one", environment, *words).returncode == 0
+    (two,), (one,) = records(tmp_path / "two"), records(tmp_path / "one")
+    assert two["cost"].pop("processes") == 2
+    assert two["key"] == one["key"]
+    assert two["cost"]["views"] == one["cost"]["views"]
+    assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-4)
     losses = [
         [json.loads(line)["loss"] for line in next(out.glob("*/log.jsonl")).read_text().splitlines()]
-        for out in (tmp_path, reference[0])
+        for out in (tmp_path / "two", tmp_path / "one")
     ]
-    assert losses[0][:5] == pytest.approx(losses[1][:5], rel=1e-4)
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_a_broken_record_is_neither_believed_nor_overwritten(

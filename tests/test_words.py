@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import methods
-from benchmark import config
+from benchmark import config, presets
 from benchmark.config import Settings
 from benchmark.errors import UsageError
 from benchmark.words import Request, read, read_out
@@ -99,8 +99,9 @@ def test_a_setting_can_be_given_for_one_method() -> None:
 
 
 def test_presets_stand_below_the_user_s_words() -> None:
-    preset = cell("methods=moco")
-    assert (preset.epochs, preset.options["queue"], preset.options["temperature"]) == (12, 1024, 0.1)
+    preset, words = cell("methods=moco"), presets.digits()
+    assert preset.epochs == int(words["epochs"]) != config.Settings().epochs
+    assert preset.options["queue"] == int(words["moco.queue"]) != 65536
     assert cell("methods=moco epochs=3").epochs == 3
     assert cell("methods=moco temperature=0.4").options["temperature"] == 0.4, "also where the preset names the method"
     assert cell("methods=moco batch_norm=local").batch_norm == "local"
@@ -111,7 +112,11 @@ def test_presets_stand_below_the_user_s_words() -> None:
 
 
 def test_a_preset_follows_each_cell_s_dataset() -> None:
-    assert [c.epochs for c in cells("methods=simclr dataset=digits,cifar10,stl10")] == [12, 200, 100]
+    assert [c.epochs for c in cells("methods=simclr dataset=digits,cifar10,stl10")] == [
+        int(presets.digits()["epochs"]),
+        int(presets.cifar()["epochs"]),
+        config.Settings().epochs,  # stl10 has no preset
+    ]
 
 
 def test_training_settings_do_not_apply_to_a_random_backbone() -> None:
@@ -140,7 +145,9 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
     usual = key("methods=simclr")
     assert usual == key("methods=simclr")
     assert key("methods=moco temperature=0.3 epochs=4") == key("epochs=4 moco.temperature=0.3 methods=moco")
-    assert usual == key("methods=simclr epochs=12 learning_rate=1.2e-1"), "a word that says the default"
+    assert usual == key(f"methods=simclr epochs={presets.digits()['epochs']} learning_rate=1.2e-1"), (
+        "a word that says the default"
+    )
     for word in ("out=elsewhere", "device=cpu", "threads=1", "compile=true", "log_every=1", "checkpoint_every=5",
                  "dataset.root=/somewhere", "dataset.download=true"):  # fmt: skip
         assert key(f"methods=simclr {word}") == usual, word

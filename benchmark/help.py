@@ -80,7 +80,7 @@ def _keys() -> str:
         plural = {single: many for many, single in config.PLURAL.items()}
         rows = []
         for field in dataclasses.fields(cls):
-            if field.default is not dataclasses.MISSING:
+            if field.default is not dataclasses.MISSING and field.name != "method":
                 name = plural.get(prefix + field.name, prefix + field.name)
                 choices = f" ({config.type_text(hints[field.name])})" if "Literal" in str(hints[field.name]) else ""
                 rows.append(f"  {name}={field.default}".ljust(34) + texts[field.name] + choices)
@@ -89,6 +89,7 @@ def _keys() -> str:
     return "\n".join(
         [
             "\n\nsettings (several values, joined by commas, make an axis; some datasets have presets):",
+            "  methods=NAME,NAME".ljust(34) + "needed; names, plugin entry points or dotted module paths",
             *lines(config.Settings),
             *lines(config.Dataset, "dataset."),
             "options of methods (see `methods`): moco.queue=4096; for all that have it, once: temperature=0.2;",

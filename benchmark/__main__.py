@@ -31,6 +31,9 @@ def main(arguments: list[str] | None = None) -> int:
     except BrokenPipeError:  # `| head` closed the pipe
         sys.stderr.close()
         return 0
+    except OSError as error:  # a full disk, a folder that may not be written
+        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        return 1
 
 
 def command_run(words: list[str]) -> int:

@@ -20,6 +20,8 @@ def save(folder: Path, state: dict[str, Any]) -> None:
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, folder / FILE_NAME)
+    except RuntimeError as error:  # torch's words for a write that failed name no file and no reason
+        raise OSError(f"{temporary} cannot be written; is the disk full?") from error
     finally:
         temporary.unlink(missing_ok=True)  # what a full disk left of it
 

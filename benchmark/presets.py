@@ -13,10 +13,11 @@ from benchmark.errors import unknown
 def digits() -> dict[str, str]:
     """`run methods=random,pixels,simclr,moco seeds=0,1,2`: README has the table and the time on two cores.
 
-    Chosen on the digits' validation split, for two cores and a few seconds a cell; no paper has these images. MoCo's
-    head, temperature and batch-norm groups follow its authors' CIFAR notebook. Its queue is smaller, because in one as
-    long as the training set most images meet their own older keys as negatives, and so are momentum and batch, because
-    the whole training is short. No flips: a mirrored digit is another sign.
+    Chosen by a few trials for two cores and some 20 seconds a cell, with test numbers in sight: a demonstration, not a
+    benchmark; no paper has these images. MoCo's head, temperature and batch-norm groups follow its authors' CIFAR
+    notebook. Its queue is smaller, because in one as long as the training set most images meet their own older keys as
+    negatives, and so are momentum and batch, because the whole training is short. No flips: a mirrored digit is another
+    sign.
     """
     return {
         "backbone": "resnet10t",

@@ -88,6 +88,8 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
             if place.world.size > 1:  # the others may wait in a collective: tell the folder, and let torchrun end them
                 record.write(folder, made | {"finished": _now()})
                 raise
+        if made["status"] != "failed" and place.world.leads:
+            (folder / "error.txt").unlink(missing_ok=True)  # of an attempt before
         made["finished"] = _now()
         place.world.told(lambda: record.write(folder, made))
         return made

@@ -145,7 +145,7 @@ def command_augmentations(words: list[str]) -> int:
     from benchmark.augment import policies
 
     _no_words("augmentations", words)
-    _print_rows(["name", "what it does"], [list(row) for row in policies.names()])
+    _print_rows(["name", "what it does"], [list(row) for row in [*policies.names(), policies.SMALL_PIECE]])
     print("Join with +, such as augmentation=crop+flip+colour; the right one's operations win.")
     return 0
 

@@ -2,18 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmark import seeds
-from benchmark.augment.parameters import draw
-from benchmark.augment.policies import Policy
-from benchmark.augment.transforms import augment
+from benchmark.augment import jigsaw, parameters, transforms
+from benchmark.augment.policies import Augmentation, Policy
 from benchmark.data.datasets import Split
 from benchmark.distributed import World
 from methods.method import Batch
+
+
+def _crop(images: Tensor, policy: Policy, size: int, count: int, own: slice, generator: torch.Generator) -> Tensor:
+    """The view (n, 3, size, size) of `images`, which are the rows `own` of a global batch of `count`."""
+    drawn = parameters.draw(policy, count, images.shape[2], images.shape[3], generator)
+    return transforms.augment(images, policy, drawn.slice(own.start, own.stop), size)
+
+
+def _jigsaw(images: Tensor, policy: Policy, size: int, count: int, own: slice, generator: torch.Generator) -> Tensor:
+    """The view (n, 9, 3, p, p), the same."""
+    drawn = jigsaw.draw(policy, count, images.shape[2], images.shape[3], size, generator)
+    return jigsaw.augment(images, policy, drawn.slice(own.start, own.stop), size)
+
+
+# The views that a method may ask for, by name.
+VIEWS: dict[str, Callable[[Tensor, Policy, int, int, slice, torch.Generator], Tensor]] = {
+    "crop": _crop,
+    "jigsaw": _jigsaw,
+}
+
+
+class Seen(NamedTuple):
+    """What a backbone gets of one image in one view."""
+
+    what: str  # in the plural
+    side: int  # pixels
+    images: int = 1  # the patches of a jigsaw are nine
+
+
+def seen(views: tuple[str, ...], small: tuple[int, ...], size: int) -> list[Seen]:
+    """What a backbone gets of one image: the `views` of a method at `size` pixels, then the small crops."""
+    large = [
+        Seen("jigsaw patches", jigsaw.geometry(size)[1], jigsaw.PATCHES) if view == "jigsaw" else Seen("views", size)
+        for view in views
+    ]
+    return large + [Seen("small crops", side) for side in small]
 
 
 @dataclass(frozen=True)
@@ -22,7 +59,7 @@ class Batches:
 
     split: Split
     views: tuple[str, ...]
-    policies: tuple[Policy, ...]  # view i takes policy i, around again
+    augmentation: Augmentation
     size: int
     batch_size: int
     seed: int
@@ -37,6 +74,16 @@ class Batches:
     def per_epoch(self) -> int:
         """Steps of an epoch; the images that do not fill a last batch wait for the next epoch's order."""
         return len(self.split) // self.batch_size
+
+    @property
+    def views_per_image(self) -> int:
+        """Views of an image in an epoch, small crops among them; a jigsaw is one."""
+        return len(self.views) + len(self.augmentation.small)
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of an image that are encoded in an epoch, over all its views: what it costs."""
+        return sum(part.images * part.side**2 for part in seen(self.views, self.augmentation.small, self.size))
 
     def order(self, epoch: int) -> Tensor:
         """(N,) the order of the images in `epoch`."""
@@ -54,14 +101,22 @@ class Batches:
         images = self.split.images[index]
         generator = seeds.generator(self.seed, "augmentation", step)
         views = []
-        for number in range(len(self.views)):
-            policy = self.policies[number % len(self.policies)]
-            drawn = draw(policy, self.batch_size, images.shape[2], images.shape[3], generator)
-            view = augment(images, policy, drawn.slice(own.start, own.stop), self.size)
+        large = len(self.views)
+        # One after the other from one generator: what a view draws does not depend on those behind it.
+        for number, name in enumerate([*self.views, *("crop" for _ in self.augmentation.small)]):
+            policy = self.augmentation.policy(number, large)
+            size = self.size if number < large else self.augmentation.small[number - large]
+            view = VIEWS[name](images, policy, size, self.batch_size, own, generator)
             views.append(self.normalised(view))
         return Batch(views, index, self.split.labels[index] if self.labelled else None)
 
     def normalised(self, images: Tensor) -> Tensor:
-        """(n, 3, H, W) in [0, 1] to zero mean and unit variance of the training pixels, in the engine's layout."""
+        """(n, 3, H, W) or (n, 9, 3, p, p) in [0, 1] to zero mean and unit variance of the training pixels.
+
+        In the engine's layout, channels last. Patches lie as methods encode them, all images' first patch first.
+        """
         scaled = ((images - self.mean) / self.std).to(self.dtype)
-        return scaled.contiguous(memory_format=torch.channels_last)
+        if scaled.dim() == 4:
+            return scaled.contiguous(memory_format=torch.channels_last)
+        by_patch = scaled.transpose(0, 1).flatten(0, 1).contiguous(memory_format=torch.channels_last)
+        return by_patch.unflatten(0, (scaled.shape[1], scaled.shape[0])).transpose(0, 1)

@@ -26,6 +26,8 @@ from benchmark.errors import UsageError, nearest
 # Raised when a change to the code alters the numbers that the same settings give; old records then stay, as others.
 RESULTS_VERSION = 1
 
+Optimiser = Literal["sgd", "adamw", "lars", "lars_fb", "larc"]
+
 
 @dataclass(frozen=True)
 class Dataset:
@@ -51,18 +53,18 @@ class Settings:
     backbone: str | None = "resnet18"  # any timm name without a classifier
     stem: Literal["auto", "small", "native"] | None = "auto"  # small: 3x3, stride 1, no pooling; auto: at 64 px or less
     view_size: int = 0  # pixels of a view, in training and evaluation; 0 is the dataset's own
-    augmentation: str | None = "simclr"  # a policy, or pieces joined by +; see `python -m benchmark augmentations`
+    augmentation: str | None = "simclr"  # pieces joined by +, 6x96 for small crops; `python -m benchmark augmentations`
     epochs: int | None = 100  # passes over the training images
     batch_size: int | None = 256  # images of a step, over all devices
     microbatch: int | None = 0  # images encoded at once on a device, gradient still of the whole batch; 0 is all
-    optimiser: Literal["sgd", "adamw", "lars"] | None = "sgd"  # lars is SimCLR's form of it
+    optimiser: Optimiser | None = "sgd"  # lars is SimCLR's form of it, lars_fb MoCo v3's and Barlow Twins', larc SwAV's
     learning_rate: float | None = 0.12  # for 256 images; the rule scales it to the batch size
     learning_rate_rule: Literal["linear", "sqrt", "none"] | None = "linear"  # how it grows with the batch size
-    schedule: Literal["cosine", "constant"] | None = "cosine"  # after warm-up
+    schedule: Literal["cosine", "constant", "step"] | None = "cosine"  # after warm-up; step: x 0.1 at 60 % and 80 %
     warmup: float | None = 0.1  # share of the training over which the learning rate grows linearly from 0
-    weight_decay: float | None = 5e-4  # L2 (sgd, lars) or decoupled (adamw)
-    decay_all: bool | None = False  # also decay biases and norms, as MoCo's and SwAV's authors do
-    sgd_momentum: float | None = 0.9  # of sgd and lars
+    weight_decay: float | None = 5e-4  # L2, or decoupled (adamw)
+    decay_all: bool | None = False  # also decay biases and norms, as MoCo's authors do; larc always does
+    sgd_momentum: float | None = 0.9  # of all but adamw
     batch_norm: str | None = "sync"  # sync, local, shuffle, shuffle:N or split:N (N imitated devices)
     precision: Literal["auto", "fp32", "bf16", "fp64"] | None = "auto"  # auto: bf16 where the hardware has it
 
@@ -77,6 +79,7 @@ class Runtime:
     compile: bool = False  # torch.compile the backbone
     log_every: int = 20  # steps between two lines of log.jsonl
     checkpoint_every: float = 60.0  # seconds between two checkpoints
+    stop_collapsed: bool = False  # end a cell as soon as a sign of collapse has lasted a tenth of its training
     preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets.py
 
 
@@ -219,7 +222,7 @@ def validate(settings: Settings) -> None:
         usual = asdict(described())
         given = ", ".join(f"{name}={value}" for name, value in settings.options.items() if value != usual[name])
         raise UsageError(f"{settings.method} with {given}: {error}") from error
-    policies.parse(settings.augmentation or "none")
+    _validate_augmentation(settings.method, settings.augmentation or "none")
     batch_norm_groups(settings.batch_norm or "sync", 1)
     at_least: dict[str, float] = {"epochs": 1, "batch_size": 2, "microbatch": 0, "view_size": 4, "seed": 0}
     at_least |= dict.fromkeys(("learning_rate", "weight_decay", "warmup", "sgd_momentum"), 0)
@@ -235,6 +238,15 @@ def validate(settings: Settings) -> None:
         raise UsageError(
             f"batch_norm={settings.batch_norm} needs the whole batch at once; microbatch={microbatch} alone already "
             f"gives each {microbatch} images their own batch-norm statistics (batch_norm=sync)"
+        )
+
+
+def _validate_augmentation(method: str, text: str) -> None:
+    small = policies.parse(text).small
+    if small and "augmentation" not in inapplicable(method) and not describe(method).multicrop:
+        raise UsageError(
+            f"{method} takes no small crops: augmentation={text}; give it its own with "
+            f"{method}.augmentation={policies.without_small(text)}"
         )
 
 

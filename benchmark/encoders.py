@@ -6,6 +6,8 @@ The stem is chosen by the size of the view and by the family of architecture, ne
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable
+from typing import Any
 
 import torch
 from torch import nn
@@ -26,19 +28,16 @@ def check_name(backbone: str) -> None:
         raise UsageError(f"unknown backbone {backbone!r}{guess} (any of timm's {len(timm.list_models())} names)")
 
 
-def make(backbone: str, stem: str, size: int) -> tuple[nn.Module, int, str]:
+def make(backbone: str, stem: str, size: int, others: Iterable[tuple[str, int]] = ()) -> tuple[nn.Module, int, str]:
     """(encoder, feature width, the stem it got) for views of `size` pixels. Untrained; weights from torch's seed.
 
-    Raises `UsageError` where the backbone is unknown, takes no such size, or has no small stem though asked for.
+    `others` are what else it must take: (what, in the plural; pixels). The stem is chosen by the view alone. Raises
+    `UsageError` where the backbone is unknown, does not take such a size, or has no small stem though asked for.
     """
-    import timm
-
     check_name(backbone)
+    further = [(what, side) for what, side in others if side != size]
     try:
-        try:  # position embeddings, windows and token mixers are made for one size
-            network = timm.create_model(backbone, pretrained=False, num_classes=0, img_size=size)
-        except TypeError:  # convolutions take any size, and no such argument
-            network = timm.create_model(backbone, pretrained=False, num_classes=0)
+        network = _network(backbone, size, dynamic=bool(further))
     except _REFUSALS as error:
         raise UsageError(f"backbone={backbone} cannot be made for views of {size} pixels: {_reason(error)}") from error
     applied = "native"
@@ -46,7 +45,25 @@ def make(backbone: str, stem: str, size: int) -> tuple[nn.Module, int, str]:
         applied = small_stem(network)
         if stem == "small" and applied == "native":
             raise UsageError(f"stem=small: {backbone} has no stem that can be made small; use stem=native")
-    return network, width_of(network, size, backbone), applied
+    width = width_of(network, size, backbone)
+    for what, side in further:
+        width_of(network, side, backbone, what)
+    return network, width, applied
+
+
+def _network(backbone: str, size: int, dynamic: bool) -> nn.Module:
+    """timm's model, made for `size` pixels where that is needed, and open to other sizes where it can be."""
+    import timm
+
+    # Position embeddings, windows and token mixers are made for one size. Transformers can interpolate the embedding.
+    # Convolutions take any size, and no such argument.
+    attempts: list[dict[str, Any]] = [{"img_size": size, "dynamic_img_size": True}] if dynamic else []
+    for arguments in [*attempts, {"img_size": size}]:
+        try:
+            return timm.create_model(backbone, pretrained=False, num_classes=0, **arguments)
+        except TypeError:
+            continue
+    return timm.create_model(backbone, pretrained=False, num_classes=0)
 
 
 def small_stem(network: nn.Module) -> str:
@@ -79,15 +96,15 @@ def small_stem(network: nn.Module) -> str:
     return "native"
 
 
-def width_of(network: nn.Module, size: int, backbone: str) -> int:
-    """The feature width, asked of the model itself."""
+def width_of(network: nn.Module, size: int, backbone: str, what: str = "views") -> int:
+    """The feature width for `what` of `size` pixels, asked of the model itself."""
     training = network.training
     network.eval()
     try:
         with torch.no_grad():
             features = network(torch.zeros(1, 3, size, size))
     except _REFUSALS as error:
-        raise UsageError(f"backbone={backbone} does not take views of {size} pixels: {_reason(error)}") from error
+        raise UsageError(f"backbone={backbone} does not take {what} of {size} pixels: {_reason(error)}") from error
     finally:
         network.train(training)
     if features.dim() != 2:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import fcntl
 import time
 import traceback
@@ -18,7 +19,7 @@ import torch
 import methods
 from benchmark import batchnorm, config, encoders, evaluate, machine, seeds, train
 from benchmark.augment import policies
-from benchmark.batches import Batches
+from benchmark.batches import VIEWS, Batches, seen
 from benchmark.board import Board
 from benchmark.config import Dataset, Runtime, Settings
 from benchmark.data.datasets import Data, Split, load
@@ -26,12 +27,11 @@ from benchmark.distributed import World
 from benchmark.engine import Engine, resolve_precision
 from benchmark.errors import UsageError
 from benchmark.stop import Stop
+from benchmark.watch import COLLAPSED_RANK
 from methods.method import Method
 from results import record
 
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
-KNOWN_VIEWS = ("crop",)
-COLLAPSED_RANK = 1.1  # an effective rank below this is one direction
 
 
 @dataclass(frozen=True)
@@ -100,14 +100,18 @@ def _train_and_evaluate(
 ) -> tuple[str | None, dict[str, float]]:
     world, device = place.world, place.device
     machine.reset_peak_memory(device)
-    cost |= {"views": 0, "seconds": 0.0, "device": machine.device_name(device), "processes": world.size}
+    cost |= {"views": 0, "pixels_per_image": 0, "seconds": 0.0}
+    cost |= {"device": machine.device_name(device), "processes": world.size}
     data = dataset(settings.dataset)
     method, stem = build(settings, data, device)
     precision = resolve_precision(settings.precision or "fp32", device)
     batches = make_batches(settings, method, data, place.world, place.device, precision)
-    resolved |= {"stem": stem, "precision": precision, "policies": [policies.describe(p) for p in batches.policies]}
+    used = batches.augmentation
+    resolved |= {"stem": stem, "precision": precision, "policies": [policies.describe(p) for p in used.policies]}
+    if used.small:
+        resolved |= {"small_crops": list(used.small), "small_crop_scale": list(policies.SMALL_SCALE)}
     resolved |= {"protocol": evaluate.protocol(settings)}
-    reason = None
+    reason, whole = None, True
     if method.trains:
         engine = make_engine(settings, method, world, device, precision)
         resolved |= {"images": len(batches.split), "steps_per_epoch": batches.per_epoch}
@@ -116,15 +120,16 @@ def _train_and_evaluate(
         outcome = train.train(
             engine, batches, settings, place.runtime, config.key(settings), folder, place.stop, place.board
         )
-        reason = outcome.reason
-        cost |= {"views": outcome.views, "seconds": round(outcome.seconds, 3)}
+        reason, whole = outcome.reason, outcome.whole
+        cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}
         cost |= {"images_per_second": round(outcome.images_per_second, 2)}
     cost["peak_memory_bytes"] = machine.peak_memory(device)
     metrics: dict[str, float] = {}
-    if reason is None:  # one process looks at the test set; the others wait
+    if whole:  # one process looks at the test set; the others wait
         began = time.perf_counter()
         numbers = evaluate.evaluate(method.encoder.float(), data, _in_float32(batches), batches.size, device)
-        metrics, reason = world.told(lambda: _judged(numbers, contrastive=method.trains and not method.supervised))
+        metrics, found = world.told(lambda: _judged(numbers, contrastive=method.trains and not method.supervised))
+        reason = reason or found  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
     return reason, metrics
 
@@ -145,16 +150,32 @@ def build(settings: Settings, data: Data, device: torch.device) -> tuple[Method,
     """The method on its backbone, on the device, and the stem it got. Weights are a function of the seed alone."""
     kind = methods.load(settings.method)
     options = kind.Config(**settings.options)
-    images = len(data.train if kind.supervised else data.pretrain)
     torch.manual_seed(seeds.mix(settings.seed or 0, "weights"))
     encoder: torch.nn.Module = torch.nn.Identity()
     width, stem = 0, "none"
     if settings.backbone is not None:
-        encoder, width, stem = encoders.make(settings.backbone, settings.stem or "auto", settings.view_size)
-    extra = {"classes": len(data.class_names)} if kind.supervised else {}
-    method = kind(options, encoder, width, images, **extra)
+        stem = settings.stem or "auto"
+        encoder, width, stem = encoders.make(settings.backbone, stem, settings.view_size, _others(settings, kind))
+    images, classes = _images_and_classes(kind, data)
+    method = kind(options, encoder, width, images, **classes)
     method = method.to(DTYPES.get(settings.precision or "auto", torch.float32))
     return method.to(device, memory_format=torch.channels_last), stem
+
+
+def _images_and_classes(kind: type[Method], data: Data) -> tuple[int, dict[str, int]]:
+    """The length of the training set, and what else a method's `__init__` is told."""
+    if kind.supervised:
+        return len(data.train), {"classes": len(data.class_names)}
+    return len(data.pretrain), {}
+
+
+def _others(settings: Settings, kind: type[Method]) -> tuple[tuple[str, int], ...]:
+    """What the backbone gets in training that is not of the view's size: (what, pixels), each once."""
+    if not kind.trains:
+        return ()
+    small = policies.parse(settings.augmentation or "none").small
+    parts = [(part.what, part.side) for part in seen(kind.views, small, settings.view_size)]
+    return tuple(dict.fromkeys(part for part in parts if part[1] != settings.view_size))
 
 
 def make_engine(settings: Settings, method: Method, world: World, device: torch.device, precision: str) -> Engine:
@@ -174,7 +195,7 @@ def make_batches(
     return Batches(
         split=Split(split.images.to(device), split.labels.to(device)),
         views=method.views,
-        policies=policies.parse(settings.augmentation or "none"),
+        augmentation=policies.parse(settings.augmentation or "none"),
         size=settings.view_size,
         batch_size=settings.batch_size or 0,
         seed=settings.seed or 0,
@@ -205,14 +226,14 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     world.told(lambda: len(dataset(settings.dataset).train))  # one process downloads
     data = dataset(settings.dataset)
     kind = methods.load(settings.method)
-    unknown_views = [view for view in kind.views if view not in KNOWN_VIEWS]
+    unknown_views = [view for view in kind.views if view not in VIEWS]
     if unknown_views:
-        raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(KNOWN_VIEWS)}")
-    if settings.backbone is not None:
-        _backbone(settings.backbone, settings.stem or "auto", settings.view_size)
+        raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
+    backbone = (settings.backbone, settings.stem or "auto", settings.view_size, _others(settings, kind))
+    images, classes = _images_and_classes(kind, data)
+    _constructs(settings.method, tuple(settings.options.items()), backbone, images, tuple(classes.items()))
     if settings.batch_size is None:
         return
-    images = len(data.train if kind.supervised else data.pretrain)
     if settings.batch_size > images:
         raise UsageError(f"batch_size={settings.batch_size}: {settings.dataset.name} has {images} images to train on")
     if settings.batch_size % world.size:
@@ -220,9 +241,36 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     batchnorm.convert(torch.nn.Identity(), settings.batch_norm or "sync", 0, world, settings.batch_size, device.type)
 
 
+Backbone = tuple[str | None, str, int, tuple[tuple[str, int], ...]]  # name, stem, view size, `_others`
+Items = tuple[tuple[str, Any], ...]  # of a dictionary: what a cache can hold
+
+
 @lru_cache
-def _backbone(name: str, stem: str, size: int) -> None:
-    encoders.make(name, stem, size)
+def _constructs(method: str, options: Items, backbone: Backbone, images: int, classes: Items) -> None:
+    """Let a method refuse what its `__init__` can tell: more clusters than images, a backbone without patches.
+
+    On torch's meta device, which holds no numbers. What else goes wrong there need not go wrong on a real one.
+    """
+    encoder, width = _on_meta(*backbone)
+    kind = methods.load(method)
+    try:
+        with torch.device("meta"):
+            kind(kind.Config(**dict(options)), copy.deepcopy(encoder), width, images, **dict(classes))
+    except ValueError as error:
+        raise UsageError(f"{method}: {error}") from error
+    except Exception:  # noqa: BLE001 - whatever a plugin's __init__ raises: the real one will say so
+        return
+
+
+@lru_cache
+def _on_meta(
+    name: str | None, stem: str, size: int, others: tuple[tuple[str, int], ...]
+) -> tuple[torch.nn.Module, int]:
+    """(encoder without weights, feature width). Raises `UsageError` where a size is not taken."""
+    if name is None:
+        return torch.nn.Identity(), 0
+    encoder, width, _ = encoders.make(name, stem, size, others)
+    return encoder.to("meta"), width
 
 
 @contextlib.contextmanager

@@ -23,13 +23,19 @@ from benchmark.config import Runtime, Settings
 from benchmark.engine import Engine
 from benchmark.evaluate.features import ROWS
 from benchmark.stop import Stop, Stopped
+from benchmark.watch import Watch
 from methods.method import Progress
 
 
 class Outcome(NamedTuple):
-    """How training ended: `reason` is None, or why the run collapsed."""
+    """How training ended: `reason` is None, or why the run collapsed.
+
+    Not `whole`: it ended at once, and there is nothing to evaluate. Whole and yet with a reason: at its last step a
+    sign of collapse still lasted; what was trained is evaluated all the same.
+    """
 
     reason: str | None
+    whole: bool
     views: int  # augmented image views seen, over all devices
     seconds: float  # over all attempts, but for steps that a kill threw away
     images_per_second: float
@@ -60,14 +66,15 @@ def train(
     steps = settings.epochs * batches.per_epoch
     optimiser = optim.make(method, settings)
     clock = Clock()
-    start = _resume(folder, key, engine, optimiser, clock)
+    watch = Watch(method, steps, world)
+    start = _resume(folder, key, engine, optimiser, clock, watch)
     log = Log(folder / "log.jsonl", start, writes=world.leads)
 
     def save(step: int) -> None:
         if world.leads:
             logged = [{name: value.cpu() for name, value in line.items()} for line in clock.pending]
             state = {"key": key, "step": step, "precision": engine.precision, "seconds": clock.total()}
-            state |= {"pending": logged}
+            state |= {"pending": logged, "watch": watch.state_dict()}
             checkpoint.save(folder, state | {"method": method.state_dict(), "optimiser": optimiser.state_dict()})
 
     method.train()
@@ -96,25 +103,28 @@ def train(
 
             clock.pending.append(scalars)
             done = step + 1
+            ends = watch.see(step, scalars, rows) is not None and runtime.stop_collapsed
             asked, due = world.any(stop.asked > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
-            if done % runtime.log_every == 0 or done == steps or asked or due:
+            if done % runtime.log_every == 0 or done == steps or ends or asked or due:
                 line, bad = _read_back(clock.pending, done)
                 if bad is not None:
-                    return _outcome(f"non-finite loss at step {bad}", done, settings, batches, clock)
+                    return _outcome(f"non-finite loss at step {bad}", False, done, settings, batches, clock)
                 board.step(done, steps, line["loss"])
-                if done % runtime.log_every == 0 or done == steps:
+                if done % runtime.log_every == 0 or done == steps or ends:
                     speed = done * batches.batch_size / clock.total()
                     log.write(
                         {"step": done, "epoch": at.epoch} | line | {"learning_rate": rate, "images_per_second": speed}
                     )
                     clock.pending.clear()
+            if ends:
+                return _outcome(watch.verdict, False, done, settings, batches, clock)
             if asked or due or done == steps:
                 save(done)
                 saved = time.perf_counter()
             if asked:
                 world.any(False)  # none leaves before the checkpoint is whole: torchrun would end the one that writes
                 raise Stopped(stop.asked or signal.SIGTERM)
-    return _outcome(None, steps, settings, batches, clock)
+    return _outcome(watch.verdict, True, steps, settings, batches, clock)
 
 
 @torch.no_grad()
@@ -166,8 +176,10 @@ def _lines(path: Path) -> list[dict[str, Any]]:
     return found
 
 
-def _resume(folder: Path, key: str, engine: Engine, optimiser: torch.optim.Optimizer, clock: Clock) -> int:
-    """Load the checkpoint, if there is one, into method, optimiser and clock. Returns the step to go on from."""
+def _resume(
+    folder: Path, key: str, engine: Engine, optimiser: torch.optim.Optimizer, clock: Clock, watch: Watch
+) -> int:
+    """Load the checkpoint, if there is one, into all that has a state. Returns the step to go on from."""
     state = checkpoint.load(folder, key, engine.device)
     start = 0 if state is None else state["step"]
     if any(engine.world.any(start != engine.world.told(lambda: start))):
@@ -180,6 +192,7 @@ def _resume(folder: Path, key: str, engine: Engine, optimiser: torch.optim.Optim
         engine.method.load_state_dict(state["method"])
         optimiser.load_state_dict(state["optimiser"])
         clock.seconds, clock.pending = state["seconds"], state["pending"]
+        watch.load_state_dict(state["watch"])
     return start
 
 
@@ -195,7 +208,7 @@ def _read_back(pending: list[dict[str, Tensor]], done: int) -> tuple[dict[str, f
     return {name: sum(values) / len(values) for name, values in columns.items()}, first
 
 
-def _outcome(reason: str | None, done: int, settings: Settings, batches: Batches, clock: Clock) -> Outcome:
+def _outcome(reason: str | None, whole: bool, done: int, settings: Settings, batches: Batches, clock: Clock) -> Outcome:
     assert settings.batch_size is not None
     images, seconds = done * settings.batch_size, clock.total()
-    return Outcome(reason, images * len(batches.views), seconds, images / seconds)
+    return Outcome(reason, whole, images * batches.views_per_image, seconds, images / seconds)

@@ -23,7 +23,7 @@ ENTRY_POINTS = "contrastive_benchmark.methods"
 FOLDER = Path(__file__).parent
 NOT_METHODS = {"__init__", "method"}
 OPTION_TYPES = (int, float, bool, str)  # of a method's options, besides Literal: what a word can say
-DECLARED = ("views", "trains", "supervised", "ignores")  # class attributes that `describe` reads
+DECLARED = ("views", "trains", "supervised", "multicrop", "ignores")  # class attributes that `describe` reads
 
 
 class BrokenMethod(Exception):
@@ -41,6 +41,7 @@ class Description:
     views: tuple[str, ...]  # the views it wants, by name
     trains: bool  # False for reference points that are evaluated as they start
     supervised: bool  # True where labels are given to it
+    multicrop: bool  # True where small crops may be given to it
     ignores: tuple[str, ...]  # run settings that cannot change its result
     recommends: dict[str, str]  # run settings that its paper prescribes
 
@@ -90,6 +91,7 @@ def describe(name: str) -> Description:
             views=tuple(declared.get("views", ("crop", "crop"))),
             trains=bool(declared.get("trains", True)),
             supervised=bool(declared.get("supervised", False)),
+            multicrop=bool(declared.get("multicrop", False)),
             ignores=tuple(declared.get("ignores", ())),
             recommends=dict(declared.get("recommends", {})),
         )

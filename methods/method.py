@@ -8,7 +8,7 @@ devices, and memories hold the same bytes on every rank.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -18,7 +18,7 @@ from torch import Tensor, nn
 class Batch(NamedTuple):
     """Some images of the global batch, seen through the views that the method asked for."""
 
-    views: list[Tensor]  # one (n, 3, H, W) float tensor a view
+    views: list[Tensor]  # one (n, 3, H, W) float tensor a view; a jigsaw view is (n, 9, 3, p, p)
     index: Tensor  # type: ignore[assignment]  # (n,) int64, the row of each image in the training set
     labels: Tensor | None = None  # (n,) int64 for a supervised method, None for all others
 
@@ -44,6 +44,8 @@ class Method(nn.Module):
     views: tuple[str, ...] = ("crop", "crop")  # the views it wants, by name
     trains: bool = True  # False: a reference point, evaluated as it starts
     supervised: bool = False  # True: `Batch.labels` is given, and `classes` to `__init__`
+    # True: `Batch.views` goes on behind the declared views with the small crops of the augmentation, of their own sizes
+    multicrop: bool = False
     ignores: tuple[str, ...] = ()  # run settings that cannot change its result, such as a seed
     recommends: dict[str, str] = {}  # run settings that its paper prescribes; presets and words override them  # noqa: RUF012
 
@@ -77,3 +79,11 @@ class Method(nn.Module):
 
     def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
         """After the optimiser's step, with the gathered, detached rows: momentum update, queue push, bank write."""
+
+    def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
+        """Signs of a collapse that this method knows: (name, what is seen and the remedy).
+
+        `logged` are the means of the scalars of the last steps, `rows` the gathered, detached rows of the last one.
+        Called some fifty times in a training, so it may read from the device.
+        """
+        yield from ()

@@ -1,26 +1,31 @@
 """MoCo v1 and v2: Momentum Contrast for Unsupervised Visual Representation Learning (arXiv:1911.05722, 2003.04297).
 
 A query of one view against the momentum-encoded key of the other (positive) and a queue of earlier keys (negatives).
-Defaults are v2's. v1 is `moco.head=linear moco.temperature=0.07 augmentation=moco_v1`.
+Defaults are v2's. v1 is `moco.head=linear moco.temperature=0.07 augmentation=moco_v1`. Small crops, which the papers
+do not have, are further queries.
 
 The authors update the key encoder before they compute keys; here it is updated after the optimiser's step. With a
 constant m and equal starts the keys are the same, and the end of a step is a state that can be saved.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
 import torch
-from torch import Tensor, cat, nn
+from torch import Tensor, cat, nn, stack
 
 from methods.method import Batch, Method, Progress
 from methods.parts.heads import MomentumCopy, normalise, projector
 from methods.parts.losses import info_nce
 from methods.parts.memory import Queue
+from methods.parts.symptoms import at_chance, dead_queue
 
 
 class MoCo(Method):
     views = ("crop", "crop")
+    multicrop = True
     # Shuffled batch norm (v1, section 3.3): with one set of statistics for all, a key's tell which query it belongs to.
     recommends = {"batch_norm": "shuffle:8"}  # noqa: RUF012
 
@@ -49,10 +54,11 @@ class MoCo(Method):
         self.queue = Queue(config.queue, width if config.head == "none" else config.head_dim)
 
     def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
-        x1, x2 = batch.views
-        if not self.config.symmetric:
-            return {"q": self.query(x1), "k": self.key(x2)}
-        return {"q1": self.query(x1), "q2": self.query(x2), "k1": self.key(x1), "k2": self.key(x2)}
+        x1, x2, *small = batch.views
+        queries, keys = ([x1, x2], [x1, x2]) if self.config.symmetric else ([x1], [x2])
+        # Each view in a pass of its own: the authors' queries and keys never share statistics with another view.
+        q = stack([self.query(x) for x in [*queries, *small]], dim=1)  # (n, V, D)
+        return {"q": q, "k": stack([self.key(x) for x in keys], dim=1)}
 
     def query(self, x: Tensor) -> Tensor:
         return normalise(self.head(self.encoder(x)))
@@ -62,14 +68,25 @@ class MoCo(Method):
         return normalise(self.key_head(self.key_encoder(x)))
 
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
-        queue, tau = self.queue.rows, self.config.temperature
+        q, k = rows["q"], rows["k"]
         if not self.config.symmetric:
-            return {"loss": info_nce(rows["q"], rows["k"], queue, tau)}
-        forth = info_nce(rows["q1"], rows["k2"], queue, tau)
-        back = info_nce(rows["q2"], rows["k1"], queue, tau)
+            return {"loss": self.contrast(q, k[:, 0])}
+        small = q[:, 2:]
+        forth = self.contrast(cat([q[:, :1], small], dim=1), k[:, 1])
+        back = self.contrast(cat([q[:, 1:2], small], dim=1), k[:, 0])
         return {"loss": forth + back}
+
+    def contrast(self, q: Tensor, k: Tensor) -> Tensor:
+        """Equation 1 for queries (N, V, D) of the images whose keys are k (N, D), the mean over all."""
+        keys = k[:, None].expand_as(q)
+        return info_nce(q.flatten(0, 1), keys.flatten(0, 1), self.queue.rows, self.config.temperature)
 
     def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
         self.key_encoder.update(self.encoder, self.config.momentum)
         self.key_head.update(self.head, self.config.momentum)
-        self.queue.push(cat([rows["k1"], rows["k2"]]) if self.config.symmetric else rows["k"])
+        self.queue.push(cat(rows["k"].unbind(dim=1)))
+
+    def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
+        chance = math.log(self.config.queue + 1) * (2 if self.config.symmetric else 1)
+        yield from at_chance(logged["loss"], chance, "a lower learning rate or a shorter queue helps")
+        yield from dead_queue(self.queue.rows, "a momentum nearer to 1 and batch_norm=shuffle:8 help")

@@ -3,20 +3,27 @@
 Two augmented views of each image, one encoder, one projection head; every other view in the global batch is a
 negative. Equation 1 is `nt_xent`. The authors' code returns twice this loss; here it is the paper's mean over 2N.
 The batch norms in the head are in the authors' code, not in the paper's text (google-research/simclr issue 205).
+With small crops, which the paper does not have, the loss is the mean of equation 1 over all pairs of views with at
+least one large crop.
 """
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor, cat, nn
+from torch import Tensor, nn, stack
 
 from methods.method import Batch, Method, Progress
+from methods.parts.crops import by_image, encode
 from methods.parts.heads import normalise, projector
 from methods.parts.losses import nt_xent
+from methods.parts.symptoms import at_chance
 
 
 class SimCLR(Method):
     views = ("crop", "crop")
+    multicrop = True
 
     @dataclass(frozen=True)
     class Config:
@@ -36,12 +43,18 @@ class SimCLR(Method):
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)
         hidden, norm = config.head_hidden or width, config.head_norm
-        self.head = projector(config.head, width, hidden, config.head_dim, config.head_layers, norm, last_norm=norm)
+        last = "scaled" if norm else "linear"
+        self.head = projector(config.head, width, hidden, config.head_dim, config.head_layers, norm, last)
 
     def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
-        h = self.encoder(cat(batch.views))
-        z1, z2 = normalise(self.head(h)).chunk(2)
-        return {"z1": z1, "z2": z2}
+        h = encode(self.encoder, batch.views)
+        return {"z": by_image(normalise(self.head(h)), len(batch.views))}
 
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
-        return {"loss": nt_xent(rows["z1"], rows["z2"], self.config.temperature)}
+        z = rows["z"].unbind(dim=1)
+        pairs = [(z[large], z[other]) for large in (0, 1) for other in range(large + 1, len(z))]
+        return {"loss": stack([nt_xent(z1, z2, self.config.temperature) for z1, z2 in pairs]).mean()}
+
+    def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
+        chance = math.log(2 * len(rows["z"]) - 1)
+        yield from at_chance(logged["loss"], chance, "a lower learning rate or a longer warm-up helps")

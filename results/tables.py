@@ -199,7 +199,7 @@ def _unfinished(summary: pd.DataFrame) -> list[str]:
     cells = []
     for _, row in summary.iterrows():
         parts = [
-            f"{row[status]:.0f} {status}: " + textwrap.shorten(row[f"{status}_reasons"], 120, placeholder=" …")
+            f"{row[status]:.0f} {status}: " + textwrap.shorten(row[f"{status}_reasons"], 240, placeholder=" …")
             for status in ("failed", "collapsed")
             if row[status]
         ]

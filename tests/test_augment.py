@@ -117,7 +117,7 @@ def test_each_operation_is_torchvisions(operation: str, height: int, width: int,
 @pytest.mark.parametrize(("height", "width", "size"), SIZES)
 @pytest.mark.parametrize("text", ["simclr", "moco_v2", "moco_v1", "instdisc_cifar", "byol", "flip+colour+blur"])
 def test_each_policy_is_torchvisions(text: str, height: int, width: int, size: int) -> None:
-    for policy in parse(text):
+    for policy in parse(text).policies:
         assert_as_torchvision(random_images(12, height, width), policy, size)
 
 
@@ -131,7 +131,7 @@ def test_resize_is_torchvisions_resize_and_centre_crop(height: int, width: int, 
 
 def test_a_share_of_the_batch_gets_the_share_of_the_views() -> None:
     # more than what a CPU takes at once, so that its own cuts are among those compared
-    images, policy = random_images(360, 20, 28), parse("byol+colour_strong")[1]
+    images, policy = random_images(360, 20, 28), parse("byol+colour_strong").policies[1]
     assert images.shape[0] * 3 * 32 * 32 > CACHED
     parameters = drawn(policy, images)
     whole = augment(images, policy, parameters, 32)
@@ -144,7 +144,7 @@ def test_a_share_of_the_batch_gets_the_share_of_the_views() -> None:
 
 
 def test_memory_layout_does_not_matter_but_the_type_does() -> None:
-    images, policy = random_images(8, 40, 56), parse("simclr")[0]
+    images, policy = random_images(8, 40, 56), parse("simclr").policies[0]
     parameters = drawn(policy, images)
     permuted = images.contiguous(memory_format=torch.channels_last)
     assert torch.equal(augment(permuted, policy, parameters, 32), augment(images, policy, parameters, 32))
@@ -153,7 +153,7 @@ def test_memory_layout_does_not_matter_but_the_type_does() -> None:
 
 
 def test_the_same_seed_gives_the_same_bits() -> None:
-    images, policy = random_images(60, 32, 32), parse("simclr")[0]
+    images, policy = random_images(60, 32, 32), parse("simclr").policies[0]
     first, again = (augment(images, policy, drawn(policy, images, seed=5), 32) for _ in range(2))
     assert torch.equal(first, again)
     assert not torch.equal(first, augment(images, policy, drawn(policy, images, seed=6), 32))
@@ -164,7 +164,7 @@ def test_every_policy_takes_equally_many_random_numbers() -> None:
     following = set()
     for text, _ in names():
         generator = torch.Generator().manual_seed(3)
-        draw(parse(text)[0], 50, 10, 200, generator)
+        draw(parse(text).policies[0], 50, 10, 200, generator)
         following.add(torch.rand(1, generator=generator).item())
     assert len(following) == 1
 
@@ -184,7 +184,7 @@ def assert_same_distribution(ours: Tensor, theirs: Tensor) -> None:
 
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 56), (10, 200), (200, 10), (3, 4)])
 def test_crops_are_distributed_as_torchvisions(height: int, width: int) -> None:
-    policy, image = parse("crop")[0], torch.empty(3, height, width)
+    policy, image = parse("crop").policies[0], torch.empty(3, height, width)
     theirs = torchvision_draws(reference.RandomResizedCrop(32, scale=policy.crop_scale), image)
     box = draw(policy, COUNT, height, width, torch.Generator().manual_seed(0)).box
     assert (box[:, 2:] > 0).all()
@@ -205,7 +205,7 @@ def test_a_crop_that_never_fits_is_the_central_one() -> None:
 
 def test_jitter_is_distributed_as_torchvisions() -> None:
     for policy in (
-        parse("colour_strong")[0],
+        parse("colour_strong").policies[0],
         Policy(jitter=0.5, brightness=1.5, contrast=0.3, saturation=0.1, hue=0.5),
     ):
         jitter = reference.ColorJitter(policy.brightness, policy.contrast, policy.saturation, policy.hue)
@@ -217,7 +217,7 @@ def test_jitter_is_distributed_as_torchvisions() -> None:
 
 
 def test_orders_differ_from_image_to_image_and_are_equally_frequent() -> None:
-    order = draw(parse("colour")[0], COUNT, 8, 8, torch.Generator().manual_seed(0)).order
+    order = draw(parse("colour").policies[0], COUNT, 8, 8, torch.Generator().manual_seed(0)).order
     assert torch.equal(order.sort(dim=1).values, torch.arange(4).expand(COUNT, 4))
     _, counts = order.unique(dim=0, return_counts=True)
     assert len(counts) == 24
@@ -225,7 +225,7 @@ def test_orders_differ_from_image_to_image_and_are_equally_frequent() -> None:
 
 
 def test_operations_hit_as_many_images_as_the_policy_says() -> None:
-    policy = parse("simclr+solarise")[0]
+    policy = parse("simclr+solarise").policies[0]
     parameters = draw(policy, COUNT, 8, 8, torch.Generator().manual_seed(0))
     for name in ("flip", "jitter", "grey", "blur", "solarise"):
         hits = int(getattr(parameters, name).sum())
@@ -239,28 +239,44 @@ def test_pieces_compose_left_to_right() -> None:
     assert parse("crop+flip+colour+grey") == parse("simclr_cifar")
     assert parse("none+simclr+none") == parse(" simclr ")
     assert parse("simclr_cifar+colour_strong+blur") == parse("simclr")
-    (policy,) = parse("moco_v1+crop")
+    (policy,) = parse("moco_v1+crop").policies
     assert policy.crop_scale == (0.08, 1.0)
     assert policy.grey_first
     assert policy.jitter == 1.0
 
 
 def test_an_asymmetric_recipe_is_a_pair_and_stays_one() -> None:
-    first, second = parse("byol")
+    first, second = parse("byol").policies
     assert (first.blur, second.blur, first.solarise, second.solarise) == (1.0, 0.1, 0.0, 0.2)
     assert first.saturation == 0.2
-    first, second = parse("byol+colour_strong")
+    first, second = parse("byol+colour_strong").policies
     assert (first.hue, second.hue, first.blur, second.blur) == (0.2, 0.2, 1.0, 0.1)
     # the right one's operations win: blur in both views, solarise from the left where the right has none
-    assert [policy.blur for policy in parse("solarise+byol")] == [1.0, 0.1]
-    assert [policy.solarise for policy in parse("solarise+byol")] == [0.2, 0.2]
-    assert [policy.crop_scale for policy in parse("byol+moco_v3")] == [(0.2, 1.0)] * 2
+    assert [policy.blur for policy in parse("solarise+byol").policies] == [1.0, 0.1]
+    assert [policy.solarise for policy in parse("solarise+byol").policies] == [0.2, 0.2]
+    assert [policy.crop_scale for policy in parse("byol+moco_v3").policies] == [(0.2, 1.0)] * 2
 
 
 @pytest.mark.parametrize(("text", "near"), [("simclrr", "simclr"), ("crop+color", "colour"), ("moco-v2", "moco_v2")])
 def test_an_unknown_piece_is_named_with_the_nearest(text: str, near: str) -> None:
     with pytest.raises(UsageError, match=f"unknown augmentation .*did you mean '{near}'"):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("swav+0x96", ["piece 0x96", "N at least 1", "'1x96'"]),
+        ("swav+6x3", ["piece 6x3", "S at least 4", "'6x4'"]),
+        ("swav+60x8+60x8", ["piece 60x8", "at most 100 small crops", "120"]),
+        ("swav+x96", ["unknown augmentation 'x96'", "allowed: blur", "NxS adds N small crops"]),
+        ("swaw+6x96", ["unknown augmentation 'swaw'", "did you mean 'swav'"]),
+    ],
+)
+def test_small_crops_that_cannot_be_are_refused(text: str, parts: list[str]) -> None:
+    with pytest.raises(UsageError) as caught:
+        parse(text)
+    assert [part for part in parts if part not in str(caught.value)] == [], str(caught.value)
 
 
 def test_policies_that_cannot_be_are_refused() -> None:
@@ -272,7 +288,7 @@ def test_policies_that_cannot_be_are_refused() -> None:
 def test_descriptions_are_plain_json_and_tell_policies_apart() -> None:
     for name, line in names():
         assert line
-        for policy in parse(name):
+        for policy in parse(name).policies:
             text = json.dumps(describe(policy))
             settings = {
                 key: tuple(value) if isinstance(value, list) else value for key, value in json.loads(text).items()
@@ -295,7 +311,7 @@ def test_policies_need_no_torch() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cpu_and_gpu_agree_and_the_gpu_is_not_waited_for() -> None:
     images = random_images(300, 40, 56)
-    for policy in parse("byol+colour_strong"):
+    for policy in parse("byol+colour_strong").policies:
         parameters = drawn(policy, images)
         expected = augment(images, policy, parameters, 32)
         resident = images.cuda()

@@ -45,7 +45,7 @@ def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
     ("words", "parts"),
     [
         (["rnu", "methods=simclr"], ["'rnu'", "did you mean 'run'", "augmentations, check, datasets"]),
-        (["run", "methods=simlcr"], ["'simlcr'", "did you mean 'simclr'", "moco, pixels, random"]),
+        (["run", "methods=simlcr"], ["'simlcr'", "did you mean 'simclr'", "instdisc, moco, moco_v3"]),
         (["run", "methods=moco", "moco.quue=4"], ["'moco.quue'", "did you mean 'queue'", "head_dim, "]),
         (["run", "methods=simclr", "epochs=1\n2"], ["epochs=1 2", "a whole number is needed"]),
         (["run", "methods=simclr", "--epochs=3"], ["--epochs=3", "key=value, without dashes"]),
@@ -93,7 +93,14 @@ def test_help_prints_examples(environment: dict[str, str], tmp_path: Path, comma
     if command is None:
         assert [name for name in COMMANDS if f"    {name}" not in done.stdout] == []
     if command in ("run", "plan"):
-        for shown in ("seeds=0", "dataset.root=data", "out=runs", "moco.queue=4096", "(sgd, adamw, lars)"):
+        shown_keys = (
+            "seeds=0",
+            "dataset.root=data",
+            "out=runs",
+            "moco.queue=4096",
+            "(sgd, adamw, lars, lars_fb, larc)",
+        )
+        for shown in shown_keys:
             assert shown in done.stdout
 
 

@@ -135,6 +135,18 @@ def test_a_size_that_the_backbone_cannot_take_is_one_line(backbone: str, size: i
     assert len(message) > message.index("pixels: ") + 20, "and says why"
 
 
+def test_further_sizes_are_taken_or_refused_by_name() -> None:
+    with pytest.raises(UsageError, match=r"backbone=test_vit does not take small crops of 24 pixels: .*patch size"):
+        encoders.make("test_vit", "auto", 64, [("small crops", 48), ("small crops", 24)])
+    network, width, stem = encoders.make("resnet18", "auto", 96, [("small crops", 32)])
+    assert (width, stem) == (512, "native"), "the view alone decides on the stem"
+    network, width, _ = encoders.make("test_vit", "auto", 64, [("jigsaw patches", 16), ("small crops", 48)])
+    for size in (16, 48, 64):
+        assert network(torch.zeros(2, 3, size, size)).shape == (2, width)
+    with pytest.raises(UsageError, match="backbone=mixer_s32_224 does not take small crops of 32 pixels"):
+        encoders.make("mixer_s32_224", "auto", 64, [("small crops", 32)])
+
+
 def test_a_refusal_without_words_is_still_one_line() -> None:
     class Silent(nn.Module):
         def forward(self, x: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""The learning rate at the steps that matter, LARS against a transcription, and which parameters decay."""
+"""The learning rate at the steps that matter, the forms of LARS against plain loops, and which parameters decay."""
 
 import copy
 import math
@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from timm.optim.lars import Lars
 from torch import Tensor, nn
 
 from benchmark import optim
@@ -32,6 +33,20 @@ def test_the_cosine_falls_by_half_in_the_middle_and_to_nearly_nothing_at_the_end
     rates = [optim.learning_rate(step, 100, BASE) for step in range(10, 100)]
     assert rates == sorted(rates, reverse=True)
     assert optim.learning_rate(99, 100, replace(BASE, schedule="constant")) == pytest.approx(0.3)
+
+
+def test_the_step_schedule_falls_to_a_tenth_twice() -> None:
+    settings = replace(BASE, schedule="step", warmup=0.0)
+    for steps in (5, 200, 200 * 390):  # MoCo v1's and InstDisc's epochs 120 and 160 of 200, and what 0.6 x 5 rounds to
+        first, second = 3 * steps // 5, 4 * steps // 5
+        falls = {0: 0.3, first - 1: 0.3, first: 0.03, second - 1: 0.03, second: 0.003, steps - 1: 0.003}
+        for step, rate in falls.items():
+            assert optim.learning_rate(step, steps, settings) == pytest.approx(rate, rel=1e-12)
+    warm = replace(settings, warmup=0.1)
+    assert optim.learning_rate(5, 100, warm) == pytest.approx(0.15)
+    assert [optim.learning_rate(s, 100, warm) for s in (10, 59, 60)] == pytest.approx([0.3, 0.3, 0.03])
+    assert optim.learning_rate(70, 100, replace(warm, warmup=0.75)) == pytest.approx(0.28), "warm-up comes first"
+    assert optim.learning_rate(75, 100, replace(warm, warmup=0.75)) == pytest.approx(0.03)
 
 
 def test_the_shortest_trainings_have_a_learning_rate() -> None:
@@ -61,57 +76,149 @@ def test_the_rules_of_the_batch_size(batch: int) -> None:
         assert peak("linear", 0.3) == pytest.approx(peak("sqrt", 1.2)), "where SimCLR's two rules meet"
 
 
+Flat = list[list[float]]
+FORMS = ("lars", "lars_fb", "larc")
+
+
 def transcription(
-    weights: list[Tensor], gradients: list[list[Tensor]], rates: list[float], decay: float, momentum: float
-) -> list[list[float]]:
-    """The `simclr` form, number by number: g <- g + b w; t = e |w| / |g|; v <- m v + lr t g; w <- w - v."""
+    form: str, weights: list[Tensor], gradients: list[list[Tensor | None]], rates: list[float], decay: float
+) -> tuple[Flat, Flat]:
+    """Weights and momenta (of 0.9), number by number; each form as METHODS 1.4 and its authors' code have it."""
     flat = [[float(x) for x in w.flatten()] for w in weights]
     velocity = [[0.0] * len(w) for w in flat]
     for lr, step in zip(rates, gradients, strict=True):
         for i, (w, gradient) in enumerate(zip(flat, step, strict=True)):
-            matrix = weights[i].ndim > 1
-            g = [float(x) + (decay * w[j] if matrix else 0.0) for j, x in enumerate(gradient.flatten())]
+            if gradient is None:
+                continue
+            g, v, matrix = [float(x) for x in gradient.flatten()], velocity[i], weights[i].ndim > 1
+            if form != "larc" and matrix:
+                g = [x + decay * y for x, y in zip(g, w, strict=True)]
             norm_w, norm_g = math.sqrt(sum(x * x for x in w)), math.sqrt(sum(x * x for x in g))
-            t = 0.001 * norm_w / norm_g if matrix and norm_w > 0 and norm_g > 0 else 1.0
+            if norm_w > 0 and norm_g > 0:
+                if form == "larc":
+                    t = 0.001 * norm_w / (norm_g + decay * norm_w + 1e-8)
+                    g = [t * (x + decay * y) for x, y in zip(g, w, strict=True)]
+                elif matrix:
+                    g = [0.001 * norm_w / norm_g * x for x in g]
             for j in range(len(w)):
-                velocity[i][j] = momentum * velocity[i][j] + lr * t * g[j]
-                w[j] -= velocity[i][j]
-    return flat
+                if form == "lars":
+                    v[j] = 0.9 * v[j] + lr * g[j]
+                    w[j] -= v[j]
+                else:
+                    v[j] = 0.9 * v[j] + g[j]
+                    w[j] -= lr * v[j]
+    return flat, velocity
 
 
-def test_lars_is_its_definition_under_a_changing_learning_rate() -> None:
+def network() -> nn.Sequential:
+    """With a matrix and a bias that start at 0."""
     torch.manual_seed(0)
     last = nn.Linear(12, 4)
-    nn.init.zeros_(last.weight)  # of norm 0: moves all the same
-    network = nn.Sequential(nn.Conv2d(2, 3, 3), nn.Flatten(), last).double()
-    settings = replace(BASE, optimiser="lars", weight_decay=0.1, sgd_momentum=0.9)
-    optimiser = optim.make(network, settings)
-    start = [p.detach().clone() for p in network.parameters()]
-    rates = [optim.learning_rate(step, 6, replace(settings, warmup=0.4)) for step in range(6)]
-    gradients = [[torch.randn_like(p) for p in start] for _ in rates]
-    gradients[3][0].zero_()
+    nn.init.zeros_(last.weight)
+    nn.init.zeros_(last.bias)
+    return nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), last).double()
+
+
+def follow(
+    net: nn.Module, optimiser: torch.optim.Optimizer, gradients: list[list[Tensor | None]], rates: list[float]
+) -> None:
     for rate, step in zip(rates, gradients, strict=True):
         for group in optimiser.param_groups:
             group["lr"] = rate
-        for p, gradient in zip(network.parameters(), step, strict=True):
-            p.grad = gradient.clone()
+        for p, gradient in zip(net.parameters(), step, strict=True):
+            p.grad = None if gradient is None else gradient.clone()
         optimiser.step()
-    expected = transcription(start, gradients, rates, decay=0.1, momentum=0.9)
-    for p, flat in zip(network.parameters(), expected, strict=True):
-        assert p.flatten().tolist() == pytest.approx(flat, rel=1e-10, abs=1e-14)
-    assert last.weight.abs().min() > 0
 
 
-def test_lars_leaves_a_parameter_without_gradient_alone() -> None:
-    network = nn.Linear(3, 2)
-    before = network.weight.detach().clone()
-    optimiser = optim.make(network, replace(BASE, optimiser="lars"))
-    optimiser.param_groups[0]["lr"] = optimiser.param_groups[1]["lr"] = 1.0
-    network.bias.grad = torch.ones(2)
-    start = network.bias.detach().clone()
-    optimiser.step()
-    assert torch.equal(network.weight, before)
-    torch.testing.assert_close(network.bias, start - 1.0, msg="biases are neither adapted nor decayed")
+def random_gradients(net: nn.Module, steps: int) -> list[list[Tensor | None]]:
+    return [[torch.randn_like(p) for p in net.parameters()] for _ in range(steps)]
+
+
+SCHEDULE = [optim.learning_rate(step, 8, replace(BASE, warmup=0.4)) for step in range(8)]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_each_form_is_its_definition_under_a_changing_learning_rate(form: str) -> None:
+    net = network()
+    start = [p.detach().clone() for p in net.parameters()]
+    gradients = random_gradients(net, len(SCHEDULE))
+    for norm in (0, 2, 3):  # of a conv, of a batch norm, of its bias: gradients of norm 0
+        gradients[3][norm] = torch.zeros_like(start[norm])
+    gradients[4][0] = gradients[5][4] = gradients[5][5] = None
+    settings = replace(BASE, optimiser=form, weight_decay=0.1, sgd_momentum=0.9)  # type: ignore[arg-type]
+    optimiser = optim.make(net, settings)
+    follow(net, optimiser, gradients, SCHEDULE)
+    weights, velocity = transcription(form, start, gradients, SCHEDULE, decay=0.1)
+    for p, flat, v in zip(net.parameters(), weights, velocity, strict=True):
+        assert p.flatten().tolist() == pytest.approx(flat, rel=1e-12, abs=1e-14)
+        assert optimiser.state[p]["momentum_buffer"].flatten().tolist() == pytest.approx(v, rel=1e-12, abs=1e-14)
+
+
+def test_the_forms_differ_and_two_of_them_only_by_the_change_of_the_learning_rate() -> None:
+    def trained(form: str, rates: list[float]) -> Tensor:
+        net = network()
+        torch.manual_seed(1)
+        gradients = random_gradients(net, len(rates))
+        settings = replace(BASE, optimiser=form, weight_decay=0.1)  # type: ignore[arg-type]
+        follow(net, optim.make(net, settings), gradients, rates)
+        return net.get_parameter("0.weight").detach()
+
+    def apart(one: str, other: str, rates: list[float]) -> float:
+        return float((trained(one, rates) - trained(other, rates)).abs().max())
+
+    assert apart("lars", "lars_fb", [0.3] * 8) < 1e-14
+    for pair in (("lars", "lars_fb"), ("lars_fb", "larc"), ("lars", "larc")):
+        assert apart(*pair, SCHEDULE) > 1e-6, pair
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_where_a_norm_is_zero_a_gradient_moves_the_weight_unscaled(form: str) -> None:
+    net = network()
+    settings = replace(BASE, optimiser=form, weight_decay=0.1)  # type: ignore[arg-type]
+    conv, last, bias = (net.get_parameter(name) for name in ("0.weight", "3.weight", "3.bias"))
+    start = conv.detach().clone()
+    ones: list[Tensor | None] = [torch.ones_like(p) for p in net.parameters()]
+    ones[0] = torch.zeros_like(start)
+    follow(net, optim.make(net, settings), [ones], [0.5])
+    assert last.flatten().tolist() == [-0.5] * 48
+    assert bias.flatten().tolist() == [-0.5] * 4
+    if form == "larc":
+        assert torch.equal(conv, start), "neither scaled nor decayed"
+    else:  # g is b w alone
+        torch.testing.assert_close(conv.detach(), start * (1 - 0.5 * 0.001), rtol=1e-12, atol=0)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_a_parameter_without_gradient_is_left_alone(form: str) -> None:
+    """Also in the middle of a training: no decay, and its momentum waits."""
+    net = network()
+    optimiser = optim.make(net, replace(BASE, optimiser=form, weight_decay=0.1))  # type: ignore[arg-type]
+    follow(net, optimiser, random_gradients(net, 2), [0.3, 0.3])
+    weights = [p.detach().clone() for p in net.parameters()]
+    momenta = [optimiser.state[p]["momentum_buffer"].clone() for p in net.parameters()]
+    step = random_gradients(net, 1)
+    step[0][0] = step[0][1] = None
+    follow(net, optimiser, step, [0.3])
+    for i, p in enumerate(net.parameters()):
+        assert torch.equal(p, weights[i]) == (i < 2)
+        assert torch.equal(optimiser.state[p]["momentum_buffer"], momenta[i]) == (i < 2)
+    follow(net, optimiser, [[None] * len(weights)], [0.3])
+    assert torch.equal(net.get_parameter("0.weight"), weights[0])
+
+
+def test_timms_lars_is_larc_where_there_is_decay_and_plain_sgd_where_there_is_none() -> None:
+    """Why it is not offered. Where a gradient is 0, timm's form decays all the same."""
+    for decay, same in ((0.1, True), (0.0, False)):
+        one, other = network(), network()
+        for net in (one, other):
+            nn.init.normal_(net.get_parameter("3.weight"), generator=torch.Generator().manual_seed(1))
+        torch.manual_seed(1)
+        gradients = random_gradients(one, len(SCHEDULE))
+        follow(one, optim.make(one, replace(BASE, optimiser="larc", weight_decay=decay)), gradients, SCHEDULE)
+        timms = Lars(other.parameters(), lr=0.0, momentum=0.9, weight_decay=decay, trust_coeff=0.001, eps=1e-8)
+        follow(other, timms, gradients, SCHEDULE)
+        for p, q in zip(one.parameters(), other.parameters(), strict=True):
+            assert torch.allclose(p, q, rtol=1e-12, atol=1e-14) == same
 
 
 class Small(nn.Module):
@@ -122,7 +229,7 @@ class Small(nn.Module):
         self.frozen = nn.Linear(4, 4).requires_grad_(False)
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw", "lars"])
+@pytest.mark.parametrize("optimiser", ["sgd", "adamw", *FORMS])
 @pytest.mark.parametrize("decay_all", [False, True])
 def test_every_trainable_parameter_is_in_one_group_and_decays_by_the_setting(optimiser: str, decay_all: bool) -> None:
     network = Small()
@@ -134,7 +241,7 @@ def test_every_trainable_parameter_is_in_one_group_and_decays_by_the_setting(opt
     assert {p for p, _ in decay} == trainable
     unlike = [network.conv.bias, network.norm.weight, network.norm.bias, network.head.bias]
     for p, rate in decay:
-        assert rate == (0.0 if p in map(id, unlike) and not decay_all else 0.05)
+        assert rate == (0.0 if p in map(id, unlike) and not decay_all and optimiser != "larc" else 0.05)
 
 
 def test_a_network_of_biases_only_has_an_optimiser() -> None:
@@ -143,7 +250,8 @@ def test_a_network_of_biases_only_has_an_optimiser() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "kind"), [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW), ("lars", optim.LARS)]
+    ("name", "kind"),
+    [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW), *((form, optim.LARS) for form in FORMS)],
 )
 def test_the_optimiser_is_the_one_asked_for_and_survives_a_checkpoint(name: str, kind: type) -> None:
     def trained(network: nn.Module, optimiser: torch.optim.Optimizer, steps: range) -> None:

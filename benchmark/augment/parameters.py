@@ -45,15 +45,18 @@ def draw(policy: Policy, count: int, height: int, width: int, generator: torch.G
     Every call takes the same number of random numbers per image, whatever the policy and the values: a later draw from
     the generator is the same, and policies with one operation more or less share all other choices under one seed.
     """
+    return draw_with(boxes(policy, count, height, width, generator), policy, generator)
 
-    def uniform(*shape: int) -> Tensor:
-        # float64, so that a position scaled to k choices can't round up to k
-        return torch.rand(count, *shape, generator=generator, dtype=torch.float64)
 
-    box = _crop(policy, height, width, uniform(2, ATTEMPTS), uniform(2))
+def draw_with(box: Tensor, policy: Policy, generator: torch.Generator) -> Parameters:
+    """Parameters of one view that crops to ``box`` (count, 4): everything but the crop is drawn."""
     strength = torch.tensor([policy.brightness, policy.contrast, policy.saturation], dtype=torch.float64)
     low = torch.cat([(1 - strength).clamp(min=0), torch.tensor([-policy.hue], dtype=torch.float64)])
     high = torch.cat([1 + strength, torch.tensor([policy.hue], dtype=torch.float64)])
+
+    def uniform(*shape: int) -> Tensor:
+        return uniforms((len(box), *shape), generator)
+
     return Parameters(
         box=box,
         flip=uniform() < policy.flip,
@@ -67,18 +70,24 @@ def draw(policy: Policy, count: int, height: int, width: int, generator: torch.G
     )
 
 
+def uniforms(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+    """Numbers in [0, 1). float64, so that a position scaled to k choices can't round up to k."""
+    return torch.rand(shape, generator=generator, dtype=torch.float64)
+
+
 def _between(low: Tensor | float, high: Tensor | float, uniform: Tensor) -> Tensor:
     return low + (high - low) * uniform
 
 
-def _crop(policy: Policy, height: int, width: int, shape: Tensor, position: Tensor) -> Tensor:
+def boxes(policy: Policy, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
     """Boxes (count, 4), as torchvision.transforms.RandomResizedCrop.get_params draws them.
 
     ``shape`` (count, 2, attempts) decides on area and aspect ratio, ``position`` (count, 2) on the place: the first
     attempt that fits counts, and a central crop of the nearest allowed ratio where none does.
     """
+    shape, position = uniforms((count, 2, ATTEMPTS), generator), uniforms((count, 2), generator)
     if policy.crop_scale is None:
-        return torch.tensor([0, 0, height, width]).repeat(len(shape), 1)
+        return torch.tensor([0, 0, height, width]).repeat(count, 1)
     area = height * width * _between(*policy.crop_scale, shape[:, 0])
     low, high = policy.crop_ratio
     ratio = _between(math.log(low), math.log(high), shape[:, 1]).exp()

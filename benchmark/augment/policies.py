@@ -2,15 +2,16 @@
 
 A policy is written as names joined by ``+``: a recipe (``simclr``), operations (``crop+flip+colour``), or both
 (``moco_v2+solarise``). The operations always run in the order of the published pipelines: crop, flip, jitter, grey,
-blur, solarise.
+blur, solarise. A piece such as ``6x96`` adds six views more, small crops of 96 pixels.
 """
 
 from __future__ import annotations
 
+import re
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
-from benchmark.errors import unknown
+from benchmark.errors import UsageError, unknown
 
 
 @dataclass(frozen=True)
@@ -79,6 +80,7 @@ _COLOUR = _jitter(0.4, 0.4, 0.4, 0.1)
 _COLOUR_STRONG = _jitter(0.8, 0.8, 0.8, 0.2)
 _COLOUR_ALWAYS = _jitter(0.4, 0.4, 0.4, 0.4, probability=1.0)
 _COLOUR_BYOL = _jitter(0.4, 0.4, 0.2, 0.1)
+_COLOUR_PIRL = _jitter(0.4, 0.4, 0.4, 0.2, probability=1.0)
 _GREY = Policy(grey=0.2)
 _BLUR = Policy(blur=0.5)
 _SOLARISE = Policy(solarise=0.2)
@@ -136,23 +138,83 @@ _PIECES: dict[str, tuple[str, tuple[Policy, ...]]] = {
     "byol": ("BYOL's pair: blur 1.0 and .1, solarise 0 and .2", _byol(_CROP)),
     # facebookresearch/moco-v3, main_moco.py with --crop-min .2, the setting of its ResNet-50.
     "moco_v3": ("MoCo v3's pair: BYOL's with crops of 20 to 100 % of the area", _byol(_CROP_LARGE)),
+    # Caron et al. 2020 (arXiv 2006.09882), section 3.4 and appendix A; facebookresearch/swav, main_swav.py.
+    "swav": (
+        "SwAV's large crops, 14 to 100 % of the area; add +6x96 for its multi-crop",
+        (_all(Policy(crop_scale=(0.14, 1.0)), _FLIP, _COLOUR_STRONG, _GREY, _BLUR),),
+    ),
+    # facebookresearch/vissl, pirl_jigsaw_4node_resnet50.yaml, without its photometric noise.
+    "pirl": (
+        "PIRL on ImageNet: jitter .4 .4 .4 .2 of every image",
+        (_all(_CROP, _FLIP, _COLOUR_PIRL, _GREY),),
+    ),
 }
 
+SMALL_SCALE = (0.05, 0.14)  # area of small crops (arXiv 2006.09882, section 3.4; main_swav.py)
+SMALL_PIECE = ("NxS", "N small crops of S pixels, 5 to 14 % of the area, such as swav+6x96; for multi-crop methods")
+_MOST_SMALL, _LEAST_SIDE = 100, 4
 
-def parse(text: str) -> tuple[Policy, ...]:
-    """The policies that a text such as ``crop+colour`` names; view ``i`` uses ``policies[i % len(policies)]``.
+
+@dataclass(frozen=True)
+class Augmentation:
+    """What the views of an image are drawn from: large ones, which a method asks for, and small crops behind them."""
+
+    policies: tuple[Policy, ...]  # of the large views, in turn: one policy, or the pair of an asymmetric recipe
+    small: tuple[int, ...] = ()  # pixels of a side, of each small crop
+
+    def policy(self, number: int, large: int) -> Policy:
+        """The policy of view ``number``, of which the first ``large`` are large and all others small crops."""
+        if number < large:
+            return self.policies[number % len(self.policies)]
+        return replace(self.policies[(number - large) % len(self.policies)], crop_scale=SMALL_SCALE)
+
+
+def parse(text: str) -> Augmentation:
+    """The augmentation that a text such as ``crop+colour`` or ``swav+6x96`` names.
 
     Pieces are merged left to right. One policy, or a pair where a piece is asymmetric. Raises UsageError for an
-    unknown piece.
+    unknown piece, and for small crops that cannot be.
     """
     merged: tuple[Policy, ...] = (Policy(),)
-    for name in (piece.strip() for piece in text.split("+")):
+    small: tuple[int, ...] = ()
+    for name in _split(text):
+        if match := _small(name):
+            small += _sides(name, int(match[1]), int(match[2]), len(small))
+            continue
         if name not in _PIECES:
-            raise unknown("augmentation", name, _PIECES, hint="; join several with '+'")
+            hint = "; join several with '+'; NxS adds N small crops of S pixels, such as +6x96"
+            raise unknown("augmentation", name, _PIECES, hint)
         right = _PIECES[name][1]
         views = max(len(merged), len(right))
         merged = tuple(merge(merged[i % len(merged)], right[i % len(right)]) for i in range(views))
-    return merged
+    return Augmentation(merged, small)
+
+
+def without_small(text: str) -> str:
+    """``text`` without its pieces for small crops."""
+    return "+".join(name for name in _split(text) if not _small(name)) or "none"
+
+
+def _split(text: str) -> list[str]:
+    return [piece.strip() for piece in text.split("+")]
+
+
+def _small(piece: str) -> re.Match[str] | None:
+    return re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", piece)
+
+
+def _sides(piece: str, count: int, side: int, before: int) -> tuple[int, ...]:
+    if count < 1 or side < _LEAST_SIDE:
+        nearest = f"{max(count, 1)}x{max(side, _LEAST_SIDE)}"
+        raise UsageError(
+            f"augmentation piece {piece}: NxS is N small crops of S pixels, N at least 1 and S at least {_LEAST_SIDE}"
+            f"; did you mean {nearest!r}?"
+        )
+    if before + count > _MOST_SMALL:
+        raise UsageError(
+            f"augmentation piece {piece}: at most {_MOST_SMALL} small crops of an image, not {before + count}"
+        )
+    return (side,) * count
 
 
 def names() -> list[tuple[str, str]]:

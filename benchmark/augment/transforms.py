@@ -28,18 +28,30 @@ def augment(images: Tensor, policy: Policy, parameters: Parameters, size: int) -
 
     ``parameters`` are those of these n images, drawn for their height and width.
     """
-    count, chunk = len(images), max(1, CACHED // (3 * size * size))
+    if len(parameters) != len(images):
+        raise ValueError(f"{len(images)} images, but parameters for {len(parameters)}")
+
+    def some(start: int, stop: int) -> Tensor:
+        return _augment(images[start:stop], policy, parameters.slice(start, stop), size)
+
+    return in_chunks(images, 3 * size * size, some)
+
+
+def in_chunks(images: Tensor, values: int, make: Callable[[int, int], Tensor]) -> Tensor:
+    """``make(start, stop)`` of all uint8 ``images``, each of which becomes ``values`` numbers: on a CPU, of some images
+    at a time."""
+    count, chunk = len(images), max(1, CACHED // values)
     if images.dtype != torch.uint8:
         raise TypeError(f"images must be uint8, not {images.dtype}")
-    if len(parameters) != count:
-        raise ValueError(f"{count} images, but parameters for {len(parameters)}")
     with torch.autocast(images.device.type, enabled=False):
         if images.device.type != "cpu" or count <= chunk:
-            return _augment(images, policy, parameters, size)
-        views = torch.empty(count, 3, size, size)
-        for start in range(0, count, chunk):
-            stop = start + chunk
-            views[start:stop] = _augment(images[start:stop], policy, parameters.slice(start, stop), size)
+            return make(0, count)
+        first = make(0, chunk)
+        views = first.new_empty(count, *first.shape[1:])
+        views[:chunk] = first
+        for start in range(chunk, count, chunk):
+            stop = min(start + chunk, count)
+            views[start:stop] = make(start, stop)
         return views
 
 
@@ -51,14 +63,15 @@ def resize(images: Tensor, size: int) -> Tensor:
     if height == width == size:
         return images.float().div_(255)
 
-    def interpolation(side: int) -> Tensor:
+    def along(side: int) -> Tensor:
         # torchvision's Resize cuts the longer side to an integer, its CenterCrop rounds the offset half to even
         grid = int(size * side / min(height, width))
         span = torch.tensor([[0.0, side]])
-        return _interpolation(span.to(images.device, non_blocking=True), side, grid, round((grid - size) / 2), size)
+        offset = round((grid - size) / 2)
+        return interpolation(span.to(images.device, non_blocking=True), side, grid, offset, size)
 
     with torch.autocast(images.device.type, enabled=False):
-        return _interpolate(images, interpolation(height), interpolation(width))
+        return interpolate(images, along(height), along(width))
 
 
 def _augment(images: Tensor, policy: Policy, parameters: Parameters, size: int) -> Tensor:
@@ -67,13 +80,18 @@ def _augment(images: Tensor, policy: Policy, parameters: Parameters, size: int) 
         _apply(x, parameters.flip, lambda some: some.flip(-1))
     else:
         x = _crop_and_flip(images, parameters, size)
+    return colour(x, policy, parameters)
+
+
+def colour(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
+    """What follows crop and flip: jitter and grey, blur, solarise, of ``x`` (n, 3, S, S), which may be written over."""
     if policy.grey_first:
         _apply(x, parameters.grey, _grey)
     if policy.jitter:
         x = _jitter(x, policy, parameters)
     if not policy.grey_first:
         _apply(x, parameters.grey, _grey)
-    _apply(x, parameters.blur, lambda some: _blur(some, blur_kernel_size(policy, size), parameters))
+    _apply(x, parameters.blur, lambda some: _blur(some, blur_kernel_size(policy, x.shape[-1]), parameters))
     _apply(x, parameters.solarise, lambda some: torch.where(some >= policy.solarise_threshold, 1 - some, some))
     return x
 
@@ -94,18 +112,20 @@ def _crop_and_flip(images: Tensor, parameters: Parameters, size: int) -> Tensor:
     height, width = images.shape[-2:]
     box = parameters.box.float().to(images.device, non_blocking=True)
     flip = parameters.flip.to(images.device, non_blocking=True)
-    rows = _interpolation(box[:, 0::2], height, size, 0, size)
-    columns = _interpolation(box[:, 1::2], width, size, 0, size, flip)
-    return _interpolate(images, rows, columns)
+    rows = interpolation(box[:, 0::2], height, size, 0, size)
+    columns = interpolation(box[:, 1::2], width, size, 0, size, flip)
+    return interpolate(images, rows, columns)
 
 
-def _interpolation(span: Tensor, source: int, grid: int, offset: int, size: int, flip: Tensor | None = None) -> Tensor:
+def interpolation(
+    span: Tensor, source: int, grid: int, offset: int | Tensor, size: int, flip: Tensor | None = None
+) -> Tensor:
     """Matrices (n, size, source) of antialiased linear interpolation along one side, each row's sum 1.
 
     ``span`` (n, 2) is the start and length of the piece of the ``source`` pixels that is resized to ``grid`` pixels;
-    of those, ``size`` from ``offset`` on are made. The triangle filter is as wide as an output pixel, at least one
-    source pixel, and what it covers outside the piece is left out: torch.nn.functional.interpolate(mode="bilinear",
-    antialias=True, align_corners=False).
+    of those, ``size`` from ``offset`` on, one number or (n, 1), are made. The triangle filter is as wide as an output
+    pixel, at least one source pixel, and what it covers outside the piece is left out:
+    torch.nn.functional.interpolate(mode="bilinear", antialias=True, align_corners=False).
     """
     start, length = span[:, :1], span[:, 1:]
     scale = length / grid
@@ -122,13 +142,19 @@ def _interpolation(span: Tensor, source: int, grid: int, offset: int, size: int,
     return weight.div_(weight.sum(2, keepdim=True))
 
 
-def _interpolate(images: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
-    """``rows`` (n or 1, size, H) times uint8 ``images`` (n, 3, H, W) times ``columns`` (n or 1, size, W) transposed."""
+def interpolate(images: Tensor, rows: Tensor, columns: Tensor, pieces: int = 1) -> Tensor:
+    """``rows`` (n * pieces, size, H) times uint8 ``images`` (n, 3, H, W) times ``columns`` (n * pieces, size, W)
+    transposed: (n * pieces, 3, size, size), the pieces of one image together.
+
+    Instead of n matrices, one serves all images alike.
+    """
     count, channels, height, width = images.shape
+    size = columns.shape[1]
     x = images.float().reshape(count, channels * height, width)
-    x = torch.matmul(x, columns.transpose(1, 2)).view(count, channels, height, columns.shape[1])
+    x = torch.matmul(x, columns.reshape(len(columns) // pieces, pieces * size, width).transpose(1, 2))
+    x = x.view(count, channels, height, pieces, size).permute(0, 3, 1, 2, 4)
     # weights that sum to 1 only up to rounding can leave the range by some 1e-7
-    return torch.matmul(rows.div(255)[:, None], x).clamp_(0, 1)
+    return torch.matmul(rows.div(255).view(len(rows) // pieces, pieces, 1, size, height), x).clamp_(0, 1).flatten(0, 1)
 
 
 # Colour

@@ -33,7 +33,7 @@ def evaluate(
     yield "effective_rank", effective_rank(some)
     yield "uniformity", uniformity(some)
     images = validation.images[chosen]
-    policy = policies.parse(POSITIVES)[0]
+    policy = policies.parse(POSITIVES).policies[0]
     generator = seeds.generator("alignment")
     views = []
     for _ in range(2):

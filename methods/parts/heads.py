@@ -10,17 +10,18 @@ from torch.nn import functional as F
 
 
 def normalise(z: Tensor) -> Tensor:
-    """Rows of unit length, (n, D) -> (n, D); at least float32, whatever autocast made of z."""
-    return F.normalize(z if z.dtype == torch.float64 else z.float(), dim=1)
+    """Rows of unit length, (..., D) -> (..., D); at least float32, whatever autocast made of z."""
+    return F.normalize(z if z.dtype == torch.float64 else z.float(), dim=-1)
 
 
 def projector(
-    kind: str, width: int, hidden: int, out: int, layers: int = 2, norm: bool = True, last_norm: bool = False
+    kind: str, width: int, hidden: int, out: int, layers: int = 2, norm: bool = True, last: str = "linear"
 ) -> nn.Module:
     """A projection head (n, width) -> (n, out): `none` (identity, out = width), `linear`, or `mlp` of `layers` layers.
 
-    `norm` puts batch norm behind each hidden layer (which then needs no bias); `last_norm` puts one without shift
-    behind the last layer, as SimCLR's authors do.
+    `norm` puts batch norm behind each hidden layer (which then needs no bias). `last` is the MLP's last layer:
+    `linear`, with a bias; `scaled`, without one, and batch norm without a shift behind it, as SimCLR's authors do;
+    `whitened`, with batch norm that has neither scale nor shift, as MoCo v3's; `bare`, without a bias.
     """
     if kind == "none":
         return nn.Identity()
@@ -32,11 +33,11 @@ def projector(
         modules += [nn.BatchNorm1d(hidden)] if norm else []
         modules += [nn.ReLU(inplace=True)]
         width = hidden
-    modules += [nn.Linear(width, out, bias=not last_norm)]
-    if last_norm:
-        scale_only = nn.BatchNorm1d(out)
-        scale_only.bias.requires_grad_(False)
-        modules += [scale_only]
+    modules += [nn.Linear(width, out, bias=last == "linear")]
+    if last in ("scaled", "whitened"):
+        modules += [nn.BatchNorm1d(out, affine=last == "scaled")]
+    if last == "scaled":
+        modules[-1].bias.requires_grad_(False)
     return nn.Sequential(*modules)
 
 

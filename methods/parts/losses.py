@@ -1,20 +1,25 @@
-"""The papers' equations as pure functions of unit vectors, exact and in tiles.
+"""The papers' equations as pure functions of unit vectors, exact, and in tiles where there are too many logits.
 
 The logits of a large batch do not fit in memory: NT-Xent at batch 8192 has 16,384 x 16,384 of them, 1 GiB, and
 several copies of that live through a plain backward. Here each block of rows is scored, its log-sum-exp taken, its
 share of the gradient formed while it is at hand, and forgotten. Memory grows with N, not with N^2, and the result is
 that of the plain form up to rounding.
 
-Shapes: B images in the global batch, M = 2B views, K negatives in a queue, D width, t rows of a tile.
+Shapes: B images in the global batch, M = 2B views, K negatives in a queue, D width, t rows of a tile; in PCL's, N
+images, V views, K clusters.
 """
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from methods.parts.kmeans import mean_by_cluster
 
 # Logits of one tile: 16 MiB in float32 stay near a CPU's caches, a GPU wants larger products.
 TILE_CPU, TILE_GPU = 2**22, 2**26
@@ -29,13 +34,91 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, tile: int | None = None)
     return _NTXent.apply(torch.cat([z1, z2]), temperature, tile)
 
 
-def info_nce(q: Tensor, k: Tensor, negatives: Tensor, temperature: float, tile: int | None = None) -> Tensor:
+def info_nce(
+    q: Tensor, k: Tensor, negatives: Tensor, temperature: float, inside: bool = False, tile: int | None = None
+) -> Tensor:
     """InfoNCE, equation 1 of MoCo (arXiv:1911.05722), mean over the batch.
 
     L_q = -log( exp(q.k+ / tau) / (exp(q.k+ / tau) + sum_j exp(q.n_j / tau)) ). q, k: (B, D) unit vectors, k the
-    positive of each q; negatives: (K, D), shared by all, without gradient. `tile`: rows scored at once.
+    positive of each q; negatives: (K, D), shared by all, without gradient. `inside`: each positive is one of the
+    negatives already, as where all keys of a batch or all rows of a memory bank are scored; the sum over them is then
+    the whole denominator. `tile`: rows scored at once.
     """
-    return _InfoNCE.apply(q, k, negatives, temperature, tile)
+    return _InfoNCE.apply(q, k, negatives, temperature, inside, tile)
+
+
+def bank_nce(v: Tensor, m: Tensor, negatives: Tensor, temperature: float, z: Tensor, images: int) -> Tensor:
+    """Noise-contrastive estimation with the constant Z, equations 4 to 7 of InstDisc (arXiv:1805.01978).
+
+    P_j = exp(v.m_j / tau) / Z; h_j = P_j / (P_j + K / N); L = -mean_b( log h_0 + sum_j log(1 - h_j) ), a sum over the K
+    negatives. v: (B, D) unit vectors, m: (B, D) their own rows of the bank, negatives: (K, D) rows drawn uniformly,
+    z: () the constant, `images`: N. log h = log sigmoid(a) and log(1 - h) = log sigmoid(-a) with
+    a = v.m_j / tau - log(Z K / N): nothing overflows.
+    """
+    offset = z.log() + math.log(len(negatives) / images)
+    positive = (v * m).sum(dim=1) / temperature - offset
+    others = v @ negatives.T / temperature - offset  # (B, K)
+    return -(F.logsigmoid(positive) + F.logsigmoid(-others).sum(dim=1)).mean()
+
+
+@torch.no_grad()
+def nce_constant(v: Tensor, m: Tensor, negatives: Tensor, temperature: float, images: int) -> Tensor:
+    """Z = N mean exp(v.m_j / tau) over the B x (K + 1) scores of a batch (InstDisc, equation 8); ()."""
+    scores = torch.cat([(v * m).sum(dim=1, keepdim=True), v @ negatives.T], dim=1)
+    return images * (scores / temperature).exp().mean()
+
+
+def shared_nce(v: Tensor, m: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+    """L_NCE of PIRL, equations 3 and 4 (arXiv:1912.01991), with one softmax seen from the anchor; mean over the batch.
+
+    h_j = exp(v.m_j / tau) / sum_i exp(v.m_i / tau) over the positive (j = 0) and the K negatives;
+    L = -log h_0 - sum_{j > 0} log(1 - h_j). Shapes as in `bank_nce`.
+    """
+    scores = torch.cat([(v * m).sum(dim=1, keepdim=True), v @ negatives.T], dim=1) / temperature  # (B, 1 + K)
+    top = scores.argmax(dim=1, keepdim=True)
+    rest = scores.scatter(1, top, -torch.inf).logsumexp(dim=1, keepdim=True)  # of all but the largest
+    largest = scores.gather(1, top)
+    log_sum = torch.logaddexp(rest, largest)
+    # Only the largest share can be so near 1 that 1 - h has no digits left: its complement is the rest.
+    shares = (scores - log_sum).exp().scatter(1, top, 0.0)
+    others = torch.log1p(-shares).scatter(1, top, rest - log_sum)
+    return (log_sum.squeeze(1) - scores[:, 0] - others[:, 1:].sum(dim=1)).mean()
+
+
+def proto_nce(
+    q: Tensor, prototypes: Tensor, phi: Tensor, own: Tensor, negatives: int, duplicates: bool = False
+) -> Tensor:
+    """ProtoNCE of one granularity, equation 11 of PCL (arXiv:2005.04966), mean over images and views; ().
+
+    -log( exp(v.c_s / phi_s) / sum_j exp(v.c_j / phi_j) ), each column with its own phi; s is the cluster of the image.
+    j runs over the clusters of the batch's images, each once (`duplicates`: once an image), and over `negatives` drawn
+    from the others. q: (N, V, D) unit vectors, prototypes: (K, D), phi: (K,), own: (N,) int64.
+    """
+    clusters = len(prototypes)
+    counts = torch.bincount(own, minlength=clusters)
+    # The batch's clusters come last in the draw. On the CPU, so that every device draws alike.
+    order = torch.rand(clusters).to(q.device, non_blocking=True).masked_fill(counts > 0, 2.0).argsort()
+    drawn = torch.zeros_like(counts).index_fill(0, order[:negatives], 1)
+    times = torch.maximum(counts if duplicates else counts.clamp(max=1), drawn)
+    logits = q @ (prototypes / phi[:, None]).T  # (N, V, K)
+    positive = logits.gather(2, own[:, None, None].expand(-1, logits.shape[1], 1)).squeeze(2)
+    return ((logits + times.to(q.dtype).log()).logsumexp(dim=2) - positive).mean()
+
+
+def concentration(v: Tensor, centroids: Tensor, own: Tensor, temperature: float, alpha: float) -> Tensor:
+    """phi of each cluster, (K,), equation 12 of PCL, clipped and scaled as its authors do.
+
+    phi = sum_members |v - c| / (Z log(Z + alpha)) with Z members; the largest phi where Z < 2; clipped to its own 10th
+    and 90th percentile; scaled to the mean `temperature`. v: (N, D), centroids: (K, D) before they are normalised,
+    own: (N,) int64 the cluster of each row.
+    """
+    distance, count = mean_by_cluster((v - centroids[own]).norm(dim=1, keepdim=True), own, len(centroids))
+    several = count > 1
+    phi = torch.where(several, distance.squeeze(1) / (count.to(v.dtype) + alpha).log(), 0)
+    phi = torch.where(several, phi, phi.max())
+    phi = phi.clamp(phi.quantile(0.1), phi.quantile(0.9))
+    phi = torch.where(phi.mean() > 0, phi / phi.mean(), torch.ones_like(phi))
+    return temperature * phi.clamp(min=0.01)  # clusters of identical images have none
 
 
 class _NTXent(torch.autograd.Function):
@@ -69,7 +152,9 @@ class _NTXent(torch.autograd.Function):
 
 class _InfoNCE(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, q: Tensor, k: Tensor, negatives: Tensor, temperature: float, tile: int | None) -> Tensor:
+    def forward(
+        ctx: Any, q: Tensor, k: Tensor, negatives: Tensor, temperature: float, inside: bool, tile: int | None
+    ) -> Tensor:
         count = len(q)
         needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
         to_q, to_k = torch.empty_like(q), torch.empty_like(k)
@@ -78,10 +163,12 @@ class _InfoNCE(torch.autograd.Function):
             query, key = q[start:stop], k[start:stop]
             positive = (query * key).sum(dim=1, keepdim=True) / temperature  # (t, 1)
             logits = query @ negatives.T / temperature  # (t, K)
-            log_sum = torch.logaddexp(logits.logsumexp(dim=1, keepdim=True), positive)
+            log_sum = logits.logsumexp(dim=1, keepdim=True)
+            if not inside:
+                log_sum = torch.logaddexp(log_sum, positive)
             total += (log_sum - positive).sum()
             if needs_gradient:
-                missing = (positive - log_sum).exp() - 1  # p+ - 1
+                missing = torch.full_like(positive, -1.0) if inside else (positive - log_sum).exp() - 1  # p+ - 1
                 to_k[start:stop] = missing * query
                 to_q[start:stop] = missing * key
                 to_q[start:stop] += logits.sub_(log_sum).exp_() @ negatives
@@ -91,9 +178,9 @@ class _InfoNCE(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
         to_q, to_k = ctx.saved_tensors
-        return upstream * to_q, upstream * to_k, None, None, None
+        return upstream * to_q, upstream * to_k, None, None, None, None
 
 
 def _tiles(rows: int, columns: int, tile: int | None, like: Tensor) -> list[tuple[int, int]]:

@@ -2,9 +2,73 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+from methods.parts.losses import bank_nce, info_nce, nce_constant, shared_nce
+
+FORMS = ("nce", "softmax", "infonce", "shared")  # of the loss against a bank: InstDisc's two, MoCo's, PIRL's
+
+
+class Bank(nn.Module):
+    """One row of width D for each of N images, and what noise-contrastive losses draw from it (InstDisc, section 3.2).
+
+    The K negatives of the next step are drawn uniformly, with replacement, when a step ends: the loss then only reads.
+    """
+
+    rows: Tensor  # (N, D)
+    drawn: Tensor  # (K,) int64, rows that are the next step's negatives
+    z: Tensor  # () the constant Z of noise-contrastive estimation, 0 until the first step has set it
+
+    def __init__(self, images: int, width: int, negatives: int, unit: bool) -> None:
+        """`unit`: rows start on the unit sphere (PIRL); otherwise uniform with length about 1 (InstDisc)."""
+        super().__init__()
+        start = (2 * torch.rand(images, width) - 1) * (3 / width) ** 0.5
+        self.register_buffer("rows", F.normalize(start, dim=1) if unit else start)
+        self.register_buffer("drawn", torch.randint(images, (negatives,)))
+        self.register_buffer("z", torch.zeros(()))
+
+    def contrast(self, form: str, v: Tensor, index: Tensor, temperature: float, z: Tensor) -> Tensor:
+        """The loss of v (n, D) against rows `index` (n,) as positives, mean over n, in one of the `FORMS`."""
+        m = self.rows[index]
+        if form == "softmax":
+            return info_nce(v, m, self.rows, temperature, inside=True)
+        negatives = self.rows[self.drawn]
+        if form == "infonce":
+            return info_nce(v, m, negatives, temperature)
+        if form == "shared":
+            return shared_nce(v, m, negatives, temperature)
+        return bank_nce(v, m, negatives, temperature, z, len(self.rows))
+
+    def constant(self, v: Tensor, index: Tensor, temperature: float) -> Tensor:
+        """Z as these v (n, D) give it, (); see `nce_constant`."""
+        return nce_constant(v, self.rows[index], self.rows[self.drawn], temperature, len(self.rows))
+
+    def chance(self, form: str) -> float:
+        """The loss where all scores are equal."""
+        negatives = len(self.drawn)
+        if form in ("softmax", "infonce"):
+            return math.log(len(self.rows) if form == "softmax" else negatives + 1)
+        return math.log(negatives + 1) + negatives * math.log1p(1 / negatives)
+
+    @torch.no_grad()
+    def write(self, index: Tensor, v: Tensor, momentum: float) -> None:
+        """m_y <- norm(momentum m_y + (1 - momentum) v) for rows y = `index` (n,) and v (n, D), then draw negatives.
+
+        Rows that are written twice both start from the old one, and the last wins.
+        """
+        moved = F.normalize(torch.lerp(v.to(self.rows.dtype), self.rows[index], momentum), dim=1)
+        self.rows[index] = moved[last_of_each(index)]
+        self.drawn.copy_(torch.randint(len(self.rows), self.drawn.shape), non_blocking=True)
+
+
+def last_of_each(index: Tensor) -> Tensor:
+    """(n,) for each entry of `index` (n,) the last position that holds the same value: what wins a write."""
+    ordered, order = index.sort(stable=True)
+    return order[torch.searchsorted(ordered, index, right=True) - 1]
 
 
 class Queue(nn.Module):

@@ -65,7 +65,7 @@ def test_nt_xent_is_equation_1_of_simclr(tau: float, tile: int | None) -> None:
 def test_info_nce_is_equation_1_of_moco(tau: float, tile: int | None) -> None:
     queue, inputs = unit(11, 5, 2), (unit(6, 5, 0), unit(6, 5, 1))
     ours, loop = raw(*inputs), raw(*inputs)
-    value, expected = info_nce(*ours, queue, tau, tile), loop_info_nce(*loop, queue, tau)
+    value, expected = info_nce(*ours, queue, tau, tile=tile), loop_info_nce(*loop, queue, tau)
     (2 * value).backward()
     (2 * expected).backward()
     assert value.item() == pytest.approx(expected.item(), abs=1e-10)

@@ -64,7 +64,7 @@ def test_losses_agree_with_the_cpu() -> None:
     z1, z2, queue = (F.normalize(torch.randn(n, 64, generator=generator).double(), dim=1) for n in (300, 300, 5000))
     for tile in (None, 64):
         assert nt_xent(z1.cuda(), z2.cuda(), 0.1, tile).item() == pytest.approx(nt_xent(z1, z2, 0.1).item(), abs=1e-9)
-        ours = info_nce(z1.cuda(), z2.cuda(), queue.cuda(), 0.1, tile).item()
+        ours = info_nce(z1.cuda(), z2.cuda(), queue.cuda(), 0.1, tile=tile).item()
         assert ours == pytest.approx(info_nce(z1, z2, queue, 0.1).item(), abs=1e-9)
 
 

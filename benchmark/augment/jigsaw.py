@@ -1,0 +1,88 @@
+"""The jigsaw view of PIRL: nine patches of each image in a random order (arXiv:1912.01991, section 3.2).
+
+A random crop is resized to a square of 3 x 3 cells; of each cell a patch at a random place is taken, and each patch is
+flipped, jittered, greyed and blurred on its own, so that neither edges nor colours say where it belongs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor
+
+from benchmark.augment.parameters import Parameters, boxes, draw_with, uniforms
+from benchmark.augment.policies import Policy
+from benchmark.augment.transforms import colour, in_chunks, interpolate, interpolation
+
+PATCHES = 9
+CROP_SCALE = (0.6, 1.0)  # area of the crop that is cut into cells (facebookresearch/vissl)
+# View size -> pixels of a cell and of a patch. 224 is the authors' (VISSL: 255 pixels for three cells, patches of 64),
+# the others are our own; at 16 the cells are larger than a third, so that a small backbone has something to see.
+GEOMETRY = {16: (10, 8), 32: (12, 10), 64: (22, 16), 96: (32, 24), 224: (85, 64)}
+LEAST_PATCH = 4
+
+
+@dataclass(frozen=True)
+class Jigsaw:
+    """What happens to the nine patches of each of ``count`` images; the patches of one image are neighbours."""
+
+    patches: Parameters  # (9 * count): nine times the image's own box, everything else drawn per patch
+    corner: Tensor  # (9 * count, 2) int64: top and left of the patch in the crop once that is 3 cells high and wide
+
+    def slice(self, start: int, stop: int) -> Jigsaw:
+        """The patches of the images ``start`` to ``stop``."""
+        own = slice(PATCHES * start, PATCHES * stop)
+        return Jigsaw(self.patches.slice(own.start, own.stop), self.corner[own])
+
+
+def geometry(size: int) -> tuple[int, int]:
+    """(pixels of a cell, of a patch) for views of ``size`` pixels: scaled from the nearest size of the table."""
+    near = min(GEOMETRY, key=lambda known: abs(known - size))
+    cell, patch = (round(pixels * size / near) for pixels in GEOMETRY[near])
+    cell = max(cell, LEAST_PATCH)
+    return cell, min(max(patch, LEAST_PATCH), cell)
+
+
+def draw(policy: Policy, count: int, height: int, width: int, size: int, generator: torch.Generator) -> Jigsaw:
+    """Patches of ``count`` images of ``height`` x ``width`` pixels, in any of the 9! orders, image by image.
+
+    A policy without crop takes the whole image. Takes equally many random numbers whatever the policy.
+    """
+    cell, patch = geometry(size)
+    if policy.crop_scale is not None:
+        policy = replace(policy, crop_scale=CROP_SCALE)
+    box = boxes(policy, count, height, width, generator)
+    order = uniforms((count, PATCHES), generator).argsort(dim=1).flatten()
+    offset = (uniforms((count * PATCHES, 2), generator) * (cell - patch + 1)).long()
+    corner = cell * torch.stack([order // 3, order % 3], dim=1) + offset
+    return Jigsaw(draw_with(box.repeat_interleave(PATCHES, dim=0), policy, generator), corner)
+
+
+def augment(images: Tensor, policy: Policy, drawn: Jigsaw, size: int) -> Tensor:
+    """The view (n, 9, 3, p, p) float32 in [0, 1] of uint8 ``images`` (n, 3, H, W), on their device.
+
+    p is the patch's size by :func:`geometry`; no more of the resized crop is made than the patches.
+    """
+    if len(drawn.corner) != PATCHES * len(images):
+        raise ValueError(f"{len(images)} images, but {len(drawn.corner)} patches")
+    _, patch = geometry(size)
+
+    def some(start: int, stop: int) -> Tensor:
+        own = drawn.slice(start, stop)
+        x = colour(_cut(images[start:stop], own, size), policy, own.patches)
+        return x.unflatten(0, (stop - start, PATCHES))
+
+    return in_chunks(images, PATCHES * 3 * patch * patch, some)
+
+
+def _cut(images: Tensor, drawn: Jigsaw, size: int) -> Tensor:
+    """(9 n, 3, p, p): the patches, flipped."""
+    cell, patch = geometry(size)
+    (height, width), device = images.shape[-2:], images.device
+    box = drawn.patches.box.float().to(device, non_blocking=True)
+    corner = drawn.corner.float().to(device, non_blocking=True)
+    flip = drawn.patches.flip.to(device, non_blocking=True)
+    rows = interpolation(box[:, 0::2], height, 3 * cell, corner[:, :1], patch)
+    columns = interpolation(box[:, 1::2], width, 3 * cell, corner[:, 1:], patch, flip)
+    return interpolate(images, rows, columns, PATCHES)

@@ -1,0 +1,23 @@
+"""Several views, of one size or more, through one network."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+from torch import Tensor, cat, nn
+
+
+def encode(network: nn.Module, views: Sequence[Tensor]) -> Tensor:
+    """(V n, D): `network` of V views (n, 3, H, W), first all rows of the first view, then all of the second.
+
+    Neighbouring views of one size share a pass, and so their batch-norm statistics; other sizes have a pass, and
+    statistics, of their own, as SwAV's authors have it (arXiv:2006.09882, section 3.4).
+    """
+    passes = [list(group) for _, group in itertools.groupby(views, key=lambda view: view.shape[-2:])]
+    return cat([network(cat(group)) for group in passes])
+
+
+def by_image(rows: Tensor, views: int) -> Tensor:
+    """(V n, D) as `encode` makes them -> (n, V, D), one entry an image, as `forward` returns them."""
+    return rows.unflatten(0, (views, -1)).transpose(0, 1)

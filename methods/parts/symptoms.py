@@ -1,0 +1,33 @@
+"""Signs of a collapse that several methods share, each as (name, what is seen and the remedy)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+
+NEAR = 0.01  # of the loss at chance
+SHARE = 0.9  # of the images in one cluster
+ALIKE = 0.99  # mean cosine of the keys in a queue
+
+
+def at_chance(loss: float, chance: float, remedy: str) -> Iterator[tuple[str, str]]:
+    """The loss is within 1 % of the one that equal embeddings have: nothing is told apart."""
+    if abs(loss - chance) <= NEAR * abs(chance):
+        yield "chance", f"loss stuck at {loss:.3f}, where nothing is told apart ({chance:.3f}); {remedy}"
+
+
+def one_takes_all(assigned: Tensor, clusters: int, remedy: str) -> Iterator[tuple[str, str]]:
+    """More than nine tenths of the images are in one of several clusters. `assigned`: (n,) int64."""
+    counts = torch.bincount(assigned, minlength=clusters)
+    share = float(counts.max()) / max(1, len(assigned))
+    if clusters > 1 and share > SHARE:
+        yield "one_takes_all", f"one of {clusters} prototypes has {share:.0%} of the images; {remedy}"
+
+
+def dead_queue(queue: Tensor, remedy: str) -> Iterator[tuple[str, str]]:
+    """The keys (K, D), unit vectors, are all but one vector: they are no negatives any more."""
+    alike = float(queue.mean(dim=0).square().sum())
+    if alike > ALIKE:
+        yield "dead_queue", f"the keys in the queue have a mean cosine of {alike:.3f}; {remedy}"

@@ -1,0 +1,81 @@
+"""PIRL: Self-Supervised Learning of Pretext-Invariant Representations (arXiv:1912.01991), with jigsaw.
+
+The image (head f) and its nine shuffled patches (head g) are both drawn to the image's row of a memory bank, and away
+from others'. Equation 5: L = lambda L_NCE(m_I, g(v_It)) + (1 - lambda) L_NCE(m_I, f(v_I)). Only f is written to the
+bank. With lambda = 0 it is InstDisc with the same form of L_NCE.
+
+`shared` (default) reads equations 3 and 4 as one softmax over the positive and the K negatives, seen from the anchor.
+The paper leaves the denominator open; `nce` is what its authors run (VISSL): InstDisc's form, with Z from the first
+batch's patch term. The negatives are drawn once a step, for the batch and both terms. The patch sizes for small
+images are our own: no reference exists (`benchmark/augment/jigsaw.py`).
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from torch import Tensor, nn
+
+from methods.method import Batch, Method, Progress
+from methods.parts.heads import normalise, projector
+from methods.parts.memory import Bank
+from methods.parts.symptoms import at_chance
+
+PATCHES = 9
+
+
+class PIRL(Method):
+    views = ("crop", "jigsaw")
+
+    @dataclass(frozen=True)
+    class Config:
+        temperature: float = 0.07  # tau in equation 3 (section 3.4)
+        weight: float = 0.5  # lambda in equation 5 (section 3.4)
+        loss: Literal["shared", "nce", "infonce", "softmax"] = "shared"  # the form of L_NCE
+        negatives: int = 32000  # K, the drawn rows of the bank (section 3.4)
+        momentum: float = 0.5  # of the bank's rows (section 3.4)
+        head: Literal["linear", "mlp"] = "linear"  # f, and g on each patch (paper: linear; authors' later code: mlp)
+        head_dim: int = 128  # width of f and g (section 3.4)
+
+        def __post_init__(self) -> None:
+            if self.temperature <= 0 or min(self.negatives, self.head_dim) < 1:
+                raise ValueError("temperature must be above 0, negatives and head_dim at least 1")
+            if not 0 <= self.weight <= 1 or not 0 <= self.momentum < 1:
+                raise ValueError("weight must be between 0 and 1, momentum in [0, 1)")
+
+    def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
+        super().__init__(config, encoder, width, images)
+        dim = config.head_dim
+        self.f = projector(config.head, width, width, dim, norm=False)
+        self.g_patch = projector(config.head, width, width, dim, norm=False)
+        self.g = nn.Linear(PATCHES * dim, dim)
+        self.bank = Bank(images, dim, config.negatives, unit=True)
+
+    def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
+        image, patches = batch.views  # (n, 3, H, W), (n, 9, 3, h, w)
+        f = normalise(self.f(self.encoder(image)))
+        # Patch by patch, as other views are laid out: first all images' first patch. Then again nine to an image.
+        each = self.g_patch(self.encoder(patches.transpose(0, 1).flatten(0, 1)))
+        together = each.unflatten(0, (PATCHES, -1)).transpose(0, 1).flatten(1)  # (n, 9 D)
+        return {"f": f, "g": normalise(self.g(together)), "index": batch.index}
+
+    def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
+        z = self.constant(rows) if at.step == 0 else self.bank.z
+        form, tau, weight = self.config.loss, self.config.temperature, self.config.weight
+        of_patches = self.bank.contrast(form, rows["g"], rows["index"], tau, z)
+        of_image = self.bank.contrast(form, rows["f"], rows["index"], tau, z)
+        loss = weight * of_patches + (1 - weight) * of_image
+        return {"loss": loss, "loss_patches": of_patches, "loss_image": of_image}
+
+    def constant(self, rows: dict[str, Tensor]) -> Tensor:
+        """Z of `nce`, from the patches of the very first batch and the bank's start; then it never changes."""
+        return self.bank.constant(rows["g"], rows["index"], self.config.temperature)
+
+    def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
+        if at.step == 0:
+            self.bank.z.copy_(self.constant(rows))
+        self.bank.write(rows["index"], rows["f"], self.config.momentum)
+
+    def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
+        remedy = "a lower learning rate, fewer negatives or loss=infonce helps"
+        yield from at_chance(logged["loss"], self.bank.chance(self.config.loss), remedy)

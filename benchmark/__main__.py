@@ -13,6 +13,9 @@ if TYPE_CHECKING:
     from benchmark.words import Request
 
 
+PROFILED = 20  # steps of each cell
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 a cell or a check failed, 2 bad input, 128 + N stopped by signal N."""
     from benchmark import help
@@ -147,6 +150,36 @@ def command_augmentations(words: list[str]) -> int:
     _no_words("augmentations", words)
     _print_rows(["name", "what it does"], [list(row) for row in [*policies.names(), policies.SMALL_PIECE]])
     print("Join with +, such as augmentation=crop+flip+colour; the right one's operations win.")
+    return 0
+
+
+def command_profile(words: list[str]) -> int:
+    from benchmark import machine
+
+    request = _read(words)
+    if request.runtime.threads:
+        import torch
+
+        torch.set_num_threads(request.runtime.threads)
+    from benchmark import profile
+    from benchmark.engine import resolve_device, settle
+
+    device = resolve_device(request.runtime.device)
+    settle(device)
+    rows = []
+    for subject in profile.profile(request.cells, device, PROFILED):
+        step = sum(subject.median(part) for part in profile.PARTS)
+        shares = [f"{subject.median(part) / step:.0%}" for part in profile.PARTS]
+        cell = subject.cell
+        assert cell.batch_size is not None
+        speed = f"{cell.batch_size / step:.0f}"
+        rows.append([cell.method, str(cell.batch_size), str(subject.batches.pixels), speed, f"{1000 * step:.0f}"])
+        rows[-1] += [*shares, f"{1000 * subject.median('encoder'):.0f}", f"{subject.ratio:.2f}"]
+    header = ["method", "batch", "pixels/image", "images/s", "step ms", *profile.PARTS, "encoder ms", "step/encoder"]
+    _print_rows(header, rows)
+    print(f"medians of {PROFILED} steps, methods in turns; {machine.device_name(device)}")
+    print("data: batch and views; gradient: forward, loss, backward; update: optimiser, momentum copies, memories")
+    print("encoder: the same encoder passes alone, forward and where trained backward, on views in memory")
     return 0
 
 

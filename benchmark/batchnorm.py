@@ -12,9 +12,6 @@ torch's SyncBatchNorm serves `sync` on several GPUs. It refuses CPU tensors, so 
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Iterator
-
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -143,19 +140,3 @@ def _grouped(norm: _BatchNorm, grouping: Grouping, shuffled: bool) -> nn.Module:
     new = GroupedBatchNorm(norm, grouping, shuffled)
     behind = [m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if isinstance(m, nn.Module)]
     return nn.Sequential(new, *behind) if behind else new
-
-
-@contextlib.contextmanager
-def frozen_statistics(network: nn.Module) -> Iterator[None]:
-    """Passes inside normalise by their batch but leave running statistics alone: a replay must not count twice."""
-    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training]
-    kept = [(m.momentum, None if m.num_batches_tracked is None else m.num_batches_tracked.clone()) for m in norms]
-    for norm in norms:
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, (momentum, count) in zip(norms, kept, strict=True):
-            norm.momentum = momentum
-            if count is not None and norm.num_batches_tracked is not None:
-                norm.num_batches_tracked.copy_(count)

@@ -31,14 +31,14 @@ class Violation(Exception):
     """The method breaks the contract; the message says where."""
 
 
-def reruns(name: str) -> None:
-    """The same settings give the same losses and the same bytes."""
-    _same(trace(settings(name)), trace(settings(name)), "a rerun")
+def reruns(name: str, *more: str) -> None:
+    """The same settings give the same losses and the same bytes. `more`: words over those of the small task."""
+    _same(trace(settings(name, *more)), trace(settings(name, *more)), "a rerun")
 
 
-def resumes(name: str) -> None:
+def resumes(name: str, *more: str) -> None:
     """Stopped in the middle of an epoch and gone on with, training ends in the same bytes as in one go."""
-    cell = settings(name)
+    cell = settings(name, *more)
     whole = trace(cell)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
@@ -51,10 +51,10 @@ def resumes(name: str) -> None:
         _same(whole, trace(cell, folder=folder), "a resumed run")
 
 
-def micro_batches(name: str) -> None:
+def micro_batches(name: str, *more: str) -> None:
     """Encoding 12 images at a time gives the gradient of the whole batch of 32 (batch norm replaced by group norm)."""
-    whole = trace(settings(name, *NORMLESS), norm=False)
-    parts = trace(settings(name, *NORMLESS, "microbatch=12"), norm=False)
+    whole = trace(settings(name, *NORMLESS, *more), norm=False)
+    parts = trace(settings(name, *NORMLESS, *more, "microbatch=12"), norm=False)
     _close(whole, parts, "micro-batches")
 
 

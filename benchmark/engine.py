@@ -20,6 +20,7 @@ from benchmark import batchnorm, seeds
 from benchmark.distributed import World, average_gradients, gather
 from benchmark.errors import UsageError
 from methods.method import Batch, Method, Progress
+from methods.parts.statistics import frozen_statistics
 
 Rows = dict[str, Tensor]
 
@@ -73,7 +74,7 @@ class Engine:
         rows = gather(leaves, self.world)
         scalars = self._loss(rows, at)
         scalars["loss"].backward()
-        with batchnorm.frozen_statistics(self.method):
+        with frozen_statistics(self.method):  # a replay must not count twice
             for i, (start, part) in enumerate(zip(bounds, parts, strict=False)):
                 replayed = self.rows(self.method, part, at, i)
                 outputs = [row for row in replayed.values() if row.requires_grad]

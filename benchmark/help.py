@@ -16,6 +16,7 @@ COMMANDS = {
     "datasets": "the datasets and where they come from",
     "augmentations": "the augmentation policies and the pieces that make new ones",
     "check": "test a method, ours or a plugin, against the contract",
+    "profile": "time training steps of the same words against their encoder alone; records nothing",
 }
 EXAMPLES = {
     "": "run methods=simclr,moco\nplan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2\nreport out=runs",
@@ -31,6 +32,7 @@ run methods=my_pkg.my_method                                    (a plugin, by it
     "datasets": "datasets",
     "augmentations": "augmentations",
     "check": "check simclr\ncheck my_pkg.my_method",
+    "profile": "profile methods=simclr,moco\nprofile methods=simclr,moco,swav batch_size=512 device=cuda",
 }
 
 
@@ -54,10 +56,10 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
-            epilog=_examples(name) + (_keys() if name in ("run", "plan") and asked == name else ""),
+            epilog=_examples(name) + (_keys() if name in ("run", "plan", "profile") and asked == name else ""),
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        command.add_argument("words", nargs="*", metavar="key=value" if name in ("run", "plan") else "word")
+        command.add_argument("words", nargs="*", metavar="key=value" if name in ("run", "plan", "profile") else "word")
     if asked is not None and asked not in COMMANDS:
         raise unknown("command", asked, COMMANDS)
     return parser.parse_args(arguments or ["--help"])

@@ -7,10 +7,11 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.batchnorm import GroupedBatchNorm, Grouping, convert, frozen_statistics
+from benchmark.batchnorm import GroupedBatchNorm, Grouping, convert
 from benchmark.distributed import World
 from benchmark.errors import UsageError
 from methods.parts.heads import MomentumCopy
+from methods.parts.statistics import frozen_statistics
 
 SHAPES = [(12, 5), (12, 5, 3), (12, 5, 3, 4), (12, 5, 2, 2, 2)]
 NORMS: dict[int, Callable[..., nn.modules.batchnorm._BatchNorm]] = {

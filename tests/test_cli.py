@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("run", "plan", "report", "status", "methods", "datasets", "augmentations", "check")
+COMMANDS = ("run", "plan", "report", "status", "methods", "datasets", "augmentations", "check", "profile")
 PLUGIN = '''"""Mine: A Paper (arXiv:0000.00000)."""
 
 from dataclasses import dataclass
@@ -92,15 +92,15 @@ def test_help_prints_examples(environment: dict[str, str], tmp_path: Path, comma
     assert f"python -m benchmark {command or 'run'}" in done.stdout.split("examples:")[1]
     if command is None:
         assert [name for name in COMMANDS if f"    {name}" not in done.stdout] == []
-    if command in ("run", "plan"):
-        shown_keys = (
+    if command in ("run", "plan", "profile"):
+        keys = (
             "seeds=0",
             "dataset.root=data",
             "out=runs",
             "moco.queue=4096",
             "(sgd, adamw, lars, lars_fb, larc)",
         )
-        for shown in shown_keys:
+        for shown in keys:
             assert shown in done.stdout
 
 
@@ -136,6 +136,18 @@ def test_lists_say_what_there_is(environment: dict[str, str], tmp_path: Path) ->
     augmentations = bench(environment, tmp_path, "augmentations").stdout
     assert "simclr_cifar" in augmentations
     assert "augmentation=crop+flip+colour" in augmentations
+
+
+def test_profile_times_each_method_and_records_nothing(environment: dict[str, str], tmp_path: Path) -> None:
+    words = ("methods=random,moco,simclr", "backbone=test_resnet", "dataset.limit=200", "batch_size=32", "device=cpu")
+    done = bench(environment, tmp_path, "profile", *words)
+    assert done.returncode == 0, done.stderr
+    header, moco, simclr = (line.split("  ") for line in done.stdout.splitlines()[:3])
+    assert header[-1].strip() == "step/encoder"
+    assert (moco[0], simclr[0]) == ("moco", "simclr")
+    assert float(moco[-1]) > 1
+    assert float(simclr[-1]) > 1
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_plugin_in_the_current_folder_by_its_dotted_path(environment: dict[str, str], tmp_path: Path) -> None:

@@ -111,11 +111,19 @@ def test_presets_stand_below_the_user_s_words() -> None:
     assert (cifar.epochs, cifar.options["queue"], cifar.learning_rate) == (200, 4096, 0.03)
 
 
+@pytest.mark.parametrize("preset", presets.PRESETS)
+def test_every_word_of_a_preset_means_something_and_every_method_has_a_cell(preset: str) -> None:
+    known = set(config.declared()) | {f"{m}.{n}" for m in methods.names() for n in config.declared()}
+    known |= {f"{m}.{option}" for m in methods.names() for option in config.options_of(m)}
+    assert set(presets.PRESETS[preset]()) - known == set()
+    assert len(cells(f"methods={','.join(methods.names())} dataset=cifar10 preset={preset}")) == len(methods.names())
+
+
 def test_a_preset_follows_each_cell_s_dataset() -> None:
-    assert [c.epochs for c in cells("methods=simclr dataset=digits,cifar10,stl10")] == [
+    assert [c.epochs for c in cells("methods=simclr dataset=digits,cifar10,svhn")] == [
         int(presets.digits()["epochs"]),
         int(presets.cifar()["epochs"]),
-        config.Settings().epochs,  # stl10 has no preset
+        config.Settings().epochs,  # svhn has no preset
     ]
 
 

@@ -18,12 +18,31 @@ def test_every_method_keeps_the_contract(name: str, title: str) -> None:
     check.CHECKS[title](name)
 
 
+# State and views that the preset's settings leave out.
+VARIANTS = {
+    "simclr with small crops": ("simclr", "augmentation=crop+2x8"),
+    "moco, symmetric, with small crops": ("moco", "moco.symmetric=true", "augmentation=crop+1x8"),
+    "instdisc by noise contrast": ("instdisc", "instdisc.loss=nce"),
+    "pirl by noise contrast": ("pirl", "pirl.loss=nce"),
+    "swav with a queue and small crops": ("swav", "swav.queue=50", "swav.queue_start=0", "augmentation=crop+2x8"),
+    "pcl from the first epoch": ("pcl", "pcl.warmup_epochs=0", "pcl.negative_prototypes=8"),
+}
+
+
+@pytest.mark.parametrize("variant", VARIANTS)
+def test_variants_keep_the_contract(variant: str) -> None:
+    name, *more = VARIANTS[variant]
+    check.resumes(name, *more)
+    check.micro_batches(name, *more)
+
+
 @pytest.fixture(scope="module")
 def two_processes() -> dict[str, str | None]:
     """One pair of processes for all methods: starting it is the expensive part."""
     return check.two_processes(TRAINED)
 
 
+@pytest.mark.xdist_group("two processes")  # of the pair, not one a worker
 @pytest.mark.parametrize("name", TRAINED)
 def test_two_processes_agree_with_one(name: str, two_processes: dict[str, str | None]) -> None:
     assert two_processes[name] is None
@@ -43,6 +62,7 @@ def test_the_described_options_are_the_class_s_own(name: str) -> None:
     assert described.trains == loaded.trains
     assert described.supervised == loaded.supervised
     assert described.views == loaded.views
+    assert described.multicrop == loaded.multicrop
     assert all(described.help[option] for option in vars(loaded.Config())), "every option has a comment behind it"
 
 

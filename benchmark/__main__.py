@@ -166,19 +166,11 @@ def command_profile(words: list[str]) -> int:
 
     device = resolve_device(request.runtime.device)
     settle(device)
-    rows = []
-    for subject in profile.profile(request.cells, device, PROFILED):
-        step = sum(subject.median(part) for part in profile.PARTS)
-        shares = [f"{subject.median(part) / step:.0%}" for part in profile.PARTS]
-        cell = subject.cell
-        assert cell.batch_size is not None
-        speed = f"{cell.batch_size / step:.0f}"
-        rows.append([cell.method, str(cell.batch_size), str(subject.batches.pixels), speed, f"{1000 * step:.0f}"])
-        rows[-1] += [*shares, f"{1000 * subject.median('encoder'):.0f}", f"{subject.ratio:.2f}"]
-    header = ["method", "batch", "pixels/image", "images/s", "step ms", *profile.PARTS, "encoder ms", "step/encoder"]
-    _print_rows(header, rows)
+    rows = profile.table(profile.profile(request.cells, device, PROFILED, request.runtime.compile))
+    _print_rows(rows[0], rows[1:])
     print(f"medians of {PROFILED} steps, methods in turns; {machine.device_name(device)}")
     print("data: batch and views; gradient: forward, loss, backward; update: optimiser, momentum copies, memories")
+    print("epoch start: clustering and what it embeds, as a share of the epoch's steps")
     print("encoder: the same encoder passes alone, forward and where trained backward, on views in memory")
     return 0
 

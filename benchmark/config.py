@@ -79,7 +79,7 @@ class Runtime:
     compile: bool = False  # torch.compile the backbone
     log_every: int = 20  # steps between two lines of log.jsonl
     checkpoint_every: float = 60.0  # seconds between two checkpoints
-    stop_collapsed: bool = False  # end a cell as soon as a sign of collapse has lasted a tenth of its training
+    stop_collapsed: bool = False  # end a cell when a sign of collapse has lasted a tenth of its training; it stands
     preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets.py
 
 

@@ -51,9 +51,9 @@ def make(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     trainable = [p for p in network.parameters() if p.requires_grad]
     everything = settings.decay_all or settings.optimiser == "larc"
     plain = [] if everything else [p for p in trainable if p.ndim <= 1]
-    kept = {id(p) for p in plain}
+    undecayed = {id(p) for p in plain}
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in trainable if id(p) not in kept], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trainable if id(p) not in undecayed], "weight_decay": settings.weight_decay},
         {"params": plain, "weight_decay": 0.0},
     ]
     groups = [group for group in groups if group["params"]]

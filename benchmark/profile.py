@@ -8,7 +8,7 @@ from __future__ import annotations
 import statistics
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
 import torch
@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from benchmark import optim, run, train
 from benchmark.batches import Batches
-from benchmark.config import Settings
+from benchmark.config import Settings, key
 from benchmark.distributed import World
 from benchmark.engine import Engine, resolve_precision
+from benchmark.errors import UsageError
 from methods.method import Batch, Progress
 from methods.parts.heads import MomentumCopy
 
@@ -44,6 +45,7 @@ class Subject:
     engine: Engine
     batches: Batches
     optimiser: torch.optim.Optimizer
+    epoch_start: float = 0.0  # seconds of `before_epoch`: clustering, and what it embeds
     passes: list[Pass] = field(default_factory=list)
     seconds: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in (*PARTS, "encoder")})
 
@@ -59,13 +61,20 @@ class Subject:
         return statistics.median(self.seconds[part])
 
 
-def profile(cells: list[Settings], device: torch.device, steps: int) -> list[Subject]:
+def profile(cells: list[Settings], device: torch.device, steps: int, compiled: bool) -> list[Subject]:
     """Measure `steps` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
-    for cell in cells:
+    once = {_timed_alike(cell): cell for cell in cells if cell.epochs is not None}
+    if not once:
+        raise UsageError("profile needs a method that trains")
+    for cell in once.values():
+        if cell.microbatch:
+            raise UsageError(f"microbatch={cell.microbatch}: profile measures whole batches")
         run.check(cell, World(), device)
-    subjects = [_prepare(cell, device) for cell in cells if cell.epochs is not None]
+    subjects = [_prepare(cell, device, compiled) for cell in once.values()]
     for step in range(WARM_UP + steps):
         for subject in subjects:
+            if step == WARM_UP:  # with the memories that training would have by then
+                subject.epoch_start = max(subject.epoch_start, _before_epoch(subject, _progress(subject, step), device))
             measured = _step(subject, step, device)
             if step >= WARM_UP:
                 for part, seconds in measured.items():
@@ -73,24 +82,50 @@ def profile(cells: list[Settings], device: torch.device, steps: int) -> list[Sub
     return subjects
 
 
-def _prepare(cell: Settings, device: torch.device) -> Subject:
+def _timed_alike(cell: Settings) -> str:
+    """What makes two cells the same to a clock: all but the seed."""
+    return key(replace(cell, seed=None))
+
+
+def table(subjects: list[Subject]) -> list[list[str]]:
+    """A header, and a row a method."""
+    header = ["method", "batch", "pixels/image", "images/s", "step ms", *PARTS, "epoch start", "encoder ms"]
+    rows = [[*header, "step/encoder"]]
+    for subject in subjects:
+        batches, step = subject.batches, sum(subject.median(part) for part in PARTS)
+        row = [subject.cell.method, batches.batch_size, batches.pixels, round(batches.batch_size / step)]
+        row += [round(1000 * step), *(f"{subject.median(part) / step:.0%}" for part in PARTS)]
+        row += [f"{subject.epoch_start / (batches.per_epoch * step):.1%}", round(1000 * subject.median("encoder"))]
+        rows.append([str(value) for value in row] + [f"{subject.ratio:.2f}"])
+    return rows
+
+
+def _prepare(cell: Settings, device: torch.device, compiled: bool) -> Subject:
     world, data = World(), run.dataset(cell.dataset)
     method, _ = run.build(cell, data, device)
     precision = resolve_precision(cell.precision or "fp32", device)
     batches = run.make_batches(cell, method, data, world, device, precision)
     engine = run.make_engine(cell, method, world, device, precision)
+    if compiled:
+        method.encoder.compile()
     method.train()
+    subject = Subject(cell, engine, batches, optim.make(method, cell))
+    subject.epoch_start = _before_epoch(subject, Progress(0, 1, 0, 1), device)
+    return subject
+
+
+def _before_epoch(subject: Subject, at: Progress, device: torch.device) -> float:
+    engine, batches = subject.engine, subject.batches
     with torch.no_grad():
-        method.before_epoch(_progress(cell, batches, 0), lambda f: train.embed(f, engine, batches))
-    return Subject(cell, engine, batches, optim.make(method, cell))
+        return _timed(lambda: engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches)), device)[1]
 
 
 def _step(subject: Subject, step: int, device: torch.device) -> dict[str, float]:
     engine, method, optimiser = subject.engine, subject.engine.method, subject.optimiser
-    at = _progress(subject.cell, subject.batches, step)
+    at = _progress(subject, step)
     order = subject.batches.order(0)
     for group in optimiser.param_groups:
-        group["lr"] = optim.learning_rate(step, at.steps, subject.cell)
+        group["lr"] = optim.learning_rate(at.step, at.steps, subject.cell)
     optimiser.zero_grad(set_to_none=True)
     batch, data = _timed(lambda: subject.batches.get(step % subject.batches.per_epoch, order), device)
     if not subject.passes:
@@ -111,8 +146,9 @@ def _step(subject: Subject, step: int, device: torch.device) -> dict[str, float]
 def _passes(engine: Engine, batch: Batch, at: Progress) -> list[Pass]:
     """The encoder calls of one forward, with their inputs."""
     method, found = engine.method, []
+    names = [name for name, _ in method.encoder.named_parameters()]
     copies = [m.network for m in method.modules() if isinstance(m, MomentumCopy)]
-    encoders = [method.encoder, *(copy for copy in copies if type(copy) is type(method.encoder))]
+    encoders = [method.encoder, *(copy for copy in copies if [name for name, _ in copy.named_parameters()] == names)]
 
     def note(encoder: nn.Module, inputs: tuple[Any, ...]) -> None:
         found.append(Pass(encoder, inputs[0].detach(), torch.is_grad_enabled()))
@@ -132,9 +168,10 @@ def _encoders_alone(subject: Subject) -> None:
             features.backward(torch.ones_like(features))
 
 
-def _progress(cell: Settings, batches: Batches, step: int) -> Progress:
-    epochs = cell.epochs or 1
-    return Progress(step, epochs * batches.per_epoch, step // batches.per_epoch, epochs)
+def _progress(subject: Subject, step: int) -> Progress:
+    """In the last epoch, where no method warms up any more and every memory takes part."""
+    epochs, each = subject.cell.epochs or 1, subject.batches.per_epoch
+    return Progress((epochs - 1) * each + step % each, epochs * each, epochs - 1, epochs)
 
 
 def _timed(work: Callable[[], T], device: torch.device) -> tuple[T, float]:

@@ -103,7 +103,7 @@ def train(
 
             clock.pending.append(scalars)
             done = step + 1
-            ends = watch.see(step, scalars, rows) is not None and runtime.stop_collapsed
+            ends = watch.see(step, scalars, rows) is not None and runtime.stop_collapsed and done < steps
             asked, due = world.any(stop.asked > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
             if done % runtime.log_every == 0 or done == steps or ends or asked or due:
                 line, bad = _read_back(clock.pending, done)

@@ -5,8 +5,9 @@ banks, one for each large crop, are clustered by spherical k-means, once for eac
 then the frozen prototypes that all crops of an image have to be assigned to. An image that the last epoch did not see
 has no cluster and is left out.
 
-One deviation: the authors fill the banks before the first epoch in train mode; here with un-augmented images in eval
-mode, their mean subtracted, because batch norm has no statistics yet that would do it.
+Two deviations: the authors fill the banks before the first epoch in train mode; here both with un-augmented images in
+eval mode, their mean subtracted, because batch norm has no statistics yet that would do it. And k-means starts from
+rows of all images, where the authors' starts from those of the first process.
 """
 
 import math
@@ -60,12 +61,12 @@ class DeepCluster(Method):
         self.register_buffer("centroids", torch.zeros(config.heads, config.prototypes, config.head_dim))
         self.register_buffer("assigned", torch.full((config.heads, images), IGNORED))
 
-    def embed(self, x: Tensor) -> Tensor:
+    def project(self, x: Tensor) -> Tensor:
         return normalise(self.head(self.encoder(x)))
 
     def before_epoch(self, at: Progress, embed: Callable[[Callable[[Tensor], Tensor]], Tensor]) -> None:
         if at.epoch == 0:
-            z = embed(self.embed)
+            z = embed(self.project)
             self.bank.copy_(normalise(z - z.mean(dim=0)))
             self.seen.fill_(True)
         self.assigned.fill_(IGNORED)

@@ -1,8 +1,9 @@
 """MoCo v3: An Empirical Study of Training Self-Supervised Vision Transformers (arXiv:2104.02057).
 
 No queue: the keys of the global batch are the negatives. A predictor on the query's side, both directions, and a
-momentum that grows to 1. Algorithm 1 and the authors' code for ResNet-50; `moco_v3.head_layers=3` is their ViT's
-projector. Small crops, which the paper does not have, are further queries, averaged within each direction.
+momentum that grows to 1. Algorithm 1 and the authors' code for ResNet-50. `moco_v3.head_layers=3` is their ViT's
+projector; the batch norm that ends its predictor is not offered. Small crops, which the paper does not have, are
+further queries, averaged within each direction.
 
 The authors update the key encoder before they compute keys; here it is updated after the optimiser's step, with the
 momentum of the step to come, so that the keys of every step are the same.

@@ -1,8 +1,9 @@
 """PCL: Prototypical Contrastive Learning of Unsupervised Representations (arXiv:2005.04966).
 
-MoCo's loss, plus ProtoNCE against the centroids of k-means at several granularities (equation 11). The E-step
-clusters the momentum encoder's features of all images at an epoch's start; each centroid has a concentration phi of
-its own (equation 12), which is its temperature. Defaults are v2's (`pcl.head=linear` is v1); tau is the code's 0.2.
+MoCo's loss, plus ProtoNCE against the centroids of k-means at several granularities (equation 11). The E-step clusters
+the momentum encoder's features of all images at an epoch's start; each centroid has a concentration phi of its own
+(equation 12), which is its temperature. Defaults are v2's (v1 is `pcl.head=linear augmentation=moco_v1 schedule=step`);
+tau is the code's 0.2.
 
 Each prototype counts once in the denominator, as in the paper. In the authors' code one that several images of the
 batch belong to counts several times (salesforce/PCL issue 5): `pcl.duplicates=true`. An empty cluster keeps its

@@ -29,13 +29,13 @@ class SwAV(Method):
 
     @dataclass(frozen=True)
     class Config:
-        temperature: float = 0.1  # tau in equation 2 (section 4, implementation)
-        prototypes: int = 3000  # K (section 4)
-        epsilon: float = 0.05  # of equation 3 (section 4)
+        temperature: float = 0.1  # tau in equation 2 (appendix A)
+        prototypes: int = 3000  # K, at most the batch with its queue, or codes degenerate (appendix A)
+        epsilon: float = 0.05  # of equation 3 (appendix A)
         iterations: int = 3  # of Sinkhorn-Knopp (section 3.1)
         freeze: int = 1  # epochs in which the prototypes stay as they start (authors' code, 313 and 5,005 steps)
         queue: int = 0  # earlier embeddings of each crop that help to balance; 0 is none (3,840 at batch 256)
-        queue_start: int = 15  # epoch from which the queue fills (section 4.4)
+        queue_start: int = 15  # epoch from which the queue fills (section 4.3)
         head_hidden: int = 0  # hidden width of the head; 0 is the backbone's (2,048 for ResNet-50)
         head_dim: int = 128  # width of z
 

@@ -1,4 +1,4 @@
-"""The jigsaw view of PIRL: nine patches of each image in a random order (arXiv:1912.01991, section 3.2).
+"""The jigsaw view of PIRL: nine patches of each image in a random order (arXiv:1912.01991, section 3.3).
 
 A random crop is resized to a square of 3 x 3 cells; of each cell a patch at a random place is taken, and each patch is
 flipped, jittered, greyed and blurred on its own, so that neither edges nor colours say where it belongs.

@@ -138,7 +138,7 @@ _PIECES: dict[str, tuple[str, tuple[Policy, ...]]] = {
     "byol": ("BYOL's pair: blur 1.0 and .1, solarise 0 and .2", _byol(_CROP)),
     # facebookresearch/moco-v3, main_moco.py with --crop-min .2, the setting of its ResNet-50.
     "moco_v3": ("MoCo v3's pair: BYOL's with crops of 20 to 100 % of the area", _byol(_CROP_LARGE)),
-    # Caron et al. 2020 (arXiv 2006.09882), section 3.4 and appendix A; facebookresearch/swav, main_swav.py.
+    # Caron et al. 2020 (arXiv 2006.09882), section 3.2 and appendix A; facebookresearch/swav, main_swav.py.
     "swav": (
         "SwAV's large crops, 14 to 100 % of the area; add +6x96 for its multi-crop",
         (_all(Policy(crop_scale=(0.14, 1.0)), _FLIP, _COLOUR_STRONG, _GREY, _BLUR),),
@@ -150,7 +150,7 @@ _PIECES: dict[str, tuple[str, tuple[Policy, ...]]] = {
     ),
 }
 
-SMALL_SCALE = (0.05, 0.14)  # area of small crops (arXiv 2006.09882, section 3.4; main_swav.py)
+SMALL_SCALE = (0.05, 0.14)  # area of small crops (arXiv 2006.09882, section 3.2; main_swav.py)
 SMALL_PIECE = ("NxS", "N small crops of S pixels, 5 to 14 % of the area, such as swav+6x96; for multi-crop methods")
 _MOST_SMALL, _LEAST_SIDE = 100, 4
 

@@ -12,7 +12,7 @@ def encode(network: nn.Module, views: Sequence[Tensor]) -> Tensor:
     """(V n, D): `network` of V views (n, 3, H, W), first all rows of the first view, then all of the second.
 
     Neighbouring views of one size share a pass, and so their batch-norm statistics; other sizes have a pass, and
-    statistics, of their own, as SwAV's authors have it (arXiv:2006.09882, section 3.4).
+    statistics, of their own, as SwAV's authors have it (arXiv:2006.09882, section 3.2).
     """
     passes = [list(group) for _, group in itertools.groupby(views, key=lambda view: view.shape[-2:])]
     return cat([network(cat(group)) for group in passes])

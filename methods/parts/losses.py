@@ -34,17 +34,27 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, tile: int | None = None)
     return _NTXent.apply(torch.cat([z1, z2]), temperature, tile)
 
 
+Own = tuple[Tensor, Tensor]  # the images of the anchors (B,) and of the negatives (K,), both int64
+
+
 def info_nce(
-    q: Tensor, k: Tensor, negatives: Tensor, temperature: float, inside: bool = False, tile: int | None = None
+    q: Tensor,
+    k: Tensor,
+    negatives: Tensor,
+    temperature: float,
+    inside: bool = False,
+    own: Own | None = None,
+    tile: int | None = None,
 ) -> Tensor:
     """InfoNCE, equation 1 of MoCo (arXiv:1911.05722), mean over the batch.
 
     L_q = -log( exp(q.k+ / tau) / (exp(q.k+ / tau) + sum_j exp(q.n_j / tau)) ). q, k: (B, D) unit vectors, k the
     positive of each q; negatives: (K, D), shared by all, without gradient. `inside`: each positive is one of the
     negatives already, as where all keys of a batch or all rows of a memory bank are scored; the sum over them is then
-    the whole denominator. `tile`: rows scored at once.
+    the whole denominator. `own`: negatives of the anchor's own image are left out. `tile`: rows scored at once.
     """
-    return _InfoNCE.apply(q, k, negatives, temperature, inside, tile)
+    anchors, others = own or (None, None)
+    return _InfoNCE.apply(q, k, negatives, temperature, inside, anchors, others, tile)
 
 
 def bank_nce(v: Tensor, m: Tensor, negatives: Tensor, temperature: float, z: Tensor, images: int) -> Tensor:
@@ -68,21 +78,22 @@ def nce_constant(v: Tensor, m: Tensor, negatives: Tensor, temperature: float, im
     return images * (scores / temperature).exp().mean()
 
 
-def shared_nce(v: Tensor, m: Tensor, negatives: Tensor, temperature: float) -> Tensor:
+def shared_nce(v: Tensor, m: Tensor, negatives: Tensor, temperature: float, own: Own) -> Tensor:
     """L_NCE of PIRL, equations 3 and 4 (arXiv:1912.01991), with one softmax seen from the anchor; mean over the batch.
 
     h_j = exp(v.m_j / tau) / sum_i exp(v.m_i / tau) over the positive (j = 0) and the K negatives;
-    L = -log h_0 - sum_{j > 0} log(1 - h_j). Shapes as in `bank_nce`.
+    L = -log h_0 - sum_{j > 0} log(1 - h_j). Shapes as in `bank_nce`; `own` as in `info_nce`.
     """
-    scores = torch.cat([(v * m).sum(dim=1, keepdim=True), v @ negatives.T], dim=1) / temperature  # (B, 1 + K)
+    others = (v @ negatives.T).masked_fill(own[0][:, None] == own[1], -torch.inf)
+    scores = torch.cat([(v * m).sum(dim=1, keepdim=True), others], dim=1) / temperature  # (B, 1 + K)
     top = scores.argmax(dim=1, keepdim=True)
     rest = scores.scatter(1, top, -torch.inf).logsumexp(dim=1, keepdim=True)  # of all but the largest
     largest = scores.gather(1, top)
     log_sum = torch.logaddexp(rest, largest)
     # Only the largest share can be so near 1 that 1 - h has no digits left: its complement is the rest.
     shares = (scores - log_sum).exp().scatter(1, top, 0.0)
-    others = torch.log1p(-shares).scatter(1, top, rest - log_sum)
-    return (log_sum.squeeze(1) - scores[:, 0] - others[:, 1:].sum(dim=1)).mean()
+    complements = torch.log1p(-shares).scatter(1, top, rest - log_sum)
+    return (log_sum.squeeze(1) - scores[:, 0] - complements[:, 1:].sum(dim=1)).mean()
 
 
 def proto_nce(
@@ -95,7 +106,8 @@ def proto_nce(
     from the others. q: (N, V, D) unit vectors, prototypes: (K, D), phi: (K,), own: (N,) int64.
     """
     clusters = len(prototypes)
-    counts = torch.bincount(own, minlength=clusters)
+    counts = torch.zeros(clusters, dtype=torch.int64, device=own.device)
+    counts.scatter_add_(0, own, torch.ones_like(own))  # `bincount` would wait for a GPU
     # The batch's clusters come last in the draw. On the CPU, so that every device draws alike.
     order = torch.rand(clusters).to(q.device, non_blocking=True).masked_fill(counts > 0, 2.0).argsort()
     drawn = torch.zeros_like(counts).index_fill(0, order[:negatives], 1)
@@ -153,7 +165,15 @@ class _NTXent(torch.autograd.Function):
 class _InfoNCE(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, q: Tensor, k: Tensor, negatives: Tensor, temperature: float, inside: bool, tile: int | None
+        ctx: Any,
+        q: Tensor,
+        k: Tensor,
+        negatives: Tensor,
+        temperature: float,
+        inside: bool,
+        anchors: Tensor | None,
+        others: Tensor | None,
+        tile: int | None,
     ) -> Tensor:
         count = len(q)
         needs_gradient = ctx.needs_input_grad[0] or ctx.needs_input_grad[1]
@@ -163,6 +183,8 @@ class _InfoNCE(torch.autograd.Function):
             query, key = q[start:stop], k[start:stop]
             positive = (query * key).sum(dim=1, keepdim=True) / temperature  # (t, 1)
             logits = query @ negatives.T / temperature  # (t, K)
+            if anchors is not None and others is not None:
+                logits.masked_fill_(anchors[start:stop, None] == others, -torch.inf)
             log_sum = logits.logsumexp(dim=1, keepdim=True)
             if not inside:
                 log_sum = torch.logaddexp(log_sum, positive)
@@ -178,9 +200,9 @@ class _InfoNCE(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, Tensor, None, None, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor | None, ...]:
         to_q, to_k = ctx.saved_tensors
-        return upstream * to_q, upstream * to_k, None, None, None, None
+        return upstream * to_q, upstream * to_k, *[None] * 6
 
 
 def _tiles(rows: int, columns: int, tile: int | None, like: Tensor) -> list[tuple[int, int]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -10,7 +11,7 @@ from torch.nn import functional as F
 
 from methods.parts.losses import bank_nce, info_nce, nce_constant, shared_nce
 
-FORMS = ("nce", "softmax", "infonce", "shared")  # of the loss against a bank: InstDisc's two, MoCo's, PIRL's
+Form = Literal["nce", "softmax", "infonce", "shared"]  # of the loss against a bank: InstDisc's two, MoCo's, PIRL's
 
 
 class Bank(nn.Module):
@@ -31,23 +32,28 @@ class Bank(nn.Module):
         self.register_buffer("drawn", torch.randint(images, (negatives,)))
         self.register_buffer("z", torch.zeros(()))
 
-    def contrast(self, form: str, v: Tensor, index: Tensor, temperature: float, z: Tensor) -> Tensor:
-        """The loss of v (n, D) against rows `index` (n,) as positives, mean over n, in one of the `FORMS`."""
+    def contrast(self, form: Form, v: Tensor, index: Tensor, temperature: float, z: Tensor) -> Tensor:
+        """The loss of v (n, D) against rows `index` (n,) as positives; (), mean over n.
+
+        `nce` may draw an image's own row, as in the authors' code; `infonce` and `shared` leave it out.
+        """
         m = self.rows[index]
         if form == "softmax":
             return info_nce(v, m, self.rows, temperature, inside=True)
-        negatives = self.rows[self.drawn]
+        negatives, own = self.rows[self.drawn], (index, self.drawn)
         if form == "infonce":
-            return info_nce(v, m, negatives, temperature)
+            return info_nce(v, m, negatives, temperature, own=own)
         if form == "shared":
-            return shared_nce(v, m, negatives, temperature)
+            return shared_nce(v, m, negatives, temperature, own)
         return bank_nce(v, m, negatives, temperature, z, len(self.rows))
 
-    def constant(self, v: Tensor, index: Tensor, temperature: float) -> Tensor:
-        """Z as these v (n, D) give it, (); see `nce_constant`."""
+    def constant(self, form: Form, step: int, v: Tensor, index: Tensor, temperature: float) -> Tensor:
+        """Z, (): what the very first batch gives (`nce_constant`), and then never anything else."""
+        if step > 0 or form != "nce":
+            return self.z
         return nce_constant(v, self.rows[index], self.rows[self.drawn], temperature, len(self.rows))
 
-    def chance(self, form: str) -> float:
+    def chance(self, form: Form) -> float:
         """The loss where all scores are equal."""
         negatives = len(self.drawn)
         if form in ("softmax", "infonce"):

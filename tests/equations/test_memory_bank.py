@@ -29,6 +29,8 @@ def first_z(v: Sequence[Tensor], y: Sequence[int], bank: list[Tensor], drawn: li
 
 def l_nce(form: str, v: Tensor, y: int, bank: list[Tensor], drawn: list[int], tau: float, z: Tensor) -> Tensor:
     """The loss of one embedding of image y."""
+    if form in ("infonce", "shared"):  # PIRL: D_N holds other images
+        drawn = [j for j in drawn if j != y]
     own, others = scored(v, bank[y], tau), [scored(v, bank[j], tau) for j in drawn]
     if form == "softmax":  # InstDisc, equation 2
         return -(own / sum(scored(v, m, tau) for m in bank)).log()
@@ -67,7 +69,7 @@ def test_instdisc(form: str, sides: tuple[int, ...], tiny: Any, paper: Any, same
         h = paper.encoder(w, "encoder", large[0])
         h = h + (paper.encoder(w, "encoder", torch.cat(small)) if small else [])
         v = [paper.unit(one) for one in paper.linear(w, "head", h)]
-        z = first_z(v[: len(y)], y, bank, drawn, tau) if step == 0 else z
+        z = first_z(v[: len(y)], y, bank, drawn, tau) if step == 0 and form == "nce" else z
         losses = [l_nce(form, one, y[b % len(y)], bank, drawn, tau, z) for b, one in enumerate(v)]
         loss = sum(losses) / len(losses)
         same(ours.scalars["loss"], loss)
@@ -101,7 +103,7 @@ def test_pirl(form: str, weight: float, tiny: Any, paper: Any, same: Any) -> Non
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
         y, drawn = batch.index.tolist(), ours.before["bank.drawn"].tolist()
         f, g = pirl_rows(w, batch, paper)
-        z = first_z(g, y, bank, drawn, tau) if step == 0 else z
+        z = first_z(g, y, bank, drawn, tau) if step == 0 and form == "nce" else z
         of_g, of_f = (
             sum(l_nce(form, one, i, bank, drawn, tau, z) for one, i in zip(rows, y, strict=True)) / len(y)
             for rows in (g, f)
@@ -156,10 +158,23 @@ def test_the_complement_of_a_share_that_rounds_to_1(near: str) -> None:
     tau, a, b = 0.01, [1.0, 0.0, 0.0], [0.0, 1.0, 0.0]
     v = torch.tensor([a], requires_grad=True)
     m, negatives = torch.tensor([b if near == "negative" else a]), torch.tensor([a if near == "negative" else b, b])
-    loss = shared_nce(F.normalize(v, dim=1), m, negatives, tau)
+    loss = shared_nce(F.normalize(v, dim=1), m, negatives, tau, (torch.tensor([0]), torch.tensor([1, 2])))
     loss.backward()
     # near a negative: scores 0 (own), 100, 0, so -log p_0 = 100 and -log(1 - p_1) = 100 - ln 2; otherwise all is well
     expected = 200 - math.log(2) if near == "negative" else 0.0
     assert loss.item() == pytest.approx(expected, abs=1e-4)
     assert v.grad is not None
     assert torch.isfinite(v.grad).all()
+
+
+@pytest.mark.parametrize("name", ["instdisc", "pirl"])
+def test_a_bank_can_start_from_the_features_of_all_images(name: str, tiny: Any, same: Any) -> None:
+    method = tiny.build(name, IMAGES, start="features", negatives=K, head_dim=3)
+    images = torch.rand(IMAGES, 3, 4, 4, dtype=torch.float64)
+    with torch.no_grad():
+        method.before_epoch(Progress(0, 4, 0, 2), lambda f: f(images))
+        head = method.head if name == "instdisc" else method.f
+        same(method.bank.rows, F.normalize(head(method.encoder(images)), dim=1))
+        method.bank.rows.zero_()
+        method.before_epoch(Progress(2, 4, 1, 2), lambda f: f(images))
+        assert not method.bank.rows.any(), "only once"

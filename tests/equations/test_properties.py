@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from methods.method import Method, Progress
 
-IMAGES, N, D, K, TAU = 8, 8, 8, 5, 0.2
+IMAGES, N, D, K, TAU = 8, 4, 8, 5, 0.2
 AT = Progress(0, 6, 0, 3)
 
 
@@ -36,7 +36,7 @@ CASES = {
     "moco_v3": Case(
         "moco_v3", PLAIN | {"head_hidden": 9}, 2 * (2 * TAU * math.log(N)), heads=("predictor",), swaps=True
     ),
-    "swav": Case("swav", CLUSTERS, math.log(D), swaps=True),
+    "swav": Case("swav", CLUSTERS | {"prototypes": N}, math.log(N), swaps=True),
     "deepcluster": Case("deepcluster", CLUSTERS, math.log(D), swaps=True),
     "pcl": Case("pcl", QUEUE | {"clusters": "2+3"}, math.log(K + 1)),
     **{f"instdisc, {form}": Case("instdisc", BANK | {"loss": form}, c, sides=(4,)) for form, c in FORMS.items()},
@@ -64,6 +64,8 @@ def with_embeddings(method: Any, case: Case, tiny: Any, embedding: Tensor, memor
     for name, value in method.state_dict().items():
         if name in ("bank.rows", "queue.rows", "prototypes.weight", "centroids"):
             value.copy_(memory[: value.shape[-2]].expand_as(value))
+        elif name == "bank.drawn":  # images that are not in the batch: their own rows are no negatives
+            value.copy_(N + torch.arange(len(value)) % (IMAGES - N))
         elif name == "assigned" and case.name == "deepcluster":
             value.copy_(torch.arange(IMAGES).expand_as(value))
     return rows

@@ -96,7 +96,7 @@ class DeepCluster(Method):
         last = last_of_each(index)
         for crop in (0, 1):
             self.bank[crop, index] = z[last, crop]
-        self.seen[index] = True
+        self.seen.index_fill_(0, index, True)
 
     def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
         remedy = "fewer prototypes or a lower learning rate helps"

@@ -11,15 +11,21 @@ import torch
 from torch.nn import functional as F
 
 import methods
-from benchmark import batchnorm, run, trial
+from benchmark import batchnorm, run, train, trial
+from benchmark.batches import Batches
 from benchmark.distributed import World
-from benchmark.engine import resolve_device, resolve_precision
+from benchmark.engine import Engine, resolve_device, resolve_precision
 from methods.method import Progress
 from methods.parts.losses import info_nce, nt_xent
 
 pytestmark = pytest.mark.gpu
 TRAINED = [name for name in methods.names() if methods.describe(name).trains]
 GPU = "cuda:0"
+
+
+def start_epoch(engine: Engine, batches: Batches, at: Progress) -> None:
+    with torch.no_grad():
+        engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
 
 
 @pytest.mark.parametrize("name", TRAINED)
@@ -30,6 +36,7 @@ def test_a_step_in_float64_is_the_cpu_s(name: str) -> None:
     for device in (torch.device("cpu"), torch.device(GPU)):
         engine, batches = trial.prepare(trial.settings(name, "precision=fp64"), World(), device)
         engine.method.train()
+        start_epoch(engine, batches, at)
         _, scalars = engine.gradient(batches.get(0, batches.order(0)), at)
         losses.append(float(scalars["loss"]))
         slopes.append(torch.cat([p.grad.flatten().cpu() for p in engine.method.parameters() if p.grad is not None]))
@@ -42,13 +49,22 @@ def test_a_step_does_not_wait_for_the_host(name: str) -> None:
     """Between two log lines nothing is read back from the device."""
     engine, batches = trial.prepare(trial.settings(name, "precision=bf16"), World(), torch.device(GPU))
     engine.method.train()
+    start_epoch(engine, batches, Progress(0, 20, 0, 1))
     order = batches.order(0)
-    for step in range(2):  # allocate and tune first
-        engine.gradient(batches.get(step, order), Progress(step, 20, 0, 4))
+
+    def step(number: int) -> None:
+        at = Progress(number, 20, 0, 1)
+        rows, _ = engine.gradient(batches.get(number, order), at)
+        with torch.no_grad():
+            engine.method.after_backward(at)
+            engine.method.after_step(rows, at)
+
+    for number in range(2):  # allocate and tune first
+        step(number)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        engine.gradient(batches.get(2, order), Progress(2, 20, 0, 4))
+        step(2)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 

@@ -169,8 +169,10 @@ def _encoders_alone(subject: Subject) -> None:
 
 
 def _progress(subject: Subject, step: int) -> Progress:
-    """In the last epoch, where no method warms up any more and every memory takes part."""
+    """In the last epoch, where no method warms up any more and every memory takes part; but first at the start."""
     epochs, each = subject.cell.epochs or 1, subject.batches.per_epoch
+    if step < WARM_UP:
+        return Progress(step, epochs * each, 0, epochs)
     return Progress((epochs - 1) * each + step % each, epochs * each, epochs - 1, epochs)
 
 

@@ -123,7 +123,7 @@ def device(name: str) -> None:
 
 def learns(name: str) -> None:
     """A short training on the digits, with their preset, finds better neighbours than the random start had."""
-    cell = words.read([f"methods={name}", "dataset=digits", "epochs=8", "precision=fp32"]).cells[0]
+    cell = words.read([f"methods={name}", "dataset=digits", "epochs=5", "precision=fp32"]).cells[0]
     engine, batches = prepare(cell, World())
     # Batch norm's statistics settle in any training; that alone improves neighbours, and is not learning.
     engine.method.train()

@@ -86,6 +86,7 @@ class Runtime:
 # What only training reads, from `augmentation` on: it does not apply to a method that is evaluated as it starts.
 _NAMES = [f.name for f in fields(Settings)]
 TRAINING = tuple(_NAMES[_NAMES.index("augmentation") :])
+NOT_READ_BY = {"adamw": {"sgd_momentum"}, "larc": {"decay_all"}}  # settings that an optimiser has no use for
 PLURAL = {"methods": "method", "seeds": "seed", "dataset": "dataset.name"}
 MACHINE = ("root", "download")  # of a dataset: where its files lie is not part of what is computed
 
@@ -209,7 +210,8 @@ def build(assigned: dict[str, Any]) -> Settings:
     settings = Settings(**own, options=options, dataset=dataset)
     settings = replace(settings, view_size=settings.view_size or catalogue.entry(dataset.name).view)
     validate(settings)
-    nothing: dict[str, Any] = dict.fromkeys(inapplicable(settings.method), None)
+    unread = inapplicable(settings.method) | NOT_READ_BY.get(settings.optimiser or "", set())
+    nothing: dict[str, Any] = dict.fromkeys(unread, None)
     return replace(settings, **nothing)
 
 

@@ -47,7 +47,6 @@ def make(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     For larc all parameters decay, whatever `decay_all` says: that nothing is excluded is part of the form.
     """
     assert settings.weight_decay is not None
-    assert settings.sgd_momentum is not None
     trainable = [p for p in network.parameters() if p.requires_grad]
     everything = settings.decay_all or settings.optimiser == "larc"
     plain = [] if everything else [p for p in trainable if p.ndim <= 1]
@@ -59,6 +58,7 @@ def make(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     groups = [group for group in groups if group["params"]]
     if settings.optimiser == "adamw":
         return torch.optim.AdamW(groups, lr=0.0)
+    assert settings.sgd_momentum is not None
     if settings.optimiser in ("lars", "lars_fb", "larc"):
         return LARS(groups, settings.optimiser, momentum=settings.sgd_momentum)
     return torch.optim.SGD(groups, lr=0.0, momentum=settings.sgd_momentum)

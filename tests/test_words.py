@@ -111,6 +111,12 @@ def test_presets_stand_below_the_user_s_words() -> None:
     assert (cifar.epochs, cifar.options["queue"], cifar.learning_rate) == (200, 4096, 0.03)
 
 
+def test_what_an_optimiser_does_not_read_makes_no_cell_of_its_own() -> None:
+    assert len(cells("methods=simclr optimiser=larc decay_all=true,false")) == 1
+    assert len(cells("methods=simclr optimiser=adamw sgd_momentum=0.8,0.9")) == 1
+    assert len(cells("methods=simclr optimiser=lars decay_all=true,false")) == 2
+
+
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_every_word_of_a_preset_means_something_and_every_method_has_a_cell(preset: str) -> None:
     known = set(config.declared()) | {f"{m}.{n}" for m in methods.names() for n in config.declared()}

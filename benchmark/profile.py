@@ -110,7 +110,7 @@ def _prepare(cell: Settings, device: torch.device, compiled: bool) -> Subject:
         method.encoder.compile()
     method.train()
     subject = Subject(cell, engine, batches, optim.make(method, cell))
-    subject.epoch_start = _before_epoch(subject, Progress(0, 1, 0, 1), device)
+    subject.epoch_start = _before_epoch(subject, _progress(subject, 0), device)
     return subject
 
 

@@ -75,12 +75,13 @@ class PCL(Method):
 
     def before_epoch(self, at: Progress, embed: Callable[[Callable[[Tensor], Tensor]], Tensor]) -> None:
         """The E-step, and the concentration of what it found."""
-        if at.epoch < self.config.warmup_epochs:
+        warm, iterations, starts = self.config.warmup_epochs, self.config.iterations, self.config.starts
+        if warm >= at.epochs:
+            raise ValueError(f"warmup_epochs={warm} of {at.epochs} epochs: prototypes would never take part")
+        if at.epoch < warm:
             return
         v = embed(self.key)
-        found = [
-            kmeans(v, k, self.config.iterations, spherical=False, starts=self.config.starts) for k in self.clusters
-        ]
+        found = [kmeans(v, k, iterations, spherical=False, starts=starts) for k in self.clusters]
         for row, (_, assigned) in zip(self.assigned, found, strict=True):
             row.copy_(assigned)
         tau, alpha = self.config.temperature, self.config.alpha

@@ -38,7 +38,7 @@ CASES = {
     ),
     "swav": Case("swav", CLUSTERS | {"prototypes": N}, math.log(N), swaps=True),
     "deepcluster": Case("deepcluster", CLUSTERS, math.log(D), swaps=True),
-    "pcl": Case("pcl", QUEUE | {"clusters": "2+3"}, math.log(K + 1)),
+    "pcl": Case("pcl", QUEUE | {"clusters": "2+3", "warmup_epochs": 1}, math.log(K + 1)),
     **{f"instdisc, {form}": Case("instdisc", BANK | {"loss": form}, c, sides=(4,)) for form, c in FORMS.items()},
     **{f"pirl, {form}": Case("pirl", BANK | {"loss": form}, c, ("f", "g"), (4, 0)) for form, c in FORMS.items()},
 }

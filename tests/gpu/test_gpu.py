@@ -49,11 +49,11 @@ def test_a_step_does_not_wait_for_the_host(name: str) -> None:
     """Between two log lines nothing is read back from the device."""
     engine, batches = trial.prepare(trial.settings(name, "precision=bf16"), World(), torch.device(GPU))
     engine.method.train()
-    start_epoch(engine, batches, Progress(0, 20, 0, 1))
+    start_epoch(engine, batches, Progress(0, 20, 0, 4))
     order = batches.order(0)
 
     def step(number: int) -> None:
-        at = Progress(number, 20, 0, 1)
+        at = Progress(number, 20, 0, 4)
         rows, _ = engine.gradient(batches.get(number, order), at)
         with torch.no_grad():
             engine.method.after_backward(at)

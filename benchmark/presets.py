@@ -17,9 +17,9 @@ def digits() -> dict[str, str]:
     benchmark; no paper has these images. MoCo's head, temperature and batch-norm groups follow its authors' CIFAR
     notebook. Its queue is smaller, because in one as long as the training set most images meet their own older keys as
     negatives, and so are momentum and batch, because the whole training is short. PCL is given the same. SwAV's codes
-    stay flat with the paper's epsilon (its loss stuck at ln 30). Banks start from features, because noise in them does
-    not average out in ten epochs; PIRL has six, each of ten passes an image. No flips: a mirrored digit is another
-    sign.
+    stay flat with the paper's epsilon (its loss stuck at ln 30). InstDisc's bank starts from features, because noise
+    in it does not average out in ten epochs. PIRL has six, each of ten passes an image. No flips: a mirrored digit is
+    another sign.
     """
     return {
         "backbone": "resnet10t",
@@ -40,10 +40,10 @@ def digits() -> dict[str, str]:
         "instdisc.loss": "softmax",
         "instdisc.temperature": "0.1",
         "instdisc.start": "features",
+        "instdisc.learning_rate": "0.4",
         "instdisc.batch_size": "64",
         "pirl.temperature": "0.1",
         "pirl.negatives": "512",
-        "pirl.start": "features",
         "pirl.batch_size": "64",
         "pirl.epochs": "6",
         "swav.prototypes": "30",

@@ -18,8 +18,7 @@ def digits() -> dict[str, str]:
     notebook. Its queue is smaller, because in one as long as the training set most images meet their own older keys as
     negatives, and so are momentum and batch, because the whole training is short. PCL is given the same. SwAV's codes
     stay flat with the paper's epsilon (its loss stuck at ln 30). InstDisc's bank starts from features, because noise
-    in it does not average out in ten epochs. No flips: a mirrored digit is
-    another sign.
+    in it does not average out in ten epochs. No flips: a mirrored digit is another sign.
     """
     return {
         "backbone": "resnet10t",

@@ -17,8 +17,8 @@ def digits() -> dict[str, str]:
     benchmark; no paper has these images. MoCo's head, temperature and batch-norm groups follow its authors' CIFAR
     notebook. Its queue is smaller, because in one as long as the training set most images meet their own older keys as
     negatives, and so are momentum and batch, because the whole training is short. PCL is given the same. SwAV's codes
-    stay flat with the paper's epsilon (its loss stuck at ln 30). InstDisc's bank starts from features, because noise
-    in it does not average out in ten epochs. No flips: a mirrored digit is another sign.
+    stay flat with the paper's epsilon (its loss stuck at ln 30). Banks start from features, because noise in them does
+    not average out in ten epochs. No flips: a mirrored digit is another sign.
     """
     return {
         "backbone": "resnet10t",
@@ -43,6 +43,7 @@ def digits() -> dict[str, str]:
         "instdisc.batch_size": "64",
         "pirl.temperature": "0.1",
         "pirl.negatives": "512",
+        "pirl.start": "features",
         "pirl.batch_size": "64",
         "swav.prototypes": "30",
         "swav.epsilon": "0.02",

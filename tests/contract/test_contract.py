@@ -42,6 +42,7 @@ def two_processes() -> dict[str, str | None]:
     return check.two_processes(TRAINED)
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.xdist_group("two processes")  # of the pair, not one a worker
 @pytest.mark.parametrize("name", TRAINED)
 def test_two_processes_agree_with_one(name: str, two_processes: dict[str, str | None]) -> None:

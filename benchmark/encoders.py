@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from benchmark.errors import UsageError
 
@@ -45,6 +45,9 @@ def make(backbone: str, stem: str, size: int, others: Iterable[tuple[str, int]] 
         applied = small_stem(network)
         if stem == "small" and applied == "native":
             raise UsageError(f"stem=small: {backbone} has no stem that can be made small; use stem=native")
+    for module in network.modules():
+        if type(module) is nn.Conv2d and _sees_one_pixel_by_its_centre(module):
+            module.__class__ = Conv2d
     width = width_of(network, size, backbone)
     for what, side in further:
         width_of(network, side, backbone, what)
@@ -64,6 +67,27 @@ def _network(backbone: str, size: int, dynamic: bool) -> nn.Module:
         except TypeError:
             continue
     return timm.create_model(backbone, pretrained=False, num_classes=0)
+
+
+class Conv2d(nn.Conv2d):
+    """On a map of one pixel only the centre of the kernel meets anything; in bf16 on a CPU, only that is multiplied.
+
+    With a stride, oneDNN leaves the gradient of some other taps unwritten there: in torch 2.15 it is what was in memory
+    (at times NaN), as in the last stage of a ResNet that has halved 16 pixels four times. It has to be 0.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.shape[-2:] != (1, 1) or input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        row, column = (size // 2 for size in self.kernel_size)
+        centre = self.weight[:, :, row : row + 1, column : column + 1]
+        return nn.functional.conv2d(input, centre, self.bias, groups=self.groups)
+
+
+def _sees_one_pixel_by_its_centre(conv: nn.Conv2d) -> bool:
+    padded = tuple(d * (k // 2) for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+    odd_and_large = all(k % 2 for k in conv.kernel_size) and max(conv.kernel_size) > 1
+    return odd_and_large and conv.padding == padded and conv.padding_mode == "zeros"
 
 
 def small_stem(network: nn.Module) -> str:

@@ -170,3 +170,24 @@ def test_the_same_seed_makes_the_same_weights(backbone: str) -> None:
     first = weights(0)
     assert torch.equal(first, weights(0))
     assert not torch.equal(first, weights(1))
+
+
+def test_taps_that_see_no_pixel_have_no_gradient_in_bf16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """oneDNN leaves them unwritten on maps of one pixel; with what is not written filled with NaN it shows."""
+    monkeypatch.setattr(torch.utils.deterministic, "fill_uninitialized_memory", True)
+    torch.use_deterministic_algorithms(True)
+    try:
+        torch.manual_seed(0)
+        encoder, _, _ = encoders.make("resnet18", "native", 16)
+        encoder = encoder.to(memory_format=torch.channels_last)
+        for norm in (m for m in encoder.modules() if isinstance(m, nn.BatchNorm2d)):
+            nn.init.ones_(norm.weight)  # those at the ends of blocks start at 0, where no gradient passes
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            features = encoder(torch.randn(16, 3, 16, 16).contiguous(memory_format=torch.channels_last))
+        features.float().square().sum().backward()
+    finally:
+        torch.use_deterministic_algorithms(False)
+    last = encoder.layer4[1].conv2.weight.grad
+    assert all(bool(p.grad.isfinite().all()) for p in encoder.parameters())
+    assert last[:, :, 1, 1].abs().max() > 0
+    assert last.abs().sum() == last[:, :, 1, 1].abs().sum()

@@ -1,39 +1,48 @@
-"""Any step's batch, made from its number alone: order, gather by index, augmentation on the device."""
+"""Any step's batch, made from its number alone: order, images by index, augmentation on the device."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import NamedTuple
+import math
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from benchmark import seeds
-from benchmark.augment import jigsaw, parameters, transforms
+from benchmark.augment import jigsaw, transforms
+from benchmark.augment.jigsaw import Jigsaw
+from benchmark.augment.parameters import Parameters, Side, draw
 from benchmark.augment.policies import Augmentation, Policy
-from benchmark.data.datasets import Split
+from benchmark.data.files import Files, ahead
+from benchmark.data.source import Split
 from benchmark.distributed import World
 from methods.method import Batch
 
-
-def _crop(images: Tensor, policy: Policy, size: int, count: int, own: slice, generator: torch.Generator) -> Tensor:
-    """The view (n, 3, size, size) of `images`, which are the rows `own` of a global batch of `count`."""
-    drawn = parameters.draw(policy, count, images.shape[2], images.shape[3], generator)
-    return transforms.augment(images, policy, drawn.slice(own.start, own.stop), size)
+Drawn = Parameters | Jigsaw
 
 
-def _jigsaw(images: Tensor, policy: Policy, size: int, count: int, own: slice, generator: torch.Generator) -> Tensor:
-    """The view (n, 9, 3, p, p), the same."""
-    drawn = jigsaw.draw(policy, count, images.shape[2], images.shape[3], size, generator)
-    return jigsaw.augment(images, policy, drawn.slice(own.start, own.stop), size)
+class View(NamedTuple):
+    """How one kind of view is made."""
+
+    draw: Callable[[Policy, int, Side, Side, int, torch.Generator], Drawn]  # for count sources, at size pixels
+    augment: Callable[[Tensor, Policy, Any, int], Tensor]  # of uint8 images with what was drawn for them
 
 
-# The views that a method may ask for, by name.
-VIEWS: dict[str, Callable[[Tensor, Policy, int, int, slice, torch.Generator], Tensor]] = {
-    "crop": _crop,
-    "jigsaw": _jigsaw,
+# The views that a method may ask for, by name: (n, 3, size, size), and nine patches (n, 9, 3, p, p).
+VIEWS = {
+    "crop": View(lambda policy, n, height, width, _, g: draw(policy, n, height, width, g), transforms.augment),
+    "jigsaw": View(jigsaw.draw, jigsaw.augment),
 }
+
+
+class Fetched(NamedTuple):
+    """What a step needs from the disk, and all that is drawn for it; made on the CPU."""
+
+    rows: Tensor  # (n,) int64, of the dataset
+    images: list[Tensor]  # uint8, of each view its own where they are cropped as they are read, else one for all
+    drawn: list[Drawn]  # of each view
 
 
 class Seen(NamedTuple):
@@ -55,7 +64,7 @@ def seen(views: tuple[str, ...], small: tuple[int, ...], size: int) -> list[Seen
 
 @dataclass(frozen=True)
 class Batches:
-    """The training set, which lies on the device, as batches of views; `dtype` is that of the views."""
+    """The training set, on the device or on a disk, as batches of views; `dtype` is that of the views."""
 
     split: Split
     views: tuple[str, ...]
@@ -90,25 +99,76 @@ class Batches:
         return torch.randperm(len(self.split), generator=seeds.generator(self.seed, "order", epoch))
 
     def get(self, step: int, order: Tensor) -> Batch:
-        """This rank's share of the global batch of `step`; `order` is that of its epoch.
+        """This rank's share of the global batch of `step`; `order` is that of its epoch."""
+        return self.augmented(self.fetch(step, order))
 
-        Augmentation is drawn for the global batch and then sliced, so that it does not depend on the world.
-        """
+    def feed(self, start: int, stop: int) -> Generator[Batch, None, None]:
+        """The batches of the steps `start` to `stop`. Images on a disk are fetched ahead, while a step computes."""
+
+        def steps() -> Iterator[tuple[int, Tensor]]:
+            for epoch in range(start // self.per_epoch, math.ceil(stop / self.per_epoch)):
+                order, first = self.order(epoch), epoch * self.per_epoch
+                yield from ((s, order) for s in range(max(start, first), min(stop, first + self.per_epoch)))
+
+        if isinstance(self.split.images, Tensor):
+            yield from (self.get(step, order) for step, order in steps())
+        else:
+            yield from map(self.augmented, ahead(lambda one: self.fetch(*one), steps()))
+
+    def fetch(self, step: int, order: Tensor) -> Fetched:
+        """The images of `step`, and how they will be augmented: drawn for the global batch and then sliced, so that
+        it does not depend on the world."""
         position = step % self.per_epoch
-        index = order[position * self.batch_size : (position + 1) * self.batch_size]
         own = self.world.share(self.batch_size)
-        index = index[own].to(self.device, non_blocking=True)
-        images = self.split.images[index]
-        generator = seeds.generator(self.seed, "augmentation", step)
+        index = order[position * self.batch_size : (position + 1) * self.batch_size][own]
+        source = self.split.images
+        if not isinstance(source, Files):
+            images = source[index.to(source.device, non_blocking=True)]
+            return Fetched(index, [images], self._drawn(step, own, *images.shape[2:]))
+        opened = source.open(index)
+        sides = torch.ones(2, self.batch_size, dtype=torch.int64)  # other ranks' images are not opened, nor needed
+        sides[:, own] = opened.sides.T
+        drawn = self._drawn(step, own, *sides)
+        boxes = [one.box for one in drawn if isinstance(one, Parameters)]
+        return Fetched(index, opened.crops(list(zip(boxes, self._sizes, strict=True))), drawn)
+
+    def augmented(self, fetched: Fetched) -> Batch:
+        """The views, on the device."""
+        index = fetched.rows.to(self.device, non_blocking=True)
+        images = [self._sent(part) for part in fetched.images]
         views = []
-        large = len(self.views)
-        # One after the other from one generator: what a view draws does not depend on those behind it.
-        for number, name in enumerate([*self.views, *("crop" for _ in self.augmentation.small)]):
-            policy = self.augmentation.policy(number, large)
-            size = self.size if number < large else self.augmentation.small[number - large]
-            view = VIEWS[name](images, policy, size, self.batch_size, own, generator)
+        for number, (name, size, drawn) in enumerate(zip(self._names, self._sizes, fetched.drawn, strict=True)):
+            policy = self.augmentation.policy(number, len(self.views))
+            if isinstance(self.split.images, Files):
+                policy = replace(policy, crop_scale=None)  # it was cropped as it was read
+            view = VIEWS[name].augment(images[number % len(images)], policy, drawn, size)
             views.append(self.normalised(view))
         return Batch(views, index, self.split.labels[index] if self.labelled else None)
+
+    def _drawn(self, step: int, own: slice, height: Side, width: Side) -> list[Drawn]:
+        """One after the other from one generator: what a view draws does not depend on those behind it."""
+        generator, drawn = seeds.generator(self.seed, "augmentation", step), []
+        for number, (name, size) in enumerate(zip(self._names, self._sizes, strict=True)):
+            policy = self.augmentation.policy(number, len(self.views))
+            whole = VIEWS[name].draw(policy, self.batch_size, height, width, size, generator)
+            drawn.append(whole.slice(own.start, own.stop))
+        return drawn
+
+    @property
+    def _names(self) -> list[str]:
+        """Of all views: the method's own, then the small crops."""
+        return [*self.views, *("crop" for _ in self.augmentation.small)]
+
+    @property
+    def _sizes(self) -> list[int]:
+        """Pixels of each view."""
+        return [*(self.size for _ in self.views), *self.augmentation.small]
+
+    def _sent(self, images: Tensor) -> Tensor:
+        """`images` on the device, without waiting for it."""
+        if images.device == self.device:
+            return images
+        return images.pin_memory().to(self.device, non_blocking=True)
 
     def normalised(self, images: Tensor) -> Tensor:
         """(n, 3, H, W) or (n, 9, 3, p, p) in [0, 1] to zero mean and unit variance of the training pixels.

@@ -40,6 +40,9 @@ class Dataset:
     validation: float = 0.1  # share of the training set that is carved off for validation, never trained on
     split_seed: int = 0  # seed of that split, apart from the run's seed
     side: int = 0  # pixels at which the images of a folder are kept; 0 is 128
+    cache: int = 0  # the same as dataset.side, kept in a file on disk that is made once, not in memory
+    cache_dir: str = ""  # where that file lies; by default in dataset.root + ".cache"
+    stream: bool = False  # decode a folder's images anew for every view, from their full size; nothing is kept
 
 
 @dataclass(frozen=True)
@@ -88,7 +91,7 @@ _NAMES = [f.name for f in fields(Settings)]
 TRAINING = tuple(_NAMES[_NAMES.index("augmentation") :])
 NOT_READ_BY = {"adamw": {"sgd_momentum"}, "larc": {"decay_all"}}  # settings that an optimiser has no use for
 PLURAL = {"methods": "method", "seeds": "seed", "dataset": "dataset.name"}
-MACHINE = ("root", "download")  # of a dataset: where its files lie is not part of what is computed
+MACHINE = ("root", "download", "cache", "cache_dir")  # of a dataset: where its files lie changes no number
 
 
 def identity(settings: Settings) -> dict[str, Any]:
@@ -98,6 +101,8 @@ def identity(settings: Settings) -> dict[str, Any]:
         del values["dataset"][name]
     if settings.dataset.name == "folder":  # the path is what names the data
         values["dataset"]["root"] = settings.dataset.root
+    if not settings.dataset.stream:  # younger than the first records, which have no such setting
+        del values["dataset"]["stream"]
     return values
 
 
@@ -208,11 +213,22 @@ def build(assigned: dict[str, Any]) -> Settings:
     dataset = Dataset(**{k.removeprefix("dataset."): v for k, v in assigned.items() if k.startswith("dataset.")})
     own = {k: v for k, v in assigned.items() if "." not in k}
     settings = Settings(**own, options=options, dataset=dataset)
-    settings = replace(settings, view_size=settings.view_size or catalogue.entry(dataset.name).view)
+    size = settings.view_size or catalogue.entry(dataset.name).view
+    settings = replace(settings, view_size=size, dataset=_with_side(dataset, size))
     validate(settings)
     unread = inapplicable(settings.method) | NOT_READ_BY.get(settings.optimiser or "", set())
     nothing: dict[str, Any] = dict.fromkeys(unread, None)
     return replace(settings, **nothing)
+
+
+def _with_side(dataset: Dataset, view_size: int) -> Dataset:
+    """The pixels at which images are kept, if a cache or a stream says it."""
+    side, name = dataset.cache or dataset.side, "cache"
+    if dataset.stream:  # they are kept nowhere: evaluation sees squares of the view's size
+        side, name = view_size, "stream"
+    if dataset.side not in (0, side):
+        raise UsageError(f"dataset.side={dataset.side} and dataset.{name}={getattr(dataset, name)}: give one of them")
+    return replace(dataset, side=side)
 
 
 def validate(settings: Settings) -> None:

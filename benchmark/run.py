@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 import methods
 from benchmark import batchnorm, config, encoders, evaluate, machine, seeds, train
@@ -22,7 +23,8 @@ from benchmark.augment import policies
 from benchmark.batches import VIEWS, Batches, seen
 from benchmark.board import Board
 from benchmark.config import Dataset, Runtime, Settings
-from benchmark.data.datasets import Data, Split, load
+from benchmark.data.datasets import Data, load
+from benchmark.data.source import Split
 from benchmark.distributed import World
 from benchmark.engine import Engine, resolve_precision
 from benchmark.errors import UsageError
@@ -188,12 +190,12 @@ def make_engine(settings: Settings, method: Method, world: World, device: torch.
 def make_batches(
     settings: Settings, method: Method, data: Data, world: World, device: torch.device, precision: str
 ) -> Batches:
-    """The batches that `method` trains on; the images of a GPU run stay on the GPU."""
+    """The batches that `method` trains on; images that are in memory are on the GPU in a GPU run."""
     split = data.train if method.supervised else data.pretrain
-    dtype = DTYPES[precision]
+    images, dtype = split.images, DTYPES[precision]
     mean, std = (torch.tensor(m, dtype=dtype, device=device).view(3, 1, 1) for m in (data.mean, data.std))
     return Batches(
-        split=Split(split.images.to(device), split.labels.to(device)),
+        split=Split(images.to(device) if isinstance(images, Tensor) else images, split.labels.to(device)),
         views=method.views,
         augmentation=policies.parse(settings.augmentation or "none"),
         size=settings.view_size,
@@ -229,6 +231,8 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     unknown_views = [view for view in kind.views if view not in VIEWS]
     if unknown_views:
         raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
+    if "jigsaw" in kind.views and settings.dataset.stream:
+        raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
     backbone = (settings.backbone, settings.stem or "auto", settings.view_size, _others(settings, kind))
     images, classes = _images_and_classes(kind, data)
     _constructs(settings.method, tuple(settings.options.items()), backbone, images, tuple(classes.items()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from benchmark.augment.transforms import resize
 from benchmark.batches import Batches
 from benchmark.board import Board
 from benchmark.config import Runtime, Settings
+from benchmark.data.files import taken
 from benchmark.engine import Engine
 from benchmark.evaluate.features import ROWS
 from benchmark.stop import Stop, Stopped
@@ -79,12 +81,10 @@ def train(
 
     method.train()
     saved = time.perf_counter()
-    order = batches.order(start // batches.per_epoch)
-    with stop.patient():
+    with stop.patient(), contextlib.closing(batches.feed(start, steps)) as feed:
         for step in range(start, steps):
             at = Progress(step, steps, step // batches.per_epoch, settings.epochs)
             if step % batches.per_epoch == 0:
-                order = batches.order(at.epoch)
                 torch.manual_seed(seeds.mix(batches.seed, "epoch", at.epoch))
                 with torch.no_grad():
                     method.before_epoch(at, lambda f: embed(f, engine, batches))
@@ -93,7 +93,7 @@ def train(
                 group["lr"] = rate
 
             optimiser.zero_grad(set_to_none=True)
-            rows, scalars = engine.gradient(batches.get(step, order), at)
+            rows, scalars = engine.gradient(next(feed), at)
             with torch.no_grad():
                 method.after_backward(at)
             optimiser.step()
@@ -138,10 +138,9 @@ def embed(f: Callable[[Tensor], Tensor], engine: Engine, batches: Batches) -> Te
     parts = []
     training = engine.method.training
     engine.method.eval()
-    for rows in own.split(ROWS):
-        images = batches.split.images[rows.to(engine.device)]
+    for images in taken(batches.split.images, own.split(ROWS)):
         with engine.autocast():
-            parts.append(f(batches.normalised(resize(images, batches.size))))
+            parts.append(f(batches.normalised(resize(images.to(engine.device), batches.size))))
     engine.method.train(training)
     share = torch.cat(parts)
     share = share if share.dtype == torch.float64 else share.float()

@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from benchmark.augment.parameters import Parameters, boxes, draw_with, uniforms
+from benchmark.augment.parameters import Parameters, Side, boxes, draw_with, uniforms
 from benchmark.augment.policies import Policy
 from benchmark.augment.transforms import colour, in_chunks, interpolate, interpolation
 
@@ -44,7 +44,7 @@ def geometry(size: int) -> tuple[int, int]:
     return cell, min(max(patch, LEAST_PATCH), cell)
 
 
-def draw(policy: Policy, count: int, height: int, width: int, size: int, generator: torch.Generator) -> Jigsaw:
+def draw(policy: Policy, count: int, height: Side, width: Side, size: int, generator: torch.Generator) -> Jigsaw:
     """Patches of ``count`` images of ``height`` x ``width`` pixels, in any of the 9! orders, image by image.
 
     A policy without crop takes the whole image. Takes equally many random numbers whatever the policy.

@@ -39,7 +39,10 @@ class Parameters:
         return Parameters(*(getattr(self, field.name)[start:stop] for field in fields(self)))
 
 
-def draw(policy: Policy, count: int, height: int, width: int, generator: torch.Generator) -> Parameters:
+Side = int | Tensor  # pixels of the sources: of all alike, or (count,) of each
+
+
+def draw(policy: Policy, count: int, height: Side, width: Side, generator: torch.Generator) -> Parameters:
     """Parameters of one view of ``count`` images of ``height`` x ``width`` pixels, by torchvision's sampling rules.
 
     Every call takes the same number of random numbers per image, whatever the policy and the values: a later draw from
@@ -79,33 +82,31 @@ def _between(low: Tensor | float, high: Tensor | float, uniform: Tensor) -> Tens
     return low + (high - low) * uniform
 
 
-def boxes(policy: Policy, count: int, height: int, width: int, generator: torch.Generator) -> Tensor:
+def boxes(policy: Policy, count: int, height: Side, width: Side, generator: torch.Generator) -> Tensor:
     """Boxes (count, 4), as torchvision.transforms.RandomResizedCrop.get_params draws them.
 
     ``shape`` (count, 2, attempts) decides on area and aspect ratio, ``position`` (count, 2) on the place: the first
     attempt that fits counts, and a central crop of the nearest allowed ratio where none does.
     """
     shape, position = uniforms((count, 2, ATTEMPTS), generator), uniforms((count, 2), generator)
+    sides = torch.stack([torch.as_tensor(side).expand(count) for side in (height, width)], dim=1).double()
     if policy.crop_scale is None:
-        return torch.tensor([0, 0, height, width]).repeat(count, 1)
-    area = height * width * _between(*policy.crop_scale, shape[:, 0])
+        return torch.cat([torch.zeros_like(sides), sides], dim=1).long()
+    area = sides.prod(dim=1, keepdim=True) * _between(*policy.crop_scale, shape[:, 0])
     low, high = policy.crop_ratio
     ratio = _between(math.log(low), math.log(high), shape[:, 1]).exp()
     heights, widths = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
-    fits = (widths > 0) & (widths <= width) & (heights > 0) & (heights <= height)
+    fits = (widths > 0) & (widths <= sides[:, 1:]) & (heights > 0) & (heights <= sides[:, :1])
     first = fits.int().argmax(dim=1, keepdim=True)  # the first of equal maxima
     size = torch.cat([heights.gather(1, first), widths.gather(1, first)], dim=1)
-    corner = (position * (torch.tensor([height, width]) - size + 1)).floor()
-    central_height, central_width = _central(policy, height, width)
-    central = [(height - central_height) // 2, (width - central_width) // 2, central_height, central_width]
-    return torch.where(fits.any(dim=1, keepdim=True), torch.cat([corner, size], dim=1).long(), torch.tensor(central))
+    corner = (position * (sides - size + 1)).floor()
+    central = _central(policy, sides)
+    middle = torch.cat([((sides - central) / 2).floor(), central], dim=1)
+    return torch.where(fits.any(dim=1, keepdim=True), torch.cat([corner, size], dim=1), middle).long()
 
 
-def _central(policy: Policy, height: int, width: int) -> tuple[int, int]:
-    """(height, width) of the largest central crop whose aspect ratio is allowed."""
-    low, high = policy.crop_ratio
-    if width / height < low:
-        return round(width / low), width
-    if width / height > high:
-        return height, round(height * high)
-    return height, width
+def _central(policy: Policy, sides: Tensor) -> Tensor:
+    """(count, 2) height and width of the largest central crop whose aspect ratio is allowed, as float64."""
+    (low, high), (height, width) = policy.crop_ratio, sides.unbind(1)
+    flat, tall = torch.minimum(height, (width / low).round()), torch.minimum(width, (height * high).round())
+    return torch.stack([flat, tall], dim=1)

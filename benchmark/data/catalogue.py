@@ -138,6 +138,14 @@ def require(dataset: Dataset) -> None:
         )
     if dataset.split_seed < 0:
         raise UsageError(f"dataset.split_seed={dataset.split_seed} is not allowed: give 0 or a positive whole number")
+    if dataset.cache < 0 or (dataset.cache and dataset.name != "folder"):
+        raise UsageError(
+            f"dataset.cache={dataset.cache} is not allowed for dataset {dataset.name}: give a number of pixels for "
+            "dataset=folder; the others fit in memory"
+        )
+    if dataset.stream and (dataset.cache or dataset.name != "folder"):
+        given = f"dataset.cache={dataset.cache}" if dataset.cache else f"dataset {dataset.name}"
+        raise UsageError(f"dataset.stream=true is not allowed with {given}: it decodes the files of dataset=folder")
     if dataset.side < 0 or (dataset.side and dataset.name != "folder"):
         raise UsageError(
             f"dataset.side={dataset.side} is not allowed for dataset {dataset.name}: give a number of pixels for "

@@ -29,7 +29,7 @@ def protocol(settings: Settings) -> dict[str, Any]:
     return {
         "version": VERSION,
         "dataset": dataset.name if dataset.name != "folder" else f"folder:{dataset.root}",
-        "side": dataset.side,
+        "side": dataset.side if not dataset.stream else "streamed",
         "limit": dataset.limit,
         "validation": dataset.validation,
         "split_seed": dataset.split_seed,

@@ -9,7 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.augment.transforms import resize
-from benchmark.data.datasets import Data, Split
+from benchmark.data.datasets import Data
+from benchmark.data.files import taken
+from benchmark.data.source import Images, Split
 
 ROWS = 512  # images encoded at once
 
@@ -25,10 +27,11 @@ class Features:
 
 
 @torch.no_grad()
-def encode(encoder: nn.Module, images: Tensor, prepare: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
+def encode(encoder: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
     """(n, D) float32 features of uint8 `images`; `prepare` makes the encoder's input from a few of them."""
     encoder.eval()
-    parts = [encoder(prepare(images[i : i + ROWS].to(device))) for i in range(0, len(images), ROWS)]
+    blocks = torch.arange(len(images), device=images.device).split(ROWS)
+    parts = [encoder(prepare(block.to(device))) for block in taken(images, blocks)]
     return torch.cat(parts).float()
 
 

@@ -12,7 +12,7 @@ from benchmark import seeds
 from benchmark.augment import policies
 from benchmark.augment.parameters import draw
 from benchmark.augment.transforms import augment
-from benchmark.data.datasets import Split
+from benchmark.data.source import Split
 from benchmark.evaluate.features import encode
 
 IMAGES, POSITIVES = 1000, "crop"  # at most so many images; positives are two crops, the same for every method

@@ -1,0 +1,191 @@
+"""A folder's images decoded once, into one file on disk that every run maps into memory and all of them share.
+
+`NAME.images` holds uint8 (N, 3, side, side), the same squares that a folder kept in memory has, in the order of its
+paths; `NAME.sums` int64 (N, 2, 3), of each image and channel the sum of the values and of their squares;
+`NAME.json`, written last, how many there are and a checksum of each block of images. While it is being built,
+`NAME.blocks` says which blocks are there: what a kill leaves, the next run verifies and goes on from.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import sys
+import warnings
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from benchmark.data.files import squares
+from benchmark.data.source import Indices
+from benchmark.errors import UsageError
+from results.record import write_json
+
+BLOCK = 512  # images between two notes of what is done
+LOOKED_AT = 16  # blocks whose checksums are compared whenever a cache is opened; all of them would be all of its bytes
+
+
+class Cached:
+    """Some of a cache's images, (n, 3, side, side); they are read when they are asked for."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, images: Tensor, totals: NDArray[np.int64], chosen: Indices) -> None:
+        self.images, self.totals, self.chosen = images, totals, torch.from_numpy(chosen)
+
+    def __len__(self) -> int:
+        return len(self.chosen)
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        return self.images[self.chosen[index]]
+
+    def sums(self) -> tuple[int, list[int], list[int]]:
+        first, second = self.totals[self.chosen.numpy()].sum(axis=0).tolist()
+        return len(self) * self.images[0, 0].numel(), first, second
+
+
+def cached(paths: list[str], folder: Path, side: int, directory: Path) -> tuple[Tensor, NDArray[np.int64]]:
+    """The images (N, 3, side, side), mapped from disk, and their sums (N, 2, 3).
+
+    Built first if need be, by one process; others that want it at the same time wait. ``paths`` are all of ``folder``.
+    A cache is found by their names below it: one whose files have changed under the same names has to be removed by
+    hand. UsageError where it cannot be written, is damaged, or an image cannot be read.
+    """
+    names = "\n".join(os.path.relpath(path, folder) for path in paths)
+    digest = hashlib.sha256(f"{side}\n{names}".encode()).hexdigest()[:10]
+    place = directory / f"{folder.name}-{side}-{digest}"
+    try:
+        directory.mkdir(parents=True, exist_ok=True)
+        if not _file(place, ".json").exists():
+            with _alone(place):
+                if not _file(place, ".json").exists():
+                    _build(place, paths, side)
+    except OSError as error:
+        raise UsageError(f"dataset.cache={side}: {error}; dataset.cache_dir=DIR puts it elsewhere") from error
+    return _opened(place, len(paths), side)
+
+
+def _opened(place: Path, count: int, side: int) -> tuple[Tensor, NDArray[np.int64]]:
+    try:
+        blocks = json.loads(_file(place, ".json").read_text())["checksums"]
+        images = _mapped(place, count, side, write=False)
+        totals = np.load(_file(place, ".sums.npy"))
+        some = np.unique(np.linspace(0, len(blocks) - 1, LOOKED_AT).round().astype(int))
+        bad = next((b for b in some if _checksum(images[b * BLOCK : (b + 1) * BLOCK]) != blocks[b]), None)
+        if bad is not None:
+            raise ValueError(f"images {bad * BLOCK} to {min((bad + 1) * BLOCK, count) - 1} are not what was written")
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise UsageError(
+            f"cache {str(place)!r} is damaged ({error}): remove its files; the next run makes it"
+        ) from error
+    with warnings.catch_warnings(action="ignore", category=UserWarning):  # it is not writable, nor need it be
+        return torch.from_numpy(images), totals
+
+
+def _build(place: Path, paths: list[str], side: int) -> None:
+    count = len(paths)
+    images = _mapped(place, count, side, write=True)
+    totals = np.zeros((count, 2, 3), dtype=np.int64)
+    checksums: dict[int, int] = {}
+    for block, checksum in _noted(place):
+        rows = images[block * BLOCK : (block + 1) * BLOCK]
+        if _checksum(rows) == checksum:  # a crash of the machine may have lost what had been said to be there
+            checksums[block] = checksum
+            totals[block * BLOCK : (block + 1) * BLOCK] = _totals(rows)
+    missing = [block for block in range(-(-count // BLOCK)) if block not in checksums]
+    with _file(place, ".blocks").open("a") as notes, _progress(f"{place.name}: decoding", count) as advance:
+        advance(count - sum(len(paths[b * BLOCK : (b + 1) * BLOCK]) for b in missing))
+        for block in missing:
+            part = paths[block * BLOCK : (block + 1) * BLOCK]
+            rows = images[block * BLOCK : (block + 1) * BLOCK]
+            for row, square in zip(rows, squares(part, side), strict=True):
+                row[:] = square
+                advance(1)
+            images.flush()
+            checksums[block] = _checksum(rows)
+            totals[block * BLOCK : (block + 1) * BLOCK] = _totals(rows)
+            notes.write(json.dumps([block, checksums[block]]) + "\n")
+            notes.flush()
+    np.save(_file(place, ".sums.npy"), totals)
+    in_order = [checksums[block] for block in sorted(checksums)]
+    write_json(_file(place, ".json"), {"images": count, "side": side, "block": BLOCK, "checksums": in_order})
+    _file(place, ".blocks").unlink()
+
+
+def _mapped(place: Path, count: int, side: int, write: bool) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """The array on disk; ValueError where the file is of another size, OSError where there is no room for it."""
+    path, shape = _file(place, ".images"), (count, 3, side, side)
+    size, present = int(np.prod(shape)), path.stat().st_size if path.exists() else 0
+    if not write:
+        if present != size:
+            raise ValueError(f"{present} bytes instead of {size}")
+        return np.memmap(path, np.uint8, "r", shape=shape)
+    written = path.stat().st_blocks * 512 if present else 0  # a file that is not written yet takes no room
+    free = shutil.disk_usage(path.parent).free
+    if size - written > free:
+        raise OSError(f"{size / 2**30:.1f} GiB are needed in {str(path.parent)!r}, {free / 2**30:.1f} are free")
+    return np.memmap(path, np.uint8, "r+" if present == size else "w+", shape=shape)
+
+
+def _file(place: Path, kind: str) -> Path:
+    return place.with_name(place.name + kind)
+
+
+def _noted(place: Path) -> list[tuple[int, int]]:
+    """(block, checksum) of what an attempt before has written; a kill may have cut the last line."""
+    path, found = _file(place, ".blocks"), []
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with suppress(ValueError):
+            block, checksum = json.loads(line)
+            found.append((block, checksum))
+    return found
+
+
+def _checksum(images: NDArray[np.uint8]) -> int:
+    return zlib.crc32(images.data)
+
+
+def _totals(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """(n, 2, 3) sums of (n, 3, H, W) and of their squares."""
+    flat = images.reshape(len(images), 3, -1).astype(np.int64)
+    return np.stack([flat.sum(axis=2), (flat * flat).sum(axis=2)], axis=1)
+
+
+@contextmanager
+def _alone(place: Path) -> Iterator[None]:
+    """Wait until no other process builds this cache. The kernel lets go when one dies."""
+    with _file(place, ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print(f"{place.name}: another process is making it; waiting", file=sys.stderr, flush=True)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        except OSError:  # a file system without locks: two that build it write the same bytes
+            pass
+        yield
+
+
+@contextmanager
+def _progress(title: str, count: int) -> Iterator[Callable[[int], None]]:
+    """A bar on a terminal, a line elsewhere."""
+    if not sys.stderr.isatty():
+        print(f"{title} {count} images, once", file=sys.stderr, flush=True)
+        yield lambda done: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
+    with Progress(*columns, console=Console(stderr=True)) as bar:
+        task = bar.add_task(title, total=count)
+        yield lambda done: bar.advance(task, done)

@@ -1,0 +1,187 @@
+"""Image files: decoded by threads, as centre squares of one size, or as crops, anew for every view.
+
+Threads, not worker processes: decoding and resizing let go of Python's lock, so that cores are kept busy without a
+copy of the dataset's paths in each process, shared memory, or a second start-up.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import cache, partial
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.data.source import Images
+from benchmark.errors import UsageError
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+SAMPLE = 1024  # images from which the statistics of a streamed dataset are taken
+AHEAD = 2  # things made before they are asked for
+
+A = TypeVar("A")
+B = TypeVar("B")
+
+
+def single() -> None:
+    """Torch's operations in this thread stay in it: its neighbours keep the other cores busy."""
+    torch.set_num_threads(1)
+
+
+@cache
+def readers() -> ThreadPoolExecutor:
+    """One thread a core that this process may use; processes that torchrun puts on one machine share its cores."""
+    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
+    return ThreadPoolExecutor(max(1, cores), "reader", single)
+
+
+def ahead(make: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+    """`map(make, items)`, made in a thread while the caller is busy with what it got before."""
+    with ThreadPoolExecutor(1, "ahead", single) as thread:
+        waiting: list[Future[B]] = []
+        try:
+            for item in items:
+                waiting.append(thread.submit(make, item))
+                if len(waiting) > AHEAD:
+                    yield waiting.pop(0).result()
+            while waiting:
+                yield waiting.pop(0).result()
+        finally:
+            for future in waiting:
+                future.cancel()
+
+
+def taken(images: Images, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+    """The images at each index; those on a disk are read while the caller is busy with the ones before."""
+    if isinstance(images, Tensor):
+        return (images[index.to(images.device)] for index in indices)
+    return ahead(images.__getitem__, indices)
+
+
+class Files:
+    """Image files of any sizes as centre squares of `side` pixels, or as crops."""
+
+    device = torch.device("cpu")
+
+    def __init__(self, paths: NDArray[np.str_], side: int) -> None:
+        self.paths, self.side = paths, side
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        """uint8 (n, 3, side, side): the largest centre squares."""
+        opened = self.open(index)
+        least = opened.sides.min(dim=1, keepdim=True).values.expand(-1, 2)
+        boxes = torch.cat([(opened.sides - least) // 2, least], dim=1)
+        return opened.crops([(boxes, self.side)])[0]
+
+    def open(self, index: Tensor | slice) -> Opened:
+        paths = self.paths[index if isinstance(index, slice) else index.numpy()].tolist()
+        found = list(readers().map(_open, paths))
+        sides = torch.tensor([[height, width] for _, height, width in found], dtype=torch.int64).view(-1, 2)
+        return Opened(paths, [data for data, _, _ in found], sides)
+
+    def sums(self) -> tuple[int, list[int], list[int]]:
+        """Of evenly spaced images: to decode all of them would take as long as an epoch."""
+        some = torch.linspace(0, len(self) - 1, min(SAMPLE, len(self))).round().long()
+        return sums(self[some])
+
+
+class Opened:
+    """Files read but not decoded yet, whose `sides` (n, 2), height and width, are known."""
+
+    def __init__(self, paths: list[str], data: list[bytes], sides: Tensor) -> None:
+        self.paths, self.data, self.sides = paths, data, sides
+
+    def crops(self, wanted: list[tuple[Tensor, int]]) -> list[Tensor]:
+        """For each `(boxes, size)` of `wanted` the boxes (n, 4), top, left, height and width, resized to uint8
+        (n, 3, size, size) as torchvision's resized_crop with antialiasing does it. Each image is decoded once."""
+        made = [torch.empty(len(self.paths), 3, size, size, dtype=torch.uint8) for _, size in wanted]
+        boxes = [box.tolist() for box, _ in wanted]
+
+        def one(i: int) -> None:
+            image = _decode(self.data[i], self.paths[i])
+            for crops, box in zip(made, boxes, strict=True):
+                top, left, height, width = box[i]
+                part = image[None, :, top : top + height, left : left + width]
+                part = part.contiguous(memory_format=torch.channels_last)  # the fast path of the resizing
+                crops[i] = F.interpolate(part, size=crops.shape[2:], mode="bilinear", antialias=True)[0]
+
+        for _ in readers().map(one, range(len(self.paths))):
+            pass
+        return made
+
+
+def squares(paths: list[str], side: int) -> Iterator[NDArray[np.uint8]]:
+    """Of each file the centre square, (3, side, side), in order."""
+    # Where one file is bad, `map` cancels those not begun, so that the error does not wait for the whole folder.
+    return readers().map(partial(_square, side=side), paths)
+
+
+def sums(images: Tensor) -> tuple[int, list[int], list[int]]:
+    """Of uint8 (n, 3, H, W): as `OnDisk.sums`, exactly: pixel values are counted and summed as whole numbers."""
+    counts, values = torch.zeros(3, 256, dtype=torch.int64), torch.arange(256)
+    for chunk in images.split(4096):
+        for channel in range(3):
+            counts[channel] += torch.bincount(chunk[:, channel].flatten(), minlength=256)
+    return int(counts[0].sum()), (counts @ values).tolist(), (counts @ values**2).tolist()
+
+
+def _open(path: str) -> tuple[bytes, int, int]:
+    """The file's bytes, and its height and width."""
+    from PIL import Image
+
+    with _readable(path):
+        with open(path, "rb") as file:
+            data = file.read()
+        with Image.open(io.BytesIO(data)) as image:  # reads no more than the header
+            return data, image.height, image.width
+
+
+def _decode(data: bytes, path: str) -> Tensor:
+    """uint8 (3, H, W), channels last."""
+    with _readable(path):
+        return torch.from_numpy(np.array(_pixels(io.BytesIO(data)))).permute(2, 0, 1)
+
+
+def _square(path: str, side: int) -> NDArray[np.uint8]:
+    from PIL import Image, ImageOps
+
+    with _readable(path):
+        square = ImageOps.fit(_pixels(path), (side, side), method=Image.Resampling.BILINEAR)
+    return np.asarray(square).transpose(2, 0, 1)
+
+
+def _pixels(file: str | io.BytesIO) -> Image.Image:
+    """In RGB. Pillow: torchvision's own decoder, hardly faster, reads fewer kinds of files, and is to be removed."""
+    from PIL import Image
+
+    with Image.open(file) as image:
+        if image.mode.startswith(("I", "F")):  # Pillow would clip these at 255, which leaves a white image
+            raise ValueError(f"pixels of mode {image.mode}, not 8 bits a channel")
+        return image.convert("RGB")
+
+
+@contextmanager
+def _readable(path: str) -> Iterator[None]:
+    """UsageError for a file that is no image, or a broken one."""
+    from PIL import Image
+
+    kinds = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
+    try:
+        yield
+    except kinds as error:
+        said = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        raise UsageError(f"image {path!r} cannot be read ({said}): replace or remove it") from error

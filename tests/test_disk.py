@@ -1,0 +1,272 @@
+"""Images that stay on a disk: a cache that is the same as memory, and streams that are torchvision's crops."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import torchvision.transforms.v2.functional as F
+from PIL import Image
+
+from benchmark import config, run, words
+from benchmark.augment import parameters, policies
+from benchmark.config import Dataset
+from benchmark.data import cache, files
+from benchmark.data.datasets import Data, load
+from benchmark.distributed import World
+from benchmark.errors import UsageError
+from benchmark.trial import CPU, prepare, trace
+
+WORDS = [
+    "dataset=folder", "view_size=16", "backbone=test_resnet", "stem=native", "preset=none", "epochs=2", "batch_size=8",
+    "precision=fp32", "seeds=3", "augmentation=simclr_cifar",
+]  # fmt: skip
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """48 images of several sizes and kinds in two classes, 16 of them held out."""
+    random = np.random.default_rng(0)
+    for number in range(48):
+        side = random.integers(20, 40, size=2)
+        coarse = random.integers(256, size=(4, 4, 3), dtype=np.uint8)
+        image = Image.fromarray(coarse).resize((int(side[1]), int(side[0])), Image.Resampling.BICUBIC)
+        kind = ("jpg", "png", "bmp", "jpg")[number % 4]
+        image = image.convert({3: "L", 7: "CMYK"}.get(number % 8, "RGB"))
+        path = tmp_path / "im" / ("train" if number < 32 else "val") / "ab"[number % 2] / f"{number:02}.{kind}"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        image.save(path)
+    return tmp_path / "im"
+
+
+def cell(folder: Path, *more: str, method: str = "simclr") -> config.Settings:
+    given = {word.partition("=")[0] for word in more}
+    usual = [word for word in WORDS if word.partition("=")[0] not in given]
+    return words.read([f"methods={method}", f"dataset.root={folder}", *usual, *more]).cells[0]
+
+
+def the_same(one: Data, other: Data) -> bool:
+    pairs = [(getattr(one, name), getattr(other, name)) for name in ("pretrain", "train", "validation", "test")]
+    equal = all(torch.equal(a.images[:], b.images[:]) and torch.equal(a.labels, b.labels) for a, b in pairs)
+    return equal and (one.mean, one.std) == (other.mean, other.std)
+
+
+# Cache
+
+
+def test_a_cache_gives_what_memory_gives(folder: Path) -> None:
+    kept, on_disk = cell(folder, "dataset.side=20"), cell(folder, "dataset.cache=20")
+    assert config.key(kept) == config.key(on_disk)
+    assert the_same(load(kept.dataset), load(on_disk.dataset))
+    for more in ("dataset.limit=20", "dataset.split_seed=5"):
+        one, other = (cell(folder, word, more).dataset for word in ("dataset.side=20", "dataset.cache=20"))
+        assert the_same(load(one), load(other))
+    memory, disk = trace(kept), trace(on_disk)
+    assert memory.losses == disk.losses
+    assert all(torch.equal(value, disk.state[name]) for name, value in memory.state.items())
+
+
+def test_a_cache_is_built_once_and_without_the_files_still_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = load(cell(folder, "dataset.cache=20").dataset)
+    monkeypatch.setattr(cache, "squares", None)
+    assert the_same(first, load(cell(folder, "dataset.cache=20").dataset))
+
+
+def test_a_build_that_is_cut_short_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "BLOCK", 4)
+    settings = cell(folder, "dataset.cache=20").dataset
+    bad = sorted((folder / "train" / "b").iterdir())[5]  # of 16: 21 of 32 in order
+    whole = bad.read_bytes()
+    bad.write_bytes(b"no image")
+    with pytest.raises(UsageError, match=bad.name):
+        load(settings)
+    bad.write_bytes(whole)
+    # and what was said to be there, the machine lost
+    images = next((folder.parent / "im.cache").glob("train*.images"))
+    with images.open("r+b") as file:
+        file.write(b"\0" * 100)
+    decoded: list[str] = []
+    monkeypatch.setattr(cache, "squares", lambda paths, side: decoded.extend(paths) or files.squares(paths, side))
+    assert the_same(load(settings), load(replace(settings, cache=0)))
+    assert 16 <= len(decoded) == 4 + 12 + 16  # the lost block, those that were missing, and the held-out images
+
+
+def test_a_damaged_cache_is_refused(folder: Path) -> None:
+    settings = cell(folder, "dataset.cache=20").dataset
+    load(settings)
+    images = next((folder.parent / "im.cache").glob("train*.images"))
+    with images.open("r+b") as file:
+        file.seek(500)
+        file.write(b"\1\2\3")
+    with pytest.raises(UsageError, match=r"damaged \(images 0 to 31 are not what was written\): remove its files"):
+        load(settings)
+    with images.open("r+b") as file:
+        file.truncate(1000)
+    with pytest.raises(UsageError, match="1000 bytes instead of 38400"):
+        load(settings)
+
+
+def test_two_that_start_together_build_one_cache(folder: Path, environment: dict[str, str]) -> None:
+    code = f"""from benchmark.config import Dataset
+from benchmark.data import cache, files
+from benchmark.data.datasets import load
+cache.squares = lambda paths, side: print(len(paths)) or files.squares(paths, side)
+print(load(Dataset(name="folder", root={str(folder)!r}, side=20, cache=20)).mean)"""
+    both = [
+        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
+        for _ in range(2)
+    ]
+    said = [process.communicate(timeout=120)[0].split("\n") for process in both]
+    assert sorted(line for lines in said for line in lines if line.isdigit()) == ["16", "32"]
+    assert said[0][-2] == said[1][-2] != ""
+
+
+def test_a_cache_lies_where_it_is_told(folder: Path, tmp_path: Path) -> None:
+    load(cell(folder, "dataset.cache=20", f"dataset.cache_dir={tmp_path / 'elsewhere'}").dataset)
+    assert len(list((tmp_path / "elsewhere").glob("*.images"))) == 2
+    assert not (folder.parent / "im.cache").exists()
+    (tmp_path / "file").touch()
+    with pytest.raises(UsageError, match=r"dataset.cache=20: .*dataset.cache_dir=DIR puts it elsewhere"):
+        load(cell(folder, "dataset.cache=20", f"dataset.cache_dir={tmp_path / 'file'}").dataset)
+
+
+# Streams
+
+
+def test_a_streamed_crop_is_torchvisions(folder: Path) -> None:
+    paths = np.array(sorted(str(path) for path in (folder / "train").rglob("*.*")))
+    opened = files.Files(paths, 16).open(torch.arange(len(paths)))
+    policy = policies.parse("crop").policies[0]
+    generator = torch.Generator().manual_seed(0)
+    boxes = parameters.boxes(policy, len(paths), *opened.sides.unbind(1), generator)
+    large, small = opened.crops([(boxes, 24), (boxes, 7)])
+    for i, path in enumerate(paths):
+        with Image.open(path) as file:
+            image = F.pil_to_tensor(file.convert("RGB"))
+        assert tuple(image.shape[1:]) == tuple(opened.sides[i].tolist())
+        for crops in (large, small):
+            expected = F.resized_crop(image, *boxes[i].tolist(), size=list(crops.shape[2:]), antialias=True)
+            assert (crops[i].int() - expected.int()).abs().max() <= 1
+
+
+def test_streamed_batches_are_a_function_of_the_step(folder: Path) -> None:
+    settings = cell(folder, "dataset.stream=true", "augmentation=simclr_cifar+1x8")
+    _, batches = prepare(settings, World())
+    fed = list(batches.feed(0, 2 * batches.per_epoch))
+    again = list(batches.feed(3, 5))
+    assert len(fed) == 6
+    for batch, other in zip(again, fed[3:5], strict=True):
+        assert all(torch.equal(a, b) for a, b in zip(batch.views, other.views, strict=True))
+    assert [tuple(view.shape[1:]) for view in fed[0].views] == [(3, 16, 16), (3, 16, 16), (3, 8, 8)]
+    assert not torch.equal(fed[0].views[0], fed[0].views[1])
+    halves = [prepare(settings, World())[1] for _ in range(2)]
+    for rank, half in enumerate(halves):
+        part = replace(half, world=World(rank, 2)).get(1, half.order(0))
+        own = slice(4 * rank, 4 * rank + 4)
+        assert torch.equal(part.index, fed[1].index[own])
+        assert all(torch.equal(a, b[own]) for a, b in zip(part.views, fed[1].views, strict=True))
+
+
+def test_a_streamed_view_is_the_kept_ones_when_nothing_is_resized(tmp_path: Path) -> None:
+    """The same draws, through the other path: images that already have the side at which they are kept."""
+    random = np.random.default_rng(1)
+    for number in range(24):
+        path = tmp_path / "im" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(256, size=(16, 16, 3), dtype=np.uint8)).save(path)
+    kept, streamed = (
+        prepare(cell(tmp_path / "im", word), World())[1] for word in ("dataset.side=16", "dataset.stream=true")
+    )
+    for a, b in zip(kept.feed(0, 2), streamed.feed(0, 2), strict=True):
+        assert torch.equal(a.index, b.index)
+        for one, other in zip(a.views, b.views, strict=True):
+            assert (one - other).abs().max() < 0.05  # of a standard deviation: pixels were rounded once
+
+
+@pytest.mark.parametrize("where", ["dataset.stream=true", "dataset.cache=20"])
+def test_training_from_a_disk_resumes_to_the_same_bytes(folder: Path, where: str, tmp_path: Path) -> None:
+    from benchmark.stop import Stopped
+    from benchmark.trial import StopAt
+
+    settings = cell(folder, where, method="moco")
+    whole = trace(settings)
+    with pytest.raises(Stopped):
+        trace(settings, stop=StopAt(3), folder=tmp_path)
+    rest = trace(settings, folder=tmp_path)
+    assert rest.losses == whole.losses
+    assert all(torch.equal(value, rest.state[name]) for name, value in whole.state.items())
+
+
+def test_a_stream_is_evaluated_and_recorded_as_another_protocol(folder: Path, tmp_path: Path) -> None:
+    records = []
+    for word in ("dataset.stream=true", "dataset.side=16"):
+        settings = cell(folder, word)
+        place = run.Place(config.Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.Board(1, shown=False))
+        made = run.run(settings, place)
+        assert made is not None
+        assert made["status"] == "finished", made["reason"]
+        records.append(made)
+    assert records[0]["protocol"] != records[1]["protocol"]
+    assert records[0]["key"] != records[1]["key"]
+    assert 0 <= records[0]["metrics"]["linear_top1"] <= 1
+
+
+def test_an_image_that_breaks_in_training_fails_its_cell_and_says_which(folder: Path, tmp_path: Path) -> None:
+    settings = cell(folder, "dataset.stream=true")
+    data = run.dataset(settings.dataset)
+    bad = Path(data.train.images.paths[3])
+    bad.write_bytes(bad.read_bytes()[:60])
+    place = run.Place(config.Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.Board(1, shown=False))
+    made = run.run(settings, place)
+    assert made is not None
+    assert made["status"] == "failed"
+    assert bad.name in made["reason"]
+    assert "cannot be read" in made["reason"]
+
+
+def test_reading_ahead_leaves_the_callers_threads_alone(folder: Path) -> None:
+    torch.set_num_threads(2)
+    try:
+        batches = prepare(cell(folder, "dataset.stream=true"), World())[1]
+        feed = batches.feed(0, 6)
+        next(feed)
+        assert torch.get_num_threads() == 2
+        feed.close()
+        assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
+    finally:
+        torch.set_num_threads(1)
+
+
+# What is refused
+
+
+@pytest.mark.parametrize(
+    ("more", "said"),
+    [
+        (["dataset=cifar10", "dataset.cache=32"], "dataset.cache=32 is not allowed for dataset cifar10"),
+        (["dataset=cifar10", "dataset.stream=true"], "dataset.stream=true is not allowed with dataset cifar10"),
+        (["dataset.stream=true", "dataset.cache=32"], "dataset.stream=true is not allowed with dataset.cache=32"),
+        (["dataset.side=30", "dataset.cache=32"], "dataset.side=30 and dataset.cache=32: give one of them"),
+        (["dataset.side=30", "dataset.stream=true"], "dataset.side=30 and dataset.stream=True: give one of them"),
+        (["dataset.cache=-1"], "dataset.cache=-1 is not allowed"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(folder: Path, more: list[str], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        load(cell(folder, *more).dataset)
+
+
+def test_a_jigsaw_is_not_streamed(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"pirl cuts its patches from kept images: dataset.cache=SIZE"):
+        run.check(cell(folder, "dataset.stream=true", method="pirl"), World(), CPU)
+
+
+def test_a_folder_too_large_for_memory_names_the_ways_out(folder: Path) -> None:
+    with pytest.raises(UsageError, match=r"dataset.cache=SIZE to keep them on disk, or dataset.stream=true"):
+        load(Dataset(name="folder", root=str(folder), side=20_000))

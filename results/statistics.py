@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+from scipy import special
 
 from results.frame import setting_columns
 
@@ -78,7 +78,7 @@ def _intervals(finished: pd.DataFrame, group: pd.Series, metrics: Sequence[str])
     keys = [group.loc[values.index], finished["seed"].map(_canonical)]
     seeds = values.groupby(keys).mean().groupby(level=0)
     mean, sd, n = seeds.mean(), seeds.std(ddof=1), seeds.count()
-    half_width = stats.t.ppf((1 + CONFIDENCE) / 2, n.where(n > 1) - 1) * sd / np.sqrt(n)
+    half_width = special.stdtrit(n.where(n > 1) - 1, (1 + CONFIDENCE) / 2) * sd / np.sqrt(n)
     columns: dict[str, pd.Series] = {}
     for name in values.columns:
         columns |= {f"{name}.mean": mean[name], f"{name}.half_width": half_width[name]}

@@ -123,7 +123,7 @@ print((peak_memory(cpu) - before) / 2**20)
 def test_batch_8192_fits_in_little_memory(environment: dict[str, str]) -> None:
     """Forward and backward over 16,384 views of width 128: the plain matrix alone is 1,024 MiB."""
     done = subprocess.run([sys.executable, "-c", BIG], env=environment, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 400
+    assert float(done.stdout) < 200
 
 
 def test_tiles_equal_the_plain_form_in_float32() -> None:

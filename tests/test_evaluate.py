@@ -94,8 +94,8 @@ def test_the_gradient_is_that_of_autograd_in_one_block_and_in_several(monkeypatc
         ]
     )
     slope = torch.autograd.grad(expected.sum(), w)[0]
-    for logits_at_once in (linear.LOGITS, 1):  # all 700 rows, then blocks of 256, 256 and 188
-        monkeypatch.setattr(linear, "LOGITS", logits_at_once)
+    for logits_at_once in (linear.LOGITS_CPU, 1):  # all 700 rows, then blocks of 256, 256 and 188
+        monkeypatch.setattr(linear, "LOGITS_CPU", logits_at_once)
         loss, gradient = linear.objective(x, y, w.detach(), strengths)
         torch.testing.assert_close(loss, expected.detach(), atol=1e-10, rtol=0)
         torch.testing.assert_close(gradient, slope, atol=1e-10, rtol=0)

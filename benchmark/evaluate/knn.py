@@ -21,17 +21,28 @@ QUERIES = 1024  # queries scored at once
 def evaluate(features: Features) -> Iterator[tuple[str, float]]:
     """Yields test accuracy for each k; references are train and validation."""
     references, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
+    similarity, nearest = neighbours(features.test[0], references, max(NEIGHBOURS))
     for k in NEIGHBOURS:
-        votes = vote(features.test[0], references, labels, features.classes, k, TEMPERATURE)
+        votes = weigh(similarity[:, :k], labels[nearest[:, :k]], features.classes, TEMPERATURE)
         yield f"knn{k}_top1", top1(votes, features.test[1])
 
 
 def vote(queries: Tensor, references: Tensor, labels: Tensor, classes: int, k: int, temperature: float) -> Tensor:
     """(q, C) summed weights of the classes of the min(k, n) references most similar to each query."""
+    similarity, nearest = neighbours(queries, references, k)
+    return weigh(similarity, labels[nearest], classes, temperature)
+
+
+def neighbours(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """Cosine similarity and row, both (q, min(k, n)), of the references most similar to each query, nearest first."""
     references = F.normalize(references, dim=1)
-    votes = []
+    found = []
     for block in F.normalize(queries, dim=1).split(QUERIES):
-        similarity, nearest = (block @ references.T).topk(min(k, len(references)), dim=1)
-        weight = (similarity / temperature).exp()
-        votes.append(weight.new_zeros(len(block), classes).scatter_add_(1, labels[nearest], weight))
-    return torch.cat(votes)
+        found.append((block @ references.T).topk(min(k, len(references)), dim=1))
+    return torch.cat([similarity for similarity, _ in found]), torch.cat([nearest for _, nearest in found])
+
+
+def weigh(similarity: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:
+    """(q, C) sums of exp(similarity / temperature) over the neighbours of each class; both inputs are (q, k)."""
+    weight = (similarity / temperature).exp()
+    return weight.new_zeros(len(weight), classes).scatter_add_(1, labels, weight)

@@ -139,6 +139,11 @@ def sums(images: Tensor) -> tuple[int, list[int], list[int]]:
     return int(counts[0].sum()), (counts @ values).tolist(), (counts @ values**2).tolist()
 
 
+def decoded(path: str) -> Tensor:
+    """The whole file, uint8 (3, H, W)."""
+    return _decode(_open(path)[0], path)
+
+
 def _open(path: str) -> tuple[bytes, int, int]:
     """The file's bytes, and its height and width."""
     from PIL import Image
@@ -171,7 +176,8 @@ def _pixels(file: str | io.BytesIO) -> Image.Image:
     with Image.open(file) as image:
         if image.mode.startswith(("I", "F")):  # Pillow would clip these at 255, which leaves a white image
             raise ValueError(f"pixels of mode {image.mode}, not 8 bits a channel")
-        return image.convert("RGB")
+        image.load()
+        return image if image.mode == "RGB" else image.convert("RGB")
 
 
 @contextmanager

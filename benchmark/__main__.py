@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import sys
 from pathlib import Path
@@ -13,9 +14,6 @@ if TYPE_CHECKING:
     from benchmark.words import Request
 
 
-PROFILED = 20  # steps of each cell
-
-
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 a cell or a check failed, 2 bad input, 128 + N stopped by signal N."""
     from benchmark import help
@@ -23,6 +21,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         parsed = help.parse(arguments if arguments is not None else sys.argv[1:])
+        if parsed.command == "profile":
+            return command_profile(parsed.words, parsed.json)
         return globals()[f"command_{parsed.command}"](parsed.words)
     except UsageError as error:
         if _leads():
@@ -153,25 +153,24 @@ def command_augmentations(words: list[str]) -> int:
     return 0
 
 
-def command_profile(words: list[str]) -> int:
-    from benchmark import machine
-
+def command_profile(words: list[str], as_json: bool) -> int:
     request = _read(words)
     if request.runtime.threads:
         import torch
 
         torch.set_num_threads(request.runtime.threads)
-    from benchmark import profile
+    from benchmark import profile, profile_table
     from benchmark.engine import resolve_device, settle
 
     device = resolve_device(request.runtime.device)
     settle(device)
-    rows = profile.table(profile.profile(request.cells, device, PROFILED, request.runtime.compile))
+    subjects = profile.profile(request.cells, device, request.runtime.compile)
+    if as_json:
+        print(json.dumps(profile_table.plain(subjects, device), indent=1))
+        return 0
+    rows = profile_table.table(subjects)
     _print_rows(rows[0], rows[1:])
-    print(f"medians of {PROFILED} steps, methods in turns; {machine.device_name(device)}")
-    print("data: batch and views; gradient: forward, loss, backward; update: optimiser, momentum copies, memories")
-    print("epoch start: clustering and what it embeds, as a share of the epoch's steps")
-    print("encoder: the same encoder passes alone, forward and where trained backward, on views in memory")
+    print(profile_table.legend(device))
     return 0
 
 

@@ -130,7 +130,7 @@ def learns(name: str) -> None:
     is measured with settled statistics, and the end has to be better both with such and with those that training
     left, which are what `run` evaluates.
     """
-    cell = words.read([f"methods={name}", "dataset=digits", "epochs=5", "precision=fp32"]).cells[0]
+    cell = words.read([f"methods={name}", "dataset=digits", "epochs=3", "precision=fp32"]).cells[0]
     engine, batches = prepare(cell, World())
     _settle(engine, batches)
     before = _neighbours(engine.method, cell, batches)

@@ -32,7 +32,7 @@ run methods=my_pkg.my_method                                    (a plugin, by it
     "datasets": "datasets",
     "augmentations": "augmentations",
     "check": "check simclr\ncheck my_pkg.my_method",
-    "profile": "profile methods=simclr,moco\nprofile methods=simclr,moco,swav batch_size=512 device=cuda",
+    "profile": "profile methods=simclr,moco\nprofile methods=simclr,moco,swav batch_size=512 device=cuda --json",
 }
 
 
@@ -58,11 +58,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             description=summary[0].upper() + summary[1:] + ".",
             epilog=_examples(name) + (_keys() if name in ("run", "plan", "profile") and asked == name else ""),
             formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
         )
+        if name == "profile":
+            command.add_argument("--json", action="store_true", help="print all numbers, step by step, as JSON")
         command.add_argument("words", nargs="*", metavar="key=value" if name in ("run", "plan", "profile") else "word")
     if asked is not None and asked not in COMMANDS:
         raise unknown("command", asked, COMMANDS)
-    return parser.parse_args(arguments or ["--help"])
+    # The one option goes last: argparse takes no words behind it.
+    return parser.parse_args(sorted(arguments, key="--json".__eq__) or ["--help"])
 
 
 def _examples(command: str) -> str:

@@ -1,35 +1,40 @@
 """Where a training step's time goes, and what the encoder alone would take for the same passes, in one process.
 
-Methods take turns, step by step, so that a machine that slows down does so for all of them; medians are compared.
+Methods take turns, step by step, and each step is followed by its encoder alone: a machine that slows down does so
+for all of them, and the ratio is formed within a turn. Medians are compared, with their quartiles.
 """
 
 from __future__ import annotations
 
+import contextlib
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from benchmark import optim, run, train
+from benchmark import config, machine, optim, run, seeds, train
 from benchmark.batches import Batches
-from benchmark.config import Settings, key
+from benchmark.config import Settings
 from benchmark.distributed import World
 from benchmark.engine import Engine, resolve_precision
 from benchmark.errors import UsageError
-from methods.method import Batch, Progress
+from benchmark.timing import settle, spread
+from methods.method import Batch, Method, Progress
 from methods.parts.heads import MomentumCopy
 
-T = TypeVar("T")
-WARM_UP = 2  # steps that are not counted
-PARTS = ("data", "gradient", "update")  # batch and views; forward, loss and backward; optimiser and hooks
+STEPS = 30  # that are counted, of each cell
+WARM_UP = 3  # that are not
+PARTS = ("data", "augmentation", "forward", "loss", "backward", "optimiser", "hooks")
+
+Lap = Callable[[str], None]  # told at the end of each part
+Spread = tuple[float, float, float]  # median, lower and upper quartile
 
 
-@dataclass(frozen=True)
-class Pass:
+class Pass(NamedTuple):
     """One call of an encoder within a step."""
 
     encoder: nn.Module
@@ -37,31 +42,73 @@ class Pass:
     trained: bool  # with a backward pass
 
 
+class Stopwatch:
+    """Seconds by part. Waits for a GPU when it starts and ends; if `each`, at the end of every part."""
+
+    def __init__(self, device: torch.device, each: bool = False) -> None:
+        self.device, self.each, self.parts = device, each, dict.fromkeys(PARTS, 0.0)
+        settle(device)
+        self.began = self.last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        if self.each:
+            settle(self.device)
+        now = time.perf_counter()
+        self.parts[part] += now - self.last
+        self.last = now
+
+    def total(self) -> float:
+        settle(self.device)
+        return time.perf_counter() - self.began
+
+
 @dataclass
 class Subject:
-    """One cell under measurement: seconds of each part of its steps, and of its encoder passes alone."""
+    """One cell under measurement."""
 
     cell: Settings
     engine: Engine
     batches: Batches
     optimiser: torch.optim.Optimizer
-    epoch_start: float = 0.0  # seconds of `before_epoch`: clustering, and what it embeds
+    order: Tensor  # of the epoch's images
+    epoch_start: float = 0.0  # seconds of the order and `before_epoch`: clustering, and what it embeds
+    growth: int = 0  # bytes that a step takes over what rests between steps
     passes: list[Pass] = field(default_factory=list)
-    seconds: dict[str, list[float]] = field(default_factory=lambda: {part: [] for part in (*PARTS, "encoder")})
+    # Step by step, of the whole step, of the encoder alone, and of each part.
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {n: [] for n in ("step", "encoder", *PARTS)})
 
     @property
-    def ratio(self) -> float:
-        """Median of step over encoder alone, formed step by step."""
-        steps = zip(*(self.seconds[part] for part in PARTS), strict=True)
-        return statistics.median(
-            sum(parts) / encoder for parts, encoder in zip(steps, self.seconds["encoder"], strict=True)
-        )
+    def ratio(self) -> Spread:
+        """Step over encoder alone, formed turn by turn."""
+        return spread([s / e for s, e in zip(self.seconds["step"], self.seconds["encoder"], strict=True)])
 
-    def median(self, part: str) -> float:
-        return statistics.median(self.seconds[part])
+    @property
+    def images_per_second(self) -> Spread:
+        return spread([self.batches.batch_size / seconds for seconds in self.seconds["step"]])
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of the medians of the parts; they add up to 1."""
+        medians = {part: self.median(part) for part in PARTS}
+        return {part: median / sum(medians.values()) for part, median in medians.items()}
+
+    @property
+    def epoch_share(self) -> float:
+        """Of the epoch's start, over the epoch's steps."""
+        return self.epoch_start / (self.batches.per_epoch * self.median("step"))
+
+    @property
+    def state(self) -> int:
+        """Bytes of weights, buffers (memories among them) and the optimiser's state, without the data set."""
+        held = [*self.engine.method.parameters(), *self.engine.method.buffers()]
+        held += [v for state in self.optimiser.state.values() for v in state.values() if isinstance(v, Tensor)]
+        return sum(tensor.nbytes for tensor in held)
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.seconds[name])
 
 
-def profile(cells: list[Settings], device: torch.device, steps: int, compiled: bool) -> list[Subject]:
+def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: int = STEPS) -> list[Subject]:
     """Measure `steps` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
     once = {_timed_alike(cell): cell for cell in cells if cell.epochs is not None}
     if not once:
@@ -71,33 +118,22 @@ def profile(cells: list[Settings], device: torch.device, steps: int, compiled: b
             raise UsageError(f"microbatch={cell.microbatch}: profile measures whole batches")
         run.check(cell, World(), device)
     subjects = [_prepare(cell, device, compiled) for cell in once.values()]
-    for step in range(WARM_UP + steps):
+    for step in range(WARM_UP):
         for subject in subjects:
-            if step == WARM_UP:  # with the memories that training would have by then
-                subject.epoch_start = max(subject.epoch_start, _before_epoch(subject, _progress(subject, step), device))
-            measured = _step(subject, step, device)
-            if step >= WARM_UP:
-                for part, seconds in measured.items():
-                    subject.seconds[part].append(seconds)
+            _step(subject, step)
+            _encoders_alone(subject, device)
+    for subject in subjects:  # with the memories that training would have by its last epoch
+        subject.epoch_start = max(subject.epoch_start, _before_epoch(subject, _progress(subject, WARM_UP), device))
+        subject.growth = _growth(subject, WARM_UP, device)
+    for step in range(WARM_UP, WARM_UP + steps):
+        for subject in subjects:
+            _measure(subject, step, device)
     return subjects
 
 
 def _timed_alike(cell: Settings) -> str:
     """What makes two cells the same to a clock: all but the seed."""
-    return key(replace(cell, seed=None))
-
-
-def table(subjects: list[Subject]) -> list[list[str]]:
-    """A header, and a row a method."""
-    header = ["method", "batch", "pixels/image", "images/s", "step ms", *PARTS, "epoch start", "encoder ms"]
-    rows = [[*header, "step/encoder"]]
-    for subject in subjects:
-        batches, step = subject.batches, sum(subject.median(part) for part in PARTS)
-        row = [subject.cell.method, batches.batch_size, batches.pixels, round(batches.batch_size / step)]
-        row += [round(1000 * step), *(f"{subject.median(part) / step:.0%}" for part in PARTS)]
-        row += [f"{subject.epoch_start / (batches.per_epoch * step):.1%}", round(1000 * subject.median("encoder"))]
-        rows.append([str(value) for value in row] + [f"{subject.ratio:.2f}"])
-    return rows
+    return config.key(replace(cell, seed=None))
 
 
 def _prepare(cell: Settings, device: torch.device, compiled: bool) -> Subject:
@@ -109,38 +145,85 @@ def _prepare(cell: Settings, device: torch.device, compiled: bool) -> Subject:
     if compiled:
         method.encoder.compile()
     method.train()
-    subject = Subject(cell, engine, batches, optim.make(method, cell))
-    subject.epoch_start = _before_epoch(subject, _progress(subject, 0), device)
+    subject = Subject(cell, engine, batches, optim.make(method, cell), batches.order(0))
+    at = _progress(subject, 0)
+    subject.epoch_start = _before_epoch(subject, at, device)
+    subject.passes = _passes(engine, batches.get(0, subject.order), at)
     return subject
 
 
 def _before_epoch(subject: Subject, at: Progress, device: torch.device) -> float:
-    engine, batches = subject.engine, subject.batches
+    engine, batches, watch = subject.engine, subject.batches, Stopwatch(device)
+    subject.order = batches.order(at.epoch)
     with torch.no_grad():
-        return _timed(lambda: engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches)), device)[1]
+        engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
+    return watch.total()
 
 
-def _step(subject: Subject, step: int, device: torch.device) -> dict[str, float]:
-    engine, method, optimiser = subject.engine, subject.engine.method, subject.optimiser
-    at = _progress(subject, step)
-    order = subject.batches.order(0)
+def _measure(subject: Subject, step: int, device: torch.device) -> None:
+    """A step, its encoder alone, and where a clock can't see into a step that doesn't wait, a step that does."""
+    watch = Stopwatch(device)
+    _step(subject, step, watch.lap)
+    subject.seconds["step"].append(watch.total())
+    subject.seconds["encoder"].append(_encoders_alone(subject, device))
+    if device.type == "cuda":
+        watch = Stopwatch(device, each=True)
+        _step(subject, step, watch.lap)
+    for part, seconds in watch.parts.items():
+        subject.seconds[part].append(seconds)
+
+
+def _growth(subject: Subject, step: int, device: torch.device) -> int:
+    """Bytes at the peak of a step over those before it. Not timed."""
+    subject.optimiser.zero_grad(set_to_none=True)  # what the step does first
+    machine.reset_peak_memory(device)
+    resting = machine.peak_memory(device)
+    _step(subject, step)
+    return max(0, machine.peak_memory(device) - resting)
+
+
+def _step(subject: Subject, step: int, lap: Lap = lambda part: None) -> None:
+    """What the loop of `train.train` does for a step, with `lap` called behind each part."""
+    engine, batches, optimiser, at = subject.engine, subject.batches, subject.optimiser, _progress(subject, step)
     for group in optimiser.param_groups:
         group["lr"] = optim.learning_rate(at.step, at.steps, subject.cell)
     optimiser.zero_grad(set_to_none=True)
-    batch, data = _timed(lambda: subject.batches.get(step % subject.batches.per_epoch, order), device)
-    if not subject.passes:
-        subject.passes = _passes(engine, batch, at)
-    (rows, _), gradient = _timed(lambda: engine.gradient(batch, at), device)
+    lap("optimiser")
+    fetched = batches.fetch(at.step, subject.order)
+    lap("data")
+    batch = batches.augmented(fetched)
+    lap("augmentation")
+    with _lapped(engine.method, lap):
+        rows, _ = engine.gradient(batch, at)
+    lap("backward")
+    with torch.no_grad():
+        engine.method.after_backward(at)
+    lap("hooks")
+    optimiser.step()
+    lap("optimiser")
+    torch.manual_seed(seeds.mix(batches.seed, "after", at.step))
+    with torch.no_grad():
+        engine.method.after_step(rows, at)
+    lap("hooks")
 
-    @torch.no_grad()
-    def update() -> None:
-        method.after_backward(at)
-        optimiser.step()
-        method.after_step(rows, at)
 
-    _, updated = _timed(update, device)
-    _, alone = _timed(lambda: _encoders_alone(subject), device)
-    return {"data": data, "gradient": gradient, "update": updated, "encoder": alone}
+@contextlib.contextmanager
+def _lapped(method: Method, lap: Lap) -> Iterator[None]:
+    """Call `lap` where the engine has called `forward` and where it has called `loss`."""
+    loss = method.loss
+
+    def lapped(rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
+        scalars = loss(rows, at)
+        lap("loss")
+        return scalars
+
+    hook = method.register_forward_hook(lambda *_: lap("forward"))
+    method.loss = lapped  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        hook.remove()
+        del method.loss
 
 
 def _passes(engine: Engine, batch: Batch, at: Progress) -> list[Pass]:
@@ -160,12 +243,20 @@ def _passes(engine: Engine, batch: Batch, at: Progress) -> list[Pass]:
     return found
 
 
-def _encoders_alone(subject: Subject) -> None:
-    for one in subject.passes:
-        with torch.set_grad_enabled(one.trained), subject.engine.autocast():
-            features = one.encoder(one.images)
-        if one.trained:
-            features.backward(torch.ones_like(features))
+def _encoders_alone(subject: Subject, device: torch.device) -> float:
+    """Seconds of the step's encoder passes: all forward, as in the step under one autocast, and then all backward."""
+    subject.optimiser.zero_grad(set_to_none=True)
+    watch = Stopwatch(device)
+    trained = []
+    with subject.engine.autocast():
+        for one in subject.passes:
+            with torch.set_grad_enabled(one.trained):
+                features = one.encoder(one.images)
+            if one.trained:
+                trained.append(features)
+            del features
+    torch.autograd.backward(trained, [torch.ones_like(features) for features in trained])
+    return watch.total()
 
 
 def _progress(subject: Subject, step: int) -> Progress:
@@ -174,16 +265,3 @@ def _progress(subject: Subject, step: int) -> Progress:
     if step < WARM_UP:
         return Progress(step, epochs * each, 0, epochs)
     return Progress((epochs - 1) * each + step % each, epochs * each, epochs - 1, epochs)
-
-
-def _timed(work: Callable[[], T], device: torch.device) -> tuple[T, float]:
-    _settle(device)
-    began = time.perf_counter()
-    result = work()
-    _settle(device)
-    return result, time.perf_counter() - began
-
-
-def _settle(device: torch.device) -> None:
-    if device.type == "cuda":
-        torch.cuda.synchronize(device)

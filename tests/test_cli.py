@@ -1,6 +1,8 @@
 """The command line as a user meets it: `python -m benchmark ...` in a folder of its own."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -49,6 +51,8 @@ def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         (["run", "methods=moco", "moco.quue=4"], ["'moco.quue'", "did you mean 'queue'", "head_dim, "]),
         (["run", "methods=simclr", "epochs=1\n2"], ["epochs=1 2", "a whole number is needed"]),
         (["run", "methods=simclr", "--epochs=3"], ["--epochs=3", "key=value, without dashes"]),
+        (["run", "methods=simclr", "--json"], ["--json", "key=value, without dashes"]),
+        (["profile", "methods=simclr", "--js"], ["--js", "key=value, without dashes"]),
         (["run", "methods=simclr", "dataset=cifar10"],
          ["cifar10 not found in 'data'", "cifar-10-batches-py", "dataset.download=true", "dataset.root=DIR"]),
         (["run", "methods=simclr", "device=xpu"], ["device=xpu", "cpu, cuda"]),
@@ -138,15 +142,39 @@ def test_lists_say_what_there_is(environment: dict[str, str], tmp_path: Path) ->
     assert "augmentation=crop+flip+colour" in augmentations
 
 
+PROFILED = ("backbone=test_resnet", "dataset.limit=200", "batch_size=8", "device=cpu", "moco.batch_norm=sync")
+
+
 def test_profile_times_each_method_and_records_nothing(environment: dict[str, str], tmp_path: Path) -> None:
-    words = ("methods=random,moco,simclr", "backbone=test_resnet", "dataset.limit=200", "batch_size=32", "device=cpu")
-    done = bench(environment, tmp_path, "profile", *words)
+    done = bench(environment, tmp_path, "profile", "methods=random,moco,simclr", *PROFILED)
     assert done.returncode == 0, done.stderr
-    header, moco, simclr = (line.split("  ") for line in done.stdout.splitlines()[:3])
-    assert header[-1].strip() == "step/encoder"
-    assert (moco[0], simclr[0]) == ("moco", "simclr")
-    assert float(moco[-1]) > 1
-    assert float(simclr[-1]) > 1
+    header, moco, simclr = (re.split("  +", line.strip()) for line in done.stdout.splitlines()[:3])
+    parts = ["data", "augmentation", "forward", "loss", "backward", "optimiser", "hooks"]
+    first = header.index(parts[0])
+    assert header[first : first + len(parts)] == parts
+    for name, row in (("moco", moco), ("simclr", simclr)):
+        shown = dict(zip(header, row, strict=True))
+        assert shown["method"] == name
+        assert sum(float(shown[part].rstrip("%")) for part in parts) == pytest.approx(100, abs=0.5)
+        assert re.fullmatch(r"\d+ \(\d+ to \d+\)", shown["images/s"]), "the median and the quartiles"
+        assert re.fullmatch(r"\d\.\d\d \(\d\.\d\d to \d\.\d\d\)", shown["step/encoder"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_profile_says_the_same_to_programs(environment: dict[str, str], tmp_path: Path) -> None:
+    done = bench(environment, tmp_path, "profile", "methods=simclr,moco", "--json", "threads=1", *PROFILED)
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["threads"] == 1
+    assert {"device", "versions", "commit"} <= set(told)
+    for name, cell in zip(("simclr", "moco"), told["cells"], strict=True):
+        assert (cell["method"], cell["settings"]["method"], cell["precision"]) == (name, name, "fp32")
+        median, low, high = cell["images_per_second"]
+        assert low <= median <= high
+        assert {name: len(seconds) for name, seconds in cell["seconds"].items()} == dict.fromkeys(cell["seconds"], 30)
+        whole, _ = cell["seconds"].pop("step"), cell["seconds"].pop("encoder")
+        assert sum(map(sum, cell["seconds"].values())) == pytest.approx(sum(whole), rel=0.1), "the parts are all of it"
+        assert cell["state_bytes"] > 4 * 128 * cell["settings"]["options"].get("queue", 0)
     assert list(tmp_path.iterdir()) == []
 
 

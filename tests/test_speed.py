@@ -9,7 +9,7 @@ import torch
 
 from benchmark import timing
 from benchmark.augment import parse
-from benchmark.speed import augmentation, evaluation, losses, probe
+from benchmark.speed import augmentation, evaluation, images, losses, probe
 
 
 @pytest.fixture(autouse=True)
@@ -101,3 +101,11 @@ def test_ratios_are_formed_round_by_round() -> None:
     assert timing.ratio([2.0, 30.0, 4.0], [1.0, 10.0, 1.0]) == "3.00x (2.50 to 3.50)"
     assert timing.ratio([3.0], [2.0], scale=2) == "3.00x"
     assert timing.spread([1.0, 2.0, 3.0, 4.0, 5.0]) == (3.0, 2.0, 4.0)
+
+
+def test_images_are_decoded_streamed_and_cached() -> None:
+    words = ["--batch", "8", "--view", "16", "--cache", "20", "--rounds", "1"]
+    found = columns(images.main(words))
+    assert found["batch"][0] == "files decoded, no more"
+    assert found["speed over decoding"][0] == "1.00x"
+    assert sorted({name.partition(":")[0] for name in found["batch"][1:]}) == ["cached", "streamed"]

@@ -92,5 +92,5 @@ def _folder(given: str | None, batch: int) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)
+    torch.set_num_threads(1)  # of the parts that no reader does
     main()

@@ -216,15 +216,18 @@ class _InfoNCE(torch.autograd.Function):
             logits = (query @ negatives.T).div_(temperature)  # (t, K)
             if anchors is not None and others is not None:
                 logits.masked_fill_(anchors[start:stop, None] == others, -torch.inf)
-            log_sum = logits.logsumexp(dim=1, keepdim=True)
+            top = logits.amax(dim=1, keepdim=True)
             if not inside:
-                log_sum = torch.logaddexp(log_sum, positive)
-            total += (log_sum - positive).sum()
+                top = torch.maximum(top, positive)
+            shares = logits.sub_(top).exp_()  # (t, K), up to the sum: a queue's logits are passed over once
+            own = torch.zeros_like(positive) if inside else (positive - top).exp()
+            sums = shares.sum(dim=1, keepdim=True) + own
+            total += (sums.log() + top - positive).sum()
             if needs_gradient:
-                missing = torch.full_like(positive, -1.0) if inside else (positive - log_sum).exp() - 1  # p+ - 1
+                missing = own / sums - 1  # p+ - 1, where the positive is not inside
                 to_k[start:stop] = missing * query
                 to_q[start:stop] = missing * key
-                to_q[start:stop] += logits.sub_(log_sum).exp_() @ negatives
+                to_q[start:stop] += (shares @ negatives).div_(sums)
         scale = 1 / (count * temperature)
         ctx.save_for_backward(to_q.mul_(scale), to_k.mul_(scale))
         return total / count

@@ -73,17 +73,39 @@ class Settings:
 
 
 @dataclass(frozen=True)
+class Slurm:
+    """What jobs ask a cluster for, with launcher=slurm. Empty, or 0, is the cluster's own default."""
+
+    partition: str = ""  # where jobs run
+    account: str = ""  # who pays
+    qos: str = ""  # quality of service
+    constraint: str = ""  # features a node must have
+    nodes: int = 1  # of each job; with several, or several GPUs, one cell runs on all of them
+    gpus_per_node: int = 0  # one process each
+    cpus_per_task: int = 0  # of each process
+    mem_gb: int = 0  # of each node
+    timeout_min: int = 240  # time limit of a job; a cell that needs more goes on in the next one
+    array_parallelism: int = 16  # jobs that run at once
+    cells_per_job: int = 1  # one after the other in one job
+    setup: str = ""  # a line for the job's shell before Python starts, such as 'module load cuda'
+
+
+@dataclass(frozen=True)
 class Runtime:
     """How and where to run. Nothing here enters a cell's key."""
 
     out: str = "runs"  # folder of the cells
     device: str = "auto"  # cpu, cuda, cuda:1; auto is a GPU if there is one
-    threads: int = 0  # CPU threads; 0 is torch's choice
+    threads: int = 0  # CPU threads of a process; 0 is torch's choice, or with launcher=local the cores shared out
+    launcher: Literal["here", "local", "slurm"] = "here"  # one cell after the other; over this machine; on a cluster
+    workers: int = 0  # processes of launcher=local on a CPU; 0 is one for every two cores (on GPUs it is one a GPU)
+    per_device: int = 1  # cells that share a GPU with launcher=local
     compile: bool = False  # torch.compile the backbone
     log_every: int = 20  # steps between two lines of log.jsonl
     checkpoint_every: float = 60.0  # seconds between two checkpoints
     stop_collapsed: bool = False  # end a cell when a sign of collapse has lasted a tenth of its training; it stands
     preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets.py
+    slurm: Slurm = field(default_factory=Slurm)
 
 
 # What only training reads, from `augmentation` on: it does not apply to a method that is evaluated as it starts.
@@ -152,7 +174,9 @@ def declared() -> dict[str, Any]:
 
 @cache
 def runtime_types() -> dict[str, Any]:
-    return typing.get_type_hints(Runtime)
+    """Every key of `Runtime` and `Slurm`, dotted, with its declared type."""
+    own = {k: t for k, t in typing.get_type_hints(Runtime).items() if k != "slurm"}
+    return own | {f"slurm.{k}": t for k, t in typing.get_type_hints(Slurm).items()}
 
 
 def help_of(cls: type[Any]) -> dict[str, str]:
@@ -219,6 +243,11 @@ def build(assigned: dict[str, Any]) -> Settings:
     unread = inapplicable(settings.method) | NOT_READ_BY.get(settings.optimiser or "", set())
     nothing: dict[str, Any] = dict.fromkeys(unread, None)
     return replace(settings, **nothing)
+
+
+def restore(values: dict[str, Any]) -> Settings:
+    """The cell that `dataclasses.asdict`, and JSON after it, made `values` of."""
+    return Settings(**values | {"dataset": Dataset(**values["dataset"])})
 
 
 def _with_side(dataset: Dataset, view_size: int) -> Dataset:

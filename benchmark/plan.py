@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmark import config
+from benchmark import config, lease
 from benchmark.config import Settings
 from results import record
 
@@ -37,7 +36,7 @@ def state(folder: Path) -> State:
         return State(folder, "broken", str(error))
     if found is not None and found["status"] != "failed":
         return State(folder, found["status"], found["reason"] or "", found)
-    if _locked(folder):
+    if lease.at_work(folder):
         return State(folder, "running", _progress(folder))
     if found is not None:
         return State(folder, "failed", found["reason"], found)
@@ -54,6 +53,11 @@ def states(cells: list[Settings], out: Path) -> list[State]:
 def folders(out: Path) -> Iterator[Path]:
     """Every cell's folder below `out`, by name."""
     return (path.parent for path in sorted(out.glob("*/settings.json")))
+
+
+def cells(out: Path) -> list[Settings]:
+    """The cell of every folder below `out`."""
+    return [config.restore(json.loads((folder / "settings.json").read_text())) for folder in folders(out)]
 
 
 def label(settings: dict[str, Any], names: list[str]) -> str:
@@ -102,16 +106,3 @@ def _progress(folder: Path) -> str:
         return f"step {last['step']}, loss {last['loss']:.4f}"
     except (OSError, IndexError, ValueError, KeyError):
         return ""
-
-
-def _locked(folder: Path) -> bool:
-    try:
-        with (folder / "lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except FileNotFoundError:
-        return False
-    except BlockingIOError:
-        return True
-    except OSError:  # a file system without locks
-        return False
-    return False

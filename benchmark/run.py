@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import fcntl
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -18,7 +17,7 @@ import torch
 from torch import Tensor
 
 import methods
-from benchmark import batchnorm, config, encoders, evaluate, machine, seeds, train
+from benchmark import batchnorm, config, encoders, evaluate, lease, machine, seeds, train
 from benchmark.augment import policies
 from benchmark.batches import VIEWS, Batches, seen
 from benchmark.board import Board
@@ -54,51 +53,80 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
     """
     folder = Path(place.runtime.out) / config.folder_name(settings)
     with contextlib.ExitStack() as held:
-        free = place.world.told(lambda: held.enter_context(_lock(folder)))
-        if not free:
+        leases: list[lease.Lease] = []
+
+        def take() -> bool:
+            leases.extend(filter(None, [held.enter_context(lease.held(folder))]))
+            return bool(leases)
+
+        if not place.world.told(take):
             place.board.say(f"{folder.name}: another process is at work on it; left to that one")
             return None
         found = place.world.told(lambda: record.read(folder))
         if found is not None and found["status"] != "failed":
             return found
-        if place.world.leads:
-            record.write_json(folder / "settings.json", asdict(settings))
-        started = _now()
-        made = {
-            "schema": record.SCHEMA,
-            "key": config.key(settings),
-            "protocol": evaluate.protocol_hash(settings),
-            "status": "finished",
-            "reason": None,
-            "settings": config.identity(settings),
-            "metrics": {},
-            "cost": {},
-            "versions": machine.versions(),
-            **machine.commit(),
-            "started": started,
-            "resolved": {},
-        }
         try:
-            made["reason"], made["metrics"] = _train_and_evaluate(
-                settings, place, folder, made["cost"], made["resolved"]
-            )
-            made["status"] = "collapsed" if made["reason"] else "finished"
-        except Exception as error:
-            made |= {"status": "failed", "reason": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
-            with contextlib.suppress(OSError):  # a full disk may be the error
-                (folder / "error.txt").write_text(traceback.format_exc())
-            if place.world.size > 1:  # the others may wait in a collective: tell the folder, and let torchrun end them
-                record.write(folder, made | {"finished": _now()})
+            return _make(settings, place, folder, leases[0].guard if leases else _unguarded)
+        except lease.TakenOver as taken:
+            if place.world.size > 1:  # the others wait in a collective: torchrun ends them
                 raise
-        if made["status"] != "failed" and place.world.leads:
-            (folder / "error.txt").unlink(missing_ok=True)  # of an attempt before
-        made["finished"] = _now()
-        place.world.told(lambda: record.write(folder, made))
-        return made
+            place.board.say(f"{taken}; left to that one")
+            return None
+
+
+def _make(settings: Settings, place: Place, folder: Path, guard: Callable[[], None]) -> dict[str, Any]:
+    """Train, evaluate and write the record. `guard` is called before each write, and may raise `TakenOver`."""
+    if place.world.leads:
+        record.write_json(folder / "settings.json", asdict(settings))
+    made = blank(settings)
+    try:
+        made["reason"], made["metrics"] = _train_and_evaluate(
+            settings, place, folder, guard, made["cost"], made["resolved"]
+        )
+        made["status"] = "collapsed" if made["reason"] else "finished"
+    except lease.TakenOver:
+        raise
+    except Exception as error:
+        guard()
+        made |= {"status": "failed", "reason": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
+        with contextlib.suppress(OSError):  # a full disk may be the error
+            (folder / "error.txt").write_text(traceback.format_exc())
+        if place.world.size > 1:  # the others may wait in a collective: tell the folder, and let torchrun end them
+            record.write(folder, made | {"finished": _now()})
+            raise
+    guard()
+    if made["status"] != "failed" and place.world.leads:
+        (folder / "error.txt").unlink(missing_ok=True)  # of an attempt before
+    made["finished"] = _now()
+    place.world.told(lambda: record.write(folder, made))
+    return made
+
+
+def blank(settings: Settings) -> dict[str, Any]:
+    """The record of a cell that starts now, as it is before anything is known of its end."""
+    return {
+        "schema": record.SCHEMA,
+        "key": config.key(settings),
+        "protocol": evaluate.protocol_hash(settings),
+        "status": "finished",
+        "reason": None,
+        "settings": config.identity(settings),
+        "metrics": {},
+        "cost": {},
+        "versions": machine.versions(),
+        **machine.commit(),
+        "started": _now(),
+        "resolved": {},
+    }
 
 
 def _train_and_evaluate(
-    settings: Settings, place: Place, folder: Path, cost: dict[str, Any], resolved: dict[str, Any]
+    settings: Settings,
+    place: Place,
+    folder: Path,
+    guard: Callable[[], None],
+    cost: dict[str, Any],
+    resolved: dict[str, Any],
 ) -> tuple[str | None, dict[str, float]]:
     world, device = place.world, place.device
     machine.reset_peak_memory(device)
@@ -120,7 +148,7 @@ def _train_and_evaluate(
         if place.runtime.compile:
             method.encoder.compile()
         outcome = train.train(
-            engine, batches, settings, place.runtime, config.key(settings), folder, place.stop, place.board
+            engine, batches, settings, place.runtime, config.key(settings), folder, place.stop, place.board, guard
         )
         reason, whole = outcome.reason, outcome.whole
         cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}
@@ -277,26 +305,8 @@ def _on_meta(
     return encoder.to("meta"), width
 
 
-@contextlib.contextmanager
-def _lock(folder: Path) -> Iterator[bool]:
-    """Hold the cell for this process; the kernel lets go when it dies. Yields False where another holds it.
-
-    A `status` that looks at the same moment holds it for an instant, so it is asked for more than once.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
-        for attempt in range(5):
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-            except BlockingIOError:
-                if attempt == 4:
-                    yield False
-                    return
-                time.sleep(0.1)
-            except OSError:  # a file system without locks: two commands on one cell are then the user's to avoid
-                break
-        yield True
+def _unguarded() -> None:
+    """Processes that do not lead write nothing."""
 
 
 def _now() -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import FrameType
 
 
@@ -38,9 +38,9 @@ class Stop:
             raise Stopped(number)
 
     @contextlib.contextmanager
-    def listening(self) -> Iterator[Stop]:
-        """Handle SIGINT and SIGTERM within."""
-        before = {number: signal.signal(number, self._handle) for number in (signal.SIGINT, signal.SIGTERM)}
+    def listening(self, numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> Iterator[Stop]:
+        """Handle those signals within."""
+        before = {number: signal.signal(number, self._handle) for number in numbers}
         try:
             yield self
         finally:

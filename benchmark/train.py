@@ -57,11 +57,12 @@ class Clock:
 
 def train(
     engine: Engine, batches: Batches, settings: Settings, runtime: Runtime,
-    key: str, folder: Path, stop: Stop, board: Board,
+    key: str, folder: Path, stop: Stop, board: Board, guard: Callable[[], None] = lambda: None,
 ) -> Outcome:  # fmt: skip
     """Train `engine.method` in place, from the checkpoint in `folder` if there is one.
 
-    Raises `Stopped` behind a checkpoint when a signal asked for it.
+    `guard` is called before each write, and raises where another process has taken the cell over. Raises `Stopped`
+    behind a checkpoint when a signal asked for it.
     """
     method, world = engine.method, engine.world
     assert settings.epochs is not None
@@ -74,6 +75,7 @@ def train(
 
     def save(step: int) -> None:
         if world.leads:
+            guard()
             logged = [{name: value.cpu() for name, value in line.items()} for line in clock.pending]
             state = {"key": key, "step": step, "precision": engine.precision, "seconds": clock.total()}
             state |= {"pending": logged, "watch": watch.state_dict()}
@@ -111,6 +113,7 @@ def train(
                     return _outcome(f"non-finite loss at step {bad}", False, done, settings, batches, clock)
                 board.step(done, steps, line["loss"])
                 if done % runtime.log_every == 0 or done == steps or ends:
+                    guard()
                     speed = done * batches.batch_size / clock.total()
                     log.write(
                         {"step": done, "epoch": at.epoch} | line | {"learning_rate": rate, "images_per_second": speed}

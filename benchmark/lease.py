@@ -1,0 +1,164 @@
+"""Who works on a cell: a lock that the kernel holds, and a lease that other machines can see.
+
+The lock is exact on one machine and is let go of when its process dies. Between machines it may not hold: some file
+systems ignore it, and a node that was thought dead may come back. There the lease decides: a file that names an
+attempt, which renews it. One that was not renewed for a while may be taken over, and an attempt that finds another's
+name in its lease stops without writing anything more. Standard library only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import os
+import platform
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+RENEWED, EXPIRES = 10.0, 60.0  # seconds between two renewals; after which a lease that was not renewed is void
+
+
+class TakenOver(Exception):
+    """Another attempt has the cell; this one must not write."""
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One process's try at a cell. `job` and `restart` are SLURM's, empty and 0 elsewhere."""
+
+    id: str
+    host: str
+    job: str = ""
+    restart: int = 0
+
+    def follows(self, other: dict[str, Any]) -> bool:
+        """Whether `other` must be dead by now: it was here, where the lock is free, or an earlier start of our job."""
+        earlier = self.job != "" and other.get("job") == self.job and other.get("restart", 0) < self.restart
+        return other.get("host") == self.host or earlier
+
+
+def attempt() -> Attempt:
+    """A new one."""
+    job, restart = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    return Attempt(uuid.uuid4().hex, platform.node(), job, restart)
+
+
+class Lease:
+    """The lease of `attempt` on the cell in `folder`; renewed by a thread until it is released."""
+
+    def __init__(self, folder: Path, attempt: Attempt) -> None:
+        self.path, self.attempt = folder / "lease.json", attempt
+        self._over = threading.Event()
+
+    def guard(self) -> None:
+        """Raise `TakenOver` if the lease names another attempt. To be called before each write."""
+        if self._holder().get("id") != self.attempt.id:
+            raise TakenOver(f"{self.path.parent.name}: another process has taken over")
+
+    def take(self) -> bool:
+        """Whether the lease is ours now."""
+        holder = self._holder()
+        if holder and not self.attempt.follows(holder) and not _void(self.path):
+            return False
+        temporary = self.path.with_name(f".lease.{self.attempt.id}")
+        temporary.write_text(json.dumps(asdict(self.attempt)))
+        os.replace(temporary, self.path)
+        if holder and not self.attempt.follows(holder):
+            time.sleep(0.5)  # another machine may have found it void at the same moment: the last to write has it
+        if self._holder().get("id") != self.attempt.id:
+            return False
+        threading.Thread(target=self._renew, name="lease", daemon=True).start()
+        return True
+
+    def release(self) -> None:
+        self._over.set()
+        if self._holder().get("id") == self.attempt.id:
+            self.path.unlink(missing_ok=True)
+
+    def _renew(self) -> None:
+        while not self._over.wait(RENEWED):
+            with contextlib.suppress(OSError):  # a file system that is away for a moment
+                if self._holder().get("id") != self.attempt.id:
+                    return
+                os.utime(self.path)
+
+    def _holder(self) -> dict[str, Any]:
+        return _read(self.path)
+
+
+@contextlib.contextmanager
+def held(folder: Path) -> Iterator[Lease | None]:
+    """The cell in `folder` for this process, or None where another is at work on it."""
+    with _lock(folder) as free:
+        lease = Lease(folder, attempt())
+        if not free or not lease.take():
+            yield None
+            return
+        try:
+            yield lease
+        finally:
+            lease.release()
+
+
+def at_work(folder: Path) -> bool:
+    """Whether a process is at work on the cell, here or on another machine."""
+    try:
+        with (folder / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no such file, or a file system without locks
+        pass
+    holder = _read(folder / "lease.json")
+    return bool(holder) and holder.get("host") != platform.node() and not _void(folder / "lease.json")
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """What the lease says; nothing where there is none, or none that can be read."""
+    try:
+        found = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+def _void(path: Path) -> bool:
+    """Whether it was not renewed for `EXPIRES` seconds, by the clock of the file system, which all machines share."""
+    probe = path.with_name(f".now.{uuid.uuid4().hex}")
+    try:
+        probe.touch()
+        now = probe.stat().st_mtime
+        probe.unlink()
+        return now - path.stat().st_mtime > EXPIRES
+    except FileNotFoundError:
+        return True
+    except OSError:  # a folder that may only be read
+        return time.time() - path.stat().st_mtime > EXPIRES
+
+
+@contextlib.contextmanager
+def _lock(folder: Path) -> Iterator[bool]:
+    """Hold the cell's lock; the kernel lets go when the process dies. Yields False where another holds it.
+
+    A `status` that looks at the same moment holds it for an instant, so it is asked for more than once.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as file:
+        for number in range(5):
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if number == 4:
+                    yield False
+                    return
+                time.sleep(0.1)
+            except OSError:  # a file system without locks: the lease alone decides
+                break
+        yield True

@@ -1,0 +1,116 @@
+"""Who works on a cell: the lease between machines, as seen by two processes that do not share a lock."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from benchmark import config, lease, plan, run, words
+from benchmark.board import Board
+from benchmark.config import Runtime
+from benchmark.distributed import World
+from benchmark.stop import Stop
+from benchmark.trial import CPU
+
+WORDS = ["methods=simclr", "dataset=digits", "dataset.limit=180", "backbone=test_resnet", "epochs=2", "batch_size=32",
+         "precision=fp32", "view_size=16"]  # fmt: skip
+
+
+def elsewhere(folder: Path, renewed: float = 0.0, **more: object) -> Path:
+    """The lease of an attempt on another machine, last renewed so many seconds ago."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "lease.json"
+    path.write_text(json.dumps({"id": "theirs", "host": "another", "job": "", "restart": 0} | more))
+    then = time.time() - renewed
+    os.utime(path, (then, then))
+    return path
+
+
+def test_a_lease_is_there_while_it_is_held(tmp_path: Path) -> None:
+    with lease.held(tmp_path) as mine:
+        assert mine is not None
+        mine.guard()
+        assert lease.at_work(tmp_path)
+        with lease.held(tmp_path) as other:
+            assert other is None
+    assert not lease.at_work(tmp_path)
+    assert not (tmp_path / "lease.json").exists()
+
+
+def test_a_lease_of_another_machine_is_kept_while_it_is_renewed_and_void_after(tmp_path: Path) -> None:
+    elsewhere(tmp_path, renewed=lease.EXPIRES / 2)
+    with lease.held(tmp_path) as mine:
+        assert mine is None
+    assert plan.state(tmp_path).word == "running"
+    elsewhere(tmp_path, renewed=lease.EXPIRES + 5)
+    assert plan.state(tmp_path).word == "new"
+    with lease.held(tmp_path) as mine:
+        assert mine is not None
+
+
+def test_a_restart_of_a_job_follows_its_earlier_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SLURM_JOB_ID", "812")
+    monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
+    elsewhere(tmp_path, job="811")
+    with lease.held(tmp_path) as mine:
+        assert mine is None, "of another job"
+    elsewhere(tmp_path, job="812", restart=2)
+    with lease.held(tmp_path) as mine:
+        assert mine is None, "the earlier start comes back, and has lost"
+    elsewhere(tmp_path, job="812", restart=0)
+    with lease.held(tmp_path) as mine:
+        assert mine is not None
+
+
+def test_what_a_process_left_that_died_here_is_taken_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
+    code = f"""import os, pathlib
+from benchmark import lease
+with lease.held(pathlib.Path({str(tmp_path)!r})) as mine:
+    assert mine is not None
+    os._exit(9)"""
+    subprocess.run([sys.executable, "-c", code], env=environment, timeout=60, check=False)
+    assert (tmp_path / "lease.json").exists()
+    with lease.held(tmp_path) as mine:
+        assert mine is not None
+
+
+def test_a_lease_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lease, "RENEWED", 0.05)
+    with lease.held(tmp_path) as mine:
+        assert mine is not None
+        path = elsewhere(tmp_path, renewed=500, id=mine.attempt.id)
+        until = time.monotonic() + 20
+        while time.time() - path.stat().st_mtime > 100:
+            assert time.monotonic() < until
+            time.sleep(0.02)
+
+
+def test_a_copy_that_was_taken_over_stops_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A node thought dead comes back: its cell has been given to another one meanwhile."""
+    cell = words.read(WORDS).cells[0]
+    folder = tmp_path / config.folder_name(cell)
+    said: list[str] = []
+
+    class Watching(Board):
+        def step(self, done: int, steps: int, loss: float) -> None:
+            if done == 3:
+                elsewhere(folder)
+
+        def say(self, line: str) -> None:
+            said.append(line)
+
+    runtime = Runtime(out=str(tmp_path), log_every=1)
+    place = run.Place(runtime, World(), CPU, Stop(), Watching(1, shown=False))
+    assert run.run(cell, place) is None
+    assert "taken over" in said[-1]
+    assert not (folder / "record.json").exists()
+    assert not (folder / "last.pt").exists()
+    steps = [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()]
+    assert steps == [1, 2]
+    assert json.loads((folder / "lease.json").read_text())["id"] == "theirs", "the other's lease is left alone"

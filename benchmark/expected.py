@@ -1,0 +1,93 @@
+"""How long cells are expected to take: by cells like them that ran, else by the pixels they see. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from benchmark import config
+from benchmark.augment import policies
+from benchmark.data import catalogue
+from benchmark.errors import UsageError
+from results import record
+
+
+class Shape(NamedTuple):
+    """What is known of a cell's length before it runs."""
+
+    work: float  # pixels that it sees
+    likenesses: tuple[str, str, str]  # the same but for the seed; the same method and backbone; any cell
+
+
+def shape(settings: dict[str, Any]) -> Shape:
+    """The shape of a cell, from `config.identity`, which is also what a record calls its settings.
+
+    Its work is the pixels of all views of the training, and of one pass for the evaluation. That knows neither
+    backbones nor what a method does beside encoding: those differ by what ran, once something did (`Expected`).
+    """
+    data, side = settings["dataset"], settings["view_size"]
+    images = data["limit"] or catalogue.entry(data["name"]).images or 1
+    small = policies.parse(settings["augmentation"] or "none").small
+    views = len(config.describe(settings["method"]).views) * side**2 + sum(crop**2 for crop in small)
+    work = images * ((settings["epochs"] or 0) * views + side**2)
+    return Shape(work, (config.digest(settings | {"seed": None}), f"{settings['method']} {settings['backbone']}", ""))
+
+
+class Expected:
+    """What to expect, from (shape, seconds) of cells that ran."""
+
+    def __init__(self, ran: Iterable[tuple[Shape, float]]) -> None:
+        rates = defaultdict(list)
+        for known, seconds in ran:
+            for likeness in known.likenesses:
+                rates[likeness].append(seconds / known.work)
+        self.rates = {likeness: median(values) for likeness, values in rates.items()}
+
+    def seconds(self, asked: Shape) -> float | None:
+        """By the median rate of the cells that are most like it; None where nothing ran."""
+        rates = (self.rates[likeness] for likeness in asked.likenesses if likeness in self.rates)
+        rate = next(rates, None)
+        return None if rate is None else rate * asked.work
+
+
+def longest_first(shapes: list[Shape], ran: Iterable[tuple[Shape, float]]) -> list[int]:
+    """The positions of the cells, the longest expected first; equal ones as they were given."""
+    expected = Expected(ran)
+    return sorted(range(len(shapes)), key=lambda i: -(expected.seconds(shapes[i]) or shapes[i].work))
+
+
+def time_left(
+    running: list[tuple[Shape, float, float | None]], pending: list[Shape], ran: list[tuple[Shape, float]], workers: int
+) -> float | None:
+    """Seconds until the last cell is done, roughly; None before anything ran.
+
+    `running` are (shape, seconds since it began, seconds left by its own pace, if it has one); they count as known.
+    """
+    own = [(asked, since + left) for asked, since, left in running if left is not None]
+    expected = Expected([*ran, *own])
+    if not expected.rates:
+        return None
+    lefts = [
+        max(0.0, (expected.seconds(asked) or 0) - since) if left is None else left for asked, since, left in running
+    ]
+    lefts += [expected.seconds(asked) or 0.0 for asked in pending]
+    return max(sum(lefts) / max(1, workers), *lefts) if lefts else 0.0
+
+
+def recorded(out: Path) -> list[tuple[Shape, float]]:
+    """(shape, seconds) of every finished cell below `out`, on whatever machine it ran."""
+    found = []
+    for _, made in record.find(out):
+        if isinstance(made, dict) and made["status"] == "finished":
+            with contextlib.suppress(UsageError, KeyError):  # of a method or a version that is not there any more
+                found.append((shape(made["settings"]), spent(made)))
+    return found
+
+
+def spent(found: dict[str, Any]) -> float:
+    """Seconds of training and evaluation in a record."""
+    return found["cost"].get("seconds", 0.0) + found["cost"].get("evaluation_seconds", 0.0)

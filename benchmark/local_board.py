@@ -1,0 +1,105 @@
+"""What a person sees of launcher=local: a live table on a terminal, a line a cell elsewhere. Standard error only."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any
+
+REDRAWN = 0.25  # seconds between two pictures
+
+
+@dataclass
+class Row:
+    """One cell at work, as far as its worker told."""
+
+    device: str
+    cell: str
+    began: float  # by time.monotonic
+    done: int = 0
+    steps: int = 0
+    loss: float = float("nan")
+    first: tuple[int, float] | None = None  # a step, and when it was done
+
+    def step(self, done: int, steps: int, loss: float) -> None:
+        self.done, self.steps, self.loss = done, steps, loss
+        self.first = self.first or (done, time.monotonic())
+
+    def left(self) -> float | None:
+        """Seconds until its last step, at its pace so far."""
+        if self.first is None or self.done == self.first[0]:
+            return None
+        done, when = self.first
+        return (self.steps - self.done) * (time.monotonic() - when) / (self.done - done)
+
+
+class LocalBoard:
+    """Devices, cells, progress, time left."""
+
+    def __init__(self) -> None:
+        self._live: Any = None
+        self._drawn = 0.0
+
+    def __enter__(self) -> LocalBoard:
+        if sys.stderr.isatty():
+            from rich.console import Console
+            from rich.live import Live
+
+            self._live = Live(console=Console(stderr=True), auto_refresh=False, transient=True)
+            self._live.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def starts(self, number: int, cells: int, row: Row, left: float | None) -> None:
+        """A cell starts, the `number`-th of `cells`."""
+        if self._live is None:
+            rest = "" if left is None else f", about {span(left)} left in all"
+            self.say(f"[{number}/{cells}] {row.cell} on {row.device}{rest}")
+
+    def due(self) -> bool:
+        """Whether the table is to be drawn again."""
+        return self._live is not None and time.monotonic() - self._drawn >= REDRAWN
+
+    def draw(self, rows: Iterable[Row], done: int, cells: int, failed: int, left: float | None) -> None:
+        """The table as it is now, and how far all is."""
+        from rich.console import Group
+        from rich.table import Table
+        from rich.text import Text
+
+        table = Table(box=None)
+        for name in ("device", "cell", "step", "loss", "left"):
+            table.add_column(name, justify="right" if name in ("step", "loss", "left") else "left")
+        for row in rows:
+            own, whole = row.left(), row.steps > 0 and row.done == row.steps
+            left_text = "evaluation" if whole else "-" if own is None else span(own)
+            step, loss = (f"{row.done}/{row.steps}", f"{row.loss:.4f}") if row.steps else ("-", "-")
+            table.add_row(row.device, row.cell, step, loss, left_text)
+        said = f" {done} of {cells} cells done" + (f", {failed} failed" if failed else "")
+        if left is not None and done < cells:
+            said += f", about {span(left)} left"
+        if not table.row_count and not done:
+            said = f" {cells} cells: workers start, and the cells are checked"
+        self._live.update(Group(*([table] if table.row_count else []), Text(said)), refresh=True)
+        self._drawn = time.monotonic()
+
+    def say(self, line: str) -> None:
+        """A line that stays."""
+        if self._live is not None:
+            self._live.console.print(line, markup=False, highlight=False)
+        else:
+            print(line, file=sys.stderr, flush=True)
+
+
+def span(seconds: float) -> str:
+    """Such as '45 s', '12 min', '3.5 h'."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

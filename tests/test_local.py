@@ -1,0 +1,256 @@
+"""launcher=local: the same numbers as in one process, and nothing lost when a worker or the launcher dies."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmark import config, expected, local, words
+from benchmark.__main__ import main
+from benchmark.config import Runtime
+from benchmark.errors import UsageError
+from benchmark.local_board import span
+from benchmark.worker import Lines
+
+SMALL = [
+    "methods=simclr", "dataset.limit=60", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=8",
+    "augmentation=flip", "epochs=8", "log_every=1", "checkpoint_every=0.2", "threads=1", "device=cpu",
+]  # fmt: skip
+LOCAL = ("launcher=local", "workers=2")
+STEPS = list(range(1, 49))
+
+
+def start(out: Path, environment: dict[str, str], *more: str) -> subprocess.Popen[str]:
+    call = [sys.executable, "-m", "benchmark", "run", *SMALL, *more, f"out={out}"]
+    return subprocess.Popen(call, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def run(out: Path, environment: dict[str, str], *more: str) -> tuple[int, str]:
+    """(exit code, what it said)"""
+    process = start(out, environment, *more)
+    said = process.communicate(timeout=200)[1]
+    return process.returncode, said
+
+
+def records(out: Path) -> dict[str, dict[str, Any]]:
+    """Each cell's record, by the name of its folder."""
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("*/record.json"))}
+
+
+def metrics(out: Path) -> dict[str, dict[str, float]]:
+    return {name: record["metrics"] for name, record in records(out).items()}
+
+
+def steps(folder: Path) -> list[int]:
+    """The steps that a cell's log has."""
+    path = folder / "log.jsonl"
+    text = path.read_text() if path.exists() else ""
+    return [json.loads(line)["step"] for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+
+def workers(out: Path) -> list[int]:
+    """The processes of all workers that were started, first to last."""
+    logs = sorted(out.glob(".local*/worker-*.log"))
+    lines = [line for log in logs for line in log.read_text().splitlines()]
+    return [int(line.split()[-1]) for line in lines if line.startswith("worker, process ")]
+
+
+def wait(happened: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
+    """What `happened` says, once it is true."""
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        found = happened()
+        if found:
+            return found
+        assert process is None or process.poll() is None, process.communicate()
+        time.sleep(0.01)
+    raise AssertionError("it did not happen")
+
+
+def alive(process: int) -> bool:
+    return Path(f"/proc/{process}").exists()
+
+
+def at_work(out: Path, least: int) -> tuple[int, Path] | None:
+    """A worker and its cell, which has a checkpoint and has logged so many steps."""
+    for process in workers(out):
+        for link in Path(f"/proc/{process}/fd").glob("*"):
+            try:
+                folder = Path(os.readlink(link)).parent
+            except OSError:
+                continue
+            if folder.parent == out and (folder / "last.pt").exists() and max(steps(folder), default=0) >= least:
+                return process, folder
+    return None
+
+
+@pytest.fixture(scope="module")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three cells, one after the other in one process, which is this one: it has imported torch before."""
+    import torch
+
+    out = tmp_path_factory.mktemp("here")
+    threads = torch.get_num_threads()
+    assert main(["run", *SMALL, "seeds=0,1,2", f"out={out}"]) == 0
+    torch.set_num_threads(threads)
+    return out
+
+
+def test_whoever_dies_the_others_and_the_same_command_go_on(
+    tmp_path: Path, environment: dict[str, str], here: Path
+) -> None:
+    """A worker is killed, then the launcher is stopped while its worker starts, stopped in a cell, and killed."""
+    command = ("seeds=0,1,2", *LOCAL)
+    process = start(tmp_path, environment, *command)
+    worker, cell = wait(lambda: at_work(tmp_path, 5), process)
+    os.kill(worker, signal.SIGKILL)
+    said = process.communicate(timeout=100)[1]
+    assert process.returncode == 1, said
+    reason = "worker killed by signal 9 (SIGKILL: the out-of-memory killer, perhaps)"
+    found = {name: (record["status"], record["reason"]) for name, record in records(tmp_path).items()}
+    assert found.pop(cell.name) == ("failed", reason)
+    assert list(found.values()) == [("finished", None)] * 2
+    assert reason in said
+    assert reason in (cell / "error.txt").read_text()
+    assert len(workers(tmp_path)) == 3, "another took its place"
+    assert (cell / "last.pt").exists()
+
+    process = start(tmp_path, environment, *command)
+    wait(lambda: len(workers(tmp_path)) == 1, process)
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 128 + signal.SIGTERM, said
+    assert "stopped by SIGTERM; nothing is lost: the same command goes on from here" in said
+    for number in (signal.SIGINT, signal.SIGKILL):
+        least = steps(cell)[-1] + 5
+        process = start(tmp_path, environment, *command)
+        worker, same = wait(lambda least=least: at_work(tmp_path, least), process)
+        process.send_signal(number)
+        said = process.communicate(timeout=60)[1]
+        assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), said
+        assert "Traceback" not in said
+        wait(lambda worker=worker: not alive(worker))
+        assert same == cell
+        assert least <= steps(cell)[-1] < STEPS[-1]
+        assert records(tmp_path)[cell.name]["reason"] == reason, "stopped is not failed"
+
+    code, said = run(tmp_path, environment, *command)
+    assert code == 0, said
+    assert metrics(tmp_path) == metrics(here)
+    assert steps(cell) == STEPS, "no step twice"
+    assert not (cell / "error.txt").exists()
+
+
+def test_two_launchers_at_once_train_each_cell_once_and_as_one_process_does(
+    tmp_path: Path, environment: dict[str, str], here: Path
+) -> None:
+    both = [start(tmp_path, environment, "seeds=0,1,2", "launcher=local", "workers=1") for _ in range(2)]
+    said = [process.communicate(timeout=100)[1] for process in both]
+    assert [process.returncode for process in both] == [0, 0], said
+    assert metrics(tmp_path) == metrics(here)
+    assert [steps(tmp_path / name) for name in records(tmp_path)] == [STEPS] * 3
+    assert len(list(tmp_path.glob(".local*"))) == 2, "each with its own logs"
+    assert len(workers(tmp_path)) == 2, "a start a worker, not one a cell"
+    assert all("[3/3] simclr seed=2 on cpu" in one for one in said)
+
+
+def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
+    out = tmp_path / "runs"
+    small = [word for word in SMALL if not word.startswith("batch_size")]
+    call = [
+        sys.executable,
+        "-m",
+        "benchmark",
+        "run",
+        *small,
+        "batch_size=32,5000",
+        "launcher=local",
+        "workers=1",
+        f"out={out}",
+    ]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=100)
+    assert done.returncode == 2
+    assert done.stderr == "error: batch_size=5000: digits has 50 images to train on\n"
+    code, said = run(out, environment | {"RANK": "0", "WORLD_SIZE": "1"}, *LOCAL)
+    assert (code, said) == (2, "error: launcher=local starts its own processes: run it without torchrun\n")
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "parts"),
+    [
+        (["workers=2"], "workers=2 is for launcher=local, not for launcher=here"),
+        (["per_device=2"], "per_device=2 is for launcher=local"),
+        (["launcher=local", "workers=-1"], "workers must be at least 0"),
+        (["launcher=local", "per_device=0"], "per_device at least 1"),
+        (["launcher=locl"], "did you mean 'local'"),
+    ],
+)
+def test_words_that_cannot_be_meant(given: list[str], parts: str) -> None:
+    with pytest.raises(UsageError, match=parts):
+        words.read(["methods=simclr", *given])
+
+
+def test_devices() -> None:
+    two = Runtime(launcher="local", per_device=2)
+    assert local.devices(two, gpus=2) == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert local.devices(Runtime(device="cuda:1"), gpus=2) == ["cuda:1"]
+    assert local.devices(Runtime(device="cuda"), gpus=0) == ["cuda"], "the worker refuses it"
+    assert local.devices(Runtime(device="cpu", workers=3), gpus=2) == ["cpu"] * 3
+    assert set(local.devices(Runtime(), gpus=0)) == {"cpu"}
+    with pytest.raises(UsageError, match=r"workers=2 .* per_device=2"):
+        local.devices(Runtime(workers=2), gpus=1)
+    with pytest.raises(UsageError, match=r"per_device=2 is for GPUs"):
+        local.devices(two, gpus=0)
+
+
+def shapes(*given: str) -> list[expected.Shape]:
+    return [expected.shape(config.identity(cell)) for cell in words.read(list(given)).cells]
+
+
+def test_the_longest_expected_cell_goes_first() -> None:
+    by_work = shapes("methods=simclr", "epochs=2,8,4")
+    assert expected.longest_first(by_work, []) == [1, 2, 0]
+    crops = shapes("methods=simclr", "augmentation=simclr,simclr+6x16", "seeds=0,1")
+    assert expected.longest_first(crops, []) == [2, 3, 0, 1], "equal ones as they were given"
+    simclr, moco, random = shapes("methods=simclr,moco,random", "seeds=0")
+    assert expected.longest_first([random, simclr, moco], []) == [1, 2, 0]
+    ran = [(simclr, 10.0), (moco, 30.0)]
+    assert expected.longest_first([random, simclr, moco], ran) == [2, 1, 0], "what ran says more"
+    other_seed = shapes("methods=moco", "seeds=1")[0]
+    assert expected.Expected(ran).seconds(other_seed) == pytest.approx(30)
+    few, many = shapes("methods=moco", "epochs=10,100")
+    assert expected.Expected([(few, 6)]).seconds(many) == pytest.approx(60, rel=0.1), "in proportion to its work"
+
+
+def test_time_left() -> None:
+    (cell,) = shapes("methods=simclr")
+    assert expected.time_left([(cell, 5.0, None)], [cell], [], 2) is None
+    assert expected.time_left([(cell, 5.0, 15.0)], [cell] * 4, [], 1) == pytest.approx(15 + 4 * 20)
+    assert expected.time_left([(cell, 5.0, None)], [cell], [(cell, 10.0)], 2) == pytest.approx(10), "no less than one"
+    assert [span(seconds) for seconds in (45, 600, 9000)] == ["45 s", "10 min", "2.5 h"]
+
+
+def test_a_cell_goes_through_json_unchanged() -> None:
+    given = ["methods=simclr,moco,random,supervised", "dataset.limit=100", "temperature=0.1,1"]
+    for cell in words.read(given).cells:
+        again = config.restore(json.loads(json.dumps(asdict(cell))))
+        assert again == cell
+        assert config.key(again) == config.key(cell)
+
+
+def test_lines_come_whole_out_of_pieces() -> None:
+    lines = Lines()
+    assert lines.whole(b'{"a": 1}\n{"b"') == [{"a": 1}]
+    assert lines.whole(b": 2}") == []
+    assert lines.whole(b"\n") == [{"b": 2}]

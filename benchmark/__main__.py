@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import sys
 from pathlib import Path
@@ -21,9 +20,8 @@ def main(arguments: list[str] | None = None) -> int:
 
     try:
         parsed = help.parse(arguments if arguments is not None else sys.argv[1:])
-        if parsed.command == "profile":
-            return command_profile(parsed.words, parsed.json)
-        return globals()[f"command_{parsed.command}"](parsed.words)
+        flags = {name: value for name, value in vars(parsed).items() if name not in ("command", "words")}
+        return globals()[f"command_{parsed.command}"](parsed.words, **flags)
     except UsageError as error:
         if _leads():
             print("error:", " ".join(str(error).split()), file=sys.stderr)
@@ -39,21 +37,33 @@ def main(arguments: list[str] | None = None) -> int:
         return 1
 
 
-def command_run(words: list[str]) -> int:
+def command_run(words: list[str], wait: bool) -> int:
+    return _run(_read(words), wait)
+
+
+def command_resume(words: list[str], wait: bool) -> int:
+    from benchmark import plan
+    from benchmark.words import Request, read_folder
+
+    runtime = read_folder(words)
+    _require_folder(Path(runtime.out))
+    return _run(Request(plan.cells(Path(runtime.out)), runtime, []), wait)
+
+
+def _run(request: Request, wait: bool) -> int:
     from benchmark import plan
 
-    request = _read(words)
+    launcher = request.runtime.launcher
+    _refuse_launcher(launcher, wait)
     out = Path(request.runtime.out)
     states = plan.states(request.cells, out)
     _refuse_broken(states)
+    if launcher == "slurm":
+        return _submit(request, wait)
     # Under torchrun every process joins, whatever it sees on its disk: the first one decides.
     code = _train(request, states) if any(state.runs for state in states) or _launched() else 0
     if _leads() and code < 128:  # not when stopped
-        from results import tables
-
-        frame, _ = _frame(out)
-        _print_table(tables, frame[frame["folder"].isin([str(state.folder) for state in states])])
-        print(f"records: {out}/; the table of all of them: python -m benchmark report out={out}", file=sys.stderr)
+        _print_records(out, states)
     return code
 
 
@@ -70,6 +80,11 @@ def command_plan(words: list[str]) -> int:
     _print_rows(["key", "method", "settings", "state", ""], rows)
     runs = sum(state.runs for state in states)
     print(f"{len(states)} cells: {len(states) - runs} exist, {runs} would run")
+    if request.runtime.launcher == "slurm" and runs:
+        from benchmark import cluster
+
+        todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
+        print(f"\nThe script for sbatch:\n\n{cluster.script(todo, request.runtime)}".rstrip())
     _refuse_broken(states)
     return 0
 
@@ -99,10 +114,45 @@ def command_status(words: list[str]) -> int:
 
     out = Path(read_out(words).out)
     _require_folder(out)
+    jobs = _jobs(out)
     states = [plan.state(folder) for folder in plan.folders(out)]
-    _print_rows(["cell", "state", ""], [[state.folder.name, state.word, state.detail] for state in states])
+    header, rows = ["cell", "state", ""], [[state.folder.name, state.word, state.detail] for state in states]
+    if jobs:
+        header = [*header[:2], "job", "", "", header[2]]
+        rows = [[*row[:2], *jobs.get(row[0], ("", "", "")), row[2]] for row in rows]
+    _print_rows(header, rows)
     counts = {word: sum(state.word == word for state in states) for word in sorted({s.word for s in states})}
     print(", ".join(f"{count} {word}" for word, count in counts.items()) or f"no cells below {out}")
+    return 0
+
+
+def command_cancel(words: list[str]) -> int:
+    from benchmark import cluster
+    from benchmark.words import read_out
+
+    out = Path(read_out(words).out)
+    _require_folder(out)
+    print(f"{cluster.cancel(out)} jobs cancelled; what their cells have done is kept, and the same command goes on")
+    return 0
+
+
+def command_logs(words: list[str]) -> int:
+    from benchmark import cluster, plan
+    from benchmark.errors import UsageError, unknown
+    from benchmark.words import read_out
+
+    names = [word for word in words if "=" not in word]
+    out = Path(read_out([word for word in words if "=" in word]).out)
+    _require_folder(out)
+    if len(names) != 1:
+        raise UsageError("logs needs the name of one cell; `python -m benchmark status` lists them")
+    known = [folder.name for folder in plan.folders(out)]
+    found = [name for name in known if name == names[0] or name.endswith(f"-{names[0]}")]
+    if not found:
+        raise unknown("cell", names[0], known)
+    error = out / found[0] / "error.txt"
+    text = cluster.log(out, found[0]) or (error.read_text() if error.exists() else "")
+    print(text or f"{found[0]}: no job of it has written anything, and it has not failed")
     return 0
 
 
@@ -153,7 +203,7 @@ def command_augmentations(words: list[str]) -> int:
     return 0
 
 
-def command_profile(words: list[str], as_json: bool) -> int:
+def command_profile(words: list[str], json: bool) -> int:
     request = _read(words)
     if request.runtime.threads:
         import torch
@@ -165,8 +215,8 @@ def command_profile(words: list[str], as_json: bool) -> int:
     device = resolve_device(request.runtime.device)
     settle(device)
     subjects = profile.profile(request.cells, device, request.runtime.compile)
-    if as_json:
-        print(json.dumps(profile_table.plain(subjects, device), indent=1))
+    if json:
+        print(profile_table.as_json(subjects, device))
         return 0
     rows = profile_table.table(subjects)
     _print_rows(rows[0], rows[1:])
@@ -188,8 +238,31 @@ def command_check(words: list[str]) -> int:
     return 0 if all(results) else 1
 
 
+def _submit(request: Request, wait: bool) -> int:
+    from benchmark import cluster, plan
+    from benchmark.board import Board
+
+    out = Path(request.runtime.out)
+    count = cluster.submit(request.cells, request.runtime)
+    print(f"{count} cells submitted, {len(request.cells) - count} finished or under way; python -m benchmark status "
+          f"out={out} says how they are")  # fmt: skip
+    if not wait:
+        return 0
+    with Board(len(request.cells)) as board:
+        cluster.follow(request.cells, out.absolute(), board)
+    states = plan.states(request.cells, out)
+    _print_records(out, states)
+    return 1 if any(state.word not in ("finished", "collapsed") for state in states) else 0
+
+
 def _train(request: Request, states: list[State]) -> int:
     """Run the cells that are not done. Every cell is checked before the first one trains."""
+    if request.runtime.launcher == "local":
+        from benchmark import local
+
+        chosen = [(cell, state) for cell, state in zip(request.cells, states, strict=True) if state.runs]
+        again = [state.word == "failed" for _, state in chosen]
+        return local.run([cell for cell, _ in chosen], again, request.runtime)
     import torch
 
     from benchmark import distributed, plan, run
@@ -255,6 +328,30 @@ def _refuse_broken(states: list[State]) -> None:
         raise UsageError(f"{broken[0].detail}; mend or remove it, or choose another out=")
 
 
+def _jobs(out: Path) -> dict[str, tuple[str, str, str]]:
+    """Cell -> its job, that one's state and why it waits; from the notes alone while SLURM does not answer."""
+    from benchmark import cluster
+
+    last = cluster.latest(out)
+    if not last:
+        return {}
+    try:
+        cluster.bury_ended(out)
+        return {cell: (job.id, job.state.lower(), job.reason) for cell, job in cluster.jobs_of(out).items()}
+    except cluster.jobs.Unavailable as error:
+        print(f"SLURM does not answer ({error}); what follows is from the folder alone", file=sys.stderr)
+        return {cell: (job, "", "") for cell, job in last.items()}
+
+
+def _refuse_launcher(launcher: str, wait: bool) -> None:
+    from benchmark.errors import UsageError
+
+    if wait and launcher != "slurm":
+        raise UsageError(f"--wait follows the jobs of launcher=slurm; launcher={launcher} waits for its cells anyway")
+    if launcher != "here" and _launched():
+        raise UsageError(f"launcher={launcher} starts its own processes: run it without torchrun")
+
+
 def _leads() -> bool:
     return os.environ.get("RANK", "0") == "0"
 
@@ -281,6 +378,14 @@ def _frame(out: Path) -> Any:
     from results import frame
 
     return frame.load(out)
+
+
+def _print_records(out: Path, states: list[State]) -> None:
+    from results import tables
+
+    frame, _ = _frame(out)
+    _print_table(tables, frame[frame["folder"].isin([str(state.folder) for state in states])])
+    print(f"records: {out}/; the table of all of them: python -m benchmark report out={out}", file=sys.stderr)
 
 
 def _print_table(tables: Any, frame: Any) -> None:

@@ -11,13 +11,21 @@ COMMANDS = {
     "run": "train, evaluate and record every missing cell, then print the table",
     "plan": "list the cells of the same words: which exist, which would run; runs nothing",
     "report": "the table of all records below a folder; also writes table.md and results.csv",
-    "status": "every cell below a folder: finished, running, interrupted, failed",
+    "status": "every cell below a folder: finished, running, interrupted, failed; and its job on a cluster",
+    "resume": "run what is missing below a folder, from the folder alone",
+    "cancel": "cancel the cluster's jobs of a folder",
+    "logs": "what the job, or the process, of a cell wrote last",
     "methods": "what can be compared: paper, options, defaults",
     "datasets": "the datasets and where they come from",
     "augmentations": "the augmentation policies and the pieces that make new ones",
     "check": "test a method, ours or a plugin, against the contract",
     "profile": "time training steps of the same words against their encoder alone; records nothing",
 }
+FLAGS = (
+    ("--json", "profile", "print all numbers, step by step, as JSON"),
+    ("--wait", "run", "with launcher=slurm: follow the jobs to their end"),
+    ("--wait", "resume", "with launcher=slurm: follow the jobs to their end"),
+)
 EXAMPLES = {
     "": "run methods=simclr,moco\nplan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2\nreport out=runs",
     "run": """run methods=simclr,moco
@@ -28,6 +36,9 @@ run methods=my_pkg.my_method                                    (a plugin, by it
     "plan": "plan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2",
     "report": "report\nreport out=runs",
     "status": "status\nstatus out=runs",
+    "resume": "resume out=runs\nresume out=runs launcher=slurm slurm.partition=gpu",
+    "cancel": "cancel out=runs",
+    "logs": "logs simclr-digits-0123456789 out=runs",
     "methods": "methods\nmethods moco",
     "datasets": "datasets",
     "augmentations": "augmentations",
@@ -60,13 +71,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
-        if name == "profile":
-            command.add_argument("--json", action="store_true", help="print all numbers, step by step, as JSON")
+        for flag, owner, help in FLAGS:
+            if name == owner:
+                command.add_argument(flag, action="store_true", help=help)
         command.add_argument("words", nargs="*", metavar="key=value" if name in ("run", "plan", "profile") else "word")
     if asked is not None and asked not in COMMANDS:
         raise unknown("command", asked, COMMANDS)
-    # The one option goes last: argparse takes no words behind it.
-    return parser.parse_args(sorted(arguments, key="--json".__eq__) or ["--help"])
+    # Flags go last: argparse takes no words behind them.
+    flags = {flag for flag, _, _ in FLAGS}
+    return parser.parse_args(sorted(arguments, key=flags.__contains__) or ["--help"])
 
 
 def _examples(command: str) -> str:
@@ -102,5 +115,7 @@ def _keys() -> str:
             "a setting for one method only: moco.learning_rate=0.03",
             "\nhow to run (one value; does not change which cell it is):",
             *lines(config.Runtime),
+            "\nwhat jobs ask a cluster for, with launcher=slurm:",
+            *lines(config.Slurm, "slurm."),
         ]
     )

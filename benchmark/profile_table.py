@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import torch
@@ -36,6 +37,10 @@ def table(subjects: list[Subject]) -> list[list[str]]:
 
 def legend(device: torch.device) -> str:
     return f"{machine.device_name(device)}\n" + LEGEND + (LEGEND_GPU if device.type == "cuda" else "")
+
+
+def as_json(subjects: list[Subject], device: torch.device) -> str:
+    return json.dumps(plain(subjects, device), indent=1)
 
 
 def plain(subjects: list[Subject], device: torch.device) -> dict[str, Any]:

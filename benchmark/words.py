@@ -13,7 +13,7 @@ from typing import Any
 
 import methods
 from benchmark import config, presets
-from benchmark.config import Runtime, Settings
+from benchmark.config import Runtime, Settings, Slurm
 from benchmark.errors import UsageError, nearest
 
 
@@ -59,11 +59,34 @@ def read_runtime(given: dict[str, list[str]]) -> Runtime:
         if len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed, {key} is not an axis")
     types = config.runtime_types()
-    runtime = Runtime(**{key: config.parse_value(values[0], types[key], key) for key, values in given.items()})
+    parsed = {key: config.parse_value(values[0], types[key], key) for key, values in given.items()}
+    slurm = Slurm(**{key.removeprefix("slurm."): parsed.pop(key) for key in list(parsed) if key.startswith("slurm.")})
+    runtime = Runtime(**parsed, slurm=slurm)
+    if min(slurm.nodes, slurm.timeout_min, slurm.array_parallelism, slurm.cells_per_job) < 1:
+        raise UsageError("slurm.nodes, .timeout_min, .array_parallelism and .cells_per_job must be at least 1")
+    if min(slurm.gpus_per_node, slurm.cpus_per_task, slurm.mem_gb) < 0:
+        raise UsageError("slurm.gpus_per_node, .cpus_per_task and .mem_gb must be at least 0")
     if runtime.log_every < 1 or runtime.checkpoint_every < 0 or runtime.threads < 0:
         raise UsageError("log_every must be at least 1, checkpoint_every and threads at least 0")
+    if runtime.workers < 0 or runtime.per_device < 1:
+        raise UsageError("workers must be at least 0, per_device at least 1")
+    for key in ("workers", "per_device"):
+        if key in given and runtime.launcher != "local":
+            raise UsageError(f"{key}={given[key][0]} is for launcher=local, not for launcher={runtime.launcher}")
+    stray = next((key for key in given if key.startswith("slurm.") and runtime.launcher != "slurm"), None)
+    if stray:
+        raise UsageError(f"{stray}={given[stray][0]} is for launcher=slurm, not for launcher={runtime.launcher}")
     presets.words(runtime.preset, "")
     return runtime
+
+
+def read_folder(words: list[str]) -> Runtime:
+    """How to run, of a command that takes its cells from a folder."""
+    given = _split(words)
+    for key in given:
+        if key not in config.runtime_types():
+            raise UsageError(f"{key}= does not apply here: the cells are those of out=FOLDER, as they were asked for")
+    return read_runtime(given)
 
 
 def read_out(words: list[str]) -> Runtime:

@@ -1,5 +1,4 @@
-"""A callable and a list of cells to cluster jobs, through submitit. Nothing of ours is imported here.
+"""A callable and a list of arguments to cluster jobs, through submitit: `jobs`. A real cluster to try it on: `testbed`.
 
-The fan-out to SLURM is not part of this version: `launcher=slurm` says so. The package is listed so that the
-layout, and the test that keeps its imports apart, stand from the first release.
+Nothing of ours is imported here, so that either can be used, and tested, by itself.
 """

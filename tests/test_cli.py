@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("run", "plan", "report", "status", "methods", "datasets", "augmentations", "check", "profile")
+COMMANDS = ("run", "plan", "report", "status", "resume", "cancel", "logs", "methods", "datasets", "augmentations",
+            "check", "profile")  # fmt: skip
 PLUGIN = '''"""Mine: A Paper (arXiv:0000.00000)."""
 
 from dataclasses import dataclass
@@ -46,7 +47,7 @@ def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["rnu", "methods=simclr"], ["'rnu'", "did you mean 'run'", "augmentations, check, datasets"]),
+        (["rnu", "methods=simclr"], ["'rnu'", "did you mean 'run'", "augmentations, cancel, check, datasets"]),
         (["run", "methods=simlcr"], ["'simlcr'", "did you mean 'simclr'", "instdisc, moco, moco_v3"]),
         (["run", "methods=moco", "moco.quue=4"], ["'moco.quue'", "did you mean 'queue'", "head_dim, "]),
         (["run", "methods=simclr", "epochs=1\n2"], ["epochs=1 2", "a whole number is needed"]),
@@ -223,3 +224,33 @@ def test_installed_plugins_are_found_and_a_broken_one_breaks_nothing_else(
     assert planned.returncode == 0, planned.stderr
     assert planned.stdout.endswith("3 cells: 0 exist, 3 would run\n")
     check_refusal(bench(installed, tmp_path, "plan", "methods=simclr,typo"), "'typo'", "my_typo.py", "SyntaxError")
+
+
+def test_what_is_missing_in_a_folder_is_resumed_from_the_folder_alone(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    words = ("methods=random", "dataset.limit=200", "backbone=test_resnet", "seeds=0,1", "device=cpu")
+    assert bench(environment, tmp_path, "run", *words).returncode == 0
+    records = sorted(tmp_path.glob("runs/*/record.json"))
+    before = [json.loads(path.read_text())["metrics"] for path in records]
+    records[0].unlink()
+    done = bench(environment, tmp_path, "resume", "out=runs", "device=cpu")
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(path.read_text())["metrics"] for path in records] == before
+    check_refusal(bench(environment, tmp_path, "resume", "methods=simclr"), "methods=", "the cells are those of out=")
+    check_refusal(bench(environment, tmp_path, "resume", "--wait"), "--wait", "launcher=slurm")
+    logs = bench(environment, tmp_path, "logs", records[0].parent.name)
+    assert "no job of it has written anything" in logs.stdout
+    check_refusal(bench(environment, tmp_path, "logs", "randum-digits-0"), "unknown cell", "random-digits-")
+    assert "0 jobs cancelled" in bench(environment, tmp_path, "cancel").stdout
+
+
+def test_plan_shows_the_script_of_the_jobs(environment: dict[str, str], tmp_path: Path) -> None:
+    words = ("launcher=slurm", "slurm.partition=gpu", "slurm.gpus_per_node=1", "slurm.setup=module load cuda")
+    done = bench(environment, tmp_path, "plan", "methods=simclr", "seeds=0,1,2,3", "slurm.cells_per_job=2", *words)
+    assert done.returncode == 0, done.stderr
+    for line in ("--array=0-1%", "--partition=gpu", "--gpus-per-node=1", "module load cuda", "--requeue"):
+        assert line in done.stdout
+    assert list(tmp_path.iterdir()) == []
+    check_refusal(bench(environment, tmp_path, "run", "methods=simclr", "slurm.nodes=0"), "slurm.nodes", "at least 1")
+    check_refusal(bench(environment, tmp_path, "run", "methods=simclr", "slurm.partion=gpu"), "did you mean")

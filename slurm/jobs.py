@@ -1,0 +1,220 @@
+"""Jobs on a cluster, through submitit: a callable and a list of arguments as job arrays, and what became of them.
+
+The callable runs in the job as `work(argument)`. It is asked to stop by SIGUSR2 (time limit near, or preemption where
+the cluster says so) and SIGTERM, and answers True where there is more to do: the job then queues itself again. What it
+has done it has to find on disk when it is called anew; nothing is taken from submitit's pickles. Standard library and
+submitit only.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import io
+import os
+import re
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+NOTICE = 120  # seconds before the time limit at which a job is asked to stop
+PATIENCE = 20  # seconds that a command of SLURM's may take; they wait long for a controller that is away
+RUNNING = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "RESIZING")
+
+
+class Unavailable(Exception):
+    """SLURM does not answer: its commands are missing, or its controller is away."""
+
+
+class Refused(Exception):
+    """SLURM does not take a job; the message is sbatch's."""
+
+
+@dataclass(frozen=True)
+class Job:
+    """A job as SLURM has it: `state` in its words, `reason` why it waits or ended; `gone` where it knows none."""
+
+    id: str
+    state: str
+    reason: str = ""
+
+    @property
+    def over(self) -> bool:
+        return self.state not in RUNNING
+
+
+class Task:
+    """What submitit pickles: `work` on `argument`, in each process of the job."""
+
+    def __init__(self, work: Callable[[Any], bool], argument: Any) -> None:
+        self.work, self.argument = work, argument
+
+    def __call__(self) -> None:
+        # Children that are forked inherit submitit's handlers, and SLURM signals every process of a step.
+        os.register_at_fork(after_in_child=_usual_signals)
+        _export_processes()
+        more = self.work(self.argument)
+        if more and os.environ.get("SLURM_PROCID", "0") == "0":
+            _command(["scontrol", "requeue", _own_id()])
+
+    def checkpoint(self) -> Any:
+        """submitit's own way to requeue, should its handler be reached before `work` listens to signals itself."""
+        from submitit.helpers import DelayedSubmission
+
+        return DelayedSubmission(self)
+
+
+def submit(
+    work: Callable[[Any], bool], arguments: Sequence[Any], folder: Path, name: str, resources: Mapping[str, Any]
+) -> list[str]:
+    """One job for each of `arguments`, as one array of at most `longest_array` jobs; returns their ids, in order.
+
+    `resources` as in the words `slurm.*`; logs go to a folder per job below `folder`. Raises `Unavailable`, `Refused`.
+    """
+    executor = _executor(folder, name, resources)
+    from submitit.core.utils import FailedJobError
+
+    try:
+        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # sbatch's errors, which come again below
+            jobs = [executor.submit(Task(work, argument)) for argument in arguments]
+    except FailedJobError as error:
+        raise Refused(" ".join(str(error).split())) from error
+    return [job.job_id for job in jobs]
+
+
+def script(count: int, folder: Path, name: str, resources: Mapping[str, Any]) -> str:
+    """The script that `submit` hands to sbatch for an array of `count` jobs."""
+    _require_submitit()
+    from submitit.slurm.slurm import _make_sbatch_string
+
+    array: dict[str, Any] = {"map_count": count} if count > 1 else {}
+    command = f"{sys.executable} -u -m submitit.core._submit {folder}/%j"
+    return _make_sbatch_string(command=command, folder=folder / "%j", **_parameters(name, resources), **array)
+
+
+def _executor(folder: Path, name: str, resources: Mapping[str, Any]) -> Any:
+    _require_submitit()
+    from submitit.slurm.slurm import SlurmExecutor
+
+    try:
+        executor = SlurmExecutor(folder / "%j", max_num_timeout=1000)
+    except RuntimeError as error:  # its word for a machine without srun
+        raise Unavailable("SLURM is not installed here: launcher=slurm runs on a cluster's login node") from error
+    executor.update_parameters(**_parameters(name, resources))
+    return executor
+
+
+def _require_submitit() -> None:
+    if importlib.util.find_spec("submitit") is None:
+        raise Unavailable("launcher=slurm needs submitit: pip install submitit")
+
+
+def _parameters(name: str, resources: Mapping[str, Any]) -> dict[str, Any]:
+    """In the words of submitit's SlurmExecutor."""
+    made: dict[str, Any] = {"job_name": name, "time": resources["timeout_min"], "nodes": resources["nodes"]}
+    made |= {"ntasks_per_node": max(1, resources["gpus_per_node"]), "signal_delay_s": NOTICE}
+    made |= {"array_parallelism": resources["array_parallelism"], "additional_parameters": {"requeue": True}}
+    asked = ("partition", "account", "qos", "constraint", "cpus_per_task", "gpus_per_node")
+    made |= {word: resources[word] for word in asked if resources[word]}
+    if resources["mem_gb"]:
+        made["mem"] = f"{resources['mem_gb']}GB"
+    setup = [resources["setup"]] if resources["setup"] else []
+    if resources["cpus_per_task"]:  # srun does not inherit it since SLURM 22.05
+        setup.append("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK")
+    return made | ({"setup": setup} if setup else {})
+
+
+def longest_array() -> int:
+    """How many jobs one array may have (MaxArraySize counts index 0)."""
+    found = re.search(r"MaxArraySize\s*=\s*(\d+)", _command(["scontrol", "show", "config"]))
+    return max(1, int(found[1]) - 1) if found else 1000
+
+
+def states(ids: Sequence[str]) -> dict[str, Job]:
+    """Each job as the controller has it, and where it has forgotten it, as the accounting has it, if there is one."""
+    listed, found = {}, {}
+    for line in _command(["squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%r"]).splitlines():
+        id, state, reason = line.split("|", 2)
+        listed[id] = state, "" if reason == "None" else reason
+    for id in ids:  # elements of an array that were cancelled before they began stand under the array's own id
+        row = listed.get(id) or listed.get(id.partition("_")[0])
+        if row:
+            found[id] = Job(id, *row)
+    missing = [id for id in ids if id not in found]
+    if missing:
+        found |= _accounted(missing)
+    return {id: found.get(id, Job(id, "gone")) for id in ids}
+
+
+def cancel(ids: Sequence[str]) -> None:
+    for start in range(0, len(ids), 500):
+        _command(["scancel", *ids[start : start + 500]])
+
+
+def ending(job: Job, log: str) -> str:
+    """How a job ended, in a few words. A step that the kernel killed for memory is FAILED to SLURM; its log tells."""
+    if job.state == "OUT_OF_MEMORY" or re.search(r"oom.?kill|out of memory|exceeded memory limit", log, re.IGNORECASE):
+        return "out of memory"
+    known = {"TIMEOUT": "the time limit", "CANCELLED": "cancelled", "gone": "SLURM no longer knows how"}
+    reason = f" ({job.reason})" if job.reason else ""
+    return known.get(job.state, job.state.lower().replace("_", " ")) + reason
+
+
+def log(folder: Path, id: str) -> str:
+    """What the job's first process wrote, output and errors; empty before it starts."""
+    parts = [folder / id / f"{id}_0_log.{kind}" for kind in ("out", "err")]
+    return "\n".join(part.read_text(errors="replace").rstrip() for part in parts if part.exists())
+
+
+def _accounted(ids: list[str]) -> dict[str, Job]:
+    """From sacct; nothing where the cluster keeps no accounts."""
+    found = {}
+    for start in range(0, len(ids), 500):
+        try:
+            text = _command(["sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ",".join(ids[start : start + 500])])
+        except Unavailable:
+            return {}
+        for line in text.splitlines():
+            id, state = line.split("|", 1)
+            found[id] = Job(id, state.split(" ")[0])  # "CANCELLED by 0"
+    return {id: job for id, job in found.items() if id in ids}
+
+
+def _command(words: list[str]) -> str:
+    try:
+        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    except FileNotFoundError as error:
+        raise Unavailable(f"{words[0]} is not installed here: launcher=slurm runs on a cluster's login node") from error
+    except subprocess.TimeoutExpired as error:
+        raise Unavailable(f"{words[0]} does not answer within {PATIENCE} s") from error
+    except subprocess.CalledProcessError as error:
+        raise Unavailable(" ".join((error.stderr or error.stdout or f"{words[0]} failed").split())) from error
+    return done.stdout
+
+
+def _own_id() -> str:
+    if "SLURM_ARRAY_JOB_ID" in os.environ:
+        return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
+    return os.environ["SLURM_JOB_ID"]
+
+
+def _usual_signals() -> None:
+    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    signal.signal(signal.SIGCONT, signal.SIG_DFL)
+
+
+def _export_processes() -> None:
+    """torchrun's variables, where the job has several processes."""
+    if int(os.environ.get("SLURM_NTASKS", "1")) < 2:
+        return
+    import submitit
+
+    found = submitit.helpers.TorchDistributedEnvironment()
+    # submitit takes the first node's name, which not every node can resolve.
+    found.master_addr = os.environ.get("SLURM_LAUNCH_NODE_IPADDR", found.master_addr)
+    found.export(set_cuda_visible_devices=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import threading
@@ -134,6 +135,33 @@ def test_a_cache_lies_where_it_is_told(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"dataset.cache=20: .*dataset.cache_dir=DIR puts it elsewhere"):
         load(cell(folder, "dataset.cache=20", f"dataset.cache_dir={tmp_path / 'file'}").dataset)
+
+
+def test_a_full_disk_is_one_line_and_the_build_goes_on_where_there_is_room(
+    folder: Path, environment: dict[str, str]
+) -> None:
+    code = f"""import resource, shutil, types
+from benchmark.config import Dataset
+from benchmark.data import cache
+from benchmark.data.datasets import load
+cache.BLOCK = 8
+resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+load(Dataset(name="folder", root={str(folder)!r}, side=20, cache=20))"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 1, "an error, not a signal"
+    assert "UsageError: dataset.cache=20: " in done.stderr
+    assert "dataset.cache_dir=DIR puts it elsewhere" in done.stderr
+    settings = cell(folder, "dataset.cache=20").dataset
+    assert the_same(load(settings), load(replace(settings, cache=0)))
+
+
+def test_room_is_asked_for_before_anything_is_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1))
+    monkeypatch.setattr(cache, "squares", None)
+    with pytest.raises(UsageError, match=r"0.0 GiB are needed in .*im.cache'"):
+        load(cell(folder, "dataset.cache=20").dataset)
 
 
 # Streams

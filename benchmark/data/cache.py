@@ -78,7 +78,7 @@ def cached(paths: list[str], folder: Path, side: int, directory: Path) -> tuple[
 def _opened(place: Path, count: int, side: int) -> tuple[Tensor, NDArray[np.int64]]:
     try:
         blocks = json.loads(_file(place, ".json").read_text())["checksums"]
-        images = _mapped(place, count, side, write=False)
+        images = _mapped(place, count, side)
         totals = np.load(_file(place, ".sums.npy"))
         some = np.unique(np.linspace(0, len(blocks) - 1, LOOKED_AT).round().astype(int))
         bad = next((b for b in some if _checksum(images[b * BLOCK : (b + 1) * BLOCK]) != blocks[b]), None)
@@ -93,61 +93,65 @@ def _opened(place: Path, count: int, side: int) -> tuple[Tensor, NDArray[np.int6
 
 
 def _build(place: Path, paths: list[str], side: int) -> None:
-    count = len(paths)
-    images = _mapped(place, count, side, write=True)
+    """Written as a file, not through the map: on a full disk a write is an error, a map a signal that ends Python."""
+    count, each = len(paths), 3 * side * side
     totals = np.zeros((count, 2, 3), dtype=np.int64)
     checksums: dict[int, int] = {}
-    for block, checksum in _noted(place):
-        rows = images[block * BLOCK : (block + 1) * BLOCK]
-        if _checksum(rows) == checksum:  # a crash of the machine may have lost what had been said to be there
-            checksums[block] = checksum
-            totals[block * BLOCK : (block + 1) * BLOCK] = _totals(rows)
-    missing = [block for block in range(-(-count // BLOCK)) if block not in checksums]
-    with _file(place, ".blocks").open("a") as notes, _progress(f"{place.name}: decoding", count) as advance:
-        advance(count - sum(len(paths[b * BLOCK : (b + 1) * BLOCK]) for b in missing))
-        for block in missing:
-            part = paths[block * BLOCK : (block + 1) * BLOCK]
-            rows = images[block * BLOCK : (block + 1) * BLOCK]
-            for row, square in zip(rows, squares(part, side), strict=True):
-                row[:] = square
-                advance(1)
-            images.flush()
+    path = _file(place, ".images")
+    path.touch()
+    _require_room(path, count * each)
+    title = f"{place.name}: decoding"
+    with path.open("r+b") as file, _file(place, ".blocks").open("a") as notes, _progress(title, count) as advance:
+        noted = _noted(place)
+        for block, start in enumerate(range(0, count, BLOCK)):
+            part = paths[start : start + BLOCK]
+            file.seek(start * each)
+            rows = np.frombuffer(file.read(len(part) * each) if block in noted else b"", np.uint8)
+            if _checksum(rows) != noted.get(block):  # not there, or lost in a crash of the machine
+                rows = np.empty((len(part), 3, side, side), np.uint8)
+                for row, square in zip(rows, squares(part, side), strict=True):
+                    row[:] = square
+                file.seek(start * each)
+                file.write(rows.data)
+                file.flush()
+                os.fsync(file.fileno())
+                notes.write(json.dumps([block, _checksum(rows)]) + "\n")
+                notes.flush()
             checksums[block] = _checksum(rows)
-            totals[block * BLOCK : (block + 1) * BLOCK] = _totals(rows)
-            notes.write(json.dumps([block, checksums[block]]) + "\n")
-            notes.flush()
+            totals[start : start + BLOCK] = _totals(rows.reshape(len(part), 3, -1))
+            advance(len(part))
     np.save(_file(place, ".sums.npy"), totals)
     in_order = [checksums[block] for block in sorted(checksums)]
     write_json(_file(place, ".json"), {"images": count, "side": side, "block": BLOCK, "checksums": in_order})
     _file(place, ".blocks").unlink()
 
 
-def _mapped(place: Path, count: int, side: int, write: bool) -> np.memmap[Any, np.dtype[np.uint8]]:
-    """The array on disk; ValueError where the file is of another size, OSError where there is no room for it."""
+def _mapped(place: Path, count: int, side: int) -> np.memmap[Any, np.dtype[np.uint8]]:
+    """The array on disk; ValueError where the file is of another size."""
     path, shape = _file(place, ".images"), (count, 3, side, side)
-    size, present = int(np.prod(shape)), path.stat().st_size if path.exists() else 0
-    if not write:
-        if present != size:
-            raise ValueError(f"{present} bytes instead of {size}")
-        return np.memmap(path, np.uint8, "r", shape=shape)
-    written = path.stat().st_blocks * 512 if present else 0  # a file that is not written yet takes no room
+    if path.stat().st_size != np.prod(shape):
+        raise ValueError(f"{path.stat().st_size} bytes instead of {np.prod(shape)}")
+    return np.memmap(path, np.uint8, "r", shape=shape)
+
+
+def _require_room(path: Path, size: int) -> None:
+    """OSError where the disk has no room for what `path` lacks of `size` bytes."""
     free = shutil.disk_usage(path.parent).free
-    if size - written > free:
+    if size - path.stat().st_size > free:
         raise OSError(f"{size / 2**30:.1f} GiB are needed in {str(path.parent)!r}, {free / 2**30:.1f} are free")
-    return np.memmap(path, np.uint8, "r+" if present == size else "w+", shape=shape)
 
 
 def _file(place: Path, kind: str) -> Path:
     return place.with_name(place.name + kind)
 
 
-def _noted(place: Path) -> list[tuple[int, int]]:
-    """(block, checksum) of what an attempt before has written; a kill may have cut the last line."""
-    path, found = _file(place, ".blocks"), []
-    for line in path.read_text().splitlines() if path.exists() else []:
+def _noted(place: Path) -> dict[int, int]:
+    """Block -> checksum of what an attempt before has written; a kill may have cut the last line."""
+    found = {}
+    for line in _file(place, ".blocks").read_text().splitlines():
         with suppress(ValueError):
             block, checksum = json.loads(line)
-            found.append((block, checksum))
+            found[block] = checksum
     return found
 
 
@@ -156,8 +160,8 @@ def _checksum(images: NDArray[np.uint8]) -> int:
 
 
 def _totals(images: NDArray[np.uint8]) -> NDArray[np.int64]:
-    """(n, 2, 3) sums of (n, 3, H, W) and of their squares."""
-    flat = images.reshape(len(images), 3, -1).astype(np.int64)
+    """(n, 2, 3) sums of (n, 3, pixels) and of their squares."""
+    flat = images.astype(np.int64)
     return np.stack([flat.sum(axis=2), (flat * flat).sum(axis=2)], axis=1)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import sys
 from pathlib import Path
@@ -109,12 +108,14 @@ def command_report(words: list[str]) -> int:
 
 
 def command_status(words: list[str]) -> int:
-    from benchmark import plan
+    from benchmark import cluster, plan
     from benchmark.words import read_out
 
     out = Path(read_out(words).out)
     _require_folder(out)
-    jobs = _jobs(out)
+    jobs, news = cluster.rows(out)
+    if news:
+        print(f"{news}; what follows is from the folder alone", file=sys.stderr)
     states = [plan.state(folder) for folder in plan.folders(out)]
     header, rows = ["cell", "state", ""], [[state.folder.name, state.word, state.detail] for state in states]
     if jobs:
@@ -205,15 +206,10 @@ def command_augmentations(words: list[str]) -> int:
 
 def command_profile(words: list[str], json: bool) -> int:
     request = _read(words)
-    if request.runtime.threads:
-        import torch
+    from benchmark import profile, profile_table  # behind the words: torch takes its time
+    from benchmark.engine import settled
 
-        torch.set_num_threads(request.runtime.threads)
-    from benchmark import profile, profile_table
-    from benchmark.engine import resolve_device, settle
-
-    device = resolve_device(request.runtime.device)
-    settle(device)
+    device = settled(request.runtime)
     subjects = profile.profile(request.cells, device, request.runtime.compile)
     if json:
         print(profile_table.as_json(subjects, device))
@@ -256,49 +252,16 @@ def _submit(request: Request, wait: bool) -> int:
 
 
 def _train(request: Request, states: list[State]) -> int:
-    """Run the cells that are not done. Every cell is checked before the first one trains."""
-    if request.runtime.launcher == "local":
-        from benchmark import local
+    """Run the cells that are not done."""
+    if request.runtime.launcher == "here":
+        from benchmark import here
 
-        chosen = [(cell, state) for cell, state in zip(request.cells, states, strict=True) if state.runs]
-        again = [state.word == "failed" for _, state in chosen]
-        return local.run([cell for cell, _ in chosen], again, request.runtime)
-    import torch
+        return here.train(request.cells, states, request.runtime)
+    from benchmark import local
 
-    from benchmark import distributed, plan, run
-    from benchmark.board import Board
-    from benchmark.engine import resolve_device, settle
-    from benchmark.stop import Stop, Stopped
-
-    if request.runtime.threads:
-        torch.set_num_threads(request.runtime.threads)
-    device = resolve_device(request.runtime.device, distributed.local_rank())
-    settle(device)
-    failed = 0
-    board = Board(0)
-    try:
-        with contextlib.ExitStack() as held:
-            world = distributed.start(device)
-            held.callback(distributed.stop)
-            # One process says which, for all: a cell may have been finished since. What failed before goes last.
-            runs = world.told(lambda: [i for i, state in enumerate(states) if state.runs and state.word != "failed"])
-            runs += world.told(lambda: [i for i, state in enumerate(states) if state.word == "failed"])
-            todo = [request.cells[i] for i in runs]
-            for cell in todo:
-                run.check(cell, world, device)
-            board = held.enter_context(Board(len(todo), shown=world.leads))
-            stop = held.enter_context(Stop().listening())
-            place = run.Place(request.runtime, world, device, stop, board)
-            for cell in todo:
-                board.cell(f"{cell.method} {plan.label({'seed': cell.seed}, ['seed'])}".strip())
-                made = run.run(cell, place)
-                if made is not None and made["status"] != "finished":
-                    board.say(f"{cell.method}: {made['status']}: {made['reason']}")
-                failed += made is not None and made["status"] == "failed"
-    except Stopped as stopped:
-        board.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
-        return stopped.exit_code
-    return 1 if failed else 0
+    chosen = [(cell, state) for cell, state in zip(request.cells, states, strict=True) if state.runs]
+    again = [state.word == "failed" for _, state in chosen]
+    return local.run([cell for cell, _ in chosen], again, request.runtime)
 
 
 def _read(words: list[str]) -> Request:
@@ -326,21 +289,6 @@ def _refuse_broken(states: list[State]) -> None:
     broken = [state for state in states if state.word == "broken"]
     if broken:
         raise UsageError(f"{broken[0].detail}; mend or remove it, or choose another out=")
-
-
-def _jobs(out: Path) -> dict[str, tuple[str, str, str]]:
-    """Cell -> its job, that one's state and why it waits; from the notes alone while SLURM does not answer."""
-    from benchmark import cluster
-
-    last = cluster.latest(out)
-    if not last:
-        return {}
-    try:
-        cluster.bury_ended(out)
-        return {cell: (job.id, job.state.lower(), job.reason) for cell, job in cluster.jobs_of(out).items()}
-    except cluster.jobs.Unavailable as error:
-        print(f"SLURM does not answer ({error}); what follows is from the folder alone", file=sys.stderr)
-        return {cell: (job, "", "") for cell, job in last.items()}
 
 
 def _refuse_launcher(launcher: str, wait: bool) -> None:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import getpass
 import json
 import signal
 import time
@@ -16,7 +17,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from benchmark import config, evaluate, lease, plan
+from benchmark import config, lease, plan
 from benchmark.board import Board
 from benchmark.config import Runtime, Settings
 from benchmark.errors import UsageError
@@ -34,18 +35,17 @@ class Note(NamedTuple):
     job: str
     cells: list[str]
     submitted: str
+    user: str  # whose job it is: several people may share a folder
 
 
-def notes(out: Path) -> list[Note]:
-    """Of every job, in the order in which they were submitted."""
-    path = out / FOLDER / "jobs.jsonl"
-    lines = path.read_text().splitlines() if path.exists() else []
-    return [Note(**json.loads(line)) for line in lines]
-
-
-def latest(out: Path) -> dict[str, str]:
+def latest(out: Path) -> dict[str, Note]:
     """Cell -> the last job that was given it."""
-    return {cell: note.job for note in notes(out) for cell in note.cells}
+    path, found = out / FOLDER / "jobs.jsonl", dict[str, Note]()
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # a kill may have left a part of one
+            note = Note(**json.loads(line))
+            found |= dict.fromkeys(note.cells, note)
+    return found
 
 
 @contextlib.contextmanager
@@ -78,8 +78,7 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
     """
     out, resources = Path(runtime.out).absolute(), asdict(runtime.slurm)
     with _submitting(out), _said():
-        bury_ended(out)
-        taken = {cell for cell, job in jobs_of(out).items() if not job.over}
+        taken = {cell for cell, job in bury_ended(out).items() if not job.over}
         names = [config.folder_name(cell) for cell in cells]
         states = plan.states(list(cells), out)
         missing = [
@@ -97,25 +96,41 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
 def jobs_of(out: Path) -> dict[str, jobs.Job]:
     """Cell -> the last job that was given it, as SLURM has it now. Raises `jobs.Unavailable`."""
     last = latest(out)
-    known = jobs.states(sorted(set(last.values()))) if last else {}
-    return {cell: known[job] for cell, job in last.items()}
+    known = jobs.states({note.job for note in last.values()}, {note.user for note in last.values()}) if last else {}
+    return {cell: known[note.job] for cell, note in last.items()}
 
 
-def bury_ended(out: Path) -> None:
-    """Write the record of each cell whose job is over and has left none. Raises `jobs.Unavailable`."""
+def rows(out: Path) -> tuple[dict[str, tuple[str, str, str]], str]:
+    """Cell -> its job, that one's state and why it waits; and why only the notes could be asked, if so."""
+    try:
+        return {cell: (job.id, job.state.lower(), job.reason) for cell, job in bury_ended(out).items()}, ""
+    except jobs.Unavailable as error:
+        return {cell: (note.job, "", "") for cell, note in latest(out).items()}, f"SLURM does not answer ({error})"
 
-    def dead() -> dict[str, jobs.Job]:
-        over = {cell: job for cell, job in jobs_of(out).items() if job.over and (out / cell / "settings.json").exists()}
-        return {cell: job for cell, job in over.items() if plan.state(out / cell).word in ("new", "interrupted")}
 
-    first = dead()
-    if not first:
-        return
-    time.sleep(2)  # a node's failure shows as an end for a moment, before the job waits again
-    for cell, job in dead().items():
-        if cell in first:
-            log = jobs.log(out / FOLDER, job.id)
+def bury_ended(out: Path) -> dict[str, jobs.Job]:
+    """Write the record of each cell whose job is over and has left none. Returns `jobs_of`, and raises what it does."""
+
+    def look() -> tuple[dict[str, jobs.Job], set[str]]:
+        found, last = jobs_of(out), latest(out)
+        over = (cell for cell, job in found.items() if job.over and (out / cell / "settings.json").exists())
+        return found, {cell for cell in over if _without_end(out / cell, last[cell].submitted)}
+
+    found, dead = look()
+    if dead:
+        time.sleep(2)  # a node's failure shows as an end for a moment, before the job waits again
+        found, still = look()
+        for cell in dead & still:
+            job, log = found[cell], jobs.log(out / FOLDER, found[cell].id)
             bury(out / cell, f"job {job.id} ended: {jobs.ending(job, log)}", log)
+    return found
+
+
+def _without_end(folder: Path, submitted: str) -> bool:
+    """Whether a job that was submitted then has left no record, or only a failed one from before."""
+    state = plan.state(folder)
+    before = state.word == "failed" and state.record is not None and state.record["finished"] < submitted
+    return before or state.word in ("new", "interrupted")
 
 
 def follow(cells: Sequence[Settings], out: Path, board: Board) -> None:
@@ -123,8 +138,7 @@ def follow(cells: Sequence[Settings], out: Path, board: Board) -> None:
     names, told = [config.folder_name(cell) for cell in cells], dict[str, str]()
     while True:
         try:
-            bury_ended(out)
-            active = {cell for cell, job in jobs_of(out).items() if not job.over and cell in names}
+            active = {cell for cell, job in bury_ended(out).items() if not job.over and cell in names}
         except jobs.Unavailable as error:  # no news: the jobs go on without the controller
             board.say(f"SLURM does not answer ({error}); asking again")
             time.sleep(POLL)
@@ -149,8 +163,8 @@ def cancel(out: Path) -> int:
 
 def log(out: Path, cell: str) -> str:
     """What the last job of a cell wrote; empty where it had none, or has not begun."""
-    job = latest(out).get(cell)
-    return jobs.log(out / FOLDER, job) if job else ""
+    note = latest(out).get(cell)
+    return jobs.log(out / FOLDER, note.job) if note else ""
 
 
 def script(cells: Sequence[Settings], runtime: Runtime) -> str:
@@ -173,35 +187,26 @@ def _said() -> Iterator[None]:
 
 def _note(out: Path, ids: Sequence[str], told: Sequence[dict[str, Any]]) -> None:
     """Write down which job has which cells."""
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
     with (out / FOLDER / "jobs.jsonl").open("a") as file:
         for id, one in zip(ids, told, strict=True):
-            file.write(json.dumps({"job": id, "cells": one["cells"], "submitted": now}) + "\n")
+            note = Note(id, one["cells"], record.now(), getpass.getuser())
+            file.write(json.dumps(note._asdict()) + "\n")
 
 
 def work(told: dict[str, Any]) -> bool:
     """In the job: train and evaluate its cells that have no record. Returns whether there is more to do."""
-    import torch
-
-    from benchmark import distributed, run
-    from benchmark.engine import resolve_device, settle
+    from benchmark import here, run
     from benchmark.stop import Stop, Stopped
 
-    values = dict(told["runtime"])
-    runtime = Runtime(**values | {"slurm": config.Slurm(**values["slurm"])})
-    if runtime.threads:
-        torch.set_num_threads(runtime.threads)
-    device = resolve_device(runtime.device, distributed.local_rank())
-    settle(device)
+    runtime = config.restore_runtime(told["runtime"])
     try:
         with contextlib.ExitStack() as held:
-            world = distributed.start(device)
-            held.callback(distributed.stop)
+            world, device = held.enter_context(here.joined(runtime))
             board = held.enter_context(Board(len(told["cells"]), shown=world.leads))
             stop = held.enter_context(Stop().listening((signal.SIGTERM, signal.SIGUSR2)))
             place = run.Place(runtime, world, device, stop, board)
             for name in told["cells"]:
-                cell = config.restore(json.loads((Path(runtime.out) / name / "settings.json").read_text()))
+                cell = plan.cell(Path(runtime.out) / name)
                 board.cell(name)
                 try:
                     if not _run(cell, place):
@@ -233,24 +238,10 @@ def _run(cell: Settings, place: Any) -> bool:
 
 def bury(folder: Path, reason: str, log: str = "") -> None:
     """Write the record of a cell that was left without one: failed, with the reason and the tail of the job's log."""
-    cell = config.restore(json.loads((folder / "settings.json").read_text()))
-    now = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime())
-    made = {
-        "schema": record.SCHEMA,
-        "key": config.key(cell),
-        "protocol": evaluate.protocol_hash(cell),
-        "status": "failed",
-        "reason": reason,
-        "settings": config.identity(cell),
-        "metrics": {},
-        "cost": {},
-        "versions": {},
-        "commit": None,
-        "dirty": None,
-        "started": now,
-        "finished": now,
-        "log": log.splitlines()[-TAIL:],
-    }
+    from benchmark import run
+
+    end = {"status": "failed", "reason": reason, "finished": record.now(), "log": log.splitlines()[-TAIL:]}
     with lease.held(folder) as mine:
-        if mine is not None and plan.state(folder).word in ("new", "interrupted", "running"):
-            record.write(folder, made)
+        found = record.read(folder)
+        if mine is not None and (found is None or found["status"] == "failed"):
+            record.write(folder, run.blank(plan.cell(folder)) | end)

@@ -250,6 +250,11 @@ def restore(values: dict[str, Any]) -> Settings:
     return Settings(**values | {"dataset": Dataset(**values["dataset"])})
 
 
+def restore_runtime(values: dict[str, Any]) -> Runtime:
+    """The same, for how to run."""
+    return Runtime(**values | {"slurm": Slurm(**values["slurm"])})
+
+
 def _with_side(dataset: Dataset, view_size: int) -> Dataset:
     """The pixels at which images are kept, if a cache or a stream says it."""
     side, name = dataset.cache or dataset.side, "cache"

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmark import batchnorm, seeds
+from benchmark.config import Runtime
 from benchmark.distributed import World, average_gradients, gather
 from benchmark.errors import UsageError
 from methods.method import Batch, Method, Progress
@@ -134,6 +135,15 @@ def settle(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.allow_tf32 = False
+
+
+def settled(runtime: Runtime, local_rank: int = 0) -> torch.device:
+    """The device of this process, made its own, and the CPU threads that `runtime` gives it."""
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    device = resolve_device(runtime.device, local_rank)
+    settle(device)
+    return device
 
 
 def resolve_precision(name: str, device: torch.device) -> str:

@@ -11,7 +11,6 @@ import os
 import selectors
 import time
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -258,8 +257,7 @@ class Sweep:
                     status = None
                 else:
                     (folder / "error.txt").write_text(f"{reason}\n\n{seat.worker.tail()}")
-                    now = datetime.now(UTC).isoformat(timespec="seconds")
-                    record.write(folder, blank | {"status": status, "reason": reason, "finished": now})
+                    record.write(folder, blank | {"status": status, "reason": reason, "finished": record.now()})
         except (OSError, ValueError) as error:  # a full disk; it must not end the others
             reason += f", which could not be recorded: {error}"
         self._done(seat, status, reason, 0.0)

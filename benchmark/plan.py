@@ -10,6 +10,7 @@ from typing import Any
 
 from benchmark import config, lease
 from benchmark.config import Settings
+from benchmark.errors import UsageError
 from results import record
 
 
@@ -55,9 +56,20 @@ def folders(out: Path) -> Iterator[Path]:
     return (path.parent for path in sorted(out.glob("*/settings.json")))
 
 
+def cell(folder: Path) -> Settings:
+    """The cell whose folder it is. `UsageError` where its settings cannot be read."""
+    path = folder / "settings.json"
+    try:
+        return config.restore(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): remove its folder, or ask for the cell by its words") from (
+            error
+        )
+
+
 def cells(out: Path) -> list[Settings]:
     """The cell of every folder below `out`."""
-    return [config.restore(json.loads((folder / "settings.json").read_text())) for folder in folders(out)]
+    return [cell(folder) for folder in folders(out)]
 
 
 def label(settings: dict[str, Any], names: list[str]) -> str:

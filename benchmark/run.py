@@ -8,7 +8,6 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
-from datetime import UTC, datetime
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -92,12 +91,12 @@ def _make(settings: Settings, place: Place, folder: Path, guard: Callable[[], No
         with contextlib.suppress(OSError):  # a full disk may be the error
             (folder / "error.txt").write_text(traceback.format_exc())
         if place.world.size > 1:  # the others may wait in a collective: tell the folder, and let torchrun end them
-            record.write(folder, made | {"finished": _now()})
+            record.write(folder, made | {"finished": record.now()})
             raise
     guard()
     if made["status"] != "failed" and place.world.leads:
         (folder / "error.txt").unlink(missing_ok=True)  # of an attempt before
-    made["finished"] = _now()
+    made["finished"] = record.now()
     place.world.told(lambda: record.write(folder, made))
     return made
 
@@ -115,7 +114,7 @@ def blank(settings: Settings) -> dict[str, Any]:
         "cost": {},
         "versions": machine.versions(),
         **machine.commit(),
-        "started": _now(),
+        "started": record.now(),
         "resolved": {},
     }
 
@@ -307,7 +306,3 @@ def _on_meta(
 
 def _unguarded() -> None:
     """Processes that do not lead write nothing."""
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds")

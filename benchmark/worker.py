@@ -22,7 +22,6 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from benchmark import config
@@ -102,20 +101,13 @@ def _work(board: Told, stop: Stop) -> None:
 
 def _place(order: dict[str, Any], stop: Stop, board: Told) -> Place:
     """Settle on the device and threads that the first order names."""
-    import torch
-
     from benchmark.distributed import World
-    from benchmark.engine import resolve_device, settle
+    from benchmark.engine import settled
     from benchmark.run import Place
 
-    values = order["runtime"]
-    runtime = replace(config.Runtime(**values), slurm=config.Slurm(**values["slurm"]))
+    runtime = config.restore_runtime(order["runtime"])
     os.environ["LOCAL_WORLD_SIZE"] = str(order["beside"])  # whoever reads images shares the cores by it
-    if runtime.threads:
-        torch.set_num_threads(runtime.threads)
-    device = resolve_device(runtime.device)
-    settle(device)
-    return Place(runtime, World(), device, stop, board)
+    return Place(runtime, World(), settled(runtime), stop, board)
 
 
 def _run(cell: config.Settings, place: Place, board: Told) -> None:

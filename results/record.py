@@ -11,6 +11,7 @@ import math
 import os
 import uuid
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,11 @@ _ALLOWED: dict[str, tuple[type, ...]] = {
     "started": (str,),
     "finished": (str,),
 }
+
+
+def now() -> str:
+    """The time as records and notes have it: UTC, to the second, so that texts compare as times do."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 def write(folder: Path, record: dict[str, Any]) -> None:

@@ -16,14 +16,16 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 NOTICE = 120  # seconds before the time limit at which a job is asked to stop
 PATIENCE = 20  # seconds that a command of SLURM's may take; they wait long for a controller that is away
-RUNNING = ("PENDING", "RUNNING", "CONFIGURING", "COMPLETING", "REQUEUED", "REQUEUE_HOLD", "SUSPENDED", "RESIZING")
+# States that a job does not leave any more. One that is not among them, of a newer SLURM perhaps, may live.
+OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"}
+OVER |= {"REVOKED", "TIMEOUT", "gone"}
 
 
 class Unavailable(Exception):
@@ -44,7 +46,7 @@ class Job:
 
     @property
     def over(self) -> bool:
-        return self.state not in RUNNING
+        return self.state in OVER
 
 
 class Task:
@@ -134,10 +136,11 @@ def longest_array() -> int:
     return max(1, int(found[1]) - 1) if found else 1000
 
 
-def states(ids: Sequence[str]) -> dict[str, Job]:
-    """Each job as the controller has it, and where it has forgotten it, as the accounting has it, if there is one."""
+def states(ids: Collection[str], users: Collection[str]) -> dict[str, Job]:
+    """Each job, of one of these users, as the controller has it; what it has forgotten, as the accounting has it."""
     listed, found = {}, {}
-    for line in _command(["squeue", "--me", "-h", "-r", "-t", "all", "-o", "%i|%T|%r"]).splitlines():
+    words = ["squeue", "-u", ",".join(sorted(users)), "-h", "-r", "-t", "all", "-o", "%i|%T|%r"]
+    for line in _command(words).splitlines():
         id, state, reason = line.split("|", 2)
         listed[id] = state, "" if reason == "None" else reason
     for id in ids:  # elements of an array that were cancelled before they began stand under the array's own id

@@ -1,0 +1,121 @@
+"""launcher=slurm without a SLURM: what its commands say is put there by the test. The real one is in tests/slurm."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from benchmark import cluster, config, plan, words
+from benchmark.errors import UsageError
+from results import record
+from slurm import jobs
+
+CELLS = words.read(["methods=simclr", "seeds=0,1,2"]).cells
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    """Three cells, each with a job of its own, of two people."""
+    (tmp_path / cluster.FOLDER).mkdir()
+    for cell in CELLS:
+        record.write_json(tmp_path / config.folder_name(cell) / "settings.json", asdict(cell))
+    names = [config.folder_name(cell) for cell in CELLS]
+    notes = [cluster.Note(f"7_{i}", [name], record.now(), "me" if i < 2 else "you") for i, name in enumerate(names)]
+    text = "".join(json.dumps(note._asdict()) + "\n" for note in notes)
+    (tmp_path / cluster.FOLDER / "jobs.jsonl").write_text(text + '{"job": "8", "cel')  # a kill cut the last line
+    return tmp_path
+
+
+@pytest.fixture
+def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str], None]:
+    """Make squeue say these lines `id|state|reason`, of the users that it is asked for, and sacct what is given."""
+    monkeypatch.setattr(cluster.time, "sleep", lambda seconds: None)
+
+    def made(squeue: str, sacct: str = "") -> None:
+        def command(asked: list[str]) -> str:
+            if asked[0] == "squeue":
+                users = asked[asked.index("-u") + 1].split(",")
+                return "\n".join(line.partition(" ")[2] for line in squeue.splitlines() if line.split()[0] in users)
+            if asked[0] == "sacct" and sacct:
+                return sacct
+            raise jobs.Unavailable(f"{asked[0]} is not there")
+
+        monkeypatch.setattr(jobs, "_command", command)
+
+    return made
+
+
+def words_of(out: Path) -> list[str]:
+    return [plan.state(out / config.folder_name(cell)).word for cell in CELLS]
+
+
+def test_jobs_of_several_people_are_found_and_none_that_lives_is_given_up(
+    out: Path, says: Callable[[str, str], None]
+) -> None:
+    says("me 7_0|RUNNING|None\nme 7_1|PENDING|Priority\nyou 7_2|A_STATE_OF_TOMORROW|None", "")
+    shown, news = cluster.rows(out)
+    assert news == ""
+    assert [shown[config.folder_name(cell)] for cell in CELLS] == [
+        ("7_0", "running", ""), ("7_1", "pending", "Priority"), ("7_2", "a_state_of_tomorrow", ""),
+    ]  # fmt: skip
+    assert words_of(out) == ["new", "new", "new"]
+
+
+def test_a_job_that_ended_without_a_record_gets_one_that_says_why(out: Path, says: Callable[[str, str], None]) -> None:
+    log = out / cluster.FOLDER / "7_0" / "7_0_0_log.err"
+    log.parent.mkdir()
+    log.write_text("step 3\nslurmstepd: error: Step 7.0 exceeded memory limit")
+    says("me 7_0|FAILED|NonZeroExitCode\nme 7|CANCELLED|None\nyou 8|RUNNING|None", "7_2|TIMEOUT")
+    cluster.rows(out)
+    found = [record.read(out / config.folder_name(cell)) for cell in CELLS]
+    assert [one and one["reason"] for one in found] == [
+        "job 7_0 ended: out of memory", "job 7_1 ended: cancelled", "job 7_2 ended: cancelled",
+    ]  # fmt: skip
+    assert found[0] is not None
+    assert found[0]["log"][-1].endswith("exceeded memory limit")
+    assert found[0]["key"] == config.key(CELLS[0])
+
+
+def test_what_the_controller_has_forgotten_the_accounting_knows(out: Path, says: Callable[[str, str], None]) -> None:
+    says("", "7_0|CANCELLED by 0\n7_1|RUNNING\n7_2|TIMEOUT")
+    found = {job.id: job for job in cluster.jobs_of(out).values()}
+    assert [found[f"7_{i}"].state for i in range(3)] == ["CANCELLED", "RUNNING", "TIMEOUT"]
+    says("")
+    assert {job.state for job in cluster.jobs_of(out).values()} == {"gone"}
+
+
+def test_a_failure_of_an_attempt_before_is_not_the_reason_of_this_one(
+    out: Path, says: Callable[[str, str], None]
+) -> None:
+    folder = out / config.folder_name(CELLS[0])
+    cluster.bury(folder, "RuntimeError: of old")
+    old = record.read(folder)
+    assert old is not None
+    record.write(folder, old | {"finished": "2001-01-01T00:00:00+00:00"})
+    says("me 7_0|TIMEOUT|None\nme 7_1|RUNNING|None\nyou 7_2|RUNNING|None", "")
+    cluster.rows(out)
+    new = record.read(folder)
+    assert new is not None
+    assert new["reason"] == "job 7_0 ended: the time limit"
+
+
+def test_a_finished_record_is_never_written_over(out: Path) -> None:
+    folder = out / config.folder_name(CELLS[0])
+    cluster.bury(folder, "for now")
+    found = record.read(folder)
+    assert found is not None
+    record.write(folder, found | {"status": "finished", "reason": None})
+    cluster.bury(folder, "too late")
+    assert plan.state(folder).word == "finished"
+
+
+def test_settings_that_cannot_be_read_are_one_line(out: Path) -> None:
+    path = out / config.folder_name(CELLS[0]) / "settings.json"
+    for text in ("{", '{"dataset": {"nmae": "digits"}}', "[]"):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=r"settings.json cannot be read .*remove its folder"):
+            plan.cells(out)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from benchmark.config import Runtime, Settings
     from benchmark.plan import State
     from benchmark.words import Request
 
@@ -53,10 +54,13 @@ def _run(request: Request, wait: bool) -> int:
     from benchmark import plan
 
     launcher = request.runtime.launcher
-    _refuse_launcher(launcher, wait)
+    _refuse_launcher(request.runtime, wait)
     out = Path(request.runtime.out)
     states = plan.states(request.cells, out)
     _refuse_broken(states)
+    todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
+    if request.runtime.budget and todo:
+        print(_forecast(todo, request.runtime)[1][0], file=sys.stderr)
     if launcher == "slurm":
         return _submit(request, wait)
     # Under torchrun every process joins, whatever it sees on its disk: the first one decides.
@@ -66,26 +70,46 @@ def _run(request: Request, wait: bool) -> int:
     return code
 
 
-def command_plan(words: list[str]) -> int:
+def command_plan(words: list[str], quick: bool) -> int:
     from benchmark import config, plan
 
     request = _read(words)
     states = plan.states(request.cells, Path(request.runtime.out))
-    names = plan.varying(request.cells)
-    rows = [
-        [config.key(cell), cell.method, plan.label(config.identity(cell), names), state.word, state.detail]
-        for cell, state in zip(request.cells, states, strict=True)
-    ]
-    _print_rows(["key", "method", "settings", "state", ""], rows)
-    runs = sum(state.runs for state in states)
-    print(f"{len(states)} cells: {len(states) - runs} exist, {runs} would run")
-    if request.runtime.launcher == "slurm" and runs:
+    todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
+    costs, told = ([], []) if quick or not todo else _forecast(todo, request.runtime)
+    names, costs_left = plan.varying(request.cells), iter(costs)
+    header, rows = ["key", "method", "settings", "state", ""], []
+    for cell, state in zip(request.cells, states, strict=True):
+        row = [config.key(cell), cell.method, plan.label(config.identity(cell), names), state.word, state.detail]
+        rows.append(row if not costs else [*row, *(next(costs_left) if state.runs else ["", "", ""])])
+    _print_rows(header + (["forecast", "memory", "by"] if costs else []), rows)
+    print(f"{len(states)} cells: {len(states) - len(todo)} exist, {len(todo)} would run")
+    print("".join(f"{line}\n" for line in told), end="")
+    if request.runtime.launcher == "slurm" and todo:
         from benchmark import cluster
 
-        todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
         print(f"\nThe script for sbatch:\n\n{cluster.script(todo, request.runtime)}".rstrip())
     _refuse_broken(states)
     return 0
+
+
+def _forecast(cells: list[Settings], runtime: Runtime) -> tuple[list[list[str]], list[str]]:
+    """What each cell will cost, as columns, and what all do, in lines; kept for `report`. Refuses to exceed budget=."""
+    from benchmark import forecast, forecast_table
+    from benchmark.errors import UsageError
+    from results import forecasts
+
+    made = forecast.forecast(cells, runtime)
+    told = forecast_table.lines(made, runtime)
+    if runtime.budget and made.unknown:
+        raise UsageError(
+            f"budget={runtime.budget:g}: the cost of {made.unknown} of {len(cells)} cells is not known here"
+        )
+    if runtime.budget and made.hours > runtime.budget:
+        raise UsageError(f"budget={runtime.budget:g} hours would be exceeded; {told[0]}")
+    if kept := forecast_table.kept(cells, made):
+        forecasts.keep(Path(runtime.out), kept)
+    return [forecast_table.row(one, cell.microbatch or 0) for one, cell in zip(made.each, cells, strict=True)], told
 
 
 def command_report(words: list[str]) -> int:
@@ -93,12 +117,15 @@ def command_report(words: list[str]) -> int:
 
     out = Path(read_out(words).out)
     _require_folder(out)
-    from results import statistics, tables  # behind the words: pandas takes its time
+    from results import forecasts, statistics, tables  # behind the words: pandas takes its time
 
     frame, problems = _frame(out)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     _print_table(tables, frame)
+    truth = tables.truth(forecasts.against(frame, forecasts.read(out)))
+    if truth:
+        _print_rows(truth[0], truth[1:])
     if not frame.empty:
         summary = statistics.summarise(frame)
         (out / "table.md").write_text(tables.to_markdown(summary))
@@ -291,11 +318,14 @@ def _refuse_broken(states: list[State]) -> None:
         raise UsageError(f"{broken[0].detail}; mend or remove it, or choose another out=")
 
 
-def _refuse_launcher(launcher: str, wait: bool) -> None:
+def _refuse_launcher(runtime: Runtime, wait: bool) -> None:
     from benchmark.errors import UsageError
 
+    launcher = runtime.launcher
     if wait and launcher != "slurm":
         raise UsageError(f"--wait follows the jobs of launcher=slurm; launcher={launcher} waits for its cells anyway")
+    if runtime.budget and _launched():
+        raise UsageError("budget= cannot be held by processes that torchrun has started; `plan` forecasts without it")
     if launcher != "here" and _launched():
         raise UsageError(f"launcher={launcher} starts its own processes: run it without torchrun")
 

@@ -100,6 +100,7 @@ class Runtime:
     launcher: Literal["here", "local", "slurm"] = "here"  # one cell after the other; over this machine; on a cluster
     workers: int = 0  # processes of launcher=local on a CPU; 0 is one for every two cores (on GPUs it is one a GPU)
     per_device: int = 1  # cells that share a GPU with launcher=local
+    budget: float = 0.0  # GPU-hours (of a process, on a CPU) that what would run may cost by its forecast; 0: any
     compile: bool = False  # torch.compile the backbone
     log_every: int = 20  # steps between two lines of log.jsonl
     checkpoint_every: float = 60.0  # seconds between two checkpoints

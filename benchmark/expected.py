@@ -15,12 +15,26 @@ from benchmark.data import catalogue
 from benchmark.errors import UsageError
 from results import record
 
+# What tells cells apart that take the same time for the same work; nor do options that are fractions (a temperature).
+EQUALLY_FAST = ("seed", "epochs", "learning_rate", "learning_rate_rule", "schedule", "warmup", "weight_decay",
+                "decay_all", "sgd_momentum")  # fmt: skip
+
 
 class Shape(NamedTuple):
     """What is known of a cell's length before it runs."""
 
     work: float  # pixels that it sees
-    likenesses: tuple[str, str, str]  # the same but for the seed; the same method and backbone; any cell
+    likenesses: tuple[str, str, str]  # as `alike`; the same method and backbone; any cell
+
+
+class Ran(NamedTuple):
+    """A cell that ran, and what it took."""
+
+    shape: Shape
+    seconds: float
+    memory: int = 0  # bytes at the peak; 0 is not known
+    device: str = ""
+    processes: int = 1
 
 
 def shape(settings: dict[str, Any]) -> Shape:
@@ -34,40 +48,46 @@ def shape(settings: dict[str, Any]) -> Shape:
     small = policies.parse(settings["augmentation"] or "none").small
     views = len(config.describe(settings["method"]).views) * side**2 + sum(crop**2 for crop in small)
     work = images * ((settings["epochs"] or 0) * views + side**2)
-    return Shape(work, (config.digest(settings | {"seed": None}), f"{settings['method']} {settings['backbone']}", ""))
+    return Shape(work, (alike(settings), f"{settings['method']} {settings['backbone']}", ""))
+
+
+def alike(settings: dict[str, Any]) -> str:
+    """The same for cells whose steps take the same time and memory."""
+    options = {name: value for name, value in settings["options"].items() if not isinstance(value, float)}
+    return config.digest(settings | dict.fromkeys(EQUALLY_FAST) | {"options": options})
 
 
 class Expected:
-    """What to expect, from (shape, seconds) of cells that ran."""
+    """What to expect, from cells that ran."""
 
-    def __init__(self, ran: Iterable[tuple[Shape, float]]) -> None:
+    def __init__(self, ran: Iterable[Ran]) -> None:
         rates = defaultdict(list)
-        for known, seconds in ran:
-            for likeness in known.likenesses:
-                rates[likeness].append(seconds / known.work)
+        for one in ran:
+            for likeness in one.shape.likenesses:
+                rates[likeness].append(one.seconds / one.shape.work)
         self.rates = {likeness: median(values) for likeness, values in rates.items()}
 
-    def seconds(self, asked: Shape) -> float | None:
-        """By the median rate of the cells that are most like it; None where nothing ran."""
-        rates = (self.rates[likeness] for likeness in asked.likenesses if likeness in self.rates)
+    def seconds(self, asked: Shape, levels: int = 3) -> float | None:
+        """By the median rate of the cells most like it, on one of the first `levels` likenesses; None for none."""
+        rates = (self.rates[likeness] for likeness in asked.likenesses[:levels] if likeness in self.rates)
         rate = next(rates, None)
         return None if rate is None else rate * asked.work
 
 
-def longest_first(shapes: list[Shape], ran: Iterable[tuple[Shape, float]]) -> list[int]:
+def longest_first(shapes: list[Shape], ran: Iterable[Ran]) -> list[int]:
     """The positions of the cells, the longest expected first; equal ones as they were given."""
     expected = Expected(ran)
     return sorted(range(len(shapes)), key=lambda i: -(expected.seconds(shapes[i]) or shapes[i].work))
 
 
 def time_left(
-    running: list[tuple[Shape, float, float | None]], pending: list[Shape], ran: list[tuple[Shape, float]], workers: int
+    running: list[tuple[Shape, float, float | None]], pending: list[Shape], ran: list[Ran], workers: int
 ) -> float | None:
     """Seconds until the last cell is done, roughly; None before anything ran.
 
     `running` are (shape, seconds since it began, seconds left by its own pace, if it has one); they count as known.
     """
-    own = [(asked, since + left) for asked, since, left in running if left is not None]
+    own = [Ran(asked, since + left) for asked, since, left in running if left is not None]
     expected = Expected([*ran, *own])
     if not expected.rates:
         return None
@@ -78,13 +98,15 @@ def time_left(
     return max(sum(lefts) / max(1, workers), *lefts) if lefts else 0.0
 
 
-def recorded(out: Path) -> list[tuple[Shape, float]]:
-    """(shape, seconds) of every finished cell below `out`, on whatever machine it ran."""
+def recorded(out: Path) -> list[Ran]:
+    """Every finished cell below `out`, on whatever machine it ran."""
     found = []
     for _, made in record.find(out):
         if isinstance(made, dict) and made["status"] == "finished":
             with contextlib.suppress(UsageError, KeyError):  # of a method or a version that is not there any more
-                found.append((shape(made["settings"]), spent(made)))
+                cost = made["cost"]
+                known = cost.get("peak_memory_bytes", 0), cost.get("device", ""), cost.get("processes", 1)
+                found.append(Ran(shape(made["settings"]), spent(made), *known))
     return found
 
 

@@ -9,7 +9,7 @@ from benchmark.errors import UsageError, unknown
 
 COMMANDS = {
     "run": "train, evaluate and record every missing cell, then print the table",
-    "plan": "list the cells of the same words: which exist, which would run; runs nothing",
+    "plan": "list the cells of the same words: which exist, which would run and what they will cost; trains none",
     "report": "the table of all records below a folder; also writes table.md and results.csv",
     "status": "every cell below a folder: finished, running, interrupted, failed; and its job on a cluster",
     "resume": "run what is missing below a folder, from the folder alone",
@@ -22,6 +22,7 @@ COMMANDS = {
     "profile": "time training steps of the same words against their encoder alone; records nothing",
 }
 FLAGS = (
+    ("--quick", "plan", "forecast no cost, which takes some measured steps of each shape of cell"),
     ("--json", "profile", "print all numbers, step by step, as JSON"),
     ("--wait", "run", "with launcher=slurm: follow the jobs to their end"),
     ("--wait", "resume", "with launcher=slurm: follow the jobs to their end"),
@@ -33,10 +34,10 @@ run methods=random,pixels,simclr,moco seeds=0,1,2
 run methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536      (3 SimCLR and 6 MoCo cells)
 run methods=simclr dataset=cifar10 dataset.root=data dataset.download=true batch_size=1024 microbatch=256
 run methods=my_pkg.my_method                                    (a plugin, by its dotted module path)""",
-    "plan": "plan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2",
+    "plan": "plan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2\nplan methods=simclr,moco --quick",
     "report": "report\nreport out=runs",
     "status": "status\nstatus out=runs",
-    "resume": "resume out=runs\nresume out=runs launcher=slurm slurm.partition=gpu",
+    "resume": "resume out=runs\nresume out=runs launcher=slurm slurm.partition=gpu\nresume out=runs cluster=gpu",
     "cancel": "cancel out=runs",
     "logs": "logs simclr-digits-0123456789 out=runs",
     "methods": "methods\nmethods moco",
@@ -117,5 +118,6 @@ def _keys() -> str:
             *lines(config.Runtime),
             "\nwhat jobs ask a cluster for, with launcher=slurm:",
             *lines(config.Slurm, "slurm."),
+            "  cluster=NAME".ljust(34) + "such words from a file of yours, clusters/NAME.txt, one a line",
         ]
     )

@@ -66,6 +66,15 @@ def devices(runtime: Runtime, gpus: int) -> list[str]:
     return ["cpu" if wanted == "auto" else wanted] * (runtime.workers or max(1, _cores() // 2))
 
 
+def threads(runtime: Runtime, workers: int) -> int:
+    """Of each worker; 0 is what the environment says.
+
+    Among all workers, also where fewer cells are left than there are workers: what threads sum in another order comes
+    out different, and a cell that is resumed should not.
+    """
+    return runtime.threads or (0 if "OMP_NUM_THREADS" in os.environ else max(1, _cores() // workers))
+
+
 @dataclass
 class Seat:
     """A device's share, and the worker that has it."""
@@ -85,7 +94,7 @@ class Sweep:
 
     def __init__(
         self, cells: list[Settings], runtime: Runtime, logs: Path, board: LocalBoard,
-        ran: list[tuple[expected.Shape, float]],
+        ran: list[expected.Ran],
     ) -> None:  # fmt: skip
         self.cells, self.runtime, self.logs, self.board, self.ran = cells, runtime, logs, board, list(ran)
         names = plan.varying(cells)
@@ -181,12 +190,8 @@ class Sweep:
                 self._seat(number)
         else:
             order = {}
-        # Among all workers, also where fewer cells are left than there are workers: what threads sum in another order
-        # comes out different, and a cell that is resumed should not.
-        threads = self.runtime.threads or (
-            0 if "OMP_NUM_THREADS" in os.environ else max(1, _cores() // len(self.devices))
-        )
-        runtime = replace(self.runtime, device=self.devices[seat.number], threads=threads)
+        each = threads(self.runtime, len(self.devices))
+        runtime = replace(self.runtime, device=self.devices[seat.number], threads=each)
         seat.worker.order("start", runtime=asdict(runtime), beside=len(self.devices))
         if order:
             seat.worker.order(**order)
@@ -217,7 +222,7 @@ class Sweep:
         elif status != "finished":
             self.board.say(f"{self.labels[seat.cell]}: {status}: {reason}")
         elif seconds:
-            self.ran.append((self.shapes[seat.cell], seconds))
+            self.ran.append(expected.Ran(self.shapes[seat.cell], seconds))
         self.failed += status == "failed"
         self.done += 1
         self.busy += time.monotonic() - seat.row.began

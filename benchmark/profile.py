@@ -23,7 +23,7 @@ from benchmark.distributed import World
 from benchmark.engine import Engine, resolve_precision
 from benchmark.errors import UsageError
 from benchmark.timing import settle, spread
-from methods.method import Batch, Method, Progress
+from methods.method import Method, Progress
 from methods.parts.heads import MomentumCopy
 
 STEPS = 30  # that are counted, of each cell
@@ -117,17 +117,19 @@ def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: 
         if cell.microbatch:
             raise UsageError(f"microbatch={cell.microbatch}: profile measures whole batches")
         run.check(cell, World(), device)
-    subjects = [_prepare(cell, device, compiled) for cell in once.values()]
-    for step in range(WARM_UP):
+    subjects = [prepare(cell, device, compiled) for cell in once.values()]
+    for subject in subjects:
+        subject.passes = _passes(subject)
+    for number in range(WARM_UP):
         for subject in subjects:
-            _step(subject, step)
+            step(subject, number)
             _encoders_alone(subject, device)
     for subject in subjects:  # with the memories that training would have by its last epoch
-        subject.epoch_start = max(subject.epoch_start, _before_epoch(subject, _progress(subject, WARM_UP), device))
+        start_epoch(subject, WARM_UP, device)
         subject.growth = _growth(subject, WARM_UP, device)
-    for step in range(WARM_UP, WARM_UP + steps):
+    for number in range(WARM_UP, WARM_UP + steps):
         for subject in subjects:
-            _measure(subject, step, device)
+            _measure(subject, number, device)
     return subjects
 
 
@@ -136,7 +138,8 @@ def _timed_alike(cell: Settings) -> str:
     return config.key(replace(cell, seed=None))
 
 
-def _prepare(cell: Settings, device: torch.device, compiled: bool) -> Subject:
+def prepare(cell: Settings, device: torch.device, compiled: bool) -> Subject:
+    """The cell as `run` would make it, at the start of its first epoch."""
     world, data = World(), run.dataset(cell.dataset)
     method, _ = run.build(cell, data, device)
     precision = resolve_precision(cell.precision or "fp32", device)
@@ -146,45 +149,44 @@ def _prepare(cell: Settings, device: torch.device, compiled: bool) -> Subject:
         method.encoder.compile()
     method.train()
     subject = Subject(cell, engine, batches, optim.make(method, cell), batches.order(0))
-    at = _progress(subject, 0)
-    subject.epoch_start = _before_epoch(subject, at, device)
-    subject.passes = _passes(engine, batches.get(0, subject.order), at)
+    start_epoch(subject, 0, device)
     return subject
 
 
-def _before_epoch(subject: Subject, at: Progress, device: torch.device) -> float:
-    engine, batches, watch = subject.engine, subject.batches, Stopwatch(device)
+def start_epoch(subject: Subject, number: int, device: torch.device) -> None:
+    """What happens before the epoch of step `number`; `epoch_start` keeps the longest that it took."""
+    engine, batches, at, watch = subject.engine, subject.batches, _progress(subject, number), Stopwatch(device)
     subject.order = batches.order(at.epoch)
     with torch.no_grad():
         engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
-    return watch.total()
+    subject.epoch_start = max(subject.epoch_start, watch.total())
 
 
-def _measure(subject: Subject, step: int, device: torch.device) -> None:
+def _measure(subject: Subject, number: int, device: torch.device) -> None:
     """A step, its encoder alone, and where a clock can't see into a step that doesn't wait, a step that does."""
     watch = Stopwatch(device)
-    _step(subject, step, watch.lap)
+    step(subject, number, watch.lap)
     subject.seconds["step"].append(watch.total())
     subject.seconds["encoder"].append(_encoders_alone(subject, device))
     if device.type == "cuda":
         watch = Stopwatch(device, each=True)
-        _step(subject, step, watch.lap)
+        step(subject, number, watch.lap)
     for part, seconds in watch.parts.items():
         subject.seconds[part].append(seconds)
 
 
-def _growth(subject: Subject, step: int, device: torch.device) -> int:
+def _growth(subject: Subject, number: int, device: torch.device) -> int:
     """Bytes at the peak of a step over those before it. Not timed."""
     subject.optimiser.zero_grad(set_to_none=True)  # what the step does first
     machine.reset_peak_memory(device)
     resting = machine.peak_memory(device)
-    _step(subject, step)
+    step(subject, number)
     return max(0, machine.peak_memory(device) - resting)
 
 
-def _step(subject: Subject, step: int, lap: Lap = lambda part: None) -> None:
+def step(subject: Subject, number: int, lap: Lap = lambda part: None) -> None:
     """What the loop of `train.train` does for a step, with `lap` called behind each part."""
-    engine, batches, optimiser, at = subject.engine, subject.batches, subject.optimiser, _progress(subject, step)
+    engine, batches, optimiser, at = subject.engine, subject.batches, subject.optimiser, _progress(subject, number)
     for group in optimiser.param_groups:
         group["lr"] = optim.learning_rate(at.step, at.steps, subject.cell)
     optimiser.zero_grad(set_to_none=True)
@@ -226,9 +228,9 @@ def _lapped(method: Method, lap: Lap) -> Iterator[None]:
         del method.loss
 
 
-def _passes(engine: Engine, batch: Batch, at: Progress) -> list[Pass]:
+def _passes(subject: Subject) -> list[Pass]:
     """The encoder calls of one forward, with their inputs."""
-    method, found = engine.method, []
+    method, found = subject.engine.method, list[Pass]()
     names = [name for name, _ in method.encoder.named_parameters()]
     copies = [m.network for m in method.modules() if isinstance(m, MomentumCopy)]
     encoders = [method.encoder, *(copy for copy in copies if [name for name, _ in copy.named_parameters()] == names)]
@@ -237,7 +239,7 @@ def _passes(engine: Engine, batch: Batch, at: Progress) -> list[Pass]:
         found.append(Pass(encoder, inputs[0].detach(), torch.is_grad_enabled()))
 
     hooks = [encoder.register_forward_pre_hook(note) for encoder in encoders]
-    engine.rows(engine.method, batch, at)
+    subject.engine.rows(method, subject.batches.get(0, subject.order), _progress(subject, 0))
     for hook in hooks:
         hook.remove()
     return found
@@ -259,9 +261,9 @@ def _encoders_alone(subject: Subject, device: torch.device) -> float:
     return watch.total()
 
 
-def _progress(subject: Subject, step: int) -> Progress:
+def _progress(subject: Subject, number: int) -> Progress:
     """In the last epoch, where no method warms up any more and every memory takes part; but first at the start."""
     epochs, each = subject.cell.epochs or 1, subject.batches.per_epoch
-    if step < WARM_UP:
-        return Progress(step, epochs * each, 0, epochs)
-    return Progress((epochs - 1) * each + step % each, epochs * each, epochs - 1, epochs)
+    if number < WARM_UP:
+        return Progress(number, epochs * each, 0, epochs)
+    return Progress((epochs - 1) * each + number % each, epochs * each, epochs - 1, epochs)

@@ -156,7 +156,7 @@ def _train_and_evaluate(
     metrics: dict[str, float] = {}
     if whole:  # one process looks at the test set; the others wait
         began = time.perf_counter()
-        numbers = evaluate.evaluate(method.encoder.float(), data, _in_float32(batches), batches.size, device)
+        numbers = evaluation(method, data, batches, device)
         metrics, found = world.told(lambda: _judged(numbers, contrastive=method.trains and not method.supervised))
         reason = reason or found  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
@@ -237,8 +237,10 @@ def make_batches(
     )
 
 
-def _in_float32(batches: Batches) -> Callable[[torch.Tensor], torch.Tensor]:
-    return replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float()).normalised
+def evaluation(method: Method, data: Data, batches: Batches, device: torch.device) -> Iterator[tuple[str, float]]:
+    """The evaluators' numbers for the method's encoder, in float32, whose pixels are as `batches` made them."""
+    normalised = replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float()).normalised
+    return evaluate.evaluate(method.encoder.float(), data, normalised, batches.size, device)
 
 
 @lru_cache(maxsize=4)

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 import methods
-from benchmark import config, presets
+from benchmark import clusters, config, presets
 from benchmark.config import Runtime, Settings, Slurm
 from benchmark.errors import UsageError, nearest
 
@@ -29,7 +29,7 @@ class Request:
 def read(words: list[str]) -> Request:
     """The cells and the runtime that `words` describe. Raises `UsageError` for any word that cannot be meant."""
     given = _split(words)
-    runtime = read_runtime({k: given.pop(k) for k in list(given) if k in config.runtime_types()})
+    runtime = read_runtime({k: given.pop(k) for k in list(given) if _says_how(k)})
     chosen = given.pop("methods", [])
     if not chosen:
         raise UsageError("methods= is needed, such as methods=simclr,moco; `python -m benchmark methods` lists them")
@@ -54,7 +54,8 @@ def read(words: list[str]) -> Request:
 
 
 def read_runtime(given: dict[str, list[str]]) -> Runtime:
-    """How to run, from words that take one value each."""
+    """How to run, from words that take one value each; those of `cluster=` lie below them."""
+    given = _with_cluster(given)
     for key, values in given.items():
         if len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed, {key} is not an axis")
@@ -68,6 +69,8 @@ def read_runtime(given: dict[str, list[str]]) -> Runtime:
         raise UsageError("slurm.gpus_per_node, .cpus_per_task and .mem_gb must be at least 0")
     if runtime.log_every < 1 or runtime.checkpoint_every < 0 or runtime.threads < 0:
         raise UsageError("log_every must be at least 1, checkpoint_every and threads at least 0")
+    if runtime.budget < 0:
+        raise UsageError(f"budget={runtime.budget:g}: at least 0 hours are needed")
     if runtime.workers < 0 or runtime.per_device < 1:
         raise UsageError("workers must be at least 0, per_device at least 1")
     for key in ("workers", "per_device"):
@@ -84,7 +87,7 @@ def read_folder(words: list[str]) -> Runtime:
     """How to run, of a command that takes its cells from a folder."""
     given = _split(words)
     for key in given:
-        if key not in config.runtime_types():
+        if not _says_how(key):
             raise UsageError(f"{key}= does not apply here: the cells are those of out=FOLDER, as they were asked for")
     return read_runtime(given)
 
@@ -96,6 +99,26 @@ def read_out(words: list[str]) -> Runtime:
         if key != "out":
             raise UsageError(f"{key}= does not apply here; only out=FOLDER does")
     return read_runtime(given)
+
+
+def _says_how(key: str) -> bool:
+    return key == "cluster" or key in config.runtime_types()
+
+
+def _with_cluster(given: dict[str, list[str]]) -> dict[str, list[str]]:
+    """`given` over the words of the cluster that it names; those for SLURM only where SLURM is to be used."""
+    if "cluster" not in given:
+        return given
+    name = ",".join(given["cluster"])
+    below = {key: [",".join(values)] for key, values in _split(clusters.words(name)).items()}
+    stray = next((key for key in below if key not in config.runtime_types()), None)
+    if stray:
+        known = config.runtime_types()
+        raise UsageError(f"cluster={name} has {stray}=, which does not say how to run{nearest(stray, known)}")
+    own = {key: values for key, values in given.items() if key != "cluster"}
+    both = below | own
+    slurm = both.get("launcher", ["here"]) == ["slurm"]
+    return {key: values for key, values in both.items() if slurm or key in own or not key.startswith("slurm.")}
 
 
 def _split(words: list[str]) -> dict[str, list[str]]:
@@ -135,7 +158,7 @@ def _recognise(key: str, chosen: list[str]) -> None:
         raise UsageError(f"none of methods={','.join(chosen)} has {key!r}; it is an option of {', '.join(owners)}")
     shared = {name for m in chosen for name in config.options_of(m)}
     dotted = {f"{m}.{name}" for m in chosen for name in config.options_of(m)}
-    known = settings | {"methods"} | set(config.runtime_types()) | shared | dotted
+    known = settings | {"methods", "cluster"} | set(config.runtime_types()) | shared | dotted
     raise UsageError(f"unknown key {key!r}{nearest(key, known)} (`python -m benchmark run --help` lists the keys)")
 
 

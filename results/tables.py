@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -42,7 +42,6 @@ def to_rich(summary: pd.DataFrame, width: int | None = None) -> rich.table.Table
     Lesser columns that do not fit in `width` characters, by default the terminal's, are left out and named.
     """
     from rich.console import Console
-    from rich.measure import Measurement
 
     if summary.empty:
         return _rich_table([_Column("results", [EMPTY])], [])
@@ -52,17 +51,25 @@ def to_rich(summary: pd.DataFrame, width: int | None = None) -> rich.table.Table
         # Sentences in a column would leave no room for the numbers.
         notes += _told(columns)
         columns = columns[:-1]
-    width = Console().width if width is None else width
-    console = Console(width=10_000)
-    table, dropped = _rich_table(columns, notes), list[str]()
+    width, dropped = Console().width if width is None else width, list[str]()
     for lesser in _LESSER:
-        if Measurement.get(console, console.options, table).maximum <= width:
+        if _width(columns) <= width:
             break
         if lesser in [column.header for column in columns]:
             columns = [column for column in columns if column.header != lesser]
             dropped.append(lesser)
-            table = _rich_table(columns, [*notes, f"too narrow for: {', '.join(dropped)}"])
-    return table
+    return _rich_table(columns, notes + ([f"too narrow for: {', '.join(dropped)}"] if dropped else []))
+
+
+def _width(columns: list[_Column]) -> int:
+    """Characters that a table of these columns takes: what one row of their widest cells does, soon measured."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(width=10_000)
+    widest = [replace(column, cells=[max(column.cells, key=cell_len)]) for column in columns]
+    return Measurement.get(console, console.options, _rich_table(widest, [])).maximum
 
 
 def _told(columns: list[_Column]) -> list[str]:
@@ -107,6 +114,16 @@ def to_csv(summary: pd.DataFrame, path: Path) -> None:
     """Every column of the summary, accuracies as fractions; each number's text reads back as the same float."""
     Path(path).parent.mkdir(parents=True, exist_ok=True)
     _sorted(summary).to_csv(path, index=False)
+
+
+def truth(found: pd.DataFrame) -> list[list[str]]:
+    """What `results.forecasts.against` found, as rows of text under a header; none where nothing was foretold."""
+    rows = [
+        [str(row["method"]), str(row["cells"]), _time(row["forecast"]), _time(row["truth"]), f"{row['ratio']:.2f}",
+         f"{row['least']:.2f} to {row['most']:.2f}"]
+        for row in found.to_dict("records")
+    ]  # fmt: skip
+    return [["method", "cells", "forecast", "truth", "truth/forecast", "by cell"], *rows] if rows else []
 
 
 def _sorted(summary: pd.DataFrame) -> pd.DataFrame:

@@ -78,7 +78,8 @@ def test_a_file_in_the_place_of_the_folder_is_named(environment: dict[str, str],
 
 
 def test_a_plan_lists_the_cells_and_creates_nothing(environment: dict[str, str], tmp_path: Path) -> None:
-    done = bench(environment, tmp_path, "plan", "methods=simclr,moco,pixels", "seeds=0,1,2", "moco.queue=512,1024")
+    done = bench(environment, tmp_path, "plan", "methods=simclr,moco,pixels", "seeds=0,1,2", "moco.queue=512,1024",
+                 "--quick")  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[1] for row in rows[1:-1]] == ["simclr"] * 3 + ["moco"] * 6 + ["pixels"]
@@ -119,7 +120,7 @@ def loaded(*words):
     except SystemExit as stopped:
         assert not stopped.code, (words, stopped.code)
     return {"torch", "pandas", "numpy", "timm"} & set(sys.modules)
-for words in ("--help", "run --help", "plan methods=simclr,moco,random", "status out=.", "methods", "datasets",
+for words in ("--help", "run --help", "plan methods=simclr,moco --quick", "status out=.", "methods", "datasets",
               "augmentations"):
     assert not loaded(*words.split()), (words, loaded("--help"))
 assert "torch" not in loaded("report", "out=.")
@@ -184,7 +185,7 @@ def test_a_plugin_in_the_current_folder_by_its_dotted_path(environment: dict[str
     package.mkdir()
     (package / "my_method.py").write_text(PLUGIN)
     words = ["my_method.weight=0.5,2", "depth=3", "my_method.tied=true", "my_method.mode=hard,soft"]
-    done = bench(environment, tmp_path, "plan", "methods=my_pkg.my_method,simclr", *words)
+    done = bench(environment, tmp_path, "plan", "methods=my_pkg.my_method,simclr", *words, "--quick")
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[1] for row in rows[1:-1]] == ["my_pkg.my_method"] * 4 + ["simclr"]
@@ -220,7 +221,7 @@ def test_installed_plugins_are_found_and_a_broken_one_breaks_nothing_else(
     assert "one class derived from Method is needed, 0 found" in by_name["empty"]
     assert "'my_gone'" in by_name["gone"]
 
-    planned = bench(installed, tmp_path, "plan", "methods=mine,simclr", "mine.weight=1,2")
+    planned = bench(installed, tmp_path, "plan", "methods=mine,simclr", "mine.weight=1,2", "--quick")
     assert planned.returncode == 0, planned.stderr
     assert planned.stdout.endswith("3 cells: 0 exist, 3 would run\n")
     check_refusal(bench(installed, tmp_path, "plan", "methods=simclr,typo"), "'typo'", "my_typo.py", "SyntaxError")
@@ -247,7 +248,8 @@ def test_what_is_missing_in_a_folder_is_resumed_from_the_folder_alone(
 
 def test_plan_shows_the_script_of_the_jobs(environment: dict[str, str], tmp_path: Path) -> None:
     words = ("launcher=slurm", "slurm.partition=gpu", "slurm.gpus_per_node=1", "slurm.setup=module load cuda")
-    done = bench(environment, tmp_path, "plan", "methods=simclr", "seeds=0,1,2,3", "slurm.cells_per_job=2", *words)
+    words += ("seeds=0,1,2,3", "slurm.cells_per_job=2", "--quick")
+    done = bench(environment, tmp_path, "plan", "methods=simclr", *words)
     assert done.returncode == 0, done.stderr
     for line in ("--array=0-1%", "--partition=gpu", "--gpus-per-node=1", "module load cuda", "--requeue"):
         assert line in done.stdout

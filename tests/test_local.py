@@ -225,19 +225,21 @@ def test_the_longest_expected_cell_goes_first() -> None:
     assert expected.longest_first(crops, []) == [2, 3, 0, 1], "equal ones as they were given"
     simclr, moco, random = shapes("methods=simclr,moco,random", "seeds=0")
     assert expected.longest_first([random, simclr, moco], []) == [1, 2, 0]
-    ran = [(simclr, 10.0), (moco, 30.0)]
+    ran = [expected.Ran(simclr, 10.0), expected.Ran(moco, 30.0)]
     assert expected.longest_first([random, simclr, moco], ran) == [2, 1, 0], "what ran says more"
     other_seed = shapes("methods=moco", "seeds=1")[0]
     assert expected.Expected(ran).seconds(other_seed) == pytest.approx(30)
     few, many = shapes("methods=moco", "epochs=10,100")
-    assert expected.Expected([(few, 6)]).seconds(many) == pytest.approx(60, rel=0.1), "in proportion to its work"
+    known = expected.Expected([expected.Ran(few, 6)])
+    assert known.seconds(many) == pytest.approx(60, rel=0.1), "in proportion to its work"
 
 
 def test_time_left() -> None:
     (cell,) = shapes("methods=simclr")
     assert expected.time_left([(cell, 5.0, None)], [cell], [], 2) is None
     assert expected.time_left([(cell, 5.0, 15.0)], [cell] * 4, [], 1) == pytest.approx(15 + 4 * 20)
-    assert expected.time_left([(cell, 5.0, None)], [cell], [(cell, 10.0)], 2) == pytest.approx(10), "no less than one"
+    ran = [expected.Ran(cell, 10.0)]
+    assert expected.time_left([(cell, 5.0, None)], [cell], ran, 2) == pytest.approx(10), "no less than one"
     assert [span(seconds) for seconds in (45, 600, 9000)] == ["45 s", "10 min", "2.5 h"]
 
 

@@ -169,7 +169,7 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(tmp_path: Path, 
     assert found["extra.failing"]["status"] == "failed"
     assert found["extra.failing"]["reason"] == "RuntimeError: no such luck"
     assert "Traceback" in next(out.glob("extra*/error.txt")).read_text()
-    assert "would run" in run(out, environment, "methods=extra.failing,random", command="plan").stdout
+    assert "fails: RuntimeError: no such luck" in run(out, environment, "methods=extra.failing", command="plan").stdout
     (tmp_path / "extra" / "failing.py").write_text(PLUGIN.replace("no such luck", "still no luck"))
     assert run(out, environment, "methods=extra.failing,random").returncode == 1
     assert "still no luck" in json.loads(next(out.glob("extra*/record.json")).read_text())["reason"]

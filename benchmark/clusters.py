@@ -1,0 +1,32 @@
+"""`cluster=NAME`: a cluster's words in a small file of the user's, one a line, that the command's own words override.
+
+    # clusters/gpu.txt
+    launcher=slurm
+    slurm.partition=gpu
+    slurm.setup=module load cuda
+
+It lies in `clusters/` of the folder one is in, or below `~/.config/contrastive-benchmark/`. Only how to run stands
+there: what a cell is must be readable from the command alone.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark.errors import UsageError, nearest
+
+
+def words(name: str) -> list[str]:
+    """The words of the cluster `name`, blank lines and those behind # left out."""
+    folders = [Path("clusters"), Path("~/.config/contrastive-benchmark/clusters").expanduser()]
+    found = next((folder / f"{name}.txt" for folder in folders if (folder / f"{name}.txt").is_file()), None)
+    if found is None:
+        known = sorted({path.stem for folder in folders for path in folder.glob("*.txt")})
+        there = f"; there are {', '.join(known)}" if known else ""
+        raise UsageError(f"cluster={name}: no {folders[0] / name}.txt, nor {folders[1] / name}.txt"
+                         f"{nearest(name, known)}{there}")  # fmt: skip
+    try:
+        lines = [line.strip() for line in found.read_text(encoding="utf-8").splitlines()]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{found} cannot be read: {error}") from error
+    return [line for line in lines if line and not line.startswith("#")]

@@ -1,0 +1,299 @@
+"""What cells will cost before they run: as cells like them did, or by some of their steps, measured here and now.
+
+A forecast is of the seconds that a record counts: training and evaluation, without the start of a process. The
+measuring has a process of its own, so that nothing is left of it in the memory of whoever asks.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import math
+import re
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from multiprocessing import get_context
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from benchmark import config, expected
+from benchmark.config import Runtime, Settings
+from benchmark.errors import UsageError
+
+if TYPE_CHECKING:
+    import torch
+
+    from benchmark.data.datasets import Data
+    from benchmark.profile import Subject
+
+STEPS, LIMIT = 20, 20.0  # that are measured of a shape, and after so many seconds only what is needed
+NEEDED = 3
+WARM_UP = 2  # steps whose excess is counted once: memory is asked for, kernels are chosen or compiled
+EVALUATED = {"cpu": 4096, "cuda": 65536}  # images whose evaluation is timed, and scaled to all
+
+
+class Forecast(NamedTuple):
+    """Of one cell. `seconds` and `memory` are None where nothing is known or nothing fits."""
+
+    seconds: float | None
+    memory: int | None  # bytes at the peak, of one process
+    how: str  # measured, records; like records (of the same method and backbone); unknown; does not fit; fails: why
+    microbatch: int = 0  # with which this is, where all images at once do not fit; 0 is as asked for
+    spread: float = 0.0  # of measured steps: the upper quartile over the median, less 1
+
+
+@dataclass(frozen=True)
+class Forecasts:
+    """Of some cells, each on `processes` devices."""
+
+    each: list[Forecast]
+    device: str
+    processes: int
+    workers: int  # of launcher=local, else 1
+    measured: int  # shapes
+
+    @property
+    def hours(self) -> float:
+        """Of devices, over all cells whose cost is known."""
+        return sum(one.seconds or 0.0 for one in self.each) * self.processes / 3600
+
+    @property
+    def unknown(self) -> int:
+        return sum(one.seconds is None for one in self.each)
+
+    def wall(self, at_once: int) -> float:
+        """Seconds until all are done, so many at once, the longest first."""
+        seats = [0.0] * max(1, at_once)
+        for seconds in sorted((one.seconds or 0.0 for one in self.each), reverse=True):
+            seats[seats.index(min(seats))] += seconds
+        return max(seats)
+
+
+def forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
+    """What `cells` will cost where `runtime` says. Raises `UsageError` for a cell that cannot run."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as child:
+        try:
+            return child.submit(_forecast, cells, runtime).result()
+        except BrokenProcessPool:
+            raise UsageError(
+                "the process that measures was killed, for memory perhaps; plan --quick measures nothing"
+            ) from None
+
+
+def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
+    """The same, in this process."""
+    from benchmark import machine
+
+    device, workers = _device(runtime)
+    name = "a GPU, which is not here" if device is None else machine.device_name(device)
+    processes = runtime.slurm.nodes * max(1, runtime.slurm.gpus_per_node) if runtime.launcher == "slurm" else 1
+    ran = [one for one in expected.recorded(Path(runtime.out)) if one.processes == processes and _same(one, device)]
+    known = expected.Expected(ran)
+    memory = {likeness: one.memory for one in ran for likeness in one.shape.likenesses[:1]}
+    by_shape: dict[str, Measured] = {}
+    each = []
+    for cell in cells:
+        shape = expected.shape(config.identity(cell))
+        seconds = known.seconds(shape, levels=1)
+        if seconds is not None:
+            each.append(Forecast(seconds, memory[shape.likenesses[0]] or None, "records"))
+        elif device is None:
+            seconds = known.seconds(shape, levels=2)
+            each.append(Forecast(seconds, None, "unknown" if seconds is None else "like records"))
+        else:
+            like = shape.likenesses[0]
+            if like not in by_shape:
+                print(f"measuring a shape of {cell.method} ({len(by_shape) + 1})", file=sys.stderr, flush=True)
+                try:
+                    by_shape[like] = fitting(cell, device, runtime, processes, workers)
+                except UsageError:
+                    raise
+                except Exception as error:  # noqa: BLE001 - whatever a method raises; the run will record it
+                    by_shape[like] = Measured(failure=f"fails: {type(error).__name__}: {' '.join(str(error).split())}")
+            each.append(by_shape[like].forecast(cell.epochs or 0))
+    return Forecasts(each, name, processes, workers, len(by_shape))
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was seen of a shape; the seconds are 0 of what it does not have."""
+
+    once: float = 0.0  # seconds of the first steps over others
+    epoch: float = 0.0  # seconds of an epoch
+    evaluation: float = 0.0  # seconds
+    memory: int | None = None  # None where it fails
+    failure: str = "does not fit"
+    microbatch: int = 0
+    spread: float = 0.0
+
+    def forecast(self, epochs: int) -> Forecast:
+        if self.memory is None:
+            return Forecast(None, None, self.failure)
+        seconds = self.once + epochs * self.epoch + self.evaluation
+        return Forecast(seconds, self.memory, "measured", self.microbatch, self.spread)
+
+
+def fitting(cell: Settings, device: torch.device, runtime: Runtime, processes: int = 1, workers: int = 1) -> Measured:
+    """Measure `cell` as it is, or with the largest half, quarter ... of its batch at once that fits into memory."""
+    from benchmark import run
+    from benchmark.distributed import World
+
+    run.check(cell, World(), device)
+    share = replace(cell, batch_size=cell.batch_size // processes) if cell.batch_size else cell
+    room = capacity(device, runtime, workers)
+    whole = share.microbatch or share.batch_size or 0
+    grouped = share.batch_norm not in (None, "sync", "local")  # their groups need the whole batch
+    halves = range(1) if grouped else range(max(1, whole.bit_length()))
+    for microbatch in (math.ceil(whole / 2**half) for half in halves):
+        as_asked = microbatch == whole
+        with contextlib.suppress(_NoRoom), _limited(device, room):
+            tried = share if as_asked else replace(share, microbatch=microbatch)
+            found = measure(tried, device, runtime.compile, processes)
+            return replace(found, microbatch=0 if as_asked else microbatch)
+        gc.collect()  # what the error held
+    return Measured()
+
+
+def measure(cell: Settings, device: torch.device, compiled: bool, processes: int = 1) -> Measured:
+    """Some steps of the cell, the start of an epoch, and the evaluation of some images that are not the test set's.
+
+    The cell's batch is one process's share; what `processes` tell each other is not in it.
+    """
+    from benchmark import machine, profile, run
+    from benchmark.distributed import World
+    from benchmark.timing import seconds, spread
+
+    machine.reset_peak_memory(device)
+    data = run.dataset(cell.dataset)
+    if cell.epochs is None:
+        method, _ = run.build(cell, data, device)
+        batches = run.make_batches(cell, method, data, World(), device, "fp32")
+        took = _evaluation(lambda part: run.evaluation(method, part, batches, device), data, device)
+        return Measured(evaluation=took, memory=machine.peak_memory(device))
+    subject: Subject = profile.prepare(cell, device, compiled)
+    taken: list[float] = []
+    until = time.monotonic() + LIMIT
+    while len(taken) < WARM_UP + NEEDED or (len(taken) < WARM_UP + STEPS and time.monotonic() < until):
+        number = len(taken)
+        taken.append(seconds(lambda: profile.step(subject, number), device))  # noqa: B023 - called at once
+    profile.start_epoch(subject, profile.WARM_UP, device)
+    steady = taken[WARM_UP:]
+    each = sum(steady) / len(steady)
+    middle, _, high = spread(steady)
+    method = subject.engine.method
+    took = _evaluation(lambda part: run.evaluation(method, part, subject.batches, device), data, device)
+    return Measured(
+        once=max(0.0, sum(taken[:WARM_UP]) - WARM_UP * each),
+        epoch=subject.epoch_start + subject.batches.per_epoch // processes * each,
+        evaluation=took,
+        memory=machine.peak_memory(device),
+        spread=high / middle - 1,
+    )
+
+
+def _evaluation(numbers: Callable[[Data], Iterator[Any]], data: Data, device: torch.device) -> float:
+    """Seconds of the evaluation of the whole dataset, by that of some of its training images."""
+    import torch
+
+    from benchmark import evaluate
+    from benchmark.data.source import Split
+    from benchmark.timing import seconds
+
+    total = len(data.train) + len(data.validation) + len(data.test)
+    share = min(1.0, EVALUATED[device.type] / total)
+
+    def some(split: Split, count: int) -> Split:
+        index = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[: max(1, round(share * count))]
+        return Split(split.images[index.to(split.images.device)], split.labels[index.to(split.labels.device)])
+
+    train, validation = some(data.train, len(data.train)), some(data.validation, len(data.validation))
+    part = replace(data, train=train, validation=validation, test=some(data.train, len(data.test)))
+
+    def work() -> None:
+        with contextlib.suppress(evaluate.NotFinite):
+            list(numbers(part))
+
+    return seconds(work, device) * total / (len(part.train) + len(part.validation) + len(part.test))
+
+
+def _device(runtime: Runtime) -> tuple[torch.device | None, int]:
+    """The device that cells will have, with as many threads as they will, and how many workers share this machine.
+
+    None where it is another machine's GPU.
+    """
+    import torch
+
+    from benchmark.engine import settled
+    from benchmark.local import devices, threads
+
+    gpus, workers = torch.cuda.device_count() if torch.cuda.is_available() else 0, 1
+    if runtime.launcher == "local":
+        names = devices(runtime, gpus)
+        workers = len(names)
+        runtime = replace(runtime, device=names[0], threads=threads(runtime, len(names)))
+    elif runtime.launcher == "slurm":
+        wants_gpu = runtime.slurm.gpus_per_node > 0 or runtime.device.startswith("cuda")
+        if wants_gpu and not gpus:
+            return None, 1
+        cpus = runtime.threads or max(1, runtime.slurm.cpus_per_task)
+        runtime = replace(runtime, device="cuda" if wants_gpu else "cpu", threads=cpus)
+    return settled(runtime), workers
+
+
+def _same(one: expected.Ran, device: torch.device | None) -> bool:
+    """Whether a cell ran on such a device; on any GPU, where it is not known which."""
+    from benchmark import machine
+
+    return not one.device.endswith(" threads") if device is None else one.device == machine.device_name(device)
+
+
+class _NoRoom(Exception):
+    """It needs more memory than there is."""
+
+
+def capacity(device: torch.device, runtime: Runtime, workers: int = 1) -> int:
+    """Bytes that one process may have: of the GPU, or of this machine, the container or the job, and its share."""
+    if device.type == "cuda":
+        import torch
+
+        return torch.cuda.get_device_properties(device).total_memory // runtime.per_device
+    found = [int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) * 1024]  # type: ignore[index]
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with contextlib.suppress(OSError, ValueError):  # "max"
+            found.append(int(Path(path).read_text()))
+    if runtime.launcher == "slurm" and runtime.slurm.mem_gb:
+        found.append(runtime.slurm.mem_gb * 2**30 // max(1, runtime.slurm.gpus_per_node))
+    return min(found) // workers
+
+
+@contextlib.contextmanager
+def _limited(device: torch.device, room: int) -> Iterator[None]:
+    """Raise `_NoRoom` for what does not fit into `room` bytes, before the kernel has to kill somebody for it."""
+    import torch
+
+    if device.type == "cuda":
+        total = torch.cuda.get_device_properties(device).total_memory
+        torch.cuda.set_per_process_memory_fraction(min(1.0, room / total), device)
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+    else:  # what is asked for from now on, over what is there
+        status = Path("/proc/self/status").read_text()
+        sizes = {name: int(kib) * 1024 for name, kib in re.findall(r"^(VmData|VmRSS):\s+(\d+)", status, re.MULTILINE)}
+        before = resource.getrlimit(resource.RLIMIT_DATA)
+        resource.setrlimit(resource.RLIMIT_DATA, (sizes["VmData"] + max(0, room - sizes["VmRSS"]), before[1]))
+    try:
+        yield
+    except (MemoryError, torch.OutOfMemoryError) as error:
+        raise _NoRoom from error
+    except RuntimeError as error:  # the CPU allocator's, and oneDNN's, which say it in words only
+        if not re.search(r"memory|bad_alloc|could not create a primitive", str(error)):
+            raise
+        raise _NoRoom from error
+    finally:
+        resource.setrlimit(resource.RLIMIT_DATA, before)
+        if device.type == "cuda":
+            torch.cuda.empty_cache()

@@ -1,0 +1,52 @@
+"""What was foretold of cells, on disk beside them, and how it compares with what they then took."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from results import record
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FILE_NAME = "forecasts.json"
+
+
+def keep(out: Path, made: Mapping[str, Mapping[str, Any]]) -> None:
+    """Note a forecast for each key, over any that was there: `seconds`, `memory` in bytes, `device`, `how`."""
+    now = record.now()
+    record.write_json(out / FILE_NAME, read(out) | {key: {**values, "made": now} for key, values in made.items()})
+
+
+def read(out: Path) -> dict[str, dict[str, Any]]:
+    """Key -> its forecast; what cannot be read is left out, which costs no result."""
+    found: Any = None
+    with contextlib.suppress(OSError, ValueError):
+        found = json.loads((out / FILE_NAME).read_text(encoding="utf-8"))
+    rows = found.items() if isinstance(found, dict) else ()
+    return {key: one for key, one in rows if isinstance(one, dict) and {"made", "seconds", "device"} <= one.keys()}
+
+
+def against(frame: pd.DataFrame, made: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+    """A row a method: `cells` finished after their forecast, `forecast` and `truth` in seconds, and the `ratio` of
+    truth to forecast in all, for its `least` and its `most` cell. Empty where nothing was foretold.
+
+    `frame` is what `results.frame.load` returns. Truth is the training and the evaluation, on the same device.
+    """
+    import pandas as pd
+
+    rows = [(key, one["made"], one["seconds"], one["device"]) for key, one in made.items()]
+    told = pd.DataFrame(rows, columns=["key", "made", "forecast", "cost.device"])
+    both = frame[frame["status"] == "finished"].merge(told, on=["key", "cost.device"])
+    both = both[both["started"] >= both["made"]]
+    both = both.assign(truth=both["cost.seconds"].fillna(0) + both["cost.evaluation_seconds"].fillna(0))
+    each = both.assign(ratio=both["truth"] / both["forecast"])
+    found = each.groupby("method", sort=False).agg(
+        cells=("key", "size"), forecast=("forecast", "sum"), truth=("truth", "sum"),
+        least=("ratio", "min"), most=("ratio", "max"),
+    )  # fmt: skip
+    return found.assign(ratio=found["truth"] / found["forecast"]).reset_index()

@@ -1,0 +1,75 @@
+"""cluster=NAME: a user's file of words below those of the command."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from benchmark import words
+from benchmark.errors import UsageError
+
+FILE = """# the cluster of our lab
+launcher=slurm
+
+slurm.partition=gpu
+slurm.setup=module load cuda, gcc
+threads=4
+"""
+
+
+@pytest.fixture
+def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """clusters/lab.txt, in the folder one is in."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    path = tmp_path / "clusters/lab.txt"
+    path.parent.mkdir()
+    path.write_text(FILE)
+    return path
+
+
+def test_its_words_count_and_those_of_the_command_go_before(lab: Path) -> None:
+    found = words.read(["methods=simclr", "cluster=lab", "threads=2", "slurm.timeout_min=30"]).runtime
+    assert (found.launcher, found.threads) == ("slurm", 2)
+    assert (found.slurm.partition, found.slurm.timeout_min) == ("gpu", 30)
+    assert found.slurm.setup == "module load cuda, gcc", "a comma is part of it"
+    assert words.read_folder(["cluster=lab", "out=here"]).slurm.partition == "gpu"
+
+
+def test_it_does_not_change_which_cells_are_meant(lab: Path) -> None:
+    assert words.read(["methods=simclr", "cluster=lab"]).cells == words.read(["methods=simclr"]).cells
+
+
+def test_without_slurm_what_it_says_of_slurm_is_left(lab: Path) -> None:
+    found = words.read(["methods=simclr", "cluster=lab", "launcher=here"]).runtime
+    assert (found.launcher, found.slurm.partition, found.threads) == ("here", "", 4)
+
+
+def test_the_users_own_folder_is_the_second_place(lab: Path) -> None:
+    home = lab.parent.parent / "home/.config/contrastive-benchmark/clusters"
+    home.mkdir(parents=True)
+    (home / "lab.txt").write_text("threads=1")
+    (home / "away.txt").write_text("threads=7")
+    assert words.read(["methods=simclr", "cluster=lab"]).runtime.threads == 4
+    assert words.read(["methods=simclr", "cluster=away"]).runtime.threads == 7
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("epochs=10", "cluster=lab has epochs=, which does not say how to run"),
+        ("slurm.partion=gpu", "did you mean 'slurm.partition'"),
+        ("launcher slurm", "'launcher slurm' is not key=value"),
+        ("launcher=slrum", "launcher=slrum: allowed are here, local, slurm"),
+    ],
+)
+def test_what_it_may_not_say_is_one_line(lab: Path, text: str, message: str) -> None:
+    lab.write_text(text)
+    with pytest.raises(UsageError, match=message):
+        words.read(["methods=simclr", "cluster=lab"])
+
+
+def test_an_unknown_one_says_where_it_was_looked_for(lab: Path) -> None:
+    with pytest.raises(UsageError, match=r"cluster=lap: no clusters/lap.txt, nor .*did you mean 'lab'"):
+        words.read(["methods=simclr", "cluster=lap"])

@@ -1,0 +1,148 @@
+"""What cells will cost: measured or from records, what does not fit, the budget, and the truth afterwards."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from benchmark import config, forecast, forecast_table, words
+from benchmark.__main__ import main
+from benchmark.config import Runtime, Settings, Slurm
+from benchmark.forecast import Forecast, Forecasts
+from benchmark.run import blank
+from results import forecasts, frame, record
+
+SMALL = ["backbone=test_resnet", "dataset.limit=200", "view_size=16", "batch_size=32", "epochs=2", "precision=fp32"]
+CPU = torch.device("cpu")
+
+
+def cells(*given: str) -> list[Settings]:
+    return words.read([*given, *(w for w in SMALL if w.split("=")[0] not in {g.split("=")[0] for g in given})]).cells
+
+
+def put(out: Path, cell: Settings, seconds: float, device: str, processes: int = 1) -> None:
+    """A finished record that took so long."""
+    cost = {"seconds": seconds, "evaluation_seconds": 0.0, "device": device, "processes": processes}
+    cost |= {"peak_memory_bytes": 2**30}
+    record.write(out / config.folder_name(cell), blank(cell) | {"cost": cost, "finished": record.now()})
+
+
+def test_a_plan_foretells_a_run_keeps_to_its_budget_and_the_report_compares(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    asked = ["methods=random,simclr", "temperature=0.2,0.5", "device=cpu", "threads=1", *SMALL]
+    assert main(["plan", *asked, "seeds=0,1"]) == 0
+    planned = capsys.readouterr()
+    assert planned.out.count("measured\n") == 6
+    assert "2 shapes were measured" in planned.out, "neither a seed nor a temperature makes a shape"
+    assert "CPU-hours" in planned.out
+    assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["forecasts.json"]
+    told = json.loads((tmp_path / "runs/forecasts.json").read_text())
+    assert len(told) == 6
+    assert all(one["seconds"] > 0 and one["memory"] > 0 for one in told.values())
+
+    assert main(["run", *asked]) == 0
+    capsys.readouterr()
+    before = sorted(tmp_path.rglob("*"))
+    assert main(["run", *asked, "seeds=1", "budget=0.00001"]) == 2
+    said = capsys.readouterr().err
+    assert said.splitlines()[-1].startswith("error: budget=1e-05 hours would be exceeded; forecast: ")
+    assert "measuring" not in said, "records of the other seed say it"
+    assert sorted(tmp_path.rglob("*")) == before
+    assert main(["report"]) == 0
+    said = capsys.readouterr().out
+    row = next(line.split() for line in said[said.index("truth/forecast") :].splitlines() if "simclr" in line)
+    assert row[1] == "2"
+    assert float(row[4]) > 0
+
+
+def test_what_cannot_run_is_said_and_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def measure(*given: object) -> forecast.Measured:
+        raise ZeroDivisionError("no such\nluck")
+
+    monkeypatch.setattr(forecast, "measure", measure)
+    (cell,) = cells("methods=simclr")
+    (one,) = forecast._forecast([cell], Runtime(device="cpu")).each
+    assert (one.seconds, one.how) == (None, "fails: ZeroDivisionError: no such luck")
+
+
+def test_what_does_not_fit_is_tried_in_smaller_parts(monkeypatch: pytest.MonkeyPatch) -> None:
+    (cell,) = cells("methods=simclr", "batch_size=64")
+    asked: list[int] = []
+
+    def measure(tried: Settings, device: torch.device, compiled: bool, processes: int) -> forecast.Measured:
+        asked.append(tried.microbatch or 0)
+        torch.empty(2**20 * (tried.microbatch or 64) ** 2)  # 4 MiB times the square
+        return forecast.Measured(memory=1, epoch=1.0)
+
+    monkeypatch.setattr(forecast, "measure", measure)
+    monkeypatch.setattr(forecast, "capacity", lambda device, runtime, workers: _resident() + 2 * 2**30)
+    found = forecast.fitting(cell, CPU, Runtime())
+    assert asked == [0, 32, 16]
+    assert found.microbatch == 16
+    assert "microbatch=16: all at once do not fit" in forecast_table.row(found.forecast(3))[2]
+    torch.empty(2**29)  # the limit is gone
+
+    asked.clear()
+    grouped = forecast.fitting(replace(cell, batch_norm="shuffle:2"), CPU, Runtime())
+    assert asked == [0], "groups of batch norm need the whole batch"
+    assert grouped.forecast(3) == Forecast(None, None, "does not fit")
+
+
+def _resident() -> int:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmRSS"))
+    return int(line.split()[1]) * 1024
+
+
+def test_a_measured_cell_costs_its_epochs_its_start_and_its_evaluation() -> None:
+    (cell,) = cells("methods=moco", "batch_size=32")
+    found = forecast.fitting(cell, CPU, Runtime())
+    assert found.microbatch == 0
+    few, many = found.forecast(10).seconds, found.forecast(20).seconds
+    assert few is not None
+    assert many is not None
+    assert many - few == pytest.approx(10 * found.epoch)
+    assert few == pytest.approx(found.once + 10 * found.epoch + found.evaluation)
+
+
+def test_a_gpu_that_is_not_here_is_foretold_from_records_only(tmp_path: Path) -> None:
+    asked = cells("methods=simclr,moco,random", "epochs=2,4")
+    put(tmp_path, asked[0], 10.0, "NVIDIA H200")
+    put(tmp_path, asked[2], 99.0, "Intel, 2 threads")
+    runtime = Runtime(out=str(tmp_path), launcher="slurm", slurm=Slurm(gpus_per_node=1))
+    if torch.cuda.is_available():
+        pytest.skip("there is one here")
+    made = forecast._forecast(asked, runtime)
+    assert [one.how for one in made.each] == ["records", "records", "unknown", "unknown", "unknown"]
+    assert made.each[0].seconds == 10.0
+    assert made.each[1].seconds == pytest.approx(20, rel=0.15)
+    assert made.unknown == 3
+    assert made.measured == 0
+
+
+def test_sums() -> None:
+    each = [Forecast(seconds, 0, "records") for seconds in (30.0, 10.0, 10.0, 10.0)]
+    made = Forecasts([*each, Forecast(None, None, "unknown")], "NVIDIA H200", processes=8, workers=1, measured=0)
+    assert made.hours == pytest.approx(60 * 8 / 3600)
+    assert (made.wall(1), made.wall(2), made.wall(9), made.unknown) == (60, 30, 30, 1)
+
+
+def test_only_what_was_foretold_before_and_for_this_device_is_compared(tmp_path: Path) -> None:
+    early, late, elsewhere = cells("methods=simclr", "seeds=0,1,2")
+    told = {config.key(cell): {"seconds": 5.0, "memory": 1, "device": "here"} for cell in (early, elsewhere)}
+    forecasts.keep(tmp_path, told)
+    put(tmp_path, early, 6.0, "here")
+    put(tmp_path, late, 6.0, "here")
+    put(tmp_path, elsewhere, 1.0, "there")
+    loaded, _ = frame.load(tmp_path)
+    found = forecasts.against(loaded, forecasts.read(tmp_path))
+    assert found[["method", "cells", "forecast", "truth", "ratio"]].values.tolist() == [["simclr", 1, 5.0, 6.0, 1.2]]
+    (tmp_path / forecasts.FILE_NAME).write_text("{")
+    assert forecasts.against(loaded, forecasts.read(tmp_path)).empty
+    (tmp_path / forecasts.FILE_NAME).write_text('{"x": {"made": ""}, "y": 3}')
+    assert forecasts.against(loaded.iloc[:0], forecasts.read(tmp_path)).empty

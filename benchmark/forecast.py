@@ -90,9 +90,10 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     from benchmark import machine
 
     device, workers = _device(runtime)
-    name = "a GPU, which is not here" if device is None else machine.device_name(device)
     processes = runtime.slurm.nodes * max(1, runtime.slurm.gpus_per_node) if runtime.launcher == "slurm" else 1
     ran = [one for one in expected.recorded(Path(runtime.out)) if one.processes == processes and _same(one, device)]
+    here = "a GPU, which is not here" if device is None else machine.device_name(device)
+    name = ran[-1].device if ran else here
     known = expected.Expected(ran)
     memory = {likeness: one.memory for one in ran for likeness in one.shape.likenesses[:1]}
     by_shape: dict[str, Measured] = {}

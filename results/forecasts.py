@@ -39,9 +39,12 @@ def against(frame: pd.DataFrame, made: Mapping[str, Mapping[str, Any]]) -> pd.Da
     """
     import pandas as pd
 
-    rows = [(key, one["made"], one["seconds"], one["device"]) for key, one in made.items()]
-    told = pd.DataFrame(rows, columns=["key", "made", "forecast", "cost.device"])
-    both = frame[frame["status"] == "finished"].merge(told, on=["key", "cost.device"])
+    columns = ["key", "made", "forecast", "cost.device"]
+    told = pd.DataFrame(
+        [(key, one["made"], one["seconds"], one["device"]) for key, one in made.items()], columns=columns
+    )
+    texts = {"key": str, "cost.device": str}  # whatever pandas takes a column without rows for
+    both = frame[frame["status"] == "finished"].astype(texts).merge(told.astype(texts), on=list(texts))
     both = both[both["started"] >= both["made"]]
     both = both.assign(truth=both["cost.seconds"].fillna(0) + both["cost.evaluation_seconds"].fillna(0))
     each = both.assign(ratio=both["truth"] / both["forecast"])

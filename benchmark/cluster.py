@@ -12,7 +12,7 @@ import getpass
 import json
 import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -21,11 +21,14 @@ from benchmark import config, lease, plan
 from benchmark.board import Board
 from benchmark.config import Runtime, Settings
 from benchmark.errors import UsageError
+from benchmark.stop import Stop, Stopped
 from results import record
 from slurm import jobs
 
 FOLDER = ".slurm"  # below out=: notes, and a folder of logs for each job
 POLL = 10.0  # seconds between two questions to the controller
+MORE_TIME = 128 + signal.SIGUSR2  # exit code of what was stopped because the time limit, or a preemption, was near
+EARLY = jobs.NOTICE + 180  # seconds before the limit: SLURM may ask a minute too soon, and a job takes time to start
 TAIL = 30  # lines of a job's log in the record of a cell that it left unfinished
 
 
@@ -58,17 +61,23 @@ def _submitting(out: Path) -> Iterator[None]:
         yield
 
 
-def packed(cells: Sequence[Settings], runtime: Runtime) -> list[dict[str, Any]]:
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits: jobs that no note names would be submitted again."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def packed(cells: Mapping[str, Settings], runtime: Runtime) -> list[dict[str, Any]]:
     """What each job is told: its cells, `cells_per_job` of them, and how to run. Writes their settings."""
-    out = Path(runtime.out).absolute()
-    for cell in cells:
-        folder = out / config.folder_name(cell)
-        folder.mkdir(parents=True, exist_ok=True)
-        record.write_json(folder / "settings.json", asdict(cell))
-    names = [config.folder_name(cell) for cell in cells]
-    told = asdict(replace(runtime, out=str(out), launcher="here"))
-    each = runtime.slurm.cells_per_job
-    return [{"cells": names[i : i + each], "runtime": told} for i in range(0, len(names), each)]
+    out, names, each = Path(runtime.out).absolute(), list(cells), runtime.slurm.cells_per_job
+    for name, cell in cells.items():
+        record.write_json(out / name / "settings.json", asdict(cell))
+    told = {"runtime": asdict(replace(runtime, out=str(out), launcher="here")), "submitted": record.now()}
+    return [{"cells": names[i : i + each], **told} for i in range(0, len(names), each)]
 
 
 def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
@@ -79,17 +88,16 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
     out, resources = Path(runtime.out).absolute(), asdict(runtime.slurm)
     with _submitting(out), _said():
         taken = {cell for cell, job in bury_ended(out).items() if not job.over}
-        names = [config.folder_name(cell) for cell in cells]
-        states = plan.states(list(cells), out)
-        missing = [
-            cell
-            for cell, name, state in zip(cells, names, states, strict=True)
-            if state.word in ("new", "interrupted", "failed") and name not in taken
-        ]
+        missing = {
+            name: cell
+            for name, cell in {config.folder_name(cell): cell for cell in cells}.items()
+            if name not in taken and plan.state(out / name).word in ("new", "interrupted", "failed")
+        }
         told, longest = packed(missing, runtime), jobs.longest_array() if missing else 1
         for start in range(0, len(told), longest):
             some = told[start : start + longest]
-            _note(out, jobs.submit(work, some, out / FOLDER, "benchmark", resources), some)
+            with _uninterrupted():
+                _note(out, jobs.submit(work, some, out / FOLDER, "benchmark", resources), some)
     return len(missing)
 
 
@@ -129,13 +137,17 @@ def bury_ended(out: Path) -> dict[str, jobs.Job]:
 def _without_end(folder: Path, submitted: str) -> bool:
     """Whether a job that was submitted then has left no record, or only a failed one from before."""
     state = plan.state(folder)
-    before = state.word == "failed" and state.record is not None and state.record["finished"] < submitted
-    return before or state.word in ("new", "interrupted")
+    return state.word in ("new", "interrupted", "failed") and not _ends(state.record, submitted)
+
+
+def _ends(found: dict[str, Any] | None, submitted: str) -> bool:
+    """Whether this record says how a cell ended in a job that was submitted then, or that it was done before."""
+    return found is not None and (found["status"] != "failed" or found["finished"] >= submitted)
 
 
 def follow(cells: Sequence[Settings], out: Path, board: Board) -> None:
     """Wait until no job of these cells waits or runs; says what becomes of each."""
-    names, told = [config.folder_name(cell) for cell in cells], dict[str, str]()
+    names, told = dict.fromkeys(config.folder_name(cell) for cell in cells), dict[str, str]()
     while True:
         try:
             active = {cell for cell, job in bury_ended(out).items() if not job.over and cell in names}
@@ -196,30 +208,51 @@ def _note(out: Path, ids: Sequence[str], told: Sequence[dict[str, Any]]) -> None
 def work(told: dict[str, Any]) -> bool:
     """In the job: train and evaluate its cells that have no record. Returns whether there is more to do."""
     from benchmark import here, run
-    from benchmark.stop import Stop, Stopped
 
     runtime = config.restore_runtime(told["runtime"])
+    out, minutes = Path(runtime.out), runtime.slurm.timeout_min
+
+    def ended(name: str) -> bool:
+        return _ends(record.read(out / name), told["submitted"])
+
     try:
         with contextlib.ExitStack() as held:
             world, device = held.enter_context(here.joined(runtime))
             board = held.enter_context(Board(len(told["cells"]), shown=world.leads))
             stop = held.enter_context(Stop().listening((signal.SIGTERM, signal.SIGUSR2)))
             place = run.Place(runtime, world, device, stop, board)
-            for name in told["cells"]:
-                cell = plan.cell(Path(runtime.out) / name)
+            # What has ended goes last: if it failed, it is tried again in the time that the others leave.
+            for name in world.told(lambda: sorted(told["cells"], key=ended)):
+                cell = plan.cell(out / name)
                 board.cell(name)
+                begun, checkpoint = time.monotonic(), _stamp(out / name)
                 try:
                     if not _run(cell, place):
                         board.say(f"{name}: another process is at work on it; left to that one")
                 except UsageError as error:  # what only the data, the backbone or the processes can refuse
                     board.say(f"{name}: {error}")
                     if world.leads:
-                        bury(Path(runtime.out) / name, " ".join(str(error).split()))
+                        bury(out / name, " ".join(str(error).split()))
+                except Stopped as stopped:
+                    # The next start has as much time again: where all of it brought no step, it never will.
+                    all_of_it = time.monotonic() - begun > 60 * minutes - EARLY
+                    in_vain = all_of_it and jobs.restarts() > 0 and _stamp(out / name) == checkpoint
+                    if stopped.exit_code != MORE_TIME or not in_vain:
+                        raise
+                    if world.leads:
+                        bury(out / name, f"no step within slurm.timeout_min={minutes}: give more time")
+                    return not all(map(ended, told["cells"]))
     except Stopped as stopped:
-        if stopped.exit_code == 128 + signal.SIGUSR2:  # more time is needed, and to be had
+        if stopped.exit_code == MORE_TIME:
             return True
         raise SystemExit(stopped.exit_code) from None  # SIGTERM: preempted or cancelled, which SLURM knows
     return False
+
+
+def _stamp(folder: Path) -> int:
+    """Tells the cell's checkpoints from each other: 0 while there is none."""
+    path = folder / "last.pt"
+    return path.stat().st_mtime_ns if path.exists() else 0
 
 
 def _run(cell: Settings, place: Any) -> bool:

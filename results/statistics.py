@@ -27,7 +27,7 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     if metrics is None:
         metrics = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
     frame = frame.reset_index(drop=True)  # two loads may have been put together, each counting from 0
-    group = _groups(frame)
+    group = configurations(frame)
     labels = frame.loc[~group.duplicated(), ["protocol", *setting_columns(frame)]]
     labels.index = pd.RangeIndex(len(labels))
     finished = frame[frame["status"] == "finished"]
@@ -64,8 +64,11 @@ def _canonical(value: Any) -> str:
     return f"number {float(value)!r}" if isinstance(value, Real) else f"text {value}"
 
 
-def _groups(frame: pd.DataFrame) -> pd.Series:
-    """The number of each row's group, from 0 in order of first appearance, on the frame's index."""
+def configurations(frame: pd.DataFrame) -> pd.Series:
+    """The number of each row's configuration: its protocol and all settings but the seed.
+
+    Numbers count from 0 in order of first appearance; they stand on the frame's index.
+    """
     # Not `groupby(columns, dropna=False)`: None, NaN and NA may stand in one column and must be one group.
     columns = [frame[name].map(_canonical) for name in ["protocol", *setting_columns(frame)]]
     codes, _ = pd.factorize(pd.Series(list(zip(*columns, strict=True)), dtype=object))
@@ -126,4 +129,4 @@ def _costs(finished: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
 
 def _joined(values: pd.Series) -> str:
     """The distinct texts, sorted: a set that a CSV file can hold."""
-    return "; ".join(sorted({str(value) for value in values.dropna()}))
+    return "; ".join(sorted({str(value) for value in values if pd.notna(value)}))

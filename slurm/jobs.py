@@ -163,8 +163,9 @@ def ending(job: Job, log: str) -> str:
     if job.state == "OUT_OF_MEMORY" or re.search(r"oom.?kill|out of memory|exceeded memory limit", log, re.IGNORECASE):
         return "out of memory"
     known = {"TIMEOUT": "the time limit", "CANCELLED": "cancelled", "gone": "SLURM no longer knows how"}
-    reason = f" ({job.reason})" if job.reason else ""
-    return known.get(job.state, job.state.lower().replace("_", " ")) + reason
+    if job.state in known:  # whose reason, if any, is why the job waited
+        return known[job.state]
+    return job.state.lower().replace("_", " ") + (f" ({job.reason})" if job.reason else "")
 
 
 def log(folder: Path, id: str) -> str:
@@ -197,6 +198,11 @@ def _command(words: list[str]) -> str:
     except subprocess.CalledProcessError as error:
         raise Unavailable(" ".join((error.stderr or error.stdout or f"{words[0]} failed").split())) from error
     return done.stdout
+
+
+def restarts() -> int:
+    """How often the job that this process is of was queued again."""
+    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
 
 
 def _own_id() -> str:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,7 +72,7 @@ def test_a_job_that_ended_without_a_record_gets_one_that_says_why(out: Path, say
     log = out / cluster.FOLDER / "7_0" / "7_0_0_log.err"
     log.parent.mkdir()
     log.write_text("step 3\nslurmstepd: error: Step 7.0 exceeded memory limit")
-    says("me 7_0|FAILED|NonZeroExitCode\nme 7|CANCELLED|None\nyou 8|RUNNING|None", "7_2|TIMEOUT")
+    says("me 7_0|FAILED|NonZeroExitCode\nme 7|CANCELLED|Priority\nyou 8|RUNNING|None", "7_2|TIMEOUT")
     cluster.rows(out)
     found = [record.read(out / config.folder_name(cell)) for cell in CELLS]
     assert [one and one["reason"] for one in found] == [
@@ -119,3 +122,43 @@ def test_settings_that_cannot_be_read_are_one_line(out: Path) -> None:
         path.write_text(text)
         with pytest.raises(UsageError, match=r"settings.json cannot be read .*remove its folder"):
             plan.cells(out)
+
+
+@pytest.fixture
+def job(out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
+    """One start of a job of the first two cells: at each it is asked to stop, after `writes` wrote to its folder."""
+    from benchmark import run
+
+    def started(minutes: int, restarts: int, writes: Callable[[Path], Any] = lambda folder: None) -> bool:
+        def works(settings: config.Settings, place: run.Place) -> None:
+            writes(out / config.folder_name(settings))
+            os.kill(os.getpid(), signal.SIGUSR2)
+
+        given = [f"out={out}", "device=cpu", "launcher=slurm", f"slurm.timeout_min={minutes}"]
+        monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
+        monkeypatch.setattr(run, "run", works)
+        names = [config.folder_name(cell) for cell in CELLS[:2]]
+        told = {"cells": names, "runtime": asdict(words.read_folder(given)), "submitted": "2001-01-01T00:00:00+00:00"}
+        return cluster.work(told)
+
+    return started
+
+
+def test_a_job_that_needs_more_time_is_queued_again_while_that_brings_it_on(
+    out: Path, job: Callable[..., bool]
+) -> None:
+    assert job(1, restarts=0)  # the first start may have had to prepare the data
+    assert job(1, restarts=1, writes=lambda folder: (folder / "last.pt").touch())
+    assert job(240, restarts=2)  # preempted, long before the time limit
+    assert words_of(out) == ["interrupted", "new", "new"]
+
+
+def test_a_cell_that_makes_no_step_in_all_the_time_of_a_job_is_given_up(out: Path, job: Callable[..., bool]) -> None:
+    (out / config.folder_name(CELLS[0]) / "last.pt").touch()  # at the last step: its evaluation takes too long
+    assert job(1, restarts=1)  # there is another cell
+    assert words_of(out) == ["failed", "new", "new"]
+    assert not job(1, restarts=2)
+    assert words_of(out) == ["failed", "failed", "new"]
+    found = record.read(out / config.folder_name(CELLS[0]))
+    assert found is not None
+    assert found["reason"] == "no step within slurm.timeout_min=1: give more time"

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -157,6 +158,23 @@ def test_what_is_under_way_is_not_submitted_twice_and_can_be_cancelled(
     assert "10 jobs cancelled" in run("cancel")
     until(lambda: "cancelled" in run("status"), "the jobs are cancelled")
     assert {record["reason"].split(": ")[-1] for record in run.records().values()} == {"cancelled"}
+
+
+def test_a_sweep_longer_than_an_array_is_submitted_once(bed: Testbed, sweep: Callable[[Testbed], Sweep]) -> None:
+    run = sweep(bed)
+    words = ["run", "methods=random", f"seeds={','.join(map(str, range(1500)))}", *WORDS, *CLUSTER]
+    bed.command("scontrol", "update", "PartitionName=low", "State=DOWN")  # none is to begin
+    try:
+        assert run(*words).startswith("1500 cells submitted")
+        assert run(*words).startswith("0 cells submitted")
+        listed = bed.command("squeue", "--noheader", "--array", "--format=%i").split()
+        assert "1500 jobs cancelled" in run("cancel")
+    finally:
+        bed.command("scontrol", "update", "PartitionName=low", "State=UP")
+    notes = [json.loads(line) for line in (run.folder / "runs/.slurm/jobs.jsonl").read_text().splitlines()]
+    assert len({cell for note in notes for cell in note["cells"]}) == 1500
+    assert sorted(note["job"] for note in notes) == sorted(listed)
+    assert sorted(Counter(job.split("_")[0] for job in listed).values()) == [500, 1000]  # MaxArraySize is 1001
 
 
 def test_two_nodes_give_the_record_of_one_process(bed: Testbed, sweep: Callable[[Testbed], Sweep]) -> None:

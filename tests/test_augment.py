@@ -3,25 +3,29 @@
 from __future__ import annotations
 
 import json
+import math
 import subprocess
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 import torch
 import torchvision.transforms.v2 as reference
 import torchvision.transforms.v2.functional as F
-from scipy import stats
+from scipy import ndimage, special, stats
 from torch import Tensor
 
+from benchmark.__main__ import main
 from benchmark.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters, draw
 from benchmark.augment.policies import Policy, blur_kernel_size, describe, names, parse
-from benchmark.augment.transforms import CACHED, augment, resize
+from benchmark.augment.transforms import CACHED, augment, normals, resize
 from benchmark.errors import UsageError
 
 # Both sides are float32 and order their sums differently: some 1e-6 an operation. Hue adds nothing at the borders of
 # sextants, since our form is continuous there; where grey is all but reached, chroma is as small as the hue is unsure.
 TOLERANCE = 1e-5
+RECIPES = ["simclr", "moco_v2", "moco_v1", "instdisc_cifar", "byol"]
 SIZES = [(8, 8, 32), (32, 32, 32), (96, 96, 64), (40, 56, 32), (56, 40, 48)]
 ADJUST = {
     BRIGHTNESS: F.adjust_brightness,
@@ -62,6 +66,7 @@ def one_by_one(image: Tensor, policy: Policy, own: Parameters, size: int) -> Ten
     else:
         x = F.resized_crop(x, *own.box[0].tolist(), [size, size], antialias=True)
     x = F.horizontal_flip(x) if own.flip else x
+    x = F.rotate(x, 90.0 * int(own.rotate))
     if policy.grey_first and own.grey:
         x = F.rgb_to_grayscale(x, num_output_channels=3)
     if own.jitter:
@@ -72,7 +77,43 @@ def one_by_one(image: Tensor, policy: Policy, own: Parameters, size: int) -> Ten
     if own.blur:
         taps = blur_kernel_size(policy, size)
         x = F.gaussian_blur(x, [taps, taps], [float(own.sigma)] * 2)
-    return F.solarize(x, policy.solarise_threshold) if own.solarise else x
+    x = F.solarize(x, policy.solarise_threshold) if own.solarise else x
+    if own.sobel:
+        grey = F.rgb_to_grayscale(x)[0].double().numpy()
+        down, across = (torch.from_numpy(ndimage.sobel(grey, axis, mode="reflect")) / 4 for axis in (0, 1))
+        x = ((down**2 + across**2) / 2).sqrt().float().expand(3, size, size)
+    if own.noise:
+        noise = torch.tensor([normal(number) for number in split_mix(int(own.noise_seed), x.numel())])
+        x = (x + own.noise_sigma * noise.view_as(x)).clamp(0, 1)
+    return cut_out(x, policy, own.cutout_centre[0].tolist()) if own.cutout else x
+
+
+def split_mix(seed: int, count: int) -> list[int]:
+    """SplitMix64, as its authors' C code has it."""
+    numbers, mask = [], 2**64 - 1
+    for _ in range(count):
+        seed = (seed + 0x9E3779B97F4A7C15) & mask
+        z = ((seed ^ (seed >> 30)) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & mask
+        numbers.append(z ^ (z >> 31))
+    return numbers
+
+
+def normal(number: int) -> float:
+    """The normal number at the share that the upper 23 of 64 bits, with a sign, have of all."""
+    signed = (number >> 41) - (2**23 if number >> 63 else 0)
+    return math.sqrt(2) * float(special.erfinv((signed + 0.5) / 2**22))
+
+
+def cut_out(x: Tensor, policy: Policy, centre: list[float]) -> Tensor:
+    """uoguelph-mlrg/Cutout, util/cutout.py, pixel by pixel."""
+    x, size = x.clone(), x.shape[-1]
+    side = round(policy.cutout_side * size)
+    top, left = (int(place * size) - side // 2 for place in centre)
+    for row in range(max(top, 0), min(top + side, size)):
+        for column in range(max(left, 0), min(left + side, size)):
+            x[:, row, column] = policy.cutout_fill
+    return x
 
 
 def assert_as_torchvision(images: Tensor, policy: Policy, size: int) -> None:
@@ -104,6 +145,10 @@ always = {
     "grey": Policy(grey=0.5),
     "blur": Policy(blur=1.0),
     "solarise": Policy(solarise=0.5, solarise_threshold=128 / 255),
+    "rotate": Policy(rotate=0.9),
+    "sobel": Policy(sobel=0.7),
+    "noise": Policy(noise=0.7, noise_sigma=(0.1, 0.5)),
+    "cutout": Policy(cutout=0.7, cutout_side=0.4, cutout_fill=0.3),
     "nothing": Policy(),
 }
 
@@ -115,7 +160,7 @@ def test_each_operation_is_torchvisions(operation: str, height: int, width: int,
 
 
 @pytest.mark.parametrize(("height", "width", "size"), SIZES)
-@pytest.mark.parametrize("text", ["simclr", "moco_v2", "moco_v1", "instdisc_cifar", "byol", "flip+colour+blur"])
+@pytest.mark.parametrize("text", [*RECIPES, "flip+colour+blur", "simclr+rotate+sobel+noise+cutout"])
 def test_each_policy_is_torchvisions(text: str, height: int, width: int, size: int) -> None:
     for policy in parse(text).policies:
         assert_as_torchvision(random_images(12, height, width), policy, size)
@@ -131,7 +176,7 @@ def test_resize_is_torchvisions_resize_and_centre_crop(height: int, width: int, 
 
 def test_a_share_of_the_batch_gets_the_share_of_the_views() -> None:
     # more than what a CPU takes at once, so that its own cuts are among those compared
-    images, policy = random_images(360, 20, 28), parse("byol+colour_strong").policies[1]
+    images, policy = random_images(360, 20, 28), parse("byol+colour_strong+rotate+noise+cutout").policies[1]
     assert images.shape[0] * 3 * 32 * 32 > CACHED
     parameters = drawn(policy, images)
     whole = augment(images, policy, parameters, 32)
@@ -167,6 +212,21 @@ def test_every_policy_takes_equally_many_random_numbers() -> None:
         draw(parse(text).policies[0], 50, 10, 200, generator)
         following.add(torch.rand(1, generator=generator).item())
     assert len(following) == 1
+
+
+def test_what_was_drawn_before_an_operation_came_is_still_drawn() -> None:
+    """Else a finished record would name views that nobody can make again. The numbers are those of version 0.1."""
+    images = random_images(500, 10, 200)
+    before, after = (drawn(parse(text).policies[0], images) for text in ("simclr", "simclr+rotate+sobel+noise+cutout"))
+    for field in ("box", "flip", "jitter", "factor", "order", "grey", "blur", "sigma", "solarise"):
+        assert torch.equal(getattr(before, field), getattr(after, field))
+    generator = torch.Generator().manual_seed(1)
+    simclr = draw(parse("simclr").policies[0], 500, 10, 200, generator)
+    assert simclr.box[0].tolist() == [0, 93, 10, 13]
+    assert simclr.order[0].tolist() == [1, 2, 0, 3]
+    assert [int(getattr(simclr, name).sum()) for name in ("flip", "jitter", "grey", "blur")] == [255, 392, 98, 260]
+    following = torch.rand(1, generator=generator, dtype=torch.float64).item()
+    assert following == pytest.approx(0.7185113048875166, abs=1e-12), "the second view's"
 
 
 COUNT = 2500
@@ -225,14 +285,80 @@ def test_orders_differ_from_image_to_image_and_are_equally_frequent() -> None:
 
 
 def test_operations_hit_as_many_images_as_the_policy_says() -> None:
-    policy = parse("simclr+solarise").policies[0]
+    policy = parse("simclr+solarise+rotate+sobel+noise+cutout").policies[0]
     parameters = draw(policy, COUNT, 8, 8, torch.Generator().manual_seed(0))
-    for name in ("flip", "jitter", "grey", "blur", "solarise"):
+    for name in ("flip", "jitter", "grey", "blur", "solarise", "sobel", "noise"):
         hits = int(getattr(parameters, name).sum())
         assert stats.binomtest(hits, COUNT, getattr(policy, name)).pvalue > 0.001
     assert stats.kstest(parameters.sigma.numpy(), stats.uniform(0.1, 1.9).cdf).pvalue > 0.001
+    assert stats.kstest(parameters.noise_sigma.numpy(), stats.uniform(0, 0.2).cdf).pvalue > 0.001
+    assert stats.chisquare(parameters.rotate.bincount().numpy()).pvalue > 0.001
+    assert len(parameters.noise_seed.unique()) == COUNT
+    assert parameters.cutout.all()
+    for place in parameters.cutout_centre.T:
+        assert stats.kstest(place.numpy(), stats.uniform.cdf).pvalue > 0.001
+    some = draw(Policy(rotate=0.4), COUNT, 8, 8, torch.Generator().manual_seed(0))
+    assert stats.binomtest(int((some.rotate > 0).sum()), COUNT, 0.4 * 3 / 4).pvalue > 0.001
     none = draw(Policy(), COUNT, 8, 8, torch.Generator().manual_seed(0))
-    assert not any(getattr(none, name).any() for name in ("flip", "jitter", "grey", "blur", "solarise"))
+    names = ("flip", "jitter", "grey", "blur", "solarise", "rotate", "sobel", "noise", "cutout")
+    assert not any(getattr(none, name).any() for name in names)
+    every = Policy(flip=1, jitter=1, grey=1, blur=1, solarise=1, sobel=1, noise=1, cutout=1)
+    always = draw(every, COUNT, 8, 8, torch.Generator().manual_seed(0))
+    assert all(getattr(always, name).all() for name in names if name != "rotate")
+
+
+def test_noise_is_normal_and_the_images_own() -> None:
+    assert split_mix(1234567, 2) == [6457827717110365317, 3203168211198807973], "the generator's published numbers"
+    seed = drawn(Policy(noise=1.0), random_images(200, 8, 8)).noise_seed
+    noise = normals(seed, 3 * 32 * 32)
+    assert stats.kstest(noise.flatten()[::7].double().numpy(), stats.norm.cdf).pvalue > 0.001
+    assert noise.abs().max() < 5.5
+    correlation = torch.corrcoef(noise) - torch.eye(200)
+    assert correlation.abs().max() < 6 / math.sqrt(3 * 32 * 32), "images share nothing"
+    for lag in (1, 32, 32 * 32):
+        assert abs((noise[:, lag:] * noise[:, :-lag]).mean()) < 5 / math.sqrt(noise.numel()), "nor do their pixels"
+    assert torch.equal(normals(seed[7:9], 50), noise[7:9, :50])
+
+
+@pytest.mark.parametrize("size", [4, 8, 33])
+def test_a_hole_is_the_last_thing_and_half_as_high_and_wide_as_the_view(size: int) -> None:
+    images, policy = random_images(300, 20, 20), parse("simclr+sobel+noise+cutout").policies[0]
+    parameters = drawn(policy, images)
+    without = replace(parameters, cutout=torch.zeros_like(parameters.cutout))
+    view, whole = (augment(images, policy, own, size) for own in (parameters, without))
+    hole = (view == policy.cutout_fill).all(1)
+    assert torch.equal(torch.where(hole[:, None], whole, view), whole)
+    sides = [hole.any(dim).sum(1) for dim in (1, 2)]
+    side = round(size / 2)
+    assert all(int(one.max()) == side for one in sides)
+    assert all(int(one.min()) in (side // 2, side - side // 2) for one in sides), "cut at the border"
+
+
+def test_the_new_pieces_are_listed_and_parsed(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["augmentations"]) == 0
+    listed = {line.split()[0]: line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()}
+    for name, part in [
+        ("cutout", "square"),
+        ("sobel", "edges"),
+        ("noise", "Gaussian"),
+        ("rotate", "270"),
+        ("one_branch", "figure 5"),
+    ]:
+        assert part in listed[name]
+    assert parse("crop+cutout").policies == (Policy(crop_scale=(0.08, 1.0), cutout=1.0),)
+    assert parse("sobel+rotate") == parse("rotate+sobel")
+    assert parse("sobel+rotate").policies == (Policy(sobel=0.5, rotate=1.0),)
+    assert describe(parse("noise").policies[0]) == {"noise": 0.5, "noise_sigma": [0.0, 0.2]}
+    small = parse("noise+2x8").policy(2, large=2)
+    assert (small.noise, small.crop_scale) == (0.5, (0.05, 0.14))
+
+
+def test_one_branch_keeps_what_is_left_of_it_to_the_first_view() -> None:
+    crop, colour, nothing = (parse(text).policies[0] for text in ("crop", "colour", "none"))
+    assert parse("crop+one_branch").policies == (crop, nothing)
+    assert parse("colour+one_branch+crop").policies == (*parse("crop+colour").policies, crop)
+    assert parse("one_branch+colour").policies == (colour, colour)
+    assert parse("byol+one_branch").policies == (parse("byol").policies[0], nothing)
 
 
 def test_pieces_compose_left_to_right() -> None:
@@ -257,7 +383,17 @@ def test_an_asymmetric_recipe_is_a_pair_and_stays_one() -> None:
     assert [policy.crop_scale for policy in parse("byol+moco_v3").policies] == [(0.2, 1.0)] * 2
 
 
-@pytest.mark.parametrize(("text", "near"), [("simclrr", "simclr"), ("crop+color", "colour"), ("moco-v2", "moco_v2")])
+@pytest.mark.parametrize(
+    ("text", "near"),
+    [
+        ("simclrr", "simclr"),
+        ("crop+color", "colour"),
+        ("moco-v2", "moco_v2"),
+        ("cut_out", "cutout"),
+        ("crop+sobell", "sobel"),
+        ("noisy", "noise"),
+    ],
+)
 def test_an_unknown_piece_is_named_with_the_nearest(text: str, near: str) -> None:
     with pytest.raises(UsageError, match=f"unknown augmentation .*did you mean '{near}'"):
         parse(text)
@@ -280,7 +416,16 @@ def test_small_crops_that_cannot_be_are_refused(text: str, parts: list[str]) -> 
 
 
 def test_policies_that_cannot_be_are_refused() -> None:
-    for wrong in ({"flip": 1.5}, {"hue": 0.6}, {"crop_scale": (1.0, 0.5)}, {"blur_sigma": (0.0, 1.0)}):
+    for wrong in (
+        {"flip": 1.5},
+        {"hue": 0.6},
+        {"crop_scale": (1.0, 0.5)},
+        {"blur_sigma": (0.0, 1.0)},
+        {"rotate": 2},
+        {"noise_sigma": (-0.1, 1.0)},
+        {"cutout_side": 0.0},
+        {"cutout_fill": 1.5},
+    ):
         with pytest.raises(ValueError, match=next(iter(wrong))):
             Policy(**wrong)  # type: ignore[arg-type]
 
@@ -311,7 +456,7 @@ def test_policies_need_no_torch() -> None:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 def test_cpu_and_gpu_agree_and_the_gpu_is_not_waited_for() -> None:
     images = random_images(300, 40, 56)
-    for policy in parse("byol+colour_strong").policies:
+    for policy in (*parse("byol+colour_strong").policies, *parse("simclr+rotate+sobel+noise+cutout").policies):
         parameters = drawn(policy, images)
         expected = augment(images, policy, parameters, 32)
         resident = images.cuda()

@@ -16,7 +16,7 @@ from benchmark.__main__ import main
 from benchmark.augment import jigsaw
 from benchmark.augment.parameters import draw
 from benchmark.augment.policies import SMALL_SCALE, Augmentation, Policy, parse
-from benchmark.augment.transforms import CACHED, colour
+from benchmark.augment.transforms import CACHED, after_flip
 from benchmark.batches import Batches
 from benchmark.data.datasets import Split
 from benchmark.distributed import World
@@ -87,7 +87,7 @@ def test_the_geometry_of_the_jigsaw() -> None:
 
 
 @pytest.mark.parametrize(("height", "width", "size"), [(8, 8, 16), (32, 32, 32), (56, 40, 32), (300, 200, 96)])
-@pytest.mark.parametrize("text", ["flip", "simclr+solarise", "moco_v1"])
+@pytest.mark.parametrize("text", ["flip", "simclr+solarise", "moco_v1", "rotate+sobel+noise+cutout"])
 def test_each_patch_is_torchvisions(text: str, height: int, width: int, size: int) -> None:
     images, policy = random_images(4, height, width), parse(text).policies[0]
     drawn = jigsaw.draw(policy, 4, height, width, size, seed())
@@ -107,7 +107,7 @@ def test_each_patch_is_torchvisions(text: str, height: int, width: int, size: in
     torch.testing.assert_close(moved.flatten(0, 1), torch.stack(plain), atol=1e-5, rtol=0)
     # and each is coloured by its own parameters, as an image would be (tests/test_augment.py)
     coloured = jigsaw.augment(images, policy, drawn, size)
-    assert torch.equal(coloured.flatten(0, 1), colour(moved.flatten(0, 1), policy, drawn.patches))
+    assert torch.equal(coloured.flatten(0, 1), after_flip(moved.flatten(0, 1), policy, drawn.patches))
 
 
 def test_patches_differ_in_place_and_colour() -> None:
@@ -145,8 +145,9 @@ def test_a_share_of_the_images_gets_the_share_of_the_patches() -> None:
 @pytest.mark.parametrize("views", [("crop", "jigsaw"), ("jigsaw", "crop", "crop")])
 def test_two_processes_see_what_one_sees(views: tuple[str, ...]) -> None:
     order = batches(views, "byol").order(0)
-    whole = batches(views, "byol+2x16").get(2, order)
-    halves = [batches(views, "byol+2x16", world=World(rank, 2)).get(2, order) for rank in range(2)]
+    text = "byol+rotate+sobel+noise+cutout+2x16"
+    whole = batches(views, text).get(2, order)
+    halves = [batches(views, text, world=World(rank, 2)).get(2, order) for rank in range(2)]
     for number, view in enumerate(whole.views):
         together = torch.cat([half.views[number] for half in halves])
         torch.testing.assert_close(together, view, atol=1e-5, rtol=0)

@@ -1,7 +1,7 @@
 """The jigsaw view of PIRL: nine patches of each image in a random order (arXiv:1912.01991, section 3.3).
 
 A random crop is resized to a square of 3 x 3 cells; of each cell a patch at a random place is taken, and each patch is
-flipped, jittered, greyed and blurred on its own, so that neither edges nor colours say where it belongs.
+flipped, jittered, greyed, blurred and so on on its own, so that neither edges nor colours say where it belongs.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmark.augment.parameters import Parameters, Side, boxes, draw_with, uniforms
 from benchmark.augment.policies import Policy
-from benchmark.augment.transforms import colour, in_chunks, interpolate, interpolation
+from benchmark.augment.transforms import after_flip, in_chunks, interpolate, interpolation
 
 PATCHES = 9
 CROP_SCALE = (0.6, 1.0)  # area of the crop that is cut into cells (facebookresearch/vissl)
@@ -70,7 +70,7 @@ def augment(images: Tensor, policy: Policy, drawn: Jigsaw, size: int) -> Tensor:
 
     def some(start: int, stop: int) -> Tensor:
         own = drawn.slice(start, stop)
-        x = colour(_cut(images[start:stop], own, size), policy, own.patches)
+        x = after_flip(_cut(images[start:stop], own, size), policy, own.patches)
         return x.unflatten(0, (stop - start, PATCHES))
 
     return in_chunks(images, PATCHES * 3 * patch * patch, some)

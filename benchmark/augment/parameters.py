@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 import torch
 from torch import Tensor
 
+from benchmark import seeds
 from benchmark.augment.policies import Policy
 
 ATTEMPTS = 10  # torchvision.transforms.RandomResizedCrop tries so often before it falls back to a central crop
@@ -30,6 +31,13 @@ class Parameters:
     blur: Tensor  # (count,) bool
     sigma: Tensor  # (count,) float32, in pixels of the view
     solarise: Tensor  # (count,) bool
+    rotate: Tensor  # (count,) int64: quarter turns to the left
+    sobel: Tensor  # (count,) bool
+    noise: Tensor  # (count,) bool
+    noise_sigma: Tensor  # (count,) float32, of the range of pixels
+    noise_seed: Tensor  # (count,) int64, of all the image's normal numbers
+    cutout: Tensor  # (count,) bool
+    cutout_centre: Tensor  # (count, 2) float64 in [0, 1): down and across, as a share of the view's side
 
     def __len__(self) -> int:
         return len(self.flip)
@@ -57,9 +65,10 @@ def draw_with(box: Tensor, policy: Policy, generator: torch.Generator) -> Parame
     low = torch.cat([(1 - strength).clamp(min=0), torch.tensor([-policy.hue], dtype=torch.float64)])
     high = torch.cat([1 + strength, torch.tensor([policy.hue], dtype=torch.float64)])
 
-    def uniform(*shape: int) -> Tensor:
-        return uniforms((len(box), *shape), generator)
+    def uniform(*shape: int, stream: torch.Generator = generator) -> Tensor:
+        return uniforms((len(box), *shape), stream)
 
+    own = _beside(generator)
     return Parameters(
         box=box,
         flip=uniform() < policy.flip,
@@ -70,7 +79,23 @@ def draw_with(box: Tensor, policy: Policy, generator: torch.Generator) -> Parame
         blur=uniform() < policy.blur,
         sigma=_between(*policy.blur_sigma, uniform()).float(),
         solarise=uniform() < policy.solarise,
+        rotate=(uniform(stream=own) < policy.rotate) * (4 * uniform(stream=own)).long(),
+        sobel=uniform(stream=own) < policy.sobel,
+        noise=uniform(stream=own) < policy.noise,
+        noise_sigma=_between(*policy.noise_sigma, uniform(stream=own)).float(),
+        noise_seed=(2**53 * uniform(stream=own)).long(),
+        cutout=uniform(stream=own) < policy.cutout,
+        cutout_centre=uniform(2, stream=own),
     )
+
+
+def _beside(generator: torch.Generator) -> torch.Generator:
+    """A stream of its own, for the operations that came after the first records: all else is drawn as it was there.
+
+    Seeded by the number that ``generator`` gives next, and still gives.
+    """
+    copy = torch.Generator().set_state(generator.get_state())
+    return seeds.generator("beside", int(torch.randint(2**62, (), generator=copy)))
 
 
 def uniforms(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:

@@ -1,8 +1,10 @@
 """Augmentation policies as data: what may happen to an image, how strongly and how often. Needs no torch.
 
 A policy is written as names joined by ``+``: a recipe (``simclr``), operations (``crop+flip+colour``), or both
-(``moco_v2+solarise``). The operations always run in the order of the published pipelines: crop, flip, jitter, grey,
-blur, solarise. A piece such as ``6x96`` adds six views more, small crops of 96 pixels.
+(``moco_v2+solarise``). The operations always run in one order: crop, flip, rotate, then as in the published pipelines
+jitter, grey, blur, solarise, then sobel, noise, cutout; so noise is neither blurred nor taken for edges, and nothing is
+seen in a hole. A piece such as ``6x96`` adds six views more, small crops of 96 pixels. ``one_branch`` keeps what stands
+left of it to the first view: ``crop+colour+one_branch``.
 """
 
 from __future__ import annotations
@@ -21,7 +23,8 @@ class Policy:
     Probabilities are per image. ``crop_scale`` is a share of the image's area, ``crop_ratio`` width over height; None
     crops nothing at random. The jitter strengths are torchvision's: a factor from [max(0, 1 - s), 1 + s], a hue shift
     from [-s, s] turns, in an order drawn per image. ``blur_sigma`` is in pixels of the view, ``blur_kernel`` a share
-    of its side, ``solarise_threshold`` on the [0, 1] scale of pixels.
+    of its side, ``solarise_threshold`` on the [0, 1] scale of pixels, as are ``noise_sigma`` and ``cutout_fill``.
+    ``cutout_side`` is a share of the view's side. ``rotate`` turns by 0, 90, 180 or 270 degrees, each as often.
     """
 
     crop_scale: tuple[float, float] | None = None
@@ -39,9 +42,19 @@ class Policy:
     blur_kernel: float = 0.1
     solarise: float = 0.0
     solarise_threshold: float = 0.5
+    rotate: float = 0.0
+    sobel: float = 0.0
+    noise: float = 0.0
+    # SimCLR's figure 4 has a level per image, and no numbers: our own, about torchvision's GaussianNoise(sigma=0.1).
+    noise_sigma: tuple[float, float] = (0.0, 0.2)
+    cutout: float = 0.0
+    # DeVries and Taylor 2017 (arXiv 1708.04552), section 4: 16 of CIFAR-10's 32 pixels. They fill with the training
+    # images' mean, 0 once normalised; our pixels are not yet, and of CIFAR and ImageNet that is .4 to .5 a channel.
+    cutout_side: float = 0.5
+    cutout_fill: float = 0.5
 
     def __post_init__(self) -> None:
-        for name in ("flip", "jitter", "grey", "blur", "solarise"):
+        for name in ("flip", "jitter", "grey", "blur", "solarise", "rotate", "sobel", "noise", "cutout"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(f"{name} is a probability in [0, 1], not {getattr(self, name)}")
         if min(self.brightness, self.contrast, self.saturation) < 0 or not 0 <= self.hue <= 0.5:
@@ -50,6 +63,10 @@ class Policy:
             raise ValueError(f"crop_scale must be (low, high) with 0 < low <= high, not {self.crop_scale}")
         if not 0 < self.crop_ratio[0] <= self.crop_ratio[1] or not 0 < self.blur_sigma[0] <= self.blur_sigma[1]:
             raise ValueError(f"crop_ratio and blur_sigma must be (low, high) with 0 < low <= high: {self}")
+        if not 0 <= self.noise_sigma[0] <= self.noise_sigma[1]:
+            raise ValueError(f"noise_sigma must be (low, high) with 0 <= low <= high, not {self.noise_sigma}")
+        if not (0 < self.cutout_side <= 1 and 0 <= self.cutout_fill <= 1):
+            raise ValueError(f"cutout_side is a share in (0, 1], cutout_fill a pixel in [0, 1]: {self}")
 
 
 # Each operation's switch and the settings that go with it: a merge takes or leaves them together.
@@ -60,6 +77,10 @@ _OPERATIONS = {
     "grey": ("grey", "grey_first"),
     "blur": ("blur", "blur_sigma", "blur_kernel"),
     "solarise": ("solarise", "solarise_threshold"),
+    "rotate": ("rotate",),
+    "sobel": ("sobel",),
+    "noise": ("noise", "noise_sigma"),
+    "cutout": ("cutout", "cutout_side", "cutout_fill"),
 }
 
 
@@ -98,6 +119,8 @@ def _byol(crop: Policy) -> tuple[Policy, Policy]:
     return merge(base, Policy(blur=1.0)), _all(base, Policy(blur=0.1), Policy(solarise=0.2))
 
 
+ONE_BRANCH = "one_branch"
+
 # name -> (one line, one policy or the pair of an asymmetric recipe)
 _PIECES: dict[str, tuple[str, tuple[Policy, ...]]] = {
     "none": ("the image resized and centre cropped, nothing random", (Policy(),)),
@@ -108,6 +131,14 @@ _PIECES: dict[str, tuple[str, tuple[Policy, ...]]] = {
     "grey": ("20 % of the images in grey", (_GREY,)),
     "blur": ("Gaussian blur of every second image, sigma .1 to 2 pixels", (_BLUR,)),
     "solarise": ("20 % of the images with pixels from 0.5 inverted", (_SOLARISE,)),
+    # What else SimCLR composes in figure 5, which gives no numbers. As in their papers, cutout (arXiv 1708.04552) of
+    # every image, and rotation (RotNet, arXiv 1803.07728) by any of the four; sobel and noise as often as its blur.
+    "rotate": ("rotation by 0, 90, 180 or 270 degrees", (Policy(rotate=1.0),)),
+    "sobel": ("edges of every second image, the Sobel gradient's magnitude in grey", (Policy(sobel=0.5),)),
+    "noise": ("Gaussian noise on every second image, sigma 0 to .2 of the range of pixels", (Policy(noise=0.5),)),
+    "cutout": ("a grey square of half the side anywhere in each image, cut at the border", (Policy(cutout=1.0),)),
+    # SimCLR, section 3.1. There both branches begin with one random crop in common, here with what `none` makes.
+    ONE_BRANCH: ("what stands left of it in the first view only, as in SimCLR's figure 5", (Policy(),)),
     # Chen et al. 2020 (arXiv 2002.05709), appendix A; kernel side/10, sigma U(.1, 2).
     "simclr": (
         "SimCLR on ImageNet: strength 1, with blur",
@@ -172,8 +203,9 @@ class Augmentation:
 def parse(text: str) -> Augmentation:
     """The augmentation that a text such as ``crop+colour`` or ``swav+6x96`` names.
 
-    Pieces are merged left to right. One policy, or a pair where a piece is asymmetric. Raises UsageError for an
-    unknown piece, and for small crops that cannot be.
+    Pieces are merged left to right. One policy, or a pair where a piece is asymmetric; ``one_branch`` keeps a pair's
+    first, and what stands right of it goes into both views again. Raises UsageError for an unknown piece, and for small
+    crops that cannot be.
     """
     merged: tuple[Policy, ...] = (Policy(),)
     small: tuple[int, ...] = ()
@@ -184,6 +216,8 @@ def parse(text: str) -> Augmentation:
         if name not in _PIECES:
             hint = "; join several with '+'; NxS adds N small crops of S pixels, such as +6x96"
             raise unknown("augmentation", name, _PIECES, hint)
+        if name == ONE_BRANCH:
+            merged = (merged[0], Policy())
         right = _PIECES[name][1]
         views = max(len(merged), len(right))
         merged = tuple(merge(merged[i % len(merged)], right[i % len(right)]) for i in range(views))

@@ -1,18 +1,21 @@
 """Batched views: uint8 images in, float32 in [0, 1] out, on the device the images are on.
 
 Each operation is torchvision's own of the same name on a float image (torchvision.transforms.v2.functional), with
-parameters that differ per image. Nothing loops over images and nothing waits for a GPU: which images an operation hits
-is decided on the CPU, where the parameters are. Resizing, colour and blur are matrix products: with TF32 switched on
-for those, a GPU rounds pixels to about an eighth of an 8-bit step.
+parameters that differ per image; sobel is skimage.filters.sobel of the grey image, cutout is its authors'. Nothing
+loops over images and nothing waits for a GPU: which images an operation hits is decided on the CPU, where the
+parameters are. Resizing, colour and blur are matrix products: with TF32 switched on for those, a GPU rounds pixels to
+about an eighth of an 8-bit step.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from benchmark.augment.parameters import CONTRAST, HUE, SATURATION, Parameters
 from benchmark.augment.policies import Policy, blur_kernel_size
@@ -21,6 +24,7 @@ GREY = (0.2989, 0.587, 0.114)  # of red, green, blue: torchvision.transforms.v2.
 # Values that a CPU works on at a time: 4 MB a buffer stay in cache, and below the size that malloc gives back to the
 # system after each operation. Measured twice as fast as a batch of 4,096 at once, on one core.
 CACHED = 1 << 20
+SPLITMIX = tuple(odd - (1 << 64) for odd in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))  # as int64
 
 
 def augment(images: Tensor, policy: Policy, parameters: Parameters, size: int) -> Tensor:
@@ -80,11 +84,23 @@ def _augment(images: Tensor, policy: Policy, parameters: Parameters, size: int) 
         _apply(x, parameters.flip, lambda some: some.flip(-1))
     else:
         x = _crop_and_flip(images, parameters, size)
-    return colour(x, policy, parameters)
+    return after_flip(x, policy, parameters)
+
+
+def after_flip(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
+    """What follows crop and flip: all other operations, of ``x`` (n, 3, S, S), which may be written over."""
+    if policy.rotate:
+        for turns in (1, 2, 3):
+            _apply(x, parameters.rotate == turns, partial(torch.rot90, k=turns, dims=(2, 3)))
+    x = colour(x, policy, parameters)
+    _apply(x, parameters.sobel, _sobel)
+    _apply(x, parameters.noise, lambda some: _add_noise(some, parameters))
+    _apply(x, parameters.cutout, lambda some: _cut_out(some, policy, parameters))
+    return x
 
 
 def colour(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
-    """What follows crop and flip: jitter and grey, blur, solarise, of ``x`` (n, 3, S, S), which may be written over."""
+    """Jitter and grey, blur, solarise, of ``x`` (n, 3, S, S), which may be written over."""
     if policy.grey_first:
         _apply(x, parameters.grey, _grey)
     if policy.jitter:
@@ -229,3 +245,50 @@ def _blur(x: Tensor, taps: int, parameters: Parameters) -> Tensor:
     band = (kernel @ place).view(-1, size, size)
     x = torch.bmm(x.view(len(x), 3 * size, size), band.transpose(1, 2)).view_as(x)
     return torch.matmul(band[:, None], x).clamp_(0, 1)
+
+
+# Edges, noise, holes
+
+
+def _sobel(x: Tensor) -> Tensor:
+    """Magnitude of the gradient of grey ``x`` (m, 3, S, S), thrice: sqrt((dy^2 + dx^2) / 2) of derivatives in [-1, 1].
+
+    Kernels (1, 2, 1) / 4 and (1, 0, -1); at the border, pixels are repeated.
+    """
+    grey = functional.pad(_grey(x)[:, :1], (1, 1, 1, 1), mode="replicate")
+    down = grey[:, :, 2:] - grey[:, :, :-2]
+    across = grey[..., 2:] - grey[..., :-2]
+    down = (down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]) / 4
+    across = (across[:, :, :-2] + 2 * across[:, :, 1:-1] + across[:, :, 2:]) / 4
+    return torch.hypot(down, across).div_(math.sqrt(2)).clamp_(max=1).expand_as(x)
+
+
+def _add_noise(x: Tensor, parameters: Parameters) -> Tensor:
+    """``x`` (m, 3, S, S), the images that ``parameters.noise`` hits, plus Gaussian noise, clamped: gaussian_noise."""
+    hit, device = parameters.noise, x.device
+    sigma = parameters.noise_sigma[hit].to(device, non_blocking=True)
+    noise = normals(parameters.noise_seed[hit].to(device, non_blocking=True), x[0].numel())
+    return torch.addcmul(x, noise.view_as(x), sigma[:, None, None, None]).clamp_(0, 1)
+
+
+def normals(seed: Tensor, count: int) -> Tensor:
+    """(m, count) float32 standard normal numbers of each ``seed`` (m,) int64, on its device.
+
+    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): its k-th number needs none before it, so that an image's noise is
+    the same on every device and whatever images stand beside it. The upper 23 bits, through the inverse of the normal
+    distribution; int64 wraps around, and its right shift, which repeats the sign, is masked.
+    """
+    z = seed[:, None] + SPLITMIX[0] * torch.arange(1, count + 1, device=seed.device)
+    z = (z ^ (z >> 30 & (1 << 34) - 1)) * SPLITMIX[1]
+    z = (z ^ (z >> 27 & (1 << 37) - 1)) * SPLITMIX[2]
+    return (z >> 41).float().add_(0.5).div_(1 << 22).erfinv_().mul_(math.sqrt(2))
+
+
+def _cut_out(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
+    """``x`` (m, 3, S, S), the images that ``parameters.cutout`` hits, with a square filled in around a pixel of each,
+    of which what lies outside the image is lost (arXiv:1708.04552, section 3.1; uoguelph-mlrg/Cutout)."""
+    size, side = x.shape[-1], max(1, round(policy.cutout_side * x.shape[-1]))
+    start = (parameters.cutout_centre[parameters.cutout] * size).long() - side // 2
+    place = torch.arange(size, device=x.device) - start.to(x.device, non_blocking=True)[..., None]  # (m, 2, S)
+    down, across = ((place >= 0) & (place < side)).unbind(1)
+    return x.masked_fill((down[:, :, None] & across[:, None, :])[:, None], policy.cutout_fill)

@@ -106,8 +106,16 @@ def to_markdown(summary: pd.DataFrame) -> str:
     columns = _columns(summary)
     lines = [[column.header for column in columns], ["---:" if column.number else ":---" for column in columns]]
     lines += [list(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
-    table = "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
-    return table + "\n\n" + "\n".join(f"- {note}" for note in _notes(summary)) + "\n"
+    return _pipes(lines) + "\n\n" + "\n".join(f"- {note}" for note in _notes(summary)) + "\n"
+
+
+def pipes(rows: list[list[str]]) -> str:
+    """Rows of text under a header as a markdown pipe table."""
+    return _pipes([*rows[:1], [":---" for _ in rows[0]], *rows[1:]]) + "\n" if rows else ""
+
+
+def _pipes(lines: list[list[str]]) -> str:
+    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
 def to_csv(summary: pd.DataFrame, path: Path) -> None:

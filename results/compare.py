@@ -1,0 +1,288 @@
+"""Which configurations can be told apart: intervals, paired tests on shared seeds, ranks, and seeds still needed.
+
+A configuration is what `statistics.summarise` gives a row: all settings but the seed. Only finished records count, and
+only configurations of one protocol and dataset, a family, are compared. Values are fractions as in the records,
+intervals are 95 %, tests are two-sided at 5 %. What varies is the seed: nothing is said about another test set.
+"""
+
+from __future__ import annotations
+
+import difflib
+import itertools
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from results.statistics import CONFIDENCE, configurations, varying
+
+LEVEL = 0.05
+# Seeds. With fewer the bootstrap is far too narrow: on normal values BCa covers 91 % at 10, 92 % at 20, t 95 %.
+BOOTSTRAP_FROM = 30
+MOST_SEEDS = 1000
+_FAMILY = ["protocol", "dataset"]
+_ROUNDING = 1e-9  # a spread below this is rounding, which no t-test should divide by: no accuracy is that fine
+_NO_SEED = math.inf
+_NONE = "–"
+
+
+class _Family(NamedTuple):
+    """The configurations of one protocol and dataset."""
+
+    protocol: str
+    dataset: str
+    methods: list[str]
+    labels: list[str]
+    # (configurations, seeds): the metric, NaN where no run finished. A fixed method's one value stands in every column.
+    values: np.ndarray
+    fixed: np.ndarray  # (configurations,): the method does not depend on the seed
+
+
+def intervals(frame: pd.DataFrame, metric: str = "linear_top1") -> pd.DataFrame:
+    """A row a configuration: `protocol`, `dataset`, `configuration`, `n` seeds, `mean`, `low`, `high`, `interval`.
+
+    `frame` is what `results.frame.load` returns. `interval` says how `low` and `high` were made: "t" below 30 seeds,
+    else "bootstrap" (BCa: Efron 1987, by `scipy.stats.bootstrap`), or "none: " and why they are NaN. A fixed method,
+    one that does not depend on the seed, has n = 1.
+    Raises ValueError for a metric that no record has.
+    """
+    return pd.concat([_intervals(family) for family in _families(frame, metric)], ignore_index=True)
+
+
+def paired(frame: pd.DataFrame, reference: str | None = None, metric: str = "linear_top1") -> pd.DataFrame:
+    """A row a comparison: each configuration minus the reference, or every pair where no reference is given.
+
+    Columns: `protocol`, `dataset`, `configuration`, `reference`; `n` shared seeds; `difference`, the mean over them,
+    its `low`, `high` and `sd`; `p`; `p_corrected`, Holm's over the tests of the family; `significant`, by the latter;
+    `note`, why there is no test. `low` to `high` is the interval of this one difference, not corrected.
+    The test is Student's: paired over shared seeds, one-sample against a fixed method.
+    `reference` is a text of the column `configuration`, or a method that has one configuration in a family; a family
+    without it is left out. Raises ValueError for a reference that is in no family, or is ambiguous.
+    """
+    families = list(_families(frame, metric))
+    if reference is None:
+        return pd.concat([_tests(family) for family in families], ignore_index=True)
+    places = [(family, _place(reference, family)) for family in families]
+    found = [_tests(family, place) for family, place in places if place is not None]
+    if not found:
+        raise ValueError(_unknown("reference", reference, [label for family in families for label in family.labels]))
+    return pd.concat(found, ignore_index=True)
+
+
+def ranks(frame: pd.DataFrame, metric: str = "linear_top1") -> pd.DataFrame:
+    """The rows of `intervals`, in each family from the highest mean, with `best`, `worst`, `rank` and `note`.
+
+    `best` is 1 + the number of configurations that are significantly better, `worst` the number ranked less those
+    that are significantly worse, by `paired` over all pairs; `rank` is the two as text, "2" or "1-3". All true ranks
+    of a family lie within them in 95 % of studies (Mogstad, Romano, Shaikh and Wilhelm, Inference for Ranks, Review
+    of Economic Studies 2024, doi 10.1093/restud/rdad006). Higher is better.
+    Only what could be tested against another is ranked; `note` says why the others are not.
+    """
+    return pd.concat([_ranks(family) for family in _families(frame, metric)], ignore_index=True)
+
+
+def seeds_needed(
+    frame: pd.DataFrame, reference: str | None = None, metric: str = "linear_top1", power: float = 0.8
+) -> pd.DataFrame:
+    """The tests of `paired` that are not significant, with `level` and `seeds`: how many in all, not how many more,
+    would show the observed difference at the observed sd with this power; `math.inf` beyond `MOST_SEEDS`.
+
+    The power of the two-sided t-test by the noncentral t (Cohen 1988, Statistical Power Analysis for the Behavioral
+    Sciences, ch. 2), at `level`: Bonferroni's, 5 % over the tests of the family, than which Holm's is never stricter.
+    A difference seen in a few seeds is itself uncertain, and so is this number.
+    """
+    tests = paired(frame, reference, metric)
+    tests = tests[tests["p"].notna()]
+    tests = tests.assign(level=LEVEL / tests.groupby(_FAMILY)["p"].transform("size"))
+    tests = tests[~tests["significant"]].reset_index(drop=True)
+    effects = tests["difference"] / tests["sd"]
+    return tests.assign(seeds=[_seeds(*pair, power) for pair in zip(effects, tests["level"], strict=True)])
+
+
+def holm(p: np.ndarray) -> np.ndarray:
+    """Holm's step-down adjusted p-values. NaN, a test that was not made, stays NaN and does not count.
+
+    The k-th smallest of m is multiplied by m - k + 1, and none is less than the one before it (Holm 1979, A simple
+    sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6:65-70). scipy has none.
+    """
+    order = np.argsort(p)  # NaN last
+    factors = np.count_nonzero(~np.isnan(p)) - np.arange(len(p))
+    adjusted = np.empty(len(p))
+    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * factors))
+    return adjusted
+
+
+def rows(frame: pd.DataFrame, reference: str | None = None, metric: str = "linear_top1") -> list[list[str]]:
+    """The comparison of an accuracy as rows of text under a header, in percent; none where there are no records.
+
+    Ranks are corrected over all pairs, differences to the `reference` over the fewer comparisons with it: a
+    difference can be significant while the ranks overlap.
+    """
+    found = ranks(frame, metric)
+    if found.empty:
+        return []
+    cells: dict[str, Any] = {"dataset": found["dataset"], "protocol": found["protocol"].str[:8]}
+    cells = {name: column for name, column in cells.items() if found[name].nunique() > 1}
+    cells |= {"configuration": found["configuration"], "seeds": found["n"].astype(str)}
+    cells |= {f"{metric} %": _percents(found, "mean"), "rank": found["rank"]}
+    notes = [found["interval"].replace("t", "").str.removeprefix("none: "), found["note"]]
+    if reference is not None:
+        keys = [*_FAMILY, "configuration"]
+        needed = seeds_needed(frame, reference, metric)[[*keys, "seeds"]]
+        to = found[keys].merge(paired(frame, reference, metric), "left").merge(needed, "left")
+        cells[f"minus {reference}"] = _percents(to, "difference", "+")
+        cells["p (Holm)"] = [_number(p, ".2g") for p in to["p_corrected"]]
+        cells["seeds needed"] = [_number(seeds, ".0f").replace("inf", f">{MOST_SEEDS}") for seeds in to["seeds"]]
+        notes.append(to["note"].fillna(""))
+    cells["note"] = ["; ".join(dict.fromkeys(filter(None, texts))) for texts in zip(*notes, strict=True)]
+    return [list(cells), *pd.DataFrame(cells).to_numpy().tolist()]
+
+
+def _families(frame: pd.DataFrame, metric: str) -> Iterator[_Family]:
+    """The families in order of first appearance; one without configurations where there are no records."""
+    known = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
+    if known and metric not in known:
+        raise ValueError(_unknown("metric", metric, known))
+    if frame.empty:
+        yield _Family("", "", [], [], np.empty((0, 0)), np.empty(0, dtype=bool))
+        return
+    frame = frame.reset_index(drop=True)  # two loads may have been put together, each counting from 0
+    number = configurations(frame)
+    value = frame.reindex(columns=[f"metrics.{metric}"]).iloc[:, 0].where(frame["status"] == "finished").astype(float)
+    seed = pd.to_numeric(frame["seed"]).fillna(_NO_SEED)
+    # A seed run twice is one draw: averaged first, as in `summarise`.
+    table = value.groupby([number, seed]).mean().unstack()
+    once = table.reindex(columns=[_NO_SEED]).to_numpy()
+    fixed = ~np.isnan(once[:, 0]) & (table.count(axis=1) == 1)
+    values = np.where(fixed.to_numpy()[:, None], once, table)
+    keys = frame.reindex(columns=["protocol", "dataset.name"]).astype(object).fillna("")
+    for _, part in frame.groupby([keys["protocol"], keys["dataset.name"]], sort=False):
+        first = part[~number[part.index].duplicated()]
+        own, labels = number[first.index], _labels(first, varying(part))
+        protocol, dataset = keys.loc[part.index[0]]
+        yield _Family(protocol, dataset, first["method"].tolist(), labels, values[own], fixed[own].to_numpy())
+
+
+def _labels(first: pd.DataFrame, names: Sequence[str]) -> list[str]:
+    """Texts like `moco queue=4096`: the method and those settings of `names` that apply to it."""
+
+    def text(value: Any) -> str:  # a whole number may stand in a column of floats
+        return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
+
+    labels = []
+    names = [name for name in names if name != "method"]
+    for method, row in zip(first["method"], first[names].to_dict("records"), strict=True):
+        told = [f"{str(name).removeprefix('options.')}={text(value)}" for name, value in row.items() if pd.notna(value)]
+        labels.append(" ".join([method, *told]))
+    return labels
+
+
+def _intervals(family: _Family) -> pd.DataFrame:
+    found = []
+    for label, values, fixed in zip(family.labels, family.values, family.fixed, strict=True):
+        draws = values[~np.isnan(values)][: 1 if fixed else None]
+        mean = draws.mean() if len(draws) else math.nan
+        found.append((family.protocol, family.dataset, label, len(draws), mean, *_interval(draws, fixed)))
+    return pd.DataFrame(found, columns=[*_FAMILY, "configuration", "n", "mean", "low", "high", "interval"])
+
+
+def _interval(draws: np.ndarray, fixed: bool) -> tuple[float, float, str]:
+    """(low, high, how) of the mean."""
+    from scipy import stats
+
+    if fixed:
+        return math.nan, math.nan, "none: fixed"
+    if len(draws) < 2:
+        return math.nan, math.nan, "none: one seed" if len(draws) else "none: no finished run"
+    if np.ptp(draws) <= _ROUNDING:
+        return math.nan, math.nan, "none: the same in every seed"
+    if len(draws) < BOOTSTRAP_FROM:
+        return *stats.t.interval(CONFIDENCE, len(draws) - 1, draws.mean(), stats.sem(draws)), "t"
+    rng = np.random.default_rng(0)
+    made = stats.bootstrap((draws,), np.mean, confidence_level=CONFIDENCE, method="BCa", random_state=rng)
+    return *made.confidence_interval, "bootstrap"
+
+
+def _tests(family: _Family, reference: int | None = None) -> pd.DataFrame:
+    """The rows of `paired` for one family, against the configuration at this place or of all pairs."""
+    from scipy import stats
+
+    pairs = list(itertools.permutations(range(len(family.labels)), 2))
+    pairs = [(a, b) for a, b in pairs if (a < b if reference is None else b == reference)]
+    one, other = np.array(pairs, dtype=int).reshape(-1, 2).T
+    # A paired t-test is the one-sample test of the differences, and a fixed method has its value in every column: one
+    # subtraction and one test serve both.
+    gaps = family.values[one] - family.values[other]
+    table, fixed = pd.DataFrame(gaps), family.fixed[one] & family.fixed[other]
+    n = np.where(fixed, 0, table.count(axis=1))
+    same = table.max(axis=1) - table.min(axis=1) <= _ROUNDING
+    why = ["both are fixed", "no shared seed", "one shared seed", "the same difference in every seed"]
+    note = np.select([fixed, n == 0, n == 1, same], [f"{reason}: no test" for reason in why], "")
+    tested = note == ""
+    low, high, p = np.full((3, len(pairs)), math.nan)
+    if tested.any():
+        made = stats.ttest_1samp(gaps[tested], 0, axis=1, nan_policy="omit")
+        low[tested], high[tested] = made.confidence_interval(CONFIDENCE)
+        p[tested] = made.pvalue
+    labels = np.array(family.labels, dtype=object)
+    columns: dict[str, Any] = {"protocol": family.protocol, "dataset": family.dataset}
+    columns |= {"configuration": labels[one], "reference": labels[other], "n": n, "difference": table.mean(axis=1)}
+    columns |= {"low": low, "high": high, "sd": table.std(axis=1).where(tested), "p": p, "p_corrected": holm(p)}
+    return pd.DataFrame(columns | {"significant": holm(p) < LEVEL, "note": note})
+
+
+def _ranks(family: _Family) -> pd.DataFrame:
+    found, tests = _intervals(family), _tests(family)
+    tests = tests[tests["p"].notna()]
+    ranked = found["configuration"].isin([*tests["configuration"], *tests["reference"]])
+    told = tests[tests["significant"]]
+    better = told["configuration"].where(told["difference"] > 0, told["reference"]).value_counts()
+    worse = told["configuration"].where(told["difference"] < 0, told["reference"]).value_counts()
+    best = 1 + found["configuration"].map(worse).fillna(0).astype(int)
+    worst = ranked.sum() - found["configuration"].map(better).fillna(0).astype(int)
+    text = best.astype(str).where(best == worst, best.astype(str) + "-" + worst.astype(str))
+    few = found["n"].lt(2) & ~family.fixed
+    why = found["interval"].str.removeprefix("none: ").where(few, "no test against another")
+    found = found.assign(best=best.astype("Int64").where(ranked), worst=worst.astype("Int64").where(ranked))
+    found = found.assign(rank=text.where(ranked, _NONE), note=why.where(~ranked, ""))
+    return found.sort_values("mean", ascending=False, kind="stable")
+
+
+def _seeds(effect: float, level: float, power: float) -> float:
+    """The least number of seeds whose t-test of a standardised difference `effect` has this power."""
+    from scipy import stats
+
+    n = np.arange(2, MOST_SEEDS + 1)
+    critical, shift = stats.t.isf(level / 2, n - 1), abs(effect) * np.sqrt(n)
+    reached = stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift) >= power
+    return float(n[reached.argmax()]) if reached.any() else math.inf
+
+
+def _place(reference: str, family: _Family) -> int | None:
+    """Where the reference stands in the family, by its label or by its method."""
+    named = family.labels if reference in family.labels else family.methods
+    found = [place for place, name in enumerate(named) if name == reference]
+    if len(found) > 1:
+        labels = ", ".join(family.labels[place] for place in found)
+        raise ValueError(f"reference {reference!r} is ambiguous: give one of {labels}")
+    return found[0] if found else None
+
+
+def _unknown(what: str, given: str, known: Sequence[str]) -> str:
+    near = "".join(f"; nearest: {name}" for name in difflib.get_close_matches(given, known, 1))
+    return f"no {what} {given!r}; there are: {', '.join(dict.fromkeys(known))}{near}"
+
+
+def _percents(table: pd.DataFrame, name: str, sign: str = "") -> list[str]:
+    """Texts like `+1.2 (0.3 to 2.1)` of the fractions in the columns `name`, `low` and `high`."""
+    triples = 100 * table[[name, "low", "high"]].to_numpy(dtype=float)
+    return [
+        _number(value, f"{sign}z.1f") + ("" if math.isnan(low) else f" ({low:z.1f} to {high:z.1f})")
+        for value, low, high in triples
+    ]
+
+
+def _number(value: float, form: str) -> str:
+    return _NONE if math.isnan(value) else format(value, form)

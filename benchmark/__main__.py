@@ -113,22 +113,31 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> tuple[list[list[str]],
 
 
 def command_report(words: list[str]) -> int:
+    from benchmark.errors import UsageError
     from benchmark.words import read_out
 
-    out = Path(read_out(words).out)
+    given = [word.removeprefix("reference=") for word in words if word.startswith("reference=")]
+    out = Path(read_out([word for word in words if not word.startswith("reference=")]).out)
     _require_folder(out)
-    from results import forecasts, statistics, tables  # behind the words: pandas takes its time
+    from results import compare, forecasts, statistics, tables  # behind the words: pandas takes its time
 
     frame, problems = _frame(out)
+    try:
+        compared = compare.rows(frame, given[0] if given else None)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    _print_table(tables, frame)
+    summary = statistics.summarise(frame)
+    _print_table(tables, summary)
+    if len(compared) > 2:
+        print("Which can be told apart (ranks that the seeds allow, 95 %):")
+        _print_rows(compared[0], compared[1:])
     truth = tables.truth(forecasts.against(frame, forecasts.read(out)))
     if truth:
         _print_rows(truth[0], truth[1:])
     if not frame.empty:
-        summary = statistics.summarise(frame)
-        (out / "table.md").write_text(tables.to_markdown(summary))
+        (out / "table.md").write_text(tables.to_markdown(summary) + "\n" + tables.pipes(compared))
         tables.to_csv(summary, out / "results.csv")
         print(f"wrote {out / 'table.md'} and {out / 'results.csv'}", file=sys.stderr)
     return 0
@@ -219,6 +228,18 @@ def command_datasets(words: list[str]) -> int:
     ]
     _print_rows(["dataset", "images", "classes", "pixels", "view", "source"], rows)
     print("images: to train on, before the validation share; view: pixels of a view, unless view_size= says otherwise")
+    return 0
+
+
+def command_ablations(words: list[str]) -> int:
+    from benchmark.ablations import ABLATIONS
+
+    _no_words("ablations", words)
+    for name, one in ABLATIONS.items():
+        print(f"ablation={name}: {one.question}")
+        for part in one.parts:
+            print("    " + " ".join(f"{key}={','.join(values)}" for key, values in part.items()))
+        print(f"    fixed: {one.fixed}\n")
     return 0
 
 
@@ -359,18 +380,19 @@ def _frame(out: Path) -> Any:
 
 
 def _print_records(out: Path, states: list[State]) -> None:
-    from results import tables
+    from results import statistics, tables
 
     frame, _ = _frame(out)
-    _print_table(tables, frame[frame["folder"].isin([str(state.folder) for state in states])])
+    asked = frame[frame["folder"].isin([str(state.folder) for state in states])]
+    _print_table(tables, statistics.summarise(asked))
     print(f"records: {out}/; the table of all of them: python -m benchmark report out={out}", file=sys.stderr)
 
 
-def _print_table(tables: Any, frame: Any) -> None:
+def _print_table(tables: Any, summary: Any) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(tables.render(frame, console.width)[0])
+    console.print(tables.to_rich(summary, console.width))
 
 
 def _print_rows(header: list[str], rows: list[list[str]]) -> None:

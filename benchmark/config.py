@@ -188,6 +188,7 @@ def help_of(cls: type[Any]) -> dict[str, str]:
     return methods.comments(text, node)
 
 
+@cache
 def options_of(method: str) -> dict[str, Any]:
     """The method's options with their declared types."""
     return typing.get_type_hints(describe(method).Config)

@@ -1,19 +1,22 @@
 """Words to cells: `methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536` is 3 SimCLR and 6 MoCo cells.
 
 A key is a setting (`epochs`), a method's option (`moco.queue`), an option that several methods have, given once for
-all that have it (`temperature`), a setting for one method only (`moco.learning_rate`), or how to run (`out`).
+all that have it (`temperature`), a setting for one method only (`moco.learning_rate`), or how to run (`out`). A number
+may be `x2`: twice what it is without the word. `ablation=NAME` is words too, below those that are given.
 """
 
 from __future__ import annotations
 
 import itertools
-from dataclasses import dataclass, fields
+import re
+from dataclasses import asdict, dataclass, fields
 from functools import cache
 from typing import Any
 
 import methods
-from benchmark import clusters, config, presets
-from benchmark.config import Runtime, Settings, Slurm
+from benchmark import ablations, clusters, config, presets
+from benchmark.ablations import Ablation
+from benchmark.config import Dataset, Runtime, Settings, Slurm
 from benchmark.errors import UsageError, nearest
 
 
@@ -35,22 +38,61 @@ def read(words: list[str]) -> Request:
         raise UsageError("methods= is needed, such as methods=simclr,moco; `python -m benchmark methods` lists them")
     for method in chosen:
         config.describe(method)
+    asked = [ablations.named(name) for name in given.pop("ablation", [])]
     for key in given:
         _recognise(key, chosen)
+    for ablation in asked:
+        _require_use(ablation, chosen)
     cells: dict[str, Settings] = {}
-    notes: list[str] = []
+    notes: dict[str, None] = {}
     for method in chosen:
-        axes = _axes(method, given)
-        for name in [n for n in axes if n in config.inapplicable(method)]:
-            what = "one cell" if len(axes.pop(name)) > 1 else "ignored"
-            notes.append(f"{_written(name)} does not apply to {method}: {what}")
-        missing = [k for k in given if _option_of_others(k, method, chosen)]
-        notes += [f"{k} does not apply to {method}: it has no such option, one cell" for k in missing]
-        for values in itertools.product(*axes.values()):
-            assigned = {"method": method} | dict(zip(axes, values, strict=True))
-            settings = config.build(_with_preset(assigned, runtime.preset))
-            cells.setdefault(config.key(settings), settings)
-    return Request(list(cells.values()), runtime, notes)
+        for parts in itertools.product(*(ablation.parts for ablation in asked)):
+            axes = _axes(method, given)
+            own = set(axes)
+            for part in parts:
+                axes |= _ablated(method, part, axes, notes)
+            for name in [n for n in axes if n in config.inapplicable(method)]:
+                what = "one cell" if len(axes.pop(name)) > 1 else "ignored"
+                notes[f"{_written(name)} does not apply to {method}: {what}"] = None
+            missing = [k for k in given if _option_of_others(k, method, chosen)]
+            notes |= dict.fromkeys(f"{k} does not apply to {method}: it has no such option, one cell" for k in missing)
+            for values in itertools.product(*axes.values()):
+                assigned = {"method": method} | dict(zip(axes, values, strict=True))
+                settings = config.build(_whole(assigned, runtime.preset, asked, own))
+                cells.setdefault(config.key(settings), settings)
+    return Request(list(cells.values()), runtime, list(notes))
+
+
+def _require_use(ablation: Ablation, chosen: list[str]) -> None:
+    """Raise `UsageError` where no chosen method has what the ablation varies."""
+    keys = [key for part in ablation.parts for key in part]
+    if not any(_target(key, method) and not _spared(key, method) for key in keys for method in chosen):
+        raise UsageError(
+            f"none of methods={','.join(chosen)} has {', '.join(dict.fromkeys(keys))}, which is varied here"
+        )
+
+
+def _spared(key: str, method: str) -> bool:
+    return _target(key, method) in config.inapplicable(method)
+
+
+def _ablated(method: str, part: ablations.Words, given: dict[str, Any], notes: dict[str, None]) -> dict[str, list[Any]]:
+    """The axes of a part of an ablation for this method, but for those that the user's words give."""
+    found: dict[str, list[Any]] = {}
+    for key, texts in part.items():
+        target = _target(key, method)
+        if target is None:
+            notes[f"{key} does not apply to {method}: it has no such option, one cell"] = None
+        elif target not in given:
+            kind, values = _kind(target, method), []
+            for text in texts:
+                try:
+                    values.append(_value(text, kind, key))
+                except UsageError:
+                    notes[f"{method} has no {key}={text}: left out"] = None
+            if values:
+                found[target] = values
+    return found
 
 
 def read_runtime(given: dict[str, list[str]]) -> Runtime:
@@ -158,7 +200,7 @@ def _recognise(key: str, chosen: list[str]) -> None:
         raise UsageError(f"none of methods={','.join(chosen)} has {key!r}; it is an option of {', '.join(owners)}")
     shared = {name for m in chosen for name in config.options_of(m)}
     dotted = {f"{m}.{name}" for m in chosen for name in config.options_of(m)}
-    known = settings | {"methods", "cluster"} | set(config.runtime_types()) | shared | dotted
+    known = settings | {"methods", "ablation", "cluster"} | set(config.runtime_types()) | shared | dotted
     raise UsageError(f"unknown key {key!r}{nearest(key, known)} (`python -m benchmark run --help` lists the keys)")
 
 
@@ -178,10 +220,32 @@ def _axes(method: str, given: dict[str, list[str]]) -> dict[str, list[Any]]:
             if target in keys:
                 raise UsageError(f"{keys[target]}= and {key}= are the same option of {method}; one of them is needed")
             keys[target] = key
-            option = target.removeprefix("options.")
-            kind = config.options_of(method)[option] if option != target else config.declared()[target]
-            found[target] = [config.parse_value(text, kind, key) for text in texts]
+            found[target] = [_value(text, _kind(target, method), key) for text in texts]
     return found
+
+
+@dataclass(frozen=True)
+class Times:
+    """So many times what a setting is without the word."""
+
+    factor: float
+
+    def of(self, value: float) -> float:
+        made = self.factor * value
+        return max(min(value, 1), round(made)) if isinstance(value, int) else made
+
+
+def _kind(target: str, method: str) -> Any:
+    """The declared type of a setting or an option."""
+    option = target.removeprefix("options.")
+    return config.options_of(method)[option] if option != target else config.declared()[target]
+
+
+def _value(text: str, kind: Any, key: str) -> Any:
+    factor = re.fullmatch(r"x(\d+\.?\d*|\.\d+)", text)
+    if factor and config.type_text(kind) in ("number", "whole number"):
+        return Times(float(factor[1]))
+    return config.parse_value(text, kind, key)
 
 
 def _target(name: str, method: str) -> str | None:
@@ -190,6 +254,28 @@ def _target(name: str, method: str) -> str | None:
     if canonical in config.declared():
         return canonical
     return f"options.{name}" if name in config.options_of(method) else None
+
+
+def _whole(assigned: dict[str, Any], preset: str, asked: list[Ablation], own: set[str]) -> dict[str, Any]:
+    """`assigned` over what lies below it, with its multiples formed, and with what else the ablations set.
+
+    `own` are the names that the user's words give.
+    """
+    below, method = _with_preset({"method": assigned["method"]} | _plain(assigned, own), preset), assigned["method"]
+    base: dict[str, Any] = {f.name: f.default for f in fields(Settings)} | _defaults("dataset", Dataset())
+    base |= _defaults("options", config.describe(method).Config()) | below
+    made = {name: v.of(base[name] or 0) if isinstance(v, Times) else v for name, v in assigned.items()}
+    also = {name: value for one in asked if one.also for name, value in one.also(base, made).items()}
+    also = {name: value for name, value in also.items() if name not in config.inapplicable(method)}
+    return below | also | made
+
+
+def _defaults(prefix: str, made: Any) -> dict[str, Any]:
+    return {f"{prefix}.{name}": value for name, value in asdict(made).items()}
+
+
+def _plain(assigned: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in assigned.items() if name in names and not isinstance(value, Times)}
 
 
 def _with_preset(assigned: dict[str, Any], preset: str) -> dict[str, Any]:

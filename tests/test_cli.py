@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("run", "plan", "report", "status", "resume", "cancel", "logs", "methods", "datasets", "augmentations",
-            "check", "profile")  # fmt: skip
+COMMANDS = ("run", "plan", "report", "status", "resume", "cancel", "logs", "methods", "ablations", "datasets",
+            "augmentations", "check", "profile")  # fmt: skip
 PLUGIN = '''"""Mine: A Paper (arXiv:0000.00000)."""
 
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["rnu", "methods=simclr"], ["'rnu'", "did you mean 'run'", "augmentations, cancel, check, datasets"]),
+        (["rnu", "methods=simclr"], ["'rnu'", "did you mean 'run'", "ablations, augmentations, cancel, check"]),
         (["run", "methods=simlcr"], ["'simlcr'", "did you mean 'simclr'", "instdisc, moco, moco_v3"]),
         (["run", "methods=moco", "moco.quue=4"], ["'moco.quue'", "did you mean 'queue'", "head_dim, "]),
         (["run", "methods=simclr", "epochs=1\n2"], ["epochs=1 2", "a whole number is needed"]),

@@ -1,0 +1,102 @@
+"""Named ablations: which cells they mean, below the user's own words."""
+
+from __future__ import annotations
+
+import pytest
+
+import methods
+from benchmark import words
+from benchmark.ablations import ABLATIONS, CHAIN, PAIRS
+from benchmark.augment import policies
+from benchmark.config import Settings, key
+from benchmark.errors import UsageError
+
+
+def cells(*given: str) -> list[Settings]:
+    return words.read(list(given)).cells
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_each_gives_every_method_that_it_fits_at_least_two_cells(name: str) -> None:
+    found: dict[str, int] = {}
+    for cell in cells(f"ablation={name}", f"methods={','.join(methods.names())}"):
+        found[cell.method] = found.get(cell.method, 0) + 1
+    assert max(found.values()) > 2
+    assert {found[one] for one in ("random", "pixels")} == {1}, "nothing of them is trained"
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_each_holds_the_usual_cell(name: str) -> None:
+    """What it varies around is one of its own cells, which other sweeps share; a projection head's width too."""
+    method = "swav" if name == "prototypes" else "moco"
+    (usual,) = cells(f"methods={method}")
+    keys = {key(cell) for cell in cells(f"ablation={name}", f"methods={method}")}
+    assert (key(usual) in keys) is (name != "augmentation" or usual.augmentation in CHAIN + PAIRS)
+
+
+def test_the_user_s_words_go_before() -> None:
+    found = cells("ablation=temperature", "methods=simclr,moco", "moco.temperature=0.3", "seeds=0,1")
+    simclr = [cell.options["temperature"] for cell in found if cell.method == "simclr" and cell.seed == 0]
+    assert simclr == [0.05, 0.1, 0.2, 0.5, 1.0]
+    assert {cell.options["temperature"] for cell in found if cell.method == "moco"} == {0.3}
+    assert len(cells("ablation=temperature", "methods=simclr", "temperature=0.1,0.3")) == 2
+
+
+def test_several_are_crossed() -> None:
+    assert len(cells("ablation=temperature,epochs", "methods=simclr")) == 5 * 4
+
+
+def test_a_head_without_layers_has_no_widths() -> None:
+    found = [
+        (cell.options["head"], cell.options["head_dim"]) for cell in cells("ablation=projection_head", "methods=simclr")
+    ]
+    assert found == [("none", 128)] + [(head, width) for head in ("linear", "mlp") for width in (32, 128, 512)]
+    request = words.read(["ablation=projection_head", "methods=pirl"])
+    assert "pirl has no head=none: left out" in request.notes
+
+
+def test_larger_batches_come_in_parts_of_the_usual_one_where_batch_norm_lets_them() -> None:
+    found = [
+        (c.batch_size, c.microbatch) for c in cells("ablation=batch_size", "methods=simclr", "learning_rate_rule=sqrt")
+    ]
+    assert found == [(32, 0), (64, 0), (128, 0), (256, 128), (512, 128)]
+    assert {cell.microbatch for cell in cells("ablation=batch_size", "methods=moco")} == {0}, (
+        "it shuffles whole batches"
+    )
+    assert {cell.microbatch for cell in cells("ablation=batch_size", "methods=simclr", "microbatch=16")} == {16}
+
+
+def test_times() -> None:
+    found = cells("methods=simclr,swav,random", "epochs=x0.25,x1,x2.5", "swav.queue=x2", "learning_rate=x0.5")
+    assert [cell.epochs for cell in found] == [2, 10, 25, 2, 10, 25, None]
+    assert {cell.options["queue"] for cell in found if cell.method == "swav"} == {0}
+    assert [round(cell.learning_rate or 0, 4) for cell in found] == [0.06, 0.06, 0.06, 0.125, 0.125, 0.125, 0]
+
+
+def test_of_each_dataset_its_own() -> None:
+    found = cells("methods=simclr", "dataset=digits,cifar10", "epochs=x2")
+    usual = cells("methods=simclr", "dataset=digits,cifar10")
+    assert [cell.epochs for cell in found] == [2 * (cell.epochs or 0) for cell in usual]
+
+
+def test_every_augmentation_is_one() -> None:
+    for text in ABLATIONS["augmentation"].parts[0]["augmentation"]:
+        policies.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (["ablation=temprature", "methods=simclr"], "unknown ablation 'temprature'; did you mean 'temperature'"),
+        (["ablation=queue", "methods=simclr"], "none of methods=simclr has queue"),
+        (["ablation=epochs", "methods=random"], "none of methods=random has epochs"),
+        (["methods=simclr", "epochs=x"], "epochs=x: a whole number is needed"),
+        (["methods=simclr", "backbone=x2"], None),
+    ],
+)
+def test_bad_input(given: list[str], message: str | None) -> None:
+    if message is None:
+        assert cells(*given)[0].backbone == "x2", "text stays text"
+    else:
+        with pytest.raises(UsageError, match=message):
+            cells(*given)

@@ -177,16 +177,30 @@ def test_a_sweep_longer_than_an_array_is_submitted_once(bed: Testbed, sweep: Cal
     assert sorted(Counter(job.split("_")[0] for job in listed).values()) == [500, 1000]  # MaxArraySize is 1001
 
 
-def test_two_nodes_give_the_record_of_one_process(bed: Testbed, sweep: Callable[[Testbed], Sweep]) -> None:
+@pytest.mark.timeout(240)
+def test_two_nodes_give_the_record_of_one_process_and_so_they_do_after_a_requeue(
+    bed: Testbed, sweep: Callable[[Testbed], Sweep]
+) -> None:
     run = sweep(bed)
-    words = [*WORDS, "methods=moco", "epochs=2", "precision=fp64"]
-    words.remove("precision=fp32")
+    words = [*WORDS, "methods=moco", "epochs=4", "precision=fp64", "checkpoint_every=0"]
+    for given in ("precision=fp32", "checkpoint_every=2"):
+        words.remove(given)
     run("run", *words, "out=one")
+    run("run", *words, *CLUSTER, "slurm.nodes=2")
+    until(lambda: list(run.folder.glob("runs/*/last.pt")), "the cell is being trained")
+    bed.requeue(next(iter(run.jobs().values())))
     run("run", *words, *CLUSTER, "slurm.nodes=2", "--wait")
     (one,), (two,) = run.records("one").values(), run.records().values()
     assert two["cost"]["processes"] == 2
     for name, value in one["metrics"].items():
         assert two["metrics"][name] == pytest.approx(value, abs=1e-6), name
+
+
+def test_cells_that_share_a_job(bed: Testbed, sweep: Callable[[Testbed], Sweep]) -> None:
+    run = sweep(bed)
+    run("run", "methods=random", "seeds=0,1,2,3,4", *WORDS, *CLUSTER, "slurm.cells_per_job=2", "--wait")
+    assert {record["status"] for record in run.records().values()} == {"finished"}
+    assert sorted(Counter(run.jobs().values()).values()) == [1, 2, 2]
 
 
 def test_status_answers_while_the_controller_is_down(bed: Testbed, sweep: Callable[[Testbed], Sweep]) -> None:

@@ -47,7 +47,7 @@ class Sweep:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder, self.environment = folder, environment
 
-    def __call__(self, *words: str, timeout: float = 240, code: int | None = 0) -> str:
+    def __call__(self, *words: str, timeout: float = 600, code: int | None = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "benchmark", *words], cwd=self.folder, env=self.environment, text=True,
             capture_output=True, timeout=timeout, check=False,
@@ -64,7 +64,7 @@ class Sweep:
         return {cell: note["job"] for note in map(json.loads, lines) for cell in note["cells"]}
 
 
-def until(true: Callable[[], Any], what: str, timeout: float = 90) -> Any:
+def until(true: Callable[[], Any], what: str, timeout: float = 240) -> Any:
     end = time.monotonic() + timeout
     while not (found := true()):
         assert time.monotonic() < end, f"not within {timeout:.0f} s: {what}"
@@ -117,7 +117,7 @@ def disturb(bed: Testbed, sweep: Sweep) -> None:
     bed.preempt("n1", "n2", seconds=1)
 
 
-@pytest.mark.timeout(420)
+@pytest.mark.timeout(1200)
 @pytest.mark.parametrize("accounting", [False, True], ids=["without accounting", "with accounting"])
 def test_a_disturbed_sweep_ends_like_an_undisturbed_one(
     accounting: bool, request: pytest.FixtureRequest, sweep: Callable[[Testbed], Sweep]
@@ -177,7 +177,7 @@ def test_a_sweep_longer_than_an_array_is_submitted_once(bed: Testbed, sweep: Cal
     assert sorted(Counter(job.split("_")[0] for job in listed).values()) == [500, 1000]  # MaxArraySize is 1001
 
 
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(600)
 def test_two_nodes_give_the_record_of_one_process_and_so_they_do_after_a_requeue(
     bed: Testbed, sweep: Callable[[Testbed], Sweep]
 ) -> None:

@@ -229,10 +229,10 @@ class Times:
     """So many times what a setting is without the word."""
 
     factor: float
+    whole: bool  # rounded, and no less than 1 where there is any
 
     def of(self, value: float) -> float:
-        made = self.factor * value
-        return max(min(value, 1), round(made)) if isinstance(value, int) else made
+        return max(min(value, 1), round(self.factor * value)) if self.whole else self.factor * value
 
 
 def _kind(target: str, method: str) -> Any:
@@ -242,9 +242,9 @@ def _kind(target: str, method: str) -> Any:
 
 
 def _value(text: str, kind: Any, key: str) -> Any:
-    factor = re.fullmatch(r"x(\d+\.?\d*|\.\d+)", text)
-    if factor and config.type_text(kind) in ("number", "whole number"):
-        return Times(float(factor[1]))
+    factor, number = re.fullmatch(r"x(\d+\.?\d*|\.\d+)", text), config.type_text(kind)
+    if factor and number in ("number", "whole number"):
+        return Times(float(factor[1]), number == "whole number")
     return config.parse_value(text, kind, key)
 
 

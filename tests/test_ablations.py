@@ -73,6 +73,11 @@ def test_times() -> None:
     assert [round(cell.learning_rate or 0, 4) for cell in found] == [0.06, 0.06, 0.06, 0.125, 0.125, 0.125, 0]
 
 
+def test_only_whole_numbers_are_rounded() -> None:
+    assert words.Times(0.5, whole=False).of(1) == 0.5
+    assert [words.Times(factor, whole=True).of(10) for factor in (0.01, 0.25, 1.26)] == [1, 2, 13]
+
+
 def test_of_each_dataset_its_own() -> None:
     found = cells("methods=simclr", "dataset=digits,cifar10", "epochs=x2")
     usual = cells("methods=simclr", "dataset=digits,cifar10")

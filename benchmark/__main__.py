@@ -60,7 +60,7 @@ def _run(request: Request, wait: bool) -> int:
     _refuse_broken(states)
     todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
     if request.runtime.budget and todo:
-        print(_forecast(todo, request.runtime)[1][0], file=sys.stderr)
+        print(_forecast(todo, states, request.runtime)[1][0], file=sys.stderr)
     if launcher == "slurm":
         return _submit(request, wait)
     # Under torchrun every process joins, whatever it sees on its disk: the first one decides.
@@ -76,7 +76,7 @@ def command_plan(words: list[str], quick: bool) -> int:
     request = _read(words)
     states = plan.states(request.cells, Path(request.runtime.out))
     todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
-    costs, told = ([], []) if quick or not todo else _forecast(todo, request.runtime)
+    costs, told = ([], []) if quick or not todo else _forecast(todo, states, request.runtime)
     names, costs_left = plan.varying(request.cells), iter(costs)
     header, rows = ["key", "method", "settings", "state", ""], []
     for cell, state in zip(request.cells, states, strict=True):
@@ -93,7 +93,7 @@ def command_plan(words: list[str], quick: bool) -> int:
     return 0
 
 
-def _forecast(cells: list[Settings], runtime: Runtime) -> tuple[list[list[str]], list[str]]:
+def _forecast(cells: list[Settings], states: list[State], runtime: Runtime) -> tuple[list[list[str]], list[str]]:
     """What each cell will cost, as columns, and what all do, in lines; kept for `report`. Refuses to exceed budget=."""
     from benchmark import forecast, forecast_table
     from benchmark.errors import UsageError
@@ -107,8 +107,16 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> tuple[list[list[str]],
         )
     if runtime.budget and made.hours > runtime.budget:
         raise UsageError(f"budget={runtime.budget:g} hours would be exceeded; {told[0]}")
-    if kept := forecast_table.kept(cells, made):
+    if runtime.budget and any(one.microbatch for one in made.each):
+        raise UsageError(
+            f"budget={runtime.budget:g}: some cells do not fit as they are; `plan` says which microbatch= does"
+        )
+    begun = {state.folder.name.rpartition("-")[2] for state in states if state.word == "running"}
+    kept = {key: one for key, one in forecast_table.kept(cells, made).items() if key not in begun}
+    try:
         forecasts.keep(Path(runtime.out), kept)
+    except OSError as error:  # another's folder
+        print(f"note: the forecast is not kept: {error}", file=sys.stderr)
     return [forecast_table.row(one, cell.microbatch or 0) for one, cell in zip(made.each, cells, strict=True)], told
 
 

@@ -1,7 +1,7 @@
 """Named ablations: which axes a question needs, and what is held fixed. Words like any other, below the user's own.
 
-`x2` is twice what the preset, or the method, says: the same ablation fits ten epochs of digits and a thousand of
-ImageNet. Values that a method does not have are left out for it, with a note.
+`x2` is twice what the preset, or the method, says, and of 0 it is 0: the same ablation fits ten epochs of digits and a
+thousand of ImageNet. Values that a method does not have are left out for it, with a note.
 """
 
 from __future__ import annotations
@@ -37,12 +37,13 @@ OPERATIONS = ("crop", "cutout", "colour", "sobel", "noise", "blur", "rotate")
 PAIRS = tuple("+".join(pair) for pair in itertools.combinations(OPERATIONS, 2))
 CHAIN = ("crop", "crop+colour", "crop+colour+grey", "crop+colour+grey+blur")
 SIZES = ("x0.25", "x0.5", "x1", "x2", "x4")
+NORM = "above the usual batch, by micro-batches, the images of a batch norm, but for shuffle and split"
 
 ABLATIONS = {
     "batch_size": Ablation(
         "Does a larger batch help, or only the learning rate that goes with it? (SimCLR, figure 9 and table B.1)",
         ({"batch_size": SIZES, "learning_rate_rule": ("linear", "sqrt")},),
-        "epochs, so larger batches take fewer steps; batch norm's statistics, by micro-batches, above the usual batch",
+        f"epochs, so larger batches take fewer steps; {NORM}",
         _in_parts,
     ),
     "temperature": Ablation(
@@ -78,7 +79,7 @@ ABLATIONS = {
     "learning_rate_rule": Ablation(
         "How should the rate grow with the batch? (SimCLR, table B.1)",
         ({"learning_rate_rule": ("linear", "sqrt", "none"), "batch_size": ("x0.5", "x1", "x2")},),
-        "epochs, and batch norm's statistics, by micro-batches, above the usual batch",
+        f"epochs; {NORM}",
         _in_parts,
     ),
 }

@@ -23,15 +23,21 @@ EQUALLY_FAST = ("seed", "epochs", "learning_rate", "learning_rate_rule", "schedu
 class Shape(NamedTuple):
     """What is known of a cell's length before it runs."""
 
-    work: float  # pixels that it sees
+    trained: float  # pixels of all views of the training
+    judged: float  # pixels of one pass for the evaluation
     likenesses: tuple[str, str, str]  # as `alike`; the same method and backbone; any cell
+
+    @property
+    def work(self) -> float:
+        return self.trained + self.judged
 
 
 class Ran(NamedTuple):
     """A cell that ran, and what it took."""
 
     shape: Shape
-    seconds: float
+    seconds: float  # of training and evaluation
+    evaluation: float = 0.0  # seconds, of those
     memory: int = 0  # bytes at the peak; 0 is not known
     device: str = ""
     processes: int = 1
@@ -40,15 +46,17 @@ class Ran(NamedTuple):
 def shape(settings: dict[str, Any]) -> Shape:
     """The shape of a cell, from `config.identity`, which is also what a record calls its settings.
 
-    Its work is the pixels of all views of the training, and of one pass for the evaluation. That knows neither
-    backbones nor what a method does beside encoding: those differ by what ran, once something did (`Expected`).
+    Pixels know neither backbones nor what a method does beside encoding: those differ by what ran, once something did
+    (`Expected`). A folder whose images nobody has counted is like itself only.
     """
     data, side = settings["dataset"], settings["view_size"]
-    images = data["limit"] or catalogue.entry(data["name"]).images or 1
+    images = data["limit"] or catalogue.entry(data["name"]).images
+    uncounted = "" if images else f" {data['root']}"
     small = policies.parse(settings["augmentation"] or "none").small
     views = len(config.describe(settings["method"]).views) * side**2 + sum(crop**2 for crop in small)
-    work = images * ((settings["epochs"] or 0) * views + side**2)
-    return Shape(work, (alike(settings), f"{settings['method']} {settings['backbone']}", ""))
+    trained, judged = ((images or 1) * pixels for pixels in ((settings["epochs"] or 0) * views, side**2))
+    known = f"{settings['method']} {settings['backbone']}{uncounted}"
+    return Shape(trained, judged, (alike(settings), known, uncounted))
 
 
 def alike(settings: dict[str, Any]) -> str:
@@ -67,9 +75,9 @@ class Expected:
                 rates[likeness].append(one.seconds / one.shape.work)
         self.rates = {likeness: median(values) for likeness, values in rates.items()}
 
-    def seconds(self, asked: Shape, levels: int = 3) -> float | None:
-        """By the median rate of the cells most like it, on one of the first `levels` likenesses; None for none."""
-        rates = (self.rates[likeness] for likeness in asked.likenesses[:levels] if likeness in self.rates)
+    def seconds(self, asked: Shape) -> float | None:
+        """By the median rate of the cells most like it; None for none."""
+        rates = (self.rates[likeness] for likeness in asked.likenesses if likeness in self.rates)
         rate = next(rates, None)
         return None if rate is None else rate * asked.work
 
@@ -106,7 +114,7 @@ def recorded(out: Path) -> list[Ran]:
             with contextlib.suppress(UsageError, KeyError):  # of a method or a version that is not there any more
                 cost = made["cost"]
                 known = cost.get("peak_memory_bytes", 0), cost.get("device", ""), cost.get("processes", 1)
-                found.append(Ran(shape(made["settings"]), spent(made), *known))
+                found.append(Ran(shape(made["settings"]), spent(made), cost.get("evaluation_seconds", 0.0), *known))
     return found
 
 

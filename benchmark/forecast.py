@@ -17,8 +17,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import median, mode
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmark import config, expected
@@ -33,7 +35,6 @@ if TYPE_CHECKING:
 
 STEPS, LIMIT = 20, 20.0  # that are measured of a shape, and after so many seconds only what is needed
 NEEDED = 3
-WARM_UP = 2  # steps whose excess is counted once: memory is asked for, kernels are chosen or compiled
 EVALUATED = {"cpu": 4096, "cuda": 65536}  # images whose evaluation is timed, and scaled to all
 
 
@@ -66,10 +67,10 @@ class Forecasts:
     def unknown(self) -> int:
         return sum(one.seconds is None for one in self.each)
 
-    def wall(self, at_once: int) -> float:
-        """Seconds until all are done, so many at once, the longest first."""
-        seats = [0.0] * max(1, at_once)
-        for seconds in sorted((one.seconds or 0.0 for one in self.each), reverse=True):
+    def wall(self, at_once: int, together: int = 1) -> float:
+        """Seconds until all are done, so many jobs at once of so many cells, the longest first."""
+        seats, each = [0.0] * max(1, at_once), [one.seconds or 0.0 for one in self.each]
+        for seconds in sorted((sum(each[i : i + together]) for i in range(0, len(each), together)), reverse=True):
             seats[seats.index(min(seats))] += seconds
         return max(seats)
 
@@ -92,20 +93,18 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     device, workers = _device(runtime)
     processes = runtime.slurm.nodes * max(1, runtime.slurm.gpus_per_node) if runtime.launcher == "slurm" else 1
     ran = [one for one in expected.recorded(Path(runtime.out)) if one.processes == processes and _same(one, device)]
-    here = "a GPU, which is not here" if device is None else machine.device_name(device)
-    name = ran[-1].device if ran else here
-    known = expected.Expected(ran)
-    memory = {likeness: one.memory for one in ran for likeness in one.shape.likenesses[:1]}
+    name = "a GPU, which is not here" if device is None else machine.device_name(device)
+    if device is None and ran:  # of several kinds, the usual one
+        name = mode(one.device for one in ran)
+        ran = [one for one in ran if one.device == name]
     by_shape: dict[str, Measured] = {}
     each = []
     for cell in cells:
         shape = expected.shape(config.identity(cell))
-        seconds = known.seconds(shape, levels=1)
-        if seconds is not None:
-            each.append(Forecast(seconds, memory[shape.likenesses[0]] or None, "records"))
+        if (known := _as_before(shape, ran, 0)) is not None:
+            each.append(known)
         elif device is None:
-            seconds = known.seconds(shape, levels=2)
-            each.append(Forecast(seconds, None, "unknown" if seconds is None else "like records"))
+            each.append(_as_before(shape, ran, 1) or Forecast(None, None, "unknown"))
         else:
             like = shape.likenesses[0]
             if like not in by_shape:
@@ -116,8 +115,23 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever a method raises; the run will record it
                     by_shape[like] = Measured(failure=f"fails: {type(error).__name__}: {' '.join(str(error).split())}")
+                    if device.type == "cuda":  # an error on a GPU may last as long as its process
+                        device = None
             each.append(by_shape[like].forecast(cell.epochs or 0))
     return Forecasts(each, name, processes, workers, len(by_shape))
+
+
+def _as_before(shape: expected.Shape, ran: list[expected.Ran], likeness: int) -> Forecast | None:
+    """By the cells that ran and are like it: the training by its pixels, the evaluation by its own."""
+    alike = [one for one in ran if one.shape.likenesses[likeness] == shape.likenesses[likeness]]
+    if not alike:
+        return None
+    trained = [(one.seconds - one.evaluation) / one.shape.trained for one in alike if one.shape.trained]
+    judged = median(one.evaluation / one.shape.judged for one in alike) * shape.judged
+    seconds = judged + (median(trained) * shape.trained if trained else 0.0)
+    if likeness:
+        return Forecast(seconds, None, "like records")
+    return Forecast(seconds, max(one.memory for one in alike) or None, "records")
 
 
 @dataclass(frozen=True)
@@ -177,22 +191,23 @@ def measure(cell: Settings, device: torch.device, compiled: bool, processes: int
         took = _evaluation(lambda part: run.evaluation(method, part, batches, device), data, device)
         return Measured(evaluation=took, memory=machine.peak_memory(device))
     subject: Subject = profile.prepare(cell, device, compiled)
-    taken: list[float] = []
+    # The first steps ask for memory, and choose or compile kernels: their excess counts once.
+    first = [seconds(partial(profile.step, subject, number), device) for number in range(profile.WARM_UP)]
+    profile.start_epoch(subject, profile.WARM_UP, device)  # with the clusters that the steps behind it need
+    steady: list[float] = []
     until = time.monotonic() + LIMIT
-    while len(taken) < WARM_UP + NEEDED or (len(taken) < WARM_UP + STEPS and time.monotonic() < until):
-        number = len(taken)
-        taken.append(seconds(lambda: profile.step(subject, number), device))  # noqa: B023 - called at once
-    profile.start_epoch(subject, profile.WARM_UP, device)
-    steady = taken[WARM_UP:]
+    while len(steady) < NEEDED or (len(steady) < STEPS and time.monotonic() < until):
+        steady.append(seconds(partial(profile.step, subject, profile.WARM_UP + len(steady)), device))
+    memory = machine.peak_memory(device)
     each = sum(steady) / len(steady)
     middle, _, high = spread(steady)
     method = subject.engine.method
     took = _evaluation(lambda part: run.evaluation(method, part, subject.batches, device), data, device)
     return Measured(
-        once=max(0.0, sum(taken[:WARM_UP]) - WARM_UP * each),
+        once=max(0.0, sum(first) - len(first) * each),
         epoch=subject.epoch_start + subject.batches.per_epoch // processes * each,
         evaluation=took,
-        memory=machine.peak_memory(device),
+        memory=memory,
         spread=high / middle - 1,
     )
 
@@ -291,10 +306,11 @@ def _limited(device: torch.device, room: int) -> Iterator[None]:
     except (MemoryError, torch.OutOfMemoryError) as error:
         raise _NoRoom from error
     except RuntimeError as error:  # the CPU allocator's, and oneDNN's, which say it in words only
-        if not re.search(r"memory|bad_alloc|could not create a primitive", str(error)):
+        if not re.search(r"out of memory|can't allocate memory|bad_alloc|could not create a primitive", str(error)):
             raise
         raise _NoRoom from error
     finally:
         resource.setrlimit(resource.RLIMIT_DATA, before)
         if device.type == "cuda":
-            torch.cuda.empty_cache()
+            with contextlib.suppress(RuntimeError):  # after an error of its own
+                torch.cuda.empty_cache()

@@ -24,7 +24,7 @@ def row(one: Forecast | None, microbatch: int = 0) -> list[str]:
 
 def lines(made: Forecasts, runtime: Runtime) -> list[str]:
     """What all cells cost together, and how much it is to be trusted."""
-    if made.unknown == len(made.each):
+    if all(one.how == "unknown" for one in made.each):
         return [f"forecast: none, for {made.device}: run one cell of each shape first, or `plan` where there is one"]
     kind = "CPU" if made.device.endswith(" threads") else "GPU"
     most = max((one.memory or 0 for one in made.each), default=0)
@@ -35,13 +35,14 @@ def lines(made: Forecasts, runtime: Runtime) -> list[str]:
     first += f"; at most {most / 2**30:.1f} GiB a process" if most else ""
     found = [f"forecast: {first}"]
     if seats > 1:
-        found.append(f"with {where}: about {span(made.wall(seats))}, if they do not slow each other down")
+        together = runtime.slurm.cells_per_job if runtime.launcher == "slurm" else 1
+        found.append(f"with {where}: about {span(made.wall(seats, together))}, if they do not slow each other down")
     if made.measured:
         worst = max(one.spread for one in made.each)
         line = f"{made.measured} shapes were measured here, upper quartile of their steps {worst:.0%} above the median"
         found.append(line + (": this machine is not quiet" if worst > 0.1 else ""))
     if made.unknown:
-        found.append(f"{made.unknown} cells are not in the sum: they do not fit, or none like them ran")
+        found.append(f"{made.unknown} cells are not in the sum: they fail, do not fit, or none like them ran")
     return found
 
 

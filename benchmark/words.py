@@ -148,7 +148,7 @@ def _says_how(key: str) -> bool:
 
 
 def _with_cluster(given: dict[str, list[str]]) -> dict[str, list[str]]:
-    """`given` over the words of the cluster that it names; those for SLURM only where SLURM is to be used."""
+    """`given` over the words of the cluster that it names, without those for a launcher that is not to be used."""
     if "cluster" not in given:
         return given
     name = ",".join(given["cluster"])
@@ -159,8 +159,13 @@ def _with_cluster(given: dict[str, list[str]]) -> dict[str, list[str]]:
         raise UsageError(f"cluster={name} has {stray}=, which does not say how to run{nearest(stray, known)}")
     own = {key: values for key, values in given.items() if key != "cluster"}
     both = below | own
-    slurm = both.get("launcher", ["here"]) == ["slurm"]
-    return {key: values for key, values in both.items() if slurm or key in own or not key.startswith("slurm.")}
+    launcher = both.get("launcher", ["here"])[0]
+
+    def meant(key: str) -> bool:
+        for_slurm, for_local = key.startswith("slurm."), key in ("workers", "per_device")
+        return key in own or ((launcher == "slurm" or not for_slurm) and (launcher == "local" or not for_local))
+
+    return {key: values for key, values in both.items() if meant(key)}
 
 
 def _split(words: list[str]) -> dict[str, list[str]]:
@@ -264,6 +269,11 @@ def _whole(assigned: dict[str, Any], preset: str, asked: list[Ablation], own: se
     below, method = _with_preset({"method": assigned["method"]} | _plain(assigned, own), preset), assigned["method"]
     base: dict[str, Any] = {f.name: f.default for f in fields(Settings)} | _defaults("dataset", Dataset())
     base |= _defaults("options", config.describe(method).Config()) | below
+    idle = next((name for name, v in assigned.items() if isinstance(v, Times) and name in own and not base[name]), None)
+    if idle:
+        raise UsageError(
+            f"{_written(idle.removeprefix('options.'))} is {base[idle]} for {method}: a multiple says nothing"
+        )
     made = {name: v.of(base[name] or 0) if isinstance(v, Times) else v for name, v in assigned.items()}
     also = {name: value for one in asked if one.also for name, value in one.also(base, made).items()}
     also = {name: value for name, value in also.items() if name not in config.inapplicable(method)}

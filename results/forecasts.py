@@ -18,6 +18,8 @@ FILE_NAME = "forecasts.json"
 
 def keep(out: Path, made: Mapping[str, Mapping[str, Any]]) -> None:
     """Note a forecast for each key, over any that was there: `seconds`, `memory` in bytes, `device`, `how`."""
+    if not made:
+        return
     now = record.now()
     record.write_json(out / FILE_NAME, read(out) | {key: {**values, "made": now} for key, values in made.items()})
 

@@ -67,9 +67,9 @@ def test_larger_batches_come_in_parts_of_the_usual_one_where_batch_norm_lets_the
 
 
 def test_times() -> None:
-    found = cells("methods=simclr,swav,random", "epochs=x0.25,x1,x2.5", "swav.queue=x2", "learning_rate=x0.5")
+    found = cells("methods=simclr,swav,random", "epochs=x0.25,x1,x2.5", "swav.prototypes=x2", "learning_rate=x0.5")
     assert [cell.epochs for cell in found] == [2, 10, 25, 2, 10, 25, None]
-    assert {cell.options["queue"] for cell in found if cell.method == "swav"} == {0}
+    assert {cell.options["prototypes"] for cell in found if cell.method == "swav"} == {60}
     assert [round(cell.learning_rate or 0, 4) for cell in found] == [0.06, 0.06, 0.06, 0.125, 0.125, 0.125, 0]
 
 
@@ -95,6 +95,8 @@ def test_every_augmentation_is_one() -> None:
         (["ablation=temprature", "methods=simclr"], "unknown ablation 'temprature'; did you mean 'temperature'"),
         (["ablation=queue", "methods=simclr"], "none of methods=simclr has queue"),
         (["ablation=epochs", "methods=random"], "none of methods=random has epochs"),
+        (["methods=simclr", "microbatch=x2"], "microbatch is 0 for simclr: a multiple says nothing"),
+        (["methods=simclr", "seeds=x2"], "seeds is 0 for simclr: a multiple says nothing"),
         (["methods=simclr", "epochs=x"], "epochs=x: a whole number is needed"),
         (["methods=simclr", "backbone=x2"], None),
     ],

@@ -42,6 +42,7 @@ def test_it_does_not_change_which_cells_are_meant(lab: Path) -> None:
 
 
 def test_without_slurm_what_it_says_of_slurm_is_left(lab: Path) -> None:
+    lab.write_text(FILE + "workers=4")
     found = words.read(["methods=simclr", "cluster=lab", "launcher=here"]).runtime
     assert (found.launcher, found.slurm.partition, found.threads) == ("here", "", 4)
 

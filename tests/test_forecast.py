@@ -11,7 +11,7 @@ import torch
 
 from benchmark import config, forecast, forecast_table, words
 from benchmark.__main__ import main
-from benchmark.config import Runtime, Settings, Slurm
+from benchmark.config import Dataset, Runtime, Settings, Slurm
 from benchmark.forecast import Forecast, Forecasts
 from benchmark.run import blank
 from results import forecasts, frame, record
@@ -26,7 +26,7 @@ def cells(*given: str) -> list[Settings]:
 
 def put(out: Path, cell: Settings, seconds: float, device: str, processes: int = 1) -> None:
     """A finished record that took so long."""
-    cost = {"seconds": seconds, "evaluation_seconds": 0.0, "device": device, "processes": processes}
+    cost = {"seconds": 0.75 * seconds, "evaluation_seconds": 0.25 * seconds, "device": device, "processes": processes}
     cost |= {"peak_memory_bytes": 2**30}
     record.write(out / config.folder_name(cell), blank(cell) | {"cost": cost, "finished": record.now()})
 
@@ -120,7 +120,7 @@ def test_a_gpu_that_is_not_here_is_foretold_from_records_only(tmp_path: Path) ->
     made = forecast._forecast(asked, runtime)
     assert [one.how for one in made.each] == ["records", "records", "unknown", "unknown", "unknown"]
     assert made.each[0].seconds == 10.0
-    assert made.each[1].seconds == pytest.approx(20, rel=0.15)
+    assert made.each[1].seconds == pytest.approx(7.5 * 2 + 2.5), "twice the epochs, one evaluation"
     assert made.unknown == 3
     assert made.measured == 0
 
@@ -130,6 +130,18 @@ def test_sums() -> None:
     made = Forecasts([*each, Forecast(None, None, "unknown")], "NVIDIA H200", processes=8, workers=1, measured=0)
     assert made.hours == pytest.approx(60 * 8 / 3600)
     assert (made.wall(1), made.wall(2), made.wall(9), made.unknown) == (60, 30, 30, 1)
+    assert made.wall(9, together=2) == 40, "two cells of a job, one after the other"
+
+
+def test_a_folder_that_nobody_counted_is_like_itself_only(tmp_path: Path) -> None:
+    """Its images are not known: by the pixels of another dataset it would take no time."""
+    (counted,) = cells("methods=simclr", "seeds=0")
+    uncounted = replace(counted, dataset=Dataset(name="folder", root="photos"))
+    put(tmp_path, counted, 36000.0, "NVIDIA H200")
+    runtime = Runtime(out=str(tmp_path), launcher="slurm", slurm=Slurm(gpus_per_node=1))
+    if torch.cuda.is_available():
+        pytest.skip("there is one here")
+    assert forecast._forecast([uncounted], runtime).each[0].how == "unknown"
 
 
 def test_only_what_was_foretold_before_and_for_this_device_is_compared(tmp_path: Path) -> None:

@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import gc
 import math
-import re
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -155,18 +153,18 @@ class Measured:
 
 def fitting(cell: Settings, device: torch.device, runtime: Runtime, processes: int = 1, workers: int = 1) -> Measured:
     """Measure `cell` as it is, or with the largest half, quarter ... of its batch at once that fits into memory."""
-    from benchmark import run
+    from benchmark import memory, run
     from benchmark.distributed import World
 
     run.check(cell, World(), device)
     share = replace(cell, batch_size=cell.batch_size // processes) if cell.batch_size else cell
-    room = capacity(device, runtime, workers)
+    room = memory.capacity(device, runtime, workers)
     whole = share.microbatch or share.batch_size or 0
     grouped = share.batch_norm not in (None, "sync", "local")  # their groups need the whole batch
     halves = range(1) if grouped else range(max(1, whole.bit_length()))
     for microbatch in (math.ceil(whole / 2**half) for half in halves):
         as_asked = microbatch == whole
-        with contextlib.suppress(_NoRoom), _limited(device, room):
+        with contextlib.suppress(memory.NoRoom), memory.limited(device, room):
             tried = share if as_asked else replace(share, microbatch=microbatch)
             found = measure(tried, device, runtime.compile, processes)
             return replace(found, microbatch=0 if as_asked else microbatch)
@@ -198,7 +196,7 @@ def measure(cell: Settings, device: torch.device, compiled: bool, processes: int
     until = time.monotonic() + LIMIT
     while len(steady) < NEEDED or (len(steady) < STEPS and time.monotonic() < until):
         steady.append(seconds(partial(profile.step, subject, profile.WARM_UP + len(steady)), device))
-    memory = machine.peak_memory(device)
+    peak = machine.peak_memory(device)
     each = sum(steady) / len(steady)
     middle, _, high = spread(steady)
     method = subject.engine.method
@@ -207,7 +205,7 @@ def measure(cell: Settings, device: torch.device, compiled: bool, processes: int
         once=max(0.0, sum(first) - len(first) * each),
         epoch=subject.epoch_start + subject.batches.per_epoch // processes * each,
         evaluation=took,
-        memory=memory,
+        memory=peak,
         spread=high / middle - 1,
     )
 
@@ -266,51 +264,3 @@ def _same(one: expected.Ran, device: torch.device | None) -> bool:
     from benchmark import machine
 
     return not one.device.endswith(" threads") if device is None else one.device == machine.device_name(device)
-
-
-class _NoRoom(Exception):
-    """It needs more memory than there is."""
-
-
-def capacity(device: torch.device, runtime: Runtime, workers: int = 1) -> int:
-    """Bytes that one process may have: of the GPU, or of this machine, the container or the job, and its share."""
-    if device.type == "cuda":
-        import torch
-
-        return torch.cuda.get_device_properties(device).total_memory // runtime.per_device
-    found = [int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) * 1024]  # type: ignore[index]
-    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
-        with contextlib.suppress(OSError, ValueError):  # "max"
-            found.append(int(Path(path).read_text()))
-    if runtime.launcher == "slurm" and runtime.slurm.mem_gb:
-        found.append(runtime.slurm.mem_gb * 2**30 // max(1, runtime.slurm.gpus_per_node))
-    return min(found) // workers
-
-
-@contextlib.contextmanager
-def _limited(device: torch.device, room: int) -> Iterator[None]:
-    """Raise `_NoRoom` for what does not fit into `room` bytes, before the kernel has to kill somebody for it."""
-    import torch
-
-    if device.type == "cuda":
-        total = torch.cuda.get_device_properties(device).total_memory
-        torch.cuda.set_per_process_memory_fraction(min(1.0, room / total), device)
-        before = resource.getrlimit(resource.RLIMIT_DATA)
-    else:  # what is asked for from now on, over what is there
-        status = Path("/proc/self/status").read_text()
-        sizes = {name: int(kib) * 1024 for name, kib in re.findall(r"^(VmData|VmRSS):\s+(\d+)", status, re.MULTILINE)}
-        before = resource.getrlimit(resource.RLIMIT_DATA)
-        resource.setrlimit(resource.RLIMIT_DATA, (sizes["VmData"] + max(0, room - sizes["VmRSS"]), before[1]))
-    try:
-        yield
-    except (MemoryError, torch.OutOfMemoryError) as error:
-        raise _NoRoom from error
-    except RuntimeError as error:  # the CPU allocator's, and oneDNN's, which say it in words only
-        if not re.search(r"out of memory|can't allocate memory|bad_alloc|could not create a primitive", str(error)):
-            raise
-        raise _NoRoom from error
-    finally:
-        resource.setrlimit(resource.RLIMIT_DATA, before)
-        if device.type == "cuda":
-            with contextlib.suppress(RuntimeError):  # after an error of its own
-                torch.cuda.empty_cache()

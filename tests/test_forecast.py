@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import config, forecast, forecast_table, words
+from benchmark import config, forecast, forecast_table, memory, words
 from benchmark.__main__ import main
 from benchmark.config import Dataset, Runtime, Settings, Slurm
 from benchmark.forecast import Forecast, Forecasts
@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_tried_in_smaller_parts(monkeypatch: pytest.MonkeyP
         return forecast.Measured(memory=1, epoch=1.0)
 
     monkeypatch.setattr(forecast, "measure", measure)
-    monkeypatch.setattr(forecast, "capacity", lambda device, runtime, workers: _resident() + 2 * 2**30)
+    monkeypatch.setattr(memory, "capacity", lambda device, runtime, workers: _resident() + 2 * 2**30)
     found = forecast.fitting(cell, CPU, Runtime())
     assert asked == [0, 32, 16]
     assert found.microbatch == 16

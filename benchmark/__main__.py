@@ -7,8 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from benchmark import columns
+
 if TYPE_CHECKING:
     from benchmark.config import Runtime, Settings
+    from benchmark.forecast import Forecasts
     from benchmark.plan import State
     from benchmark.words import Request
 
@@ -51,7 +54,7 @@ def command_resume(words: list[str], wait: bool) -> int:
 
 
 def _run(request: Request, wait: bool) -> int:
-    from benchmark import plan
+    from benchmark import forecast, forecast_table, plan
 
     launcher = request.runtime.launcher
     _refuse_launcher(request.runtime, wait)
@@ -60,7 +63,10 @@ def _run(request: Request, wait: bool) -> int:
     _refuse_broken(states)
     todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
     if request.runtime.budget and todo:
-        print(_forecast(todo, states, request.runtime)[1][0], file=sys.stderr)
+        made = forecast.forecast(todo, request.runtime)
+        _require_budget(made, request.runtime)
+        _keep(made, todo, states, out)
+        print(forecast_table.lines(made, request.runtime)[0], file=sys.stderr)
     if launcher == "slurm":
         return _submit(request, wait)
     # Under torchrun every process joins, whatever it sees on its disk: the first one decides.
@@ -71,67 +77,74 @@ def _run(request: Request, wait: bool) -> int:
 
 
 def command_plan(words: list[str], quick: bool) -> int:
-    from benchmark import config, plan
+    from benchmark import config, forecast, forecast_table, plan
 
     request = _read(words)
-    states = plan.states(request.cells, Path(request.runtime.out))
-    todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
-    costs, told = ([], []) if quick or not todo else _forecast(todo, states, request.runtime)
-    names, costs_left = plan.varying(request.cells), iter(costs)
+    out = Path(request.runtime.out)
+    states = plan.states(request.cells, out)
+    names, todo = plan.varying(request.cells), []
     header, rows = ["key", "method", "settings", "state", ""], []
     for cell, state in zip(request.cells, states, strict=True):
-        row = [config.key(cell), cell.method, plan.label(config.identity(cell), names), state.word, state.detail]
-        rows.append(row if not costs else [*row, *(next(costs_left) if state.runs else ["", "", ""])])
-    _print_rows(header + (["forecast", "memory", "by"] if costs else []), rows)
+        rows.append([config.key(cell), cell.method, plan.label(config.identity(cell), names), state.word, state.detail])
+        todo += [cell] if state.runs else []
+    made = None if quick or not todo else forecast.forecast(todo, request.runtime)
+    if made:
+        _keep(made, todo, states, out)
+        costs = {config.key(cell): one for cell, one in zip(todo, made.each, strict=True)}
+        header += forecast_table.HEADER
+        rows = [[*row, *forecast_table.row(costs.get(row[0]))] for row in rows]
+    columns.show(header, rows)
     print(f"{len(states)} cells: {len(states) - len(todo)} exist, {len(todo)} would run")
-    print("".join(f"{line}\n" for line in told), end="")
+    for line in forecast_table.lines(made, request.runtime) if made else []:
+        print(line)
     if request.runtime.launcher == "slurm" and todo:
         from benchmark import cluster
 
         print(f"\nThe script for sbatch:\n\n{cluster.script(todo, request.runtime)}".rstrip())
     _refuse_broken(states)
+    if made:
+        _require_budget(made, request.runtime)
     return 0
 
 
-def _forecast(cells: list[Settings], states: list[State], runtime: Runtime) -> tuple[list[list[str]], list[str]]:
-    """What each cell will cost, as columns, and what all do, in lines; kept for `report`. Refuses to exceed budget=."""
-    from benchmark import forecast, forecast_table
-    from benchmark.errors import UsageError
+def _keep(made: Forecasts, cells: list[Settings], states: list[State], out: Path) -> None:
+    """Keep a forecast for `report`, but of what has begun."""
+    from benchmark import forecast_table
     from results import forecasts
 
-    made = forecast.forecast(cells, runtime)
-    told = forecast_table.lines(made, runtime)
-    if runtime.budget and made.unknown:
-        raise UsageError(
-            f"budget={runtime.budget:g}: the cost of {made.unknown} of {len(cells)} cells is not known here"
-        )
-    if runtime.budget and made.hours > runtime.budget:
-        raise UsageError(f"budget={runtime.budget:g} hours would be exceeded; {told[0]}")
-    if runtime.budget and any(one.microbatch for one in made.each):
-        raise UsageError(
-            f"budget={runtime.budget:g}: some cells do not fit as they are; `plan` says which microbatch= does"
-        )
     begun = {state.folder.name.rpartition("-")[2] for state in states if state.word == "running"}
     kept = {key: one for key, one in forecast_table.kept(cells, made).items() if key not in begun}
     try:
-        forecasts.keep(Path(runtime.out), kept)
+        forecasts.keep(out, kept)
     except OSError as error:  # another's folder
         print(f"note: the forecast is not kept: {error}", file=sys.stderr)
-    return [forecast_table.row(one, cell.microbatch or 0) for one, cell in zip(made.each, cells, strict=True)], told
+
+
+def _require_budget(made: Forecasts, runtime: Runtime) -> None:
+    """Raise `UsageError` for what costs more than budget=, or nobody knows what."""
+    from benchmark import forecast_table
+    from benchmark.errors import UsageError
+
+    given = f"budget={runtime.budget:g}"
+    if runtime.budget and made.unknown:
+        raise UsageError(f"{given}: the cost of {made.unknown} of {len(made.each)} cells is not known here")
+    if runtime.budget and any(one.microbatch for one in made.each):
+        raise UsageError(f"{given}: some cells do not fit as they are; `plan` says which microbatch= does")
+    if runtime.budget and made.hours > runtime.budget:
+        raise UsageError(f"{given} hours would be exceeded; {forecast_table.lines(made, runtime)[0]}")
 
 
 def command_report(words: list[str]) -> int:
     from benchmark.errors import UsageError
-    from benchmark.words import read_out
+    from benchmark.words import read_report
 
-    given = [word.removeprefix("reference=") for word in words if word.startswith("reference=")]
-    out = Path(read_out([word for word in words if not word.startswith("reference=")]).out)
+    out, reference = read_report(words)
     _require_folder(out)
     from results import compare, forecasts, statistics, tables  # behind the words: pandas takes its time
 
     frame, problems = _frame(out)
     try:
-        compared = compare.rows(frame, given[0] if given else None)
+        compared = compare.rows(frame, reference)
     except ValueError as error:
         raise UsageError(str(error)) from error
     for problem in problems:
@@ -140,10 +153,10 @@ def command_report(words: list[str]) -> int:
     _print_table(tables, summary)
     if len(compared) > 2:
         print("Which can be told apart (ranks that the seeds allow, 95 %):")
-        _print_rows(compared[0], compared[1:])
+        columns.show(compared[0], compared[1:])
     truth = tables.truth(forecasts.against(frame, forecasts.read(out)))
     if truth:
-        _print_rows(truth[0], truth[1:])
+        columns.show(truth[0], truth[1:])
     if not frame.empty:
         (out / "table.md").write_text(tables.to_markdown(summary) + "\n" + tables.pipes(compared))
         tables.to_csv(summary, out / "results.csv")
@@ -165,7 +178,7 @@ def command_status(words: list[str]) -> int:
     if jobs:
         header = [*header[:2], "job", "", "", header[2]]
         rows = [[*row[:2], *jobs.get(row[0], ("", "", "")), row[2]] for row in rows]
-    _print_rows(header, rows)
+    columns.show(header, rows)
     counts = {word: sum(state.word == word for state in states) for word in sorted({s.word for s in states})}
     print(", ".join(f"{count} {word}" for word, count in counts.items()) or f"no cells below {out}")
     return 0
@@ -202,61 +215,32 @@ def command_logs(words: list[str]) -> int:
 
 
 def command_methods(words: list[str]) -> int:
-    import dataclasses
+    from benchmark import listing
 
-    import methods
-    from benchmark import config
-    from benchmark.errors import UsageError
-
-    code = 0
-    for name in words or methods.names():
-        try:
-            found = config.describe(name)
-        except UsageError as error:
-            if words:
-                raise
-            print(f"{name}: cannot be read: {error}\n")
-            code = 1
-            continue
-        print(f"{name}: {found.title}")
-        for option in dataclasses.fields(found.Config):
-            allowed = config.type_text(config.options_of(name)[option.name])
-            print(f"    {name}.{option.name}={option.default}  ({allowed}) {found.help.get(option.name, '')}".rstrip())
-        print()
-    return code
-
-
-def command_datasets(words: list[str]) -> int:
-    from benchmark.data.catalogue import CATALOGUE
-
-    _no_words("datasets", words)
-    rows = [
-        [e.name, str(e.images or ""), str(e.classes or ""), str(e.side), str(e.view), e.source]
-        for e in CATALOGUE.values()
-    ]
-    _print_rows(["dataset", "images", "classes", "pixels", "view", "source"], rows)
-    print("images: to train on, before the validation share; view: pixels of a view, unless view_size= says otherwise")
-    return 0
+    return listing.print_methods(words)
 
 
 def command_ablations(words: list[str]) -> int:
-    from benchmark.ablations import ABLATIONS
+    from benchmark import listing
 
     _no_words("ablations", words)
-    for name, one in ABLATIONS.items():
-        print(f"ablation={name}: {one.question}")
-        for part in one.parts:
-            print("    " + " ".join(f"{key}={','.join(values)}" for key, values in part.items()))
-        print(f"    fixed: {one.fixed}\n")
+    listing.print_ablations()
+    return 0
+
+
+def command_datasets(words: list[str]) -> int:
+    from benchmark import listing
+
+    _no_words("datasets", words)
+    listing.print_datasets()
     return 0
 
 
 def command_augmentations(words: list[str]) -> int:
-    from benchmark.augment import policies
+    from benchmark import listing
 
     _no_words("augmentations", words)
-    _print_rows(["name", "what it does"], [list(row) for row in [*policies.names(), policies.SMALL_PIECE]])
-    print("Join with +, such as augmentation=crop+flip+colour; the right one's operations win.")
+    listing.print_augmentations()
     return 0
 
 
@@ -271,7 +255,7 @@ def command_profile(words: list[str], json: bool) -> int:
         print(profile_table.as_json(subjects, device))
         return 0
     rows = profile_table.table(subjects)
-    _print_rows(rows[0], rows[1:])
+    columns.show(rows[0], rows[1:])
     print(profile_table.legend(device))
     return 0
 
@@ -401,13 +385,6 @@ def _print_table(tables: Any, summary: Any) -> None:
 
     console = Console()
     console.print(tables.to_rich(summary, console.width))
-
-
-def _print_rows(header: list[str], rows: list[list[str]]) -> None:
-    """Columns as wide as they need to be, the last one free."""
-    widths = [max(len(row[i]) for row in [header, *rows]) for i in range(len(header))]
-    for row in [header, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 if __name__ == "__main__":

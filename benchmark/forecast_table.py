@@ -11,13 +11,11 @@ from benchmark.local_board import span
 HEADER = ["forecast", "memory", "by"]
 
 
-def row(one: Forecast | None, microbatch: int = 0) -> list[str]:
+def row(one: Forecast | None) -> list[str]:
     """The columns of `HEADER` of one cell; empty for one that has nothing to do."""
     if one is None:
         return ["", "", ""]
     how = f"{one.how}, with microbatch={one.microbatch}: all at once do not fit" if one.microbatch else one.how
-    if one.how == "does not fit":
-        how += f", nor does any share of microbatch={microbatch}" if microbatch else ", with any microbatch"
     seconds = "?" if one.seconds is None else span(one.seconds)
     return [seconds, "?" if one.memory is None else f"{one.memory / 2**30:.1f} GiB", how]
 

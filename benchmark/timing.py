@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
+from benchmark import columns
 from benchmark.machine import device_name
 
 CPU = torch.device("cpu")
@@ -65,7 +66,5 @@ def settle(device: torch.device) -> None:
 def show(rows: Sequence[Sequence[str]], note: str, device: torch.device = CPU) -> None:
     """Print a table, its first row the header, under the machine's name and above a line of what it shows."""
     print(f"{device_name(device)}, torch {torch.__version__}")
-    widths = [max(len(cell) for cell in column) for column in zip(*rows, strict=True)]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
+    columns.show(rows[0], rows[1:])
     print(note)

@@ -11,6 +11,7 @@ import itertools
 import re
 from dataclasses import asdict, dataclass, fields
 from functools import cache
+from pathlib import Path
 from typing import Any
 
 import methods
@@ -132,6 +133,18 @@ def read_folder(words: list[str]) -> Runtime:
         if not _says_how(key):
             raise UsageError(f"{key}= does not apply here: the cells are those of out=FOLDER, as they were asked for")
     return read_runtime(given)
+
+
+def read_report(words: list[str]) -> tuple[Path, str | None]:
+    """The folder and the reference of `report`: `out=` and `reference=`, and nothing else."""
+    given = _split(words)
+    for key, values in given.items():
+        if key not in ("out", "reference"):
+            known = nearest(key, ("out", "reference"))
+            raise UsageError(f"{key}= does not apply here; only out=FOLDER and reference=METHOD do{known}")
+        if len(values) > 1:
+            raise UsageError(f"{key}={','.join(values)}: one value is needed")
+    return Path(given.get("out", [Runtime.out])[0]), given.get("reference", [None])[0]
 
 
 def read_out(words: list[str]) -> Runtime:

@@ -1,0 +1,13 @@
+"""Rows of text as columns on standard output."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def show(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Columns as wide as they need to be, the last one free."""
+    lines = [header, *rows]
+    widths = [max(len(line[i]) for line in lines) for i in range(len(header))]
+    for line in lines:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())

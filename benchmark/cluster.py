@@ -236,7 +236,7 @@ def work(told: dict[str, Any]) -> bool:
                 except Stopped as stopped:
                     # The next start has as much time again: where all of it brought no step, it never will.
                     all_of_it = time.monotonic() - begun > 60 * minutes - EARLY
-                    in_vain = all_of_it and jobs.restarts() > 0 and _stamp(out / name) == checkpoint
+                    in_vain = all_of_it and lease.attempt().restart > 0 and _stamp(out / name) == checkpoint
                     if stopped.exit_code != MORE_TIME or not in_vain:
                         raise
                     if world.leads:

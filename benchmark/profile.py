@@ -10,13 +10,13 @@ import contextlib
 import statistics
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from benchmark import config, machine, optim, run, seeds, train
+from benchmark import config, expected, machine, optim, run, seeds, train
 from benchmark.batches import Batches
 from benchmark.config import Settings
 from benchmark.distributed import World
@@ -110,7 +110,7 @@ class Subject:
 
 def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: int = STEPS) -> list[Subject]:
     """Measure `steps` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
-    once = {_timed_alike(cell): cell for cell in cells if cell.epochs is not None}
+    once = {expected.alike(config.identity(cell)): cell for cell in cells if cell.epochs is not None}
     if not once:
         raise UsageError("profile needs a method that trains")
     for cell in once.values():
@@ -131,11 +131,6 @@ def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: 
         for subject in subjects:
             _measure(subject, number, device)
     return subjects
-
-
-def _timed_alike(cell: Settings) -> str:
-    """What makes two cells the same to a clock: all but the seed."""
-    return config.key(replace(cell, seed=None))
 
 
 def prepare(cell: Settings, device: torch.device, compiled: bool) -> Subject:

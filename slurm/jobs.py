@@ -200,11 +200,6 @@ def _command(words: list[str]) -> str:
     return done.stdout
 
 
-def restarts() -> int:
-    """How often the job that this process is of was queued again."""
-    return int(os.environ.get("SLURM_RESTART_COUNT", "0"))
-
-
 def _own_id() -> str:
     if "SLURM_ARRAY_JOB_ID" in os.environ:
         return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"

@@ -1,0 +1,282 @@
+"""Published numbers, and how ours compare with them.
+
+`published.csv` has a row a number, in percent as printed: what was trained (`settings` are words such as
+`options.temperature=0.1`, named as the columns of a loaded frame), the `axes` that its table varies, none for a number
+that is no point of a curve, the protocol, the source, and whether it was read there (`verified`) or is from memory.
+SimCLR's figure 8, on heads, is not in it: its text gives differences only.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from results import compare
+from results.statistics import configurations, varying
+
+# Published numbers closer than this make no order: MoCo's authors found a spread of 0.1 to 0.2 points over five runs.
+APART = 0.005
+HEADER = ["method", "axis", "published", "values", "agree", "disagree", "cannot be told", "verdict", "conditions"]
+_FOLLOWS = {"batch_size": ["microbatch"]}  # settings that an ablation changes along with its axis
+_NONE = "–"
+
+
+@dataclass(frozen=True)
+class Curve:
+    """Published accuracies, as fractions, over the values of one setting."""
+
+    id: str
+    method: str
+    axis: str  # a column of a loaded frame, such as `options.temperature`
+    x: tuple[float | str, ...]  # numbers ascending, words as published
+    y: tuple[float, ...]
+    metric: str
+    source: str
+    protocol: str  # one line: what was held fixed, and the evaluation
+    verified: bool
+
+
+class _Published(NamedTuple):
+    curve: Curve
+    fixed: dict[str, Any]  # column of a loaded frame -> value, for all that is known but the axis
+    runs: tuple[Any, ...]  # behind each number, NA where the source does not say
+
+
+def load() -> pd.DataFrame:
+    """`published.csv`, a row a number, with `result`, the number as a fraction, in place of `percent`."""
+    with resources.files("results").joinpath("published.csv").open(encoding="utf-8") as file:
+        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
+    whole = {name: pd.to_numeric(frame[name]).astype("Int64") for name in ("epochs", "batch_size", "runs")}
+    result = (frame.pop("percent").astype(float) / 100).round(6)
+    return frame.assign(**whole, result=result, verified=frame["verified"] == "yes")
+
+
+def curves(axis: str, method: str | None = None) -> list[Curve]:
+    """The published curves over the setting `axis`, of one method or of all; none where nothing is published."""
+    return [one.curve for one in _published(axis) if method in (None, one.curve.method)]
+
+
+def overlay(frame: pd.DataFrame, metric: str = "linear_top1") -> list[list[str]]:
+    """Rows of text under a header: whether our sweeps go the way of published curves; none where nothing compares.
+
+    `frame` is what `results.frame.load` returns. A sweep is a setting that varies within a method, dataset and protocol
+    while all else is fixed. Of the published curves that can be compared with it, the one with the fewest other
+    conditions is; then one that is verified, and near in epochs and batch size. What is compared:
+
+    - The order of the accuracies, over the pairs of values that both have and that the source sets apart. A paired
+      difference over shared seeds, significant after Holm's correction over these pairs, agrees or disagrees by its
+      sign; else it cannot be told.
+    - With fewer than three values in common, and not all of theirs: the trend instead, from our lowest to our highest
+      value, if the published curve goes one way only.
+    - The numbers, where none of the conditions that the source states differs: a published number agrees if it lies
+      in the 95 % prediction interval of our seeds, by Student's t and Bonferroni's correction over the numbers. Theirs
+      is still another evaluation.
+
+    Accuracies of other conditions are never compared. One disagreement makes the verdict `disagree`; without one,
+    one agreement makes it `agree`.
+    """
+    rows = []
+    for axis in dict.fromkeys(" ".join(load()["axes"]).split()):
+        known = [one for one in _published(axis) if one.curve.metric == metric]
+        sweeps = _sweeps(frame, axis, {one.curve.method for one in known})
+        for sweep, label in zip(sweeps, _labels(sweeps, axis), strict=True):
+            verdicts = (_verdict(sweep, one, metric) for one in _nearest_first(sweep, known))
+            rows += [
+                [label, axis.removeprefix("options."), *cells] for cells in itertools.islice(filter(None, verdicts), 1)
+            ]
+    return [HEADER, *rows] if rows else []
+
+
+@cache
+def _published(axis: str) -> tuple[_Published, ...]:
+    rows = load()
+    rows = rows[[axis in axes.split() for axes in rows["axes"]]]
+    groups: dict[tuple[Any, ...], list[tuple[Any, float, Any]]] = {}
+    for row in rows.to_dict("records"):
+        fixed = _conditions(row)
+        point = (fixed.pop(axis), row["result"], row["runs"])
+        told = [row[name] for name in ("table", "method", "metric", "source", "protocol", "verified")]
+        groups.setdefault((*told, tuple(fixed.items())), []).append(point)
+    return tuple(_curve(axis, key, points, list(groups)) for key, points in groups.items() if len(points) > 1)
+
+
+def _conditions(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+    """Column of a loaded frame -> value, for all that the source states."""
+    words = dict(word.split("=", 1) for word in row["settings"].split())
+    named = {"dataset.name": row["dataset"]} | {name: row[name] for name in ("backbone", "epochs", "batch_size")}
+    return {name: _value(value) for name, value in (named | words).items() if not pd.isna(value)}
+
+
+def _curve(
+    axis: str, key: tuple[Any, ...], points: list[tuple[Any, float, Any]], keys: list[tuple[Any, ...]]
+) -> _Published:
+    table, method, metric, source, evaluation, verified, items = key
+    # The id names what tells the curve from the others of its table.
+    others = [other for other in keys if other[0] == table]
+    several = {name for other in others if other[1] == method for name, _ in set(other[-1]) ^ set(items)}
+    parts = [method] if len({other[1] for other in others}) > 1 else []
+    parts += [f"{name}={_text(value)}" for name, value in items if name in several]
+    if not any(isinstance(x, str) for x, _, _ in points):
+        points = sorted(points, key=lambda point: point[0])
+    x, y, runs = zip(*points, strict=True)
+    known = {name: value for name, value in items if name != "dataset.name"}
+    held = ", ".join([dict(items)["dataset.name"], *(f"{name} {_text(value)}" for name, value in known.items())])
+    stated = sorted({count for count in runs if not pd.isna(count)})
+    many = "runs each: " + " to ".join(str(count) for count in dict.fromkeys((stated[0], stated[-1]))) if stated else ""
+    protocol = "; ".join(filter(None, [held, evaluation, many]))
+    made = Curve("/".join([table, *parts]), method, axis, x, y, metric, source, protocol, verified)
+    return _Published(made, dict(items), runs)
+
+
+def _sweeps(frame: pd.DataFrame, axis: str, methods: set[str]) -> list[pd.DataFrame]:
+    """The finished records of each sweep, in the order of its values, one configuration a value."""
+    if axis not in frame:
+        return []
+    part = frame[(frame["status"] == "finished") & frame["method"].isin(methods) & frame[axis].notna()]
+    part = part.sort_values(axis, kind="stable", ignore_index=True)
+    if part[axis].nunique() < 2:
+        return []
+    rest = configurations(part.drop(columns=[axis, *_FOLLOWS.get(axis, [])], errors="ignore"))
+    found = []
+    for _, sweep in part.groupby(rest, sort=False):
+        number = configurations(sweep)  # of a batch with micro-batches and without, the first is taken
+        sweep = sweep[number == number.groupby(sweep[axis]).transform("first")]
+        if sweep[axis].nunique() > 1:
+            found.append(sweep)
+    return found
+
+
+def _labels(sweeps: list[pd.DataFrame], axis: str) -> list[str]:
+    """Texts like `simclr epochs=20`: the method, and what tells its sweep from its others over the axis."""
+    if not sweeps:
+        return []
+    firsts = pd.concat([sweep[:1] for sweep in sweeps], ignore_index=True)
+    names = {method: varying(rows) for method, rows in firsts.groupby("method")}
+    left_out = {axis, *_FOLLOWS.get(axis, [])}
+    labels = []
+    for row in firsts.to_dict("records"):
+        told = [name for name in names[row["method"]] if name not in left_out and not pd.isna(row[name])]
+        words = [f"{name.removeprefix('options.')}={_text(_value(row[name]))}" for name in told]
+        labels.append(" ".join([str(row["method"]), *words]))
+    return labels
+
+
+def _nearest_first(sweep: pd.DataFrame, known: Sequence[_Published]) -> list[_Published]:
+    """The curves of the sweep's method, from the nearest conditions."""
+    first = sweep.iloc[0]
+
+    def distance(one: _Published) -> tuple[int, bool, float]:
+        sizes = [(one.fixed.get(name), first.get(name)) for name in ("epochs", "batch_size")]
+        apart = [abs(math.log(theirs / ours)) for theirs, ours in sizes if theirs and ours and ours > 0]
+        return len(_differences(first, one)), not one.curve.verified, sum(apart)
+
+    return sorted((one for one in known if one.curve.method == first["method"]), key=distance)
+
+
+def _differences(first: pd.Series, one: _Published) -> list[str]:
+    """Texts like `dataset digits (imagenet)`, ours before theirs, for what the source states and we did not do."""
+    ours = {name: None if pd.isna(first.get(name)) else _value(first[name]) for name in one.fixed}
+    if first.get("dataset.limit", 0) > 0:
+        ours["dataset.name"] = f"{ours['dataset.name']} limit={first['dataset.limit']:g}"
+    return [
+        f"{name.removesuffix('.name').removeprefix('options.')} {_text(ours[name])} ({_text(theirs)})"
+        for name, theirs in one.fixed.items()
+        if ours[name] != theirs
+    ]
+
+
+def _verdict(sweep: pd.DataFrame, one: _Published, metric: str) -> list[str]:
+    """The cells from `published` on; none where there is nothing to compare."""
+    curve, axis = one.curve, one.curve.axis
+    ours = list(dict.fromkeys(sweep[axis].map(_value)))
+    theirs = dict(zip(curve.x, curve.y, strict=True))
+    shared = [value for value in ours if value in theirs]
+    differing = _differences(sweep.iloc[0], one)
+    if len(shared) < min(3, len(theirs)) and _goes_one_way(curve):
+        ends = ours[0], ours[-1]
+        values = "trend {} to {} ({} to {})".format(*map(_text, (*ends, curve.x[0], curve.x[-1])))
+        found = _order(sweep, axis, list(ends), [curve.y[0], curve.y[-1]], metric)
+    else:
+        values = ", ".join(map(_text, shared))
+        found = _order(sweep, axis, shared, [theirs[value] for value in shared], metric)
+    conditions = f"protocol differs: {', '.join(differing)}"
+    if not differing:
+        numbers = _numbers(sweep, one, shared, metric)
+        conditions = (
+            f"the same; numbers: {numbers[0]} within our interval, {numbers[1]} outside; theirs: {curve.protocol}"
+        )
+        found += numbers
+    if not found.any():
+        return []
+    agree, disagree, untold = map(int, found)
+    word = "disagree" if disagree else "agree" if agree else "cannot be told"
+    source = curve.source + ("" if curve.verified else ", unverified")
+    return [source, values, str(agree), str(disagree), str(untold), word, conditions]
+
+
+def _goes_one_way(curve: Curve) -> bool:
+    """Over numbers, from its lowest to its highest, and never back by as much as counts."""
+    gaps = [after - before for before, after in itertools.combinations(curve.y, 2)]
+    signs = {math.copysign(1, gap) for gap in gaps if _apart(gap)}
+    return not isinstance(curve.x[0], str) and len(signs) == 1 and _apart(curve.y[-1] - curve.y[0])
+
+
+def _apart(gap: float) -> bool:
+    return abs(gap) > APART - 1e-9  # differences of decimals
+
+
+def _order(sweep: pd.DataFrame, axis: str, values: list[Any], theirs: list[float], metric: str) -> np.ndarray:
+    """(agree, disagree, cannot be told): the pairs of these values that the source sets apart."""
+    part = sweep[sweep[axis].map(_value).isin(values)]
+    # In the order of the values, as the records are.
+    tests = compare.paired(part, metric=metric)
+    gaps = np.array([before - after for before, after in itertools.combinations(theirs, 2)])
+    apart = np.array([_apart(gap) for gap in gaps], dtype=bool)
+    told = compare.holm(tests["p"].to_numpy()[apart]) < compare.LEVEL
+    same = np.sign(tests["difference"].to_numpy()[apart]) == np.sign(gaps[apart])
+    return np.array([(told & same).sum(), (told & ~same).sum(), (~told).sum()])
+
+
+def _numbers(sweep: pd.DataFrame, one: _Published, shared: list[Any], metric: str) -> np.ndarray:
+    """(within, outside, cannot be told): the published numbers and the prediction intervals of our seeds."""
+    from scipy import stats
+
+    axis = one.curve.axis
+    theirs = {x: (y, runs) for x, y, runs in zip(one.curve.x, one.curve.y, one.runs, strict=True)}
+    counts = np.zeros(3, dtype=int)
+    # A seed run twice is one draw.
+    seeds = sweep.groupby([axis, "seed"])[f"metrics.{metric}"].mean().groupby(axis).agg(["mean", "std", "count"])
+    for value, mean, sd, n in seeds[seeds.index.map(_value).isin(shared)].itertuples():
+        if n < 2 or not sd:
+            counts[2] += 1
+            continue
+        number, runs = theirs[_value(value)]
+        error = sd * math.sqrt(1 / n + 1 / (1 if pd.isna(runs) else runs))
+        counts[0 if abs(number - mean) <= error * stats.t.isf(compare.LEVEL / (2 * len(shared)), n - 1) else 1] += 1
+    return counts
+
+
+def _value(given: Any) -> Any:
+    """A number as a float, however pandas or a text holds it; `true` and `false` as bool; else text."""
+    if given in ("true", "false"):
+        return given == "true"
+    if isinstance(given, bool | np.bool_):
+        return bool(given)
+    try:
+        return float(given)
+    except ValueError:
+        return str(given)
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    return _NONE if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

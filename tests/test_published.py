@@ -1,0 +1,192 @@
+"""Published numbers: the file is well-formed, and verdicts on synthetic studies whose truth is known."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+
+import methods
+from benchmark import config
+from results import published
+
+OTHERS = {"barlow_twins", "byol", "dcl", "dclw", "nnclr", "simsiam", "vicreg"}  # not ours, but published beside them
+METRICS = {"top1", "linear_top1", "knn_top1", "knn5_top1", "knn10_top1", "knn20_top1", "knn200_top1"}
+SEEDS = range(5)
+
+
+def study(
+    values: Mapping[Any, float], axis: str = "options.temperature", sd: float = 0.002, **settings: Any
+) -> pd.DataFrame:
+    """A loaded frame of one sweep: normal values about these means, and more that a seed does to all."""
+    rng = np.random.default_rng(0)
+    shared = rng.normal(0, 10 * sd, len(SEEDS))
+    fixed = {"protocol": "p", "status": "finished", "method": "simclr", "dataset.name": "digits", "dataset.limit": 0}
+    fixed |= {"backbone": "resnet10t", "epochs": 10, "batch_size": 128} | settings
+    rows = [
+        fixed | {axis: value, "seed": seed, "metrics.linear_top1": mean + shared[seed] + rng.normal(0, sd)}
+        for value, mean in values.items()
+        for seed in SEEDS
+    ]
+    return pd.DataFrame(rows)
+
+
+def verdicts(frame: pd.DataFrame) -> list[dict[str, str]]:
+    rows = published.overlay(frame)
+    return [dict(zip(published.HEADER, row, strict=True)) for row in rows[1:]]
+
+
+def only(frame: pd.DataFrame) -> dict[str, str]:
+    (found,) = verdicts(frame)
+    return found
+
+
+def test_every_row_is_a_number_of_a_known_method_with_a_source() -> None:
+    rows = published.load()
+    assert len(rows) > 200
+    assert set(rows["method"]) <= set(methods.names()) | OTHERS
+    assert rows["result"].between(0.1, 0.99).all()
+    assert set(rows["metric"]) <= METRICS
+    for name in ("table", "dataset", "backbone", "protocol", "source"):
+        assert rows[name].str.strip().ne("").all(), name
+    assert not rows.drop(columns="result").duplicated().any()
+
+
+def test_settings_and_axes_are_ours() -> None:
+    """A misspelt one would silently never be compared."""
+    declared = config.declared()
+    for row in published.load().to_dict("records"):
+        words = dict(word.split("=", 1) for word in row["settings"].split())
+        options = config.options_of(row["method"]) if row["method"] not in OTHERS else {}
+        kinds = declared | {f"options.{name}": kind for name, kind in options.items()}
+        assert set(words) | set(row["axes"].split()) <= set(kinds)
+        assert set(row["axes"].split()) <= {"epochs", "batch_size", *words}
+        for name, text in words.items():
+            config.parse_value(text, kinds[name], name)
+        if "augmentation" in words:
+            config.policies.parse(words["augmentation"])
+
+
+def test_ids_are_unique_and_points_in_order() -> None:
+    found = [one for axis in set(" ".join(published.load()["axes"]).split()) for one in published.curves(axis)]
+    assert len({(one.id, one.metric) for one in found}) == len({one.id for one in found}) == len(found) > 50
+    for one in found:
+        assert len(one.x) == len(one.y) == len(set(one.x)) >= 2
+        assert all(isinstance(x, str) for x in one.x) or list(one.x) == sorted(one.x)
+        assert "\n" not in one.protocol
+
+
+def test_as_the_papers_print_them() -> None:
+    (table5,) = published.curves("options.temperature", "simclr")
+    assert (table5.x, table5.y) == ((0.05, 0.1, 0.5, 1.0), (0.597, 0.644, 0.607, 0.58))
+    assert table5.verified
+    assert "resnet50, epochs 100, batch_size 4096" in table5.protocol
+    curves = {one.id: one for axis in ("batch_size", "epochs") for one in published.curves(axis, "simclr")}
+    linear = curves["simclr-tableB1/epochs=100/learning_rate_rule=linear"]
+    assert linear.y == (0.575, 0.607, 0.628, 0.640, 0.646, 0.648)
+    assert curves["simclr-tableB1/epochs=800/learning_rate_rule=sqrt"].y == (0.665, 0.674, 0.683, 0.688, 0.691, 0.691)
+    assert curves["simclr-tableB1/batch_size=512/learning_rate_rule=sqrt"].y == (0.638, 0.656, 0.667, 0.674)
+    assert {one.id: max(one.y) for one in published.curves("options.temperature", "moco")} == {
+        "moco_v2-temperature/options.head=linear": 0.607,
+        "moco_v2-temperature/options.head=mlp": 0.662,
+    }
+    (figure5,) = [one for one in published.curves("augmentation") if one.id == "simclr-figure5"]
+    assert not figure5.verified, "an image, remembered"
+
+
+def test_the_same_order_agrees() -> None:
+    found = only(study({0.05: 0.70, 0.1: 0.80, 0.5: 0.75, 1.0: 0.60}))
+    assert (found["values"], found["agree"], found["disagree"]) == ("0.05, 0.1, 0.5, 1", "6", "0")
+    assert found["verdict"] == "agree"
+    assert found["conditions"] == (
+        "protocol differs: dataset digits (imagenet), backbone resnet10t (resnet50), epochs 10 (100), "
+        "batch_size 128 (4096)"
+    )
+
+
+def test_one_significant_pair_the_other_way_disagrees() -> None:
+    found = only(study({0.05: 0.70, 0.1: 0.80, 0.5: 0.85, 1.0: 0.60}))
+    assert (found["agree"], found["disagree"], found["verdict"]) == ("5", "1", "disagree")
+
+
+def test_noise_and_single_seeds_cannot_be_told() -> None:
+    values = {0.05: 0.700, 0.1: 0.702, 0.5: 0.701, 1.0: 0.699}
+    assert only(study(values, sd=0.02))["verdict"] == "cannot be told"
+    apart = study({0.05: 0.70, 0.1: 0.80, 0.5: 0.75, 1.0: 0.60})
+    assert only(apart[apart["seed"] == 0])["cannot be told"] == "6"
+    failed = apart.assign(status=apart["status"].where(apart["options.temperature"] != 1.0, "failed"))
+    assert only(failed)["values"] == "0.05, 0.1, 0.5"
+
+
+def test_equal_means_are_seldom_told_apart() -> None:
+    """Holm's correction: 5 % of studies without any difference, at most, have a pair that is told."""
+    rng = np.random.default_rng(1)
+    told = 0
+    for _ in range(25):
+        frame = study(dict.fromkeys((0.05, 0.1, 0.5, 1.0), 0.7))
+        told += (
+            only(frame.assign(**{"metrics.linear_top1": rng.normal(0.7, 0.01, len(frame))}))["cannot be told"] != "6"
+        )
+    assert told <= 4  # 99.3 % of binomial(25, 0.05)
+
+
+def test_few_common_values_are_compared_by_trend() -> None:
+    rising = {size: 0.6 + 0.03 * place for place, size in enumerate((32, 64, 128, 256, 512))}
+    frame = study(rising, "batch_size", learning_rate_rule="linear", microbatch=0)
+    # Larger batches come in parts: still one sweep.
+    frame["microbatch"] = frame["microbatch"].where(frame["batch_size"] < 256, 128)
+    found = only(frame)
+    assert (found["values"], found["verdict"]) == ("trend 32 to 512 (256 to 8192)", "agree")
+    assert found["published"] == "SimCLR paper (arXiv 2002.05709), table B.1"
+    assert "learning_rate_rule" not in found["conditions"], "the curve with our rule"
+    falling = study(dict(zip(rising, reversed(rising.values()), strict=True)), "batch_size", learning_rate_rule="sqrt")
+    assert only(falling)["verdict"] == "disagree"
+
+
+def test_nearest_conditions_are_chosen() -> None:
+    values = {0.1: 0.7, 0.2: 0.75, 0.5: 0.65}
+    for head, verdict in (("linear", "disagree"), ("mlp", "agree")):
+        # Without an MLP the paper's best is 0.1, with one it is 0.2.
+        found = only(study(values, method="moco", **{"options.head": head}))
+        assert found["verdict"] == verdict
+        assert "head" not in found["conditions"]
+
+
+def test_numbers_only_where_no_stated_condition_differs() -> None:
+    same: dict[str, Any] = {"dataset.name": "cifar10", "backbone": "resnet18", "batch_size": 512}
+    found = only(study({100: 0.856, 500: 0.90, 1000: 0.917}, "epochs", **same))
+    assert found["published"] == "dkobak/simclr-cifar10, README"
+    assert found["conditions"].startswith("the same; numbers: 2 within our interval, 0 outside; theirs: cifar10")
+    assert (found["agree"], found["verdict"]) == ("3", "agree"), "the order and both numbers"
+    far = study({100: 0.70, 1000: 0.75}, "epochs", **same)
+    assert "0 within our interval, 2 outside" in only(far)["conditions"]
+    assert (only(far)["agree"], only(far)["verdict"]) == ("1", "disagree"), "the same order of other numbers"
+    part = only(far.assign(**{"dataset.limit": 10000}))
+    assert part["conditions"] == "protocol differs: dataset cifar10 limit=10000 (cifar10)"
+    assert part["verdict"] == "agree"
+
+
+def test_sweeps_are_kept_apart_and_named() -> None:
+    up = {0.05: 0.70, 0.1: 0.80, 0.5: 0.75, 1.0: 0.60}
+    frame = pd.concat([study(up, epochs=10), study({t: 1.4 - y for t, y in up.items()}, epochs=20)])
+    assert [(row["method"], row["verdict"]) for row in verdicts(frame) if row["axis"] == "temperature"] == [
+        ("simclr epochs=10", "agree"),
+        ("simclr epochs=20", "disagree"),
+    ]
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [
+        pd.DataFrame(columns=["protocol", "status", "method", "seed", "metrics.linear_top1"]),
+        study({0.1: 0.7}),
+        study({0.2: 0.7, 0.3: 0.8}),  # no value in common, and SimCLR's curve rises and falls
+        study({0.1: 0.7, 0.5: 0.8}, method="instdisc"),
+        study({"crop": 0.7, "crop+colour": 0.8}, "augmentation"),
+    ],
+)
+def test_nothing_to_compare_is_no_row(frame: pd.DataFrame) -> None:
+    assert published.overlay(frame) == []

@@ -9,11 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from benchmark.errors import unknown
 
 Words = dict[str, tuple[str, ...]]  # key -> its values
+Figure = Literal["curve", "heatmap of pairs", "bars"]
 
 
 def _in_parts(base: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
@@ -31,6 +32,8 @@ class Ablation:
     fixed: str
     # What else a cell gets: of its settings without the ablation, and of those that the axes give it.
     also: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] | None = None
+    figure: Figure = "curve"  # the picture that a report draws of it
+    published: tuple[str, ...] = ()  # curves of results/published.csv to lay over it, by the ids of results.published
 
 
 OPERATIONS = ("crop", "cutout", "colour", "sobel", "noise", "blur", "rotate")
@@ -45,21 +48,33 @@ ABLATIONS = {
         ({"batch_size": SIZES, "learning_rate_rule": ("linear", "sqrt")},),
         f"epochs, so larger batches take fewer steps; {NORM}",
         _in_parts,
+        published=(
+            "simclr-tableB1/epochs=100/learning_rate_rule=linear",
+            "simclr-tableB1/epochs=100/learning_rate_rule=sqrt",
+        ),
     ),
     "temperature": Ablation(
         "How sharp should the softmax over negatives or prototypes be? (SimCLR, table 5; MoCo v2, section 3)",
         ({"temperature": ("0.05", "0.1", "0.2", "0.5", "1")},),
         "all else, the learning rate too, although gradients scale with 1 / temperature",
+        published=(
+            "simclr-table5",
+            "moco_v2-temperature/options.head=linear",
+            "moco_v2-temperature/options.head=mlp",
+        ),
     ),
     "projection_head": Ablation(
         "None, linear or MLP, and how wide: what is lost behind the head? (SimCLR, figure 8)",
         ({"head": ("none",)}, {"head": ("linear", "mlp"), "head_dim": ("32", "128", "512")}),
         "the MLP's hidden width",
+        figure="bars",
+        published=("moco_v2-temperature/options.temperature=0.2",),
     ),
     "augmentation": Ablation(
         "Which operations, alone and in pairs, make the task worth solving? (SimCLR, figure 5)",
         ({"augmentation": tuple(dict.fromkeys((*OPERATIONS, *PAIRS, *CHAIN)))},),
         "both views get the operations, each of them in our one order; the paper's figure changes one view only",
+        figure="heatmap of pairs",
     ),
     "queue": Ablation(
         "How many negatives does a queue need? (MoCo, figure 3)",
@@ -75,12 +90,22 @@ ABLATIONS = {
         "Who learns fast, and who profits from more? (SimCLR, figure 9)",
         ({"epochs": ("x0.25", "x0.5", "x1", "x2")},),
         "the schedule's shape, stretched with the training",
+        published=(
+            "simclr-tableB1/batch_size=256/learning_rate_rule=linear",
+            "simclr-tableB1/batch_size=256/learning_rate_rule=sqrt",
+            "moco-readme",
+            "moco_v3-readme",
+            "swav-readme/batch_size=4096",
+            "vissl/pirl",
+        ),
     ),
     "learning_rate_rule": Ablation(
         "How should the rate grow with the batch? (SimCLR, table B.1)",
         ({"learning_rate_rule": ("linear", "sqrt", "none"), "batch_size": ("x0.5", "x1", "x2")},),
         f"epochs; {NORM}",
         _in_parts,
+        figure="bars",
+        published=tuple(f"simclr-tableB1/epochs=100/batch_size={batch}" for batch in (256, 1024, 4096)),
     ),
 }
 

@@ -37,7 +37,8 @@ def print_ablations() -> None:
         print(f"ablation={name}: {one.question}")
         for part in one.parts:
             print("    " + " ".join(f"{key}={','.join(values)}" for key, values in part.items()))
-        print(f"    fixed: {one.fixed}\n")
+        print(f"    fixed: {one.fixed}")
+        print(f"    figure: {one.figure}; published curves: {', '.join(one.published) or 'none'}\n")
 
 
 def print_datasets() -> None:

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 import methods
-from benchmark import words
+from benchmark import listing, words
 from benchmark.ablations import ABLATIONS, CHAIN, PAIRS
 from benchmark.augment import policies
 from benchmark.config import Settings, key
 from benchmark.errors import UsageError
+from results import published
 
 
 def cells(*given: str) -> list[Settings]:
@@ -23,6 +24,20 @@ def test_each_gives_every_method_that_it_fits_at_least_two_cells(name: str) -> N
         found[cell.method] = found.get(cell.method, 0) + 1
     assert max(found.values()) > 2
     assert {found[one] for one in ("random", "pixels")} == {1}, "nothing of them is trained"
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_each_names_published_curves_over_what_it_varies(name: str) -> None:
+    axes = {key for part in ABLATIONS[name].parts for key in part}
+    ids = {curve.id for axis in axes for key in (axis, f"options.{axis}") for curve in published.curves(key)}
+    assert set(ABLATIONS[name].published) <= ids
+
+
+def test_the_list_says_what_is_drawn_and_beside_what(capsys: pytest.CaptureFixture[str]) -> None:
+    listing.print_ablations()
+    told = dict(text.split(":", 1) for text in capsys.readouterr().out.split("\n\n") if ":" in text)
+    assert "figure: curve; published curves: simclr-table5, moco_v2" in told["ablation=temperature"]
+    assert told["ablation=queue"].endswith("published curves: none")
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

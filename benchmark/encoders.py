@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UsageError
-from benchmark.weights import TIMM, fetch, load
+from benchmark.weights import TIMM, fetch, load, read
 
 _REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError)  # how timm refuses a size
 SMALL = 64  # pixels up to which `stem=auto` takes the small stem
@@ -36,7 +36,7 @@ def make(
     what `weights.named` has named.
 
     `others` are what else it must take: (what, in the plural; pixels). The stem is chosen by the view alone, but where
-    there are weights: timm's are those of its own stem, and of a file `auto` takes the stem that its weights fit.
+    there are weights: timm's are those of its own stem, and `auto` takes the one that a file's weights fit.
     Raises `UsageError` where the backbone is unknown, does not take such a size, or has no small stem though asked for,
     or where the weights cannot be had or do not fit.
     """
@@ -47,16 +47,21 @@ def make(
             raise UsageError("stem=small: weights=timm are those of timm's own stem; use stem=native or auto")
         fetch(backbone)
         return _made(backbone, "native", size, others, pretrained=True)
-    made = _made(backbone, stem, size, others)
-    if weights:
+    if not weights:
+        return _made(backbone, stem, size, others)
+    found = read(weights)
+    # Some stems differ in their strides alone. Our own cells have what `auto` gives; others' files, timm's own.
+    stems = ["auto", "native"] if found.ours else ["native", "auto"]
+    problem: UsageError | None = None
+    for one in stems if stem == "auto" else [stem]:
+        made = _made(backbone, one, size, others)
         try:
-            load(made[0], backbone, weights)
-        except UsageError:
-            if stem != "auto" or made[2] == "native":
-                raise
-            made = _made(backbone, "native", size, others)
-            load(made[0], backbone, weights)
-    return made
+            load(made[0], backbone, found)
+            return made
+        except UsageError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
 
 
 def _made(

@@ -12,7 +12,7 @@ import os
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmark.errors import UsageError
 
@@ -21,6 +21,14 @@ if TYPE_CHECKING:
 
 TIMM = "timm"
 _PARTS = ("encoder.", "backbone.")  # what a backbone may be called inside of what wraps it
+
+
+class Weights(NamedTuple):
+    """A backbone's weights, from a file."""
+
+    path: Path
+    state: dict[str, Any]  # name -> tensor
+    ours: bool  # from a checkpoint of a cell
 
 
 def named(given: str) -> str:
@@ -33,16 +41,13 @@ def named(given: str) -> str:
     return f"{path.absolute()}@{_hash(path)}"
 
 
-def load(network: nn.Module, backbone: str, weights: str) -> None:
-    """Put the weights of the file that `named` has named into `network`, which has no classifier.
-
-    Raises `UsageError` for a file that is gone, changed or unreadable, or whose weights are another network's.
-    """
+def load(network: nn.Module, backbone: str, found: Weights) -> None:
+    """Put them into `network`, which has no classifier. Raises `UsageError` where they are another network's."""
     classifier = _classifiers(network)
-    state = {name: value for name, value in _read(weights).items() if not name.startswith(classifier)}
+    state = {name: value for name, value in found.state.items() if not name.startswith(classifier)}
     problem = _misfit(network.state_dict(), state)
     if problem:
-        raise UsageError(f"weights={weights.rpartition('@')[0]} does not fit backbone={backbone}: {problem}")
+        raise UsageError(f"weights={found.path} does not fit backbone={backbone}: {problem}")
     network.load_state_dict(state, strict=False)
 
 
@@ -60,7 +65,9 @@ def pixels(backbone: str, weights: str) -> tuple[tuple[float, ...], tuple[float,
 def fetch(backbone: str) -> None:
     """Have timm's pretrained weights in its cache. `UsageError` where there are none, or none can be had."""
     import timm
+    from huggingface_hub.utils import logging
 
+    logging.set_verbosity_error()  # its five retries would be told one by one
     found = timm.get_pretrained_cfg(backbone)
     if found is None or not found.has_weights:
         raise UsageError(f"weights=timm: timm has no pretrained weights for backbone={backbone}")
@@ -74,11 +81,12 @@ def fetch(backbone: str) -> None:
         ) from error
 
 
-def _read(weights: str) -> dict[str, Any]:
-    """The backbone's state dict in the file."""
+def read(named: str) -> Weights:
+    """The backbone's weights in a file that `named` has named. `UsageError` for one that is gone, changed or no such
+    file."""
     from timm.models import load_state_dict
 
-    name, _, digest = weights.rpartition("@")
+    name, _, digest = named.rpartition("@")
     path = Path(name)
     if not path.is_file():
         raise UsageError(f"weights={name}: no such file; the cell was asked for with it")
@@ -86,16 +94,16 @@ def _read(weights: str) -> dict[str, Any]:
         raise UsageError(f"weights={name}: not the file that the cell was asked for with, which had {digest}")
     try:
         found = load_state_dict(str(path))
-        found = found.get("method", found)  # a checkpoint of ours
-        tensors = {name: value for name, value in found.items() if hasattr(value, "shape")}
+        ours = "method" in found
+        state = {key: value for key, value in found.get("method", found).items() if hasattr(value, "shape")}
     except Exception as error:  # whatever a file that is no state dict makes of the readers
         said = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(f"weights={name}: torch and safetensors read no weights from it ({said})") from error
     for part in _PARTS:
-        own = {name.removeprefix(part): value for name, value in tensors.items() if name.startswith(part)}
+        own = {key.removeprefix(part): value for key, value in state.items() if key.startswith(part)}
         if own:
-            return own
-    return tensors
+            return Weights(path, own, ours)
+    return Weights(path, state, ours)
 
 
 def _classifiers(network: nn.Module) -> tuple[str, ...]:

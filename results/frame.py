@@ -3,8 +3,8 @@
 Columns: the record's own fields (`FIELDS`); its settings flattened with dots and without a prefix (`method`, `seed`,
 `dataset.name`, `options.temperature`); `metrics.*` as fractions; `cost.*` in seconds, bytes and images.
 
-What `evaluate` measured later (`evaluation.json`) stands under `metrics.*` too. Where the cells hold an evaluation under
-more than one protocol, its names end in `@` and six digits of the protocol, so that no mean is over two of them.
+What `evaluate` measured later (`evaluation.json`) stands under `metrics.*` too. Where the cells hold an evaluation
+under more than one protocol, its names end in `@` and six digits of the protocol: no mean is over two of them.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ def _later(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for name, one in cell.items():
             protocols.setdefault(name, set()).add(one["protocol"])
     for cell in found:
-        columns = {}
+        columns: dict[str, Any] = {}
         for name, one in cell.items():
             mark = f"@{one['protocol'][:6]}" if len(protocols[name]) > 1 else ""
             columns |= {f"metrics.{metric}{mark}": value for metric, value in one["metrics"].items()}

@@ -28,7 +28,9 @@ def taus(frame: pd.DataFrame) -> pd.DataFrame:
     """
     names = accuracies(frame)
     summary = summarise(frame, names)
-    found = []
+    found: list[tuple[str, str, str, str, float, float, int]] = []
+    if "dataset.name" not in summary:  # no records
+        return pd.DataFrame(found, columns=COLUMNS)
     for (protocol, dataset), part in summary.groupby(["protocol", "dataset.name"], sort=False):
         means = part[[f"metrics.{name}.mean" for name in names]].set_axis(names, axis=1)
         for one, other in itertools.combinations(names, 2):
@@ -46,6 +48,7 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
     table = table[(table["metric"] == _HEADLINE) & table["tau"].notna()]
     if table.empty:
         return []
+    table = table.sort_values(["dataset", "protocol", "tau"], ascending=[True, True, False], kind="stable")
     several = table[["protocol", "dataset"]].drop_duplicates().shape[0] > 1
     made = [[*(["dataset", "protocol"] if several else []), "ranks by", "Kendall's tau with linear", "configurations"]]
     for row in table.to_dict("records"):

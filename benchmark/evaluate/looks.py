@@ -81,7 +81,7 @@ def _tsne(x: Tensor) -> Tensor:
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(x) - 1) / 3)
-    made = TSNE(perplexity=perplexity, init="pca", random_state=0).fit_transform(x.cpu().numpy())
+    made = TSNE(perplexity=perplexity, init="pca", max_iter=500, random_state=0).fit_transform(x.cpu().numpy())
     return torch.from_numpy(np.asarray(made))
 
 

@@ -7,6 +7,7 @@ other, 0 where they agree in half of the pairs. Rankings are of means over seeds
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import pandas as pd
 from scipy.stats import kendalltau
@@ -28,7 +29,7 @@ def taus(frame: pd.DataFrame) -> pd.DataFrame:
     """
     names = accuracies(frame)
     summary = summarise(frame, names)
-    found: list[tuple[str, str, str, str, float, float, int]] = []
+    found: list[tuple[Any, ...]] = []
     if "dataset.name" not in summary:  # no records
         return pd.DataFrame(found, columns=COLUMNS)
     for (protocol, dataset), part in summary.groupby(["protocol", "dataset.name"], sort=False):

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import methods
-from benchmark import run, trial
+from benchmark import matrix_words, run, trial
 from benchmark.__main__ import main
 from benchmark.augment import policies
 from benchmark.batches import Batches
@@ -27,7 +27,7 @@ from benchmark.evaluate.subject import Subject
 CPU = torch.device("cpu")
 SMALL = ("dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32", "epochs=1",
          "threads=1", "device=cpu")  # fmt: skip
-ALL = ("knn", "sgd_probe", "few_labels", "finetune", "heads", "looks")
+NUMBERS = ("knn", "sgd_probe", "few_labels", "finetune", "heads")
 
 
 def blobs(rows: int, seed: int, spread: float = 0.7) -> tuple[Tensor, Tensor]:
@@ -240,16 +240,17 @@ def test_a_finished_cell_is_evaluated_once_and_its_record_stays(
     records = bytes_of(out, "record.json")
     name = next(out.glob("simclr-*")).name
     asked = ["evaluate", f"out={out}", f"cells={name}", "device=cpu", "threads=1"]
-    assert main(asked) == 0
+    assert main([*asked, f"evaluations={','.join(NUMBERS)}"]) == 0
     first = held(out, "simclr")
-    assert tuple(first) == ("knn", "sgd_probe", "few_labels", "finetune", "heads", "looks")
+    assert tuple(first) == NUMBERS
+    assert matrix_words.read(asked[1:]).evaluations == [*NUMBERS, "looks"], "all that need no word of their own"
     record = json.loads(records[name])
     assert first["knn"]["metrics"]["knn20_cosine_top1"] == pytest.approx(record["metrics"]["knn20_top1"]), "the encoder"
     assert {"head_linear_top1", "head_effective_rank"} <= set(first["heads"]["metrics"])
     shown = capsys.readouterr().out
     assert "SGD probe %" in shown
     before = bytes_of(out, "evaluation.json")
-    assert main(asked) == 0
+    assert main([*asked, f"evaluations={','.join(NUMBERS)}"]) == 0
     assert bytes_of(out, "evaluation.json") == before
     monkeypatch.setattr(few_labels, "DRAWS", 2)
     assert main([*asked, "evaluations=knn,few_labels"]) == 0

@@ -137,10 +137,12 @@ def _require_budget(made: Forecasts, runtime: Runtime) -> None:
 def command_evaluate(words: list[str]) -> int:
     """The cells that words name are run first, like any others; those of a folder are there."""
     from benchmark import matrix_words
-
-    request = matrix_words.read(words)
+    from benchmark.errors import UsageError
     from benchmark.words import Request
 
+    if _launched():
+        raise UsageError("evaluate is one process's work: run it without torchrun")
+    request = matrix_words.read(words)
     code = _run(_checked(Request(request.cells, request.runtime, request.notes)), False) if request.cells else 0
     if code >= 128:
         return code

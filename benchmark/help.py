@@ -109,10 +109,7 @@ def _evaluations() -> str:
         ("evaluations=NAME,NAME", "only these; all but transfer, where it is not given:"),
         *((f"  {name}", what) for name, what in matrix_words.EVALUATIONS.items()),
         ("transfer=NAME,NAME", "datasets, looked for in dataset.root=data, and fetched with dataset.download=true"),
-        (
-            "weights=, backbone=, ...",
-            "with any words of `run`, their cells are run if they are missing, then evaluated;",
-        ),
+        ("weights=, backbone=, ...", "words as of `run`: their cells are run if they are missing, and then evaluated;"),
         ("", "without methods= it is a backbone as it comes: weights=timm, or a file of its weights"),
     ]
     return "\n\nwords (device= and threads= as for `run`):\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmark import checkpoint, config, lease, matrix_words, plan, run
+from benchmark import checkpoint, lease, matrix_words, plan, run
 from benchmark.config import Dataset, Settings, digest
 from benchmark.distributed import World
 from benchmark.engine import settled
@@ -85,23 +85,25 @@ def evaluate(request: Request, say: Say) -> int:
         raise UsageError(f"cells={name}: the cell is {others[0].word}, only finished ones are evaluated")
     if others:
         say(f"not finished, not evaluated: {', '.join(state.folder.name for state in others)}")
-    for folder in (state.folder for state in states if state.word == "finished"):
+    for state in states:
+        if state.word != "finished" or state.record is None:
+            continue
         try:
-            failed += _cell(folder, request, asked, device, say)
+            failed += _cell(state.folder, state.record["key"], request, asked, device, say)
         except NoCheckpoint:
-            gone.append(folder.name)
+            gone.append(state.folder.name)
         except Exception as error:  # noqa: BLE001 - one cell's bad luck is not the others'
             failed += 1
-            say(f"{folder.name}: failed: {_line(error)}")
+            say(f"{state.folder.name}: failed: {_line(error)}")
     if gone:
         say(f"no {checkpoint.FILE_NAME}, not evaluated: {', '.join(gone)}")
     return 1 if failed else 0
 
 
-def _cell(folder: Path, request: Request, asked: list[Evaluation], device: torch.device, say: Say) -> int:
-    """Do what is missing of the cell in `folder`. Returns how many evaluations failed."""
+def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], device: torch.device, say: Say) -> int:
+    """Do what is missing of the cell `key` in `folder`. Returns how many evaluations failed."""
     cell = matrix_words.located(plan.cell(folder), request.files)
-    key, own = config.key(cell), f"transfer_{cell.dataset.name}"
+    own = f"transfer_{cell.dataset.name}"  # is no transfer, but from one folder of images to another
     asked = [one for one in asked if one.name != own or cell.dataset.name == "folder"]
     if not _missing(asked, record.read_evaluations(folder, key)):
         return 0

@@ -223,6 +223,15 @@ def test_a_run_leaves_looks_and_evaluate_redraws_them(out: Path) -> None:
             assert main(["evaluate", f"out={out}", "evaluations=looks", f"cells={folder.name}", "device=cpu"]) == 0
 
 
+def test_without_looks_a_cell_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(one: Subject, folder: Path, kind: str) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(looks, "write", fails)
+    assert main(["run", "methods=pixels", *SMALL, f"out={tmp_path}"]) == 0
+    assert json.loads(next(tmp_path.glob("*/record.json")).read_text())["status"] == "finished"
+
+
 def test_noisy_images_take_no_more_room(tmp_path: Path) -> None:
     one = subject()
     noise = torch.randint(0, 256, (600, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)

@@ -121,3 +121,26 @@ def test_training_starts_from_the_weights(file: Path) -> None:
     method, _ = run.build(asked, run.dataset(asked.dataset), CPU)
     started = method.encoder.state_dict()
     assert all(torch.equal(value, started[name]) for name, value in model().state_dict().items() if name in started)
+
+
+def test_timm_s_weights_are_those_of_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As timm has them after a download, here of a model of our own; and one line where there is neither."""
+    from huggingface_hub import constants
+    from safetensors.torch import save_file
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UsageError, match=r"the weights of backbone=test_resnet cannot be fetched .*FILE$"):
+        run.check(cell("weights=timm"), World(), CPU)
+    whole = model(classes=1000)
+    repository = tmp_path / f"models--{timm.get_pretrained_cfg('test_resnet').hf_hub_id.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    (repository / "snapshots" / "abc").mkdir(parents=True)
+    save_file(whole.state_dict(), repository / "snapshots" / "abc" / "model.safetensors")
+    x = torch.rand(3, 3, 16, 16)
+    encoder, _, stem = encoders.make("test_resnet", "auto", 16, weights="timm")
+    assert stem == "native"
+    torch.testing.assert_close(encoder.eval()(x), whole.forward_head(whole.forward_features(x), pre_logits=True))
+    with pytest.raises(UsageError, match="timm has no pretrained weights for backbone=botnet50ts_256"):
+        encoders.make("botnet50ts_256", "auto", 256, weights="timm")

@@ -134,6 +134,29 @@ def _require_budget(made: Forecasts, runtime: Runtime) -> None:
         raise UsageError(f"{given} hours would be exceeded; {forecast_table.lines(made, runtime)[0]}")
 
 
+def command_evaluate(words: list[str]) -> int:
+    """The cells that words name are run first, like any others; those of a folder are there."""
+    from benchmark import matrix_words
+    from benchmark.errors import UsageError
+    from benchmark.words import Request
+
+    if _launched():
+        raise UsageError("evaluate is one process's work: run it without torchrun")
+    request = matrix_words.read(words)
+    code = _run(_checked(Request(request.cells, request.runtime, request.notes)), False) if request.cells else 0
+    if code >= 128:
+        return code
+    out = Path(request.runtime.out)
+    _require_folder(out)
+    folders = [str(folder) for folder in matrix_words.chosen(request)]
+    from benchmark import matrix  # behind the words: torch takes its time
+
+    code = max(code, matrix.evaluate(request, lambda line: print(line, file=sys.stderr, flush=True)))
+    frame, _ = _frame(out)
+    _print_matrix(frame[frame["folder"].isin(folders)])
+    return code
+
+
 def command_report(words: list[str]) -> int:
     from benchmark.errors import UsageError
     from benchmark.words import read_report
@@ -154,11 +177,14 @@ def command_report(words: list[str]) -> int:
     if len(compared) > 2:
         print("Which can be told apart (ranks that the seeds allow, 95 %):")
         columns.show(compared[0], compared[1:])
+    evaluated = _print_matrix(frame)
     truth = tables.truth(forecasts.against(frame, forecasts.read(out)))
     if truth:
         columns.show(truth[0], truth[1:])
     if not frame.empty:
-        (out / "table.md").write_text(tables.to_markdown(summary) + "\n" + tables.pipes(compared))
+        (out / "table.md").write_text(
+            "\n".join([tables.to_markdown(summary), *map(tables.pipes, [compared, *evaluated])])
+        )
         tables.to_csv(summary, out / "results.csv")
         print(f"wrote {out / 'table.md'} and {out / 'results.csv'}", file=sys.stderr)
     return 0
@@ -306,11 +332,15 @@ def _train(request: Request, states: list[State]) -> int:
 
 def _read(words: list[str]) -> Request:
     """The words as cells, with the notes printed and every dataset known to be there."""
-    from benchmark.data import catalogue
-    from benchmark.errors import UsageError
     from benchmark.words import read
 
-    request = read(words)
+    return _checked(read(words))
+
+
+def _checked(request: Request) -> Request:
+    from benchmark.data import catalogue
+    from benchmark.errors import UsageError
+
     out = Path(request.runtime.out)
     if not next(path for path in (out, *out.parents) if path.exists()).is_dir():
         raise UsageError(f"out={out}: a file is in the way; a folder is needed")
@@ -369,6 +399,22 @@ def _frame(out: Path) -> Any:
     from results import frame
 
     return frame.load(out)
+
+
+def _print_matrix(frame: Any) -> list[list[list[str]]]:
+    """The tables of what `evaluate` measured: accuracies, and how alike they order the configurations."""
+    from results import matrix, stability
+
+    found = matrix.rows(frame)
+    if not found:
+        return []
+    print("By other evaluations:")
+    columns.show(found[0], found[1:])
+    order = stability.rows(frame)
+    if order:
+        print("Whether they order the configurations alike:")
+        columns.show(order[0], order[1:])
+    return [found, order] if order else [found]
 
 
 def _print_records(out: Path, states: list[State]) -> None:

@@ -19,6 +19,7 @@ from types import NoneType
 from typing import Any, Literal
 
 import methods
+from benchmark import weights
 from benchmark.augment import policies
 from benchmark.data import catalogue
 from benchmark.errors import UsageError, nearest
@@ -54,6 +55,7 @@ class Settings:
     dataset: Dataset = field(default_factory=Dataset)
     seed: int | None = 0  # seed of weights, order and augmentation
     backbone: str | None = "resnet18"  # any timm name without a classifier
+    weights: str | None = ""  # where the backbone starts: at random, timm (its pretrained ones) or a file of weights
     stem: Literal["auto", "small", "native"] | None = "auto"  # small: 3x3, stride 1, no pooling; auto: at 64 px or less
     view_size: int = 0  # pixels of a view, in training and evaluation; 0 is the dataset's own
     augmentation: str | None = "simclr"  # pieces joined by +, 6x96 for small crops; `python -m benchmark augmentations`
@@ -126,6 +128,10 @@ def identity(settings: Settings) -> dict[str, Any]:
         values["dataset"]["root"] = settings.dataset.root
     if not settings.dataset.stream:  # younger than the first records, which have no such setting
         del values["dataset"]["stream"]
+    if not settings.weights:  # the same
+        del values["weights"]
+    else:  # the bytes name a file, not its path
+        values["weights"] = settings.weights.rpartition("@")[2]
     return values
 
 
@@ -242,6 +248,7 @@ def build(assigned: dict[str, Any]) -> Settings:
     size = settings.view_size or catalogue.entry(dataset.name).view
     settings = replace(settings, view_size=size, dataset=_with_side(dataset, size))
     validate(settings)
+    settings = replace(settings, weights=weights.named(settings.weights or ""))
     unread = inapplicable(settings.method) | NOT_READ_BY.get(settings.optimiser or "", set())
     nothing: dict[str, Any] = dict.fromkeys(unread, None)
     return replace(settings, **nothing)
@@ -313,6 +320,12 @@ def batch_norm_groups(mode: str, processes: int) -> tuple[int, bool]:
         return (1 if mode == "sync" else processes), mode == "shuffle"
     allowed = ("sync", "local", "shuffle", "shuffle:N", "split:N")
     raise UsageError(f"batch_norm={mode}: allowed are {', '.join(allowed)} with N at least 1{nearest(mode, allowed)}")
+
+
+def pretrained(method: str) -> bool:
+    """Whether the method is what its weights are: a backbone that neither a training nor a seed decides on."""
+    unread = inapplicable(method)
+    return not describe(method).trains and "seed" in unread and not unread & {"backbone", "weights"}
 
 
 def inapplicable(method: str) -> set[str]:

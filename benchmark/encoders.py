@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UsageError
+from benchmark.weights import TIMM, fetch, load, read
 
 _REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError)  # how timm refuses a size
 SMALL = 64  # pixels up to which `stem=auto` takes the small stem
@@ -28,16 +29,47 @@ def check_name(backbone: str) -> None:
         raise UsageError(f"unknown backbone {backbone!r}{guess} (any of timm's {len(timm.list_models())} names)")
 
 
-def make(backbone: str, stem: str, size: int, others: Iterable[tuple[str, int]] = ()) -> tuple[nn.Module, int, str]:
-    """(encoder, feature width, the stem it got) for views of `size` pixels. Untrained; weights from torch's seed.
+def make(
+    backbone: str, stem: str, size: int, others: Iterable[tuple[str, int]] = (), weights: str = ""
+) -> tuple[nn.Module, int, str]:
+    """(encoder, feature width, the stem it got) for views of `size` pixels. Untrained; weights from torch's seed, or
+    what `weights.named` has named.
 
-    `others` are what else it must take: (what, in the plural; pixels). The stem is chosen by the view alone. Raises
-    `UsageError` where the backbone is unknown, does not take such a size, or has no small stem though asked for.
+    `others` are what else it must take: (what, in the plural; pixels). The stem is chosen by the view alone, but where
+    there are weights: timm's are those of its own stem, and `auto` takes the one that a file's weights fit.
+    Raises `UsageError` where the backbone is unknown, does not take such a size, or has no small stem though asked for,
+    or where the weights cannot be had or do not fit.
     """
     check_name(backbone)
+    others = list(others)
+    if weights == TIMM:
+        if stem == "small":
+            raise UsageError("stem=small: weights=timm are those of timm's own stem; use stem=native or auto")
+        fetch(backbone)
+        return _made(backbone, "native", size, others, pretrained=True)
+    if not weights:
+        return _made(backbone, stem, size, others)
+    found = read(weights)
+    # Some stems differ in their strides alone. Our own cells have what `auto` gives; others' files, timm's own.
+    stems = ["auto", "native"] if found.ours else ["native", "auto"]
+    problem: UsageError | None = None
+    for one in stems if stem == "auto" else [stem]:
+        made = _made(backbone, one, size, others)
+        try:
+            load(made[0], backbone, found)
+            return made
+        except UsageError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _made(
+    backbone: str, stem: str, size: int, others: list[tuple[str, int]], pretrained: bool = False
+) -> tuple[nn.Module, int, str]:
     further = [(what, side) for what, side in others if side != size]
     try:
-        network = _network(backbone, size, dynamic=bool(further))
+        network = _network(backbone, size, dynamic=bool(further), pretrained=pretrained)
     except _REFUSALS as error:
         raise UsageError(f"backbone={backbone} cannot be made for views of {size} pixels: {_reason(error)}") from error
     applied = "native"
@@ -54,7 +86,7 @@ def make(backbone: str, stem: str, size: int, others: Iterable[tuple[str, int]] 
     return network, width, applied
 
 
-def _network(backbone: str, size: int, dynamic: bool) -> nn.Module:
+def _network(backbone: str, size: int, dynamic: bool, pretrained: bool) -> nn.Module:
     """timm's model, made for `size` pixels where that is needed, and open to other sizes where it can be."""
     import timm
 
@@ -63,10 +95,10 @@ def _network(backbone: str, size: int, dynamic: bool) -> nn.Module:
     attempts: list[dict[str, Any]] = [{"img_size": size, "dynamic_img_size": True}] if dynamic else []
     for arguments in [*attempts, {"img_size": size}]:
         try:
-            return timm.create_model(backbone, pretrained=False, num_classes=0, **arguments)
+            return timm.create_model(backbone, pretrained=pretrained, num_classes=0, **arguments)
         except TypeError:
             continue
-    return timm.create_model(backbone, pretrained=False, num_classes=0)
+    return timm.create_model(backbone, pretrained=pretrained, num_classes=0)
 
 
 class Conv2d(nn.Conv2d):

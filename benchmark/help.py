@@ -10,6 +10,7 @@ from benchmark.errors import UsageError, unknown
 COMMANDS = {
     "run": "train, evaluate and record every missing cell, then print the table",
     "plan": "list the cells of the same words: which exist, which would run and what they will cost; trains none",
+    "evaluate": "measure finished cells, or any pretrained backbone, by more than the record holds; trains none",
     "report": "the table of all records below a folder, and which can be told apart; writes table.md and results.csv",
     "status": "every cell below a folder: finished, running, interrupted, failed; and its job on a cluster",
     "resume": "run what is missing below a folder, from the folder alone",
@@ -36,6 +37,11 @@ run methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536      (3 SimCLR and 6 M
 run methods=simclr dataset=cifar10 dataset.root=data dataset.download=true batch_size=1024 microbatch=256
 run methods=my_pkg.my_method                                    (a plugin, by its dotted module path)""",
     "plan": "plan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2\nplan methods=simclr,moco --quick",
+    "evaluate": """evaluate
+evaluate out=runs evaluations=knn,heads cells=simclr-digits-0123456789
+evaluate transfer=cifar100,svhn dataset.root=data
+evaluate weights=timm backbone=resnet18 dataset=digits           (timm's pretrained weights, recorded as any cell)
+evaluate weights=model.safetensors backbone=resnet18 dataset=cifar10 dataset.root=data""",
     "report": "report\nreport out=runs reference=simclr",
     "status": "status\nstatus out=runs",
     "resume": "resume out=runs\nresume out=runs launcher=slurm slurm.partition=gpu\nresume out=runs cluster=gpu",
@@ -70,14 +76,18 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
-            epilog=_examples(name) + (_keys() if name in ("run", "plan", "profile") and asked == name else ""),
+            epilog=_examples(name)
+            + (_keys() if name in ("run", "plan", "profile") and asked == name else "")
+            + (_evaluations() if name == asked == "evaluate" else ""),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         for flag, owner, help in FLAGS:
             if name == owner:
                 command.add_argument(flag, action="store_true", help=help)
-        command.add_argument("words", nargs="*", metavar="key=value" if name in ("run", "plan", "profile") else "word")
+        command.add_argument(
+            "words", nargs="*", metavar="key=value" if name in ("run", "plan", "profile", "evaluate") else "word"
+        )
     if asked is not None and asked not in COMMANDS:
         raise unknown("command", asked, COMMANDS)
     # Flags go last: argparse takes no words behind them.
@@ -87,6 +97,22 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
 def _examples(command: str) -> str:
     return "examples:\n" + "\n".join(f"  python -m benchmark {line}" for line in EXAMPLES[command].splitlines())
+
+
+def _evaluations() -> str:
+    """The words that only `evaluate` has, and what it can measure."""
+    from benchmark import matrix_words
+
+    rows = [
+        ("out=runs", "the folder whose finished cells are evaluated; what they have already is not done again"),
+        ("cells=NAME,NAME", "only these of its cells, by the names that `status` lists"),
+        ("evaluations=NAME,NAME", "only these; all but transfer, where it is not given:"),
+        *((f"  {name}", what) for name, what in matrix_words.EVALUATIONS.items()),
+        ("transfer=NAME,NAME", "datasets, looked for in dataset.root=data, and fetched with dataset.download=true"),
+        ("weights=, backbone=, ...", "words as of `run`: their cells are run if they are missing, and then evaluated;"),
+        ("", "without methods= it is a backbone as it comes: weights=timm, or a file of its weights"),
+    ]
+    return "\n\nwords (device= and threads= as for `run`):\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)
 
 
 def _keys() -> str:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 import methods
-from benchmark import batchnorm, config, encoders, evaluate, lease, machine, seeds, train
+from benchmark import batchnorm, config, encoders, evaluate, lease, machine, seeds, train, weights
 from benchmark.augment import policies
 from benchmark.batches import VIEWS, Batches, seen
 from benchmark.board import Board
@@ -26,6 +26,8 @@ from benchmark.data.source import Split
 from benchmark.distributed import World
 from benchmark.engine import Engine, resolve_precision
 from benchmark.errors import UsageError
+from benchmark.evaluate import looks
+from benchmark.evaluate.subject import Subject
 from benchmark.stop import Stop
 from benchmark.watch import COLLAPSED_RANK
 from methods.method import Method
@@ -156,11 +158,25 @@ def _train_and_evaluate(
     metrics: dict[str, float] = {}
     if whole:  # one process looks at the test set; the others wait
         began = time.perf_counter()
-        numbers = evaluation(method, data, batches, device)
-        metrics, found = world.told(lambda: _judged(numbers, contrastive=method.trains and not method.supervised))
+        judged = subject(method, data, batches, device)
+        numbers, contrastive = evaluate.evaluate(judged), method.trains and not method.supervised
+        metrics, found = world.told(lambda: _judged(numbers, contrastive))
         reason = reason or found  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
+        if metrics and world.leads:
+            _show(judged, folder, guard, place.board)
     return reason, metrics
+
+
+def _show(judged: Subject, folder: Path, guard: Callable[[], None], board: Board) -> None:
+    """Write what people look at beside the numbers; without it the cell is as good."""
+    try:
+        guard()
+        looks.write(judged, folder, "pca")
+    except lease.TakenOver:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the cell's numbers stand
+        board.say(f"{folder.name}: no {looks.FILE_NAME}: {type(error).__name__}: {error}")
 
 
 def _judged(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[dict[str, float], str | None]:
@@ -184,7 +200,9 @@ def build(settings: Settings, data: Data, device: torch.device) -> tuple[Method,
     width, stem = 0, "none"
     if settings.backbone is not None:
         stem = settings.stem or "auto"
-        encoder, width, stem = encoders.make(settings.backbone, stem, settings.view_size, _others(settings, kind))
+        encoder, width, stem = encoders.make(
+            settings.backbone, stem, settings.view_size, _others(settings, kind), settings.weights or ""
+        )
     images, classes = _images_and_classes(kind, data)
     method = kind(options, encoder, width, images, **classes)
     method = method.to(DTYPES.get(settings.precision or "auto", torch.float32))
@@ -220,7 +238,8 @@ def make_batches(
     """The batches that `method` trains on; images that are in memory are on the GPU in a GPU run."""
     split = data.train if method.supervised else data.pretrain
     images, dtype = split.images, DTYPES[precision]
-    mean, std = (torch.tensor(m, dtype=dtype, device=device).view(3, 1, 1) for m in (data.mean, data.std))
+    statistics = weights.pixels(settings.backbone or "", settings.weights or "") or (data.mean, data.std)
+    mean, std = (torch.tensor(m, dtype=dtype, device=device).view(3, 1, 1) for m in statistics)
     return Batches(
         split=Split(images.to(device) if isinstance(images, Tensor) else images, split.labels.to(device)),
         views=method.views,
@@ -237,10 +256,16 @@ def make_batches(
     )
 
 
+def subject(method: Method, data: Data, batches: Batches, device: torch.device) -> Subject:
+    """What the evaluators get: the method's encoder, in float32, whose pixels are as `batches` made them."""
+    single = replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float())
+    head = getattr(method, "head", None)
+    return Subject(method.encoder.float(), None if head is None else head.float(), data, single, device)
+
+
 def evaluation(method: Method, data: Data, batches: Batches, device: torch.device) -> Iterator[tuple[str, float]]:
-    """The evaluators' numbers for the method's encoder, in float32, whose pixels are as `batches` made them."""
-    normalised = replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float()).normalised
-    return evaluate.evaluate(method.encoder.float(), data, normalised, batches.size, device)
+    """The headline numbers of the method's encoder."""
+    return evaluate.evaluate(subject(method, data, batches, device))
 
 
 @lru_cache(maxsize=4)
@@ -262,7 +287,10 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
         raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
     if "jigsaw" in kind.views and settings.dataset.stream:
         raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
-    backbone = (settings.backbone, settings.stem or "auto", settings.view_size, _others(settings, kind))
+    if config.pretrained(settings.method) and not settings.weights:
+        raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
+    others, start = _others(settings, kind), settings.weights or ""
+    backbone = (settings.backbone, settings.stem or "auto", settings.view_size, others, start)
     images, classes = _images_and_classes(kind, data)
     _constructs(settings.method, tuple(settings.options.items()), backbone, images, tuple(classes.items()))
     if settings.batch_size is None:
@@ -274,7 +302,7 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     batchnorm.convert(torch.nn.Identity(), settings.batch_norm or "sync", 0, world, settings.batch_size, device.type)
 
 
-Backbone = tuple[str | None, str, int, tuple[tuple[str, int], ...]]  # name, stem, view size, `_others`
+Backbone = tuple[str | None, str, int, tuple[tuple[str, int], ...], str]  # name, stem, view size, `_others`, weights
 Items = tuple[tuple[str, Any], ...]  # of a dictionary: what a cache can hold
 
 
@@ -297,12 +325,12 @@ def _constructs(method: str, options: Items, backbone: Backbone, images: int, cl
 
 @lru_cache
 def _on_meta(
-    name: str | None, stem: str, size: int, others: tuple[tuple[str, int], ...]
+    name: str | None, stem: str, size: int, others: tuple[tuple[str, int], ...], weights: str
 ) -> tuple[torch.nn.Module, int]:
-    """(encoder without weights, feature width). Raises `UsageError` where a size is not taken."""
+    """(encoder without weights, feature width). Raises `UsageError` where a size is not taken or weights do not fit."""
     if name is None:
         return torch.nn.Identity(), 0
-    encoder, width, _ = encoders.make(name, stem, size, others)
+    encoder, width, _ = encoders.make(name, stem, size, others, weights)
     return encoder.to("meta"), width
 
 

@@ -32,8 +32,8 @@ class Request:
 
 def read(words: list[str]) -> Request:
     """The cells and the runtime that `words` describe. Raises `UsageError` for any word that cannot be meant."""
-    given = _split(words)
-    runtime = read_runtime({k: given.pop(k) for k in list(given) if _says_how(k)})
+    given = split(words)
+    runtime = read_runtime({k: given.pop(k) for k in list(given) if says_how(k)})
     chosen = given.pop("methods", [])
     if not chosen:
         raise UsageError("methods= is needed, such as methods=simclr,moco; `python -m benchmark methods` lists them")
@@ -128,16 +128,16 @@ def read_runtime(given: dict[str, list[str]]) -> Runtime:
 
 def read_folder(words: list[str]) -> Runtime:
     """How to run, of a command that takes its cells from a folder."""
-    given = _split(words)
+    given = split(words)
     for key in given:
-        if not _says_how(key):
+        if not says_how(key):
             raise UsageError(f"{key}= does not apply here: the cells are those of out=FOLDER, as they were asked for")
     return read_runtime(given)
 
 
 def read_report(words: list[str]) -> tuple[Path, str | None]:
     """The folder and the reference of `report`: `out=` and `reference=`, and nothing else."""
-    given = _split(words)
+    given = split(words)
     for key, values in given.items():
         if key not in ("out", "reference"):
             known = nearest(key, ("out", "reference"))
@@ -149,14 +149,15 @@ def read_report(words: list[str]) -> tuple[Path, str | None]:
 
 def read_out(words: list[str]) -> Runtime:
     """The runtime of a command that only reads a folder: `out=` and nothing else."""
-    given = _split(words)
+    given = split(words)
     for key in given:
         if key != "out":
             raise UsageError(f"{key}= does not apply here; only out=FOLDER does")
     return read_runtime(given)
 
 
-def _says_how(key: str) -> bool:
+def says_how(key: str) -> bool:
+    """Whether a word of this key says how to run, not which cell."""
     return key == "cluster" or key in config.runtime_types()
 
 
@@ -165,7 +166,7 @@ def _with_cluster(given: dict[str, list[str]]) -> dict[str, list[str]]:
     if "cluster" not in given:
         return given
     name = ",".join(given["cluster"])
-    below = {key: [",".join(values)] for key, values in _split(clusters.words(name)).items()}
+    below = {key: [",".join(values)] for key, values in split(clusters.words(name)).items()}
     stray = next((key for key in below if key not in config.runtime_types()), None)
     if stray:
         known = config.runtime_types()
@@ -181,7 +182,8 @@ def _with_cluster(given: dict[str, list[str]]) -> dict[str, list[str]]:
     return {key: values for key, values in both.items() if meant(key)}
 
 
-def _split(words: list[str]) -> dict[str, list[str]]:
+def split(words: list[str]) -> dict[str, list[str]]:
+    """Key -> values of each word. Raises `UsageError` for what is no `key=value,value`, or is given twice."""
     given: dict[str, list[str]] = {}
     for word in words:
         key, equals, text = word.partition("=")

@@ -38,7 +38,8 @@ class Method(nn.Module):
     `forward` and `loss` read state. Only `after_step` and `before_epoch` write it, from gathered rows; so nothing in
     the graph is changed in place and a key cannot be its own negative. All state is in parameters and persistent
     buffers made in `__init__`: a checkpoint is the method, its optimiser and the step. `encoder` is what is
-    evaluated; heads are thrown away.
+    evaluated. The projection head, where there is one, is the attribute `head`, a module that maps (n, width) to
+    (n, D): `evaluate` measures it beside the encoder, and then it is thrown away like any other head.
     """
 
     views: tuple[str, ...] = ("crop", "crop")  # the views it wants, by name

@@ -58,6 +58,11 @@ class PIRL(Method):
         self.g = nn.Linear(PATCHES * dim, dim)
         self.bank = Bank(images, dim, config.negatives, unit=True)
 
+    @property
+    def head(self) -> nn.Module:
+        """f, under the contract's name."""
+        return self.f
+
     def before_epoch(self, at: Progress, embed: Callable[[Callable[[Tensor], Tensor]], Tensor]) -> None:
         if at.epoch == 0 and self.config.start == "features":
             self.bank.rows.copy_(embed(lambda x: normalise(self.f(self.encoder(x)))))

@@ -10,7 +10,7 @@ from methods.method import Method
 class Pixels(Method):
     views = ()
     trains = False
-    ignores = ("backbone", "stem", "seed")
+    ignores = ("backbone", "stem", "seed", "weights")
 
     def __init__(self, config: Any, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, nn.Flatten(), width, images)

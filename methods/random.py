@@ -10,3 +10,4 @@ from methods.method import Method
 class RandomInitialisation(Method):
     views = ()
     trains = False
+    ignores = ("weights",)

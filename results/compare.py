@@ -160,12 +160,12 @@ def _families(frame: pd.DataFrame, metric: str) -> Iterator[_Family]:
     keys = frame.reindex(columns=["protocol", "dataset.name"]).astype(object).fillna("")
     for _, part in frame.groupby([keys["protocol"], keys["dataset.name"]], sort=False):
         first = part[~number[part.index].duplicated()]
-        own, labels = number[first.index], _labels(first, varying(part))
+        own, labels = number[first.index], configuration_labels(first, varying(part))
         protocol, dataset = keys.loc[part.index[0]]
         yield _Family(protocol, dataset, first["method"].tolist(), labels, values[own], fixed[own].to_numpy())
 
 
-def _labels(first: pd.DataFrame, names: Sequence[str]) -> list[str]:
+def configuration_labels(first: pd.DataFrame, names: Sequence[str]) -> list[str]:
     """Texts like `moco queue=4096`: the method and those settings of `names` that apply to it."""
 
     def text(value: Any) -> str:  # a whole number may stand in a column of floats

@@ -2,6 +2,9 @@
 
 Columns: the record's own fields (`FIELDS`); its settings flattened with dots and without a prefix (`method`, `seed`,
 `dataset.name`, `options.temperature`); `metrics.*` as fractions; `cost.*` in seconds, bytes and images.
+
+What `evaluate` measured later (`evaluation.json`) stands under `metrics.*` too. Where the cells hold an evaluation
+under more than one protocol, its names end in `@` and six digits of the protocol: no mean is over two of them.
 """
 
 from __future__ import annotations
@@ -27,6 +30,7 @@ def load(out: Path) -> tuple[pd.DataFrame, list[str]]:
     A cell found twice under one protocol (a copied folder) is taken once, so that it can't count as two seeds.
     """
     rows: list[dict[str, Any]] = []
+    later: list[dict[str, Any]] = []
     problems: list[str] = []
     seen: dict[tuple[str, str], Path] = {}
     if not Path(out).is_dir():
@@ -36,11 +40,32 @@ def load(out: Path) -> tuple[pd.DataFrame, list[str]]:
             problems.append(" ".join(str(found).split()))
             continue
         first = seen.setdefault((found["key"], found["protocol"]), folder)
-        if first == folder:
-            rows.append(_row(folder, found))
-        else:
+        if first != folder:
             problems.append(f"{folder}: same cell and protocol as {first}: ignored")
+            continue
+        rows.append(_row(folder, found))
+        later.append({})
+        try:
+            later[-1] = record.read_evaluations(folder, found["key"])
+        except ValueError as error:
+            problems.append(" ".join(str(error).split()))
+    for row, metrics in zip(rows, _later(later), strict=True):
+        row |= {name: value for name, value in metrics.items() if name not in row}
     return _frame(rows), problems
+
+
+def _later(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The columns of each cell's evaluations."""
+    protocols: dict[str, set[str]] = {}
+    for cell in found:
+        for name, one in cell.items():
+            protocols.setdefault(name, set()).add(one["protocol"])
+    for cell in found:
+        columns: dict[str, Any] = {}
+        for name, one in cell.items():
+            mark = f"@{one['protocol'][:6]}" if len(protocols[name]) > 1 else ""
+            columns |= {f"metrics.{metric}{mark}": value for metric, value in one["metrics"].items()}
+        yield columns
 
 
 def setting_columns(frame: pd.DataFrame) -> list[str]:

@@ -15,9 +15,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-SCHEMA = 1
+SCHEMA = EVALUATION_SCHEMA = 1
 STATUSES = ("finished", "failed", "collapsed")
 FILE_NAME = "record.json"
+EVALUATION_NAME = "evaluation.json"  # what was measured later, beside the record, which stays as it is
 
 _ALLOWED: dict[str, tuple[type, ...]] = {
     "key": (str,),
@@ -73,6 +74,39 @@ def read(folder: Path) -> dict[str, Any] | None:
     return record
 
 
+def read_evaluations(folder: Path, key: str) -> dict[str, Any]:
+    """What `evaluation.json` in the folder of cell `key` holds, evaluation -> protocol, settings, metrics, seconds and
+    finished; nothing where there is none. Raises ValueError, as `read` does, for a broken file or another cell's."""
+    path = Path(folder) / EVALUATION_NAME
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: unreadable evaluations: {error}") from error
+    if not isinstance(found, dict) or found.get("schema") != EVALUATION_SCHEMA:
+        raise ValueError(f"{path}: not evaluations of schema {EVALUATION_SCHEMA}")
+    if found.get("key") != key:
+        raise ValueError(f"{path}: belongs to cell {found.get('key')}, not to {key}")
+    held = found.get("evaluations")
+    if not isinstance(held, dict):
+        raise ValueError(f"{path}: field 'evaluations' must be an object")
+    for name, one in held.items():
+        if not (
+            isinstance(one, dict) and isinstance(one.get("protocol"), str) and isinstance(one.get("metrics"), dict)
+        ):
+            raise ValueError(f"{path}: evaluation {name!r} lacks its protocol or its metrics")
+        if problem := _metrics_problem(one["metrics"]):
+            raise ValueError(f"{path}: evaluation {name!r}: {problem}")
+    return held
+
+
+def write_evaluations(folder: Path, key: str, evaluations: dict[str, Any]) -> None:
+    """Write all of them to `evaluation.json`, as `write_json` does."""
+    held = {"schema": EVALUATION_SCHEMA, "key": key, "evaluations": evaluations}
+    write_json(Path(folder) / EVALUATION_NAME, held)
+
+
 def find(out: Path) -> Iterator[tuple[Path, dict[str, Any] | ValueError]]:
     """Every record at any depth below `out`, in the order of its path, as (folder, record).
 
@@ -88,14 +122,14 @@ def find(out: Path) -> Iterator[tuple[Path, dict[str, Any] | ValueError]]:
                 yield path.parent, record
 
 
-def write_json(path: Path, data: Any) -> None:
+def write_json(path: Path, data: Any, compact: bool = False) -> None:
     """Write `data` as JSON, keys in the order given; a reader sees the old file or the new one, never a part.
 
     Raises ValueError when `data` holds NaN, an infinity, or a value that JSON lacks.
     """
     path = Path(path)
     try:
-        text = json.dumps(data, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        text = json.dumps(data, indent=None if compact else 2, ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: not written: {error}") from error
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-COMMANDS = ("run", "plan", "report", "status", "resume", "cancel", "logs", "methods", "ablations", "datasets",
-            "augmentations", "check", "profile")  # fmt: skip
+COMMANDS = ("run", "plan", "evaluate", "report", "status", "resume", "cancel", "logs", "methods", "ablations",
+            "datasets", "augmentations", "check", "profile")  # fmt: skip
 PLUGIN = '''"""Mine: A Paper (arXiv:0000.00000)."""
 
 from dataclasses import dataclass

@@ -288,7 +288,7 @@ def test_a_plugin_s_options_are_checked_like_ours(plugin: str, words: str, parts
         ("weight: float = 1", "weight: float", "option 'weight' needs a default"),
         ("weight: float = 1", "weight: tuple = ()", "option 'weight' must be an int, a float, a bool"),
         ("depth: int = 2", "depth: int = 0", "depth must be at least 1"),
-        ('("stem",)', '("stems",)', "ignores 'stems'; allowed are seed, backbone, stem"),
+        ('("stem",)', '("stems",)', "ignores 'stems'; allowed are seed, backbone, weights, stem"),
         ('("crop",)', "tuple(TWO)", "views must be written out"),
         ("Mine(Method)", "Mine", "one class derived from Method is needed, 0 found"),
         ("class Mine", "clas Mine", "SyntaxError"),

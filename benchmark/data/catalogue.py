@@ -22,6 +22,7 @@ class Entry:
     the unlabelled ones, of which none are taken off); ``side`` the stored height and width in pixels; ``view`` the
     height and width in pixels that methods train on by default; ``files`` the paths below the root that show that the
     dataset is there. None stands for what only the files can tell.
+    ``mirrored``: whether a mirrored image still is of its class, which a digit is not.
     """
 
     name: str
@@ -32,6 +33,7 @@ class Entry:
     view: int
     files: tuple[str, ...]
     source: str
+    mirrored: bool = True
 
 
 _CIFAR = "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html"
@@ -45,6 +47,7 @@ _ENTRIES = (
         view=32,
         files=(),
         source="scikit-learn's load_digits, from https://archive.ics.uci.edu/dataset/80",
+        mirrored=False,
     ),
     Entry("cifar10", "CIFAR-10", 50_000, 10, 32, 32, ("cifar-10-batches-py",), _CIFAR),
     Entry("cifar100", "CIFAR-100", 50_000, 100, 32, 32, ("cifar-100-python",), _CIFAR),
@@ -67,6 +70,7 @@ _ENTRIES = (
         view=32,
         files=("train_32x32.mat", "test_32x32.mat"),
         source="Netzer et al. 2011, http://ufldl.stanford.edu/housenumbers/",
+        mirrored=False,
     ),
     Entry(
         name="mnist",
@@ -77,6 +81,7 @@ _ENTRIES = (
         view=32,
         files=("MNIST/raw",),
         source="LeCun et al. 1998, http://yann.lecun.com/exdb/mnist/",
+        mirrored=False,
     ),
     Entry(
         name="fashion_mnist",

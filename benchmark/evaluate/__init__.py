@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from benchmark.config import Settings, digest
 
 if TYPE_CHECKING:
-    import torch
-    from torch import Tensor, nn
-
-    from benchmark.data.datasets import Data
+    from benchmark.evaluate.subject import Subject
 
 
 class NotFinite(Exception):
@@ -46,18 +43,16 @@ def protocol_hash(settings: Settings) -> str:
     return digest(protocol(settings))
 
 
-def evaluate(
-    encoder: nn.Module, data: Data, normalised: Callable[[Tensor], Tensor], size: int, device: torch.device
-) -> Iterator[tuple[str, float]]:
-    """All headline numbers of a frozen encoder; `normalised` is what training did to pixels in [0, 1].
+def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
+    """All headline numbers of a frozen encoder. Raises `NotFinite`."""
+    from benchmark.evaluate import health, knn, linear
 
-    Raises `NotFinite`.
-    """
-    from benchmark.evaluate import features, health, knn, linear
-
-    frozen = features.extract(encoder, data, normalised, size, device)
+    frozen = subject.features
     if not all(bool(x.isfinite().all()) for x, _ in (frozen.train, frozen.validation, frozen.test)):
         raise NotFinite("non-finite features")
     yield from linear.evaluate(frozen)
     yield from knn.evaluate(frozen)
-    yield from health.evaluate(encoder, frozen.validation[0], data.validation, normalised, size, device)
+    one = subject
+    yield from health.evaluate(
+        one.encoder, frozen.validation[0], one.data.validation, one.normalised, one.size, one.device
+    )

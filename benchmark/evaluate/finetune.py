@@ -1,0 +1,94 @@
+"""Fine-tuning with few labels: the whole encoder and a linear layer, on the same draws as the few-label probe.
+
+Crops and flips, momentum 0.9 and no weight decay as in SimCLR (arXiv:2002.05709, appendix B.5); 20 epochs as in SwAV
+(arXiv:2006.09882, its `eval_semisup.py`), because SimCLR's 60 cost as much as a training. A cosine decays the rate. It
+is chosen on validation, for the first draw, and is the same for all; the test set is looked at once a draw.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from benchmark import seeds
+from benchmark.augment.transforms import resize
+from benchmark.data.source import Split
+from benchmark.evaluate.features import encode
+from benchmark.evaluate.few_labels import DRAWS, SHARES, draws, label
+from benchmark.evaluate.linear import top1
+from benchmark.evaluate.subject import CROP_AND_FLIP, Subject
+
+EPOCHS, BATCH, MOMENTUM = 20, 64, 0.9
+RATES = (0.02, 0.1)
+
+
+class Tuned(NamedTuple):
+    """A copy of the encoder, and the classifier on it."""
+
+    encoder: nn.Module
+    classifier: nn.Module
+
+
+def settings() -> dict[str, Any]:
+    return {
+        "shares": list(SHARES),
+        "draws": DRAWS,
+        "epochs": EPOCHS,
+        "batch": BATCH,
+        "momentum": MOMENTUM,
+        "rates": list(RATES),
+        "schedule": "cosine",
+        "augmentation": f"{CROP_AND_FLIP}; no flip where a mirrored image is of another class",
+    }
+
+
+def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
+    """Yields, for each share, the mean test accuracy over the draws, and the rate that validation chose."""
+    for share in SHARES:
+        first, *others = draws(subject.features.train[1], share)
+        tried = [tune(subject, first, rate) for rate in RATES]
+        accuracy = [measure(subject, tuned, subject.data.validation) for tuned in tried]
+        best = max(range(len(RATES)), key=accuracy.__getitem__)
+        found = [measure(subject, tried[best], subject.data.test)]
+        found += [measure(subject, tune(subject, rows, RATES[best]), subject.data.test) for rows in others]
+        yield f"{label(share)}_finetune_top1", sum(found) / len(found)
+        yield f"{label(share)}_finetune_rate", RATES[best]
+
+
+def tune(subject: Subject, rows: Tensor, rate: float) -> Tuned:
+    """The encoder's copy and a linear layer that starts at 0, trained on these training rows."""
+    train, frozen = subject.data.train, subject.features
+    encoder = copy.deepcopy(subject.encoder).requires_grad_(True)
+    classifier = nn.Linear(frozen.train[0].shape[1], frozen.classes).to(subject.device)
+    for parameter in classifier.parameters():
+        nn.init.zeros_(parameter)
+    some = Split(train.images[rows.to(train.images.device)], train.labels[rows.to(train.labels.device)])
+    # Nearly equal batches: what does not fill a last one would wait for the next epoch.
+    batches = subject.labelled(some, len(rows) // math.ceil(len(rows) / BATCH), seeds.mix("finetune"))
+    steps = EPOCHS * batches.per_epoch
+    parameters = [*encoder.parameters(), *classifier.parameters()]
+    optimiser = torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, nesterov=True)
+    torch.manual_seed(seeds.mix("finetune", "forward"))  # a backbone may drop units
+    encoder.train()
+    for step, batch in enumerate(batches.feed(0, steps)):
+        assert batch.labels is not None
+        for group in optimiser.param_groups:
+            group["lr"] = rate * (1 + math.cos(math.pi * step / steps)) / 2
+        optimiser.zero_grad(set_to_none=True)
+        F.cross_entropy(classifier(encoder(batch.views[0])), batch.labels).backward()
+        optimiser.step()
+    return Tuned(encoder, classifier)
+
+
+@torch.no_grad()
+def measure(subject: Subject, tuned: Tuned, split: Split) -> float:
+    """Accuracy on the un-augmented images of `split`."""
+    whole = nn.Sequential(*tuned)
+    scores = encode(whole, split.images, lambda x: subject.normalised(resize(x, subject.size)), subject.device)
+    return top1(scores, split.labels.to(subject.device))

@@ -1,0 +1,49 @@
+"""g(h) beside h: what the projection head keeps of the features (SimCLR, arXiv:2002.05709, section 4.2 and figure 8).
+
+Effective rank, uniformity and alignment as `health` has them for h, of the same validation images.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.evaluate import health, linear
+from benchmark.evaluate.features import ROWS, Features
+from benchmark.evaluate.subject import Subject
+
+
+def settings() -> dict[str, Any]:
+    return {
+        "head": "projection head, eval mode",
+        "linear": "as of h",
+        "health": {"images": health.IMAGES, "positives": health.POSITIVES},
+    }
+
+
+def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
+    """Yields the linear probe's numbers and the measures of health of g(h); nothing where there is no head."""
+    if subject.head is None:
+        return
+    g, one = projected(subject.features, subject.head), subject
+    for name, value in linear.evaluate(g):
+        yield f"head_{name}", value
+    whole = nn.Sequential(one.encoder, subject.head)
+    for name, value in health.evaluate(
+        whole, g.validation[0], one.data.validation, one.normalised, one.size, one.device
+    ):
+        yield f"head_{name}", value
+
+
+@torch.no_grad()
+def projected(features: Features, head: nn.Module) -> Features:
+    """g(h) of every image."""
+    head.eval()
+
+    def of(part: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+        return torch.cat([head(rows) for rows in part[0].split(ROWS)]).float(), part[1]
+
+    return Features(of(features.train), of(features.validation), of(features.test), features.classes)

@@ -1,0 +1,32 @@
+"""The frozen encoder on another dataset: linear probe and nearest neighbours there, as on its own.
+
+Images are resized to the views of the training, and their pixels normalised as in training: both belong to the encoder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+from benchmark.config import Dataset
+from benchmark.data.datasets import Data
+from benchmark.evaluate import knn, linear
+from benchmark.evaluate.subject import Subject
+
+
+def settings(dataset: Dataset) -> dict[str, Any]:
+    return {
+        "dataset": dataset.name if dataset.name != "folder" else f"folder:{dataset.root}",
+        "validation": dataset.validation,
+        "split_seed": dataset.split_seed,
+        "linear_strengths": [round(s, 12) for s in linear.STRENGTHS],
+        "knn": {"k": list(knn.NEIGHBOURS), "temperature": knn.TEMPERATURE, "similarity": "cosine"},
+    }
+
+
+def evaluate(subject: Subject, data: Data) -> Iterator[tuple[str, float]]:
+    """Yields the headline accuracies on `data`."""
+    there = replace(subject, data=data).features
+    for name, value in (*linear.evaluate(there), *knn.evaluate(there)):
+        yield f"transfer_{data.name}_{name}", value

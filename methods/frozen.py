@@ -1,0 +1,12 @@
+"""Frozen: a backbone evaluated as it comes, with `weights=timm` or `weights=FILE`; a reference point.
+
+What another training made, measured by the same protocol: timm's pretrained weights, or a file of them.
+"""
+
+from methods.method import Method
+
+
+class Frozen(Method):
+    views = ()
+    trains = False
+    ignores = ("seed",)

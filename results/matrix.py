@@ -1,0 +1,75 @@
+"""What `evaluate` measured, a row a configuration: the accuracies beside the headline's, in a table of their own."""
+
+from __future__ import annotations
+
+import re
+
+import pandas as pd
+
+from results.compare import configuration_labels
+from results.statistics import summarise, varying
+
+# Name of the metric -> header. What is not named here stands in results.csv and in the cell's evaluation.json.
+_COLUMNS = {
+    r"linear_top1": "linear",
+    r"knn_cosine_tuned_top1": "kNN cosine",
+    r"knn_euclidean_tuned_top1": "kNN Euclid",
+    r"sgd_probe_top1": "SGD probe",
+    r"labels1_linear_top1": "1 % linear",
+    r"labels10_linear_top1": "10 % linear",
+    r"labels1_finetune_top1": "1 % tuned",
+    r"labels10_finetune_top1": "10 % tuned",
+    r"head_linear_top1": "g(h) linear",
+    r"transfer_(\w+)_linear_top1": r"\1 linear",
+    r"transfer_(\w+)_knn20_top1": r"\1 kNN-20",
+}
+_HEADLINE = "linear_top1"
+_NONE = "–"
+
+
+def rows(frame: pd.DataFrame) -> list[list[str]]:
+    """Rows of text under a header, percentages, means over seeds; none where nothing but the headline was measured.
+
+    `frame` is what `results.frame.load` returns. A column that ends in `@` and digits is of that protocol alone.
+    """
+    names = evaluated(frame)
+    if not names:
+        return []
+    summary = summarise(frame, [_HEADLINE, *names])
+    summary = summary[summary["seeds"] > 0].sort_values(["dataset.name", "protocol", f"metrics.{_HEADLINE}.mean"],
+                                                       ascending=[True, True, False])  # fmt: skip
+    shown = {name: header for name in (_HEADLINE, *names) if (header := _header(name))}
+    several = summary[["dataset.name", "protocol"]].nunique().gt(1).any()
+    first = ["dataset", "protocol"] if several else []
+    table = [[*first, "configuration", "seeds", *(f"{header} %" for header in shown.values())]]
+    labels = configuration_labels(summary, varying(summary))
+    for label, (_, row) in zip(labels, summary.iterrows(), strict=True):
+        told = [str(row["dataset.name"]), str(row["protocol"])[:8]] if several else []
+        table.append([*told, label, f"{row['seeds']:.0f}", *(_cell(row, name) for name in shown)])
+    return table
+
+
+def evaluated(frame: pd.DataFrame) -> list[str]:
+    """The metrics of a loaded frame that only `evaluate` yields and that have a column here, in their order here."""
+    found = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
+    order = list(_COLUMNS.values())
+    known = {name: header for name in found if name != _HEADLINE and (header := _pattern(name))}
+    return sorted(known, key=lambda name: order.index(known[name]))
+
+
+def _pattern(name: str) -> str | None:
+    return next((_COLUMNS[p] for p in _COLUMNS if re.fullmatch(p, name.partition("@")[0])), None)
+
+
+def _header(name: str) -> str | None:
+    base, at, protocol = name.partition("@")
+    found = next((re.sub(p, _COLUMNS[p], base) for p in _COLUMNS if re.fullmatch(p, base)), None)
+    return found and found + at + protocol
+
+
+def _cell(row: pd.Series, name: str) -> str:
+    """Such as `97.4`, or `97.4 (n = 2)` where not every finished seed has the number."""
+    mean, n = row[f"metrics.{name}.mean"], row[f"metrics.{name}.n"]
+    if pd.isna(mean):
+        return _NONE
+    return f"{100 * mean:.1f}" + (f" (n = {n:.0f})" if n < row["seeds"] else "")

@@ -1,0 +1,340 @@
+"""`evaluate`: its evaluators against scikit-learn and known answers, and what it leaves in a cell's folder."""
+
+import base64
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+import methods
+from benchmark import matrix_words, run, trial
+from benchmark.__main__ import main
+from benchmark.augment import policies
+from benchmark.batches import Batches
+from benchmark.data.datasets import Data
+from benchmark.data.source import Split
+from benchmark.distributed import World
+from benchmark.evaluate import few_labels, finetune, heads, health, knn, knn_grid, linear, looks, sgd_probe
+from benchmark.evaluate.features import Features
+from benchmark.evaluate.subject import Subject
+
+CPU = torch.device("cpu")
+SMALL = ("dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32", "epochs=1",
+         "threads=1", "device=cpu")  # fmt: skip
+NUMBERS = ("knn", "sgd_probe", "few_labels", "finetune", "heads")
+
+
+def blobs(rows: int, seed: int, spread: float = 0.7) -> tuple[Tensor, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(rows) % 3
+    return torch.eye(3, 6)[y] + spread * torch.randn(rows, 6, generator=generator), y
+
+
+def features() -> Features:
+    return Features(blobs(240, 0), blobs(60, 1), blobs(90, 2), 3)
+
+
+class Colour(nn.Module):
+    """The mean colour of an image through a linear layer that is no help at first: (n, 3, H, W) to (n, 3)."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(3, 3)
+        nn.init.eye_(self.layer.weight)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.layer(x.mean(dim=(2, 3)))
+
+
+def coloured(rows: int, seed: int) -> Split:
+    """Images of one colour each, which no crop changes, near that of their class."""
+    generator = torch.Generator().manual_seed(seed)
+    y = torch.arange(rows) % 3
+    pixels = 60 + 140 * torch.eye(3)[y] + 20 * torch.randn(rows, 3, generator=generator)
+    return Split(pixels.clamp(0, 255).to(torch.uint8)[:, :, None, None].repeat(1, 1, 8, 8), y)
+
+
+def subject(head: nn.Module | None = None, encoder: nn.Module | None = None) -> Subject:
+    train, validation, test = coloured(600, 0), coloured(60, 1), coloured(90, 2)
+    data = Data("digits", train, train, validation, test, ["red", "green", "blue"], (0.5,) * 3, (0.25,) * 3)
+    half, quarter = (torch.full((3, 1, 1), value) for value in (0.5, 0.25))
+    batches = Batches(train, ("crop",), policies.parse("none"), 8, 32, 0, half, quarter, World(), CPU, torch.float32,
+                      False)  # fmt: skip
+    return Subject(encoder or Colour(), head, data, batches, CPU)
+
+
+# The evaluators
+
+
+@pytest.mark.parametrize("metric", ["euclidean", "cosine"])
+def test_neighbours_vote_as_scikit_learn_s_do(metric: str) -> None:
+    from sklearn.neighbors import KNeighborsClassifier
+
+    found = features()
+    near = knn_grid.METRICS[metric](found.test[0], found.train[0], 200)
+    for k in knn_grid.NEIGHBOURS:
+        theirs = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(*(part.numpy() for part in found.train))
+        ours = knn_grid.votes(near, found.train[1], 3, k, None)
+        assert ours.argmax(dim=1).tolist() == theirs.predict(found.test[0].numpy()).tolist(), f"k={k}"
+        torch.testing.assert_close(ours.double() / k, torch.tensor(theirs.predict_proba(found.test[0].numpy())),
+                                   check_dtype=False)  # fmt: skip
+
+
+def test_a_temperature_means_the_same_for_both_metrics() -> None:
+    """Of features of one length around 0 the distance says what the cosine says."""
+    x = torch.nn.functional.normalize(torch.randn(60, 5, generator=torch.Generator().manual_seed(0)), dim=1)
+    references = 3 * torch.cat([x, -x])
+    cosine = knn.neighbours(3 * x[:20], references, 10)
+    euclidean = knn_grid.euclidean(3 * x[:20], references, 10)
+    assert torch.equal(cosine[1], euclidean[1])
+    torch.testing.assert_close(euclidean[0], cosine[0] - 1, atol=1e-5, rtol=0)
+
+
+def test_validation_chooses_the_neighbours_and_the_usual_ones_are_the_headline() -> None:
+    found = features()
+    before = dict(knn_grid.grid(found))
+    headline = dict(knn.evaluate(found))
+    assert {f"knn{k}_cosine_top1": before[f"knn{k}_cosine_top1"] for k in (20, 200)} == {
+        f"knn{k}_cosine_top1": headline[f"knn{k}_top1"] for k in (20, 200)
+    }
+    x, y = found.test
+    after = dict(knn_grid.grid(Features(found.train, found.validation, (x.flip(0), (y + 1) % 3), 3)))
+    chosen = [name for name in before if not name.endswith("_top1")]
+    assert len(chosen) == 4
+    assert [before[name] for name in chosen] == [after[name] for name in chosen]
+    assert before["knn_euclidean_tuned_top1"] != after["knn_euclidean_tuned_top1"]
+
+
+def test_the_sgd_probe_reaches_the_exact_one_on_separable_features() -> None:
+    one = subject()
+    exact, found = dict(linear.evaluate(one.features)), dict(sgd_probe.evaluate(one))
+    assert exact["linear_top1"] == 1
+    assert found["sgd_probe_top1"] >= 0.98
+    assert found["sgd_probe_rate"] in sgd_probe.RATES
+
+
+def test_digits_are_not_mirrored_by_the_probe_s_views() -> None:
+    one = subject()
+    assert one.labelled(one.data.train, 8, 0).augmentation.policies[0].flip == 0
+    other = Subject(one.encoder, None, Data(**vars(one.data) | {"name": "cifar10"}), one.batches, CPU)
+    assert other.labelled(one.data.train, 8, 0).augmentation.policies[0].flip == 0.5
+
+
+def test_draws_of_few_labels_are_stratified_nested_and_not_the_same() -> None:
+    labels = torch.arange(1000) % 10
+    one, ten = few_labels.draws(labels, 0.01), few_labels.draws(labels, 0.1)
+    assert len({tuple(rows.tolist()) for rows in one}) == few_labels.DRAWS
+    for small, large in zip(one, ten, strict=True):
+        assert labels[small].bincount().tolist() == [1] * 10
+        assert labels[large].bincount().tolist() == [10] * 10
+        assert set(small.tolist()) < set(large.tolist())
+    assert few_labels.draws(labels[:50], 0.01)[0].shape == (10,), "at least one of each class"
+
+
+def test_fine_tuning_learns_and_leaves_the_encoder_as_it_is() -> None:
+    one = subject(encoder=nn.Sequential(Colour(), nn.BatchNorm1d(3)))
+    before = {name: value.clone() for name, value in one.encoder.state_dict().items()}
+    found = dict(finetune.evaluate(one))
+    assert found["labels10_finetune_top1"] > 0.95
+    assert all(torch.equal(value, before[name]) for name, value in one.encoder.state_dict().items())
+
+
+def test_without_a_head_s_work_g_of_h_is_h() -> None:
+    one = subject(head=nn.Identity())
+    found = dict(heads.evaluate(one))
+    exact = dict(linear.evaluate(one.features))
+    own = dict(health.evaluate(one.encoder, one.features.validation[0], one.data.validation, one.normalised, 8, CPU))
+    assert found == {f"head_{name}": value for name, value in (exact | own).items()}
+    assert dict(heads.evaluate(subject())) == {}
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if methods.describe(name).trains])
+def test_what_a_method_calls_its_head_maps_features(name: str) -> None:
+    cell = trial.settings(name)
+    method, _ = run.build(cell, run.dataset(cell.dataset), CPU)
+    if not hasattr(method, "head"):
+        assert name not in ("simclr", "moco", "moco_v3", "instdisc", "pirl", "pcl", "swav", "deepcluster")
+        return
+    method.eval()
+    h = method.encoder(torch.rand(4, 3, cell.view_size, cell.view_size))
+    g = method.head(h)
+    assert (g.dim(), len(g)) == (2, 4)
+    assert g.isfinite().all()
+
+
+def test_the_map_is_that_of_the_principal_directions() -> None:
+    from sklearn.decomposition import PCA
+
+    x = blobs(50, 0)[0]
+    ours, theirs = looks.principal(x), torch.tensor(PCA(2).fit_transform(x.double().numpy()))
+    torch.testing.assert_close(ours.abs(), theirs.abs(), atol=1e-6, rtol=0)
+    assert (ours.gather(0, ours.abs().argmax(dim=0, keepdim=True)) > 0).all()
+
+
+# The command
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three cells, one of which has trained."""
+    out = tmp_path_factory.mktemp("finished")
+    assert main(["run", "methods=simclr,random,pixels", *SMALL, f"out={out}"]) == 0
+    return out
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    """A copy of those cells, to be written into."""
+    shutil.copytree(finished, tmp_path / "runs")
+    return tmp_path / "runs"
+
+
+def held(out: Path, method: str) -> dict[str, Any]:
+    found = json.loads(next(out.glob(f"{method}-*/evaluation.json")).read_text())
+    assert found["schema"] == 1
+    return found["evaluations"]
+
+
+def bytes_of(out: Path, name: str) -> dict[str, bytes]:
+    return {path.parent.name: path.read_bytes() for path in sorted(out.glob(f"*/{name}"))}
+
+
+def test_a_run_leaves_looks_and_evaluate_redraws_them(out: Path) -> None:
+    folder = next(out.glob("simclr-*"))
+    for kind in ("pca", "tsne"):
+        found = json.loads((folder / "looks.json").read_text())
+        projection, neighbours = found["projection"], found["neighbours"]
+        assert projection["kind"] == kind
+        assert {len(projection[name]) for name in ("x", "y", "label")} == {449}
+        assert found["classes"] == [str(digit) for digit in range(10)]
+        assert np.shape(neighbours["neighbours"]) == (len(neighbours["queries"]), 8) == (8, 8)
+        from PIL import Image
+
+        picture = Image.open(io.BytesIO(base64.b64decode(neighbours["png"])))
+        assert picture.size == (9 * 32, 8 * 32)
+        assert (folder / "looks.json").stat().st_size < 60_000
+        if kind == "pca":
+            assert main(["evaluate", f"out={out}", "evaluations=looks", f"cells={folder.name}", "device=cpu"]) == 0
+
+
+def test_without_looks_a_cell_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fails(one: Subject, folder: Path, kind: str) -> None:
+        raise OSError("no room")
+
+    monkeypatch.setattr(looks, "write", fails)
+    assert main(["run", "methods=pixels", *SMALL, f"out={tmp_path}"]) == 0
+    assert json.loads(next(tmp_path.glob("*/record.json")).read_text())["status"] == "finished"
+
+
+def test_noisy_images_take_no_more_room(tmp_path: Path) -> None:
+    one = subject()
+    noise = torch.randint(0, 256, (600, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    data = Data(**vars(one.data) | {"train": Split(noise, one.data.train.labels),
+                                    "test": Split(noise[:90], one.data.test.labels)})  # fmt: skip
+    looks.write(Subject(one.encoder, None, data, one.batches, CPU), tmp_path, "pca")
+    assert (tmp_path / "looks.json").stat().st_size < 60_000
+
+
+def test_a_finished_cell_is_evaluated_once_and_its_record_stays(
+    out: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sgd_probe, "EPOCHS", 3)  # less of a wait
+    monkeypatch.setattr(finetune, "EPOCHS", 2)
+    records = bytes_of(out, "record.json")
+    name = next(out.glob("simclr-*")).name
+    asked = ["evaluate", f"out={out}", f"cells={name}", "device=cpu", "threads=1"]
+    assert main([*asked, f"evaluations={','.join(NUMBERS)}"]) == 0
+    first = held(out, "simclr")
+    assert tuple(first) == NUMBERS
+    assert matrix_words.read(asked[1:]).evaluations == [*NUMBERS, "looks"], "all that need no word of their own"
+    record = json.loads(records[name])
+    assert first["knn"]["metrics"]["knn20_cosine_top1"] == pytest.approx(record["metrics"]["knn20_top1"]), "the encoder"
+    assert {"head_linear_top1", "head_effective_rank"} <= set(first["heads"]["metrics"])
+    shown = capsys.readouterr().out
+    assert "SGD probe %" in shown
+    before = bytes_of(out, "evaluation.json")
+    assert main([*asked, f"evaluations={','.join(NUMBERS)}"]) == 0
+    assert bytes_of(out, "evaluation.json") == before
+    monkeypatch.setattr(few_labels, "DRAWS", 2)
+    assert main([*asked, "evaluations=knn,few_labels"]) == 0
+    after = held(out, "simclr")
+    assert [kind for kind in first if after[kind] != first[kind]] == ["few_labels"]
+    assert after["few_labels"]["protocol"] != first["few_labels"]["protocol"]
+    assert bytes_of(out, "record.json") == records
+
+
+def test_one_cell_s_fault_stops_no_other(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    next(out.glob("simclr-*/last.pt")).write_bytes(b"not a checkpoint")
+    assert main(["evaluate", f"out={out}", "evaluations=few_labels,heads", "device=cpu"]) == 1
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    assert [line.split()[0] for line in said.err.splitlines() if "failed" in line] == [
+        f"{next(out.glob('simclr-*')).name}:"
+    ]
+    assert held(out, "pixels")["few_labels"]["metrics"]["labels10_linear_top1"] > 0.3
+    assert held(out, "random")["heads"]["metrics"] == {}
+    next(out.glob("simclr-*/last.pt")).unlink()
+    assert main(["evaluate", f"out={out}", "evaluations=few_labels,heads", "device=cpu"]) == 0
+    assert f"no last.pt, not evaluated: {next(out.glob('simclr-*')).name}\n" in capsys.readouterr().err
+    assert len(list(out.glob("*/evaluation.json"))) == 2
+
+
+def test_a_cell_at_work_is_left_alone(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from benchmark import lease
+
+    folder = next(out.glob("pixels-*"))
+    with lease.held(folder):
+        assert main(["evaluate", f"out={out}", "evaluations=knn", f"cells={folder.name}", "device=cpu"]) == 0
+    assert "another process is at work" in capsys.readouterr().err
+    assert not (folder / "evaluation.json").exists()
+
+
+def test_encoders_are_carried_over_to_a_folder_of_images(out: Path, tmp_path: Path) -> None:
+    from PIL import Image
+
+    for split, count in (("train", 12), ("test", 6)):
+        for name, shade in (("dark", 40), ("light", 200)):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (24, 20), (shade + i, shade, shade)).save(
+                    tmp_path / "images" / split / name / f"{i}.png"
+                )
+    words = ["transfer=folder", f"dataset.root={tmp_path / 'images'}", "evaluations=transfer", "device=cpu"]
+    assert main(["evaluate", f"out={out}", f"cells={next(out.glob('pixels-*')).name}", *words]) == 0
+    found = held(out, "pixels")["transfer_folder"]
+    assert found["settings"]["dataset"] == f"folder:{tmp_path / 'images'}"
+    assert found["metrics"]["transfer_folder_linear_top1"] == 1
+    assert found["metrics"]["transfer_folder_knn20_top1"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "parts"),
+    [
+        (["evaluations=kn"], ["unknown evaluation 'kn'", "did you mean 'knn'"]),
+        (["transfer=cifra10"], ["unknown dataset 'cifra10'", "did you mean 'cifar10'"]),
+        (["transfer=cifar10"], ["cifar10 not found", "dataset.root=DIR"]),
+        (["evaluations=transfer"], ["transfer=DATASET"]),
+        (["cells=nowhere"], ["unknown cell 'nowhere'"]),
+        (["cells=a", "weights=timm"], ["cells=", "do not go with it"]),
+        (["launcher=slurm"], ["launcher=slurm", "here"]),
+        (["dataset.root=a,b"], ["dataset.root=a,b: one value"]),
+        (["weights=nowhere.pt"], ["weights=nowhere.pt: no such file"]),
+        (["methods=frozen"], ["weights=timm or weights=FILE is needed"]),
+        (["weights=timm", "stem=small", "backbone=resnet18"], ["stem=small", "timm's own stem"]),
+    ],
+)
+def test_bad_words_are_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], parts: list[str]
+) -> None:
+    assert main(["evaluate", f"out={tmp_path}", "device=cpu", *words]) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert len(said.splitlines()) == 1
+    assert [part for part in parts if part not in said] == []
+    assert list(tmp_path.iterdir()) == []

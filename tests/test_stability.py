@@ -1,0 +1,114 @@
+"""What `evaluate` left beside records, in frames and tables: columns, protocols, and how alike the rankings are."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from results import frame, matrix, record, stability, statistics, tables
+
+
+def cell(out: Path, method: str, seed: int, linear: float, later: dict[str, Any] | None = None) -> Path:
+    """A finished record, and evaluations beside it: name -> (protocol, metrics)."""
+    folder, key = out / f"{method}-{seed}", f"{method}{seed}"
+    made: dict[str, Any] = {
+        "schema": 1, "cost": {"device": "cpu", "processes": 1}, "versions": {}, "key": key, "protocol": "aaaaaaaaaa",
+        "status": "finished", "reason": None, "commit": None,
+        "dirty": None, "started": "", "finished": "", "metrics": {"linear_top1": linear, "knn20_top1": linear},
+        "settings": {"method": method, "seed": seed, "dataset": {"name": "digits"}},
+    }  # fmt: skip
+    record.write(folder, made)
+    if later is not None:
+        record.write_evaluations(
+            folder, key, {name: {"protocol": p, "settings": {}, "metrics": m} for name, (p, m) in later.items()}
+        )
+    return folder
+
+
+def ranked(out: Path) -> None:
+    """Four methods, two seeds each; the SGD probe swaps the last two, and the neighbours reverse all."""
+    order = (("a", 0.9, 0.8, 0.1), ("b", 0.8, 0.7, 0.2), ("c", 0.7, 0.5, 0.3), ("d", 0.6, 0.6, 0.4))
+    for method, linear, sgd, near in order:
+        for seed, shift in ((0, -0.01), (1, 0.01)):
+            later = {"sgd_probe": ("p" * 10, {"sgd_probe_top1": sgd + shift, "sgd_probe_rate": 0.1}),
+                     "knn": ("q" * 10, {"knn_cosine_tuned_top1": near - shift})}  # fmt: skip
+            cell(out, method, seed, linear + shift, later)
+
+
+def test_taus_are_those_of_counted_pairs(tmp_path: Path) -> None:
+    ranked(tmp_path)
+    loaded, problems = frame.load(tmp_path)
+    assert problems == []
+    found = {(row["metric"], row["other"]): row for row in stability.taus(loaded).to_dict("records")}
+    assert found["linear_top1", "knn20_top1"]["tau"] == pytest.approx(1)
+    assert found["linear_top1", "knn_cosine_tuned_top1"]["tau"] == pytest.approx(-1)
+    assert found["linear_top1", "sgd_probe_top1"]["tau"] == pytest.approx((5 - 1) / 6), "one pair of six is swapped"
+    assert {row["n"] for row in found.values()} == {4}
+    assert not any("rate" in name for pair in found for name in pair)
+    shown = stability.rows(loaded)
+    assert shown[0] == ["ranks by", "Kendall's tau with linear", "configurations"]
+    assert ["sgd_probe", "0.67", "4"] in shown
+
+
+def test_two_configurations_have_no_tau(tmp_path: Path) -> None:
+    for method in ("a", "b"):
+        cell(tmp_path, method, 0, 0.5, {"knn": ("p" * 10, {"knn_cosine_tuned_top1": 0.4})})
+    loaded, _ = frame.load(tmp_path)
+    assert stability.taus(loaded).empty
+    assert stability.rows(loaded) == []
+    assert stability.rows(frame.load(tmp_path / "none")[0]) == []
+    assert matrix.rows(frame.load(tmp_path / "none")[0]) == []
+
+
+def test_evaluations_have_a_table_of_their_own(tmp_path: Path) -> None:
+    for method in ("a", "b"):
+        cell(tmp_path, method, 0, 0.5)
+    before = tables.to_markdown(statistics.summarise(frame.load(tmp_path)[0]))
+    assert matrix.rows(frame.load(tmp_path)[0]) == []
+    cell(tmp_path, "a", 0, 0.5, {"transfer_svhn": ("p" * 10, {"transfer_svhn_linear_top1": 0.25}),
+                                 "sgd_probe": ("q" * 10, {"sgd_probe_top1": 0.5})})  # fmt: skip
+    loaded, _ = frame.load(tmp_path)
+    assert tables.to_markdown(statistics.summarise(loaded)) == before
+    assert matrix.rows(loaded) == [
+        ["configuration", "seeds", "linear %", "SGD probe %", "svhn linear %"],
+        ["a", "1", "50.0", "50.0", "25.0"],
+        ["b", "1", "50.0", "–", "–"],
+    ]
+
+
+def test_protocols_of_an_evaluation_are_never_pooled(tmp_path: Path) -> None:
+    cell(tmp_path, "a", 0, 0.5, {"knn": ("1234567890", {"knn_cosine_tuned_top1": 0.2})})
+    cell(tmp_path, "a", 1, 0.5, {"knn": ("abcdefabcd", {"knn_cosine_tuned_top1": 0.4})})
+    loaded, _ = frame.load(tmp_path)
+    row = statistics.summarise(loaded).iloc[0]
+    assert "metrics.knn_cosine_tuned_top1" not in loaded
+    assert row["metrics.knn_cosine_tuned_top1@123456.mean"] == 0.2
+    assert row["metrics.knn_cosine_tuned_top1@abcdef.mean"] == 0.4
+    assert matrix.rows(loaded)[0][3:] == ["kNN cosine@123456 %", "kNN cosine@abcdef %"]
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "unreadable"),
+        ("[]", "not evaluations of schema 1"),
+        (json.dumps({"schema": 1, "key": "other", "evaluations": {}}), "belongs to cell other"),
+        (json.dumps({"schema": 1, "key": "a0", "evaluations": {"knn": {}}}), "'knn' lacks its protocol"),
+        (json.dumps({"schema": 1, "key": "a0", "evaluations": {"knn": {"protocol": "p", "metrics": {"x": "y"}}}}),
+         "metric 'x' is str"),
+    ],
+)  # fmt: skip
+def test_a_broken_file_is_a_problem_and_the_record_stands(tmp_path: Path, text: str, said: str) -> None:
+    folder = cell(tmp_path, "a", 0, 0.5)
+    (folder / "evaluation.json").write_text(text)
+    loaded, problems = frame.load(tmp_path)
+    assert loaded["metrics.linear_top1"].tolist() == [0.5]
+    assert len(problems) == 1
+    assert said in problems[0]
+    assert "\n" not in problems[0]
+
+
+def test_a_record_s_own_numbers_are_not_overwritten(tmp_path: Path) -> None:
+    cell(tmp_path, "a", 0, 0.5, {"knn": ("p" * 10, {"linear_top1": 0.9})})
+    assert frame.load(tmp_path)[0]["metrics.linear_top1"].tolist() == [0.5]

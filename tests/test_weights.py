@@ -1,0 +1,146 @@
+"""Weights from outside: timm's, or a file's, and what they do to a cell's identity."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import timm
+import torch
+
+from benchmark import config, encoders, run, weights, words
+from benchmark.__main__ import main
+from benchmark.config import Settings
+from benchmark.distributed import World
+from benchmark.errors import UsageError
+
+CPU = torch.device("cpu")
+SMALL = ("dataset.limit=180", "view_size=16", "backbone=test_resnet", "threads=1", "device=cpu")
+
+
+def model(name: str = "test_resnet", classes: int = 7) -> torch.nn.Module:
+    torch.manual_seed(5)
+    return timm.create_model(name, num_classes=classes).eval()
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    """A timm model's weights, classifier and all."""
+    torch.save(model().state_dict(), tmp_path / "weights.pt")
+    return tmp_path / "weights.pt"
+
+
+def cell(*given: str) -> Settings:
+    return words.read(["methods=frozen", *SMALL, *given]).cells[0]
+
+
+def test_a_file_s_encoder_gives_the_features_of_its_model(file: Path, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(model().state_dict(), tmp_path / "weights.safetensors")
+    torch.save({"state_dict": {f"module.{k}": v for k, v in model().state_dict().items()}}, tmp_path / "wrapped.pt")
+    x = torch.rand(3, 3, 16, 16)
+    whole = model()
+    expected = whole.forward_head(whole.forward_features(x), pre_logits=True)
+    for name in ("weights.pt", "weights.safetensors", "wrapped.pt"):
+        encoder, _, stem = encoders.make("test_resnet", "auto", 16, weights=weights.named(str(tmp_path / name)))
+        torch.testing.assert_close(encoder.eval()(x), expected)
+        assert stem == "native", "the stem that the weights have"
+
+
+def test_a_small_stem_s_weights_keep_their_stem(tmp_path: Path) -> None:
+    torch.manual_seed(5)
+    encoder, _, stem = encoders.make("resnet18", "auto", 32)
+    assert stem == "small"
+    torch.save(encoder.state_dict(), tmp_path / "small.pt")
+    loaded, _, stem = encoders.make("resnet18", "auto", 32, weights=weights.named(str(tmp_path / "small.pt")))
+    assert stem == "small"
+    assert torch.equal(loaded.get_parameter("conv1.weight"), encoder.get_parameter("conv1.weight"))
+
+
+def test_the_bytes_are_the_identity_and_no_weights_are_none(file: Path, tmp_path: Path) -> None:
+    other = tmp_path / "elsewhere.pt"
+    shutil.copy(file, other)
+    assert config.key(cell(f"weights={file}")) == config.key(cell(f"weights={other}"))
+    assert config.key(cell(f"weights={file}")) != config.key(cell("weights=timm"))
+    simclr = words.read(["methods=simclr"]).cells[0]
+    assert "weights" not in config.identity(simclr), "keys are what they were before there were weights"
+    assert str(tmp_path) not in json.dumps(config.identity(cell(f"weights={file}")))
+    note = words.read(["methods=random,pixels", f"weights={file}"]).notes
+    assert note == ["weights does not apply to random: ignored", "weights does not apply to pixels: ignored"]
+
+
+def test_a_file_that_does_not_fit_is_refused_by_its_first_key(tmp_path: Path) -> None:
+    torch.save(model("test_efficientnet").state_dict(), tmp_path / "other.pt")
+    lacking = model().state_dict()
+    del lacking["layer1.0.conv1.weight"]
+    torch.save(lacking, tmp_path / "lacking.pt")
+    torch.save(model().state_dict() | {"more.weight": torch.zeros(1)}, tmp_path / "more.pt")
+    (tmp_path / "text.pt").write_text("no weights")
+    for name, said in (
+        ("other.pt", "conv1.0.weight is missing"),
+        ("lacking.pt", "layer1.0.conv1.weight is missing"),
+        ("more.pt", "more.weight is unexpected"),
+        ("text.pt", "read no weights"),
+    ):
+        with pytest.raises(UsageError, match=said) as caught:
+            run.check(cell(f"weights={tmp_path / name}"), World(), CPU)
+        assert "\n" not in str(caught.value)
+
+
+def test_a_file_that_has_changed_is_refused(file: Path) -> None:
+    asked = cell(f"weights={file}")
+    torch.save(model("test_resnet", 9).state_dict(), file)
+    with pytest.raises(UsageError, match="not the file that the cell was asked for with"):
+        run.build(asked, run.dataset(asked.dataset), CPU)
+    file.unlink()
+    with pytest.raises(UsageError, match="no such file"):
+        run.build(asked, run.dataset(asked.dataset), CPU)
+
+
+def test_timm_s_weights_come_with_the_pixels_they_were_trained_on() -> None:
+    mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    assert weights.pixels("resnet18", "timm") == (mean, std)
+    assert weights.pixels("resnet18", "/a/file.pt@sha256:0") is None
+
+
+def test_a_cell_s_own_checkpoint_evaluated_as_it_comes_gives_the_cell_s_numbers(tmp_path: Path) -> None:
+    trained, frozen = tmp_path / "trained", tmp_path / "frozen"
+    assert main(["run", "methods=simclr", "epochs=1", "batch_size=32", *SMALL, f"out={trained}"]) == 0
+    last = next(trained.glob("*/last.pt"))
+    assert main(["evaluate", f"weights={last}", "evaluations=knn", *SMALL, f"out={frozen}"]) == 0
+    one, other = (json.loads(next(out.glob("*/record.json")).read_text()) for out in (trained, frozen))
+    assert one["metrics"] == pytest.approx(other["metrics"], abs=1e-6)
+    assert other["settings"]["weights"].startswith("sha256:")
+    assert other["settings"]["seed"] is None
+    assert next(frozen.glob("*/evaluation.json")).exists()
+
+
+def test_training_starts_from_the_weights(file: Path) -> None:
+    asked = words.read(["methods=simclr", *SMALL, f"weights={file}", "precision=fp32"]).cells[0]
+    method, _ = run.build(asked, run.dataset(asked.dataset), CPU)
+    started = method.encoder.state_dict()
+    assert all(torch.equal(value, started[name]) for name, value in model().state_dict().items() if name in started)
+
+
+def test_timm_s_weights_are_those_of_its_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As timm has them after a download, here of a model of our own; and one line where there is neither."""
+    from huggingface_hub import constants
+    from safetensors.torch import save_file
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(UsageError, match=r"the weights of backbone=test_resnet cannot be fetched .*FILE$"):
+        run.check(cell("weights=timm"), World(), CPU)
+    whole = model(classes=1000)
+    repository = tmp_path / f"models--{timm.get_pretrained_cfg('test_resnet').hf_hub_id.replace('/', '--')}"
+    (repository / "refs").mkdir(parents=True)
+    (repository / "refs" / "main").write_text("abc")
+    (repository / "snapshots" / "abc").mkdir(parents=True)
+    save_file(whole.state_dict(), repository / "snapshots" / "abc" / "model.safetensors")
+    x = torch.rand(3, 3, 16, 16)
+    encoder, _, stem = encoders.make("test_resnet", "auto", 16, weights="timm")
+    assert stem == "native"
+    torch.testing.assert_close(encoder.eval()(x), whole.forward_head(whole.forward_features(x), pre_logits=True))
+    with pytest.raises(UsageError, match="timm has no pretrained weights for backbone=botnet50ts_256"):
+        encoders.make("botnet50ts_256", "auto", 256, weights="timm")

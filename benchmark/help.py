@@ -36,7 +36,7 @@ run methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536      (3 SimCLR and 6 M
 run methods=simclr dataset=cifar10 dataset.root=data dataset.download=true batch_size=1024 microbatch=256
 run methods=my_pkg.my_method                                    (a plugin, by its dotted module path)""",
     "plan": "plan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2\nplan methods=simclr,moco --quick",
-    "report": "report\nreport out=runs reference=simclr",
+    "report": "report\nreport out=runs reference=simclr\nreport out=runs wandb=my-team/contrastive-benchmark",
     "status": "status\nstatus out=runs",
     "resume": "resume out=runs\nresume out=runs launcher=slurm slurm.partition=gpu\nresume out=runs cluster=gpu",
     "cancel": "cancel out=runs",

@@ -15,7 +15,9 @@ import netrc
 import os
 import shutil
 import socket
+import textwrap
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -28,7 +30,7 @@ from results import record
 
 Mode = Literal["online", "offline", "off"]
 SITES = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # where W&B itself is, of new clients and of old
-PROBE, INIT, FINISH = 2.0, 10.0, 20.0  # seconds that a cell waits at most for a connection, a start, the last upload
+PROBE, INIT, FINISH = 2.0, 10.0, 15.0  # seconds that a cell waits at most for a connection, a start, the last upload
 LOST = 2.0  # seconds of a run that a SIGKILL may take with it
 EMPTY = 7  # bytes of a run's file of which nothing was ever flushed; `wandb sync` fails for all over one
 
@@ -65,7 +67,8 @@ def has_key() -> bool:
     except (StopIteration, OSError, netrc.NetrcParseError):
         return False
     own = site()
-    return any(found.authenticators(urlsplit(url).netloc) for url in (SITES if own in SITES else (own,)))
+    entries = [found.authenticators(urlsplit(url).netloc) for url in (SITES if own in SITES else (own,))]
+    return any(entry and entry[2] for entry in entries)
 
 
 def site() -> str:
@@ -152,15 +155,19 @@ class Run:
             self._client.finish(exit_code=exit_code)
         except TimeoutError:
             raise TimeoutError(f"not all was sent in {FINISH:g} s; `wandb sync {path.parent}` sends it") from None
-        if self._client.settings.mode == "offline" and not _has_end(path):  # of a full disk the client says nothing
-            raise OSError(f"{path} is cut short; is the disk full?")
+        until = time.monotonic() + 2 * LOST
+        while self._client.settings.mode == "offline" and not _has_end(path):  # of a full disk the client says nothing
+            if time.monotonic() > until:
+                raise OSError(f"{path} is cut short; is the disk full?")
+            time.sleep(0.05)
 
     def _safely(self, what: Callable[[], object]) -> None:
         try:
             what()
         except Exception as error:  # noqa: BLE001 - whatever the client raises, the cell goes on
             self._client = None
-            self._failed(f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}")
+            _tear_down()
+            self._failed(textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ..."))
 
 
 class Tracker:
@@ -204,8 +211,11 @@ def _start(begun: dict[str, Any], folder: Path, runtime: Runtime, mode: Literal[
             shutil.rmtree(path.parent)
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # else they are made in the home
         os.environ.setdefault(name, str(folder.absolute() / "wandb" / "own"))
+    # The client's reports about itself: where the network is gone, a process waits 20 s at its end to send them.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
     import wandb
 
+    wandb.setup(wandb.Settings(silent=True))
     settings = begun["settings"]
     names = [settings["dataset"]["name"], settings["backbone"]]
     client = wandb.init(
@@ -231,6 +241,14 @@ def _start(begun: dict[str, Any], folder: Path, runtime: Runtime, mode: Literal[
         client.define_metric(name)
     client.define_metric("*", step_metric="step")
     return client
+
+
+def _tear_down() -> None:
+    """End the client's own process, which would refuse an id that it has seen. Takes `FINISH` seconds at most."""
+    import wandb
+
+    with contextlib.suppress(Exception):
+        wandb.teardown(1)
 
 
 def _has_end(path: Path) -> bool:

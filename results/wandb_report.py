@@ -67,6 +67,9 @@ def publish(frame: pd.DataFrame, text: str, target: Target) -> str:
 
     def save() -> None:
         try:
+            import wandb
+
+            wandb.setup(wandb.Settings(silent=True))
             found.append(_report(frame, text, target, target.entity).save().url)
         except Exception as error:  # noqa: BLE001 - whatever the client raises, one line is told
             found.append(error)

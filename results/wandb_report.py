@@ -7,6 +7,7 @@ and the settings. The runs are those of the sweep, which is W&B's group, that ha
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Sequence
 from pathlib import Path
@@ -67,6 +68,7 @@ def publish(frame: pd.DataFrame, text: str, target: Target) -> str:
 
     def save() -> None:
         try:
+            os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # its reports about itself, which it waits for
             import wandb
 
             wandb.setup(wandb.Settings(silent=True))

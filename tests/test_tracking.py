@@ -96,6 +96,7 @@ def untracked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return one_record(folder / "runs")
 
 
+@pytest.mark.slow
 def test_a_stopped_cell_goes_on_in_the_same_run(
     outside: dict[str, str], tmp_path: Path, untracked: dict[str, Any]
 ) -> None:
@@ -144,6 +145,7 @@ def test_a_stopped_cell_goes_on_in_the_same_run(
     assert {path.name for path in tmp_path.iterdir()} == {"home", "sweep"}, "nor in the working directory"
 
 
+@pytest.mark.slow
 def test_a_dead_network_costs_a_warning(outside: dict[str, str], tmp_path: Path, untracked: dict[str, Any]) -> None:
     """A key, and nobody where it should be used: one line for two cells, which are kept offline; one of them fails."""
     (tmp_path / "extra").mkdir()

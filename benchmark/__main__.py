@@ -54,9 +54,10 @@ def command_resume(words: list[str], wait: bool) -> int:
 
 
 def _run(request: Request, wait: bool) -> int:
-    from benchmark import forecast, forecast_table, plan
+    from benchmark import forecast, forecast_table, plan, tracking
 
     launcher = request.runtime.launcher
+    tracking.require(request.runtime)
     _refuse_launcher(request.runtime, wait)
     out = Path(request.runtime.out)
     states = plan.states(request.cells, out)
@@ -158,11 +159,14 @@ def command_evaluate(words: list[str]) -> int:
 
 
 def command_report(words: list[str]) -> int:
+    from benchmark import tracking
     from benchmark.errors import UsageError
     from benchmark.words import read_report
 
-    out, reference = read_report(words)
+    out, reference, project = read_report(words)
     _require_folder(out)
+    if project and not tracking.installed("wandb_workspaces"):
+        raise UsageError("report wandb=: wandb-workspaces is not installed; pip install '.[wandb]'")
     from results import compare, forecasts, statistics, tables  # behind the words: pandas takes its time
 
     frame, problems = _frame(out)
@@ -181,12 +185,18 @@ def command_report(words: list[str]) -> int:
     truth = tables.truth(forecasts.against(frame, forecasts.read(out)))
     if truth:
         columns.show(truth[0], truth[1:])
+    text = "\n".join([tables.to_markdown(summary), *map(tables.pipes, [compared, *evaluated])])
     if not frame.empty:
-        (out / "table.md").write_text(
-            "\n".join([tables.to_markdown(summary), *map(tables.pipes, [compared, *evaluated])])
-        )
+        (out / "table.md").write_text(text)
         tables.to_csv(summary, out / "results.csv")
         print(f"wrote {out / 'table.md'} and {out / 'results.csv'}", file=sys.stderr)
+    if project:
+        from results import wandb_report
+
+        try:
+            print(wandb_report.write(frame, text, out, project, tracking.unreachable()))
+        except wandb_report.Unsaved as error:
+            raise UsageError(f"wandb={'/'.join(project)}: {error}") from error
     return 0
 
 
@@ -418,12 +428,15 @@ def _print_matrix(frame: Any) -> list[list[list[str]]]:
 
 
 def _print_records(out: Path, states: list[State]) -> None:
+    from benchmark import tracking
     from results import statistics, tables
 
     frame, _ = _frame(out)
     asked = frame[frame["folder"].isin([str(state.folder) for state in states])]
     _print_table(tables, statistics.summarise(asked))
     print(f"records: {out}/; the table of all of them: python -m benchmark report out={out}", file=sys.stderr)
+    if count := tracking.unsent(out):
+        print(f"{count} runs were kept offline; to W&B: wandb sync {out}/*/wandb/offline-run-*", file=sys.stderr)
 
 
 def _print_table(tables: Any, summary: Any) -> None:

@@ -6,6 +6,7 @@ The stem is chosen by the size of the view and by the family of architecture, ne
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -19,10 +20,20 @@ _REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError)  # how timm re
 SMALL = 64  # pixels up to which `stem=auto` takes the small stem
 
 
+def library() -> Any:
+    """timm. Where wandb is installed timm would import it, for a logger of its own: a second or two for nothing."""
+    hidden = sys.modules.setdefault("wandb", None) is None  # type: ignore[arg-type]
+    try:
+        import timm
+    finally:
+        if hidden:
+            del sys.modules["wandb"]
+    return timm
+
+
 def check_name(backbone: str) -> None:
     """Raise `UsageError` unless timm has this backbone."""
-    import timm
-
+    timm = library()
     if not timm.is_model(backbone):
         near = difflib.get_close_matches(backbone, timm.list_models(), n=3, cutoff=0.5)
         guess = f"; did you mean {', '.join(near)}?" if near else ""
@@ -88,8 +99,7 @@ def _made(
 
 def _network(backbone: str, size: int, dynamic: bool, pretrained: bool) -> nn.Module:
     """timm's model, made for `size` pixels where that is needed, and open to other sizes where it can be."""
-    import timm
-
+    timm = library()
     # Position embeddings, windows and token mixers are made for one size. Transformers can interpolate the embedding.
     # Convolutions take any size, and no such argument.
     attempts: list[dict[str, Any]] = [{"img_size": size, "dynamic_img_size": True}] if dynamic else []

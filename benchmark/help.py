@@ -42,7 +42,7 @@ evaluate out=runs evaluations=knn,heads cells=simclr-digits-0123456789
 evaluate transfer=cifar100,svhn dataset.root=data
 evaluate weights=timm backbone=resnet18 dataset=digits           (timm's pretrained weights, recorded as any cell)
 evaluate weights=model.safetensors backbone=resnet18 dataset=cifar10 dataset.root=data""",
-    "report": "report\nreport out=runs reference=simclr",
+    "report": "report\nreport out=runs reference=simclr\nreport out=runs wandb=my-team/contrastive-benchmark",
     "status": "status\nstatus out=runs",
     "resume": "resume out=runs\nresume out=runs launcher=slurm slurm.partition=gpu\nresume out=runs cluster=gpu",
     "cancel": "cancel out=runs",

@@ -7,7 +7,7 @@ import copy
 import time
 import traceback
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from benchmark.errors import UsageError
 from benchmark.evaluate import looks
 from benchmark.evaluate.subject import Subject
 from benchmark.stop import Stop
+from benchmark.tracking import Tracker
 from benchmark.watch import COLLAPSED_RANK
 from methods.method import Method
 from results import record
@@ -45,6 +46,7 @@ class Place:
     device: torch.device
     stop: Stop
     board: Board
+    tracker: Tracker = field(default_factory=Tracker)
 
 
 def run(settings: Settings, place: Place) -> dict[str, Any] | None:
@@ -67,7 +69,11 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
         if found is not None and found["status"] != "failed":
             return found
         try:
-            return _make(settings, place, folder, leases[0].guard if leases else _unguarded)
+            guard, leads, say = leases[0].guard if leases else _unguarded, place.world.leads, place.board.say
+            with place.tracker.cell(blank(settings), folder, place.runtime, leads, say) as tracked:
+                made = _make(settings, place, folder, guard, tracked.log)
+                tracked.end(made)
+            return made
         except lease.TakenOver as taken:
             if place.world.size > 1:  # the others wait in a collective: torchrun ends them
                 raise
@@ -75,14 +81,16 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
             return None
 
 
-def _make(settings: Settings, place: Place, folder: Path, guard: Callable[[], None]) -> dict[str, Any]:
+def _make(
+    settings: Settings, place: Place, folder: Path, guard: Callable[[], None], tell: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
     """Train, evaluate and write the record. `guard` is called before each write, and may raise `TakenOver`."""
     if place.world.leads:
         record.write_json(folder / "settings.json", asdict(settings))
     made = blank(settings)
     try:
         made["reason"], made["metrics"] = _train_and_evaluate(
-            settings, place, folder, guard, made["cost"], made["resolved"]
+            settings, place, folder, guard, tell, made["cost"], made["resolved"]
         )
         made["status"] = "collapsed" if made["reason"] else "finished"
     except lease.TakenOver:
@@ -126,6 +134,7 @@ def _train_and_evaluate(
     place: Place,
     folder: Path,
     guard: Callable[[], None],
+    tell: Callable[[dict[str, Any]], None],
     cost: dict[str, Any],
     resolved: dict[str, Any],
 ) -> tuple[str | None, dict[str, float]]:
@@ -148,9 +157,8 @@ def _train_and_evaluate(
         resolved |= {"images": len(batches.split), "steps_per_epoch": batches.per_epoch}
         if place.runtime.compile:
             method.encoder.compile()
-        outcome = train.train(
-            engine, batches, settings, place.runtime, config.key(settings), folder, place.stop, place.board, guard
-        )
+        key, stop = config.key(settings), place.stop
+        outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.board, guard, tell)
         reason, whole = outcome.reason, outcome.whole
         cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}
         cost |= {"images_per_second": round(outcome.images_per_second, 2)}

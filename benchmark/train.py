@@ -58,11 +58,12 @@ class Clock:
 def train(
     engine: Engine, batches: Batches, settings: Settings, runtime: Runtime,
     key: str, folder: Path, stop: Stop, board: Board, guard: Callable[[], None] = lambda: None,
+    tell: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> Outcome:  # fmt: skip
     """Train `engine.method` in place, from the checkpoint in `folder` if there is one.
 
-    `guard` is called before each write, and raises where another process has taken the cell over. Raises `Stopped`
-    behind a checkpoint when a signal asked for it.
+    `guard` is called before each write, and raises where another process has taken the cell over; `tell` gets each
+    line of the log. Raises `Stopped` behind a checkpoint when a signal asked for it.
     """
     method, world = engine.method, engine.world
     assert settings.epochs is not None
@@ -115,9 +116,10 @@ def train(
                 if done % runtime.log_every == 0 or done == steps or ends:
                     guard()
                     speed = done * batches.batch_size / clock.total()
-                    log.write(
-                        {"step": done, "epoch": at.epoch} | line | {"learning_rate": rate, "images_per_second": speed}
-                    )
+                    line = {"step": done, "epoch": at.epoch} | line
+                    line |= {"learning_rate": rate, "images_per_second": speed}
+                    log.write(line)
+                    tell(line)
                     clock.pending.clear()
             if ends:
                 return _outcome(watch.verdict, False, done, settings, batches, clock)

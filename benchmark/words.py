@@ -20,6 +20,8 @@ from benchmark.ablations import Ablation
 from benchmark.config import Dataset, Runtime, Settings, Slurm
 from benchmark.errors import UsageError, nearest
 
+UNSENDABLE = set("/\\#?%:")  # what W&B takes in no name of a project
+
 
 @dataclass(frozen=True)
 class Request:
@@ -122,6 +124,10 @@ def read_runtime(given: dict[str, list[str]]) -> Runtime:
     stray = next((key for key in given if key.startswith("slurm.") and runtime.launcher != "slurm"), None)
     if stray:
         raise UsageError(f"{stray}={given[stray][0]} is for launcher=slurm, not for launcher={runtime.launcher}")
+    if not runtime.wandb_project or set(runtime.wandb_project) & UNSENDABLE:
+        raise UsageError(
+            f"wandb_project={runtime.wandb_project}: a name without {' '.join(sorted(UNSENDABLE))} is needed"
+        )
     presets.words(runtime.preset, "")
     return runtime
 
@@ -135,16 +141,26 @@ def read_folder(words: list[str]) -> Runtime:
     return read_runtime(given)
 
 
-def read_report(words: list[str]) -> tuple[Path, str | None]:
-    """The folder and the reference of `report`: `out=` and `reference=`, and nothing else."""
+def read_report(words: list[str]) -> tuple[Path, str | None, tuple[str, str] | None]:
+    """The folder of `report`, its reference, and (entity, project) of W&B: `out=`, `reference=`, `wandb=`, no more."""
     given = split(words)
     for key, values in given.items():
-        if key not in ("out", "reference"):
-            known = nearest(key, ("out", "reference"))
-            raise UsageError(f"{key}= does not apply here; only out=FOLDER and reference=METHOD do{known}")
+        if key not in ("out", "reference", "wandb"):
+            known = nearest(key, ("out", "reference", "wandb"))
+            raise UsageError(
+                f"{key}= does not apply here; only out=FOLDER, reference=METHOD and wandb=ENTITY/PROJECT do{known}"
+            )
         if len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed")
-    return Path(given.get("out", [Runtime.out])[0]), given.get("reference", [None])[0]
+    target = None
+    if "wandb" in given:
+        entity, _, project = given["wandb"][0].partition("/")
+        if not (entity and project) or set(entity + project) & UNSENDABLE:
+            raise UsageError(
+                f"wandb={given['wandb'][0]}: ENTITY/PROJECT is needed, such as wandb=my-team/{Runtime.wandb_project}"
+            )
+        target = (entity, project)
+    return Path(given.get("out", [Runtime.out])[0]), given.get("reference", [None])[0], target
 
 
 def read_out(words: list[str]) -> Runtime:

@@ -80,11 +80,10 @@ def main() -> int:
 def _work(board: Told, stop: Stop) -> None:
     import torch
 
-    from benchmark import run
+    from benchmark import encoders, run
 
     board.tell("ready", gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
-    import timm  # noqa: F401 - as slow as torch, and nearly every cell needs it: now, while the first worker checks
-
+    encoders.library()  # as slow as torch, and nearly every cell needs it: now, while the first worker checks
     orders = _orders()
     try:
         place = _place(next(orders), stop, board)

@@ -122,6 +122,19 @@ def find(out: Path) -> Iterator[tuple[Path, dict[str, Any] | ValueError]]:
                 yield path.parent, record
 
 
+def sweep(out: Path) -> str:
+    """What the cells of a folder are called together: its name."""
+    return Path(out).absolute().name
+
+
+def outcome(record: dict[str, Any]) -> dict[str, Any]:
+    """How a cell ended, as a tracker shows it: `status`, `reason`, `metrics/NAME`, `cost/NAME`, in one level."""
+    found = {name: record[name] for name in ("status", "reason")}
+    for part in ("metrics", "cost"):
+        found |= {f"{part}/{name}": value for name, value in record[part].items()}
+    return found
+
+
 def write_json(path: Path, data: Any, compact: bool = False) -> None:
     """Write `data` as JSON, keys in the order given; a reader sees the old file or the new one, never a part.
 

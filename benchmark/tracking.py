@@ -1,0 +1,266 @@
+"""What a cell tells Weights & Biases. Nothing here can fail a cell or hold it up for long; the files are the truth.
+
+A cell's run has the cell's key as its id, and every attempt says resume="allow": what was interrupted goes on in the
+same run. Its group is the sweep, which is the name of the folder `out`; its files lie in the cell's folder. `wandb` is
+imported only where a run is tracked, and this file imports no torch.
+"""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import importlib
+import importlib.util
+import netrc
+import os
+import shutil
+import socket
+import textwrap
+import threading
+import time
+import urllib.request
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from benchmark.config import Runtime
+from benchmark.errors import UsageError
+from results import record
+
+Mode = Literal["online", "offline", "off"]
+SITES = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # where W&B itself is, of new clients and of old
+PROBE, INIT, FINISH = 2.0, 10.0, 15.0  # seconds that a cell waits at most for a connection, a start, the last upload
+LOST = 2.0  # seconds of a run that a SIGKILL may take with it
+EMPTY = 7  # bytes of a run's file of which nothing was ever flushed; `wandb sync` fails for all over one
+
+
+def require(runtime: Runtime) -> None:
+    """Raise `UsageError` where a mode is asked for by name that needs what is not installed."""
+    if runtime.wandb in ("online", "offline") and not installed("wandb"):
+        raise UsageError(f"wandb={runtime.wandb}: wandb is not installed; pip install '.[wandb]'")
+
+
+def installed(package: str) -> bool:
+    """Whether it can be imported. A folder of that name, such as the client leaves behind, is no package."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+def mode(runtime: Runtime) -> Mode:
+    """What `wandb=` says, and for auto WANDB_MODE, else online where there is a key."""
+    if runtime.wandb != "auto":
+        return runtime.wandb
+    said: dict[str, Mode] = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
+    wanted: Mode = said.get(os.environ.get("WANDB_MODE", "")) or ("online" if has_key() else "off")
+    return wanted if wanted == "off" or installed("wandb") else "off"
+
+
+def has_key() -> bool:
+    """Whether the client will find a key without asking: in the environment, its settings, or netrc for its site."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _setting("api_key"):
+        return True
+    given = os.environ.get("NETRC")
+    paths = [Path(given).expanduser()] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    try:
+        found = netrc.netrc(next(path for path in paths if path.exists()))
+    except (StopIteration, OSError, netrc.NetrcParseError):
+        return False
+    own = site()
+    entries = [found.authenticators(urlsplit(url).netloc) for url in (SITES if own in SITES else (own,))]
+    return any(entry and entry[2] for entry in entries)
+
+
+def site() -> str:
+    """Where the client would connect to."""
+    return os.environ.get("WANDB_BASE_URL") or _setting("base_url") or SITES[0]
+
+
+def unreachable() -> str:
+    """Why no connection can be made now, in a few words; empty where one can. Takes `PROBE` seconds at most."""
+    if not has_key():
+        return "no key is configured (`wandb login`, or WANDB_API_KEY)"
+    answers: list[bool] = []
+    # In a thread: where names are not resolved, asking for one has no timeout of its own.
+    probe = threading.Thread(target=lambda: answers.append(_connects(site())), name="probe", daemon=True)
+    probe.start()
+    probe.join(PROBE)
+    return "" if any(answers) else f"{site()} does not answer"
+
+
+def _connects(url: str) -> bool:
+    parts = urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
+        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    try:
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+        socket.create_connection((parts.hostname or "", port), PROBE).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _setting(name: str) -> str:
+    """From the file that `wandb login` writes, whose one section is `default`."""
+    folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    parser = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
+        parser.read(folder / "settings")
+    return parser.get("default", name, fallback="")
+
+
+def unsent(out: Path) -> int:
+    """Runs below `out` that were written offline and were not synced since."""
+    return sum(not path.with_name(path.name + ".synced").exists() for path in out.glob("*/wandb/offline-run-*/*.wandb"))
+
+
+class Run:
+    """One cell's run. Where there is none it does nothing, as it does after the client has failed once."""
+
+    def __init__(self, failed: Callable[[str], None]) -> None:
+        self._client: Any = None
+        self._failed = failed
+
+    def begin(self, start: Callable[[], Any]) -> None:
+        def begin() -> None:
+            self._client = start()
+
+        self._safely(begin)
+
+    def log(self, line: dict[str, Any]) -> None:
+        """A line of log.jsonl; its `step` is the x axis, as the client counts lines of its own."""
+        if self._client is not None:
+            self._safely(lambda: self._client.log(line))
+
+    def end(self, made: dict[str, Any]) -> None:
+        """The cell has its record."""
+        if self._client is not None:
+            self._safely(lambda: self._tell(made))
+        self.close(1 if made["status"] == "failed" else 0)
+
+    def close(self, exit_code: int) -> None:
+        if self._client is not None:
+            self._safely(lambda: self._finish(exit_code))
+        self._client = None
+
+    def _tell(self, made: dict[str, Any]) -> None:
+        self._client.config.update({"resolved": made["resolved"]}, allow_val_change=True)
+        self._client.summary.update(record.outcome(made))
+        self._client.tags = (*self._client.tags, made["status"])
+
+    def _finish(self, exit_code: int) -> None:
+        path = Path(self._client.settings.sync_file)
+        try:
+            self._client.finish(exit_code=exit_code)
+        except TimeoutError:
+            raise TimeoutError(f"not all was sent in {FINISH:g} s; `wandb sync {path.parent}` sends it") from None
+        until = time.monotonic() + 2 * LOST
+        while self._client.settings.mode == "offline" and not _has_end(path):  # of a full disk the client says nothing
+            if time.monotonic() > until:
+                raise OSError(f"{path} is cut short; is the disk full?")
+            time.sleep(0.05)
+
+    def _safely(self, what: Callable[[], object]) -> None:
+        try:
+            what()
+        except Exception as error:  # noqa: BLE001 - whatever the client raises, the cell goes on
+            self._client = None
+            _tear_down()
+            self._failed(textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ..."))
+
+
+class Tracker:
+    """The runs of one process, cell after cell. What fails online is kept offline from then on, or not at all."""
+
+    def __init__(self) -> None:
+        self._mode: Mode | None = None  # settled with the first cell
+
+    @contextlib.contextmanager
+    def cell(
+        self, begun: dict[str, Any], folder: Path, runtime: Runtime, leads: bool, say: Callable[[str], None]
+    ) -> Iterator[Run]:
+        """The run of the cell whose record is `begun`, closed as failed by whatever is raised within."""
+
+        def step_down(why: str) -> None:
+            self._mode = "offline" if self._mode == "online" else "off"
+            then = "runs are kept offline, and `wandb sync` sends them" if self._mode == "offline" else "no more of it"
+            say(f"W&B: {why}; {then}")
+
+        if self._mode is None:
+            self._mode = mode(runtime) if leads else "off"
+            why = unreachable() if self._mode == "online" else ""
+            if why:
+                step_down(why)
+        run = Run(step_down)
+        if self._mode == "online":
+            run.begin(lambda: _start(begun, folder, runtime, "online"))
+        if self._mode == "offline":  # or is so by now
+            run.begin(lambda: _start(begun, folder, runtime, "offline"))
+        try:
+            yield run
+        except BaseException as error:
+            run.close(getattr(error, "exit_code", 1))
+            raise
+
+
+def _start(begun: dict[str, Any], folder: Path, runtime: Runtime, mode: Literal["online", "offline"]) -> Any:
+    """The client's run of a cell."""
+    for path in folder.glob("wandb/offline-run-*/*.wandb"):
+        if path.stat().st_size <= EMPTY:
+            shutil.rmtree(path.parent)
+    for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # else they are made in the home
+        os.environ.setdefault(name, str(folder.absolute() / "wandb" / "own"))
+    # The client's reports about itself: where the network is gone, a process waits 20 s at its end to send them.
+    os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    settings = begun["settings"]
+    names = [settings["dataset"]["name"], settings["backbone"]]
+    client = wandb.init(
+        entity=runtime.wandb_entity or None,
+        project=runtime.wandb_project,
+        id=begun["key"],
+        name=folder.name,
+        group=record.sweep(Path(runtime.out)),
+        job_type=settings["method"][-64:],
+        tags=[name[-64:] for name in names if name],
+        config=settings | {name: begun[name] for name in ("key", "protocol", "versions", "commit", "dirty")},
+        resume="allow",
+        mode=mode,
+        settings=wandb.Settings(
+            root_dir=str(folder.absolute()), console="off", silent=True, symlink=False, init_timeout=INIT,
+            finish_timeout=FINISH, finish_timeout_raises=True, x_transaction_log_flush_interval=LOST,
+            x_save_requirements=False,  # the record has the versions; reading all that is installed takes its time
+        ),
+    )  # fmt: skip
+    if not Path(client.dir).resolve().is_relative_to(folder.resolve()):
+        client.finish()
+        raise OSError(f"{folder} cannot be written: the client would keep the run in {client.dir}")
+    for name in ("step", "epoch"):
+        client.define_metric(name)
+    client.define_metric("*", step_metric="step")
+    return client
+
+
+def _tear_down() -> None:
+    """End the client's own process, which would refuse an id that it has seen. Takes `FINISH` seconds at most."""
+    import wandb
+
+    with contextlib.suppress(Exception):
+        wandb.teardown(1)
+
+
+def _has_end(path: Path) -> bool:
+    """Whether the last record of a run's file is the run's exit."""
+    kinds: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")  # whose types mypy cannot see
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - 1024))
+        tail = file.read()
+    # Before each record stand its checksum, its length and whether it is whole: LevelDB's log format.
+    for at in range(len(tail) - EMPTY, -1, -1):
+        if int.from_bytes(tail[at + 4 : at + 6], "little") == len(tail) - at - 7 and tail[at + 6] in (1, 4):
+            split = tail[at + 6] == 4  # over two blocks, which happens once in a thousand: it counts as whole
+            return split or kinds.Record.FromString(tail[at + 7 :]).HasField("exit")
+    return False

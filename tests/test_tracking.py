@@ -1,0 +1,314 @@
+"""What cells tell W&B, read back from what the client writes offline and sends to a server on this machine."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("wandb", reason="wandb is not installed")
+
+from wandb_server import KEY, Server
+
+from benchmark import tracking
+from benchmark.config import Runtime
+from results import wandb_report
+
+CELL = ["temperature=0.3", "dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native",
+        "batch_size=32", "epochs=4", "log_every=2", "threads=1", "device=cpu"]  # fmt: skip
+FAILS = '''"""A method that fails."""
+from methods.method import Method
+
+class Failing(Method):
+    def forward(self, batch, at):
+        raise RuntimeError("no such luck")
+'''
+
+
+@pytest.fixture
+def outside(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+    """An environment without W&B's variables, whose home is empty."""
+    (tmp_path / "home").mkdir()
+    kept = {name: value for name, value in environment.items() if not name.startswith(("WANDB_", "NETRC"))}
+    return kept | {"HOME": str(tmp_path / "home")}
+
+
+def call(*words: str, methods: str = "simclr") -> list[str]:
+    return [sys.executable, "-m", "benchmark", "run", f"methods={methods}", *CELL, *words]
+
+
+def run(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+
+
+def one_record(out: Path) -> dict[str, Any]:
+    (path,) = out.glob("simclr-*/record.json")
+    return json.loads(path.read_text())
+
+
+def kept(run: Path) -> dict[str, list[dict[str, Any]]]:
+    """What the client wrote into the folder of a run, by the kind of record, in its order."""
+    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    found: dict[str, list[dict[str, Any]]] = {}
+    for line in done.stdout.splitlines():
+        kind = json.loads(line)["type"]
+        found.setdefault(kind, []).append(json.loads(line)[kind])
+    return found
+
+
+def rows(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+    """The lines of a history, without what the client adds."""
+    items = [one["item"] for one in found.get("history", [])]
+    return [{name: value for name, value in item.items() if not name.startswith("_")} for item in items]
+
+
+def merged(found: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: value for one in found for name, value in one["update"].items()}
+
+
+OFF = """
+import sys
+from benchmark.__main__ import main
+main(sys.argv[1:])
+print([name for name in sys.modules if "wandb" in name])
+"""
+
+
+@pytest.fixture(scope="module")
+def untracked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """The cell's record where W&B is installed and no key is configured."""
+    folder = tmp_path_factory.mktemp("untracked")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
+    environment = kept | {"PYTHONPATH": str(Path(__file__).parent.parent), "HOME": str(folder)}
+    done = run([sys.executable, "-c", OFF, *call(f"out={folder / 'runs'}")[3:]], environment, folder)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.endswith("\n[]\n"), "nothing of wandb is imported, by timm neither"
+    assert not list(folder.rglob("*wandb*"))
+    return one_record(folder / "runs")
+
+
+@pytest.mark.slow
+def test_a_stopped_cell_goes_on_in_the_same_run(
+    outside: dict[str, str], tmp_path: Path, untracked: dict[str, Any]
+) -> None:
+    """Offline: stopped by a signal, finished by a worker of launcher=local; both parts are what the files say."""
+    out = tmp_path / "sweep"
+    words = ("wandb=offline", "wandb_project=p", "wandb_entity=me", f"out={out}")
+    process = subprocess.Popen(call(*words), cwd=tmp_path, env=outside, stderr=subprocess.PIPE, text=True)
+    log = out / f"simclr-digits-{untracked['key']}" / "log.jsonl"
+    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 2):
+        time.sleep(0.01)
+    process.send_signal(signal.SIGTERM)
+    process.communicate(timeout=120)
+    assert process.returncode == 143
+    done = run(call(*words, "launcher=local", "workers=1"), outside, tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert f"wandb sync {out}/*/wandb/offline-run-*" in done.stderr
+
+    record, lines = one_record(out), [json.loads(line) for line in log.read_text().splitlines()]
+    assert record["metrics"] == untracked["metrics"], "tracking draws no random numbers"
+    first, second = map(kept, sorted(log.parent.glob("wandb/offline-run-*")))
+    for part in (first, second):
+        told = part["run"][0]
+        assert told["run_id"] == record["key"]
+        assert told["resume"] is True
+        assert (told["run_group"], told["job_type"], told["project"], told["entity"]) == ("sweep", "simclr", "p", "me")
+        assert told["display_name"] == log.parent.name
+        config = told["config"]["update"]
+        assert {name: config[name] for name in record["settings"]} == record["settings"]
+        assert (config["key"], config["protocol"]) == (record["key"], record["protocol"])
+    assert rows(first) + rows(second) == lines
+    assert rows(first)
+    assert rows(second)
+    assert (first["exit"][0]["exit_code"], second["exit"][0].get("exit_code", 0)) == (143, 0)
+    summary = merged(second["summary"])
+    assert {name: summary[f"metrics/{name}"] for name in record["metrics"]} == record["metrics"]
+    assert {name: summary[f"cost/{name}"] for name in record["cost"]} == record["cost"]
+    assert (summary["status"], summary["reason"]) == ("finished", None)
+    assert merged(second["config"])["resolved"] == record["resolved"]
+    assert second["run"][-1]["tags"] == ["digits", "test_resnet", "finished"]
+    assert {"step", "epoch"} <= {metric.get("name") for metric in second["metric"]}
+    # What the panels of a report ask for is there.
+    assert {wandb_report.ACCURACY, wandb_report.SECONDS, wandb_report.STATUS} <= summary.keys()
+    assert {wandb_report.STEP, wandb_report.LOSS} <= lines[0].keys()
+    assert config["options"]["temperature"] == 0.3
+    assert not list((tmp_path / "home").iterdir()), "nothing in the home"
+    assert {path.name for path in tmp_path.iterdir()} == {"home", "sweep"}, "nor in the working directory"
+
+
+@pytest.mark.slow
+def test_a_dead_network_costs_a_warning(outside: dict[str, str], tmp_path: Path, untracked: dict[str, Any]) -> None:
+    """A key, and nobody where it should be used: one line for two cells, which are kept offline; one of them fails."""
+    (tmp_path / "extra").mkdir()
+    (tmp_path / "extra" / "failing.py").write_text(FAILS)
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        site = f"http://127.0.0.1:{closed.getsockname()[1]}"
+        keyed = outside | {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": site}
+        keyed |= {"PYTHONPATH": f"{outside['PYTHONPATH']}:{tmp_path}"}
+        out = tmp_path / "runs"
+        done = run(call(f"out={out}", methods="simclr,extra.failing"), keyed, tmp_path)
+    assert done.returncode == 1, done.stderr
+    assert done.stderr.count("W&B") == 2, "the warning, and how to send what was kept"
+    assert f"W&B: {site} does not answer; runs are kept offline" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert one_record(out)["metrics"] == untracked["metrics"]
+    (failed,) = out.glob("extra*/wandb/offline-run-*")
+    assert kept(failed)["exit"][0]["exit_code"] == 1
+    assert merged(kept(failed)["summary"])["reason"] == "RuntimeError: no such luck"
+
+
+ALONE = """
+import json, os, signal, sys, time
+from pathlib import Path
+from benchmark import tracking
+from benchmark.config import Runtime
+
+def cells(out, mode, *numbers, during=lambda run: None):
+    # Cells that log ten lines each, and what was said and how long each took.
+    tracker, said, took = tracking.Tracker(), [], []
+    for number in numbers:
+        began = time.monotonic()
+        settings = {"method": "simclr", "dataset": {"name": "digits"}, "backbone": "resnet18"}
+        begun = {"key": f"key{number}", "protocol": "p", "versions": {}, "commit": None, "dirty": None,
+                 "settings": settings, "status": "finished", "reason": None, "metrics": {"linear_top1": 0.5},
+                 "cost": {"seconds": 1.0}, "resolved": {}}
+        folder = Path(out) / f"cell{number}"
+        folder.mkdir(parents=True, exist_ok=True)
+        with tracker.cell(begun, folder, Runtime(out=out, wandb=mode, wandb_project="proj"), True, said.append) as run:
+            for step in range(1, 11):
+                run.log({"step": step, "epoch": 0, "loss": 1 / step})
+            during(run)
+            run.end(begun)
+        took.append(time.monotonic() - began)
+    return {"said": said, "took": took}
+"""
+
+
+def alone(script: str, environment: dict[str, str], folder: Path, *arguments: str) -> dict[str, Any]:
+    done = run([sys.executable, "-c", ALONE + script, *arguments], environment, folder)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
+def test_online_the_server_gets_what_was_logged(outside: dict[str, str], tmp_path: Path) -> None:
+    with Server() as server:
+        told = alone("print(json.dumps(cells('runs', 'online', 1)))", outside | server.environment(), tmp_path)
+    assert told["said"] == []
+    asked = dict(server.calls[::-1])
+    assert asked["RunResumeStatus"]["name"] == asked["UpsertBucket"]["name"] == "key1"
+    assert asked["UpsertBucket"]["groupName"] == "runs"
+    lines = [json.loads(line) for run, posted in server.streams if run == "key1"
+             for line in posted.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])]  # fmt: skip
+    assert [line["loss"] for line in lines] == [1 / step for step in range(1, 11)]
+    assert server.streams[-1][1].get("exitcode") == 0
+
+
+def test_a_server_that_says_nothing_delays_one_cell_once(outside: dict[str, str], tmp_path: Path) -> None:
+    """It takes connections, so that only the client finds out. What follows is offline, and is not delayed again."""
+    script = "tracking.INIT = tracking.FINISH = 1.0; print(json.dumps(cells('runs', 'online', 1, 2)))"
+    with Server() as server:
+        server.open.clear()
+        told = alone(script, outside | server.environment(), tmp_path)
+    assert len(told["said"]) == 1
+    assert "kept offline" in told["said"][0]
+    assert [
+        len(list((tmp_path / "runs" / cell).glob("wandb/offline-run-*/*.wandb"))) for cell in ("cell1", "cell2")
+    ] == [1, 1]
+    assert told["took"][1] < 5
+
+
+def test_a_server_that_falls_silent_holds_up_the_end_no_longer_than_asked(
+    outside: dict[str, str], tmp_path: Path
+) -> None:
+    script = """
+tracking.FINISH = 1.0
+told = cells("runs", "online", 1, 2, during=lambda run: Path("logged").touch() or time.sleep(1))
+print(json.dumps(told))
+"""
+    with Server() as server:
+        command = [sys.executable, "-c", ALONE + script]
+        environment = outside | server.environment()
+        process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+        while process.poll() is None and not (tmp_path / "logged").exists():
+            time.sleep(0.01)
+        server.open.clear()
+        told = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])
+    assert len(told["said"]) == 1
+    assert "wandb sync" in told["said"][0]
+    assert list((tmp_path / "runs" / "cell2").glob("wandb/offline-run-*")), "the next one does not try again"
+
+
+def test_a_client_that_dies_takes_nothing_with_it(outside: dict[str, str], tmp_path: Path) -> None:
+    script = """
+def kill(run):
+    for one in Path("/proc").glob("[0-9]*/stat"):
+        words = one.read_text().split()
+        if words[1] == "(wandb-core)" and words[3] == str(os.getpid()):
+            os.kill(int(words[0]), signal.SIGKILL)
+    time.sleep(0.5)
+    for step in range(11, 1000):
+        run.log({"step": step, "loss": 0.0})
+print(json.dumps(cells("runs", "offline", 1, 2, during=kill)))
+"""
+    told = alone(script, outside, tmp_path)
+    assert len(told["said"]) == 1
+    assert told["said"][0].startswith("W&B: ")
+
+
+def test_a_file_cut_short_is_seen(outside: dict[str, str], tmp_path: Path) -> None:
+    """As on a full disk, of which the client says nothing."""
+    alone("print(json.dumps(cells('runs', 'offline', 1)))", outside, tmp_path)
+    (path,) = tmp_path.glob("runs/cell1/wandb/offline-run-*/*.wandb")
+    assert tracking._has_end(path)
+    whole = path.read_bytes()
+    for size in (len(whole) - 1, len(whole) - 30, len(whole) // 2, 7, 0):
+        path.write_bytes(whole[:size])
+        assert not tracking._has_end(path), size
+
+
+@pytest.mark.parametrize(
+    ("given", "netrc", "expected"),
+    [
+        ({}, "", "off"),
+        ({"WANDB_API_KEY": KEY}, "", "online"),
+        ({"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, "", "offline"),
+        ({"WANDB_API_KEY": KEY, "WANDB_MODE": "disabled"}, "", "off"),
+        ({"WANDB_MODE": "offline"}, "", "offline"),
+        ({}, "machine api.wandb.ai login user password x\n", "online"),
+        ({}, "machine github.com login user password x\n", "off"),
+        ({"WANDB_BASE_URL": "https://wandb.my.org"}, "machine api.wandb.ai login user password x\n", "off"),
+        ({"WANDB_BASE_URL": "https://wandb.my.org"}, "machine wandb.my.org login user password x\n", "online"),
+        ({}, "machine api.wandb.ai login", "off"),
+    ],
+)
+def test_auto_is_online_where_a_key_is_configured(
+    given: dict[str, str], netrc: str, expected: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    for name in [name for name in os.environ if name.startswith(("WANDB_", "NETRC"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name, value in given.items():
+        monkeypatch.setenv(name, value)
+    (tmp_path / ".netrc").write_text(netrc)
+    assert tracking.mode(Runtime()) == expected
+    assert tracking.mode(Runtime(wandb="offline")) == "offline", "what is asked for by name counts first"
+
+
+def test_what_is_not_installed_is_said_before_any_cell_runs(outside: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "wandb").mkdir()  # such as the client leaves behind: no package
+    block = "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]\n"
+    script = block + "from benchmark.__main__ import main; sys.exit(main(sys.argv[1:]))"
+    done = run([sys.executable, "-c", script, *call("wandb=offline", f"out={tmp_path}/runs")[3:]], outside, tmp_path)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr == "error: wandb=offline: wandb is not installed; pip install '.[wandb]'\n"
+    assert not (tmp_path / "runs").exists()

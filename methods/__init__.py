@@ -23,7 +23,8 @@ ENTRY_POINTS = "contrastive_benchmark.methods"
 FOLDER = Path(__file__).parent
 NOT_METHODS = {"__init__", "method"}
 OPTION_TYPES = (int, float, bool, str)  # of a method's options, besides Literal: what a word can say
-DECLARED = ("views", "trains", "supervised", "multicrop", "ignores")  # class attributes that `describe` reads
+# Class attributes that `describe` reads.
+DECLARED = ("views", "trains", "supervised", "multicrop", "ignores", "recommends")
 
 
 class BrokenMethod(Exception):

@@ -106,6 +106,8 @@ def test_presets_stand_below_the_user_s_words() -> None:
     assert cell("methods=moco temperature=0.4").options["temperature"] == 0.4, "also where the preset names the method"
     assert cell("methods=moco batch_norm=local").batch_norm == "local"
     assert cell("methods=moco preset=none").options["queue"] == 65536
+    assert cell("methods=moco preset=none").batch_norm == "shuffle:8", "what the method recommends"
+    assert cell("methods=moco preset=none batch_norm=local").batch_norm == "local"
     assert cell("methods=moco preset=none") != cell("methods=moco preset=cifar")
     cifar = cell("methods=moco dataset=cifar10")
     assert (cifar.epochs, cifar.options["queue"], cifar.learning_rate) == (200, 4096, 0.03)

@@ -58,6 +58,7 @@ def test_the_described_options_are_the_class_s_own(name: str) -> None:
     assert described.supervised == loaded.supervised
     assert described.views == loaded.views
     assert described.multicrop == loaded.multicrop
+    assert (described.ignores, described.recommends) == (loaded.ignores, loaded.recommends)
     assert all(described.help[option] for option in vars(loaded.Config())), "every option has a comment behind it"
 
 

@@ -140,7 +140,7 @@ def command_report(words: list[str]) -> int:
 
     out, reference = read_report(words)
     _require_folder(out)
-    from results import compare, forecasts, statistics, tables  # behind the words: pandas takes its time
+    from results import compare, forecasts, report, statistics, tables  # behind the words: pandas takes its time
 
     frame, problems = _frame(out)
     try:
@@ -158,9 +158,12 @@ def command_report(words: list[str]) -> int:
     if truth:
         columns.show(truth[0], truth[1:])
     if not frame.empty:
-        (out / "table.md").write_text(tables.to_markdown(summary) + "\n" + tables.pipes(compared))
-        tables.to_csv(summary, out / "results.csv")
-        print(f"wrote {out / 'table.md'} and {out / 'results.csv'}", file=sys.stderr)
+        folder, notes = report.write(
+            out, frame, problems, compared=compared, extras=[("Forecasts against truth", truth)]
+        )
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+        print(f"wrote {folder / 'report.html'} and, beside it, tables and figures as files", file=sys.stderr)
     return 0
 
 

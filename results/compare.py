@@ -114,13 +114,20 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def rows(frame: pd.DataFrame, reference: str | None = None, metric: str = "linear_top1") -> list[list[str]]:
+def rows(
+    frame: pd.DataFrame,
+    reference: str | None = None,
+    metric: str = "linear_top1",
+    ranked: pd.DataFrame | None = None,
+) -> list[list[str]]:
     """The comparison of an accuracy as rows of text under a header, in percent; none where there are no records.
+
+    `ranked` is what `ranks` returned for the same metric, where it has been made already.
 
     Ranks are corrected over all pairs, differences to the `reference` over the fewer comparisons with it: a
     difference can be significant while the ranks overlap.
     """
-    found = ranks(frame, metric)
+    found = ranks(frame, metric) if ranked is None else ranked
     if found.empty:
         return []
     cells: dict[str, Any] = {"dataset": found["dataset"], "protocol": found["protocol"].str[:8]}
@@ -193,7 +200,7 @@ def _intervals(family: _Family) -> pd.DataFrame:
 
 def _interval(draws: np.ndarray, fixed: bool) -> tuple[float, float, str]:
     """(low, high, how) of the mean."""
-    from scipy import stats
+    from scipy import special, stats
 
     if fixed:
         return math.nan, math.nan, "none: fixed"
@@ -202,7 +209,8 @@ def _interval(draws: np.ndarray, fixed: bool) -> tuple[float, float, str]:
     if np.ptp(draws) <= _ROUNDING:
         return math.nan, math.nan, "none: the same in every seed"
     if len(draws) < BOOTSTRAP_FROM:
-        return *stats.t.interval(CONFIDENCE, len(draws) - 1, draws.mean(), stats.sem(draws)), "t"
+        half = special.stdtrit(len(draws) - 1, (1 + CONFIDENCE) / 2) * draws.std(ddof=1) / math.sqrt(len(draws))
+        return draws.mean() - half, draws.mean() + half, "t"
     rng = np.random.default_rng(0)
     made = stats.bootstrap((draws,), np.mean, confidence_level=CONFIDENCE, method="BCa", random_state=rng)
     return *made.confidence_interval, "bootstrap"

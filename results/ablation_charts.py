@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import pandas as pd
 
 from results.chart import Chart, Series
-from results.families import FOLLOWS, Family, short, text
+from results.families import FOLLOWS, Family, brief, short, text
 
 MOST_LINES = 10
 # A second setting whose single values are worth a mark beside the first one's lines: a linear head at one width.
@@ -165,7 +165,9 @@ def _names(lines: list[_Line]) -> list[str]:
         same = [one.key for one in lines if one.method == line.method]
         differing = [name for name in line.key if len({key[name] for key in same}) > 1]
         followers = {follower for name in differing for follower in FOLLOWS.get(name, ())}
-        told = [f"{short(name)}={line.key[name]}" for name in differing if line.key[name] and name not in followers]
+        told = [
+            f"{short(name)}={brief(line.key[name])}" for name in differing if line.key[name] and name not in followers
+        ]
         made.append(" ".join([line.method, *told]))
     return made
 

@@ -33,7 +33,8 @@ def files(chart: Chart, styles: Mapping[str, Style]) -> dict[str, bytes]:
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "benchmark", "font.size": 9})
         matplotlib.rcParams.update({"axes.spines.top": False, "axes.spines.right": bool(chart.right_range)})
         tall = {"intervals": 1.2 + 0.19 * len(chart.order), "heatmap": 1.3 + 0.42 * len(chart.order), "points": 4.6}
-        wide = {"heatmap": 2.2 + 0.55 * len(chart.order), "points": 5.2}
+        longest = max(map(len, chart.order), default=0)
+        wide = {"intervals": max(6.8, 4.0 + 0.062 * longest), "heatmap": 2.2 + 0.55 * len(chart.order), "points": 5.2}
         size = wide.get(chart.kind, 6.8), tall.get(chart.kind, 4.0)
         rows = (
             len({one.name for one in chart.series}) * max((len(one.name) + 7 for one in chart.series), default=0) / 100

@@ -14,7 +14,7 @@ from results.statistics import configurations, summarise, varying
 
 # Settings that follow another one and would split its curve.
 FOLLOWS = {"batch_size": ("microbatch",)}
-_LONG = 40  # characters of a label beyond which usual values are left out
+_LONG = 40  # characters: a longer label leaves usual values out, a longer value is cut
 
 
 @dataclass(frozen=True)
@@ -97,6 +97,12 @@ def text(value: Any) -> str:
     return " ".join(str(value).split())
 
 
+def brief(value: Any) -> str:
+    """A setting as a figure has room for it."""
+    whole = text(value)
+    return whole if len(whole) <= _LONG else whole[: _LONG - 1] + "…"
+
+
 def _with_costs(frame: pd.DataFrame) -> pd.DataFrame:
     """The summary, with the hours of all processes: four GPUs for an hour are four hours."""
     summary = summarise(frame, [])
@@ -127,32 +133,35 @@ def _labels(table: pd.DataFrame, names: Sequence[str]) -> tuple[list[str], str]:
     for method, part in table.groupby("method", sort=False):
         varied = varying(part[["method", *names]])
         own[str(method)] = [name for name in varied if name not in (*followers, "method")]
-    values = table[list(names)].astype(object)
+    # Texts, so that null is a value like any other; a single configuration may lack what all others have.
+    values = table[list(names)].astype(object).map(lambda value: "–" if pd.isna(value) else text(value))
 
-    def made(left_out: dict[tuple[str, str], Any]) -> list[str]:
+    def made(left_out: dict[tuple[str, str], str]) -> list[str]:
         labels = []
         for method, row in zip(table["method"], values.to_dict("records"), strict=True):
-            told = [name for name in own[method] if pd.notna(row[name])]
-            told = [name for name in told if left_out.get((method, name), ...) != row[name]]
-            labels.append(" ".join([method, *(f"{short(name)}={text(row[name])}" for name in told)]))
+            told = [name for name in own[method] if row[name] != left_out.get((method, name), "–")]
+            labels.append(" ".join([method, *(f"{short(name)}={brief(row[name])}" for name in told)]))
         return labels
 
     labels = made({})
     if max(map(len, labels)) <= _LONG:
         return labels, ""
-    usual: dict[tuple[str, str], Any] = {}
-    for method, part in table.groupby("method", sort=False):
-        known = [name for name in own[str(method)] if part[name].notna().any()]
-        usual |= {(str(method), name): part[name].mode().iloc[0] for name in known}
-    brief = made(usual)
-    if len(set(brief)) < len(labels):
+    usual = {
+        (str(method), name): part[name].mode().iloc[0]
+        for method, part in values.groupby(table["method"], sort=False)
+        for name in own[str(method)]
+    }
+    differing = made(usual)
+    if len(set(differing)) < len(labels):
         return labels, ""
     shared: dict[str, list[str]] = {}
     for method in own:
-        told = " ".join(f"{short(name)}={text(usual[method, name])}" for name in own[method] if (method, name) in usual)
+        told = " ".join(
+            f"{short(name)}={brief(usual[method, name])}" for name in own[method] if usual[method, name] != "–"
+        )
         shared.setdefault(told, []).append(method)
     words = "; ".join(f"{', '.join(methods)}: {told}" for told, methods in shared.items() if told)
-    return brief, f" Labels name what differs from the usual ({words})."
+    return differing, f" Labels name what differs from the usual ({words})."
 
 
 def _lost(failed: int, collapsed: int) -> str:

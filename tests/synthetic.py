@@ -8,6 +8,7 @@ import json
 import struct
 import sys
 import zlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,10 @@ def configurations() -> list[dict[str, Any]]:
     return list({json.dumps(one): one for one in made}.values())
 
 
-def write(count: int, out: Path) -> None:
-    """`count` records below `out`, with training logs and, of some cells, looks; the same each time."""
+def write(count: int, out: Path, methods: Sequence[str] = METHODS) -> None:
+    """`count` records of these methods below `out`, with logs and, of some cells, looks; the same each time."""
     rng = np.random.default_rng(0)
-    cells = itertools.product(configurations(), METHODS, range(SEEDS))
+    cells = itertools.product(configurations(), methods, range(SEEDS))
     for number, (chosen, method, seed) in enumerate(itertools.islice(cells, count)):
         folder = out / f"{method}-digits-{number:010d}"
         folder.mkdir(parents=True)

@@ -19,11 +19,13 @@ from results.chart import Chart, Series
 from results.frame import load
 from results.palette import styles
 
+METHODS = ("simclr", "moco")
+
 
 @pytest.fixture(scope="module")
 def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
     out = tmp_path_factory.mktemp("figures")
-    synthetic.write(480, out)
+    synthetic.write(150, out, METHODS)
     return load(out)[0]
 
 
@@ -51,7 +53,7 @@ def test_means_and_intervals_are_those_of_compare(frame: pd.DataFrame, charts: l
             expected = truth.loc[one.rows[place]].tolist()
             assert [mean, one.low[place], one.high[place]] == pytest.approx(expected, nan_ok=True), (name, one.name)
             seen.add(one.rows[place])
-    assert len(seen) > 100
+    assert len(seen) == len(truth)
 
 
 def test_a_line_changes_one_setting_alone(frame: pd.DataFrame, charts: list[Chart]) -> None:
@@ -137,6 +139,15 @@ def test_protocols_and_datasets_never_share_a_chart(tmp_path: Path) -> None:
         assert {len(one.x) for one in chart.series if one.look == "line"} <= {2}
 
 
+def test_long_labels_name_what_differs_from_the_usual(tmp_path: Path) -> None:
+    usual = {"temperature": 0.2, "queue": 4096, "momentum": 0.99}
+    for options in (usual, usual | {"queue": 64}, usual | {"momentum": 0.9}, usual | {"temperature": None}):
+        put(tmp_path, options=options, augmentation="crop+colour+grey+blur" if options is not usual else "crop")
+    chart = named(figures.charts(load(tmp_path)[0]), "accuracy")
+    assert set(chart.order) == {"moco augmentation=crop", "moco queue=64", "moco momentum=0.9", "moco temperature=–"}
+    assert "(moco: temperature=0.2 queue=4096 momentum=0.99 augmentation=crop+colour+grey+blur)" in chart.caption
+
+
 def test_heads_of_one_width_stand_beside_the_curves(tmp_path: Path) -> None:
     for seed in range(2):
         put(tmp_path, seed=seed, options={"head": "none", "head_dim": 128})
@@ -210,7 +221,7 @@ def test_every_chart_is_drawn_by_both(charts: list[Chart]) -> None:
     import plotly.graph_objects as go
 
     chosen = styles(charts)
-    assert len({tuple(style) for style in chosen.values()}) == len(synthetic.METHODS)
+    assert len({tuple(style) for style in chosen.values()}) == len(METHODS)
     kinds = {chart.kind: chart for chart in charts}
     assert set(kinds) == {"intervals", "curve", "groups", "heatmap", "scatter", "lines", "points", "picture"}
     for chart in kinds.values():

@@ -140,11 +140,14 @@ def command_report(words: list[str]) -> int:
 
     out, reference = read_report(words)
     _require_folder(out)
-    from results import compare, forecasts, report, statistics, tables  # behind the words: pandas takes its time
+    # Behind the words: pandas takes its time.
+    from results import compare, families, forecasts, report, statistics, tables
 
     frame, problems = _frame(out)
+    metric = families.headline(frame)
+    ranked = compare.ranks(frame, metric)
     try:
-        compared = compare.rows(frame, reference)
+        compared = compare.rows(frame, reference, metric, ranked)
     except ValueError as error:
         raise UsageError(str(error)) from error
     for problem in problems:
@@ -159,7 +162,7 @@ def command_report(words: list[str]) -> int:
         columns.show(truth[0], truth[1:])
     if not frame.empty:
         folder, notes = report.write(
-            out, frame, problems, compared=compared, extras=[("Forecasts against truth", truth)]
+            out, frame, problems, ranked=ranked, compared=compared, extras=[("Forecasts against truth", truth)]
         )
         for note in notes:
             print(f"note: {note}", file=sys.stderr)

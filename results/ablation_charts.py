@@ -114,11 +114,20 @@ def _chart(family: Family, axis: str, lines: list[_Line], published: Sequence[Pu
     )  # fmt: skip
     if numbers:
         ticks = sorted({float(value) for value in values})
-        chart = replace(
-            chart, x_log=ticks[0] > 0 and ticks[-1] / ticks[0] >= 4, x_ticks=tuple(ticks) if len(ticks) <= 12 else ()
-        )
+        log = ticks[0] > 0 and ticks[-1] / ticks[0] >= 4
+        chart = replace(chart, x_log=log, x_ticks=_apart(ticks, log))
     fitting = [one for one in published if _fits(one, chart)]
     return with_published(chart, fitting) if fitting else chart
+
+
+def _apart(values: Sequence[float], log: bool) -> tuple[float, ...]:
+    """Of sorted values those that leave room for each other's text: never closer than a twelfth of the axis."""
+    places = [math.log(value) if log else value for value in values]
+    kept: list[int] = []
+    for i, place in enumerate(places):
+        if not kept or place - places[kept[-1]] >= (places[-1] - places[0]) / 12:
+            kept.append(i)
+    return tuple(values[i] for i in kept)
 
 
 def _kept(lines: list[_Line]) -> list[_Line]:
@@ -225,7 +234,7 @@ def with_published(chart: Chart, curves: Sequence[Published]) -> Chart:
     ticks = sorted({*chart.x_ticks, *(x for one in drawn for x in one.x)}) if not words else []
     return replace(
         chart, series=(*chart.series, *drawn), y_range=left, right_range=right, right_label=label, caption=caption,
-        x_ticks=tuple(ticks) if len(ticks) <= 12 else (),
+        x_ticks=_apart(ticks, chart.x_log),
     )  # fmt: skip
 
 

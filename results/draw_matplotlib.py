@@ -18,12 +18,14 @@ _MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "tri
           "star": "*"}  # fmt: skip
 _DASHES = ("-", "--", ":", "-.")
 ENDINGS = ("svg", "png")
+_DPI = 150
 
 
 def files(chart: Chart, styles: Mapping[str, Style]) -> dict[str, bytes]:
     """Ending -> the file's bytes. The caption is not in it: it stands in the report."""
     import matplotlib
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     if chart.kind == "picture":
         return {"png": base64.b64decode(chart.png)}
@@ -40,7 +42,8 @@ def files(chart: Chart, styles: Mapping[str, Style]) -> dict[str, bytes]:
             len({one.name for one in chart.series}) * max((len(one.name) + 7 for one in chart.series), default=0) / 100
         )
         size = size[0], size[1] + 0.17 * max(0, rows - 2)
-        figure = Figure(figsize=size, layout="constrained")
+        engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+        figure = Figure(figsize=size, dpi=_DPI, layout=engine)
         axes = figure.add_subplot()
         axes.set_title(_plain(chart.title), loc="left", fontsize=10, y=1.01)  # a y of its own saves finding one
         if chart.kind == "heatmap":
@@ -48,14 +51,12 @@ def files(chart: Chart, styles: Mapping[str, Style]) -> dict[str, bytes]:
         else:
             _axes(axes, chart, styles)
         # The layout is found once for all files: finding it costs as much as drawing.
-        engine = figure.get_layout_engine()
-        assert engine is not None
         engine.execute(figure)
         figure.set_layout_engine("none")
         for ending in ENDINGS:
             file = BytesIO()
             metadata = {"Date": None} if ending == "svg" else {"Software": None}
-            figure.savefig(file, format=ending, dpi=150, metadata=metadata)
+            figure.savefig(file, format=ending, dpi=_DPI, metadata=metadata)
             made[ending] = file.getvalue()
     return made
 

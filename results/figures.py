@@ -116,7 +116,7 @@ def _cost(family: Family, word: str, column: str, label: str) -> Chart:
         less = "in less" if word == "peak memory" else f"at fewer {word}"
         caption += f" The stepped line is the front: nothing shown is more accurate {less}."
     elif len(front):
-        caption += f" {front['label'].iloc[0]} is the most accurate and costs least."
+        caption += f" {front['label'].iloc[0]} is the most accurate, and nothing costs less."
     caption += " A dashed level spends nothing on this axis." if len(free) else ""
     devices = sorted({device for device in table["cost.devices"].dropna() if device})
     if word == "hours" and len(devices) > 1:

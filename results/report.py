@@ -31,18 +31,20 @@ def write(
     problems: Sequence[str] = (),
     *,
     published: Sequence[Published] = (),
+    ranked: pd.DataFrame | None = None,
     compared: list[list[str]] | None = None,
     extras: Sequence[tuple[str, list[list[str]]]] = (),
 ) -> tuple[Path, list[str]]:
     """Write `out`/report/ from what `results.frame.load` returned; the folder, and a note on each part that is missing.
 
-    `published` are curves to lay over the ablations, `compared` the rows of `results.compare.rows`, made here where
-    not given, `extras` more tables as titles with rows of text under a header.
+    `published` are curves to lay over the ablations; `ranked` and `compared` what `results.compare.ranks` and `rows`
+    returned for the `headline` metric, made here where not given; `extras` more tables as titles with rows of text
+    under a header.
     """
     folder, notes = out / FOLDER, list[str]()
     summary = summarise(frame)
     metric = headline(frame)
-    ranks = compare.ranks(frame, metric)
+    ranks = compare.ranks(frame, metric) if ranked is None else ranked
     rows = compare.rows(frame, metric=metric, ranked=ranks) if compared is None else compared
     found = families(frame, metric, ranks)
     charts = figures.of_families(found, frame, published)

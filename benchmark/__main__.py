@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from benchmark import columns
 
@@ -73,7 +73,9 @@ def _run(request: Request, wait: bool) -> int:
     # Under torchrun every process joins, whatever it sees on its disk: the first one decides.
     code = _train(request, states) if any(state.runs for state in states) or _launched() else 0
     if _leads() and code < 128:  # not when stopped
-        _print_records(out, states)
+        from benchmark import reporting
+
+        reporting.print_records(out, [state.folder for state in states])
     return code
 
 
@@ -149,54 +151,22 @@ def command_evaluate(words: list[str]) -> int:
         return code
     out = Path(request.runtime.out)
     _require_folder(out)
-    folders = [str(folder) for folder in matrix_words.chosen(request)]
-    from benchmark import matrix  # behind the words: torch takes its time
+    folders = matrix_words.chosen(request)
+    from benchmark import matrix, reporting  # behind the words: torch takes its time
 
     code = max(code, matrix.evaluate(request, lambda line: print(line, file=sys.stderr, flush=True)))
-    frame, _ = _frame(out)
-    _print_matrix(frame[frame["folder"].isin(folders)])
+    reporting.print_evaluations(out, folders)
     return code
 
 
 def command_report(words: list[str]) -> int:
-    from benchmark import tracking
-    from benchmark.errors import UsageError
     from benchmark.words import read_report
 
     out, reference, project = read_report(words)
     _require_folder(out)
-    if project and not tracking.installed("wandb_workspaces"):
-        raise UsageError("report wandb=: wandb-workspaces is not installed; pip install '.[wandb]'")
-    from results import compare, forecasts, statistics, tables  # behind the words: pandas takes its time
+    from benchmark import reporting  # behind the words: pandas takes its time
 
-    frame, problems = _frame(out)
-    try:
-        compared = compare.rows(frame, reference)
-    except ValueError as error:
-        raise UsageError(str(error)) from error
-    for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
-    summary = statistics.summarise(frame)
-    _print_table(tables, summary)
-    if len(compared) > 2:
-        print("Which can be told apart (ranks that the seeds allow, 95 %):")
-        columns.show(compared[0], compared[1:])
-    evaluated = _print_matrix(frame)
-    truth = tables.truth(forecasts.against(frame, forecasts.read(out)))
-    if truth:
-        columns.show(truth[0], truth[1:])
-    text = "\n".join([tables.to_markdown(summary), *map(tables.pipes, [compared, *evaluated])])
-    if not frame.empty:
-        (out / "table.md").write_text(text)
-        tables.to_csv(summary, out / "results.csv")
-        print(f"wrote {out / 'table.md'} and {out / 'results.csv'}", file=sys.stderr)
-    if project:
-        from results import wandb_report
-
-        try:
-            print(wandb_report.write(frame, text, out, project, tracking.unreachable()))
-        except wandb_report.Unsaved as error:
-            raise UsageError(f"wandb={'/'.join(project)}: {error}") from error
+    reporting.write(out, reference, project)
     return 0
 
 
@@ -322,8 +292,10 @@ def _submit(request: Request, wait: bool) -> int:
         return 0
     with Board(len(request.cells)) as board:
         cluster.follow(request.cells, out.absolute(), board)
+    from benchmark import reporting
+
     states = plan.states(request.cells, out)
-    _print_records(out, states)
+    reporting.print_records(out, [state.folder for state in states])
     return 1 if any(state.word not in ("finished", "collapsed") for state in states) else 0
 
 
@@ -403,47 +375,6 @@ def _no_words(command: str, words: list[str]) -> None:
 
     if words:
         raise UsageError(f"{command} takes no words, got {' '.join(words)!r}")
-
-
-def _frame(out: Path) -> Any:
-    from results import frame
-
-    return frame.load(out)
-
-
-def _print_matrix(frame: Any) -> list[list[list[str]]]:
-    """The tables of what `evaluate` measured: accuracies, and how alike they order the configurations."""
-    from results import matrix, stability
-
-    found = matrix.rows(frame)
-    if not found:
-        return []
-    print("By other evaluations:")
-    columns.show(found[0], found[1:])
-    order = stability.rows(frame)
-    if order:
-        print("Whether they order the configurations alike:")
-        columns.show(order[0], order[1:])
-    return [found, order] if order else [found]
-
-
-def _print_records(out: Path, states: list[State]) -> None:
-    from benchmark import tracking
-    from results import statistics, tables
-
-    frame, _ = _frame(out)
-    asked = frame[frame["folder"].isin([str(state.folder) for state in states])]
-    _print_table(tables, statistics.summarise(asked))
-    print(f"records: {out}/; the table of all of them: python -m benchmark report out={out}", file=sys.stderr)
-    if count := tracking.unsent(out):
-        print(f"{count} runs were kept offline; to W&B: wandb sync {out}/*/wandb/offline-run-*", file=sys.stderr)
-
-
-def _print_table(tables: Any, summary: Any) -> None:
-    from rich.console import Console
-
-    console = Console()
-    console.print(tables.to_rich(summary, console.width))
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ COMMANDS = {
     "run": "train, evaluate and record every missing cell, then print the table",
     "plan": "list the cells of the same words: which exist, which would run and what they will cost; trains none",
     "evaluate": "measure finished cells, or any pretrained backbone, by more than the record holds; trains none",
-    "report": "the table of all records below a folder, and which can be told apart; writes table.md and results.csv",
+    "report": "the table of all records below a folder, and which can be told apart; writes report/",
     "status": "every cell below a folder: finished, running, interrupted, failed; and its job on a cluster",
     "resume": "run what is missing below a folder, from the folder alone",
     "cancel": "cancel the cluster's jobs of a folder",

@@ -8,7 +8,6 @@ intervals are 95 %, tests are two-sided at 5 %. What varies is the seed: nothing
 from __future__ import annotations
 
 import difflib
-import itertools
 import math
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
@@ -38,6 +37,7 @@ class _Family(NamedTuple):
     # (configurations, seeds): the metric, NaN where no run finished. A fixed method's one value stands in every column.
     values: np.ndarray
     fixed: np.ndarray  # (configurations,): the method does not depend on the seed
+    rows: list[int]  # of the configurations in `statistics.summarise`
 
 
 def intervals(frame: pd.DataFrame, metric: str = "linear_top1") -> pd.DataFrame:
@@ -45,7 +45,7 @@ def intervals(frame: pd.DataFrame, metric: str = "linear_top1") -> pd.DataFrame:
 
     `frame` is what `results.frame.load` returns. `interval` says how `low` and `high` were made: "t" below 30 seeds,
     else "bootstrap" (BCa: Efron 1987, by `scipy.stats.bootstrap`), or "none: " and why they are NaN. A fixed method,
-    one that does not depend on the seed, has n = 1.
+    one that does not depend on the seed, has n = 1. `row` is the configuration's row in `statistics.summarise`.
     Raises ValueError for a metric that no record has.
     """
     return pd.concat([_intervals(family) for family in _families(frame, metric)], ignore_index=True)
@@ -114,13 +114,20 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def rows(frame: pd.DataFrame, reference: str | None = None, metric: str = "linear_top1") -> list[list[str]]:
+def rows(
+    frame: pd.DataFrame,
+    reference: str | None = None,
+    metric: str = "linear_top1",
+    ranked: pd.DataFrame | None = None,
+) -> list[list[str]]:
     """The comparison of an accuracy as rows of text under a header, in percent; none where there are no records.
+
+    `ranked` is what `ranks` returned for the same metric, where it has been made already.
 
     Ranks are corrected over all pairs, differences to the `reference` over the fewer comparisons with it: a
     difference can be significant while the ranks overlap.
     """
-    found = ranks(frame, metric)
+    found = ranks(frame, metric) if ranked is None else ranked
     if found.empty:
         return []
     cells: dict[str, Any] = {"dataset": found["dataset"], "protocol": found["protocol"].str[:8]}
@@ -146,7 +153,7 @@ def _families(frame: pd.DataFrame, metric: str) -> Iterator[_Family]:
     if known and metric not in known:
         raise ValueError(_unknown("metric", metric, known))
     if frame.empty:
-        yield _Family("", "", [], [], np.empty((0, 0)), np.empty(0, dtype=bool))
+        yield _Family("", "", [], [], np.empty((0, 0)), np.empty(0, dtype=bool), [])
         return
     frame = frame.reset_index(drop=True)  # two loads may have been put together, each counting from 0
     number = configurations(frame)
@@ -162,7 +169,9 @@ def _families(frame: pd.DataFrame, metric: str) -> Iterator[_Family]:
         first = part[~number[part.index].duplicated()]
         own, labels = number[first.index], configuration_labels(first, varying(part))
         protocol, dataset = keys.loc[part.index[0]]
-        yield _Family(protocol, dataset, first["method"].tolist(), labels, values[own], fixed[own].to_numpy())
+        yield _Family(
+            protocol, dataset, first["method"].tolist(), labels, values[own], fixed[own].to_numpy(), own.tolist()
+        )
 
 
 def configuration_labels(first: pd.DataFrame, names: Sequence[str]) -> list[str]:
@@ -181,16 +190,17 @@ def configuration_labels(first: pd.DataFrame, names: Sequence[str]) -> list[str]
 
 def _intervals(family: _Family) -> pd.DataFrame:
     found = []
-    for label, values, fixed in zip(family.labels, family.values, family.fixed, strict=True):
+    columns = (family.labels, family.values, family.fixed, family.rows)
+    for label, values, fixed, row in zip(*columns, strict=True):
         draws = values[~np.isnan(values)][: 1 if fixed else None]
         mean = draws.mean() if len(draws) else math.nan
-        found.append((family.protocol, family.dataset, label, len(draws), mean, *_interval(draws, fixed)))
-    return pd.DataFrame(found, columns=[*_FAMILY, "configuration", "n", "mean", "low", "high", "interval"])
+        found.append((family.protocol, family.dataset, label, len(draws), mean, *_interval(draws, fixed), row))
+    return pd.DataFrame(found, columns=[*_FAMILY, "configuration", "n", "mean", "low", "high", "interval", "row"])
 
 
 def _interval(draws: np.ndarray, fixed: bool) -> tuple[float, float, str]:
     """(low, high, how) of the mean."""
-    from scipy import stats
+    from scipy import special, stats
 
     if fixed:
         return math.nan, math.nan, "none: fixed"
@@ -199,7 +209,8 @@ def _interval(draws: np.ndarray, fixed: bool) -> tuple[float, float, str]:
     if np.ptp(draws) <= _ROUNDING:
         return math.nan, math.nan, "none: the same in every seed"
     if len(draws) < BOOTSTRAP_FROM:
-        return *stats.t.interval(CONFIDENCE, len(draws) - 1, draws.mean(), stats.sem(draws)), "t"
+        half = special.stdtrit(len(draws) - 1, (1 + CONFIDENCE) / 2) * draws.std(ddof=1) / math.sqrt(len(draws))
+        return draws.mean() - half, draws.mean() + half, "t"
     rng = np.random.default_rng(0)
     made = stats.bootstrap((draws,), np.mean, confidence_level=CONFIDENCE, method="BCa", random_state=rng)
     return *made.confidence_interval, "bootstrap"
@@ -207,46 +218,64 @@ def _interval(draws: np.ndarray, fixed: bool) -> tuple[float, float, str]:
 
 def _tests(family: _Family, reference: int | None = None) -> pd.DataFrame:
     """The rows of `paired` for one family, against the configuration at this place or of all pairs."""
+    places = np.arange(len(family.labels))
+    if reference is None:
+        one, other = np.triu_indices(len(places), 1)
+    else:
+        one = places[places != reference]
+        other = np.full_like(one, reference)
+    labels = np.array(family.labels, dtype=object)
+    tests = _tested(family.values, family.fixed, one, other)
+    columns: dict[str, Any] = {"protocol": family.protocol, "dataset": family.dataset}
+    return tests.assign(**columns, configuration=labels[one], reference=labels[other])[
+        [*_FAMILY, "configuration", "reference", *tests.columns]
+    ]
+
+
+def _tested(values: np.ndarray, fixed: np.ndarray, one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
+    """The numbers of `paired`, a row for each place in `one` minus the same in `other`."""
     from scipy import stats
 
-    places = range(len(family.labels))
-    others = ((place, reference) for place in places if place != reference)
-    pairs = list(itertools.combinations(places, 2) if reference is None else others)
-    one, other = np.array(pairs, dtype=int).reshape(-1, 2).T
     # A paired t-test is the one-sample test of the differences, and a fixed method has its value in every column: one
     # subtraction and one test serve both.
-    gaps = family.values[one] - family.values[other]
-    table, fixed = pd.DataFrame(gaps), family.fixed[one] & family.fixed[other]
-    n = np.where(fixed, 0, table.count(axis=1))
+    gaps = values[one] - values[other]
+    table, both = pd.DataFrame(gaps), fixed[one] & fixed[other]
+    n = np.where(both, 0, table.count(axis=1))
     same = table.max(axis=1) - table.min(axis=1) <= _ROUNDING
     why = ["both are fixed", "no shared seed", "one shared seed", "the same difference in every seed"]
-    note = np.select([fixed, n == 0, n == 1, same], [f"{reason}: no test" for reason in why], "")
+    note = np.select([both, n == 0, n == 1, same], [f"{reason}: no test" for reason in why], "")
     tested = note == ""
-    low, high, p = np.full((3, len(pairs)), math.nan)
-    if tested.any():
-        made = stats.ttest_1samp(gaps[tested], 0, axis=1, nan_policy="omit")
-        low[tested], high[tested] = made.confidence_interval(CONFIDENCE)
-        p[tested] = made.pvalue
-    labels = np.array(family.labels, dtype=object)
-    columns: dict[str, Any] = {"protocol": family.protocol, "dataset": family.dataset}
-    columns |= {"configuration": labels[one], "reference": labels[other], "n": n, "difference": table.mean(axis=1)}
-    columns |= {"low": low, "high": high, "sd": table.std(axis=1).where(tested), "p": p, "p_corrected": holm(p)}
-    return pd.DataFrame(columns | {"significant": holm(p) < LEVEL, "note": note})
+    low, high, p = np.full((3, len(gaps)), math.nan)
+    # A call for the pairs that share the same seeds: scipy's own way around NaN is a call for each pair.
+    present, which = np.unique(~np.isnan(gaps), axis=0, return_inverse=True)
+    for number, seeds in enumerate(present):
+        chosen = tested & (which == number)
+        if chosen.any():
+            made = stats.ttest_1samp(gaps[chosen][:, seeds], 0, axis=1)
+            low[chosen], high[chosen] = made.confidence_interval(CONFIDENCE)
+            p[chosen] = made.pvalue
+    corrected = holm(p)
+    columns: dict[str, Any] = {"n": n, "difference": table.mean(axis=1), "low": low, "high": high}
+    columns |= {"sd": table.std(axis=1).where(tested), "p": p, "p_corrected": corrected}
+    return pd.DataFrame(columns | {"significant": corrected < LEVEL, "note": note.astype(object)})
 
 
 def _ranks(family: _Family) -> pd.DataFrame:
     found = _intervals(family)
-    # Pairs grow with the square: a sweep of single seeds, of which none can be tested, has a million of them.
-    able = family.fixed | (np.count_nonzero(~np.isnan(family.values), axis=1) > 1)
-    labels = [label for label, one in zip(family.labels, able, strict=True) if one]
-    tests = _tests(family._replace(labels=labels, values=family.values[able], fixed=family.fixed[able]))
-    tests = tests[tests["p"].notna()]
-    ranked = found["configuration"].isin([*tests["configuration"], *tests["reference"]])
-    told = tests[tests["significant"]]
-    better = told["configuration"].where(told["difference"] > 0, told["reference"]).value_counts()
-    worse = told["configuration"].where(told["difference"] < 0, told["reference"]).value_counts()
-    best = 1 + found["configuration"].map(worse).fillna(0).astype(int)
-    worst = ranked.sum() - found["configuration"].map(better).fillna(0).astype(int)
+    # Pairs grow with the square: a sweep of single seeds, of which none can be tested, has a million of them. Of the
+    # others there may be many too, so that they are counted by their place and not by their label.
+    able = np.flatnonzero(family.fixed | (np.count_nonzero(~np.isnan(family.values), axis=1) > 1))
+    one, other = (able[side] for side in np.triu_indices(len(able), 1))
+    tests = _tested(family.values, family.fixed, one, other)
+    tested, told, first = (
+        tests["p"].notna().to_numpy(),
+        tests["significant"].to_numpy(),
+        tests["difference"].gt(0).to_numpy(),
+    )
+    ranked = np.isin(np.arange(len(found)), [*one[tested], *other[tested]])
+    winners, losers = np.where(first, one, other)[told], np.where(first, other, one)[told]
+    best = 1 + pd.Series(np.bincount(losers, minlength=len(found)), index=found.index)
+    worst = ranked.sum() - pd.Series(np.bincount(winners, minlength=len(found)), index=found.index)
     text = best.astype(str).where(best == worst, best.astype(str) + "-" + worst.astype(str))
     few = found["n"].lt(2) & ~family.fixed
     why = found["interval"].str.removeprefix("none: ").where(few, "no test against another")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from importlib import resources
@@ -83,16 +83,23 @@ def overlay(frame: pd.DataFrame, metric: str = "linear_top1") -> list[list[str]]
     Accuracies of other conditions are never compared. One disagreement makes the verdict `disagree`; without one,
     one agreement makes it `agree`.
     """
-    rows = []
+    rows = [[label, curve.axis.removeprefix("options."), *cells] for label, curve, cells in _compared(frame, metric)]
+    return [HEADER, *rows] if rows else []
+
+
+def laid_over(frame: pd.DataFrame, metric: str = "linear_top1") -> list[Curve]:
+    """The curves that `overlay` sets beside our sweeps, each once: what a figure shows of the many there are."""
+    return list(dict.fromkeys(curve for _, curve, _ in _compared(frame, metric)))
+
+
+def _compared(frame: pd.DataFrame, metric: str) -> Iterator[tuple[str, Curve, list[str]]]:
+    """(label, curve, cells of the table) of each sweep that a published curve compares with, the nearest one."""
     for axis in dict.fromkeys(" ".join(load()["axes"]).split()):
         known = [one for one in _published(axis) if one.curve.metric == metric]
         sweeps = _sweeps(frame, axis, {one.curve.method for one in known})
         for sweep, label in zip(sweeps, _labels(sweeps, axis), strict=True):
-            verdicts = (_verdict(sweep, one, metric) for one in _nearest_first(sweep, known))
-            rows += [
-                [label, axis.removeprefix("options."), *cells] for cells in itertools.islice(filter(None, verdicts), 1)
-            ]
-    return [HEADER, *rows] if rows else []
+            verdicts = ((one.curve, _verdict(sweep, one, metric)) for one in _nearest_first(sweep, known))
+            yield from ((label, *found) for found in itertools.islice((v for v in verdicts if v[1]), 1))
 
 
 @cache

@@ -5,7 +5,6 @@ from __future__ import annotations
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
@@ -21,19 +20,31 @@ _NONE = "–"
 # Left out of a narrow terminal in this order; what remains is accuracy and the cost in views and time.
 _LESSER = ("device", "effective rank", "kNN-200 %", "peak memory", "images/s", "kNN-20 %")
 _UNFINISHED = "not finished"
+_LATEX = str.maketrans(
+    {sign: "\\" + sign for sign in "&%$#_{}"}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
+    | {">": r"\textgreater{}", "|": r"\textbar{}", "±": r"$\pm$", "–": "--", "…": r"\dots{}"}
+)
 
 
 @dataclass(frozen=True)
-class _Column:
+class Column:
     header: str
     cells: list[str]
     number: bool = False  # right-aligned
+    source: str = ""  # the summary's column that the cells are of, by which they sort
 
 
 def render(frame: pd.DataFrame, width: int | None = None) -> tuple[rich.table.Table, str]:
     """The terminal table and the markdown text of a loaded frame."""
     summary = summarise(frame)
     return to_rich(summary, width), to_markdown(summary)
+
+
+def grid(summary: pd.DataFrame) -> tuple[pd.DataFrame, list[Column], list[str]]:
+    """The summary in the order shown, its index that of the summary given; the columns; what a reader must know."""
+    ordered = _sorted(summary)
+    return (ordered, _columns(ordered), _notes(ordered)) if len(ordered) else (ordered, [], [EMPTY])
 
 
 def to_rich(summary: pd.DataFrame, width: int | None = None) -> rich.table.Table:
@@ -44,7 +55,7 @@ def to_rich(summary: pd.DataFrame, width: int | None = None) -> rich.table.Table
     from rich.console import Console
 
     if summary.empty:
-        return _rich_table([_Column("results", [EMPTY])], [])
+        return _rich_table([Column("results", [EMPTY])], [])
     summary = _sorted(summary)
     columns, notes = _columns(summary), _notes(summary)
     if columns[-1].header == _UNFINISHED:
@@ -61,7 +72,7 @@ def to_rich(summary: pd.DataFrame, width: int | None = None) -> rich.table.Table
     return _rich_table(columns, notes + ([f"too narrow for: {', '.join(dropped)}"] if dropped else []))
 
 
-def _width(columns: list[_Column]) -> int:
+def _width(columns: list[Column]) -> int:
     """Characters that a table of these columns takes: what one row of their widest cells does, soon measured."""
     from rich.cells import cell_len
     from rich.console import Console
@@ -72,7 +83,7 @@ def _width(columns: list[_Column]) -> int:
     return Measurement.get(console, console.options, _rich_table(widest, [])).maximum
 
 
-def _told(columns: list[_Column]) -> list[str]:
+def _told(columns: list[Column]) -> list[str]:
     """The cells of the last column as sentences, each after what names its row: the columns before `seeds`."""
     names = columns[: [column.header for column in columns].index("seeds")]
     labels = [
@@ -81,7 +92,7 @@ def _told(columns: list[_Column]) -> list[str]:
     return [f"{label}: {cell}" for label, cell in zip(labels, columns[-1].cells, strict=True) if cell != _NONE]
 
 
-def _rich_table(columns: list[_Column], notes: list[str]) -> rich.table.Table:
+def _rich_table(columns: list[Column], notes: list[str]) -> rich.table.Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -118,10 +129,34 @@ def _pipes(lines: list[list[str]]) -> str:
     return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
 
 
-def to_csv(summary: pd.DataFrame, path: Path) -> None:
+def to_latex(summary: pd.DataFrame) -> str:
+    """The summary as a LaTeX fragment, a `tabular` with the rules of booktabs, its notes as comments above it."""
+    _, columns, notes = grid(summary)
+    if not columns:
+        return f"% {EMPTY}\n"
+    layout = "".join("r" if column.number else "l" for column in columns)
+    lines = [" & ".join(map(_latex, line)) + r" \\" for line in zip(*(one.cells for one in columns), strict=True)]
+    header = " & ".join(_latex(column.header) for column in columns) + r" \\"
+    rules = [
+        r"\begin{tabular}{" + layout + "}",
+        r"\toprule",
+        header,
+        r"\midrule",
+        *lines,
+        r"\bottomrule",
+        r"\end{tabular}",
+    ]
+    return "\n".join([*(f"% {note}" for note in notes), r"% needs \usepackage{booktabs}", *rules]) + "\n"
+
+
+def _latex(text: str) -> str:
+    """Text with what LaTeX reads as a command written out, and signs that its older fonts lack."""
+    return text.translate(_LATEX)
+
+
+def to_csv(summary: pd.DataFrame) -> str:
     """Every column of the summary, accuracies as fractions; each number's text reads back as the same float."""
-    Path(path).parent.mkdir(parents=True, exist_ok=True)
-    _sorted(summary).to_csv(path, index=False)
+    return _sorted(summary).to_csv(index=False)
 
 
 def truth(found: pd.DataFrame) -> list[list[str]]:
@@ -139,37 +174,48 @@ def _sorted(summary: pd.DataFrame) -> pd.DataFrame:
     keys = summary.reindex(columns=["dataset.name", "metrics.linear_top1.mean"])
     keys["dataset.name"] = keys["dataset.name"].map(_setting)
     order = keys.sort_values(list(keys.columns), ascending=[True, False], na_position="last").index
-    return summary.loc[order].reset_index(drop=True)
+    return summary.loc[order]
 
 
-def _columns(summary: pd.DataFrame) -> list[_Column]:
+def _columns(summary: pd.DataFrame) -> list[Column]:
     """The columns shown, in order; one that would be empty, or that says the same in every row, is left out."""
     settings = varying(summary)
     several = {name for name in ("dataset.name", "protocol", "cost.devices") if _several(summary, name)}
-    columns = [_Column("method", _cells(summary, "method", _setting))]
+    columns = [Column("method", _cells(summary, "method", _setting), source="method")]
     if "dataset.name" in several:
-        columns.append(_Column("dataset", _cells(summary, "dataset.name", _setting)))
+        columns.append(Column("dataset", _cells(summary, "dataset.name", _setting), source="dataset.name"))
     for name in settings:
         if name not in ("method", "dataset.name"):
             short = name.removeprefix("options.")
             header = name if short in settings else short
-            columns.append(_Column(header, _cells(summary, name, _setting), number=True))
+            columns.append(Column(header, _cells(summary, name, _setting), number=True, source=name))
     if "protocol" in several:
-        columns.append(_Column("protocol", _cells(summary, "protocol", _short)))
-    columns.append(_Column("seeds", _seeds(summary), number=True))
-    columns.append(_Column("linear top-1 %", _metric(summary, "linear_top1", 100), number=True))
+        columns.append(Column("protocol", _cells(summary, "protocol", _short), source="protocol"))
+    columns.append(Column("seeds", _seeds(summary), number=True, source="seeds"))
+    columns.append(
+        Column("linear top-1 %", _metric(summary, "linear_top1", 100), number=True, source="metrics.linear_top1.mean")
+    )
     others = [
-        _Column("kNN-20 %", _metric(summary, "knn20_top1", 100), number=True),
-        _Column("kNN-200 %", _metric(summary, "knn200_top1", 100), number=True),
-        _Column("effective rank", _metric(summary, "effective_rank", 1), number=True),
-        _Column("views", _cells(summary, "cost.views", _count), number=True),
-        _Column("images/s", _cells(summary, "cost.images_per_second", _speed), number=True),
-        _Column("time (mm:ss)", _cells(summary, "cost.seconds", _time), number=True),
-        _Column("peak memory", _cells(summary, "cost.peak_memory_bytes", _bytes), number=True),
-        _Column(_UNFINISHED, _unfinished(summary)),
+        Column("kNN-20 %", _metric(summary, "knn20_top1", 100), number=True, source="metrics.knn20_top1.mean"),
+        Column("kNN-200 %", _metric(summary, "knn200_top1", 100), number=True, source="metrics.knn200_top1.mean"),
+        Column(
+            "effective rank", _metric(summary, "effective_rank", 1), number=True, source="metrics.effective_rank.mean"
+        ),
+        Column("views", _cells(summary, "cost.views", _count), number=True, source="cost.views"),
+        Column(
+            "images/s", _cells(summary, "cost.images_per_second", _speed), number=True, source="cost.images_per_second"
+        ),
+        Column("time (mm:ss)", _cells(summary, "cost.seconds", _time), number=True, source="cost.seconds"),
+        Column(
+            "peak memory",
+            _cells(summary, "cost.peak_memory_bytes", _bytes),
+            number=True,
+            source="cost.peak_memory_bytes",
+        ),
+        Column(_UNFINISHED, _unfinished(summary)),
     ]
     if "cost.devices" in several:
-        others.insert(-1, _Column("device", _cells(summary, "cost.devices", str)))
+        others.insert(-1, Column("device", _cells(summary, "cost.devices", str)))
     return columns + [column for column in others if set(column.cells) != {_NONE}]
 
 

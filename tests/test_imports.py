@@ -18,7 +18,8 @@ ALLOWED = {
     "slurm": ("slurm",),
     "benchmark": ("benchmark", "methods", "results.record"),
 }
-COMPOSE = ("benchmark/__main__.py", "benchmark/cluster.py")  # what puts the folders together
+# What puts the folders together.
+COMPOSE = ("benchmark/__main__.py", "benchmark/cluster.py", "benchmark/reporting.py")
 TORCH = ("torch", "torchvision", "timm")
 
 

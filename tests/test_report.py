@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import math
 import subprocess
 import sys
@@ -252,9 +253,7 @@ def test_csv_keeps_full_precision(tmp_path: Path) -> None:
     for seed in range(3):
         put(tmp_path, seed=seed, accuracy=0.9 + seed / 7e3)
     summary = summary_of(tmp_path)
-    to_csv(summary, tmp_path / "tables/summary.csv")
-    with (tmp_path / "tables/summary.csv").open(newline="") as file:
-        (back,) = csv.DictReader(file)
+    (back,) = csv.DictReader(io.StringIO(to_csv(summary)))
     assert list(back) == list(summary.columns)
     numbers = [name for name in summary.columns if name.startswith(("metrics.", "cost.")) and name != "cost.devices"]
     assert [float(back[name]) for name in numbers] == only(summary)[numbers].tolist()
@@ -273,7 +272,7 @@ def test_nothing_to_show_is_said(tmp_path: Path) -> None:
     assert text.strip() == EMPTY
     assert table.row_count == 1
     assert EMPTY in shown(summarise(frame))
-    to_csv(summarise(frame), tmp_path / "empty.csv")
+    assert to_csv(summarise(frame)).count("\n") == 1
     assert varying(frame) == []
     assert "no such folder" in load(tmp_path / "none")[1][0]
 

@@ -1,0 +1,155 @@
+"""Charts of single cells, from the files in their folders: training curves, projected features, nearest neighbours."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from results.chart import Chart, Series
+from results.families import Family
+
+MOST_CELLS = 6
+MOST_LINES = 36
+_POINTS = 200
+_LOST = 4  # lines of failed or collapsed cells, which are there to be looked at
+_PICTURE = 300_000  # characters of one PNG: six of them leave the page below its size
+_PNG = b"\x89PNG\r\n\x1a\n"
+
+
+def charts(family: Family, cells: pd.DataFrame) -> list[Chart]:
+    """The training curves of a family, and the looks of its best cells where they have kept some.
+
+    `cells` are the family's rows of the loaded frame, with `row`, their configuration's.
+    """
+    best = _best(family, cells)
+    return [*_training(family, cells, best), *_looks(family, best)]
+
+
+def _best(family: Family, cells: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
+    """(method, label, the finished cells of its best configuration by seed), from the best method."""
+    table = family.table[family.table["mean"].notna()].sort_values("mean", ascending=False, kind="stable")
+    found = []
+    for row in table.drop_duplicates("method").to_dict("records"):
+        own = cells[(cells["row"] == row["row"]) & (cells["status"] == "finished")]
+        found.append((row["method"], row["label"], own.sort_values("seed")))
+    return found
+
+
+def _training(family: Family, cells: pd.DataFrame, best: list[tuple[str, str, pd.DataFrame]]) -> list[Chart]:
+    series: list[Series] = []
+    for method, label, own in best:
+        runs = [run for run in map(loss_curve, own["folder"]) if len(run)]
+        if not runs or len(series) + len(runs) >= MOST_LINES:
+            continue
+        if len(runs) == 1:
+            series.append(Series(label, tuple(runs[0]["epoch"]), tuple(runs[0]["loss"]), method))
+            continue
+        series += [Series(label, tuple(run["epoch"]), tuple(run["loss"]), method, "thin") for run in runs]
+        mean = pd.concat(runs).groupby("step")[["epoch", "loss"]].mean()
+        series.append(Series(label, tuple(mean["epoch"]), tuple(mean["loss"]), method))
+    labels = dict(zip(family.table["row"], family.table["label"], strict=True))
+    for row in cells[cells["status"] != "finished"].drop_duplicates("row").head(_LOST).to_dict("records"):
+        run = loss_curve(row["folder"])
+        if len(run):
+            name = f"{labels[row['row']]}, {row['status']}"
+            series.append(Series(name, tuple(run["epoch"]), tuple(run["loss"]), row["method"], "level"))
+    if not series:
+        return []
+    caption = (
+        "Loss of each method's best configuration: a thin line a seed, a thick one their mean. Losses of different "
+    )
+    caption += "methods are on different scales: the shape tells, not the height."
+    caption += " Dashed lines are runs that failed or collapsed." if any(one.look == "level" for one in series) else ""
+    title = f"Training{family.suffix}"
+    return [Chart("lines", f"training{family.file}", title, caption, "epoch", "training loss", tuple(series))]
+
+
+def loss_curve(folder: str) -> pd.DataFrame:
+    """`step`, `epoch` as a fraction where the log allows it, and `loss` of a cell's log, thinned to 200 lines or less.
+
+    Empty where there is no log. A line that a kill has cut, and a loss that is no finite number, are left out.
+    """
+    path, lines = Path(folder) / "log.jsonl", []
+    if path.exists():
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            try:
+                found = json.loads(line)
+                lines.append((int(found["step"]), float(found["epoch"]), float(found["loss"])))
+            except (ValueError, KeyError, TypeError):
+                continue
+    table = pd.DataFrame([line for line in lines if math.isfinite(line[2])], columns=["step", "epoch", "loss"])
+    if len(table) > 1 and table["epoch"].iloc[-1] >= 1:
+        # The log counts whole epochs; steps divide them evenly.
+        last = table.iloc[-1]
+        table["epoch"] = table["step"] * (last["epoch"] / last["step"])
+    return table.iloc[:: max(1, math.ceil(len(table) / _POINTS))]
+
+
+def _looks(family: Family, best: list[tuple[str, str, pd.DataFrame]]) -> Iterator[Chart]:
+    """Projections first, then neighbours: figures of one sort are compared side by side."""
+    found = []
+    for method, label, own in best:
+        looks = next(filter(None, map(_read, own["folder"])), None)
+        if looks is not None:
+            found.append((method, label, looks))
+    for method, label, looks in found[:MOST_CELLS]:
+        yield from _projection(family, method, label, looks)
+    for method, label, looks in found[:MOST_CELLS]:
+        yield from _neighbours(family, method, label, looks)
+
+
+def _read(folder: str) -> dict[str, Any] | None:
+    try:
+        found = json.loads((Path(folder) / "looks.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _projection(family: Family, method: str, label: str, looks: dict[str, Any]) -> Iterator[Chart]:
+    try:
+        made = looks["projection"]
+        points = pd.DataFrame({name: list(made[name]) for name in ("x", "y", "label")})
+        points = points.astype({"x": float, "y": float}).dropna()
+        words = {"pca": "the first two principal components", "tsne": "t-SNE"}
+        kind, classes = words.get(made["kind"], str(made["kind"])), list(looks.get("classes", ()))
+    except (KeyError, TypeError, ValueError):
+        return
+    series: list[Series] = []
+    for number, part in points.groupby("label", sort=True):
+        name = _class(number, classes)
+        series.append(Series(name, tuple(part["x"]), tuple(part["y"]), look="dots", dash=len(series)))
+    caption = (
+        f"{len(points)} frozen features of {label}, projected by {kind}; a colour a class. The projection never saw "
+    )
+    caption += "the labels; axes have no unit, and distances between far groups mean little."
+    title = f"Features: {label}{family.suffix}"
+    yield Chart("points", f"features-{method}{family.file}", title, caption, series=tuple(series))
+
+
+def _class(label: Any, classes: list[Any]) -> str:
+    known = isinstance(label, int | float) and float(label).is_integer() and 0 <= label < len(classes)
+    return str(classes[int(label)] if known else label)
+
+
+def _neighbours(family: Family, method: str, label: str, looks: dict[str, Any]) -> Iterator[Chart]:
+    try:
+        made = looks["neighbours"]
+        png, queries, found = str(made["png"]), list(made["queries"]), [list(row) for row in made["neighbours"]]
+        ours = len(png) <= _PICTURE and base64.b64decode(png, validate=True).startswith(_PNG)
+    except (KeyError, TypeError, ValueError):
+        return
+    pairs = [(query, one) for query, row in zip(queries, found, strict=False) for one in row]
+    if not ours or not pairs:
+        return
+    same = sum(query == one for query, one in pairs)
+    caption = "A row a test image: itself, then its nearest neighbours among the training images, in the features of "
+    caption += f"{label}. {same} of {len(pairs)} neighbours have its class."
+    title = f"Nearest neighbours: {label}{family.suffix}"
+    yield Chart("picture", f"neighbours-{method}{family.file}", title, caption, png=png)

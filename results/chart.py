@@ -1,0 +1,67 @@
+"""What a figure holds: plain values that any library can draw. Accuracies are in percent here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Literal
+
+MANY = 120  # points beyond which marks are small and bars are left out: they would hide each other
+
+# intervals: x is a number, y a row of text. groups: x is a text of `order`. picture: a PNG and nothing else.
+Kind = Literal["intervals", "curve", "groups", "heatmap", "scatter", "lines", "points", "picture"]
+# front: steps without marks. level: dashed, without marks. thin: one of several that a thicker line sums up.
+# published: dashed and grey, on the right-hand axis. lost: marks on the lower edge, whatever y says.
+Look = Literal["line", "dots", "front", "level", "thin", "published", "lost"]
+
+
+@dataclass(frozen=True)
+class Series:
+    """Points that share a name and a colour.
+
+    `method` gives the colour and the mark, the same in all figures; without one it is grey. `low` and `high` are the
+    ends of the 95 % intervals, NaN where there is none, empty where no point has one. `texts` say more of each point,
+    `rows` are its configuration's row in `statistics.summarise`. `dash` counts the lines of a method.
+    """
+
+    name: str
+    x: tuple[Any, ...]
+    y: tuple[Any, ...]
+    method: str = ""
+    look: Look = "line"
+    low: tuple[float, ...] = ()
+    high: tuple[float, ...] = ()
+    texts: tuple[str, ...] = ()
+    rows: tuple[int, ...] = ()
+    dash: int = 0
+
+
+@dataclass(frozen=True)
+class Chart:
+    """One figure. `caption` is whole sentences: what is shown, and what the error bars are."""
+
+    kind: Kind
+    name: str  # a file name without its ending
+    title: str
+    caption: str
+    x_label: str = ""
+    y_label: str = ""
+    series: tuple[Series, ...] = ()
+    x_log: bool = False
+    x_ticks: tuple[float, ...] = ()
+    y_range: tuple[float, float] | None = None
+    right_label: str = ""  # of the published values' own axis
+    right_range: tuple[float, float] | None = None
+    order: tuple[str, ...] = ()  # the categories, or a heatmap's rows and columns
+    matrix: tuple[tuple[float, ...], ...] = ()
+    matrix_rows: tuple[tuple[int, ...], ...] = ()  # as `Series.rows`; -1 where there is none
+    z_range: tuple[float, float] = (0.0, 100.0)
+    png: str = ""  # base64
+    choice: str = ""  # this chart's word where a reader chooses between it and `others`
+    others: tuple[Chart, ...] = ()  # the same against other axes
+
+
+def positions(chart: Chart, one: Series) -> list[float]:
+    """Where a series stands among the categories: beside the others, the same step from each category's middle."""
+    names = list(dict.fromkeys(other.name for other in chart.series))
+    shift = (names.index(one.name) - (len(names) - 1) / 2) * 0.7 / max(len(names), 2)
+    return [chart.order.index(value) + shift for value in one.x]

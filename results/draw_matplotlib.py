@@ -1,0 +1,170 @@
+"""Charts as files of matplotlib, for papers and slides: SVG and PNG. No pyplot, so no window and no state."""
+
+from __future__ import annotations
+
+import base64
+import math
+from collections.abc import Mapping
+from io import BytesIO
+from typing import TYPE_CHECKING, Any
+
+from results.chart import MANY, Chart, Series, positions
+from results.palette import GREY, Style, of_class
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+_MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "triangle-down": "v", "pentagon": "p",
+          "star": "*"}  # fmt: skip
+_DASHES = ("-", "--", ":", "-.")
+ENDINGS = ("svg", "png")
+_DPI = 150
+
+
+def files(chart: Chart, styles: Mapping[str, Style]) -> dict[str, bytes]:
+    """Ending -> the file's bytes. The caption is not in it: it stands in the report."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    if chart.kind == "picture":
+        return {"png": base64.b64decode(chart.png)}
+    made = {}
+    with matplotlib.rc_context():
+        # Text stays text, so that an editor can change it; the same chart gives the same bytes.
+        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "benchmark", "font.size": 9})
+        matplotlib.rcParams.update({"axes.spines.top": False, "axes.spines.right": bool(chart.right_range)})
+        tall = {"intervals": 1.2 + 0.19 * len(chart.order), "heatmap": 1.3 + 0.42 * len(chart.order), "points": 4.6}
+        longest = max(map(len, chart.order), default=0)
+        wide = {"intervals": max(6.8, 4.0 + 0.062 * longest), "heatmap": 2.2 + 0.55 * len(chart.order), "points": 5.2}
+        size = wide.get(chart.kind, 6.8), tall.get(chart.kind, 4.0)
+        rows = (
+            len({one.name for one in chart.series}) * max((len(one.name) + 7 for one in chart.series), default=0) / 100
+        )
+        size = size[0], size[1] + 0.17 * max(0, rows - 2)
+        engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+        figure = Figure(figsize=size, dpi=_DPI, layout=engine)
+        axes = figure.add_subplot()
+        axes.set_title(_plain(chart.title), loc="left", fontsize=10, y=1.01)  # a y of its own saves finding one
+        if chart.kind == "heatmap":
+            _heatmap(axes, chart)
+        else:
+            _axes(axes, chart, styles)
+        # The layout is found once for all files: finding it costs as much as drawing.
+        engine.execute(figure)
+        figure.set_layout_engine("none")
+        for ending in ENDINGS:
+            file = BytesIO()
+            metadata = {"Date": None} if ending == "svg" else {"Software": None}
+            figure.savefig(file, format=ending, dpi=_DPI, metadata=metadata)
+            made[ending] = file.getvalue()
+    return made
+
+
+def _axes(axes: Axes, chart: Chart, styles: Mapping[str, Style]) -> None:
+    axes.set_xlabel(_plain(chart.x_label))
+    axes.set_ylabel(_plain(chart.y_label))
+    if chart.x_log:
+        axes.set_xscale("log")
+    if chart.y_range:
+        axes.set_ylim(*chart.y_range)
+    right = axes.twinx() if chart.right_range else axes
+    if chart.right_range:
+        right.set_ylim(*chart.right_range)
+        right.set_ylabel(_plain(chart.right_label))
+    many = sum(len(one.x) for one in chart.series) > MANY
+    for one in chart.series:
+        _draw(right if one.look == "published" else axes, chart, one, styles, many)
+    _ticks(axes, chart)
+    if chart.kind == "points":
+        axes.set_axis_off()
+        axes.set_aspect("equal", adjustable="datalim")
+    else:
+        axes.grid(alpha=0.25, linewidth=0.6)
+    pairs = [
+        pair for each in dict.fromkeys((axes, right)) for pair in zip(*each.get_legend_handles_labels(), strict=True)
+    ]
+    unique = {label: handle for handle, label in pairs}
+    if len(unique) > 1:
+        columns = max(1, min(len(unique), 100 // (max(map(len, unique)) + 7)))
+        figure = axes.get_figure()
+        assert figure is not None
+        small = {"handletextpad": 0.3, "columnspacing": 0.8, "handlelength": 1.2 if chart.kind == "points" else 2.2}
+        figure.legend(list(unique.values()), list(unique), loc="outside lower left", ncols=columns, frameon=False,
+                      fontsize=8, **small)  # fmt: skip
+
+
+def _draw(axes: Axes, chart: Chart, one: Series, styles: Mapping[str, Style], many: bool) -> None:
+    style = of_class(one.dash) if chart.kind == "points" else styles.get(one.method, Style(GREY, "circle"))
+    x: list[Any] = list(one.x)
+    y: list[Any] = list(one.y)
+    if chart.kind == "intervals":
+        y = [len(chart.order) - 1 - chart.order.index(label) for label in one.y]
+    elif chart.kind == "groups":
+        x = positions(chart, one)
+    name, dash = _plain(one.name), _DASHES[one.dash % len(_DASHES)]
+    mark: dict[str, Any] = {"marker": _MARKS[style.mark], "markersize": 3 if many or chart.kind == "points" else 5}
+    if one.look == "lost":
+        at = axes.get_ylim()[0]
+        axes.plot(x, [at] * len(x), "x", color=style.colour, clip_on=False, markersize=6)
+    elif one.look == "published":
+        axes.plot(x, y, ("--", ":", "-.")[one.dash % 3], color=GREY, marker="o", markerfacecolor="none", label=name)
+    elif one.look == "front":
+        axes.step(x, y, where="post", color=GREY, linewidth=1.2, label=name)
+    elif one.look == "level":
+        axes.plot(x, y, "--", color=style.colour, linewidth=1.2, label=name)
+    elif one.look == "thin":
+        axes.plot(x, y, color=style.colour, linewidth=0.6, alpha=0.4)
+    elif chart.kind == "lines":
+        axes.plot(x, y, dash, color=style.colour, linewidth=1.6, label=name)
+    else:
+        line = "none" if one.look == "dots" or chart.kind == "groups" else dash
+        hollow = one.dash % 2 and chart.kind != "points"
+        mark["markerfacecolor"] = "none" if hollow else style.colour
+        axes.plot(x, y, linestyle=line, color=style.colour, label=name, **mark)
+        if one.low and not (many and chart.kind == "scatter"):
+            _bars(axes, chart, one, x, y, style.colour)
+
+
+def _bars(axes: Axes, chart: Chart, one: Series, x: list[Any], y: list[Any], colour: str) -> None:
+    """Lines from end to end, in one call: errorbar takes several times as long."""
+    ends = [(i, low, high) for i, (low, high) in enumerate(zip(one.low, one.high, strict=True)) if not math.isnan(low)]
+    lows, highs = [low for _, low, _ in ends], [high for _, _, high in ends]
+    if chart.kind == "intervals":
+        axes.hlines([y[i] for i, _, _ in ends], lows, highs, color=colour, linewidth=1.1)
+    else:
+        axes.vlines([x[i] for i, _, _ in ends], lows, highs, color=colour, linewidth=1.1)
+
+
+def _ticks(axes: Axes, chart: Chart) -> None:
+    if chart.kind == "intervals":
+        axes.set_yticks(range(len(chart.order)), [_plain(label) for label in reversed(chart.order)], fontsize=7)
+        axes.set_ylim(-0.7, len(chart.order) - 0.3)
+    elif chart.kind == "groups":
+        long = sum(map(len, chart.order)) > 60
+        places, words = range(len(chart.order)), [_plain(label) for label in chart.order]
+        axes.set_xticks(places, words, rotation=30 if long else 0, ha="right" if long else "center")
+    elif chart.x_ticks:
+        axes.set_xticks(chart.x_ticks, [f"{x:g}" for x in chart.x_ticks])
+        axes.minorticks_off()
+
+
+def _heatmap(axes: Axes, chart: Chart) -> None:
+    low, high = chart.z_range
+    axes.imshow(chart.matrix, cmap="cividis", vmin=low, vmax=high)
+    words = [_plain(name) for name in chart.order]
+    axes.set_xticks(range(len(words)), words, rotation=30, ha="right")
+    axes.set_yticks(range(len(words)), words)
+    axes.spines[:].set_visible(False)
+    for i, row in enumerate(chart.matrix):
+        for j, value in enumerate(row):
+            if not math.isnan(value):
+                dark = value < (low + high) / 2
+                axes.text(
+                    j, i, f"{value:.1f}", ha="center", va="center", color="white" if dark else "black", fontsize=8
+                )
+
+
+def _plain(text: str) -> str:
+    """Text for matplotlib, which reads what stands between two dollars as mathematics."""
+    return text.replace("$", r"\$")

@@ -1,0 +1,158 @@
+"""Charts as plotly.js figures: plain dictionaries for JSON. Colours of text and grid are the page's, light or dark."""
+
+from __future__ import annotations
+
+import html
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from results.chart import MANY, Chart, Series, positions
+from results.palette import GREY, Style, of_class
+
+_DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+_HEIGHT = 430
+
+
+def figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:
+    """`data` and `layout` of one chart, without its title and caption, which the page writes. A picture has none.
+
+    `customdata` of a point is its configuration's row, for what a click opens.
+    """
+    if chart.kind == "heatmap":
+        return _heatmap(chart)
+    many = sum(len(one.x) for one in chart.series) > MANY
+    traces = [_trace(chart, one, number, styles, many) for number, one in enumerate(chart.series)]
+    legend = len({one.name for one in chart.series if one.look != "thin"}) > 1
+    above = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0}
+    layout: dict[str, Any] = {"height": _HEIGHT, "showlegend": legend, "legend": above}
+    layout |= {"hovermode": "closest", "xaxis": _x_axis(chart), "yaxis": {"title": {"text": _safe(chart.y_label)}}}
+    layout["margin"] = {"l": 60, "r": 20, "t": 34, "b": 50}
+    if chart.kind == "intervals":
+        order = [_safe(name) for name in reversed(chart.order)]
+        layout["yaxis"] = {"type": "category", "categoryorder": "array", "categoryarray": order, "automargin": True,
+                           "tickmode": "array", "tickvals": order, "range": [-0.7, len(order) - 0.3]}  # fmt: skip
+        layout["height"] = 110 + 21 * len(order)
+    elif chart.y_range:
+        layout["yaxis"]["range"] = list(chart.y_range)
+    if chart.right_range:
+        layout["yaxis2"] = {"overlaying": "y", "side": "right", "range": list(chart.right_range), "showgrid": False,
+                            "tickmode": "auto", "title": {"text": _safe(chart.right_label)}}  # fmt: skip
+        layout["margin"]["r"] = 60
+    if chart.kind == "points":
+        hidden = {"showgrid": False, "showticklabels": False, "zeroline": False, "showline": False}
+        layout |= {"xaxis": hidden, "yaxis": {**hidden, "scaleanchor": "x"}}
+        layout["margin"] = {"l": 10, "r": 10, "t": 34, "b": 10}
+    return {"data": traces, "layout": layout}
+
+
+def _trace(chart: Chart, one: Series, number: int, styles: Mapping[str, Style], many: bool) -> dict[str, Any]:
+    style = of_class(one.dash) if chart.kind == "points" else styles.get(one.method, Style(GREY, "circle"))
+    x, y = list(one.x), list(one.y)
+    if chart.kind == "groups":
+        x = positions(chart, one)
+    if one.look == "lost" and chart.y_range:
+        low, high = chart.y_range
+        y = [low + 0.025 * (high - low)] * len(x)
+    modes = {"dots": "markers", "lost": "markers", "line": "lines+markers", "published": "lines+markers"}
+    mode = "markers" if chart.kind == "groups" else modes.get(one.look, "lines")
+    mode = "lines" if chart.kind == "lines" else mode
+    trace: dict[str, Any] = {"type": "scatter", "mode": mode, "name": _safe(one.name), "legendgroup": _safe(one.name)}
+    trace |= {"x": _plain(x), "y": _plain(y), "line": {"color": style.colour, "width": 2, "dash": "solid"}}
+    small = chart.kind == "points" or (many and one.look == "dots")
+    hollow = "-open" if one.dash % 2 and chart.kind != "points" else ""
+    trace["marker"] = {"color": style.colour, "symbol": style.mark + hollow, "size": 6 if small else 9}
+    trace |= _looks(one, style)
+    if one.texts:
+        trace["text"] = [_safe(text) for text in one.texts]
+    if one.rows:
+        trace["customdata"] = list(one.rows)
+    trace["hovertemplate"] = _hover(chart, one)
+    if any(not math.isnan(low) for low in one.low) and not (many and chart.kind == "scatter"):
+        key = "error_x" if chart.kind == "intervals" else "error_y"
+        trace[key] = _bars(one, chart.kind == "intervals") | {"color": style.colour, "thickness": 1.4, "width": 3}
+    return trace
+
+
+def _looks(one: Series, style: Style) -> dict[str, Any]:
+    """What a look changes in a trace."""
+    line = {"color": style.colour, "width": 2, "dash": _DASHES[one.dash % len(_DASHES)]}
+    if one.look == "front":
+        return {"line": line | {"color": GREY, "width": 1.5, "shape": "hv"}}
+    if one.look == "level":
+        return {"line": line | {"width": 1.5, "dash": "dash"}}
+    if one.look == "thin":
+        return {"line": line | {"width": 0.9}, "opacity": 0.45, "showlegend": False}
+    if one.look == "lost":
+        mark = {"color": style.colour, "symbol": "x-thin", "size": 9, "line": {"width": 2, "color": style.colour}}
+        return {"marker": mark, "showlegend": False, "cliponaxis": False}
+    if one.look == "published":
+        mark = {"color": GREY, "symbol": "circle-open", "size": 7}
+        dash = ("dash", "dot", "dashdot", "longdash")[one.dash % 4]
+        return {"yaxis": "y2", "line": line | {"color": GREY, "width": 1.5, "dash": dash}, "marker": mark}
+    return {"line": line}
+
+
+def _bars(one: Series, along_x: bool) -> dict[str, Any]:
+    centre = one.x if along_x else one.y
+    above = [high - mid for high, mid in zip(one.high, centre, strict=True)]
+    below = [mid - low for low, mid in zip(one.low, centre, strict=True)]
+    return {"type": "data", "symmetric": False, "array": _plain(above), "arrayminus": _plain(below)}
+
+
+def _hover(chart: Chart, one: Series) -> str:
+    text = "<br>%{text}" if one.texts else ""
+    if chart.kind == "points":
+        return "%{fullData.name}<extra></extra>"
+    if chart.kind == "intervals":
+        return f"<b>%{{y}}</b><br>{_safe(chart.x_label)}: %{{x:.2f}}{text}<extra></extra>"
+    if one.look == "lost":
+        return "%{text}<extra></extra>"
+    if one.look == "published":
+        return f"%{{fullData.name}}<br>%{{x}}: %{{y:.2f}}{text}<extra></extra>"
+    value = "%{y:.3g}" if chart.kind == "lines" else "%{y:.2f}"
+    at = "" if chart.kind == "groups" else f"{_safe(chart.x_label)}: %{{x}}<br>"
+    return f"<b>%{{fullData.name}}</b><br>{at}{_safe(chart.y_label)}: {value}{text}<extra></extra>"
+
+
+def _x_axis(chart: Chart) -> dict[str, Any]:
+    axis: dict[str, Any] = {"title": {"text": _safe(chart.x_label)}, "automargin": True}
+    if chart.kind == "groups":
+        places = list(range(len(chart.order)))
+        axis |= {"tickmode": "array", "tickvals": places, "ticktext": [_safe(name) for name in chart.order]}
+        axis |= {"range": [-0.6, len(places) - 0.4], "zeroline": False}
+    elif chart.x_log:
+        axis["type"] = "log"
+    if chart.x_ticks:
+        axis |= {"tickmode": "array", "tickvals": list(chart.x_ticks), "ticktext": [f"{x:g}" for x in chart.x_ticks]}
+    return axis
+
+
+def _heatmap(chart: Chart) -> dict[str, Any]:
+    names = [_safe(name) for name in chart.order]
+    low, high = chart.z_range
+    trace = {"type": "heatmap", "x": names, "y": names, "z": [_plain(row) for row in chart.matrix], "zmin": low,
+             "zmax": high, "colorscale": "Cividis", "texttemplate": "%{z:.1f}", "xgap": 2, "ygap": 2,
+             "customdata": [list(row) for row in chart.matrix_rows], "hoverongaps": False,
+             "hovertemplate": "%{y} and %{x}: %{z:.2f} %<extra></extra>", "colorbar": {"thickness": 12,
+             "outlinewidth": 0}}  # fmt: skip
+    layout = {"height": 130 + 46 * len(names), "margin": {"l": 70, "r": 20, "t": 34, "b": 50},
+              "xaxis": {"showgrid": False, "automargin": True},
+              "yaxis": {"autorange": "reversed", "showgrid": False, "automargin": True}}  # fmt: skip
+    return {"data": [trace], "layout": layout}
+
+
+def _plain(values: Sequence[Any]) -> list[Any]:
+    """Values for JSON, which has no NaN; six digits are more than a screen shows."""
+    made: list[Any] = []
+    for value in values:
+        if isinstance(value, str):
+            made.append(_safe(value))
+        else:
+            made.append(None if math.isnan(value) else float(f"{value:.6g}"))
+    return made
+
+
+def _safe(text: str) -> str:
+    """Text for plotly, which reads tags: a record's text must not become a link."""
+    return html.escape(text, quote=False)

@@ -1,0 +1,160 @@
+"""What is drawn of a loaded frame: which charts exist follows from the records. How they are drawn is another file's.
+
+Numbers of different protocols or datasets never share a chart. Runs that failed or collapsed are shown as such.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+import pandas as pd
+
+from results import ablation_charts, cell_charts
+from results.ablation_charts import Published
+from results.chart import MANY, Chart, Series
+from results.families import Family, families, headline
+from results.statistics import configurations
+
+MOST_BARS = 60
+_COSTS = (
+    ("views", "cost.views", "image views in training"),
+    ("hours", "hours", "hours of training, summed over processes"),
+    ("peak memory", "memory", "peak memory (GiB)"),
+)
+
+
+def charts(frame: pd.DataFrame, published: Sequence[Published] = (), metric: str | None = None) -> list[Chart]:
+    """All charts of what `results.frame.load` returned, in the order in which a report shows them.
+
+    `published` are laid over the ablations that they fit. `metric` is an accuracy's name, by default the linear
+    probe's. Raises ValueError for a metric that no record has.
+    """
+    return of_families(families(frame, metric or headline(frame)), frame, published)
+
+
+def of_families(found: Sequence[Family], frame: pd.DataFrame, published: Sequence[Published] = ()) -> list[Chart]:
+    """`charts`, where the families of the frame are known already."""
+    frame = frame.reset_index(drop=True)
+    cells = frame.assign(row=configurations(frame))
+    made: list[Chart] = []
+    for family in found:
+        made.append(intervals(family))
+        made += ablation_charts.charts(family, published)
+        made += cost(family)
+        made += cell_charts.charts(family, cells[cells["row"].isin(family.table["row"])])
+    return _named(made)
+
+
+def best_first(table: pd.DataFrame) -> pd.DataFrame:
+    """Configurations from the highest mean; those without one last."""
+    return table.sort_values("mean", ascending=False, kind="stable", na_position="last")
+
+
+def intervals(family: Family) -> Chart:
+    """A dot and its interval for each configuration, the best at the top."""
+    table = best_first(family.table)
+    shown = table.head(MOST_BARS)
+    labels = [label + (f" ({lost})" if lost else "") for label, lost in zip(shown["label"], shown["lost"], strict=True)]
+    shown = shown.assign(label=_distinct(labels))
+    series = []
+    for method, part in shown.groupby("method", sort=False):
+        texts = tuple(f"{n} seed{'' if n == 1 else 's'}" for n in part["n"])
+        series.append(
+            Series(str(method), tuple(part["mean"]), tuple(part["label"]), str(method), "dots", tuple(part["low"]),
+                   tuple(part["high"]), texts, tuple(part["row"]))
+        )  # fmt: skip
+    caption = f"Mean {family.measure} of each configuration"
+    if table["low"].notna().any():
+        caption += "; bars are 95 % intervals over seeds. Overlapping bars are no test: the ranks of the table are."
+    else:
+        caption += ". No configuration has two seeds that differ, so there are no intervals."
+    if len(table) > MOST_BARS:
+        caption += f" The {MOST_BARS} best of {len(table)} are shown."
+    caption += family.usual + family.lost
+    return Chart(
+        "intervals", f"accuracy{family.file}", f"Accuracy{family.suffix}", caption, f"{family.measure} (%)", "",
+        tuple(series), order=tuple(shown["label"]),
+    )  # fmt: skip
+
+
+def cost(family: Family) -> list[Chart]:
+    """Accuracy against views, hours and memory: one chart with the others to choose, or none without costs."""
+    if len(family.table) < 2:
+        return []
+    made = [_cost(family, *one) for one in _COSTS]
+    drawn = [chart for chart in made if any(one.look == "dots" for one in chart.series)]
+    # First where configurations differ: equal epochs are equal views.
+    drawn.sort(key=lambda chart: len({x for one in chart.series if one.look == "dots" for x in one.x}) < 2)
+    return [replace(drawn[0], others=tuple(drawn[1:]))] if drawn else []
+
+
+def _cost(family: Family, word: str, column: str, label: str) -> Chart:
+    table = family.table[family.table["mean"].notna() & family.table[column].notna()]
+    spent, free = table[table[column] > 0], table[table[column] == 0]
+    series = []
+    bars = "its interval is in the table" if len(table) > MANY else "bars are 95 % intervals over seeds"
+    front = spent[pareto(spent[column].to_numpy(dtype=float), spent["mean"].to_numpy(dtype=float))]
+    front = front.sort_values(column)
+    if len(front) > 1:
+        series.append(Series("Pareto front", tuple(front[column]), tuple(front["mean"]), look="front"))
+    for method, part in spent.groupby("method", sort=False):
+        texts = tuple(f"{label}, {n} seed{'' if n == 1 else 's'}" for label, n in part[["label", "n"]].to_numpy())
+        series.append(
+            Series(str(method), tuple(part[column]), tuple(part["mean"]), str(method), "dots", tuple(part["low"]),
+                   tuple(part["high"]), texts, tuple(part["row"]))
+        )  # fmt: skip
+    for method, part in free.groupby("method", sort=False):
+        best = part["mean"].max()
+        x = (spent[column].min(), spent[column].max()) if len(spent) else (0.0, 1.0)
+        series.append(Series(f"{method} (no cost)", x, (best, best), str(method), "level"))
+    caption = f"A point is a configuration; {bars}."
+    if len(front) > 1:
+        less = "in less" if word == "peak memory" else f"at fewer {word}"
+        caption += f" The stepped line is the front: nothing shown is more accurate {less}."
+    elif len(front):
+        caption += f" {front['label'].iloc[0]} is the most accurate, and nothing costs less."
+    caption += " A dashed level spends nothing on this axis." if len(free) else ""
+    devices = sorted({device for device in table["cost.devices"].dropna() if device})
+    if word == "hours" and len(devices) > 1:
+        caption += f" Devices differ, so hours do not compare: {'; '.join(devices)}."
+    elif word == "hours" and devices:
+        caption += f" Device: {devices[0]}."
+    log = len(spent) > 0 and spent[column].max() / spent[column].min() >= 10
+    return Chart(
+        "scatter", f"cost_{word.replace(' ', '_')}{family.file}", f"Accuracy against cost{family.suffix}", caption,
+        label, f"{family.measure} (%)", tuple(series), x_log=bool(log), choice=word,
+    )  # fmt: skip
+
+
+def pareto(costs: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """(N,) bool: which points nothing beats, neither cheaper and as good nor better and as cheap."""
+    order = np.lexsort((-values, costs))
+    best = np.maximum.accumulate(values[order]) if len(order) else values
+    front = np.zeros(len(costs), dtype=bool)
+    front[order] = values[order] > np.concatenate([[-math.inf], best])[: len(order)]
+    return front
+
+
+def _distinct(labels: list[str]) -> list[str]:
+    """Labels as they are; equal ones, which would share a row, with a number."""
+    seen: dict[str, int] = {}
+    made = []
+    for label in labels:
+        seen[label] = seen.get(label, 0) + 1
+        made.append(label if seen[label] == 1 else f"{label} #{seen[label]}")
+    return made
+
+
+def _named(made: list[Chart]) -> list[Chart]:
+    """The charts under names that are file names and differ."""
+    flat = [one for chart in made for one in (chart, *chart.others)]
+    names = iter(_distinct([re.sub(r"[^A-Za-z0-9_.-]+", "_", chart.name) for chart in flat]))
+
+    def name(chart: Chart) -> Chart:
+        return replace(chart, name=next(names).replace(" #", "-"))
+
+    return [replace(name(chart), others=tuple(name(other) for other in chart.others)) for chart in made]

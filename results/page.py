@@ -1,0 +1,190 @@
+"""report.html: one file that opens without a network, with the table, the figures and each number's settings.
+
+What comes from records is text everywhere: escaped by the template, set as text by the script, and a content security
+policy in the page keeps whatever is left from running or from asking a network.
+"""
+
+from __future__ import annotations
+
+import base64
+import gzip
+import json
+import math
+import os
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from importlib import resources
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from results import draw_plotly, families, tables
+from results.chart import Chart
+from results.frame import setting_columns
+from results.palette import Style
+from results.statistics import configurations, varying
+
+# What is shown of a cell, and the column of the loaded frame that has it.
+_CELL = {
+    "seed": "seed", "status": "status", "linear top-1": "metrics.linear_top1", "kNN-20": "metrics.knn20_top1",
+    "folder": "folder", "key": "key", "protocol": "protocol", "commit": "commit", "seconds": "cost.seconds",
+    "views": "cost.views", "device": "cost.device", "started": "started", "reason": "reason",
+}  # fmt: skip
+_REPEATED = ("status", "device", "protocol", "commit")  # kept once, and named by their number
+
+
+def render(
+    frame: pd.DataFrame,
+    summary: pd.DataFrame,
+    charts: Sequence[Chart],
+    styles: Mapping[str, Style],
+    *,
+    folder: Path,
+    page_folder: Path,
+    verdict: Sequence[str] = (),
+    ranks: pd.DataFrame | None = None,
+    extras: Sequence[tuple[str, list[list[str]]]] = (),
+    problems: Sequence[str] = (),
+) -> str:
+    """The page of a loaded frame and its summary.
+
+    `ranks` is what `results.compare.ranks` returned; `extras` are titles with rows of text under a header; `problems`
+    are lines on records that could not be used. Links to records are relative to `page_folder`. Without plotly the
+    page says that its figures stand beside it.
+    """
+    from jinja2 import Environment, StrictUndefined
+    from markupsafe import Markup
+
+    template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(_file("html"))
+    columns, rows, notes = _table(summary, ranks)
+    figures = _figures(charts, styles)
+    return template.render(
+        title=f"Benchmark: {folder.resolve().name}",
+        folder=str(folder),
+        made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
+        verdict=verdict,
+        columns=columns,
+        rows=rows,
+        notes=notes,
+        groups=[
+            {"title": title, "charts": list(each)} for title, each in groupby(figures, key=lambda one: one["group"])
+        ],
+        extras=[{"title": title, "rows": lines} for title, lines in extras if lines],
+        problems=problems,
+        cells=Markup(_json(_cells(frame, summary, folder, page_folder))),
+        figures=Markup(_json([one["drawn"] for one in figures])),
+        aligned=[i + 1 for i, column in enumerate(columns) if column.number],
+        css=Markup(_file("css")),
+        js=Markup(_file("js")),
+        plotly=Markup(_plotly() if any(one["drawn"] for one in figures) else ""),
+    )
+
+
+def _figures(charts: Sequence[Chart], styles: Mapping[str, Style]) -> list[dict[str, Any]]:
+    """What the template needs of each chart. Those whose titles share what is before a colon stand side by side."""
+    made = []
+    for number, chart in enumerate(charts):
+        each = [chart, *chart.others]
+        drawn = [] if chart.kind == "picture" else [draw_plotly.figure(one, styles) for one in each]
+        group, _, part = chart.title.partition(": ")
+        made.append(
+            {"number": number, "title": chart.title, "group": group, "part": part, "png": chart.png, "drawn": drawn,
+             "choices": [one.choice for one in each], "captions": [one.caption for one in each],
+             "height": drawn[0]["layout"]["height"] if drawn else 0}
+        )  # fmt: skip
+    return made
+
+
+def _file(ending: str) -> str:
+    return resources.files("results").joinpath(f"page.{ending}").read_text(encoding="utf-8")
+
+
+def _plotly() -> str:
+    """plotly.js, packed: a third of the size, and not read by the browser before a figure is to be drawn."""
+    try:
+        from plotly.offline import get_plotlyjs
+    except ImportError:
+        return ""
+    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+
+
+def _json(data: Any) -> str:
+    """JSON that may stand within a script element: no text of a record can end it."""
+    text = json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _table(
+    summary: pd.DataFrame, ranks: pd.DataFrame | None
+) -> tuple[list[tables.Column], list[dict[str, Any]], list[str]]:
+    """Columns, rows of cells with the numbers that they sort by, and notes."""
+    ordered, columns, notes = tables.grid(summary)
+    if ranks is not None and len(columns) and ranks["best"].notna().any():
+        found = ranks.set_index("row").reindex(ordered.index)
+        ordered = ordered.assign(rank=found["best"].astype(float))
+        at = next((i for i, one in enumerate(columns) if one.header.startswith("linear")), len(columns) - 1)
+        columns.insert(at + 1, tables.Column("rank", list(found["rank"].fillna("–")), True, "rank"))
+        notes.append("rank: the places that the seeds allow, corrected over all pairs, in 95 % of studies")
+    keys = [[_key(value) for value in ordered[one.source]] if one.source else [None] * len(ordered) for one in columns]
+    rows = []
+    for place, number in enumerate(ordered.index):
+        cells = [{"text": one.cells[place], "key": key[place] if key[place] != one.cells[place] else None}
+                 for one, key in zip(columns, keys, strict=True)]  # fmt: skip
+        rows.append({"number": number, "cells": cells})
+    return columns, rows, notes
+
+
+def _key(value: Any) -> str | None:
+    """What a cell sorts by, where its text is not enough: 1.84M, 02:05."""
+    number = isinstance(value, int | float) and not isinstance(value, bool) and not math.isnan(value)
+    return f"{value:.6g}" if number else None
+
+
+def _cells(frame: pd.DataFrame, summary: pd.DataFrame, folder: Path, page_folder: Path) -> dict[str, Any]:
+    """What a click on a number opens, small: what all share once, and words that repeat by their number."""
+    frame = frame.reset_index(drop=True)
+    number = configurations(frame)
+    frame = frame.sort_values("seed", kind="stable")
+    differing = varying(summary) if len(summary) else []
+    names = [name for name in setting_columns(summary) if name != "protocol"]
+    several = [name for name in names if summary[name].astype(str).nunique() > 1 or name in differing]
+    common = {name: _value(summary[name].iloc[0]) for name in names if name not in several} if len(summary) else {}
+    words, columns = dict[str, list[Any]](), {}
+    shown = {title: name for title, name in _CELL.items() if name in frame and frame[name].notna().any()}
+    for title, name in shown.items():
+        values = [_value(value) for value in frame[name]]
+        if title == "folder":
+            values = [os.path.relpath(value, folder) if value is not None else None for value in values]
+        if title in _REPEATED:
+            words[title] = list(dict.fromkeys(values))
+            places = {value: place for place, value in enumerate(words[title])}
+            values = [places[value] for value in values]
+        columns[title] = values
+    cells: list[list[list[Any]]] = [[] for _ in range(len(summary))]
+    for row, cell in zip(number[frame.index], zip(*columns.values(), strict=True), strict=True):
+        cells[row].append(list(cell))
+    settings = summary[several].astype(object).to_dict("records")
+    own = [{name: _value(value) for name, value in row.items() if pd.notna(value)} for row in settings]
+    made = []
+    for method, chosen, each in zip(summary["method"], own, cells, strict=True):
+        told = [f"{families.short(name)}={chosen[name]}" for name in differing if name in chosen and name != "method"]
+        made.append({"label": " ".join([method, *told]), "settings": chosen, "cells": each})
+    base = Path(os.path.relpath(folder.resolve(), page_folder.resolve())).as_posix() + "/"
+    return {"common": common, "columns": list(columns), "words": words, "base": base, "configurations": made}
+
+
+def _value(value: Any) -> Any:
+    """A scalar for JSON; a whole number that stands in a column of floats is one again."""
+    if pd.isna(value):
+        return None
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    if isinstance(value, str):
+        return value
+    number = float(value)
+    if not math.isfinite(number):
+        return str(number)
+    return int(number) if number.is_integer() and abs(number) < 1e15 else float(f"{number:.6g}")

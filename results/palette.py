@@ -1,0 +1,33 @@
+"""One colour and one mark a method, the same in every figure of a report, told apart by the colour-blind as well."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from results.chart import Chart
+
+GREY = "#808080"
+# Okabe and Ito's palette without black and yellow, which vanish on a dark and on a white page, then Paul Tol's muted.
+COLOURS = (
+    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#44AA99", "#AA4499",
+)  # fmt: skip
+MARKS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star")
+
+
+class Style(NamedTuple):
+    colour: str
+    mark: str
+
+
+def styles(charts: Iterable[Chart]) -> dict[str, Style]:
+    """Method -> its style; by the alphabet, so that an order of accuracy does not colour anew."""
+    flat = [one for chart in charts for one in (chart, *chart.others)]
+    methods = sorted({one.method for chart in flat for one in chart.series if one.method})
+    # Seven marks on ten colours: no two of the first seventy methods look alike.
+    return {name: Style(COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]) for i, name in enumerate(methods)}
+
+
+def of_class(number: int) -> Style:
+    """The style of a class of images, beside which no method is drawn."""
+    return Style(COLOURS[number % len(COLOURS)], MARKS[(number // len(COLOURS)) % len(MARKS)])

@@ -1,0 +1,115 @@
+"""The folder of a report: report.html, table.md, table.tex, results.csv, results.parquet, and the figures as files.
+
+results.csv is the summary, a row a configuration; results.parquet has a row a record with all columns of
+`results.frame.load`. Files of an earlier report are replaced one by one, each whole or not at all; others are left.
+"""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Sequence
+from io import BytesIO
+from pathlib import Path
+
+import pandas as pd
+
+from results import compare, draw_matplotlib, figures, page, tables
+from results.ablation_charts import Published
+from results.chart import Chart
+from results.families import families, headline
+from results.palette import Style, styles
+from results.statistics import summarise
+from results.verdict import verdict
+
+FOLDER = "report"
+
+
+def write(
+    out: Path,
+    frame: pd.DataFrame,
+    problems: Sequence[str] = (),
+    *,
+    published: Sequence[Published] = (),
+    ranked: pd.DataFrame | None = None,
+    compared: list[list[str]] | None = None,
+    extras: Sequence[tuple[str, list[list[str]]]] = (),
+) -> tuple[Path, list[str]]:
+    """Write `out`/report/ from what `results.frame.load` returned; the folder, and a note on each part that is missing.
+
+    `published` are curves to lay over the ablations; `ranked` and `compared` what `results.compare.ranks` and `rows`
+    returned for the `headline` metric, made here where not given; `extras` more tables as titles with rows of text
+    under a header.
+    """
+    folder, notes = out / FOLDER, list[str]()
+    summary = summarise(frame)
+    metric = headline(frame)
+    ranks = compare.ranks(frame, metric) if ranked is None else ranked
+    rows = compare.rows(frame, metric=metric, ranked=ranks) if compared is None else compared
+    found = families(frame, metric, ranks)
+    charts = figures.of_families(found, frame, published)
+    chosen = styles(charts)
+    more = [("Which can be told apart", rows if len(rows) > 2 else []), *extras]
+    text = page.render(
+        frame, summary, charts, chosen, folder=out, page_folder=folder, verdict=verdict(frame, found, ranks),
+        ranks=ranks, extras=more, problems=problems,
+    )  # fmt: skip
+    _put(folder / "report.html", text.encode())
+    below = "\n".join(f"## {title}\n\n{tables.pipes(lines)}" for title, lines in more if lines)
+    _put(folder / "table.md", f"{tables.to_markdown(summary)}\n{below}".encode())
+    _put(folder / "table.tex", tables.to_latex(summary).encode())
+    _put(folder / "results.csv", tables.to_csv(summary).encode())
+    try:
+        _put(folder / "results.parquet", parquet(frame))
+    except ImportError as error:
+        notes.append(f"no results.parquet: {error}")
+    try:
+        _figures(folder / "figures", charts, chosen)
+    except ImportError as error:
+        notes.append(f"no figures as files: {error}")
+    try:
+        import plotly  # noqa: F401
+    except ImportError as error:
+        notes.append(f"no figures in report.html: {error}")
+    return folder, notes
+
+
+def parquet(frame: pd.DataFrame) -> bytes:
+    """A row a record. A column that mixes kinds of values, as a setting may, becomes text; numbers stay as they are.
+
+    Raises ImportError without pyarrow.
+    """
+    columns = {}
+    for name in frame.columns:
+        column = frame[name]
+        if column.dtype == object:
+            kinds = {type(value) for value in column.dropna()}
+            column = column if len(kinds) < 2 and kinds <= {str, bool} else column.map(_text, na_action="ignore")
+            column = column.where(column.notna(), None)
+        columns[name] = column
+    file = BytesIO()
+    pd.DataFrame(columns).to_parquet(file, engine="pyarrow", index=False)
+    return file.getvalue()
+
+
+def _text(value: object) -> str:
+    return value if isinstance(value, str) else repr(value)
+
+
+def _figures(folder: Path, charts: Sequence[Chart], chosen: dict[str, Style]) -> None:
+    for chart in charts:
+        for one in (chart, *chart.others):
+            for ending, content in draw_matplotlib.files(one, chosen).items():
+                _put(folder / f"{one.name}.{ending}", content)
+
+
+def _put(path: Path, content: bytes) -> None:
+    """Write a file; a reader sees the old one or the new one, never a part."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    # Not `tempfile`: its files are readable by their owner only, and reports are shared.
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        temporary.write_bytes(content)
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)

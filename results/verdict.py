@@ -1,0 +1,81 @@
+"""The answer in words, before any table: what may be best, what the seeds cannot tell apart, and what is missing."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import pandas as pd
+
+from results.families import Family
+
+_NAMED = 5
+
+
+def verdict(frame: pd.DataFrame, found: Sequence[Family], ranks: pd.DataFrame) -> list[str]:
+    """A text on all of what `results.frame.load` returned, and one on each of its families and their ranks.
+
+    `ranks` is what `results.compare.ranks` returned for the families' metric.
+    """
+    if frame.empty:
+        return ["There are no records yet."]
+    made = [_counts(frame)]
+    for family in found:
+        own = ranks[(ranks["protocol"] == family.protocol) & (ranks["dataset"] == family.dataset)]
+        made.append(_of(family, own))
+    if len(made) > 2:
+        made.append("Numbers of different datasets or protocols are not compared.")
+    return made
+
+
+def _counts(frame: pd.DataFrame) -> str:
+    counts = frame["status"].value_counts()
+    told = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("finished", "failed", "collapsed"))
+    devices = sorted({str(device) for device in frame["cost.device"].dropna()})
+    on = f" Trained on {', '.join(devices)}." if devices else ""
+    return f"{_count(len(frame), 'cell')} of {_count(frame['method'].nunique(), 'method')}: {told}.{on}"
+
+
+def _of(family: Family, ranks: pd.DataFrame) -> str:
+    labels = dict(zip(family.table["row"], family.table["label"], strict=True))
+    text = (
+        f"{family.dataset or 'unnamed data'}, protocol {family.protocol[:8]}: {_count(len(ranks), 'configuration')}, "
+    )
+    text += f"{_seeds(ranks)}. "
+    done = ranks[ranks["mean"].notna()]
+    if done.empty:
+        return text + f"None has a {family.measure}."
+    first = done.iloc[0]
+    half = (first["high"] - first["low"]) / 2
+    interval = "" if math.isnan(half) else f" ± {100 * half:.1f}"
+    text += f"The highest {family.measure} is {100 * first['mean']:.1f}{interval} % by {labels[first['row']]}. "
+    ranked = done[done["best"].notna()]
+    if len(done) == 1:
+        return text.rstrip()
+    if ranked.empty:
+        return text + "Nothing can be tested: that takes two seeds or more of each configuration."
+    leaders = ranked[ranked["best"] == 1]
+    untested = len(done) - len(ranked)
+    if len(leaders) == 1:
+        text += f"It is significantly better than each of the {len(ranked) - 1} others that could be tested." if (
+            leaders["row"].iloc[0] == first["row"]
+        ) else f"Of those that could be tested, {labels[leaders['row'].iloc[0]]} is the best."  # fmt: skip
+    else:
+        names = [labels[row] for row in leaders["row"].head(_NAMED)]
+        more = f" and {len(leaders) - _NAMED} more" if len(leaders) > _NAMED else ""
+        text += f"{_all(len(leaders), len(ranked))} may be the best, for nothing is significantly better than them: "
+        text += f"{', '.join(names)}{more}."
+    return text + (f" {untested} could not be tested." if untested else "")
+
+
+def _all(number: int, whole: int) -> str:
+    return f"All {whole}" if number == whole else f"{number} of {whole}"
+
+
+def _seeds(ranks: pd.DataFrame) -> str:
+    least, most = int(ranks["n"].min()), int(ranks["n"].max())
+    return f"{_count(most, 'seed')} each" if least == most else f"{least} to {most} seeds each"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number:,} {word}{'' if number == 1 else 's'}"

@@ -1,0 +1,244 @@
+"""What is drawn of records: the right numbers, nothing mixed, and what is lost is said."""
+
+from __future__ import annotations
+
+import json
+import math
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from test_report import put
+
+from results import compare, draw_matplotlib, draw_plotly, figures
+from results.chart import Chart, Series
+from results.frame import load
+from results.palette import styles
+
+METHODS = ("simclr", "moco")
+
+
+@pytest.fixture(scope="module")
+def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
+    out = tmp_path_factory.mktemp("figures")
+    synthetic.write(150, out, METHODS)
+    return load(out)[0]
+
+
+@pytest.fixture(scope="module")
+def charts(frame: pd.DataFrame) -> list[Chart]:
+    return figures.charts(frame)
+
+
+def named(charts: list[Chart], name: str) -> Chart:
+    (found,) = [chart for chart in charts if chart.name == name]
+    return found
+
+
+def points(chart: Chart) -> list[tuple[Series, int]]:
+    return [(one, place) for one in chart.series for place in range(len(one.x)) if one.rows and one.look != "lost"]
+
+
+def test_means_and_intervals_are_those_of_compare(frame: pd.DataFrame, charts: list[Chart]) -> None:
+    truth = compare.intervals(frame).set_index("row")[["mean", "low", "high"]] * 100
+    seen = set()
+    for name in ("accuracy", "temperature", "batch_size", "learning_rate_rule"):
+        chart = named(charts, name)
+        for one, place in points(chart):
+            mean = one.x[place] if chart.kind == "intervals" else one.y[place]
+            expected = truth.loc[one.rows[place]].tolist()
+            assert [mean, one.low[place], one.high[place]] == pytest.approx(expected, nan_ok=True), (name, one.name)
+            seen.add(one.rows[place])
+    assert len(seen) == len(truth)
+
+
+def test_a_line_changes_one_setting_alone(frame: pd.DataFrame, charts: list[Chart]) -> None:
+    from results.statistics import summarise
+
+    summary, chart = summarise(frame), named(charts, "batch_size")
+    assert (chart.kind, chart.x_log, chart.x_ticks) == ("curve", True, (64, 128, 256, 512, 1024))
+    for one in chart.series:
+        rows = summary.loc[list(one.rows)]
+        assert tuple(rows["batch_size"]) == one.x
+        others = rows[["method", "options.temperature", "augmentation", "learning_rate_rule"]].drop_duplicates()
+        assert len(others) == 1, "microbatch follows the batch, all else stands still"
+    assert {one.name for one in chart.series} >= {"simclr learning_rate_rule=linear", "simclr learning_rate_rule=sqrt"}
+
+
+def test_the_front_is_what_nothing_beats() -> None:
+    rng = np.random.default_rng(0)
+    costs, values = rng.integers(1, 30, 200).astype(float), rng.normal(0, 1, 200).round(1)
+    better = (costs[None] <= costs[:, None]) & (values[None] >= values[:, None])
+    strictly = better & ((costs[None] < costs[:, None]) | (values[None] > values[:, None]))
+    found = figures.pareto(costs, values)
+    assert not strictly[found].any(), "what is on the front is beaten by nothing"
+    left_out = [(c, v) for c, v in zip(costs[~found], values[~found], strict=True)]
+    front = list(zip(costs[found], values[found], strict=True))
+    assert all(any(c2 <= c and v2 >= v for c2, v2 in front) for c, v in left_out)
+
+
+def test_accuracy_against_cost_has_three_axes(charts: list[Chart]) -> None:
+    chart = named(charts, "cost_views")
+    assert [one.choice for one in (chart, *chart.others)] == ["views", "hours", "peak memory"]
+    hours = chart.others[0]
+    assert {x for one in hours.series if one.look == "dots" for x in one.x} == {
+        (3600 + size) / 3600 for size in (64, 128, 256, 512, 1024)
+    }
+
+
+def test_the_heatmap_is_symmetric_and_single_operations_are_its_diagonal(
+    frame: pd.DataFrame, charts: list[Chart]
+) -> None:
+    chart = named(charts, "augmentation_pairs-simclr")
+    matrix = np.array(chart.matrix)
+    assert chart.order == synthetic.OPERATIONS
+    np.testing.assert_array_equal(matrix, matrix.T)
+    of = frame[(frame["method"] == "simclr") & (frame["options.temperature"] == 0.2) & (frame["batch_size"] == 256)]
+    of = of[of["learning_rate_rule"] == "linear"]
+    means = of.groupby("augmentation")["metrics.linear_top1"].mean() * 100
+    assert matrix[0, 0] == pytest.approx(means["crop"])
+    assert matrix[2, 0] == pytest.approx(means["crop+colour"])
+    chain = named(charts, "augmentation")
+    assert chain.order == ("crop", "crop+colour", "crop+colour+grey", "crop+colour+grey+blur")
+
+
+def test_what_failed_is_shown_and_not_averaged(tmp_path: Path) -> None:
+    for seed in range(2):
+        put(tmp_path, seed=seed, accuracy=0.8 + seed / 100, options={"temperature": 0.2})
+        put(tmp_path, seed=seed, accuracy=0.7, options={"temperature": 0.1})
+    put(tmp_path, seed=2, status="collapsed", reason="effective rank 1", options={"temperature": 0.1})
+    put(tmp_path, seed=0, status="failed", reason="out of memory", options={"temperature": 0.5})
+    found = figures.charts(load(tmp_path)[0])
+    chart = named(found, "temperature")
+    (line,) = [one for one in chart.series if one.look == "line"]
+    assert line.x == (0.1, 0.2, 0.5)
+    assert line.y[:2] == pytest.approx((70, 80.5))
+    assert math.isnan(line.y[2])
+    (lost,) = [one for one in chart.series if one.look == "lost"]
+    assert (lost.x, len(lost.texts)) == ((0.1, 0.5), 2)
+    assert "1 collapsed" in lost.texts[0]
+    assert "cross on the lower edge" in chart.caption
+    accuracy = named(found, "accuracy")
+    assert accuracy.order[-1] == "moco temperature=0.5 (1 failed)"
+    assert accuracy.caption.endswith("Not in any mean: 1 failed and 1 collapsed runs.")
+
+
+def test_protocols_and_datasets_never_share_a_chart(tmp_path: Path) -> None:
+    for protocol in ("aaaaaaaaaaaa", "bbbbbbbbbbbb"):
+        for seed in range(2):
+            for temperature in (0.1, 0.2):
+                put(tmp_path, seed=seed, protocol=protocol, options={"temperature": temperature})
+    found = figures.charts(load(tmp_path)[0])
+    assert len({chart.name for chart in found}) == len(found)
+    for chart in found:
+        assert ("aaaaaaaa" in chart.title) != ("bbbbbbbb" in chart.title)
+        assert {len(one.x) for one in chart.series if one.look == "line"} <= {2}
+
+
+def test_long_labels_name_what_differs_from_the_usual(tmp_path: Path) -> None:
+    usual = {"temperature": 0.2, "queue": 4096, "momentum": 0.99}
+    for options in (usual, usual | {"queue": 64}, usual | {"momentum": 0.9}, usual | {"temperature": None}):
+        put(tmp_path, options=options, augmentation="crop+colour+grey+blur" if options is not usual else "crop")
+    chart = named(figures.charts(load(tmp_path)[0]), "accuracy")
+    assert set(chart.order) == {"moco augmentation=crop", "moco queue=64", "moco momentum=0.9", "moco temperature=–"}
+    assert "(moco: temperature=0.2 queue=4096 momentum=0.99 augmentation=crop+colour+grey+blur)" in chart.caption
+
+
+def test_heads_of_one_width_stand_beside_the_curves(tmp_path: Path) -> None:
+    for seed in range(2):
+        put(tmp_path, seed=seed, options={"head": "none", "head_dim": 128})
+        for head in ("linear", "mlp"):
+            for width in (32, 128):
+                put(tmp_path, seed=seed, options={"head": head, "head_dim": width})
+    chart = named(figures.charts(load(tmp_path)[0]), "head_dim")
+    assert {one.name: one.x for one in chart.series} == {
+        "moco head=linear": (32, 128), "moco head=mlp": (32, 128), "moco head=none": (128,)
+    }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Curve:
+    id: str = "simclr-t5"
+    method: str = "moco"
+    axis: str = "temperature"
+    x: tuple[float, ...] = (0.05, 0.1, 0.5)
+    y: tuple[float, ...] = (0.597, 0.644, 0.607)
+    metric: str = "linear_top1"
+    source: str = "SimCLR, table 5"
+    protocol: str = "ImageNet, ResNet-50"
+    verified: bool = True
+
+
+def test_published_curves_have_an_axis_of_their_own_with_the_same_span(tmp_path: Path) -> None:
+    for seed in range(2):
+        for temperature in (0.1, 0.2, 0.5):
+            put(tmp_path, seed=seed, accuracy=0.9 + seed / 100, options={"temperature": temperature})
+    frame = load(tmp_path)[0]
+    others = [Curve(method="simclr"), Curve(axis="queue"), Curve(x=(0.0, 1.0), y=(0.5, 0.6))]
+    plain = named(figures.charts(frame, others), "temperature")
+    assert [one.look for one in plain.series] == ["line"], "another method, another axis, a zero on a logarithmic axis"
+    chart = named(figures.charts(frame, [Curve(), *others]), "temperature")
+    drawn = chart.series[-1]
+    assert (drawn.look, drawn.method, drawn.x) == ("published", "", (0.05, 0.1, 0.5))
+    assert drawn.y == pytest.approx((59.7, 64.4, 60.7))
+    assert chart.y_range is not None
+    assert chart.right_range is not None
+    assert np.ptp(chart.y_range) == pytest.approx(np.ptp(chart.right_range))
+    assert "SimCLR, table 5, ImageNet, ResNet-50" in chart.caption
+    figure = draw_plotly.figure(chart, styles([chart]))
+    assert figure["data"][-1]["yaxis"] == "y2"
+    assert figure["data"][-1]["line"]["dash"] == "dash"
+    unverified = named(figures.charts(frame, [replace(Curve(), verified=False)]), "temperature")
+    assert "(not verified)" in unverified.caption
+
+
+def test_training_curves_and_looks_come_from_the_cells_folders(tmp_path: Path) -> None:
+    folder = put(tmp_path, accuracy=0.9)
+    (folder / "log.jsonl").write_text(
+        "".join(json.dumps({"step": 10 * i, "epoch": i // 2, "loss": 5 / i}) + "\n" for i in range(1, 1001)) + '{"st'
+    )
+    looks: dict[str, Any] = synthetic._looks(np.random.default_rng(0))
+    (folder / "looks.json").write_text(json.dumps(looks))
+    found = figures.charts(load(tmp_path)[0])
+    (line,) = named(found, "training").series
+    assert len(line.x) <= 200
+    assert (line.x[0], line.y[0]) == (pytest.approx(0.5), 5)
+    features = named(found, "features-moco")
+    assert sum(len(one.x) for one in features.series) == 120
+    assert [one.name for one in features.series] == [str(i) for i in range(10)]
+    neighbours = named(found, "neighbours-moco")
+    assert neighbours.png == looks["neighbours"]["png"]
+    assert "5 of 6 neighbours have its class" in neighbours.caption
+    (folder / "looks.json").write_text(json.dumps({"projection": {"x": [1]}, "neighbours": {"png": "<script>"}}))
+    assert not [chart for chart in figures.charts(load(tmp_path)[0]) if chart.kind in ("points", "picture")]
+
+
+def test_every_chart_is_drawn_by_both(charts: list[Chart]) -> None:
+    import plotly.graph_objects as go
+
+    chosen = styles(charts)
+    assert len({tuple(style) for style in chosen.values()}) == len(METHODS)
+    kinds = {chart.kind: chart for chart in charts}
+    assert set(kinds) == {"intervals", "curve", "groups", "heatmap", "scatter", "lines", "points", "picture"}
+    for chart in kinds.values():
+        files = draw_matplotlib.files(chart, chosen)
+        assert files["png"].startswith(b"\x89PNG")
+        if chart.kind == "picture":
+            continue
+        assert b"<svg" in files["svg"]
+        drawn = draw_plotly.figure(chart, chosen)
+        figure = go.Figure(drawn)  # refuses what plotly does not know
+        assert len(figure.data) == max(len(chart.series), 1)
+        colours = {one["line"]["color"] for one in drawn["data"] if one.get("name", "").startswith("moco")}
+        assert colours <= {chosen["moco"].colour}
+
+
+def test_no_records_no_charts(tmp_path: Path) -> None:
+    assert figures.charts(load(tmp_path)[0]) == []
+    put(tmp_path, status="failed", reason="out of memory")
+    (chart,) = figures.charts(load(tmp_path)[0])
+    assert chart.order == ("moco (1 failed)",)

@@ -1,0 +1,274 @@
+"""The report's folder, and its page in a real browser: it sorts, opens settings, draws, and asks no network."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator
+from html.parser import HTMLParser
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+import synthetic
+from test_report import put
+
+from benchmark.__main__ import main
+from results import report
+from results.frame import load
+from results.statistics import summarise
+
+EVIL = "<script>alert(1)</script> <img src=http://example.org/x onerror=alert(2)> 100 % of $5_000 & {a|b}~^"
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of records with all that a report can show, and its report."""
+    out = tmp_path_factory.mktemp("study")
+    synthetic.write(126, out, ("simclr", "moco"))
+    put(out / "evil", "moco", status="failed", reason=EVIL, protocol="aaaaaaaaaaaa", note=EVIL)
+    put(out / "evil", "moco", accuracy=0.5, protocol="bbbbbbbbbbbb", note="<a href=http://example.org>x</a>")
+    frame, problems = load(out)
+    folder, notes = report.write(out, frame, [*problems, f"{out}: {EVIL}"], extras=[("Words", [["a"], [EVIL]])])
+    assert (folder, notes) == (out / "report", [])
+    return out
+
+
+def page_of(out: Path) -> str:
+    return (out / "report/report.html").read_text()
+
+
+def data_of(page: str, name: str) -> Any:
+    (text,) = re.findall(rf'<script type="application/json" id="{name}">(.*?)</script>', page, flags=re.DOTALL)
+    return json.loads(text)
+
+
+def test_the_folder_holds_every_form_of_the_same_numbers(study: Path) -> None:
+    folder, frame = study / "report", load(study)[0]
+    names = {path.name for path in folder.iterdir()}
+    assert names == {"report.html", "table.md", "table.tex", "results.csv", "results.parquet", "figures"}
+    summary = summarise(frame)
+    csv = pd.read_csv(folder / "results.csv")
+    assert sorted(csv["metrics.linear_top1.mean"].dropna()) == sorted(summary["metrics.linear_top1.mean"].dropna())
+    back = pd.read_parquet(folder / "results.parquet")
+    assert list(back) == list(frame)
+    numbers = [name for name in frame if name.startswith(("metrics.", "cost.")) and name != "cost.device"]
+    pd.testing.assert_frame_equal(back[numbers], frame[numbers])
+    assert back["key"].tolist() == frame["key"].tolist()
+    figures = {path.name for path in (folder / "figures").iterdir()}
+    assert {name.rpartition(".")[0] + ".svg" for name in figures if not name.startswith("neighbours")} <= figures
+    assert {name.rpartition(".")[0] + ".png" for name in figures} <= figures
+    assert any(name.startswith("cost_hours") for name in figures)
+
+
+def test_a_column_of_many_kinds_goes_through_parquet(tmp_path: Path) -> None:
+    for value in (4096, "x2", 0.5, None, True):
+        put(tmp_path, options={"queue": value})
+    back = pd.read_parquet(io.BytesIO(report.parquet(load(tmp_path)[0])))
+    assert back["options.queue"].tolist()[:3] == ["4096", "x2", "0.5"]
+    assert [pd.isna(value) for value in back["options.queue"]] == [False, False, False, True, False]
+    assert report.parquet(load(tmp_path / "none")[0])
+
+
+def test_latex_is_escaped_and_balanced(study: Path) -> None:
+    text = (study / "report/table.tex").read_text()
+    body = [line for line in text.splitlines() if not line.startswith("%")]
+    assert (body[0][:16], body[-1]) == (r"\begin{tabular}{", r"\end{tabular}")
+    assert [line for line in body if line in (r"\toprule", r"\midrule", r"\bottomrule")] == [
+        r"\toprule", r"\midrule", r"\bottomrule"
+    ]  # fmt: skip
+    columns = len(body[0].removeprefix(r"\begin{tabular}{").rstrip("}"))
+    rows = [line for line in body if line.endswith(r"\\")]
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
+    assert not re.search(r"(?<!\\)[%#_]", "".join(rows))
+    assert {row.count("{") - row.count("}") for row in rows} == {0}
+    assert r"100 \% of \$5\_000 \& \{a\textbar{}b\}\textasciitilde{}\textasciicircum{}" in text
+    assert r"$\pm$" in text
+
+
+def test_the_page_holds_every_configuration_and_its_cells(study: Path) -> None:
+    page, frame = page_of(study), load(study)[0]
+    summary, known = summarise(frame), data_of(page, "cells")
+    rows = re.findall(r'<tr data-row="(\d+)">', page)
+    assert sorted(map(int, rows)) == list(range(len(summary)))
+    assert len(known["configurations"]) == len(summary)
+    key, folder = known["columns"].index("key"), known["columns"].index("folder")
+    for number, one in enumerate(known["configurations"]):
+        settings = known["common"] | one["settings"]
+        assert settings["method"] == summary.loc[number, "method"]
+        told = summary.loc[number, "options.temperature"]
+        assert settings.get("options.temperature", told) == told or pd.isna(told)
+        cells = frame[frame["folder"].isin(summary.loc[number, "folders"].split("; "))]
+        assert {cell[key] for cell in one["cells"]} == set(cells["key"])
+        for cell in one["cells"]:
+            assert (study / "report" / known["base"] / cell[folder] / "record.json").exists()
+    words = known["words"]["protocol"]
+    assert words == ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]
+
+
+def addresses(page: str) -> list[str]:
+    found: list[str] = []
+
+    class Parser(HTMLParser):
+        def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
+            found.extend(value or "" for name, value in attributes if name in ("src", "href", "srcset", "action"))
+
+    Parser().feed(page)
+    return found
+
+
+def test_what_records_say_is_text(study: Path) -> None:
+    page = page_of(study)
+    assert "<script>alert" not in page
+    assert "<img src=http" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+    assert addresses(page)
+    assert all(address.startswith(("#", "data:image/png;base64,")) for address in addresses(page))
+    assert all("<" not in json.dumps(one).replace("<br>", "").replace("<b>", "").replace("</b>", "").replace(
+        "<extra></extra>", "") for one in data_of(page, "figures"))  # fmt: skip
+
+
+def test_an_earlier_report_is_replaced_and_other_files_are_left(tmp_path: Path) -> None:
+    put(tmp_path, accuracy=0.9)
+    report.write(tmp_path, *load(tmp_path))
+    (tmp_path / "report/notes.txt").write_text("mine")
+    before = page_of(tmp_path)
+    put(tmp_path, "simclr", accuracy=0.8)
+    report.write(tmp_path, *load(tmp_path))
+    assert before != page_of(tmp_path)
+    assert "simclr" in page_of(tmp_path)
+    assert (tmp_path / "report/notes.txt").read_text() == "mine"
+    assert not list((tmp_path / "report").rglob("*.tmp"))
+    assert len(load(tmp_path)[0]) == 2, "a report is no record"
+
+
+def test_the_command_writes_it_and_says_where(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for method, accuracy in (("moco", 0.9), ("simclr", 0.8)):
+        for seed in range(2):
+            put(tmp_path, method, seed, accuracy + seed / 100)
+    assert main(["report", f"out={tmp_path}", "reference=simclr"]) == 0
+    said = capsys.readouterr()
+    assert "Which can be told apart" in said.out
+    assert said.err == f"wrote {tmp_path}/report/report.html and, beside it, tables and figures as files\n"
+    assert "minus simclr" in page_of(tmp_path)
+    assert "minus simclr" in (tmp_path / "report/table.md").read_text()
+
+
+def test_two_thousand_records_make_a_page_below_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    synthetic.write(2000, tmp_path)
+    monkeypatch.setattr(report, "_figures", lambda *given: None)  # the files beside the page, which take their time
+    folder, _ = report.write(tmp_path, *load(tmp_path))
+    assert (folder / "report.html").stat().st_size < 6e6
+    assert len(re.findall("<tr data-row", page_of(tmp_path))) == 667
+
+
+@pytest.fixture(scope="session")
+def browser() -> Iterator[Any]:
+    """Headless Chromium that keeps its console and what it asks of a network."""
+    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
+    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    driver = shutil.which("chromedriver")
+    if not program or not driver:
+        pytest.skip("chromium and chromedriver are not installed")
+    options = selenium.ChromeOptions()
+    options.binary_location = program
+    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
+        options.add_argument(word)
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
+    found = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+    yield found
+    found.quit()
+
+
+def until(true: Callable[[], Any], what: str, seconds: float = 60) -> None:
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
+
+
+def test_the_page_in_a_browser(browser: Any, study: Path) -> None:
+    browser.get((study / "report/report.html").as_uri())
+    run = browser.execute_script
+
+    def column(index: int) -> list[str]:
+        return run(f"return [...document.querySelectorAll('.opens tbody tr')].map(r => r.cells[{index}].textContent)")
+
+    headers = run("return [...document.querySelectorAll('.opens th')].map(h => h.textContent)")
+    at = headers.index("linear top-1 %")
+    for numbers_first in (False, True):
+        run(f"document.querySelectorAll('.opens th button')[{at}].click()")
+        texts = column(at)
+        numbers = [float(text.split()[0]) for text in texts if text != "–"]
+        assert texts.index("–") == len(numbers), "what has no number comes last"
+        assert numbers == sorted(numbers, reverse=not numbers_first)
+        assert len(set(numbers)) > 10
+    assert run(f"return document.querySelectorAll('.opens th')[{at}].getAttribute('aria-sort')") == "ascending"
+    run(f"document.querySelectorAll('.opens th button')[{headers.index('augmentation')}].click()")
+    words = [text for text in column(headers.index("augmentation")) if text != "–"]
+    assert words == sorted(words)
+
+    run("document.querySelector('input[type=search]').value = 'moco 0.05';"
+        "document.querySelector('input[type=search]').dispatchEvent(new Event('input'))")  # fmt: skip
+    shown = run(
+        "return [...document.querySelectorAll('.opens tbody tr')].filter(r => !r.hidden).map(r => r.textContent)"
+    )
+    assert shown
+    assert all("moco" in text and "0.05" in text for text in shown)
+
+    first = browser.find_element("css selector", ".opens tbody tr:not([hidden]) .open")
+    first.click()
+    said = run("return document.querySelector('dialog[open]').textContent")
+    assert all(word in said for word in ("moco", "aaaaaaaaaaaa", "options.temperature", "0123456789", "head_dim"))
+    run("document.querySelector('dialog').close()")
+    run(
+        "for (const row of document.querySelectorAll('.opens tbody tr')) {"
+        "  row.hidden = false; row.click(); document.querySelector('dialog').close(); }"
+    )
+    assert run("return document.querySelectorAll('img[src^=http], a[href^=http]').length") == 0
+
+    plots = run("return document.querySelectorAll('.plot').length")
+    assert plots > 8
+    marks = ".points path, .scatterlayer path, .heatmaplayer image, .errorbars path"
+    for number in range(plots):
+        run(f"document.querySelectorAll('.plot')[{number}].scrollIntoView()")
+        drawn = f"return document.querySelectorAll('.plot')[{number}].querySelectorAll('{marks}').length"
+        until(lambda drawn=drawn: run(drawn), f"figure {number} has no marks")
+    chosen = "[...document.querySelectorAll('[data-choice]')].find(b => b.textContent === 'hours')"
+    run(f"{chosen}.click()")
+    title = f"return {chosen}.closest('figure').querySelector('.xtitle').textContent"
+    until(lambda: run(title).startswith("hours"), "the other axis is not drawn")
+
+    errors = [line for line in browser.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
+    assert errors == []
+    messages = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
+    asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+    assert asked
+    assert {address.split(":")[0] for address in asked} <= {"file", "data", "blob"}
+
+
+def test_the_table_fits_a_telephone(browser: Any, study: Path) -> None:
+    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
+    browser.get((study / "report/report.html").as_uri())
+    width = browser.execute_script("return document.documentElement.scrollWidth")
+    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+    assert width == 400, "wide tables and figures scroll in their own boxes"
+
+
+def test_numpy_numbers_are_json(tmp_path: Path) -> None:
+    put(tmp_path, options={"rate": 1e-7, "on": True, "off": False, "big": 2**40})
+    settings = data_of_page(tmp_path)
+    assert settings["options.rate"] == pytest.approx(1e-7)
+    assert (settings["options.on"], settings["options.off"], settings["options.big"]) == (True, False, 2**40)
+    assert np.isscalar(settings["batch_size"])
+
+
+def data_of_page(out: Path) -> dict[str, Any]:
+    report.write(out, *load(out))
+    return data_of(page_of(out), "cells")["common"]

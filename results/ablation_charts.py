@@ -66,7 +66,7 @@ def charts(family: Family, published: Sequence[Published] = ()) -> list[Chart]:
             made += maps
             lines = _chains(lines) if maps else lines
         if lines:
-            made.append(_chart(family, axis, lines, [one for one in published if one.axis == short(axis)]))
+            made.append(_chart(family, axis, lines, [one for one in published if short(one.axis) == short(axis)]))
     return made
 
 

@@ -14,7 +14,7 @@ import pytest
 import synthetic
 from test_report import put
 
-from results import compare, draw_matplotlib, draw_plotly, figures
+from results import compare, draw_matplotlib, draw_plotly, figures, published
 from results.chart import Chart, Series
 from results.frame import load
 from results.palette import styles
@@ -194,6 +194,13 @@ def test_published_curves_have_an_axis_of_their_own_with_the_same_span(tmp_path:
     assert figure["data"][-1]["line"]["dash"] == "dash"
     unverified = named(figures.charts(frame, [replace(Curve(), verified=False)]), "temperature")
     assert "(not verified)" in unverified.caption
+
+
+def test_the_curves_that_compare_with_a_sweep_are_laid_over_it(frame: pd.DataFrame) -> None:
+    laid = published.laid_over(frame)
+    assert "simclr-table5" in [curve.id for curve in laid]
+    chart = named(figures.charts(frame, laid), "temperature")
+    assert "published: simclr-table5" in [one.name for one in chart.series]
 
 
 def test_training_curves_and_looks_come_from_the_cells_folders(tmp_path: Path) -> None:

@@ -145,8 +145,8 @@ def command_report(words: list[str]) -> int:
 
     frame, problems = _frame(out)
     metric = families.headline(frame)
-    ranked = compare.ranks(frame, metric)
     try:
+        ranked = compare.ranks(frame, metric)
         compared = compare.rows(frame, reference, metric, ranked)
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -29,8 +29,8 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         raise UsageError("report wandb=: wandb-workspaces is not installed; pip install '.[wandb]'")
     loaded, problems = frame.load(out)
     metric = families.headline(loaded)
-    ranked = compare.ranks(loaded, metric)
     try:
+        ranked = compare.ranks(loaded, metric)
         compared = compare.rows(loaded, reference, metric, ranked)
     except ValueError as error:
         raise UsageError(str(error)) from error

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import uuid
 from collections.abc import Sequence
+from importlib.util import find_spec
 from io import BytesIO
 from pathlib import Path
 
@@ -67,10 +68,8 @@ def write(
         _figures(folder / "figures", charts, chosen)
     except ImportError as error:
         notes.append(f"no figures as files: {error}")
-    try:
-        import plotly  # noqa: F401
-    except ImportError as error:
-        notes.append(f"no figures in report.html: {error}")
+    if not find_spec("plotly"):
+        notes.append("no figures in report.html: plotly is not installed")
     return folder, notes
 
 

@@ -37,8 +37,9 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     summary = statistics.summarise(loaded)
+    beside = published.beside(loaded, metric)
     sections = [
-        ("Beside published numbers", published.overlay(loaded, metric)),
+        ("Beside published numbers", published.rows(beside)),
         *evaluations(loaded),
         ("Forecasts against truth", tables.truth(forecasts.against(loaded, forecasts.read(out)))),
     ]
@@ -47,10 +48,10 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     if len(compared) > 61:
         print(f"and {len(compared) - 61} more, in the report")
     if not loaded.empty:
+        curves = list(dict.fromkeys(one.curve for one in beside))
         folder, notes = report.write(
-            out, loaded, problems, published=published.laid_over(loaded, metric), ranked=ranked, compared=compared,
-            extras=sections,
-        )  # fmt: skip
+            out, loaded, problems, published=curves, ranked=ranked, compared=compared, extras=sections
+        )
         for note in notes:
             print(f"note: {note}", file=sys.stderr)
         print(f"wrote {folder / 'report.html'} and, beside it, tables and figures as files", file=sys.stderr)

@@ -64,8 +64,16 @@ def curves(axis: str, method: str | None = None) -> list[Curve]:
     return [one.curve for one in _published(axis) if method in (None, one.curve.method)]
 
 
-def overlay(frame: pd.DataFrame, metric: str = "linear_top1") -> list[list[str]]:
-    """Rows of text under a header: whether our sweeps go the way of published curves; none where nothing compares.
+class Beside(NamedTuple):
+    """A sweep of ours and the published curve that it is compared with."""
+
+    sweep: str  # what tells it from the others over its axis, such as `simclr epochs=20`
+    curve: Curve
+    cells: list[str]  # of `rows`, from `published` on
+
+
+def beside(frame: pd.DataFrame, metric: str = "linear_top1") -> list[Beside]:
+    """Whether our sweeps go the way of published curves; none where nothing compares.
 
     `frame` is what `results.frame.load` returns. A sweep is a setting that varies within a method, dataset and protocol
     while all else is fixed. Of the published curves that can be compared with it, the one with the fewest other
@@ -83,23 +91,22 @@ def overlay(frame: pd.DataFrame, metric: str = "linear_top1") -> list[list[str]]
     Accuracies of other conditions are never compared. One disagreement makes the verdict `disagree`; without one,
     one agreement makes it `agree`.
     """
-    rows = [[label, curve.axis.removeprefix("options."), *cells] for label, curve, cells in _compared(frame, metric)]
-    return [HEADER, *rows] if rows else []
+    return list(_compared(frame, metric))
 
 
-def laid_over(frame: pd.DataFrame, metric: str = "linear_top1") -> list[Curve]:
-    """The curves that `overlay` sets beside our sweeps, each once: what a figure shows of the many there are."""
-    return list(dict.fromkeys(curve for _, curve, _ in _compared(frame, metric)))
+def rows(found: Sequence[Beside]) -> list[list[str]]:
+    """The same as rows of text under a header; none where nothing compares."""
+    told = [[one.sweep, one.curve.axis.removeprefix("options."), *one.cells] for one in found]
+    return [HEADER, *told] if told else []
 
 
-def _compared(frame: pd.DataFrame, metric: str) -> Iterator[tuple[str, Curve, list[str]]]:
-    """(label, curve, cells of the table) of each sweep that a published curve compares with, the nearest one."""
+def _compared(frame: pd.DataFrame, metric: str) -> Iterator[Beside]:
     for axis in dict.fromkeys(" ".join(load()["axes"]).split()):
         known = [one for one in _published(axis) if one.curve.metric == metric]
         sweeps = _sweeps(frame, axis, {one.curve.method for one in known})
         for sweep, label in zip(sweeps, _labels(sweeps, axis), strict=True):
             verdicts = ((one.curve, _verdict(sweep, one, metric)) for one in _nearest_first(sweep, known))
-            yield from ((label, *found) for found in itertools.islice((v for v in verdicts if v[1]), 1))
+            yield from (Beside(label, *found) for found in itertools.islice((v for v in verdicts if v[1]), 1))
 
 
 @cache
@@ -152,13 +159,9 @@ def _sweeps(frame: pd.DataFrame, axis: str, methods: set[str]) -> list[pd.DataFr
     if part[axis].nunique() < 2:
         return []
     rest = configurations(part.drop(columns=[axis, *_FOLLOWS.get(axis, [])], errors="ignore"))
-    found = []
-    for _, sweep in part.groupby(rest, sort=False):
-        number = configurations(sweep)  # of a batch with micro-batches and without, the first is taken
-        sweep = sweep[number == number.groupby(sweep[axis]).transform("first")]
-        if sweep[axis].nunique() > 1:
-            found.append(sweep)
-    return found
+    number = configurations(part)  # of a batch with micro-batches and without, the first is taken
+    part = part[number == number.groupby([rest, part[axis]]).transform("first")]
+    return [sweep for _, sweep in part.groupby(rest, sort=False) if sweep[axis].nunique() > 1]
 
 
 def _labels(sweeps: list[pd.DataFrame], axis: str) -> list[str]:

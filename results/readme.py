@@ -37,7 +37,7 @@ def render(folder: Path) -> str:
     parts = [tables.to_markdown(summary)]
     if summary["seeds"].max() > 1:
         parts.append(tables.pipes(compare.rows(frame)))
-    parts.append(tables.pipes(published.overlay(frame)))
+    parts.append(tables.pipes(published.rows(published.beside(frame))))
     command = folder / COMMAND
     if command.exists():
         parts.insert(0, f"```bash\n{command.read_text(encoding='utf-8').strip()}\n```\n")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from numbers import Real
 from typing import Any
 
@@ -47,7 +48,9 @@ def varying(frame: pd.DataFrame) -> list[str]:
     methods = frame["method"].map(_canonical)
     names = []
     for name in setting_columns(frame):
-        values = frame[name].map(_canonical)
+        values = pd.Series(list(map(_canonical, frame[name])), index=frame.index, dtype=object)
+        if len(set(values)) < 2:
+            continue
         within = values.groupby(methods).nunique().gt(1).any()
         across = not name.startswith("options.") and values[values != _NULL].nunique() > 1
         if within or across:
@@ -55,6 +58,7 @@ def varying(frame: pd.DataFrame) -> list[str]:
     return names
 
 
+@lru_cache(maxsize=2**16, typed=True)  # a few values stand in thousands of rows; True is not 1
 def _canonical(value: Any) -> str:
     """Text that is equal for equal settings, whatever type pandas chose (4096 and 4096.0, None and NaN)."""
     if pd.isna(value):
@@ -70,8 +74,9 @@ def configurations(frame: pd.DataFrame) -> pd.Series:
     Numbers count from 0 in order of first appearance; they stand on the frame's index.
     """
     # Not `groupby(columns, dropna=False)`: None, NaN and NA may stand in one column and must be one group.
-    columns = [frame[name].map(_canonical) for name in ["protocol", *setting_columns(frame)]]
-    codes, _ = pd.factorize(pd.Series(list(zip(*columns, strict=True)), dtype=object))
+    columns = frame[["protocol", *setting_columns(frame)]]
+    rows = [tuple(map(_canonical, row)) for row in columns.itertuples(index=False, name=None)]
+    codes, _ = pd.factorize(pd.Series(rows, dtype=object))
     return pd.Series(codes, index=frame.index, name="group")
 
 

@@ -35,7 +35,7 @@ def study(
 
 
 def verdicts(frame: pd.DataFrame) -> list[dict[str, str]]:
-    rows = published.overlay(frame)
+    rows = published.rows(published.beside(frame))
     return [dict(zip(published.HEADER, row, strict=True)) for row in rows[1:]]
 
 
@@ -189,4 +189,4 @@ def test_sweeps_are_kept_apart_and_named() -> None:
     ],
 )
 def test_nothing_to_compare_is_no_row(frame: pd.DataFrame) -> None:
-    assert published.overlay(frame) == []
+    assert published.rows(published.beside(frame)) == []

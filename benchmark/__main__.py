@@ -154,7 +154,7 @@ def command_evaluate(words: list[str]) -> int:
     folders = matrix_words.chosen(request)
     from benchmark import matrix, reporting  # behind the words: torch takes its time
 
-    code = max(code, matrix.evaluate(request, lambda line: print(line, file=sys.stderr, flush=True)))
+    code = max(code, matrix.measure(request, lambda line: print(line, file=sys.stderr, flush=True)))
     reporting.print_evaluations(out, folders)
     return code
 

@@ -49,8 +49,8 @@ ABLATIONS = {
         f"epochs, so larger batches take fewer steps; {NORM}",
         _in_parts,
         published=(
-            "simclr-tableB1/epochs=100/learning_rate_rule=linear",
-            "simclr-tableB1/epochs=100/learning_rate_rule=sqrt",
+            "simclr-tableB1/epochs=100/learning_rate_rule=linear/learning_rate=0.3",
+            "simclr-tableB1/epochs=100/learning_rate_rule=sqrt/learning_rate=1.2",
         ),
     ),
     "temperature": Ablation(
@@ -91,8 +91,8 @@ ABLATIONS = {
         ({"epochs": ("x0.25", "x0.5", "x1", "x2")},),
         "the schedule's shape, stretched with the training",
         published=(
-            "simclr-tableB1/batch_size=256/learning_rate_rule=linear",
-            "simclr-tableB1/batch_size=256/learning_rate_rule=sqrt",
+            "simclr-tableB1/batch_size=256/learning_rate_rule=linear/learning_rate=0.3",
+            "simclr-tableB1/batch_size=256/learning_rate_rule=sqrt/learning_rate=1.2",
             "moco-readme",
             "moco_v3-readme",
             "swav-readme/batch_size=4096",
@@ -105,7 +105,11 @@ ABLATIONS = {
         f"epochs; {NORM}",
         _in_parts,
         figure="bars",
-        published=tuple(f"simclr-tableB1/epochs=100/batch_size={batch}" for batch in (256, 1024, 4096)),
+        # Not over the rules: the paper changes the base rate along with them.
+        published=(
+            "simclr-tableB1/epochs=100/learning_rate_rule=linear/learning_rate=0.3",
+            "simclr-tableB1/epochs=100/learning_rate_rule=sqrt/learning_rate=1.2",
+        ),
     ),
 }
 

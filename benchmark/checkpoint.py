@@ -31,7 +31,10 @@ def load(folder: Path, key: str, device: torch.device) -> dict[str, Any] | None:
     path = folder / FILE_NAME
     if not path.exists():
         return None
-    state = torch.load(path, map_location=device, weights_only=True)
+    try:
+        state = torch.load(path, map_location=device, weights_only=True)
+    except Exception as error:  # torch has many words for a file that is none of its own, and few name it
+        raise ValueError(f"{path} is no checkpoint ({type(error).__name__}); remove it to begin anew") from error
     if state["key"] != key:
         raise ValueError(f"{path} belongs to cell {state['key']}, not to {key}; remove it or choose another out=")
     return state

@@ -6,7 +6,6 @@ The stem is chosen by the size of the view and by the family of architecture, ne
 from __future__ import annotations
 
 import difflib
-import sys
 from collections.abc import Iterable
 from typing import Any
 
@@ -14,21 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UsageError
+from benchmark.library import library
 from benchmark.weights import TIMM, fetch, load, read
 
 _REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError)  # how timm refuses a size
 SMALL = 64  # pixels up to which `stem=auto` takes the small stem
-
-
-def library() -> Any:
-    """timm. Where wandb is installed timm would import it, for a logger of its own: a second or two for nothing."""
-    hidden = sys.modules.setdefault("wandb", None) is None  # type: ignore[arg-type]
-    try:
-        import timm
-    finally:
-        if hidden:
-            del sys.modules["wandb"]
-    return timm
 
 
 def check_name(backbone: str) -> None:

@@ -10,7 +10,7 @@ from benchmark.errors import UsageError, unknown
 COMMANDS = {
     "run": "train, evaluate and record every missing cell, then print the table",
     "plan": "list the cells of the same words: which exist, which would run and what they will cost; trains none",
-    "evaluate": "measure finished cells, or any pretrained backbone, by more than the record holds; trains none",
+    "evaluate": "measure finished cells, or any pretrained backbone, by more than the record holds",
     "report": "the table of all records below a folder, and which can be told apart; writes report/",
     "status": "every cell below a folder: finished, running, interrupted, failed; and its job on a cluster",
     "resume": "run what is missing below a folder, from the folder alone",

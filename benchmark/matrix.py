@@ -14,8 +14,9 @@ from typing import Any
 
 import torch
 
-from benchmark import checkpoint, lease, matrix_words, plan, run
+from benchmark import checkpoint, evaluate, lease, matrix_words, plan, run
 from benchmark.config import Dataset, Settings, digest
+from benchmark.data import catalogue
 from benchmark.distributed import World
 from benchmark.engine import settled
 from benchmark.errors import UsageError
@@ -45,7 +46,8 @@ class Evaluation:
     @property
     def protocol(self) -> str:
         """Of the evaluation alone; data, split and view size are in the protocol of the cell's record."""
-        return digest({"version": VERSION, "evaluation": self.name} | self.settings)
+        versions = {"version": VERSION, "shared": evaluate.VERSION}  # probe and neighbours are those of the record
+        return digest(versions | {"evaluation": self.name} | self.settings)
 
 
 def evaluations(request: Request) -> list[Evaluation]:
@@ -71,7 +73,7 @@ def _transfer(to: Dataset) -> Evaluation:
     return Evaluation(f"transfer_{to.name}", transfer.settings(to), numbers)
 
 
-def evaluate(request: Request, say: Say) -> int:
+def measure(request: Request, say: Say) -> int:
     """Evaluate the finished cells that the request asks for. Exit code: 1 where an evaluation failed.
 
     Raises `UsageError` for a named cell that is not finished. `say` is told what goes on, a line at a time.
@@ -85,8 +87,21 @@ def evaluate(request: Request, say: Say) -> int:
         raise UsageError(f"cells={name}: the cell is {others[0].word}, only finished ones are evaluated")
     if others:
         say(f"not finished, not evaluated: {', '.join(state.folder.name for state in others)}")
-    for state in states:
-        if state.word != "finished" or state.record is None:
+    cells = [state for state in states if state.word == "finished" and state.record is not None]
+    missing = {state.folder: _wanted(state, request, asked) for state in cells}
+    for dataset in dict.fromkeys(
+        matrix_words.located(plan.cell(f), request.files).dataset for f, m in missing.items() if m
+    ):
+        catalogue.require(dataset)
+    count = sum(map(len, missing.values()))
+    say(
+        f"{len(cells)} finished cells; {count} evaluations are missing"
+        if count
+        else f"{len(cells)} finished cells; nothing is missing"
+    )
+    for state in cells:
+        assert state.record is not None
+        if not missing[state.folder]:
             continue
         try:
             failed += _cell(state.folder, state.record["key"], request, asked, device, say)
@@ -103,10 +118,7 @@ def evaluate(request: Request, say: Say) -> int:
 def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], device: torch.device, say: Say) -> int:
     """Do what is missing of the cell `key` in `folder`. Returns how many evaluations failed."""
     cell = matrix_words.located(plan.cell(folder), request.files)
-    own = f"transfer_{cell.dataset.name}"  # is no transfer, but from one folder of images to another
-    asked = [one for one in asked if one.name != own or cell.dataset.name == "folder"]
-    if not _missing(asked, record.read_evaluations(folder, key)):
-        return 0
+    asked = _others(cell, asked)
     with lease.held(folder) as held:
         if held is None:
             say(f"{folder.name}: another process is at work on it; left to that one")
@@ -115,6 +127,7 @@ def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], dev
         subject, failed = _subject(folder, cell, key, device), 0
         for one in _missing(asked, done):
             began = time.perf_counter()
+            held.guard()
             try:
                 metrics = {name: float(value) for name, value in one.numbers(subject, folder)}
             except Exception as error:  # noqa: BLE001 - nor is one evaluation's that of the next
@@ -133,6 +146,23 @@ def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], dev
             record.write_evaluations(folder, key, done)
             say(f"{folder.name} {one.name}: {seconds:.1f} s")
     return failed
+
+
+def _wanted(state: plan.State, request: Request, asked: list[Evaluation]) -> list[Evaluation]:
+    """The evaluations that a finished cell is asked for and does not have; a file that cannot be read has none."""
+    assert state.record is not None
+    cell = matrix_words.located(plan.cell(state.folder), request.files)
+    try:
+        done = record.read_evaluations(state.folder, state.record["key"])
+    except ValueError:  # it is said when the cell is due
+        done = {}
+    return _missing(_others(cell, asked), done)
+
+
+def _others(cell: Settings, asked: list[Evaluation]) -> list[Evaluation]:
+    """Without what would be no transfer; from one folder of images to another is one."""
+    own = f"transfer_{cell.dataset.name}"
+    return [one for one in asked if one.name != own or cell.dataset.name == "folder"]
 
 
 def _missing(asked: list[Evaluation], done: dict[str, Any]) -> list[Evaluation]:

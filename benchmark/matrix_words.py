@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -50,6 +51,12 @@ def read(given: list[str]) -> Request:
     transfer = [_dataset(name, files) for name in datasets]
     evaluations = asked or [name for name in EVALUATIONS if name != "transfer"]
     evaluations += ["transfer"] if transfer and "transfer" not in evaluations else []
+    for key in said:
+        meant = difflib.get_close_matches(key, _FOLDER, n=1, cutoff=0.75)
+        if key not in _FOLDER and meant:
+            raise UsageError(
+                f"unknown word {key!r}; did you mean {meant[0]!r}? (`python -m benchmark evaluate --help`)"
+            )
     rest = {word: word.partition("=")[0] for word in given if word.partition("=")[0] not in _FOLDER}
     if all(key in _FILES or words.says_how(key) for key in rest.values()):
         runtime = words.read_folder([word for word, key in rest.items() if key not in _FILES])

@@ -58,7 +58,9 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     if project:
         from results import wandb_report
 
-        text = "\n".join([tables.to_markdown(summary), *(tables.pipes(rows) for _, rows in sections if rows)])
+        told = [("Which can be told apart", compared), *sections]
+        below = [f"## {title}\n\n{tables.pipes(rows)}" for title, rows in told if len(rows) > 1]
+        text = "\n".join([tables.to_markdown(summary), *below])
         try:
             print(wandb_report.write(loaded, text, out, project, tracking.unreachable()))
         except wandb_report.Unsaved as error:
@@ -71,7 +73,7 @@ def evaluations(loaded: pd.DataFrame) -> list[Section]:
     if not found:
         return []
     return [
-        ("By other evaluations", found),
+        ("By other evaluations (rates and strengths are chosen on the whole validation split)", found),
         ("Whether they order the configurations alike", stability.rows(loaded)),
     ]
 

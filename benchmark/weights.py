@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmark.errors import UsageError
+from benchmark.library import library
 
 if TYPE_CHECKING:
     from torch import nn
@@ -56,17 +57,15 @@ def pixels(backbone: str, weights: str) -> tuple[tuple[float, ...], tuple[float,
     are given the statistics of the dataset at hand."""
     if weights != TIMM:
         return None
-    import timm
-
-    found = timm.get_pretrained_cfg(backbone)
+    found = library().get_pretrained_cfg(backbone)
     return (tuple(found.mean), tuple(found.std)) if found else None
 
 
 def fetch(backbone: str) -> None:
     """Have timm's pretrained weights in its cache. `UsageError` where there are none, or none can be had."""
-    import timm
     from huggingface_hub.utils import logging
 
+    timm = library()
     logging.set_verbosity_error()  # its five retries would be told one by one
     found = timm.get_pretrained_cfg(backbone)
     if found is None or not found.has_weights:

@@ -80,10 +80,11 @@ def main() -> int:
 def _work(board: Told, stop: Stop) -> None:
     import torch
 
-    from benchmark import encoders, run
+    from benchmark import run
+    from benchmark.library import library
 
     board.tell("ready", gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
-    encoders.library()  # as slow as torch, and nearly every cell needs it: now, while the first worker checks
+    library()  # as slow as torch, and nearly every cell needs it: now, while the first worker checks
     orders = _orders()
     try:
         place = _place(next(orders), stop, board)

@@ -28,7 +28,7 @@ _NONE = "–"
 
 
 def rows(frame: pd.DataFrame) -> list[list[str]]:
-    """Rows of text under a header, percentages, means over seeds; none where nothing but the headline was measured.
+    """Rows of text under a header, percentages with their intervals; none where nothing but the headline was measured.
 
     `frame` is what `results.frame.load` returns. A column that ends in `@` and digits is of that protocol alone.
     """
@@ -68,8 +68,9 @@ def _header(name: str) -> str | None:
 
 
 def _cell(row: pd.Series, name: str) -> str:
-    """Such as `97.4`, or `97.4 (n = 2)` where not every finished seed has the number."""
-    mean, n = row[f"metrics.{name}.mean"], row[f"metrics.{name}.n"]
+    """Such as `97.4 ± 0.6`, the half-width of the 95 % interval, and ` (n = 2)` where not every seed has the number."""
+    mean, half, n = (row[f"metrics.{name}.{part}"] for part in ("mean", "half_width", "n"))
     if pd.isna(mean):
         return _NONE
-    return f"{100 * mean:.1f}" + (f" (n = {n:.0f})" if n < row["seeds"] else "")
+    interval = "" if pd.isna(half) else f" ± {100 * half:.1f}"
+    return f"{100 * mean:.1f}{interval}" + (f" (n = {n:.0f})" if n < row["seeds"] else "")

@@ -128,7 +128,8 @@ def _table(
         at = next((i for i, one in enumerate(columns) if one.header.startswith("linear")), len(columns) - 1)
         columns.insert(at + 1, tables.Column("rank", list(found["rank"].fillna("–")), True, "rank"))
         notes.append("rank: the places that the seeds allow, corrected over all pairs, in 95 % of studies")
-    keys = [[_key(value) for value in ordered[one.source]] if one.source else [None] * len(ordered) for one in columns]
+    nothing = [None] * len(ordered)
+    keys = [[_key(value) for value in ordered[one.source]] if one.source in ordered else nothing for one in columns]
     rows = []
     for place, number in enumerate(ordered.index):
         cells = [{"text": one.cells[place], "key": key[place] if key[place] != one.cells[place] else None}

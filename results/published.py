@@ -76,20 +76,20 @@ def beside(frame: pd.DataFrame, metric: str = "linear_top1") -> list[Beside]:
     """Whether our sweeps go the way of published curves; none where nothing compares.
 
     `frame` is what `results.frame.load` returns. A sweep is a setting that varies within a method, dataset and protocol
-    while all else is fixed. Of the published curves that can be compared with it, the one with the fewest other
-    conditions is; then one that is verified, and near in epochs and batch size. What is compared:
+    while all else is fixed. Of the published curves that can be compared with it, the one with the most conditions in
+    common against those that differ is; then one that is verified, and near in epochs and batch size. What is compared:
 
     - The order of the accuracies, over the pairs of values that both have and that the source sets apart. A paired
       difference over shared seeds, significant after Holm's correction over these pairs, agrees or disagrees by its
       sign; else it cannot be told.
-    - With fewer than three values in common, and not all of theirs: the trend instead, from our lowest to our highest
-      value, if the published curve goes one way only.
+    - With fewer than three values in common, and not all of theirs: the trend instead, from the lowest to the highest
+      of our values within their range, if the published curve goes one way only.
     - The numbers, where none of the conditions that the source states differs: a published number agrees if it lies
       in the 95 % prediction interval of our seeds, by Student's t and Bonferroni's correction over the numbers. Theirs
       is still another evaluation.
 
-    Accuracies of other conditions are never compared. One disagreement makes the verdict `disagree`; without one,
-    one agreement makes it `agree`.
+    Accuracies of other conditions are never compared. One disagreement makes the verdict `disagree`; without one it is
+    `agree` where nothing is left that cannot be told, else `partly agree`. Sweeps are not corrected for each other.
     """
     return list(_compared(frame, metric))
 
@@ -186,7 +186,9 @@ def _nearest_first(sweep: pd.DataFrame, known: Sequence[_Published]) -> list[_Pu
     def distance(one: _Published) -> tuple[int, bool, float]:
         sizes = [(one.fixed.get(name), first.get(name)) for name in ("epochs", "batch_size")]
         apart = [abs(math.log(theirs / ours)) for theirs, ours in sizes if theirs and ours and ours > 0]
-        return len(_differences(first, one)), not one.curve.verified, sum(apart)
+        differ = len(_differences(first, one))
+        # Against those that are the same: who states little differs in little.
+        return 2 * differ - len(one.fixed), not one.curve.verified, sum(apart)
 
     return sorted((one for one in known if one.curve.method == first["method"]), key=distance)
 
@@ -211,7 +213,10 @@ def _verdict(sweep: pd.DataFrame, one: _Published, metric: str) -> list[str]:
     shared = [value for value in ours if value in theirs]
     differing = _differences(sweep.iloc[0], one)
     if len(shared) < min(3, len(theirs)) and _goes_one_way(curve):
-        ends = ours[0], ours[-1]
+        inside = [value for value in ours if curve.x[0] <= value <= curve.x[-1]]
+        if len(inside) < 2:
+            return []
+        ends = inside[0], inside[-1]
         values = "trend {} to {} ({} to {})".format(*map(_text, (*ends, curve.x[0], curve.x[-1])))
         found = _order(sweep, axis, list(ends), [curve.y[0], curve.y[-1]], metric)
     else:
@@ -227,7 +232,7 @@ def _verdict(sweep: pd.DataFrame, one: _Published, metric: str) -> list[str]:
     if not found.any():
         return []
     agree, disagree, untold = map(int, found)
-    word = "disagree" if disagree else "agree" if agree else "cannot be told"
+    word = "disagree" if disagree else "cannot be told" if not agree else "partly agree" if untold else "agree"
     source = curve.source + ("" if curve.verified else ", unverified")
     return [source, values, str(agree), str(disagree), str(untold), word, conditions]
 

@@ -19,6 +19,7 @@ COLUMNS = ["protocol", "dataset", "metric", "other", "tau", "p", "n"]
 _HEADLINE = "linear_top1"
 _SUFFIX = "_top1"
 _CHOOSING = "validation_top1"  # accuracies that chose something are no evaluations
+_TWICE = ("knn20_cosine_top1", "knn200_cosine_top1")  # the votes of the record's knn20 and knn200
 
 
 def taus(frame: pd.DataFrame) -> pd.DataFrame:
@@ -33,7 +34,8 @@ def taus(frame: pd.DataFrame) -> pd.DataFrame:
     if "dataset.name" not in summary:  # no records
         return pd.DataFrame(found, columns=COLUMNS)
     for (protocol, dataset), part in summary.groupby(["protocol", "dataset.name"], sort=False):
-        means = part[[f"metrics.{name}.mean" for name in names]].set_axis(names, axis=1)
+        # Rounded: equal means may differ in their last digits, and would not count as a tie.
+        means = part[[f"metrics.{name}.mean" for name in names]].set_axis(names, axis=1).round(9)
         for one, other in itertools.combinations(names, 2):
             both = means[[one, other]].dropna()
             if len(both) >= LEAST:
@@ -51,10 +53,14 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
         return []
     table = table.sort_values(["dataset", "protocol", "tau"], ascending=[True, True, False], kind="stable")
     several = table[["protocol", "dataset"]].drop_duplicates().shape[0] > 1
-    made = [[*(["dataset", "protocol"] if several else []), "ranks by", "Kendall's tau with linear", "configurations"]]
+    made = [
+        [*(["dataset", "protocol"] if several else []), "ranks by", "Kendall's tau with linear", "p", "configurations"]
+    ]
     for row in table.to_dict("records"):
         told = [str(row["dataset"]), str(row["protocol"])[:8]] if several else []
-        made.append([*told, str(row["other"]).replace(_SUFFIX, ""), f"{row['tau']:.2f}", str(row["n"])])
+        made.append(
+            [*told, str(row["other"]).replace(_SUFFIX, ""), f"{row['tau']:.2f}", f"{row['p']:.2g}", str(row["n"])]
+        )
     return made
 
 
@@ -62,4 +68,5 @@ def accuracies(frame: pd.DataFrame) -> list[str]:
     """The metrics of a loaded frame that are accuracies on test images, the headline first."""
     found = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
     found = [name for name in found if name.partition("@")[0].endswith(_SUFFIX) and _CHOOSING not in name]
+    found = [name for name in found if name.partition("@")[0] not in _TWICE]
     return sorted(found, key=lambda name: name != _HEADLINE)

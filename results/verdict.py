@@ -56,7 +56,7 @@ def _of(family: Family, ranks: pd.DataFrame) -> str:
         return text + "Nothing can be tested: that takes two seeds or more of each configuration."
     leaders = ranked[ranked["best"] == 1]
     untested = len(done) - len(ranked)
-    if len(leaders) == 1:
+    if len(leaders) == 1 and leaders["worst"].iloc[0] == 1:
         text += f"It is significantly better than each of the {len(ranked) - 1} others that could be tested." if (
             leaders["row"].iloc[0] == first["row"]
         ) else f"Of those that could be tested, {labels[leaders['row'].iloc[0]]} is the best."  # fmt: skip

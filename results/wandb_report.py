@@ -117,10 +117,11 @@ def _grids(part: pd.DataFrame, target: Target, entity: str, protocol: str) -> li
     by_method = wr.PanelGrid(
         runsets=[runs("by method", grouped=["config.method"])],
         panels=[
-            wr.BarPlot(title=f"{top1} by method", metrics=[wr.SummaryMetric(ACCURACY)], groupby=method,
-                       groupby_aggfunc="mean", groupby_rangefunc="stddev"),
-            wr.LinePlot(title="loss by method", x=STEP, y=[LOSS], groupby=method,
-                        groupby_aggfunc="mean", groupby_rangefunc="stddev"),
+            # Without a range: it would be over configurations as well as seeds.
+            wr.BarPlot(title=f"{top1} by method, over all its runs", metrics=[wr.SummaryMetric(ACCURACY)],
+                       groupby=method, groupby_aggfunc="mean"),
+            wr.LinePlot(title="loss by method, over all its runs", x=STEP, y=[LOSS], groupby=method,
+                        groupby_aggfunc="mean"),
         ],
     )  # fmt: skip
     accuracy = wr.SummaryMetric(ACCURACY)

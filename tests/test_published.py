@@ -85,10 +85,22 @@ def test_as_the_papers_print_them() -> None:
     assert table5.verified
     assert "resnet50, epochs 100, batch_size 4096" in table5.protocol
     curves = {one.id: one for axis in ("batch_size", "epochs") for one in published.curves(axis, "simclr")}
-    linear = curves["simclr-tableB1/epochs=100/learning_rate_rule=linear"]
+    linear = curves["simclr-tableB1/epochs=100/learning_rate_rule=linear/learning_rate=0.3"]
     assert linear.y == (0.575, 0.607, 0.628, 0.640, 0.646, 0.648)
-    assert curves["simclr-tableB1/epochs=800/learning_rate_rule=sqrt"].y == (0.665, 0.674, 0.683, 0.688, 0.691, 0.691)
-    assert curves["simclr-tableB1/batch_size=512/learning_rate_rule=sqrt"].y == (0.638, 0.656, 0.667, 0.674)
+    assert curves["simclr-tableB1/epochs=800/learning_rate_rule=sqrt/learning_rate=1.2"].y == (
+        0.665,
+        0.674,
+        0.683,
+        0.688,
+        0.691,
+        0.691,
+    )
+    assert curves["simclr-tableB1/batch_size=512/learning_rate_rule=sqrt/learning_rate=1.2"].y == (
+        0.638,
+        0.656,
+        0.667,
+        0.674,
+    )
     assert {one.id: max(one.y) for one in published.curves("options.temperature", "moco")} == {
         "moco_v2-temperature/options.head=linear": 0.607,
         "moco_v2-temperature/options.head=mlp": 0.662,
@@ -139,11 +151,13 @@ def test_few_common_values_are_compared_by_trend() -> None:
     # Larger batches come in parts: still one sweep.
     frame["microbatch"] = frame["microbatch"].where(frame["batch_size"] < 256, 128)
     found = only(frame)
-    assert (found["values"], found["verdict"]) == ("trend 32 to 512 (256 to 8192)", "agree")
+    assert (found["values"], found["verdict"]) == ("trend 256 to 512 (256 to 8192)", "agree")
     assert found["published"] == "SimCLR paper (arXiv 2002.05709), table B.1"
     assert "learning_rate_rule" not in found["conditions"], "the curve with our rule"
     falling = study(dict(zip(rising, reversed(rising.values()), strict=True)), "batch_size", learning_rate_rule="sqrt")
     assert only(falling)["verdict"] == "disagree"
+    small = study(dict(zip((2, 4, 8, 16), rising.values(), strict=False)), "batch_size", learning_rate_rule="sqrt")
+    assert published.beside(small) == [], "their batches begin at 32"
 
 
 def test_nearest_conditions_are_chosen() -> None:

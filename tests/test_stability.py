@@ -47,8 +47,8 @@ def test_taus_are_those_of_counted_pairs(tmp_path: Path) -> None:
     assert {row["n"] for row in found.values()} == {4}
     assert not any("rate" in name for pair in found for name in pair)
     shown = stability.rows(loaded)
-    assert shown[0] == ["ranks by", "Kendall's tau with linear", "configurations"]
-    assert ["sgd_probe", "0.67", "4"] in shown
+    assert shown[0] == ["ranks by", "Kendall's tau with linear", "p", "configurations"]
+    assert ["sgd_probe", "0.67", "0.33", "4"] in shown
 
 
 def test_two_configurations_have_no_tau(tmp_path: Path) -> None:

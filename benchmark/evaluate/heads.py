@@ -19,7 +19,7 @@ from benchmark.evaluate.subject import Subject
 def settings() -> dict[str, Any]:
     return {
         "head": "projection head, eval mode",
-        "linear": "as of h",
+        "linear_strengths": [round(s, 12) for s in linear.STRENGTHS],
         "health": {"images": health.IMAGES, "positives": health.POSITIVES},
     }
 

@@ -48,6 +48,8 @@ def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
     losses = [float(F.cross_entropy(s, y)) for s in scores]
     # A rate that diverged has no finite loss, and is not to be chosen for a lucky class.
     finite = [i for i, loss in enumerate(losses) if math.isfinite(loss)]
+    if not finite:
+        raise ValueError("no learning rate of the SGD probe gives a finite loss on these features")
     best = max(finite, key=lambda i: (accuracy[i], -losses[i]))
     test = linear.logits(frozen.test[0], weights[best : best + 1])[0]
     yield "sgd_probe_top1", linear.top1(test, frozen.test[1])

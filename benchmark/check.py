@@ -10,6 +10,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Callable
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 
 import torch
@@ -35,27 +36,26 @@ class Violation(Exception):
 
 def reruns(name: str, *more: str) -> None:
     """The same settings give the same losses and the same bytes. `more`: words over those of the small task."""
-    _same(trace(settings(name, *more)), trace(settings(name, *more)), "a rerun")
+    _same(_whole(name, more), trace(settings(name, *more)), "a rerun")
 
 
 def resumes(name: str, *more: str) -> None:
     """Stopped in the middle of an epoch and gone on with, training ends in the same bytes as in one go."""
     cell = settings(name, *more)
-    whole = trace(cell)
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         try:
-            trace(cell, stop=StopAt(8), folder=folder)
+            trace(cell, stop=StopAt(5), folder=folder)
         except Stopped:
             pass
         else:
             raise Violation("training did not stop when it was asked to")
-        _same(whole, trace(cell, folder=folder), "a resumed run")
+        _same(_whole(name, more), trace(cell, folder=folder), "a resumed run")
 
 
 def micro_batches(name: str, *more: str) -> None:
     """Encoding 12 images at a time gives the gradient of the whole batch of 32 (batch norm replaced by group norm)."""
-    whole = trace(settings(name, *NORMLESS, *more), norm=False)
+    whole = _whole(name, (*NORMLESS, *more), norm=False)
     parts = trace(settings(name, *NORMLESS, *more, "microbatch=12"), norm=False)
     _close(whole, parts, "micro-batches")
 
@@ -124,13 +124,15 @@ def device(name: str) -> None:
 
 
 def learns(name: str) -> None:
-    """A short training on the digits, with their preset, finds better neighbours than the random start had.
+    """A short training on the digits, with their preset but a small backbone, finds better neighbours than its random
+    start had.
 
     Batch norm's statistics settle in any training; that alone improves neighbours, and is not learning. So the start
     is measured with settled statistics, and the end has to be better both with such and with those that training
     left, which are what `run` evaluates.
     """
-    cell = words.read([f"methods={name}", "dataset=digits", "epochs=3", "precision=fp32"]).cells[0]
+    small = ["backbone=test_resnet", "stem=native", "epochs=4", "precision=fp32"]
+    cell = words.read([f"methods={name}", "dataset=digits", *small]).cells[0]
     engine, batches = prepare(cell, World())
     _settle(engine, batches)
     before = _neighbours(engine.method, cell, batches)
@@ -186,9 +188,15 @@ def _problem(function: Callable[[str], None], name: str) -> str | None:
     return None
 
 
+@lru_cache(maxsize=4)
+def _whole(name: str, more: tuple[str, ...], norm: bool = True) -> Trace:
+    """The undisturbed training that several checks compare with."""
+    return trace(settings(name, *more), norm=norm)
+
+
 def _two_processes_problem(name: str, scratch: Path) -> str | None:
     for norm in (True, False):
-        one = trace(settings(name, *(EXACT if norm else NORMLESS)), norm=norm)
+        one = _whole(name, tuple(EXACT if norm else NORMLESS), norm)
         found = [left_behind(name, norm, rank, scratch) for rank in (0, 1)]
         ranks = [trace for trace in found if isinstance(trace, Trace)]
         if len(ranks) < 2:

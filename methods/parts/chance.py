@@ -29,7 +29,8 @@ class Chance(nn.Module):
     def uniform(self, index: Tensor, step: int, *shape: int) -> Tensor:
         """(n, *shape) float32 in (0, 1), a function of the images `index` (n,) and the step."""
         places = torch.arange(math.prod(shape), device=index.device)
-        start = _mixed(_mixed(self.salt + GOLDEN * step) + GOLDEN * index)  # (n,)
+        now = GOLDEN * torch.full_like(self.salt, step)  # a tensor's product wraps around, Python's does not
+        start = _mixed(_mixed(self.salt + now) + GOLDEN * index)  # (n,)
         bits = _mixed(start[:, None] + GOLDEN * (places + 1))
         return ((_right(bits, 64 - BITS).float() + 0.5) / 2**BITS).unflatten(1, shape)
 

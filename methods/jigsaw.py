@@ -21,7 +21,7 @@ from methods.parts.chance import Chance
 from methods.parts.crops import patches
 from methods.parts.symptoms import at_chance
 
-PATCHES, MOST = 9, 2000
+PATCHES = 9
 
 
 class Jigsaw(Method):
@@ -34,8 +34,8 @@ class Jigsaw(Method):
         patch_dim: int = 1000  # width of the layer that all patches share (VISSL)
 
         def __post_init__(self) -> None:
-            if not 2 <= self.permutations <= MOST or self.patch_dim < 1:
-                raise ValueError(f"permutations must be between 2 and {MOST}, patch_dim at least 1")
+            if not 2 <= self.permutations <= 2000 or self.patch_dim < 1:
+                raise ValueError("permutations must be between 2 and 2,000, patch_dim at least 1")
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)

@@ -30,10 +30,12 @@ class View(NamedTuple):
     augment: Callable[[Tensor, Policy, Any, int], Tensor]  # of uint8 images with what was drawn for them
 
 
-# The views that a method may ask for, by name: (n, 3, size, size), and nine patches (n, 9, 3, p, p).
+# The views that a method may ask for, by name: (n, 3, size, size), and nine patches (n, 9, 3, p, p),
+# shuffled or in their places.
 VIEWS = {
     "crop": View(lambda policy, n, height, width, _, g: draw(policy, n, height, width, g), transforms.augment),
     "jigsaw": View(jigsaw.draw, jigsaw.augment),
+    "grid": View(jigsaw.draw_in_order, jigsaw.augment),
 }
 
 
@@ -56,7 +58,7 @@ class Seen(NamedTuple):
 def seen(views: tuple[str, ...], small: tuple[int, ...], size: int) -> list[Seen]:
     """What a backbone gets of one image: the `views` of a method at `size` pixels, then the small crops."""
     large = [
-        Seen("jigsaw patches", jigsaw.geometry(size)[1], jigsaw.PATCHES) if view == "jigsaw" else Seen("views", size)
+        Seen("views", size) if view == "crop" else Seen("patches", jigsaw.geometry(size)[1], jigsaw.PATCHES)
         for view in views
     ]
     return large + [Seen("small crops", side) for side in small]

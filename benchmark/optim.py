@@ -42,18 +42,23 @@ def learning_rate(step: int, steps: int, settings: Settings) -> float:
 
 
 def make(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
-    """The optimiser over the trainable parameters, in two groups: those that decay and those that do not.
+    """The optimiser over the trainable parameters, in groups: those that decay and those that do not, and of both
+    those whose rate is not scheduled, by the network's `unscheduled` modules.
 
     For larc all parameters decay, whatever `decay_all` says: that nothing is excluded is part of the form.
     """
     assert settings.weight_decay is not None
     trainable = [p for p in network.parameters() if p.requires_grad]
     everything = settings.decay_all or settings.optimiser == "larc"
-    plain = [] if everything else [p for p in trainable if p.ndim <= 1]
-    undecayed = {id(p) for p in plain}
+    constant = {id(p) for name in getattr(network, "unscheduled", ()) for p in getattr(network, name).parameters()}
     groups: list[dict[str, Any]] = [
-        {"params": [p for p in trainable if id(p) not in undecayed], "weight_decay": settings.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+        {
+            "params": [p for p in trainable if (everything or p.ndim > 1) == decays and (id(p) in constant) == stays],
+            "weight_decay": settings.weight_decay if decays else 0.0,
+            "scheduled": not stays,
+        }
+        for stays in (False, True)
+        for decays in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
     if settings.optimiser == "adamw":

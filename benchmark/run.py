@@ -211,17 +211,18 @@ def build(settings: Settings, data: Data, device: torch.device) -> tuple[Method,
         encoder, width, stem = encoders.make(
             settings.backbone, stem, settings.view_size, _others(settings, kind), settings.weights or ""
         )
-    images, classes = _images_and_classes(kind, data)
-    method = kind(options, encoder, width, images, **classes)
+    images, told = _told(kind, data, settings.view_size)
+    method = kind(options, encoder, width, images, **told)
     method = method.to(DTYPES.get(settings.precision or "auto", torch.float32))
     return method.to(device, memory_format=torch.channels_last), stem
 
 
-def _images_and_classes(kind: type[Method], data: Data) -> tuple[int, dict[str, int]]:
+def _told(kind: type[Method], data: Data, size: int) -> tuple[int, dict[str, int]]:
     """The length of the training set, and what else a method's `__init__` is told."""
+    told = {"size": size} if kind.sized else {}
     if kind.supervised:
-        return len(data.train), {"classes": len(data.class_names)}
-    return len(data.pretrain), {}
+        return len(data.train), told | {"classes": len(data.class_names)}
+    return len(data.pretrain), told
 
 
 def _others(settings: Settings, kind: type[Method]) -> tuple[tuple[str, int], ...]:
@@ -293,14 +294,14 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     unknown_views = [view for view in kind.views if view not in VIEWS]
     if unknown_views:
         raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
-    if "jigsaw" in kind.views and settings.dataset.stream:
+    if {"jigsaw", "grid"} & set(kind.views) and settings.dataset.stream:
         raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
     if config.pretrained(settings.method) and not settings.weights:
         raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
     others, start = _others(settings, kind), settings.weights or ""
     backbone = (settings.backbone, settings.stem or "auto", settings.view_size, others, start)
-    images, classes = _images_and_classes(kind, data)
-    _constructs(settings.method, tuple(settings.options.items()), backbone, images, tuple(classes.items()))
+    images, told = _told(kind, data, settings.view_size)
+    _constructs(settings.method, tuple(settings.options.items()), backbone, images, tuple(told.items()))
     if settings.batch_size is None:
         return
     if settings.batch_size > images:
@@ -315,7 +316,7 @@ Items = tuple[tuple[str, Any], ...]  # of a dictionary: what a cache can hold
 
 
 @lru_cache
-def _constructs(method: str, options: Items, backbone: Backbone, images: int, classes: Items) -> None:
+def _constructs(method: str, options: Items, backbone: Backbone, images: int, told: Items) -> None:
     """Let a method refuse what its `__init__` can tell: more clusters than images, a backbone without patches.
 
     On torch's meta device, which holds no numbers. What else goes wrong there need not go wrong on a real one.
@@ -324,7 +325,7 @@ def _constructs(method: str, options: Items, backbone: Backbone, images: int, cl
     kind = methods.load(method)
     try:
         with torch.device("meta"):
-            kind(kind.Config(**dict(options)), copy.deepcopy(encoder), width, images, **dict(classes))
+            kind(kind.Config(**dict(options)), copy.deepcopy(encoder), width, images, **dict(told))
     except ValueError as error:
         raise UsageError(f"{method}: {error}") from error
     except Exception:  # noqa: BLE001 - whatever a plugin's __init__ raises: the real one will say so

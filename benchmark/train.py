@@ -93,7 +93,7 @@ def train(
                     method.before_epoch(at, lambda f: embed(f, engine, batches))
             rate = optim.learning_rate(step, steps, settings)
             for group in optimiser.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate if group.get("scheduled", True) else optim.peak_learning_rate(settings)
 
             optimiser.zero_grad(set_to_none=True)
             rows, scalars = engine.gradient(next(feed), at)

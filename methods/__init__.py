@@ -23,8 +23,11 @@ ENTRY_POINTS = "contrastive_benchmark.methods"
 FOLDER = Path(__file__).parent
 NOT_METHODS = {"__init__", "method"}
 OPTION_TYPES = (int, float, bool, str)  # of a method's options, besides Literal: what a word can say
+# What a method's signal comes from, in the order of tables.
+FAMILIES = ("end_to_end", "memory_bank", "momentum", "clustering", "no_negatives", "pretext", "reconstruction",
+            "energy", "reference")  # fmt: skip
 # Class attributes that `describe` reads.
-DECLARED = ("views", "trains", "supervised", "multicrop", "ignores", "recommends")
+DECLARED = ("family", "views", "trains", "supervised", "multicrop", "ignores", "recommends")
 
 
 class BrokenMethod(Exception):
@@ -39,6 +42,7 @@ class Description:
     title: str  # first line of the module's docstring: the paper and its arXiv id
     Config: type[Any]  # the method's frozen dataclass of options
     help: dict[str, str]  # option -> the comment behind it
+    family: str  # one of FAMILIES; empty for a plugin that says none
     views: tuple[str, ...]  # the views it wants, by name
     trains: bool  # False for reference points that are evaluated as they start
     supervised: bool  # True where labels are given to it
@@ -89,6 +93,7 @@ def describe(name: str) -> Description:
             title=(ast.get_docstring(tree) or name).splitlines()[0].rstrip("."),
             Config=_execute(config),
             help=comments(text, config) if config else {},
+            family=str(declared.get("family", "")),
             views=tuple(declared.get("views", ("crop", "crop"))),
             trains=bool(declared.get("trains", True)),
             supervised=bool(declared.get("supervised", False)),

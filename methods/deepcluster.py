@@ -29,6 +29,7 @@ IGNORED = -100
 
 
 class DeepCluster(Method):
+    family = "clustering"
     views = ("crop", "crop")
     multicrop = True
     bank: Tensor  # (2, N, D) the last z of each image in each large crop

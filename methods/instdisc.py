@@ -25,6 +25,7 @@ from methods.parts.symptoms import at_chance
 
 
 class InstDisc(Method):
+    family = "memory_bank"
     views = ("crop",)
     multicrop = True
 

@@ -42,11 +42,14 @@ class Method(nn.Module):
     (n, D): `evaluate` measures it beside the encoder, and then it is thrown away like any other head.
     """
 
+    family: str = ""  # where its signal comes from: one of `methods.FAMILIES`, which tables and figures group by
     views: tuple[str, ...] = ("crop", "crop")  # the views it wants, by name
     trains: bool = True  # False: a reference point, evaluated as it starts
     supervised: bool = False  # True: `Batch.labels` is given, and `classes` to `__init__`
     # True: `Batch.views` goes on behind the declared views with the small crops of the augmentation, of their own sizes
     multicrop: bool = False
+    sized: bool = False  # True: the pixels of a view are given to `__init__` as `size`
+    unscheduled: tuple[str, ...] = ()  # its modules whose learning rate stays at the peak
     ignores: tuple[str, ...] = ()  # run settings that cannot change its result, such as a seed
     recommends: dict[str, str] = {}  # run settings that its paper prescribes; presets and words override them  # noqa: RUF012
 
@@ -56,8 +59,11 @@ class Method(nn.Module):
 
     encoder: nn.Module
 
-    def __init__(self, config: Any, encoder: nn.Module, width: int, images: int, **classes: int) -> None:
-        """`encoder` maps (n, 3, H, W) to (n, `width`); `images` is the length of the training set."""
+    def __init__(self, config: Any, encoder: nn.Module, width: int, images: int, **told: int) -> None:
+        """`encoder` maps (n, 3, H, W) to (n, `width`); `images` is the length of the training set.
+
+        `told`: `classes` of a supervised method, `size` of a sized one.
+        """
         super().__init__()
         self.config = config
         self.encoder = encoder

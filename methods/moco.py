@@ -24,6 +24,7 @@ from methods.parts.symptoms import at_chance, dead_queue
 
 
 class MoCo(Method):
+    family = "momentum"
     views = ("crop", "crop")
     multicrop = True
     # Shuffled batch norm (v1, section 3.3): with one set of statistics for all, a key's tell which query it belongs to.

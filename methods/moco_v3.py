@@ -23,6 +23,7 @@ from methods.parts.symptoms import at_chance
 
 
 class MoCoV3(Method):
+    family = "momentum"
     views = ("crop", "crop")
     multicrop = True
 

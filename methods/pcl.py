@@ -28,6 +28,7 @@ from methods.parts.symptoms import at_chance, dead_queue, one_takes_all
 
 
 class PCL(Method):
+    family = "clustering"
     views = ("crop", "crop")
     multicrop = True
     recommends = {"batch_norm": "shuffle:8"}  # as MoCo  # noqa: RUF012

@@ -31,6 +31,7 @@ PATCHES = 9
 
 
 class PIRL(Method):
+    family = "memory_bank"
     views = ("crop", "jigsaw")
 
     @dataclass(frozen=True)

@@ -8,6 +8,7 @@ from methods.method import Method
 
 
 class Pixels(Method):
+    family = "reference"
     views = ()
     trains = False
     ignores = ("backbone", "stem", "seed", "weights")

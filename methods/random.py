@@ -8,6 +8,7 @@ from methods.method import Method
 
 
 class RandomInitialisation(Method):
+    family = "reference"
     views = ()
     trains = False
     ignores = ("weights",)

@@ -4,7 +4,8 @@ Two augmented views of each image, one encoder, one projection head; every other
 negative. Equation 1 is `nt_xent`. The authors' code returns twice this loss; here it is the paper's mean over 2N.
 The batch norms in the head are in the authors' code, not in the paper's text (google-research/simclr issue 205).
 With small crops, which the paper does not have, the loss is the mean of equation 1 over all pairs of views with at
-least one large crop.
+least one large crop. The other losses of table 4, and other similarities than the cosine (table 5: `dot` with a
+temperature of 10 or 100), answer why these two; they hold all scores at once.
 """
 
 import math
@@ -12,22 +13,27 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from torch import Tensor, nn, stack
+from torch import Tensor, cat, nn, stack
 
 from methods.method import Batch, Method, Progress
 from methods.parts.crops import by_image, encode
 from methods.parts.heads import normalise, projector
 from methods.parts.losses import nt_xent
+from methods.parts.scores import margin_triplet, nt_logistic, nt_xent_of, scores
 from methods.parts.symptoms import at_chance
 
 
 class SimCLR(Method):
+    family = "end_to_end"
     views = ("crop", "crop")
     multicrop = True
 
     @dataclass(frozen=True)
     class Config:
         temperature: float = 0.1  # tau in equation 1 (ImageNet, section 5.1; 0.5 on CIFAR-10, appendix B.9)
+        loss: Literal["nt_xent", "nt_logistic", "margin", "semi_hard"] = "nt_xent"  # of table 4
+        margin: float = 0.4  # m of the margin loss (ours; the paper tunes it and does not say)
+        similarity: Literal["cosine", "dot", "l2"] = "cosine"  # dot and l2: of vectors that are not normalised
         head: Literal["mlp", "linear", "none"] = "mlp"  # projection head g (section 4.2)
         head_layers: int = 2  # layers of the MLP (paper: 2; SimCLR v2: 3)
         head_hidden: int = 0  # hidden width of the MLP; 0 is the backbone's
@@ -35,10 +41,10 @@ class SimCLR(Method):
         head_norm: bool = True  # batch norm in the MLP, also behind its last layer
 
         def __post_init__(self) -> None:
-            if self.temperature <= 0 or self.head_dim < 1 or self.head_layers < 1 or self.head_hidden < 0:
-                raise ValueError(
-                    "temperature must be above 0, head_dim and head_layers at least 1, head_hidden at least 0"
-                )
+            if self.temperature <= 0 or min(self.head_hidden, self.margin) < 0:
+                raise ValueError("temperature must be above 0, head_hidden and margin at least 0")
+            if min(self.head_dim, self.head_layers) < 1:
+                raise ValueError("head_dim and head_layers must be at least 1")
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)
@@ -47,14 +53,27 @@ class SimCLR(Method):
         self.head = projector(config.head, width, hidden, config.head_dim, config.head_layers, norm, last)
 
     def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
-        h = encode(self.encoder, batch.views)
-        return {"z": by_image(normalise(self.head(h)), len(batch.views))}
+        z = self.head(encode(self.encoder, batch.views))
+        z = normalise(z) if self.config.similarity == "cosine" else z
+        return {"z": by_image(z, len(batch.views))}
 
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
         z = rows["z"].unbind(dim=1)
         pairs = [(z[large], z[other]) for large in (0, 1) for other in range(large + 1, len(z))]
-        return {"loss": stack([nt_xent(z1, z2, self.config.temperature) for z1, z2 in pairs]).mean()}
+        return {"loss": stack([self.contrast(z1, z2) for z1, z2 in pairs]).mean()}
+
+    def contrast(self, z1: Tensor, z2: Tensor) -> Tensor:
+        """The loss of two views (N, D), the mean over all 2N."""
+        c = self.config
+        if c.loss == "nt_xent" and c.similarity != "l2":
+            return nt_xent(z1, z2, c.temperature)
+        s = scores(cat([z1, z2]), c.similarity)
+        if c.loss in ("margin", "semi_hard"):
+            return margin_triplet(s, c.margin, c.loss == "semi_hard")
+        return nt_xent_of(s, c.temperature) if c.loss == "nt_xent" else nt_logistic(s, c.temperature)
 
     def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
+        if self.config.loss != "nt_xent":
+            return
         chance = math.log(2 * len(rows["z"]) - 1)
         yield from at_chance(logged["loss"], chance, "a lower learning rate or a longer warm-up helps")

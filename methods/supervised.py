@@ -14,6 +14,7 @@ from methods.parts.crops import by_image, encode
 
 
 class Supervised(Method):
+    family = "reference"
     views = ("crop",)
     multicrop = True
     supervised = True

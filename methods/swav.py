@@ -24,6 +24,7 @@ from methods.parts.symptoms import at_chance, one_takes_all
 
 
 class SwAV(Method):
+    family = "clustering"
     views = ("crop", "crop")
     multicrop = True
 

@@ -49,11 +49,25 @@ def draw(policy: Policy, count: int, height: Side, width: Side, size: int, gener
 
     A policy without crop takes the whole image. Takes equally many random numbers whatever the policy.
     """
+    return _drawn(policy, count, height, width, size, generator, shuffled=True)
+
+
+def draw_in_order(
+    policy: Policy, count: int, height: Side, width: Side, size: int, generator: torch.Generator
+) -> Jigsaw:
+    """The same patches, row by row from the top left."""
+    return _drawn(policy, count, height, width, size, generator, shuffled=False)
+
+
+def _drawn(
+    policy: Policy, count: int, height: Side, width: Side, size: int, generator: torch.Generator, shuffled: bool
+) -> Jigsaw:
     cell, patch = geometry(size)
     if policy.crop_scale is not None:
         policy = replace(policy, crop_scale=CROP_SCALE)
     box = boxes(policy, count, height, width, generator)
-    order = uniforms((count, PATCHES), generator).argsort(dim=1).flatten()
+    order = uniforms((count, PATCHES), generator).argsort(dim=1)
+    order = (order if shuffled else torch.arange(PATCHES).expand_as(order)).flatten()
     offset = (uniforms((count * PATCHES, 2), generator) * (cell - patch + 1)).long()
     corner = cell * torch.stack([order // 3, order % 3], dim=1) + offset
     return Jigsaw(draw_with(box.repeat_interleave(PATCHES, dim=0), policy, generator), corner)

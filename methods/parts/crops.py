@@ -21,3 +21,13 @@ def encode(network: nn.Module, views: Sequence[Tensor]) -> Tensor:
 def by_image(rows: Tensor, views: int) -> Tensor:
     """(V n, D) as `encode` makes them -> (n, V, D), one entry an image, as `forward` returns them."""
     return rows.unflatten(0, (views, -1)).transpose(0, 1)
+
+
+def patches(network: nn.Module, view: Tensor, each: nn.Module | None = None) -> Tensor:
+    """(n, 9, D): `network`, and `each` behind it, of the patches (n, 9, 3, p, p), in their order.
+
+    They are laid out patch by patch in the pass, all images' first patch first, as batch norm over groups takes rows.
+    """
+    h = network(view.transpose(0, 1).flatten(0, 1))
+    h = h if each is None else each(h)
+    return h.unflatten(0, (view.shape[1], -1)).transpose(0, 1)

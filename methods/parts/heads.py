@@ -21,7 +21,8 @@ def projector(
 
     `norm` puts batch norm behind each hidden layer (which then needs no bias). `last` is the MLP's last layer:
     `linear`, with a bias; `scaled`, without one, and batch norm without a shift behind it, as SimCLR's authors do;
-    `whitened`, with batch norm that has neither scale nor shift, as MoCo v3's; `bare`, without a bias.
+    `whitened`, with batch norm that has neither scale nor shift, as MoCo v3's; `normed`, with batch norm that has both,
+    as NNCLR's; `bare`, without a bias.
     """
     if kind == "none":
         return nn.Identity()
@@ -34,8 +35,8 @@ def projector(
         modules += [nn.ReLU(inplace=True)]
         width = hidden
     modules += [nn.Linear(width, out, bias=last == "linear")]
-    if last in ("scaled", "whitened"):
-        modules += [nn.BatchNorm1d(out, affine=last == "scaled")]
+    if last in ("scaled", "whitened", "normed"):
+        modules += [nn.BatchNorm1d(out, affine=last != "whitened")]
     if last == "scaled":
         modules[-1].bias.requires_grad_(False)
     return nn.Sequential(*modules)

@@ -33,7 +33,16 @@ def nt_xent(z1: Tensor, z2: Tensor, temperature: float, tile: int | None = None)
     l(i, j) = -log( exp(s_ij / tau) / sum_{k != i} exp(s_ik / tau) ), s the inner product of unit vectors.
     z1, z2: (B, D) unit vectors, row b of both from image b. `tile`: side of a block of logits, chosen by default.
     """
-    return _NTXent.apply(torch.cat([z1, z2]), temperature, tile)
+    return _LogSum.apply(torch.cat([z1, z2]), temperature, "nt_xent", tile)
+
+
+def log_sum_of_others(z: Tensor, temperature: float, paired: bool, tile: int | None = None) -> Tensor:
+    """log sum_{k != i} exp(s_ik / tau) of each view i, the mean over all M; what views are pushed apart by.
+
+    z: (M, D) unit vectors. `paired`: they are two views of M / 2 images, first all of one and then all of the other,
+    and an image's own other view is left out of its sum (DCL, arXiv:2110.06848).
+    """
+    return _LogSum.apply(z, temperature, "negatives" if paired else "others", tile)
 
 
 Own = tuple[Tensor, Tensor]  # the images of the anchors (B,) and of the negatives (K,), both int64
@@ -135,62 +144,73 @@ def concentration(v: Tensor, centroids: Tensor, own: Tensor, temperature: float,
     return temperature * phi.clamp(min=0.01)  # clusters of identical images have none
 
 
-class _NTXent(torch.autograd.Function):
-    """Square blocks of logits, none below the diagonal: s_ij = s_ji serves both of its rows.
+class _LogSum(torch.autograd.Function):
+    """The mean over views of the log-sum-exp of their similarities to others, in three forms: `nt_xent` subtracts the
+    positive, `others` does not, `negatives` leaves it out of the sum as well.
 
-    Each block is scored twice, first for the log-sum-exp of the rows, then, when those are complete, for the gradient:
-    two thirds of the products that tiles of whole rows take. On one core 1.4 to 1.8 times as fast at batch 8192.
+    Square blocks of logits, none below the diagonal: s_ij = s_ji serves both of its rows. Each block is scored twice,
+    first for the log-sum-exp of the rows, then, when those are complete, for the gradient: two thirds of the products
+    that tiles of whole rows take. On one core 1.4 to 1.8 times as fast at batch 8192.
     """
 
     @staticmethod
-    def forward(ctx: Any, z: Tensor, temperature: float, side: int | None) -> Tensor:
-        views, half = len(z), len(z) // 2
-        log_sum, positive = z.new_full((views,), -torch.inf), z.new_empty(views)
-        for rows, columns, logits, offset in _NTXent.blocks(z, temperature, side):
+    def forward(ctx: Any, z: Tensor, temperature: float, form: str, side: int | None) -> Tensor:
+        views, half, pulled = len(z), len(z) // 2, form == "nt_xent"
+        log_sum, positive = z.new_full((views,), -torch.inf), z.new_zeros(views)
+        for rows, columns, logits, offset in _LogSum.blocks(z, temperature, form, side):
             log_sum[rows] = torch.logaddexp(log_sum[rows], logits.logsumexp(dim=1))
             if rows != columns:
                 log_sum[columns] = torch.logaddexp(log_sum[columns], logits.logsumexp(dim=0))
-            own = logits.diagonal(offset)  # s_ij where j is the other view of i
-            first = rows.start + max(-offset, 0)
-            for start in (first, first + half):
-                positive[start : start + len(own)] = own
+            if pulled:
+                own = logits.diagonal(offset)  # s_ij where j is the other view of i
+                first = rows.start + max(-offset, 0)
+                for start in (first, first + half):
+                    positive[start : start + len(own)] = own
         if ctx.needs_input_grad[0]:
             gradient = torch.zeros_like(z)
-            for rows, columns, slope, offset in _NTXent.blocks(z, temperature, side):
+            for rows, columns, slope, offset in _LogSum.blocks(z, temperature, form, side):
                 # softmax minus the one-hot positive, of the rows, and where the block is mirrored of the columns too
                 if rows == columns:
                     slope.sub_(log_sum[rows, None]).exp_()
-                    slope.diagonal(-offset).sub_(1)
+                    if pulled:
+                        slope.diagonal(-offset).sub_(1)
                 else:
                     mirrored = (slope - log_sum[columns]).exp_()
                     slope.sub_(log_sum[rows, None]).exp_().add_(mirrored)
+                    if pulled:
+                        slope.diagonal(offset).sub_(1)
+                if pulled:
                     slope.diagonal(offset).sub_(1)
-                slope.diagonal(offset).sub_(1)
                 gradient[rows].addmm_(slope, z[columns])
                 gradient[columns].addmm_(slope.T, z[rows])
             ctx.save_for_backward(gradient.div_(views * temperature))
         return (log_sum - positive).sum() / views
 
     @staticmethod
-    def blocks(z: Tensor, temperature: float, side: int | None) -> Iterator[tuple[slice, slice, Tensor, int]]:
+    def blocks(
+        z: Tensor, temperature: float, form: str, side: int | None
+    ) -> Iterator[tuple[slice, slice, Tensor, int]]:
         """(rows, columns, their logits, offset of the diagonal on which the positives are); the caller may overwrite.
 
-        A view is no negative of itself: its logit is -inf.
+        A view is no negative of itself: its logit is -inf; and the positive's, where the form leaves it out.
         """
         side = side or math.isqrt(BLOCK_GPU if z.is_cuda else BLOCK_CPU)
         for i in range(0, len(z), side):
             for j in range(i, len(z), side):
-                rows, columns = slice(i, i + side), slice(j, j + side)
+                rows, columns, offset = slice(i, i + side), slice(j, j + side), i + len(z) // 2 - j
                 logits = (z[rows] @ z[columns].T).div_(temperature)
                 if i == j:
                     logits.fill_diagonal_(-torch.inf)
-                yield rows, columns, logits, i + len(z) // 2 - j
+                if form == "negatives":
+                    for diagonal in {offset, -offset} if i == j else {offset}:
+                        logits.diagonal(diagonal).fill_(-torch.inf)
+                yield rows, columns, logits, offset
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None]:
+    def backward(ctx: Any, upstream: Tensor) -> tuple[Tensor, None, None, None]:
         (gradient,) = ctx.saved_tensors
-        return upstream * gradient, None, None
+        return upstream * gradient, None, None, None
 
 
 class _InfoNCE(torch.autograd.Function):

@@ -1,0 +1,64 @@
+"""BYOL: Bootstrap Your Own Latent (arXiv:2006.07733).
+
+No negatives: a predictor on the online network has to say what a momentum copy, the target, makes of the other view.
+Equation 2: 2 - 2 cos(q(z), z'), summed over both directions (equation 3's L + L~), not halved. The target has its own
+batch-norm statistics. Small crops, which the paper does not have, are further predictions, averaged in each direction.
+
+The target starts as a copy of the online network; in the authors' code from another seed. It is updated behind the
+optimiser's step with the momentum of that step, 1 - (1 - m) (cos(pi k / K) + 1) / 2 (section 3.3).
+"""
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn, stack
+
+from methods.method import Batch, Method, Progress
+from methods.parts.heads import MomentumCopy, normalise, projector
+
+
+class BYOL(Method):
+    family = "no_negatives"
+    views = ("crop", "crop")
+    multicrop = True
+
+    @dataclass(frozen=True)
+    class Config:
+        momentum: float = 0.996  # tau_base, growing to 1 by half a cosine (section 3.3; 0.99 for 300 epochs)
+        head_hidden: int = 4096  # hidden width of projector and predictor (section 3.3)
+        head_dim: int = 256  # width of z and q (section 3.3)
+
+        def __post_init__(self) -> None:
+            if not 0 <= self.momentum <= 1 or min(self.head_hidden, self.head_dim) < 1:
+                raise ValueError("momentum must be between 0 and 1, head_hidden and head_dim at least 1")
+
+    def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
+        super().__init__(config, encoder, width, images)
+        hidden, dim = config.head_hidden, config.head_dim
+        self.head = projector("mlp", width, hidden, dim, layers=2, norm=True, last="bare")
+        self.predictor = projector("mlp", dim, hidden, dim, layers=2, norm=True, last="bare")
+        self.target_encoder = MomentumCopy(encoder)
+        self.target_head = MomentumCopy(self.head)
+
+    def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
+        # Each view in a pass of its own: the two may come from different distributions.
+        q = stack([normalise(self.predictor(self.head(self.encoder(x)))) for x in batch.views], dim=1)
+        return {"q": q, "target": stack([self.target(x) for x in batch.views[:2]], dim=1)}
+
+    @torch.no_grad()
+    def target(self, x: Tensor) -> Tensor:
+        return normalise(self.target_head(self.target_encoder(x)))
+
+    def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
+        q, target = rows["q"].unbind(dim=1), rows["target"].unbind(dim=1)
+        directions = [
+            stack([(2 - 2 * (q[view] * target[other]).sum(dim=1)).mean() for view in range(len(q)) if view != other])
+            for other in (1, 0)
+        ]
+        return {"loss": directions[0].mean() + directions[1].mean()}
+
+    def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
+        momentum = 1 - (1 - self.config.momentum) * (math.cos(math.pi * at.step / at.steps) + 1) / 2
+        self.target_encoder.update(self.encoder, momentum)
+        self.target_head.update(self.head, momentum)

@@ -1,0 +1,78 @@
+"""Jigsaw: Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles (arXiv:1603.09246).
+
+Nine patches of an image are shuffled by one of a fixed set of permutations, and a network on their nine features says
+by which (section 3). The set is chosen greedily for the largest least Hamming distance (algorithm 1), always the same
+one: `tests/equations` holds its hash. The shared layer on each patch and the classifier on the nine follow VISSL. The
+patches lie on a jittered grid with gaps, and are augmented each on its own (section 3.3).
+"""
+
+import itertools
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from methods.method import Batch, Method, Progress
+from methods.parts.chance import Chance
+from methods.parts.crops import patches
+from methods.parts.symptoms import at_chance
+
+PATCHES, MOST = 9, 2000
+
+
+class Jigsaw(Method):
+    family = "pretext"
+    views = ("grid",)
+
+    @dataclass(frozen=True)
+    class Config:
+        permutations: int = 100  # classes (table 4: 100 to 1,000; VISSL: 100, 2,000)
+        patch_dim: int = 1000  # width of the layer that all patches share (VISSL)
+
+        def __post_init__(self) -> None:
+            if not 2 <= self.permutations <= MOST or self.patch_dim < 1:
+                raise ValueError(f"permutations must be between 2 and {MOST}, patch_dim at least 1")
+
+    def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
+        super().__init__(config, encoder, width, images)
+        dim = config.patch_dim
+        self.each = nn.Sequential(nn.Linear(width, dim, bias=False), nn.BatchNorm1d(dim), nn.ReLU())
+        self.classifier = nn.Linear(PATCHES * dim, config.permutations)
+        self.chance = Chance()
+        self.register_buffer("orders", torch.tensor(permutations(config.permutations)))
+
+    def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
+        h = patches(self.encoder, batch.views[0], self.each)  # (n, 9, D), in their places
+        target = self.chance.whole(batch.index, at.step, self.config.permutations)
+        order = self.get_buffer("orders")[target]  # (n, 9)
+        shuffled = h.gather(1, order[:, :, None].expand_as(h))
+        return {"logits": self.classifier(shuffled.flatten(1)), "target": target}
+
+    def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
+        logits, target = rows["logits"], rows["target"]
+        hits = (logits.argmax(dim=1) == target).float().mean()
+        return {"loss": F.cross_entropy(logits, target), "train_top1": hits}
+
+    def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
+        chance = math.log(self.config.permutations)
+        yield from at_chance(logged["loss"], chance, "fewer permutations, larger patches or a longer training help")
+
+
+@lru_cache
+def permutations(count: int) -> tuple[tuple[int, ...], ...]:
+    """Algorithm 1: each next permutation has the largest least Hamming distance to those before; the first wins a tie.
+
+    The paper draws the first one and breaks ties at random; here it is the order of the patches themselves, and the
+    lexicographic order, so that the set is the same everywhere.
+    """
+    every = torch.tensor(list(itertools.permutations(range(PATCHES))), dtype=torch.int8, device="cpu")  # (9!, 9)
+    least = torch.full((len(every),), PATCHES + 1, dtype=torch.int8, device="cpu")
+    chosen = [0]
+    while len(chosen) < count:
+        least = torch.minimum(least, (every != every[chosen[-1]]).sum(dim=1).to(torch.int8))
+        chosen.append(int((least == least.max()).to(torch.int8).argmax()))
+    return tuple(tuple(row) for row in every[chosen].tolist())

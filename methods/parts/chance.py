@@ -1,0 +1,55 @@
+"""Random numbers that are a function of (image, step, place), so that no slice of a batch sees others than the whole.
+
+`forward` works on any slice of a batch, on any process. A stream of numbers would depend on where the slice was cut;
+these are counters through a mixing function, as in Salmon et al., Parallel Random Numbers: As Easy as 1, 2, 3 (SC
+2011); the mixing is the finaliser of SplitMix64 (Steele, Lea and Flood, OOPSLA 2014).
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed number: SplitMix64's increment
+MIX = (-4658895280553007687, -7723592293110705685)  # 0xBF58476D1CE4E5B9 and 0x94D049BB133111EB, its multipliers
+BITS = 24  # of a uniform number: what float32 holds
+
+
+class Chance(nn.Module):
+    """One stream of numbers, chosen by torch's seed when it is made: methods have other ones in each run's seed."""
+
+    salt: Tensor  # () int64
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("salt", torch.randint(2**62, ()))
+
+    def uniform(self, index: Tensor, step: int, *shape: int) -> Tensor:
+        """(n, *shape) float32 in (0, 1), a function of the images `index` (n,) and the step."""
+        places = torch.arange(math.prod(shape), device=index.device)
+        start = _mixed(_mixed(self.salt + GOLDEN * step) + GOLDEN * index)  # (n,)
+        bits = _mixed(start[:, None] + GOLDEN * (places + 1))
+        return ((_right(bits, 64 - BITS).float() + 0.5) / 2**BITS).unflatten(1, shape)
+
+    def normal(self, index: Tensor, step: int, *shape: int) -> Tensor:
+        """The same, standard normal (Box and Muller 1958)."""
+        u, v = self.uniform(index, step, 2, *shape).unbind(dim=1)
+        return (-2 * u.log()).sqrt() * (2 * math.pi * v).cos()
+
+    def whole(self, index: Tensor, step: int, below: int) -> Tensor:
+        """(n,) int64 in 0 to `below` - 1."""
+        return (self.uniform(index, step, 1).squeeze(1) * below).long().clamp(max=below - 1)
+
+
+def _mixed(x: Tensor) -> Tensor:
+    """SplitMix64's finaliser; the products wrap around, as they should."""
+    x = (x ^ _right(x, 30)) * MIX[0]
+    x = (x ^ _right(x, 27)) * MIX[1]
+    return x ^ _right(x, 31)
+
+
+def _right(x: Tensor, bits: int) -> Tensor:
+    """A logical shift: torch's keeps the sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -8,5 +8,6 @@ from methods.method import Method
 
 class Frozen(Method):
     views = ()
+    family = "reference"
     trains = False
     ignores = ("seed",)

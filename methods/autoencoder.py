@@ -37,7 +37,7 @@ class Autoencoder(Method):
     def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         x = batch.views[0]
         code = self.head(self.encoder(x))
-        return {"error": squared_error(self.decoder(code), x), "size": code.float().abs().mean(dim=1)}
+        return {"error": squared_error(self.decoder(code), x), "size": code.to(x.dtype).abs().mean(dim=1)}
 
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
         error, size = rows["error"].mean(), rows["size"].mean()

@@ -98,7 +98,7 @@ def embeddings(batch: Any, w: dict[str, Tensor], layers: int, paper: Any) -> lis
 
 @pytest.mark.parametrize("layers", [1, 3])
 def test_barlow_twins(layers: int, tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
-    """L = sum_i (1 - C_ii)^2 + lambda sum_{j != i} C_ij^2, C the correlation along the batch, with batch norm's epsilon."""
+    """L = sum_i (1 - C_ii)^2 + lambda sum_{j != i} C_ij^2, C the correlation along the batch (batch norm's epsilon)."""
     weight, dim = 0.3, 4
     method = tiny.build("barlow_twins", 6, weight=weight, head_layers=layers, head_dim=dim)
     w, batches = paper.start(method), tiny.batches(BATCHES)

@@ -22,7 +22,7 @@ class Autoencoder(Method):
     @dataclass(frozen=True)
     class Config:
         bottleneck: int = 0  # numbers of the code; 0 is the feature itself
-        sparse: float = 0.0  # weight of the mean absolute value of the code (equation 14.18)
+        sparse: float = 0.0  # weight of the mean absolute value of the code (14.2.1)
 
         def __post_init__(self) -> None:
             if self.bottleneck < 0 or self.sparse < 0:

@@ -3,7 +3,8 @@
 The local form: every place of an inner map of an image should be told from places of other images by the image's
 pooled feature. Critic: the inner product of two small networks' outputs (appendix A.1, encode and dot). Bound:
 Jensen-Shannon, equation 4, by default, or noise contrast, equation 5 (`nce`), in which other places of the same image
-are no negatives. The map is the deepest with at least nine places.
+are no negatives. The map is the deepest with at least nine places before the last one, whose mean is the pooled
+feature.
 """
 
 import math

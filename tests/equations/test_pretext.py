@@ -232,6 +232,14 @@ def test_deep_infomax_of_a_critic_that_says_nothing(tiny: Any) -> None:
         assert method.loss(rows, None)["loss"].item() == pytest.approx(chance, abs=1e-6)
 
 
+@pytest.mark.parametrize(("size", "places"), [(8, 4 * 4), (16, 4 * 4), (32, 8 * 8), (64, 16 * 16)])
+def test_deep_infomax_looks_at_a_map_behind_which_there_are_layers(size: int, places: int, tiny: Any) -> None:
+    """The last map's mean is the pooled feature itself: to be told from its own mean is no task."""
+    method = tiny.build("deep_infomax", 6, told={"size": size}, backbone=lambda: (Cells(), 6), head_dim=3)
+    (batch,) = tiny.batches([[0, 1]], (size,))
+    assert method(batch, None)["local"].shape == (2, places, 3)
+
+
 def test_a_backbone_without_maps_is_refused(tiny: Any) -> None:
     with pytest.raises(ValueError, match="no inner maps"):
         tiny.build("deep_infomax", 6, told={"size": 16})

@@ -3,8 +3,9 @@
 An energy, the backbone and a linear layer, is lowered at images and raised at samples of the model. Samples are made by
 a few Langevin steps (Du and Mordatch, arXiv:1903.08689), from the image itself (CD-k), or with `persistent` from chains
 that go on from step to step (Tieleman, ICML 2008), of which a twentieth begins anew. A small penalty on the squares of
-the energies keeps them near 0 (1903.08689, section 3.3). Evaluated is the backbone. It is meant for small views: above
-64 pixels the few Langevin steps reach nothing, and it refuses.
+the energies keeps them near 0 (1903.08689, section 3.3). Evaluated is the backbone. Batch norm ties the energies of a
+batch together, so that the slope of one image's also depends on the others. It is meant for small views: above 64
+pixels the few Langevin steps reach nothing, and it refuses.
 """
 
 from dataclasses import dataclass

@@ -68,17 +68,19 @@ def langevin(w: dict[str, Tensor], start: Tensor, noise: Tensor, rate: float, sc
 
 @pytest.mark.parametrize("persistent", [False, True], ids=["from images", "persistent"])
 @pytest.mark.parametrize("chains", [4, 16])
+@pytest.mark.parametrize("batch_norm", [False, True], ids=["no batch norm", "batch norm"])
 def test_contrastive_divergence(
-    chains: int, persistent: bool, tiny: Any, paper: Any, same: Any, same_state: Any
+    batch_norm: bool, chains: int, persistent: bool, tiny: Any, paper: Any, same: Any, same_state: Any
 ) -> None:
     """L = mean E(x) - mean E(sample) + alpha (mean E(x)^2 + mean E(sample)^2), no gradient through the sampling.
 
-    With four chains several images of a batch share one: the last of them goes on.
+    With four chains several images of a batch share one: the last of them goes on. A batch norm right before the energy
+    takes all slope from its sum over a batch: without one the steps lead somewhere.
     """
     k, rate, scale, alpha, side = 3, 0.8, 0.1, 0.2, 4
     options = {"langevin_steps": k, "langevin_rate": rate, "langevin_noise": scale, "penalty": alpha}
     method = tiny.build(
-        "contrastive_divergence", 6, told={"size": side}, persistent=persistent, chains=chains, **options
+        "contrastive_divergence", 6, batch_norm, {"size": side}, persistent=persistent, chains=chains, **options
     )
     w, batches = paper.start(method), tiny.batches(BATCHES, (side,))
     buffer = list(w["chains"])

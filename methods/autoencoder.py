@@ -22,7 +22,7 @@ class Autoencoder(Method):
     @dataclass(frozen=True)
     class Config:
         bottleneck: int = 0  # numbers of the code; 0 is the feature itself
-        sparse: float = 0.0  # weight of the mean absolute value of the code (equation 14.18)
+        sparse: float = 0.0  # weight of the mean absolute value of the code (14.2.1)
 
         def __post_init__(self) -> None:
             if self.bottleneck < 0 or self.sparse < 0:
@@ -37,7 +37,7 @@ class Autoencoder(Method):
     def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         x = batch.views[0]
         code = self.head(self.encoder(x))
-        return {"error": squared_error(self.decoder(code), x), "size": code.float().abs().mean(dim=1)}
+        return {"error": squared_error(self.decoder(code), x), "size": code.to(x.dtype).abs().mean(dim=1)}
 
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
         error, size = rows["error"].mean(), rows["size"].mean()

@@ -23,7 +23,7 @@ class BarlowTwins(Method):
 
     @dataclass(frozen=True)
     class Config:
-        weight: float = 0.0051  # lambda in equation 1 (section 2.2)
+        weight: float = 0.0051  # lambda in equation 1 (authors' code; section 2.2: 0.005)
         head_layers: int = 3  # of the projector (section 2.2)
         head_dim: int = 8192  # width of each of its layers (section 2.2)
 

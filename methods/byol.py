@@ -1,8 +1,9 @@
 """BYOL: Bootstrap Your Own Latent (arXiv:2006.07733).
 
 No negatives: a predictor on the online network has to say what a momentum copy, the target, makes of the other view.
-Equation 2: 2 - 2 cos(q(z), z'), summed over both directions (equation 3's L + L~), not halved. The target has its own
-batch-norm statistics. Small crops, which the paper does not have, are further predictions, averaged in each direction.
+Equation 2: 2 - 2 cos(q(z), z'), summed over both directions (L + L~, which equation 3 minimises), not halved. The
+target has its own batch-norm statistics. Small crops, which the paper does not have, are further predictions, averaged
+in each direction.
 
 The target starts as a copy of the online network; in the authors' code from another seed. It is updated behind the
 optimiser's step with the momentum of that step, 1 - (1 - m) (cos(pi k / K) + 1) / 2 (section 3.3).
@@ -25,7 +26,7 @@ class BYOL(Method):
 
     @dataclass(frozen=True)
     class Config:
-        momentum: float = 0.996  # tau_base, growing to 1 by half a cosine (section 3.3; 0.99 for 300 epochs)
+        momentum: float = 0.996  # tau_base, growing to 1 by half a cosine (section 3.3; 300 epochs, section 5: 0.99)
         head_hidden: int = 4096  # hidden width of projector and predictor (section 3.3)
         head_dim: int = 256  # width of z and q (section 3.3)
 

@@ -1,10 +1,11 @@
 """Contrastive divergence: Training Products of Experts by Minimizing Contrastive Divergence (Hinton, 2002).
 
-An energy, the backbone and a linear layer, is lowered at images and raised at samples of the model: equation 5's two
-terms. Samples are made by a few Langevin steps (Du and Mordatch, arXiv:1903.08689, equation 1), from the image itself
-(CD-k), or with `persistent` from chains that go on from step to step (Tieleman, ICML 2008), of which a twentieth begins
-anew. A small penalty on the squares of the energies keeps them near 0 (1903.08689, section 3.2). Evaluated is the
-backbone. It is meant for small views: above 64 pixels the few Langevin steps reach nothing, and it refuses.
+An energy, the backbone and a linear layer, is lowered at images and raised at samples of the model. Samples are made by
+a few Langevin steps (Du and Mordatch, arXiv:1903.08689), from the image itself (CD-k), or with `persistent` from chains
+that go on from step to step (Tieleman, ICML 2008), of which a twentieth begins anew. A small penalty on the squares of
+the energies keeps them near 0 (1903.08689, section 3.3). Evaluated is the backbone. Batch norm ties the energies of a
+batch together, so that the slope of one image's also depends on the others. It is meant for small views: above 64
+pixels the few Langevin steps reach nothing, and it refuses.
 """
 
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ from methods.parts.memory import last_of_each
 from methods.parts.statistics import frozen_statistics
 
 LARGEST = 64  # pixels
-ANEW = 0.05  # share of the chains that begin with noise (1903.08689, section 3.2)
+ANEW = 0.05  # share of the chains that begin with noise (1903.08689, its replay buffer)
 
 
 class ContrastiveDivergence(Method):

@@ -1,11 +1,11 @@
 """DCL: Decoupled Contrastive Learning (arXiv:2110.06848). "Debiased" contrastive learning is another method.
 
-SimCLR without the positive in the denominator (equation 6): what is pushed away no longer depends on how near the
+SimCLR without the positive in the denominator (L_DC): what is pushed away no longer depends on how near the
 positive already is, so that small batches lose less. The negatives of a view are both views of all other images, in
 one log-sum-exp. The loss may be negative.
 
-DCLW (section 3.3) weighs each positive by 2 - N softmax_i(s_i / sigma): hard positives count more. As in lightly the
-weight carries no gradient; the paper does not say.
+DCLW (the negative von Mises-Fisher weight) weighs each positive by 2 - N softmax_i(s_i / sigma): hard positives count
+more. As in lightly the weight carries no gradient; the paper does not say.
 """
 
 import math
@@ -30,9 +30,9 @@ class DCL(Method):
 
     @dataclass(frozen=True)
     class Config:
-        temperature: float = 0.1  # tau in equation 6 (section 4)
-        weighted: bool = False  # DCLW: positives weighted by how hard they are (section 3.3)
-        sigma: float = 0.5  # of the weights (section 3.3)
+        temperature: float = 0.1  # tau in L_DC
+        weighted: bool = False  # DCLW: positives weighted by how hard they are
+        sigma: float = 0.5  # of the weights
         head: Literal["mlp", "linear", "none"] = "mlp"  # projection head, as SimCLR's
         head_hidden: int = 0  # hidden width of the MLP; 0 is the backbone's
         head_dim: int = 128  # width of z
@@ -56,7 +56,7 @@ class DCL(Method):
         return {"loss": stack([self.decoupled(z1, z2) for z1, z2 in pairs]).mean()}
 
     def decoupled(self, z1: Tensor, z2: Tensor) -> Tensor:
-        """Equation 6 for two views (N, D), the mean over both views of all images."""
+        """L_DC, or L_DCW, for two views (N, D), the mean over both views of all images."""
         s = (z1 * z2).sum(dim=1)
         w = 2 - len(s) * (s.detach() / self.config.sigma).softmax(dim=0) if self.config.weighted else 1.0
         tau = self.config.temperature

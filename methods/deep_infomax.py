@@ -1,9 +1,10 @@
 """Deep InfoMax: Learning Deep Representations by Mutual Information Estimation and Maximization (arXiv:1808.06670).
 
 The local form: every place of an inner map of an image should be told from places of other images by the image's
-pooled feature. Critic: the inner product of two small networks' outputs (appendix, "encode-and-dot-product"). Bound:
+pooled feature. Critic: the inner product of two small networks' outputs (appendix A.1, encode and dot). Bound:
 Jensen-Shannon, equation 4, by default, or noise contrast, equation 5 (`nce`), in which other places of the same image
-are no negatives. The map is the deepest with at least nine places.
+are no negatives. The map is the deepest with at least nine places before the last one, whose mean is the pooled
+feature.
 """
 
 import math
@@ -26,8 +27,8 @@ class DeepInfoMax(Method):
     @dataclass(frozen=True)
     class Config:
         loss: Literal["jsd", "nce"] = "jsd"  # the bound (equations 4 and 5)
-        head_hidden: int = 2048  # hidden width of the critic's two networks (appendix A.2)
-        head_dim: int = 512  # width in which the critic takes its inner product
+        head_hidden: int = 2048  # hidden width of the critic's two networks
+        head_dim: int = 512  # width in which the critic takes its inner product (ours)
 
         def __post_init__(self) -> None:
             if min(self.head_hidden, self.head_dim) < 1:
@@ -57,7 +58,7 @@ class DeepInfoMax(Method):
 
 
 class Critic(nn.Module):
-    """A network of two layers beside a linear way (appendix A.2), for vectors (..., width)."""
+    """A network of two layers beside a linear way, for vectors (..., width)."""
 
     def __init__(self, width: int, hidden: int, out: int) -> None:
         super().__init__()

@@ -1,9 +1,9 @@
 """Denoising autoencoder: Extracting and Composing Robust Features with Denoising Autoencoders (ICML 2008).
 
 The view is corrupted, and the decoder makes the clean one from the pooled feature (section 2.3): squared error of
-normalised pixels, no connections from encoder to decoder past the feature. Corruption is Gaussian noise, or blocks of
-4 x 4 pixels set to the mean (`mask`; the paper sets single ones, which a network fills in from their neighbours). The
-decoder is for views of 8 to 96 pixels, and refuses others.
+normalised pixels, no connections from encoder to decoder past the feature. Corruption is Gaussian noise (of their later
+paper, JMLR 2010), or blocks of 4 x 4 pixels set to the mean (`mask`; the paper sets single ones, which a network fills
+in from their neighbours). The decoder is for views of 8 to 96 pixels, and refuses others.
 """
 
 from dataclasses import dataclass

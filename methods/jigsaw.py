@@ -1,9 +1,9 @@
 """Jigsaw: Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles (arXiv:1603.09246).
 
 Nine patches of an image are shuffled by one of a fixed set of permutations, and a network on their nine features says
-by which (section 3). The set is chosen greedily for the largest least Hamming distance (algorithm 1), always the same
-one: `tests/equations` holds its hash. The shared layer on each patch and the classifier on the nine follow VISSL. The
-patches lie on a jittered grid with gaps, and are augmented each on its own (section 3.3).
+by which (section 3). The set is chosen greedily for the largest least Hamming distance, always the same one:
+`tests/equations` holds its hash. The shared layer on each patch and the classifier on the nine follow VISSL. The
+patches lie on a jittered grid with gaps, and are augmented each on its own.
 """
 
 import itertools
@@ -30,7 +30,7 @@ class Jigsaw(Method):
 
     @dataclass(frozen=True)
     class Config:
-        permutations: int = 100  # classes (table 4: 100 to 1,000; VISSL: 100, 2,000)
+        permutations: int = 100  # classes (VISSL: 100, 2,000 or 10,000)
         patch_dim: int = 1000  # width of the layer that all patches share (VISSL)
 
         def __post_init__(self) -> None:
@@ -64,10 +64,11 @@ class Jigsaw(Method):
 
 @lru_cache
 def permutations(count: int) -> tuple[tuple[int, ...], ...]:
-    """Algorithm 1: each next permutation has the largest least Hamming distance to those before; the first wins a tie.
+    """Each next permutation has the largest least Hamming distance to those before; the first wins a tie.
 
-    The paper draws the first one and breaks ties at random; here it is the order of the patches themselves, and the
-    lexicographic order, so that the set is the same everywhere.
+    The paper's algorithm 1 draws the first one, and takes the largest mean distance to those before, which lets some
+    pairs be near. Here the first is the order of the patches themselves, and the order among equals lexicographic, so
+    that the set is the same everywhere.
     """
     every = torch.tensor(list(itertools.permutations(range(PATCHES))), dtype=torch.int8, device="cpu")  # (9!, 9)
     least = torch.full((len(every),), PATCHES + 1, dtype=torch.int8, device="cpu")

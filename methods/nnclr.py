@@ -1,8 +1,8 @@
 """NNCLR: With a Little Help from My Friends: Nearest-Neighbor Contrastive Learning (arXiv:2104.14548).
 
 As SimCLR, but the positive of an image's view is the nearest neighbour, in a queue of earlier embeddings, of the other
-view. Equation 2: row i is NN(z_i), the columns are the predictions p of the batch, the positive is on the diagonal;
-both directions are averaged (section 3.2). Embeddings of the first view enter the queue behind the step, so that no
+view. Row i is NN(z_i), the columns are the predictions p of the batch, the positive is on the diagonal; both directions
+are averaged, as in the paper's pseudocode. Embeddings of the first view enter the queue behind the step, so that no
 image is its own neighbour there.
 
 A queue longer than half of the training set holds recent copies of most images: their neighbours are themselves, and
@@ -31,11 +31,11 @@ class NNCLR(Method):
 
     @dataclass(frozen=True)
     class Config:
-        temperature: float = 0.1  # tau in equation 2 (section 4.1)
-        queue: int = 98304  # embeddings in the support set (section 4.1)
-        head_hidden: int = 2048  # hidden width of the projector's three layers (section 4.1)
-        head_dim: int = 256  # width of z and p (section 4.1)
-        predictor_hidden: int = 4096  # hidden width of the predictor (section 4.1)
+        temperature: float = 0.1  # tau (as the further defaults from the paper's implementation details)
+        queue: int = 98304  # embeddings in the support set
+        head_hidden: int = 2048  # hidden width of the projector's three layers
+        head_dim: int = 256  # width of z and p
+        predictor_hidden: int = 4096  # hidden width of the predictor
 
         def __post_init__(self) -> None:
             if self.temperature <= 0:
@@ -63,11 +63,11 @@ class NNCLR(Method):
 
     @torch.no_grad()
     def nearest(self, z: Tensor) -> Tensor:
-        """NN(z, Q) of equation 1: for each of z (N, D) the row of the queue with the largest cosine."""
+        """NN(z, Q): for each of z (N, D) the row of the queue with the largest cosine."""
         return self.queue.rows[(z.to(self.queue.rows.dtype) @ self.queue.rows.T).argmax(dim=1)]
 
     def contrast(self, neighbour: Tensor, p: Tensor) -> Tensor:
-        """Equation 2 for neighbours and predictions (N, D), the mean over the batch."""
+        """-log( exp(NN_i . p_i / tau) / sum_k exp(NN_i . p_k / tau) ) of (N, D) each, the mean over the batch."""
         logits = neighbour @ p.T / self.config.temperature
         return F.cross_entropy(logits, torch.arange(len(p), device=p.device))
 

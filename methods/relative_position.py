@@ -4,7 +4,7 @@ Of nine patches of an image the centre and one other are shown, and a small netw
 the eight places the other is from (section 3). All eight pairs of an image are in the batch. The patches lie on a
 jittered grid with gaps, and are augmented each on its own, which takes the place of the paper's colour dropping:
 otherwise the lens's colour fringes give the place away. The two-layer network on the pair follows the revisited form
-(arXiv:1901.09005).
+(arXiv:1901.09005) without its dropout, whose draws would depend on how a batch is cut.
 """
 
 import math
@@ -28,7 +28,7 @@ class RelativePosition(Method):
 
     @dataclass(frozen=True)
     class Config:
-        head_hidden: int = 4096  # width of the network on the pair of features (fc7 of section 3.1)
+        head_hidden: int = 4096  # width of the network on the pair of features (the paper's fc7)
 
         def __post_init__(self) -> None:
             if self.head_hidden < 1:

@@ -1,8 +1,8 @@
 """RotNet: Unsupervised Representation Learning by Predicting Image Rotations (arXiv:1803.07728).
 
-Each view is turned by 0, 90, 180 and 270 degrees, and a linear classifier on the backbone says by how much (equations 2
-and 3). All four copies of an image are in the batch, as the authors do, so a step encodes four views an image. The view
-is turned after crop and jitter, without interpolation. Nothing is contrasted.
+Each view is turned by 0, 90, 180 and 270 degrees, and a linear classifier on the backbone says by how much: the mean
+cross-entropy over all four copies of an image, which are in the batch together, as the authors do. So a step encodes
+four views an image. The view is turned after crop and jitter, without interpolation. Nothing is contrasted.
 """
 
 import math

@@ -4,8 +4,9 @@ Two augmented views of each image, one encoder, one projection head; every other
 negative. Equation 1 is `nt_xent`. The authors' code returns twice this loss; here it is the paper's mean over 2N.
 The batch norms in the head are in the authors' code, not in the paper's text (google-research/simclr issue 205).
 With small crops, which the paper does not have, the loss is the mean of equation 1 over all pairs of views with at
-least one large crop. The other losses of table 4, and other similarities than the cosine (table 5: `dot` with a
-temperature of 10 or 100), answer why these two; they hold all scores at once.
+least one large crop. The other losses of table 4, but for the semi-hard NT-Logistic, and other similarities than the
+cosine (table 5: `dot` with a temperature of 10 or 100; `l2` is ours) answer why these two; they hold all scores at
+once. The paper took the negatives of the other losses from one view (appendix B.10); here they are of both.
 """
 
 import math
@@ -32,7 +33,7 @@ class SimCLR(Method):
     class Config:
         temperature: float = 0.1  # tau in equation 1 (ImageNet, section 5.1; 0.5 on CIFAR-10, appendix B.9)
         loss: Literal["nt_xent", "nt_logistic", "margin", "semi_hard"] = "nt_xent"  # of table 4
-        margin: float = 0.4  # m of the margin loss (ours; the paper tunes it and does not say)
+        margin: float = 0.4  # m of the margin loss (appendix B.10 tunes it in 0, 0.4, 0.8 and 1.6)
         similarity: Literal["cosine", "dot", "l2"] = "cosine"  # dot and l2: of vectors that are not normalised
         head: Literal["mlp", "linear", "none"] = "mlp"  # projection head g (section 4.2)
         head_layers: int = 2  # layers of the MLP (paper: 2; SimCLR v2: 3)

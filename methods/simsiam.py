@@ -1,6 +1,6 @@
 """SimSiam: Exploring Simple Siamese Representation Learning (arXiv:2011.10566).
 
-No negatives and no momentum: a predictor, and no gradient through what it predicts. Equation 2:
+No negatives and no momentum: a predictor, and no gradient through what it predicts. Equation 4:
 L = D(p1, stopgrad(z2)) / 2 + D(p2, stopgrad(z1)) / 2 with D the negative cosine (equation 1). The predictor's learning
 rate stays where it is while the rest decays (section 4.2; the authors' `fix_pred_lr`); the authors decay the weights
 of everything (`decay_all=true`). Small crops, which the paper does not have, are further predictions.

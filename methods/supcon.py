@@ -25,7 +25,7 @@ class SupCon(Method):
 
     @dataclass(frozen=True)
     class Config:
-        temperature: float = 0.1  # tau in equation 2 (section 4.4)
+        temperature: float = 0.1  # tau in equation 2 (training details)
         head: Literal["mlp", "linear"] = "mlp"  # projection head (section 3.1)
         head_hidden: int = 0  # hidden width of the MLP; 0 is the backbone's
         head_dim: int = 128  # width of z (section 3.1)

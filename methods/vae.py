@@ -1,9 +1,10 @@
 """VAE: Auto-Encoding Variational Bayes (arXiv:1312.6114).
 
-The feature gives mean and variance of a Gaussian code; a sample of it (equation 4's reparameterisation) is decoded.
-The loss is minus the lower bound of equation 10, with a Gaussian of unit variance on normalised pixels, divided by the
-number of pixels; `beta` weighs the divergence (beta-VAE, Higgins et al., ICLR 2017). What is evaluated is the feature,
-not the code. The decoder is for views of 8 to 96 pixels, and refuses others.
+The feature gives mean and variance of a Gaussian code; a sample of it, reparameterised as mean + deviation * noise, is
+decoded. The loss is minus the lower bound (Gaussian case), with a Gaussian of unit variance on normalised pixels,
+without its constant and divided by the number of pixel values; `beta` weighs the divergence (beta-VAE, Higgins et al.,
+ICLR 2017). What is evaluated is the feature, not the code. The decoder is for views of 8 to 96 pixels, and refuses
+others.
 """
 
 from collections.abc import Iterator

@@ -39,7 +39,7 @@ class VICReg(Method):
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)
         dim = config.head_dim
-        self.head = projector("mlp", width, dim, dim, config.head_layers, norm=True, last="linear")
+        self.head = projector("mlp", width, dim, dim, config.head_layers, norm=True, last="bare")
 
     def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         return {"z": stack([self.head(self.encoder(x)) for x in batch.views], dim=1)}  # (n, 2, D)

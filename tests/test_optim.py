@@ -273,3 +273,24 @@ def test_the_optimiser_is_the_one_asked_for_and_survives_a_checkpoint(name: str,
     trained(other, second, range(2, 4))
     assert torch.equal(network.weight, other.weight)
     assert torch.equal(network.bias, other.bias)
+
+
+@pytest.mark.parametrize("decay_all", [False, True])
+def test_unscheduled_modules_are_groups_of_their_own(decay_all: bool) -> None:
+    """As SimSiam's predictor: marked, whole, and with the same decay as other parameters of their kind."""
+
+    class Network(nn.Module):
+        unscheduled = ("predictor",)
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.predictor = nn.Linear(3, 2), nn.Linear(2, 2)
+
+    network = Network()
+    made = optim.make(network, replace(BASE, optimiser="sgd", weight_decay=0.1, decay_all=decay_all))
+    of = {id(p): group for group in made.param_groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in made.param_groups) == 4
+    for name, parameter in network.named_parameters():
+        group = of[id(parameter)]
+        assert group["scheduled"] == name.startswith("encoder")
+        assert group["weight_decay"] == (0.1 if decay_all or name.endswith("weight") else 0.0)

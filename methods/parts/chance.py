@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as a signed number: SplitMix64's increment
 MIX = (-4658895280553007687, -7723592293110705685)  # 0xBF58476D1CE4E5B9 and 0x94D049BB133111EB, its multipliers
-BITS = 24  # of a uniform number: what float32 holds
+BITS = 23  # of a uniform number: with a half behind them they are what float32 holds, so that none rounds to 1
 
 
 class Chance(nn.Module):
@@ -29,9 +29,8 @@ class Chance(nn.Module):
     def uniform(self, index: Tensor, step: int, *shape: int) -> Tensor:
         """(n, *shape) float32 in (0, 1), a function of the images `index` (n,) and the step."""
         places = torch.arange(math.prod(shape), device=index.device)
-        now = GOLDEN * torch.full_like(self.salt, step)  # a tensor's product wraps around, Python's does not
-        start = _mixed(_mixed(self.salt + now) + GOLDEN * index)  # (n,)
-        bits = _mixed(start[:, None] + GOLDEN * (places + 1))
+        start = _mixed(_mixed(self.salt + torch.full_like(self.salt, step) * GOLDEN) + index * GOLDEN)  # (n,)
+        bits = _mixed(start[:, None] + (places + 1) * GOLDEN)
         return ((_right(bits, 64 - BITS).float() + 0.5) / 2**BITS).unflatten(1, shape)
 
     def normal(self, index: Tensor, step: int, *shape: int) -> Tensor:
@@ -45,7 +44,7 @@ class Chance(nn.Module):
 
 
 def _mixed(x: Tensor) -> Tensor:
-    """SplitMix64's finaliser; the products wrap around, as they should."""
+    """SplitMix64's finaliser; products of tensors wrap around, as they should (of Python's integers they would not)."""
     x = (x ^ _right(x, 30)) * MIX[0]
     x = (x ^ _right(x, 27)) * MIX[1]
     return x ^ _right(x, 31)

@@ -40,8 +40,8 @@ def nt_logistic(s: Tensor, temperature: float) -> Tensor:
 def margin_triplet(s: Tensor, margin: float, semi_hard: bool) -> Tensor:
     """The margin triplet loss of table 2, max(s- - s+ + m, 0), the mean over negatives and views.
 
-    `semi_hard`: only over negatives within the margin and below the positive (table 4; FaceNet, arXiv:1503.03832,
-    section 3.2), and 0 where there is none.
+    `semi_hard`: only over negatives within the margin and below the positive (table 4; FaceNet,
+    arXiv:1503.03832), and 0 where there is none.
     """
     positive, negative = pairs(s)
     gap = negative - positive[:, None]

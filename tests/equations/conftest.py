@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import pytest
@@ -29,15 +30,26 @@ class Tiny:
     """Methods with a network of one linear layer and batch norm, and their data."""
 
     @staticmethod
-    def build(name: str, images: int, batch_norm: bool = True, **options: Any) -> Any:
-        """In float64 from the start, so that what starts at unit length has it to the last digit."""
+    def build(
+        name: str,
+        images: int,
+        batch_norm: bool = True,
+        told: dict[str, int] | None = None,
+        backbone: Callable[[], tuple[nn.Module, int]] | None = None,
+        **options: Any,
+    ) -> Any:
+        """In float64 from the start, so that what starts at unit length has it to the last digit.
+
+        `told`: the `size` of a sized method, the `classes` of a supervised one. `backbone`: another one, and its width.
+        """
         torch.manual_seed(7)
         made = load(name)
         torch.set_default_dtype(torch.float64)
         try:
             encoder = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, WIDTH))
             encoder.append(nn.BatchNorm1d(WIDTH) if batch_norm else nn.Identity())
-            return made(made.Config(**options), encoder, WIDTH, images)
+            network, width = backbone() if backbone else (encoder, WIDTH)
+            return made(made.Config(**options), network, width, images, **(told or {}))
         finally:
             torch.set_default_dtype(torch.float32)
 
@@ -139,6 +151,60 @@ class Paper:
         h = cls.linear(w, f"{name}.2", pooled)
         return cls.batch_norm(w, f"{name}.3", h, training) if f"{name}.3.running_mean" in w else h
 
+    @classmethod
+    def mlp(cls, w: State, name: str, h: Sequence[Tensor], layers: int, last_norm: bool = False) -> list[Tensor]:
+        """Linear, batch norm and ReLU (`layers` - 1 times), linear, and with `last_norm` batch norm behind it."""
+        h = list(h)
+        for layer in range(layers):
+            h = cls.linear(w, f"{name}.{3 * layer}", h)
+            if layer < layers - 1:
+                h = [one.clamp(min=0) for one in cls.batch_norm(w, f"{name}.{3 * layer + 1}", h)]
+            elif last_norm:
+                h = cls.batch_norm(w, f"{name}.{3 * layer + 1}", h)
+        return h
+
+    @classmethod
+    def decoder(cls, w: State, name: str, code: Sequence[Tensor], size: int) -> Tensor:
+        """(n, 3, size, size): linear, ReLU, 4 x 4 pixels; each doubled by nearest neighbours, then a 3 x 3 convolution,
+        batch norm and ReLU, until there are `size`; a last 3 x 3 convolution."""
+        x = torch.stack([one.clamp(min=0).view(-1, 4, 4) for one in cls.linear(w, f"{name}.first", code)])
+        stage = 0
+        while x.shape[-1] < size:
+            old, side = x.shape[-1], min(2 * x.shape[-1], size)
+            nearest = [place * old // side for place in range(side)]
+            x = cls.convolution(w, f"{name}.stages.{stage}.0", x[:, :, nearest][:, :, :, nearest])
+            pixels = cls.batch_norm(w, f"{name}.stages.{stage}.1", list(x.movedim(1, 3).flatten(0, 2)))
+            x = torch.stack(pixels).clamp(min=0).view(len(x), side, side, -1).movedim(3, 1)
+            stage += 1
+        return cls.convolution(w, f"{name}.last", x)
+
+    @staticmethod
+    def convolution(w: State, name: str, x: Tensor) -> Tensor:
+        """3 x 3, with zeros around."""
+        side, weight = x.shape[-1], w[f"{name}.weight"]
+        around = x.new_zeros(len(x), x.shape[1], side + 2, side + 2)
+        around[:, :, 1:-1, 1:-1] = x
+        parts = [
+            torch.einsum("oc,nchw->nohw", weight[:, :, i, j], around[:, :, i : i + side, j : j + side])
+            for i in range(3)
+            for j in range(3)
+        ]
+        return sum(parts[1:], parts[0]) + w.get(f"{name}.bias", x.new_zeros(len(weight)))[:, None, None]
+
+    @staticmethod
+    def cross_entropy(logits: Sequence[Tensor], targets: Sequence[int]) -> Tensor:
+        """The mean of -log softmax at the target."""
+        each = [-(row.exp()[target] / row.exp().sum()).log() for row, target in zip(logits, targets, strict=True)]
+        return sum(each[1:], each[0]) / len(each)
+
+    @staticmethod
+    @contextlib.contextmanager
+    def statistics_kept(w: State) -> Iterator[None]:
+        """Passes inside leave the running statistics as they were."""
+        kept = {name: value.clone() for name, value in w.items() if "running_" in name}
+        yield
+        w.update(kept)
+
     @staticmethod
     def info_nce(q: Tensor, k: Tensor, negatives: Sequence[Tensor], tau: float) -> Tensor:
         """MoCo, equation 1, for one query."""
@@ -161,7 +227,8 @@ class Paper:
         for name in list(w):
             part, _, rest = name.partition(".network.")
             if rest and "running_" not in rest and "num_batches" not in rest:
-                w[name] = m * w[name] + (1 - m) * w[f"{part.removeprefix('key_')}.{rest}"].detach()
+                followed = part.removeprefix("key_").removeprefix("target_")
+                w[name] = m * w[name] + (1 - m) * w[f"{followed}.{rest}"].detach()
 
 
 def copied(method: Method) -> State:
@@ -180,6 +247,12 @@ def _same(ours: Any, loop: Any, atol: float = 1e-8) -> None:
     torch.testing.assert_close(ours, loop.detach(), atol=atol, rtol=0)
 
 
+def _same_state(after: State, w: State) -> None:
+    """All parameters and buffers, but for what only counts batches."""
+    names = [name for name in w if "num_batches" not in name]
+    _same({name: after[name] for name in names}, {name: w[name] for name in names})
+
+
 @pytest.fixture(scope="session")
 def tiny() -> type[Tiny]:
     return Tiny
@@ -193,3 +266,8 @@ def paper() -> type[Paper]:
 @pytest.fixture(scope="session")
 def same() -> Any:
     return _same
+
+
+@pytest.fixture(scope="session")
+def same_state() -> Any:
+    return _same_state

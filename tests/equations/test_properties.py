@@ -30,6 +30,9 @@ FORMS = {"nce": NCE, "shared": NCE, "infonce": math.log(K + 1), "softmax": math.
 CASES = {
     "simclr": Case("simclr", PLAIN, math.log(2 * N - 1), swaps=True),
     "simclr, multi-crop": Case("simclr", PLAIN, math.log(2 * N - 1), sides=(4, 4, 2, 2)),
+    "dcl": Case("dcl", PLAIN, math.log(2 * N - 2), swaps=True),
+    "dclw, multi-crop": Case("dcl", PLAIN | {"weighted": True}, math.log(2 * N - 2), sides=(4, 4, 2)),
+    "nnclr": Case("nnclr", QUEUE | {"head_hidden": 9, "predictor_hidden": 9}, math.log(N), ("predictor",), swaps=True),
     "moco": Case("moco", QUEUE, math.log(K + 1)),
     "moco, symmetric": Case("moco", QUEUE | {"symmetric": True}, 2 * math.log(K + 1), swaps=True),
     "moco, multi-crop": Case("moco", QUEUE, math.log(K + 1), sides=(4, 4, 2)),
@@ -88,7 +91,7 @@ def test_chance_is_known_beforehand_and_reported_there_only(case: Case, tiny: An
     assert "chance" in signs(method, logged, rows)
     for factor in (0.97, 1.03):
         assert "chance" not in signs(method, {name: factor * value for name, value in logged.items()}, rows)
-    own = case.name in ("instdisc", "pirl", "swav", "deepcluster")  # memories with the images' own rows
+    own = case.name in ("instdisc", "pirl", "swav", "deepcluster", "nnclr")  # memories with the images' own rows
     rows = with_embeddings(method, case, tiny, axes, axes if own else axes.flip(0))
     logged = {name: value.item() for name, value in method.loss(rows, AT).items()}
     assert logged["loss"] < case.chance

@@ -1,0 +1,71 @@
+"""SimCLR's other losses (arXiv:2002.05709, table 2) and similarities as plain loops."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+BATCHES = [[0, 3, 3, 1], [5, 1, 0, 0], [2, 2, 2, 4]]
+TAU, MARGIN = 0.8, 0.4
+
+SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "cosine": lambda a, b: torch.dot(a, b) / (torch.dot(a, a) * torch.dot(b, b)).sqrt(),
+    "dot": torch.dot,
+    "l2": lambda a, b: -((a - b) ** 2).sum(),
+}
+
+
+def loop(kind: str, similarity: str, z: list[Tensor]) -> Tensor:
+    """Views i and i + N are of one image; all others are negatives of both."""
+    s, m = SIMILARITIES[similarity], len(z)
+    losses, terms, chosen = [], [], []
+    for i in range(m):
+        j = (i + m // 2) % m
+        positive, negatives = s(z[i], z[j]), [s(z[i], z[k]) for k in range(m) if k not in (i, j)]
+        if kind == "nt_xent":
+            others = sum((negative / TAU).exp() for negative in negatives)
+            losses.append(-((positive / TAU).exp() / ((positive / TAU).exp() + others)).log())
+        elif kind == "nt_logistic":
+            apart = [-(1 / (1 + (negative / TAU).exp())).log() for negative in negatives]
+            losses.append(-(1 / (1 + (-positive / TAU).exp())).log() + sum(apart) / len(apart))
+        else:
+            for negative in negatives:
+                terms.append((negative - positive + MARGIN).clamp(min=0))
+                if positive - MARGIN < negative < positive:
+                    chosen.append(terms[-1])
+    if kind == "margin":
+        losses = terms
+    elif kind == "semi_hard":
+        losses = chosen or [0 * z[0].sum()]
+    return sum(losses) / len(losses)
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+@pytest.mark.parametrize("kind", ["nt_xent", "nt_logistic", "margin", "semi_hard"])
+@pytest.mark.parametrize("sides", [(4, 4), (4, 4, 2)], ids=["two views", "and a small crop"])
+def test_loss(sides: tuple[int, ...], kind: str, similarity: str, tiny: Any, paper: Any, same: Any) -> None:
+    options = {"loss": kind, "similarity": similarity, "temperature": TAU, "margin": MARGIN}
+    method = tiny.build("simclr", 6, head="linear", head_dim=3, **options)
+    w, batches, n = paper.start(method), tiny.batches(BATCHES, sides), 4
+    for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
+        h = paper.encoder(w, "encoder", torch.cat(batch.views[:2]))
+        h = h + (paper.encoder(w, "encoder", batch.views[2]) if len(sides) > 2 else [])
+        rows = paper.linear(w, "head", h)
+        z = [rows[n * v : n * v + n] for v in range(len(sides))]
+        pairs = [(a, b) for b in range(len(sides)) for a in range(b)]
+        loss = sum(loop(kind, similarity, z[a] + z[b]) for a, b in pairs) / len(pairs)
+        same(ours.scalars["loss"], loss)
+        same(ours.gradients, paper.sgd(w, loss))
+
+
+def test_a_margin_that_is_kept_costs_nothing(tiny: Any) -> None:
+    """Positives that are equal, negatives opposite: 0, and 0 where no negative is semi-hard."""
+    axes = torch.tensor([[1.0, 0], [-1, 0]], dtype=torch.float64)
+    for kind in ("margin", "semi_hard"):
+        method = tiny.build("simclr", 6, loss=kind, margin=MARGIN)
+        assert method.contrast(axes, axes).item() == 0
+        # The positive at -1, one negative at 1 and the other at -1.
+        hard = method.contrast(axes, axes.flip(0)).item()
+        assert hard == pytest.approx((2 + 2 * MARGIN) / 2 if kind == "margin" else 0)

@@ -15,7 +15,8 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from results.statistics import CONFIDENCE, configurations, varying
+from results import labels
+from results.statistics import CONFIDENCE, configurations
 
 LEVEL = 0.05
 # Seeds. With fewer the bootstrap is far too narrow: on normal values BCa covers 91 % at 10, 92 % at 20, t 95 %.
@@ -24,7 +25,6 @@ MOST_SEEDS = 1000
 _FAMILY = ["protocol", "dataset"]
 _ROUNDING = 1e-9  # a spread below this is rounding, which no t-test should divide by: no accuracy is that fine
 _NO_SEED = math.inf
-_NONE = "–"
 
 
 class _Family(NamedTuple):
@@ -167,25 +167,11 @@ def _families(frame: pd.DataFrame, metric: str) -> Iterator[_Family]:
     keys = frame.reindex(columns=["protocol", "dataset.name"]).astype(object).fillna("")
     for _, part in frame.groupby([keys["protocol"], keys["dataset.name"]], sort=False):
         first = part[~number[part.index].duplicated()]
-        own, labels = number[first.index], configuration_labels(first, varying(part))
+        own, named = number[first.index], labels.names(first)
         protocol, dataset = keys.loc[part.index[0]]
         yield _Family(
-            protocol, dataset, first["method"].tolist(), labels, values[own], fixed[own].to_numpy(), own.tolist()
+            protocol, dataset, first["method"].tolist(), named, values[own], fixed[own].to_numpy(), own.tolist()
         )
-
-
-def configuration_labels(first: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Texts like `moco queue=4096`: the method and those settings of `names` that apply to it."""
-
-    def text(value: Any) -> str:  # a whole number may stand in a column of floats
-        return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
-
-    labels = []
-    names = [name for name in names if name != "method"]
-    for method, row in zip(first["method"], first[names].to_dict("records"), strict=True):
-        told = [f"{str(name).removeprefix('options.')}={text(value)}" for name, value in row.items() if pd.notna(value)]
-        labels.append(" ".join([method, *told]))
-    return labels
 
 
 def _intervals(family: _Family) -> pd.DataFrame:
@@ -224,10 +210,10 @@ def _tests(family: _Family, reference: int | None = None) -> pd.DataFrame:
     else:
         one = places[places != reference]
         other = np.full_like(one, reference)
-    labels = np.array(family.labels, dtype=object)
+    named = np.array(family.labels, dtype=object)
     tests = _tested(family.values, family.fixed, one, other)
     columns: dict[str, Any] = {"protocol": family.protocol, "dataset": family.dataset}
-    return tests.assign(**columns, configuration=labels[one], reference=labels[other])[
+    return tests.assign(**columns, configuration=named[one], reference=named[other])[
         [*_FAMILY, "configuration", "reference", *tests.columns]
     ]
 
@@ -280,7 +266,7 @@ def _ranks(family: _Family) -> pd.DataFrame:
     few = found["n"].lt(2) & ~family.fixed
     why = found["interval"].str.removeprefix("none: ").where(few, "no test against another")
     found = found.assign(best=best.astype("Int64").where(ranked), worst=worst.astype("Int64").where(ranked))
-    found = found.assign(rank=text.where(ranked, _NONE), note=why.where(~ranked, ""))
+    found = found.assign(rank=text.where(ranked, labels.NONE), note=why.where(~ranked, ""))
     return found.sort_values("mean", ascending=False, kind="stable")
 
 
@@ -299,8 +285,8 @@ def _place(reference: str, family: _Family) -> int | None:
     named = family.labels if reference in family.labels else family.methods
     found = [place for place, name in enumerate(named) if name == reference]
     if len(found) > 1:
-        labels = ", ".join(family.labels[place] for place in found)
-        raise ValueError(f"reference {reference!r} is ambiguous: give one of {labels}")
+        told = ", ".join(family.labels[place] for place in found)
+        raise ValueError(f"reference {reference!r} is ambiguous: give one of {told}")
     return found[0] if found else None
 
 
@@ -319,4 +305,4 @@ def _percents(table: pd.DataFrame, name: str, sign: str = "") -> list[str]:
 
 
 def _number(value: float, form: str) -> str:
-    return _NONE if math.isnan(value) else format(value, form)
+    return labels.NONE if math.isnan(value) else format(value, form)

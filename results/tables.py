@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import pandas as pd
 
+from results import labels
 from results.statistics import summarise, varying
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
 
 EMPTY = "No records to show."
 CAPTION = "mean ± half-width of the 95 % t-interval over seeds"
-_NONE = "–"
 # Left out of a narrow terminal in this order; what remains is accuracy and the cost in views and time.
 _LESSER = ("device", "effective rank", "kNN-200 %", "peak memory", "images/s", "kNN-20 %")
 _UNFINISHED = "not finished"
@@ -60,7 +60,7 @@ def to_rich(summary: pd.DataFrame, width: int | None = None) -> rich.table.Table
     columns, notes = _columns(summary), _notes(summary)
     if columns[-1].header == _UNFINISHED:
         # Sentences in a column would leave no room for the numbers.
-        notes += _told(columns)
+        notes += _told(summary, columns[-1])
         columns = columns[:-1]
     width, dropped = Console().width if width is None else width, list[str]()
     for lesser in _LESSER:
@@ -83,13 +83,14 @@ def _width(columns: list[Column]) -> int:
     return Measurement.get(console, console.options, _rich_table(widest, [])).maximum
 
 
-def _told(columns: list[Column]) -> list[str]:
-    """The cells of the last column as sentences, each after what names its row: the columns before `seeds`."""
-    names = columns[: [column.header for column in columns].index("seeds")]
-    labels = [
-        " ".join(cell for cell in cells if cell != _NONE) for cells in zip(*(n.cells for n in names), strict=True)
-    ]
-    return [f"{label}: {cell}" for label, cell in zip(labels, columns[-1].cells, strict=True) if cell != _NONE]
+def _told(summary: pd.DataFrame, last: Column) -> list[str]:
+    """The cells of the last column as sentences, each after the configuration's name."""
+    first = summary.sort_index()  # in the order in which all others name them
+    made = pd.Series(labels.names(first), first.index)[summary.index].tolist()
+    families = summary.reindex(columns=["dataset.name", "protocol"]).astype(str)
+    if len(families.drop_duplicates()) > 1:
+        made = [labels.of_family(name, *one) for name, one in zip(made, families.to_numpy(), strict=True)]
+    return [f"{name}: {cell}" for name, cell in zip(made, last.cells, strict=True) if cell != labels.NONE]
 
 
 def _rich_table(columns: list[Column], notes: list[str]) -> rich.table.Table:
@@ -155,8 +156,10 @@ def _latex(text: str) -> str:
 
 
 def to_csv(summary: pd.DataFrame) -> str:
-    """Every column of the summary, accuracies as fractions; each number's text reads back as the same float."""
-    return _sorted(summary).to_csv(index=False)
+    """Each configuration's name, then every column of the summary, accuracies as fractions; each number's text reads
+    back as the same float."""
+    named = summary.assign(configuration=labels.names(summary))
+    return _sorted(named)[["configuration", *summary.columns]].to_csv(index=False)
 
 
 def truth(found: pd.DataFrame) -> list[list[str]]:
@@ -172,23 +175,20 @@ def truth(found: pd.DataFrame) -> list[list[str]]:
 def _sorted(summary: pd.DataFrame) -> pd.DataFrame:
     """By dataset, then linear top-1 from the best; configurations without a number last in their dataset."""
     keys = summary.reindex(columns=["dataset.name", "metrics.linear_top1.mean"])
-    keys["dataset.name"] = keys["dataset.name"].map(_setting)
+    keys["dataset.name"] = keys["dataset.name"].map(labels.value)
     order = keys.sort_values(list(keys.columns), ascending=[True, False], na_position="last").index
     return summary.loc[order]
 
 
 def _columns(summary: pd.DataFrame) -> list[Column]:
     """The columns shown, in order; one that would be empty, or that says the same in every row, is left out."""
-    settings = varying(summary)
+    settings = labels.headers([name for name in varying(summary) if name not in ("method", "dataset.name")])
     several = {name for name in ("dataset.name", "protocol", "cost.devices") if _several(summary, name)}
-    columns = [Column("method", _cells(summary, "method", _setting), source="method")]
+    columns = [Column("method", _cells(summary, "method", labels.value), source="method")]
     if "dataset.name" in several:
-        columns.append(Column("dataset", _cells(summary, "dataset.name", _setting), source="dataset.name"))
-    for name in settings:
-        if name not in ("method", "dataset.name"):
-            short = name.removeprefix("options.")
-            header = name if short in settings else short
-            columns.append(Column(header, _cells(summary, name, _setting), number=True, source=name))
+        columns.append(Column("dataset", _cells(summary, "dataset.name", labels.value), source="dataset.name"))
+    for name, header in settings.items():
+        columns.append(Column(header, _cells(summary, name, labels.value), number=True, source=name))
     if "protocol" in several:
         columns.append(Column("protocol", _cells(summary, "protocol", _short), source="protocol"))
     columns.append(Column("seeds", _seeds(summary), number=True, source="seeds"))
@@ -216,7 +216,7 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
     ]
     if "cost.devices" in several:
         others.insert(-1, Column("device", _cells(summary, "cost.devices", str)))
-    return columns + [column for column in others if set(column.cells) != {_NONE}]
+    return columns + [column for column in others if set(column.cells) != {labels.NONE}]
 
 
 def _notes(summary: pd.DataFrame) -> list[str]:
@@ -246,7 +246,7 @@ def _several(summary: pd.DataFrame, name: str) -> bool:
 
 def _cells(summary: pd.DataFrame, name: str, text: Callable[[Any], str]) -> list[str]:
     values = summary[name] if name in summary else [None] * len(summary)
-    return [_line(text(value)) if pd.notna(value) and value != "" else _NONE for value in values]
+    return [_line(text(value)) if pd.notna(value) and value != "" else labels.NONE for value in values]
 
 
 def _metric(summary: pd.DataFrame, name: str, scale: float) -> list[str]:
@@ -254,7 +254,7 @@ def _metric(summary: pd.DataFrame, name: str, scale: float) -> list[str]:
     parts = summary.reindex(columns=[f"metrics.{name}.{part}" for part in ("mean", "half_width", "n")])
     cells = []
     for (mean, half_width, n), seeds in zip(parts.to_numpy(dtype=float), summary["seeds"], strict=True):
-        cell = _NONE if pd.isna(mean) else f"{mean * scale:.1f}"
+        cell = labels.NONE if pd.isna(mean) else f"{mean * scale:.1f}"
         cell += "" if pd.isna(half_width) else f" ± {half_width * scale:.1f}"
         cells.append(cell + (f" (n = {n:.0f})" if 0 < n < seeds else ""))
     return cells
@@ -274,17 +274,8 @@ def _unfinished(summary: pd.DataFrame) -> list[str]:
             for status in ("failed", "collapsed")
             if row[status]
         ]
-        cells.append("; ".join(parts) or _NONE)
+        cells.append("; ".join(parts) or labels.NONE)
     return cells
-
-
-def _setting(value: Any) -> str:
-    """A setting's text; a whole number that pandas holds as a float loses its `.0`, a null does not apply."""
-    if pd.isna(value):
-        return _NONE
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
-    return _line(str(value))
 
 
 def _line(text: str) -> str:

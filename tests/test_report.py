@@ -254,7 +254,7 @@ def test_csv_keeps_full_precision(tmp_path: Path) -> None:
         put(tmp_path, seed=seed, accuracy=0.9 + seed / 7e3)
     summary = summary_of(tmp_path)
     (back,) = csv.DictReader(io.StringIO(to_csv(summary)))
-    assert list(back) == list(summary.columns)
+    assert list(back) == ["configuration", *summary.columns]
     numbers = [name for name in summary.columns if name.startswith(("metrics.", "cost.")) and name != "cost.devices"]
     assert [float(back[name]) for name in numbers] == only(summary)[numbers].tolist()
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import pandas as pd
 
 from results import labels
-from results.statistics import summarise, varying
+from results.statistics import varying
 
 if TYPE_CHECKING:
     import rich.table
@@ -33,12 +33,6 @@ class Column:
     cells: list[str]
     number: bool = False  # right-aligned
     source: str = ""  # the summary's column that the cells are of, by which they sort
-
-
-def render(frame: pd.DataFrame, width: int | None = None) -> tuple[rich.table.Table, str]:
-    """The terminal table and the markdown text of a loaded frame."""
-    summary = summarise(frame)
-    return to_rich(summary, width), to_markdown(summary)
 
 
 def grid(summary: pd.DataFrame) -> tuple[pd.DataFrame, list[Column], list[str]]:

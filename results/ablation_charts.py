@@ -21,6 +21,7 @@ from results.labels import FOLLOWS
 MOST_LINES = 10
 # A second setting whose single values are worth a mark beside the first one's lines: a linear head at one width.
 _PARTNERS = {"options.head_dim": "options.head"}
+_SHOWN = ("configuration", "row", "n", "mean", "low", "high", "lost")
 _ERRORS = "Bars are 95 % intervals over seeds; a point without one has a single seed."
 
 
@@ -78,7 +79,9 @@ def _lines(family: Family, axis: str) -> Iterator[_Line]:
     others = [name for name in family.names if name != axis and name not in FOLLOWS.get(axis, ())]
     partner, single = _PARTNERS.get(axis), []
     drawn: set[tuple[Any, ...]] = set()
-    for method, rows in family.table.groupby("method", sort=False):
+    # Of a wide table each line would copy all columns.
+    table = family.table[["method", *family.names, *_SHOWN]]
+    for method, rows in table.groupby("method", sort=False):
         rows = rows[rows[axis].notna()]
         keys = [tuple(map(labels.value, row)) for row in rows[others].to_numpy()]
         together: dict[tuple[str, ...], list[int]] = {}

@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from results import compare, labels
+from results import compare, labels, significance
 from results.frame import setting_columns
 from results.labels import FOLLOWS
 from results.statistics import configurations
@@ -249,19 +249,22 @@ def _apart(gap: float) -> bool:
 
 def _order(sweep: pd.DataFrame, axis: str, values: list[Any], theirs: list[float], metric: str) -> np.ndarray:
     """(agree, disagree, cannot be told): the pairs of these values that the source sets apart."""
-    part = sweep[sweep[axis].map(_value).isin(values)]
-    # In the order of the values, as the records are.
-    tests = compare.paired(part, metric=metric)
+    own = sweep[axis].map(_value)
+    part = sweep[own.isin(values)]
+    # In the order of the values, as the records are: one configuration a value.
+    number = pd.Series(pd.factorize(own[part.index])[0], part.index)
+    drawn, fixed = compare.draws(part, number, metric)
+    tests = significance.tested(drawn, fixed, *np.triu_indices(len(drawn), 1))
     gaps = np.array([before - after for before, after in itertools.combinations(theirs, 2)])
     apart = np.array([_apart(gap) for gap in gaps], dtype=bool)
-    told = compare.holm(tests["p"].to_numpy()[apart]) < compare.LEVEL
+    told = significance.holm(tests["p"].to_numpy()[apart]) < significance.LEVEL
     same = np.sign(tests["difference"].to_numpy()[apart]) == np.sign(gaps[apart])
     return np.array([(told & same).sum(), (told & ~same).sum(), (~told).sum()])
 
 
 def _numbers(sweep: pd.DataFrame, one: _Published, shared: list[Any], metric: str) -> np.ndarray:
     """(within, outside, cannot be told): the published numbers and the prediction intervals of our seeds."""
-    from scipy import stats
+    from scipy import special
 
     axis = one.curve.axis
     theirs = {x: (y, runs) for x, y, runs in zip(one.curve.x, one.curve.y, one.runs, strict=True)}
@@ -274,7 +277,8 @@ def _numbers(sweep: pd.DataFrame, one: _Published, shared: list[Any], metric: st
             continue
         number, runs = theirs[_value(value)]
         error = sd * math.sqrt(1 / n + 1 / (1 if pd.isna(runs) else runs))
-        counts[0 if abs(number - mean) <= error * stats.t.isf(compare.LEVEL / (2 * len(shared)), n - 1) else 1] += 1
+        error *= special.stdtrit(n - 1, 1 - significance.LEVEL / (2 * len(shared)))
+        counts[0 if abs(number - mean) <= error else 1] += 1
     return counts
 
 

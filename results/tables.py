@@ -41,10 +41,11 @@ def grid(summary: pd.DataFrame) -> tuple[pd.DataFrame, list[Column], list[str]]:
     return (ordered, _columns(ordered), _notes(ordered)) if len(ordered) else (ordered, [], [EMPTY])
 
 
-def to_rich(summary: pd.DataFrame, width: int | None = None) -> rich.table.Table:
+def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = None) -> rich.table.Table:
     """The summary as a `rich` table; notes, and why runs did not finish, in its caption.
 
-    Lesser columns that do not fit in `width` characters, by default the terminal's, are left out and named.
+    Lesser columns that do not fit in `width` characters, by default the terminal's, are left out and named. Of more
+    than `most` rows, and of as many reasons, the first are shown and the others counted.
     """
     from rich.console import Console
 
@@ -54,8 +55,13 @@ def to_rich(summary: pd.DataFrame, width: int | None = None) -> rich.table.Table
     columns, notes = _columns(summary), _notes(summary)
     if columns[-1].header == _UNFINISHED:
         # Sentences in a column would leave no room for the numbers.
-        notes += _told(summary, columns[-1])
+        reasons = _told(summary, columns[-1])
+        notes += reasons[:most]
+        notes += [f"and {len(reasons) - most} more did not finish"] if most and len(reasons) > most else []
         columns = columns[:-1]
+    if most and len(summary) > most:
+        notes.insert(0, f"and {len(summary) - most} more configurations, in the report")
+        columns = [replace(column, cells=column.cells[:most]) for column in columns]
     width, dropped = Console().width if width is None else width, list[str]()
     for lesser in _LESSER:
         if _width(columns) <= width:

@@ -12,7 +12,19 @@ from typing import TYPE_CHECKING
 
 from benchmark import columns, tracking
 from benchmark.errors import UsageError
-from results import compare, families, forecasts, frame, matrix, published, report, stability, statistics, tables
+from results import (
+    compare,
+    families,
+    forecasts,
+    frame,
+    matrix,
+    published,
+    report,
+    stability,
+    statistics,
+    tables,
+    terminal,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -94,7 +106,7 @@ def print_summary(summary: pd.DataFrame) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(tables.to_rich(summary, console.width, MOST))
+    console.print(terminal.to_rich(summary, console.width, MOST))
 
 
 def print_sections(sections: Sequence[Section]) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from results import compare, labels
+from results import labels
 from results.frame import setting_columns
 from results.statistics import configurations, summarise, varying
 
@@ -49,15 +49,14 @@ class Family:
         return f" Not in any mean: {told} runs." if told else ""
 
 
-def families(frame: pd.DataFrame, metric: str, made: pd.DataFrame | None = None) -> list[Family]:
+def families(frame: pd.DataFrame, metric: str, made: pd.DataFrame) -> list[Family]:
     """Every family of a loaded frame, in order of first appearance.
 
-    `made` is what `compare.intervals` or `compare.ranks` returned for the metric, where it is there already.
-    Raises ValueError for a metric that no record has.
+    `made` is what `compare.intervals` or `compare.ranks` returned for the metric.
     """
     if frame.empty:
         return []
-    found = (compare.intervals(frame, metric) if made is None else made).sort_values("row")
+    found = made.sort_values("row")
     summary = _with_costs(frame)
     several = found[["protocol", "dataset"]].drop_duplicates().shape[0] > 1
     collected = []

@@ -16,7 +16,7 @@ import pandas as pd
 from results import ablation_charts, cell_charts, labels
 from results.ablation_charts import Published
 from results.chart import MANY, Chart, Series
-from results.families import Family, families, headline
+from results.families import Family
 from results.statistics import configurations
 
 MOST_BARS = 60
@@ -27,17 +27,11 @@ _COSTS = (
 )
 
 
-def charts(frame: pd.DataFrame, published: Sequence[Published] = (), metric: str | None = None) -> list[Chart]:
-    """All charts of what `results.frame.load` returned, in the order in which a report shows them.
+def charts(found: Sequence[Family], frame: pd.DataFrame, published: Sequence[Published] = ()) -> list[Chart]:
+    """All charts of what `results.frame.load` returned and its families, in the order in which a report shows them.
 
-    `published` are laid over the ablations that they fit. `metric` is an accuracy's name, by default the linear
-    probe's. Raises ValueError for a metric that no record has.
+    `published` are laid over the ablations that they fit.
     """
-    return of_families(families(frame, metric or headline(frame)), frame, published)
-
-
-def of_families(found: Sequence[Family], frame: pd.DataFrame, published: Sequence[Published] = ()) -> list[Chart]:
-    """`charts`, where the families of the frame are known already."""
     frame = frame.reset_index(drop=True)
     cells = frame.assign(row=configurations(frame))
     made: list[Chart] = []

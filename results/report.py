@@ -46,7 +46,7 @@ def write(
     ranks = compare.ranks(frame, metric) if ranked is None else ranked
     rows = compare.rows(frame, metric=metric, ranked=ranks) if compared is None else compared
     found = families(frame, metric, ranks)
-    charts = figures.of_families(found, frame, published)
+    charts = figures.charts(found, frame, published)
     chosen = styles(charts)
     more = [("Which can be told apart", rows if len(rows) > 2 else []), *extras]
     text = page.render(

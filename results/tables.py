@@ -1,25 +1,20 @@
-"""A summary as a table on the terminal, in markdown, and as CSV. Fractions become percentages here."""
+"""A summary as columns of text, in markdown, LaTeX and as CSV. Fractions become percentages here."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
 from results import labels
 from results.statistics import varying
 
-if TYPE_CHECKING:
-    import rich.table
-
 EMPTY = "No records to show."
 CAPTION = "mean ± half-width of the 95 % t-interval over seeds"
-# Left out of a narrow terminal in this order; what remains is accuracy and the cost in views and time.
-_LESSER = ("device", "effective rank", "kNN-200 %", "peak memory", "images/s", "kNN-20 %")
-_UNFINISHED = "not finished"
+UNFINISHED = "not finished"
 _LATEX = str.maketrans(
     {sign: "\\" + sign for sign in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
@@ -39,75 +34,6 @@ def grid(summary: pd.DataFrame) -> tuple[pd.DataFrame, list[Column], list[str]]:
     """The summary in the order shown, its index that of the summary given; the columns; what a reader must know."""
     ordered = _sorted(summary)
     return (ordered, _columns(ordered), _notes(ordered)) if len(ordered) else (ordered, [], [EMPTY])
-
-
-def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = None) -> rich.table.Table:
-    """The summary as a `rich` table; notes, and why runs did not finish, in its caption.
-
-    Lesser columns that do not fit in `width` characters, by default the terminal's, are left out and named. Of more
-    than `most` rows, and of as many reasons, the first are shown and the others counted.
-    """
-    from rich.console import Console
-
-    if summary.empty:
-        return _rich_table([Column("results", [EMPTY])], [])
-    summary = _sorted(summary)
-    columns, notes = _columns(summary), _notes(summary)
-    if columns[-1].header == _UNFINISHED:
-        # Sentences in a column would leave no room for the numbers.
-        reasons = _told(summary, columns[-1])
-        notes += reasons[:most]
-        notes += [f"and {len(reasons) - most} more did not finish"] if most and len(reasons) > most else []
-        columns = columns[:-1]
-    if most and len(summary) > most:
-        notes.insert(0, f"and {len(summary) - most} more configurations, in the report")
-        columns = [replace(column, cells=column.cells[:most]) for column in columns]
-    width, dropped = Console().width if width is None else width, list[str]()
-    for lesser in _LESSER:
-        if _width(columns) <= width:
-            break
-        if lesser in [column.header for column in columns]:
-            columns = [column for column in columns if column.header != lesser]
-            dropped.append(lesser)
-    return _rich_table(columns, notes + ([f"too narrow for: {', '.join(dropped)}"] if dropped else []))
-
-
-def _width(columns: list[Column]) -> int:
-    """Characters that a table of these columns takes: what one row of their widest cells does, soon measured."""
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    console = Console(width=10_000)
-    widest = [replace(column, cells=[max(column.cells, key=cell_len)]) for column in columns]
-    return Measurement.get(console, console.options, _rich_table(widest, [])).maximum
-
-
-def _told(summary: pd.DataFrame, last: Column) -> list[str]:
-    """The cells of the last column as sentences, each after the configuration's name."""
-    first = summary.sort_index()  # in the order in which all others name them
-    made = pd.Series(labels.names(first), first.index)[summary.index].tolist()
-    families = summary.reindex(columns=["dataset.name", "protocol"]).astype(str)
-    if len(families.drop_duplicates()) > 1:
-        made = [labels.of_family(name, *one) for name, one in zip(made, families.to_numpy(), strict=True)]
-    return [f"{name}: {cell}" for name, cell in zip(made, last.cells, strict=True) if cell != labels.NONE]
-
-
-def _rich_table(columns: list[Column], notes: list[str]) -> rich.table.Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    # Text, not str: rich reads square brackets in a str, as in an error's message, as markup.
-    caption = Text("\n".join(notes)) if notes else None
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
-    for column in columns:
-        # A number broken over two lines reads as another number.
-        justify: Literal["right", "left"] = "right" if column.number else "left"
-        table.add_column(Text(column.header.replace(" ", "\n", 1)), justify=justify, no_wrap=True)
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*map(Text, cells))
-    return table
 
 
 def to_markdown(summary: pd.DataFrame) -> str:
@@ -212,7 +138,7 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
             number=True,
             source="cost.peak_memory_bytes",
         ),
-        Column(_UNFINISHED, _unfinished(summary)),
+        Column(UNFINISHED, _unfinished(summary)),
     ]
     if "cost.devices" in several:
         others.insert(-1, Column("device", _cells(summary, "cost.devices", str)))

@@ -18,7 +18,8 @@ from scipy import stats
 from results import record
 from results.frame import load, setting_columns
 from results.statistics import summarise, varying
-from results.tables import EMPTY, to_csv, to_markdown, to_rich
+from results.tables import EMPTY, to_csv, to_markdown
+from results.terminal import to_rich
 
 ROOT = Path(__file__).parents[1]
 

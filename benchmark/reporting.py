@@ -12,11 +12,24 @@ from typing import TYPE_CHECKING
 
 from benchmark import columns, tracking
 from benchmark.errors import UsageError
-from results import compare, families, forecasts, frame, matrix, published, report, stability, statistics, tables
+from results import (
+    compare,
+    families,
+    forecasts,
+    frame,
+    matrix,
+    published,
+    report,
+    stability,
+    statistics,
+    tables,
+    terminal,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
 
+MOST = 60  # rows of a table on the terminal; the files of the report have all
 Section = tuple[str, list[list[str]]]  # a title, and rows of text under a header; fewer than two say nothing
 
 
@@ -44,9 +57,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         ("Forecasts against truth", tables.truth(forecasts.against(loaded, forecasts.read(out)))),
     ]
     print_summary(summary)
-    print_sections([("Which can be told apart (ranks that the seeds allow, 95 %)", compared[: 1 + 60]), *sections])
-    if len(compared) > 61:
-        print(f"and {len(compared) - 61} more, in the report")
+    print_sections([("Which can be told apart (ranks that the seeds allow, 95 %)", compared), *sections])
     if not loaded.empty:
         curves = list(dict.fromkeys(one.curve for one in beside))
         folder, notes = report.write(
@@ -95,14 +106,16 @@ def print_summary(summary: pd.DataFrame) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(tables.to_rich(summary, console.width))
+    console.print(terminal.to_rich(summary, console.width, MOST))
 
 
 def print_sections(sections: Sequence[Section]) -> None:
     for title, rows in sections:
         if len(rows) > 1:
             print(f"{title}:")
-            columns.show(rows[0], rows[1:])
+            columns.show(rows[0], rows[1 : 1 + MOST])
+            if len(rows) > 1 + MOST:
+                print(f"and {len(rows) - 1 - MOST} more, in the report")
 
 
 def _of(out: Path, folders: Sequence[Path]) -> pd.DataFrame:

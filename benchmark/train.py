@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import signal
 import time
 from collections.abc import Callable
@@ -27,6 +26,7 @@ from benchmark.evaluate.features import ROWS
 from benchmark.stop import Stop, Stopped
 from benchmark.watch import Watch
 from methods.method import Progress
+from results import record
 
 
 class Outcome(NamedTuple):
@@ -159,9 +159,7 @@ class Log:
         self.path, self.writes = path, writes
         if writes:
             kept = [line for line in _lines(path) if line["step"] <= start]
-            temporary = path.with_suffix(".tmp")
-            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-            os.replace(temporary, path)
+            record.write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def write(self, line: dict[str, Any]) -> None:
         if self.writes:

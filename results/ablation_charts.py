@@ -13,12 +13,15 @@ from typing import Any, Protocol
 
 import pandas as pd
 
+from results import labels
 from results.chart import Chart, Series
-from results.families import FOLLOWS, Family, brief, short, text
+from results.families import Family
+from results.labels import FOLLOWS
 
 MOST_LINES = 10
 # A second setting whose single values are worth a mark beside the first one's lines: a linear head at one width.
 _PARTNERS = {"options.head_dim": "options.head"}
+_SHOWN = ("configuration", "row", "n", "mean", "low", "high", "lost")
 _ERRORS = "Bars are 95 % intervals over seeds; a point without one has a single seed."
 
 
@@ -66,7 +69,8 @@ def charts(family: Family, published: Sequence[Published] = ()) -> list[Chart]:
             made += maps
             lines = _chains(lines) if maps else lines
         if lines:
-            made.append(_chart(family, axis, lines, [one for one in published if short(one.axis) == short(axis)]))
+            same = [one for one in published if labels.setting(one.axis) == labels.setting(axis)]
+            made.append(_chart(family, axis, lines, same))
     return made
 
 
@@ -75,9 +79,11 @@ def _lines(family: Family, axis: str) -> Iterator[_Line]:
     others = [name for name in family.names if name != axis and name not in FOLLOWS.get(axis, ())]
     partner, single = _PARTNERS.get(axis), []
     drawn: set[tuple[Any, ...]] = set()
-    for method, rows in family.table.groupby("method", sort=False):
+    # Of a wide table each line would copy all columns.
+    table = family.table[["method", *family.names, *_SHOWN]]
+    for method, rows in table.groupby("method", sort=False):
         rows = rows[rows[axis].notna()]
-        keys = [tuple("" if pd.isna(value) else text(value) for value in row) for row in rows[others].to_numpy()]
+        keys = [tuple(map(labels.value, row)) for row in rows[others].to_numpy()]
         together: dict[tuple[str, ...], list[int]] = {}
         for place, key in enumerate(keys):
             together.setdefault(key, []).append(place)
@@ -99,9 +105,9 @@ def _chart(family: Family, axis: str, lines: list[_Line], published: Sequence[Pu
     numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
     kept = _kept(lines)
     series = _series(axis, kept, numbers)
-    order = () if numbers else tuple(dict.fromkeys(map(text, values)))
-    name, accuracy = short(axis).replace("_", " "), f"{family.measure} (%)"
-    left_out = len(lines) - len(kept)
+    order = () if numbers else tuple(dict.fromkeys(map(labels.value, values)))
+    word, accuracy = labels.setting(axis), f"{family.measure} (%)"
+    name, left_out = word.replace("_", " "), len(lines) - len(kept)
     caption = f"Each line changes {name} alone; all other settings are equal along it. {_ERRORS}"
     caption += "".join(f" {one.replace('_', ' ').capitalize()} follows it." for one in FOLLOWS.get(axis, ())
                        if one in family.names)  # fmt: skip
@@ -109,7 +115,7 @@ def _chart(family: Family, axis: str, lines: list[_Line], published: Sequence[Pu
     lost = any(one.look == "lost" for one in series)
     caption += " A cross on the lower edge: runs there failed or collapsed, and are in no mean." if lost else ""
     chart = Chart(
-        "curve" if numbers else "groups", f"{short(axis)}{family.file}", f"Accuracy by {name}{family.suffix}", caption,
+        "curve" if numbers else "groups", f"{word}{family.file}", f"Accuracy by {name}{family.suffix}", caption,
         name, accuracy, tuple(series), y_range=_range(series), order=order,
     )  # fmt: skip
     if numbers:
@@ -146,7 +152,7 @@ def _series(axis: str, lines: list[_Line], numbers: bool) -> list[Series]:
     made, counts = [], dict[str, int]()
     for line, name in zip(lines, _names(lines), strict=True):
         part = line.part.sort_values(axis) if numbers else line.part
-        x = tuple(float(value) if numbers else text(value) for value in part[axis])
+        x = tuple(float(value) if numbers else labels.value(value) for value in part[axis])
         texts = tuple(_told(row) for row in part.to_dict("records"))
         dash = counts.get(line.method, 0)
         counts[line.method] = dash + 1
@@ -169,21 +175,14 @@ def _series(axis: str, lines: list[_Line], numbers: bool) -> list[Series]:
 
 def _names(lines: list[_Line]) -> list[str]:
     """The method of each line and the settings that tell it from the method's other lines."""
-    made = []
-    for line in lines:
-        same = [one.key for one in lines if one.method == line.method]
-        differing = [name for name in line.key if len({key[name] for key in same}) > 1]
-        followers = {follower for name in differing for follower in FOLLOWS.get(name, ())}
-        told = [
-            f"{short(name)}={brief(line.key[name])}" for name in differing if line.key[name] and name not in followers
-        ]
-        made.append(" ".join([line.method, *told]))
-    return made
+    methods = [line.method for line in lines]
+    keys = [{name: labels.brief(text) for name, text in line.key.items()} for line in lines]
+    return [labels.label(*one) for one in zip(methods, labels.told(methods, keys), strict=True)]
 
 
 def _told(row: dict[Any, Any]) -> str:
     seeds = f"{row['n']} seed{'' if row['n'] == 1 else 's'}"
-    return ", ".join(filter(None, [row["label"], seeds, row["lost"]]))
+    return ", ".join(filter(None, [row["configuration"], seeds, row["lost"]]))
 
 
 def _range(series: Sequence[Series]) -> tuple[float, float]:

@@ -7,7 +7,7 @@ import json
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import pandas as pd
 
@@ -31,19 +31,28 @@ def charts(family: Family, cells: pd.DataFrame) -> list[Chart]:
     return [*_training(family, cells, best), *_looks(family, best)]
 
 
-def _best(family: Family, cells: pd.DataFrame) -> list[tuple[str, str, pd.DataFrame]]:
-    """(method, label, the finished cells of its best configuration by seed), from the best method."""
+class _Best(NamedTuple):
+    """The best configuration of a method, and its finished cells by seed."""
+
+    method: str
+    label: str  # of the configuration, in a figure
+    configuration: str
+    cells: pd.DataFrame
+
+
+def _best(family: Family, cells: pd.DataFrame) -> list[_Best]:
+    """One of each method, from the best method."""
     table = family.table[family.table["mean"].notna()].sort_values("mean", ascending=False, kind="stable")
     found = []
     for row in table.drop_duplicates("method").to_dict("records"):
         own = cells[(cells["row"] == row["row"]) & (cells["status"] == "finished")]
-        found.append((row["method"], row["label"], own.sort_values("seed")))
+        found.append(_Best(row["method"], row["label"], row["configuration"], own.sort_values("seed")))
     return found
 
 
-def _training(family: Family, cells: pd.DataFrame, best: list[tuple[str, str, pd.DataFrame]]) -> list[Chart]:
+def _training(family: Family, cells: pd.DataFrame, best: list[_Best]) -> list[Chart]:
     series: list[Series] = []
-    for method, label, own in best:
+    for method, label, _, own in best:
         runs = [run for run in map(loss_curve, own["folder"]) if len(run)]
         if not runs or len(series) + len(runs) >= MOST_LINES:
             continue
@@ -66,6 +75,7 @@ def _training(family: Family, cells: pd.DataFrame, best: list[tuple[str, str, pd
     )
     caption += "methods are on different scales: the shape tells, not the height."
     caption += " Dashed lines are runs that failed or collapsed." if any(one.look == "level" for one in series) else ""
+    caption += family.usual
     title = f"Training{family.suffix}"
     return [Chart("lines", f"training{family.file}", title, caption, "epoch", "training loss", tuple(series))]
 
@@ -91,17 +101,17 @@ def loss_curve(folder: str) -> pd.DataFrame:
     return table.iloc[:: max(1, math.ceil(len(table) / _POINTS))]
 
 
-def _looks(family: Family, best: list[tuple[str, str, pd.DataFrame]]) -> Iterator[Chart]:
+def _looks(family: Family, best: list[_Best]) -> Iterator[Chart]:
     """Projections first, then neighbours: figures of one sort are compared side by side."""
     found = []
-    for method, label, own in best:
-        looks = next(filter(None, map(_read, own["folder"])), None)
+    for one in best:
+        looks = next(filter(None, map(_read, one.cells["folder"])), None)
         if looks is not None:
-            found.append((method, label, looks))
-    for method, label, looks in found[:MOST_CELLS]:
-        yield from _projection(family, method, label, looks)
-    for method, label, looks in found[:MOST_CELLS]:
-        yield from _neighbours(family, method, label, looks)
+            found.append((one, looks))
+    for one, looks in found[:MOST_CELLS]:
+        yield from _projection(family, one, looks)
+    for one, looks in found[:MOST_CELLS]:
+        yield from _neighbours(family, one, looks)
 
 
 def _read(folder: str) -> dict[str, Any] | None:
@@ -112,7 +122,7 @@ def _read(folder: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _projection(family: Family, method: str, label: str, looks: dict[str, Any]) -> Iterator[Chart]:
+def _projection(family: Family, one: _Best, looks: dict[str, Any]) -> Iterator[Chart]:
     try:
         made = looks["projection"]
         points = pd.DataFrame({name: list(made[name]) for name in ("x", "y", "label")})
@@ -125,12 +135,10 @@ def _projection(family: Family, method: str, label: str, looks: dict[str, Any]) 
     for number, part in points.groupby("label", sort=True):
         name = _class(number, classes)
         series.append(Series(name, tuple(part["x"]), tuple(part["y"]), look="dots", dash=len(series)))
-    caption = (
-        f"{len(points)} frozen features of {label}, projected by {kind}; a colour a class. The projection never saw "
-    )
-    caption += "the labels; axes have no unit, and distances between far groups mean little."
-    title = f"Features: {label}{family.suffix}"
-    yield Chart("points", f"features-{method}{family.file}", title, caption, series=tuple(series))
+    caption = f"{len(points)} frozen features of {one.configuration}, projected by {kind}; a colour a class. The "
+    caption += "projection never saw the labels; axes have no unit, and distances between far groups mean little."
+    title = f"Features: {one.label}{family.suffix}"
+    yield Chart("points", f"features-{one.method}{family.file}", title, caption, series=tuple(series))
 
 
 def _class(label: Any, classes: list[Any]) -> str:
@@ -138,18 +146,18 @@ def _class(label: Any, classes: list[Any]) -> str:
     return str(classes[int(label)] if known else label)
 
 
-def _neighbours(family: Family, method: str, label: str, looks: dict[str, Any]) -> Iterator[Chart]:
+def _neighbours(family: Family, one: _Best, looks: dict[str, Any]) -> Iterator[Chart]:
     try:
         made = looks["neighbours"]
         png, queries, found = str(made["png"]), list(made["queries"]), [list(row) for row in made["neighbours"]]
         ours = len(png) <= _PICTURE and base64.b64decode(png, validate=True).startswith(_PNG)
     except (KeyError, TypeError, ValueError):
         return
-    pairs = [(query, one) for query, row in zip(queries, found, strict=False) for one in row]
+    pairs = [(query, near) for query, row in zip(queries, found, strict=False) for near in row]
     if not ours or not pairs:
         return
-    same = sum(query == one for query, one in pairs)
+    same = sum(query == near for query, near in pairs)
     caption = "A row a test image: itself, then its nearest neighbours among the training images, in the features of "
-    caption += f"{label}. {same} of {len(pairs)} neighbours have its class."
-    title = f"Nearest neighbours: {label}{family.suffix}"
-    yield Chart("picture", f"neighbours-{method}{family.file}", title, caption, png=png)
+    caption += f"{one.configuration}. {same} of {len(pairs)} neighbours have its class."
+    title = f"Nearest neighbours: {one.label}{family.suffix}"
+    yield Chart("picture", f"neighbours-{one.method}{family.file}", title, caption, png=png)

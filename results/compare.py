@@ -15,16 +15,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from results.statistics import CONFIDENCE, configurations, varying
+from results import labels, significance
+from results.significance import LEVEL, MOST_SEEDS, ROUNDING
+from results.statistics import CONFIDENCE, configurations
 
-LEVEL = 0.05
 # Seeds. With fewer the bootstrap is far too narrow: on normal values BCa covers 91 % at 10, 92 % at 20, t 95 %.
 BOOTSTRAP_FROM = 30
-MOST_SEEDS = 1000
 _FAMILY = ["protocol", "dataset"]
-_ROUNDING = 1e-9  # a spread below this is rounding, which no t-test should divide by: no accuracy is that fine
 _NO_SEED = math.inf
-_NONE = "–"
 
 
 class _Family(NamedTuple):
@@ -98,20 +96,7 @@ def seeds_needed(
     tests = tests.assign(level=LEVEL / tests.groupby(_FAMILY)["p"].transform("size"))
     tests = tests[~tests["significant"]].reset_index(drop=True)
     effects = tests["difference"] / tests["sd"]
-    return tests.assign(seeds=[_seeds(*pair, power) for pair in zip(effects, tests["level"], strict=True)])
-
-
-def holm(p: np.ndarray) -> np.ndarray:
-    """Holm's step-down adjusted p-values. NaN, a test that was not made, stays NaN and does not count.
-
-    The k-th smallest of m is multiplied by m - k + 1, and none is less than the one before it (Holm 1979, A simple
-    sequentially rejective multiple test procedure, Scandinavian Journal of Statistics 6:65-70). scipy has none.
-    """
-    order = np.argsort(p)  # NaN last
-    factors = np.count_nonzero(~np.isnan(p)) - np.arange(len(p))
-    adjusted = np.empty(len(p))
-    adjusted[order] = np.minimum(1, np.maximum.accumulate(p[order] * factors))
-    return adjusted
+    return tests.assign(seeds=[significance.seeds(*pair, power) for pair in zip(effects, tests["level"], strict=True)])
 
 
 def rows(
@@ -157,35 +142,27 @@ def _families(frame: pd.DataFrame, metric: str) -> Iterator[_Family]:
         return
     frame = frame.reset_index(drop=True)  # two loads may have been put together, each counting from 0
     number = configurations(frame)
+    values, fixed = draws(frame, number, metric)
+    keys = frame.reindex(columns=["protocol", "dataset.name"]).astype(object).fillna("")
+    for _, part in frame.groupby([keys["protocol"], keys["dataset.name"]], sort=False):
+        first = part[~number[part.index].duplicated()]
+        own, named = number[first.index], labels.names(first)
+        protocol, dataset = keys.loc[part.index[0]]
+        yield _Family(protocol, dataset, first["method"].tolist(), named, values[own], fixed[own], own.tolist())
+
+
+def draws(frame: pd.DataFrame, number: pd.Series, metric: str) -> tuple[np.ndarray, np.ndarray]:
+    """What `significance.tested` takes: (configurations, seeds) values, and which of them are fixed.
+
+    `number` is each row's configuration, from 0.
+    """
     value = frame.reindex(columns=[f"metrics.{metric}"]).iloc[:, 0].where(frame["status"] == "finished").astype(float)
     seed = pd.to_numeric(frame["seed"]).fillna(_NO_SEED)
     # A seed run twice is one draw: averaged first, as in `summarise`.
     table = value.groupby([number, seed]).mean().unstack()
     once = table.reindex(columns=[_NO_SEED]).to_numpy()
     fixed = ~np.isnan(once[:, 0]) & (table.count(axis=1) == 1)
-    values = np.where(fixed.to_numpy()[:, None], once, table)
-    keys = frame.reindex(columns=["protocol", "dataset.name"]).astype(object).fillna("")
-    for _, part in frame.groupby([keys["protocol"], keys["dataset.name"]], sort=False):
-        first = part[~number[part.index].duplicated()]
-        own, labels = number[first.index], configuration_labels(first, varying(part))
-        protocol, dataset = keys.loc[part.index[0]]
-        yield _Family(
-            protocol, dataset, first["method"].tolist(), labels, values[own], fixed[own].to_numpy(), own.tolist()
-        )
-
-
-def configuration_labels(first: pd.DataFrame, names: Sequence[str]) -> list[str]:
-    """Texts like `moco queue=4096`: the method and those settings of `names` that apply to it."""
-
-    def text(value: Any) -> str:  # a whole number may stand in a column of floats
-        return str(value).removesuffix(".0") if isinstance(value, float) else str(value)
-
-    labels = []
-    names = [name for name in names if name != "method"]
-    for method, row in zip(first["method"], first[names].to_dict("records"), strict=True):
-        told = [f"{str(name).removeprefix('options.')}={text(value)}" for name, value in row.items() if pd.notna(value)]
-        labels.append(" ".join([method, *told]))
-    return labels
+    return np.where(fixed.to_numpy()[:, None], once, table), fixed.to_numpy()
 
 
 def _intervals(family: _Family) -> pd.DataFrame:
@@ -200,17 +177,19 @@ def _intervals(family: _Family) -> pd.DataFrame:
 
 def _interval(draws: np.ndarray, fixed: bool) -> tuple[float, float, str]:
     """(low, high, how) of the mean."""
-    from scipy import special, stats
+    from scipy import special
 
     if fixed:
         return math.nan, math.nan, "none: fixed"
     if len(draws) < 2:
         return math.nan, math.nan, "none: one seed" if len(draws) else "none: no finished run"
-    if np.ptp(draws) <= _ROUNDING:
+    if np.ptp(draws) <= ROUNDING:
         return math.nan, math.nan, "none: the same in every seed"
     if len(draws) < BOOTSTRAP_FROM:
         half = special.stdtrit(len(draws) - 1, (1 + CONFIDENCE) / 2) * draws.std(ddof=1) / math.sqrt(len(draws))
         return draws.mean() - half, draws.mean() + half, "t"
+    from scipy import stats  # which takes long to import
+
     rng = np.random.default_rng(0)
     made = stats.bootstrap((draws,), np.mean, confidence_level=CONFIDENCE, method="BCa", random_state=rng)
     return *made.confidence_interval, "bootstrap"
@@ -224,40 +203,12 @@ def _tests(family: _Family, reference: int | None = None) -> pd.DataFrame:
     else:
         one = places[places != reference]
         other = np.full_like(one, reference)
-    labels = np.array(family.labels, dtype=object)
-    tests = _tested(family.values, family.fixed, one, other)
+    named = np.array(family.labels, dtype=object)
+    tests = significance.tested(family.values, family.fixed, one, other)
     columns: dict[str, Any] = {"protocol": family.protocol, "dataset": family.dataset}
-    return tests.assign(**columns, configuration=labels[one], reference=labels[other])[
+    return tests.assign(**columns, configuration=named[one], reference=named[other])[
         [*_FAMILY, "configuration", "reference", *tests.columns]
     ]
-
-
-def _tested(values: np.ndarray, fixed: np.ndarray, one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
-    """The numbers of `paired`, a row for each place in `one` minus the same in `other`."""
-    from scipy import stats
-
-    # A paired t-test is the one-sample test of the differences, and a fixed method has its value in every column: one
-    # subtraction and one test serve both.
-    gaps = values[one] - values[other]
-    table, both = pd.DataFrame(gaps), fixed[one] & fixed[other]
-    n = np.where(both, 0, table.count(axis=1))
-    same = table.max(axis=1) - table.min(axis=1) <= _ROUNDING
-    why = ["both are fixed", "no shared seed", "one shared seed", "the same difference in every seed"]
-    note = np.select([both, n == 0, n == 1, same], [f"{reason}: no test" for reason in why], "")
-    tested = note == ""
-    low, high, p = np.full((3, len(gaps)), math.nan)
-    # A call for the pairs that share the same seeds: scipy's own way around NaN is a call for each pair.
-    present, which = np.unique(~np.isnan(gaps), axis=0, return_inverse=True)
-    for number, seeds in enumerate(present):
-        chosen = tested & (which == number)
-        if chosen.any():
-            made = stats.ttest_1samp(gaps[chosen][:, seeds], 0, axis=1)
-            low[chosen], high[chosen] = made.confidence_interval(CONFIDENCE)
-            p[chosen] = made.pvalue
-    corrected = holm(p)
-    columns: dict[str, Any] = {"n": n, "difference": table.mean(axis=1), "low": low, "high": high}
-    columns |= {"sd": table.std(axis=1).where(tested), "p": p, "p_corrected": corrected}
-    return pd.DataFrame(columns | {"significant": corrected < LEVEL, "note": note.astype(object)})
 
 
 def _ranks(family: _Family) -> pd.DataFrame:
@@ -266,13 +217,10 @@ def _ranks(family: _Family) -> pd.DataFrame:
     # others there may be many too, so that they are counted by their place and not by their label.
     able = np.flatnonzero(family.fixed | (np.count_nonzero(~np.isnan(family.values), axis=1) > 1))
     one, other = (able[side] for side in np.triu_indices(len(able), 1))
-    tests = _tested(family.values, family.fixed, one, other)
-    tested, told, first = (
-        tests["p"].notna().to_numpy(),
-        tests["significant"].to_numpy(),
-        tests["difference"].gt(0).to_numpy(),
-    )
-    ranked = np.isin(np.arange(len(found)), [*one[tested], *other[tested]])
+    tests = significance.tested(family.values, family.fixed, one, other)
+    tested, told = tests["p"].notna().to_numpy(), tests["significant"].to_numpy()
+    first = tests["difference"].gt(0).to_numpy()
+    ranked = np.bincount(np.concatenate([one[tested], other[tested]]), minlength=len(found)) > 0
     winners, losers = np.where(first, one, other)[told], np.where(first, other, one)[told]
     best = 1 + pd.Series(np.bincount(losers, minlength=len(found)), index=found.index)
     worst = ranked.sum() - pd.Series(np.bincount(winners, minlength=len(found)), index=found.index)
@@ -280,18 +228,8 @@ def _ranks(family: _Family) -> pd.DataFrame:
     few = found["n"].lt(2) & ~family.fixed
     why = found["interval"].str.removeprefix("none: ").where(few, "no test against another")
     found = found.assign(best=best.astype("Int64").where(ranked), worst=worst.astype("Int64").where(ranked))
-    found = found.assign(rank=text.where(ranked, _NONE), note=why.where(~ranked, ""))
+    found = found.assign(rank=text.where(ranked, labels.NONE), note=why.where(~ranked, ""))
     return found.sort_values("mean", ascending=False, kind="stable")
-
-
-def _seeds(effect: float, level: float, power: float) -> float:
-    """The least number of seeds whose t-test of a standardised difference `effect` has this power."""
-    from scipy import stats
-
-    n = np.arange(2, MOST_SEEDS + 1)
-    critical, shift = stats.t.isf(level / 2, n - 1), abs(effect) * np.sqrt(n)
-    reached = stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift) >= power
-    return float(n[reached.argmax()]) if reached.any() else math.inf
 
 
 def _place(reference: str, family: _Family) -> int | None:
@@ -299,8 +237,8 @@ def _place(reference: str, family: _Family) -> int | None:
     named = family.labels if reference in family.labels else family.methods
     found = [place for place, name in enumerate(named) if name == reference]
     if len(found) > 1:
-        labels = ", ".join(family.labels[place] for place in found)
-        raise ValueError(f"reference {reference!r} is ambiguous: give one of {labels}")
+        told = ", ".join(family.labels[place] for place in found)
+        raise ValueError(f"reference {reference!r} is ambiguous: give one of {told}")
     return found[0] if found else None
 
 
@@ -319,4 +257,4 @@ def _percents(table: pd.DataFrame, name: str, sign: str = "") -> list[str]:
 
 
 def _number(value: float, form: str) -> str:
-    return _NONE if math.isnan(value) else format(value, form)
+    return labels.NONE if math.isnan(value) else format(value, form)

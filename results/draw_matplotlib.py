@@ -34,7 +34,7 @@ def files(chart: Chart, styles: Mapping[str, Style]) -> dict[str, bytes]:
         # Text stays text, so that an editor can change it; the same chart gives the same bytes.
         matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "benchmark", "font.size": 9})
         # A font by its name and without hints is found and drawn sooner, and looks the same at this resolution.
-        matplotlib.rcParams.update({"font.family": "DejaVu Sans", "text.hinting": "none", "text.hinting_factor": 1})
+        matplotlib.rcParams.update({"font.family": "DejaVu Sans", "text.hinting": "none"})
         matplotlib.rcParams.update({"axes.spines.top": False, "axes.spines.right": bool(chart.right_range)})
         tall = {"intervals": 1.2 + 0.19 * len(chart.order), "heatmap": 1.3 + 0.42 * len(chart.order), "points": 4.6}
         longest = max(map(len, chart.order), default=0)

@@ -13,31 +13,25 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from results import ablation_charts, cell_charts
+from results import ablation_charts, cell_charts, labels
 from results.ablation_charts import Published
 from results.chart import MANY, Chart, Series
-from results.families import Family, families, headline
+from results.families import Family
 from results.statistics import configurations
 
 MOST_BARS = 60
 _COSTS = (
     ("views", "cost.views", "image views in training"),
-    ("hours", "hours", "hours of training, summed over processes"),
-    ("peak memory", "memory", "peak memory (GiB)"),
+    ("hours", "cost.hours", "hours of training, summed over processes"),
+    ("peak memory", "cost.memory", "peak memory (GiB)"),
 )
 
 
-def charts(frame: pd.DataFrame, published: Sequence[Published] = (), metric: str | None = None) -> list[Chart]:
-    """All charts of what `results.frame.load` returned, in the order in which a report shows them.
+def charts(found: Sequence[Family], frame: pd.DataFrame, published: Sequence[Published] = ()) -> list[Chart]:
+    """All charts of what `results.frame.load` returned and its families, in the order in which a report shows them.
 
-    `published` are laid over the ablations that they fit. `metric` is an accuracy's name, by default the linear
-    probe's. Raises ValueError for a metric that no record has.
+    `published` are laid over the ablations that they fit.
     """
-    return of_families(families(frame, metric or headline(frame)), frame, published)
-
-
-def of_families(found: Sequence[Family], frame: pd.DataFrame, published: Sequence[Published] = ()) -> list[Chart]:
-    """`charts`, where the families of the frame are known already."""
     frame = frame.reset_index(drop=True)
     cells = frame.assign(row=configurations(frame))
     made: list[Chart] = []
@@ -58,8 +52,8 @@ def intervals(family: Family) -> Chart:
     """A dot and its interval for each configuration, the best at the top."""
     table = best_first(family.table)
     shown = table.head(MOST_BARS)
-    labels = [label + (f" ({lost})" if lost else "") for label, lost in zip(shown["label"], shown["lost"], strict=True)]
-    shown = shown.assign(label=_distinct(labels))
+    told = [label + (f" ({lost})" if lost else "") for label, lost in zip(shown["label"], shown["lost"], strict=True)]
+    shown = shown.assign(label=told)
     series = []
     for method, part in shown.groupby("method", sort=False):
         texts = tuple(f"{n} seed{'' if n == 1 else 's'}" for n in part["n"])
@@ -102,7 +96,7 @@ def _cost(family: Family, word: str, column: str, label: str) -> Chart:
     if len(front) > 1:
         series.append(Series("Pareto front", tuple(front[column]), tuple(front["mean"]), look="front"))
     for method, part in spent.groupby("method", sort=False):
-        texts = tuple(f"{label}, {n} seed{'' if n == 1 else 's'}" for label, n in part[["label", "n"]].to_numpy())
+        texts = tuple(f"{name}, {n} seed{'' if n == 1 else 's'}" for name, n in part[["configuration", "n"]].to_numpy())
         series.append(
             Series(str(method), tuple(part[column]), tuple(part["mean"]), str(method), "dots", tuple(part["low"]),
                    tuple(part["high"]), texts, tuple(part["row"]))
@@ -116,7 +110,7 @@ def _cost(family: Family, word: str, column: str, label: str) -> Chart:
         less = "in less" if word == "peak memory" else f"at fewer {word}"
         caption += f" The stepped line is the front: nothing shown is more accurate {less}."
     elif len(front):
-        caption += f" {front['label'].iloc[0]} is the most accurate, and nothing costs less."
+        caption += f" {front['configuration'].iloc[0]} is the most accurate, and nothing costs less."
     caption += " A dashed level spends nothing on this axis." if len(free) else ""
     devices = sorted({device for device in table["cost.devices"].dropna() if device})
     if word == "hours" and len(devices) > 1:
@@ -139,20 +133,10 @@ def pareto(costs: np.ndarray, values: np.ndarray) -> np.ndarray:
     return front
 
 
-def _distinct(labels: list[str]) -> list[str]:
-    """Labels as they are; equal ones, which would share a row, with a number."""
-    seen: dict[str, int] = {}
-    made = []
-    for label in labels:
-        seen[label] = seen.get(label, 0) + 1
-        made.append(label if seen[label] == 1 else f"{label} #{seen[label]}")
-    return made
-
-
 def _named(made: list[Chart]) -> list[Chart]:
     """The charts under names that are file names and differ."""
     flat = [one for chart in made for one in (chart, *chart.others)]
-    names = iter(_distinct([re.sub(r"[^A-Za-z0-9_.-]+", "_", chart.name) for chart in flat]))
+    names = iter(labels.distinct([re.sub(r"[^A-Za-z0-9_.-]+", "_", chart.name) for chart in flat]))
 
     def name(chart: Chart) -> Chart:
         return replace(chart, name=next(names).replace(" #", "-"))

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Hashable, Mapping
+from typing import Any
 
 import pandas as pd
 
-from results.compare import configuration_labels
-from results.statistics import summarise, varying
+from results import labels
+from results.statistics import summarise
 
 # Name of the metric -> header. What is not named here stands in results.csv and in the cell's evaluation.json.
 _COLUMNS = {
@@ -24,7 +26,6 @@ _COLUMNS = {
     r"transfer_(\w+)_knn20_top1": r"\1 kNN-20",
 }
 _HEADLINE = "linear_top1"
-_NONE = "–"
 
 
 def rows(frame: pd.DataFrame) -> list[list[str]]:
@@ -36,16 +37,16 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
     if not names:
         return []
     summary = summarise(frame, [_HEADLINE, *names])
+    summary = summary.assign(configuration=labels.names(summary))
     summary = summary[summary["seeds"] > 0].sort_values(["dataset.name", "protocol", f"metrics.{_HEADLINE}.mean"],
                                                        ascending=[True, True, False])  # fmt: skip
     shown = {name: header for name in (_HEADLINE, *names) if (header := _header(name))}
     several = summary[["dataset.name", "protocol"]].nunique().gt(1).any()
     first = ["dataset", "protocol"] if several else []
     table = [[*first, "configuration", "seeds", *(f"{header} %" for header in shown.values())]]
-    labels = configuration_labels(summary, varying(summary))
-    for label, (_, row) in zip(labels, summary.iterrows(), strict=True):
+    for row in summary.to_dict("records"):
         told = [str(row["dataset.name"]), str(row["protocol"])[:8]] if several else []
-        table.append([*told, label, f"{row['seeds']:.0f}", *(_cell(row, name) for name in shown)])
+        table.append([*told, row["configuration"], f"{row['seeds']:.0f}", *(_cell(row, name) for name in shown)])
     return table
 
 
@@ -67,10 +68,10 @@ def _header(name: str) -> str | None:
     return found and found + at + protocol
 
 
-def _cell(row: pd.Series, name: str) -> str:
+def _cell(row: Mapping[Hashable, Any], name: str) -> str:
     """Such as `97.4 ± 0.6`, the half-width of the 95 % interval, and ` (n = 2)` where not every seed has the number."""
     mean, half, n = (row[f"metrics.{name}.{part}"] for part in ("mean", "half_width", "n"))
     if pd.isna(mean):
-        return _NONE
+        return labels.NONE
     interval = "" if pd.isna(half) else f" ± {100 * half:.1f}"
     return f"{100 * mean:.1f}{interval}" + (f" (n = {n:.0f})" if n < row["seeds"] else "")

@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results import draw_plotly, families, tables
+from results import draw_plotly, labels, tables
 from results.chart import Chart
 from results.frame import setting_columns
 from results.palette import Style
@@ -126,7 +126,7 @@ def _table(
         found = ranks.set_index("row").reindex(ordered.index)
         ordered = ordered.assign(rank=found["best"].astype(float))
         at = next((i for i, one in enumerate(columns) if one.header.startswith("linear")), len(columns) - 1)
-        columns.insert(at + 1, tables.Column("rank", list(found["rank"].fillna("–")), True, "rank"))
+        columns.insert(at + 1, tables.Column("rank", list(found["rank"].fillna(labels.NONE)), True, "rank"))
         notes.append("rank: the places that the seeds allow, corrected over all pairs, in 95 % of studies")
     nothing = [None] * len(ordered)
     keys = [[_key(value) for value in ordered[one.source]] if one.source in ordered else nothing for one in columns]
@@ -152,7 +152,8 @@ def _cells(frame: pd.DataFrame, summary: pd.DataFrame, folder: Path, page_folder
     differing = varying(summary) if len(summary) else []
     names = [name for name in setting_columns(summary) if name != "protocol"]
     several = [name for name in names if summary[name].astype(str).nunique() > 1 or name in differing]
-    common = {name: _value(summary[name].iloc[0]) for name in names if name not in several} if len(summary) else {}
+    shared = [name for name in names if name not in several and len(summary)]
+    common = {name: labels.value(summary[name].iloc[0]) for name in shared}
     words, columns = dict[str, list[Any]](), {}
     shown = {title: name for title, name in _CELL.items() if name in frame and frame[name].notna().any()}
     for title, name in shown.items():
@@ -168,11 +169,10 @@ def _cells(frame: pd.DataFrame, summary: pd.DataFrame, folder: Path, page_folder
     for row, cell in zip(number[frame.index], zip(*columns.values(), strict=True), strict=True):
         cells[row].append(list(cell))
     settings = summary[several].astype(object).to_dict("records")
-    own = [{name: _value(value) for name, value in row.items() if pd.notna(value)} for row in settings]
+    own = [{name: labels.value(value) for name, value in row.items() if pd.notna(value)} for row in settings]
     made = []
-    for method, chosen, each in zip(summary["method"], own, cells, strict=True):
-        told = [f"{families.short(name)}={chosen[name]}" for name in differing if name in chosen and name != "method"]
-        made.append({"label": " ".join([method, *told]), "settings": chosen, "cells": each})
+    for name, chosen, each in zip(labels.names(summary), own, cells, strict=True):
+        made.append({"label": name, "settings": chosen, "cells": each})
     base = Path(os.path.relpath(folder.resolve(), page_folder.resolve())).as_posix() + "/"
     return {"common": common, "columns": list(columns), "words": words, "base": base, "configurations": made}
 

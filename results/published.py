@@ -19,14 +19,14 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from results import compare
-from results.statistics import configurations, varying
+from results import compare, labels, significance
+from results.frame import setting_columns
+from results.labels import FOLLOWS
+from results.statistics import configurations
 
 # Published numbers closer than this make no order: MoCo's authors found a spread of 0.1 to 0.2 points over five runs.
 APART = 0.005
 HEADER = ["method", "axis", "published", "values", "agree", "disagree", "cannot be told", "verdict", "conditions"]
-_FOLLOWS = {"batch_size": ["microbatch"]}  # settings that an ablation changes along with its axis
-_NONE = "–"
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,7 @@ def beside(frame: pd.DataFrame, metric: str = "linear_top1") -> list[Beside]:
 
 def rows(found: Sequence[Beside]) -> list[list[str]]:
     """The same as rows of text under a header; none where nothing compares."""
-    told = [[one.sweep, one.curve.axis.removeprefix("options."), *one.cells] for one in found]
+    told = [[one.sweep, labels.setting(one.curve.axis), *one.cells] for one in found]
     return [HEADER, *told] if told else []
 
 
@@ -104,7 +104,7 @@ def _compared(frame: pd.DataFrame, metric: str) -> Iterator[Beside]:
     for axis in dict.fromkeys(" ".join(load()["axes"]).split()):
         known = [one for one in _published(axis) if one.curve.metric == metric]
         sweeps = _sweeps(frame, axis, {one.curve.method for one in known})
-        for sweep, label in zip(sweeps, _labels(sweeps, axis), strict=True):
+        for sweep, label in zip(sweeps, _names(sweeps, axis), strict=True):
             verdicts = ((one.curve, _verdict(sweep, one, metric)) for one in _nearest_first(sweep, known))
             yield from (Beside(label, *found) for found in itertools.islice((v for v in verdicts if v[1]), 1))
 
@@ -137,12 +137,12 @@ def _curve(
     others = [other for other in keys if other[0] == table]
     several = {name for other in others if other[1] == method for name, _ in set(other[-1]) ^ set(items)}
     parts = [method] if len({other[1] for other in others}) > 1 else []
-    parts += [f"{name}={_text(value)}" for name, value in items if name in several]
+    parts += [f"{name}={labels.value(value)}" for name, value in items if name in several]
     if not any(isinstance(x, str) for x, _, _ in points):
         points = sorted(points, key=lambda point: point[0])
     x, y, runs = zip(*points, strict=True)
     known = {name: value for name, value in items if name != "dataset.name"}
-    held = ", ".join([dict(items)["dataset.name"], *(f"{name} {_text(value)}" for name, value in known.items())])
+    held = ", ".join([dict(items)["dataset.name"], *(f"{name} {labels.value(value)}" for name, value in known.items())])
     stated = sorted({count for count in runs if not pd.isna(count)})
     many = "runs each: " + " to ".join(str(count) for count in dict.fromkeys((stated[0], stated[-1]))) if stated else ""
     protocol = "; ".join(filter(None, [held, evaluation, many]))
@@ -158,25 +158,24 @@ def _sweeps(frame: pd.DataFrame, axis: str, methods: set[str]) -> list[pd.DataFr
     part = part.sort_values(axis, kind="stable", ignore_index=True)
     if part[axis].nunique() < 2:
         return []
-    rest = configurations(part.drop(columns=[axis, *_FOLLOWS.get(axis, [])], errors="ignore"))
+    rest = configurations(part.drop(columns=[axis, *FOLLOWS.get(axis, ())], errors="ignore"))
     number = configurations(part)  # of a batch with micro-batches and without, the first is taken
     part = part[number == number.groupby([rest, part[axis]]).transform("first")]
     return [sweep for _, sweep in part.groupby(rest, sort=False) if sweep[axis].nunique() > 1]
 
 
-def _labels(sweeps: list[pd.DataFrame], axis: str) -> list[str]:
+def _names(sweeps: list[pd.DataFrame], axis: str) -> list[str]:
     """Texts like `simclr epochs=20`: the method, and what tells its sweep from its others over the axis."""
     if not sweeps:
         return []
     firsts = pd.concat([sweep[:1] for sweep in sweeps], ignore_index=True)
-    names = {method: varying(rows) for method, rows in firsts.groupby("method")}
-    left_out = {axis, *_FOLLOWS.get(axis, [])}
-    labels = []
-    for row in firsts.to_dict("records"):
-        told = [name for name in names[row["method"]] if name not in left_out and not pd.isna(row[name])]
-        words = [f"{name.removeprefix('options.')}={_text(_value(row[name]))}" for name in told]
-        labels.append(" ".join([str(row["method"]), *words]))
-    return labels
+    families = list(zip(firsts["dataset.name"].map(str), firsts["protocol"].map(str), strict=True))
+    held = [name for name in setting_columns(firsts) if name not in ("method", axis, *FOLLOWS.get(axis, ()))]
+    rows = [dict(zip(held, map(labels.value, row), strict=True)) for row in firsts[held].to_numpy(dtype=object)]
+    told = labels.told(list(zip(families, firsts["method"], strict=True)), rows)
+    made = [labels.label(*one) for one in zip(firsts["method"], told, strict=True)]
+    several = len(set(families)) > 1
+    return [labels.of_family(name, *family) if several else name for name, family in zip(made, families, strict=True)]
 
 
 def _nearest_first(sweep: pd.DataFrame, known: Sequence[_Published]) -> list[_Published]:
@@ -199,7 +198,7 @@ def _differences(first: pd.Series, one: _Published) -> list[str]:
     if first.get("dataset.limit", 0) > 0:
         ours["dataset.name"] = f"{ours['dataset.name']} limit={first['dataset.limit']:g}"
     return [
-        f"{name.removesuffix('.name').removeprefix('options.')} {_text(ours[name])} ({_text(theirs)})"
+        f"{labels.setting(name.removesuffix('.name'))} {labels.value(ours[name])} ({labels.value(theirs)})"
         for name, theirs in one.fixed.items()
         if ours[name] != theirs
     ]
@@ -217,10 +216,10 @@ def _verdict(sweep: pd.DataFrame, one: _Published, metric: str) -> list[str]:
         if len(inside) < 2:
             return []
         ends = inside[0], inside[-1]
-        values = "trend {} to {} ({} to {})".format(*map(_text, (*ends, curve.x[0], curve.x[-1])))
+        values = "trend {} to {} ({} to {})".format(*map(labels.value, (*ends, curve.x[0], curve.x[-1])))
         found = _order(sweep, axis, list(ends), [curve.y[0], curve.y[-1]], metric)
     else:
-        values = ", ".join(map(_text, shared))
+        values = ", ".join(map(labels.value, shared))
         found = _order(sweep, axis, shared, [theirs[value] for value in shared], metric)
     conditions = f"protocol differs: {', '.join(differing)}"
     if not differing:
@@ -250,19 +249,22 @@ def _apart(gap: float) -> bool:
 
 def _order(sweep: pd.DataFrame, axis: str, values: list[Any], theirs: list[float], metric: str) -> np.ndarray:
     """(agree, disagree, cannot be told): the pairs of these values that the source sets apart."""
-    part = sweep[sweep[axis].map(_value).isin(values)]
-    # In the order of the values, as the records are.
-    tests = compare.paired(part, metric=metric)
+    own = sweep[axis].map(_value)
+    part = sweep[own.isin(values)]
+    # In the order of the values, as the records are: one configuration a value.
+    number = pd.Series(pd.factorize(own[part.index])[0], part.index)
+    drawn, fixed = compare.draws(part, number, metric)
+    tests = significance.tested(drawn, fixed, *np.triu_indices(len(drawn), 1))
     gaps = np.array([before - after for before, after in itertools.combinations(theirs, 2)])
     apart = np.array([_apart(gap) for gap in gaps], dtype=bool)
-    told = compare.holm(tests["p"].to_numpy()[apart]) < compare.LEVEL
+    told = significance.holm(tests["p"].to_numpy()[apart]) < significance.LEVEL
     same = np.sign(tests["difference"].to_numpy()[apart]) == np.sign(gaps[apart])
     return np.array([(told & same).sum(), (told & ~same).sum(), (~told).sum()])
 
 
 def _numbers(sweep: pd.DataFrame, one: _Published, shared: list[Any], metric: str) -> np.ndarray:
     """(within, outside, cannot be told): the published numbers and the prediction intervals of our seeds."""
-    from scipy import stats
+    from scipy import special
 
     axis = one.curve.axis
     theirs = {x: (y, runs) for x, y, runs in zip(one.curve.x, one.curve.y, one.runs, strict=True)}
@@ -275,7 +277,8 @@ def _numbers(sweep: pd.DataFrame, one: _Published, shared: list[Any], metric: st
             continue
         number, runs = theirs[_value(value)]
         error = sd * math.sqrt(1 / n + 1 / (1 if pd.isna(runs) else runs))
-        counts[0 if abs(number - mean) <= error * stats.t.isf(compare.LEVEL / (2 * len(shared)), n - 1) else 1] += 1
+        error *= special.stdtrit(n - 1, 1 - significance.LEVEL / (2 * len(shared)))
+        counts[0 if abs(number - mean) <= error else 1] += 1
     return counts
 
 
@@ -289,9 +292,3 @@ def _value(given: Any) -> Any:
         return float(given)
     except ValueError:
         return str(given)
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    return _NONE if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)

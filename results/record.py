@@ -145,12 +145,17 @@ def write_json(path: Path, data: Any, compact: bool = False) -> None:
         text = json.dumps(data, indent=None if compact else 2, ensure_ascii=False, allow_nan=False) + "\n"
     except (TypeError, ValueError) as error:
         raise ValueError(f"{path}: not written: {error}") from error
+    write_whole(path, text.encode())
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Write a file, making its folder if need be; a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not `tempfile`: its files are readable by their owner only, and records on a cluster are shared.
+    # Not `tempfile`: its files are readable by their owner only, and records and reports on a cluster are shared.
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
     try:
-        with temporary.open("x", encoding="utf-8") as file:
-            file.write(text)
+        with temporary.open("xb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.replace(temporary, path)

@@ -6,8 +6,6 @@ results.csv is the summary, a row a configuration; results.parquet has a row a r
 
 from __future__ import annotations
 
-import os
-import uuid
 from collections.abc import Sequence
 from importlib.util import find_spec
 from io import BytesIO
@@ -15,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from results import compare, draw_matplotlib, figures, page, tables
+from results import compare, draw_matplotlib, figures, page, record, tables
 from results.ablation_charts import Published
 from results.chart import Chart
 from results.families import families, headline
@@ -48,20 +46,20 @@ def write(
     ranks = compare.ranks(frame, metric) if ranked is None else ranked
     rows = compare.rows(frame, metric=metric, ranked=ranks) if compared is None else compared
     found = families(frame, metric, ranks)
-    charts = figures.of_families(found, frame, published)
+    charts = figures.charts(found, frame, published)
     chosen = styles(charts)
     more = [("Which can be told apart", rows if len(rows) > 2 else []), *extras]
     text = page.render(
         frame, summary, charts, chosen, folder=out, page_folder=folder, verdict=verdict(frame, found, ranks),
         ranks=ranks, extras=more, problems=problems,
     )  # fmt: skip
-    _put(folder / "report.html", text.encode())
+    record.write_whole(folder / "report.html", text.encode())
     below = "\n".join(f"## {title}\n\n{tables.pipes(lines)}" for title, lines in more if lines)
-    _put(folder / "table.md", f"{tables.to_markdown(summary)}\n{below}".encode())
-    _put(folder / "table.tex", tables.to_latex(summary).encode())
-    _put(folder / "results.csv", tables.to_csv(summary).encode())
+    record.write_whole(folder / "table.md", f"{tables.to_markdown(summary)}\n{below}".encode())
+    record.write_whole(folder / "table.tex", tables.to_latex(summary).encode())
+    record.write_whole(folder / "results.csv", tables.to_csv(summary).encode())
     try:
-        _put(folder / "results.parquet", parquet(frame))
+        record.write_whole(folder / "results.parquet", parquet(frame))
     except ImportError as error:
         notes.append(f"no results.parquet: {error}")
     try:
@@ -99,16 +97,4 @@ def _figures(folder: Path, charts: Sequence[Chart], chosen: dict[str, Style]) ->
     for chart in charts:
         for one in (chart, *chart.others):
             for ending, content in draw_matplotlib.files(one, chosen).items():
-                _put(folder / f"{one.name}.{ending}", content)
-
-
-def _put(path: Path, content: bytes) -> None:
-    """Write a file; a reader sees the old one or the new one, never a part."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    # Not `tempfile`: its files are readable by their owner only, and reports are shared.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        temporary.write_bytes(content)
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+                record.write_whole(folder / f"{one.name}.{ending}", content)

@@ -10,7 +10,6 @@ import itertools
 from typing import Any
 
 import pandas as pd
-from scipy.stats import kendalltau
 
 from results.statistics import summarise
 
@@ -28,6 +27,8 @@ def taus(frame: pd.DataFrame) -> pd.DataFrame:
     `frame` is what `results.frame.load` returns. Only configurations with both numbers count, at least 3 of them; NaN
     where one accuracy is the same for all. Empty where there is no such pair.
     """
+    from scipy.stats import kendalltau  # which takes long to import
+
     names = accuracies(frame)
     summary = summarise(frame, names)
     found: list[tuple[Any, ...]] = []

@@ -1,25 +1,20 @@
-"""A summary as a table on the terminal, in markdown, and as CSV. Fractions become percentages here."""
+"""A summary as columns of text, in markdown, LaTeX and as CSV. Fractions become percentages here."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Literal
+from dataclasses import dataclass
+from typing import Any
 
 import pandas as pd
 
-from results.statistics import summarise, varying
-
-if TYPE_CHECKING:
-    import rich.table
+from results import labels
+from results.statistics import varying
 
 EMPTY = "No records to show."
 CAPTION = "mean ± half-width of the 95 % t-interval over seeds"
-_NONE = "–"
-# Left out of a narrow terminal in this order; what remains is accuracy and the cost in views and time.
-_LESSER = ("device", "effective rank", "kNN-200 %", "peak memory", "images/s", "kNN-20 %")
-_UNFINISHED = "not finished"
+UNFINISHED = "not finished"
 _LATEX = str.maketrans(
     {sign: "\\" + sign for sign in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
@@ -35,78 +30,10 @@ class Column:
     source: str = ""  # the summary's column that the cells are of, by which they sort
 
 
-def render(frame: pd.DataFrame, width: int | None = None) -> tuple[rich.table.Table, str]:
-    """The terminal table and the markdown text of a loaded frame."""
-    summary = summarise(frame)
-    return to_rich(summary, width), to_markdown(summary)
-
-
 def grid(summary: pd.DataFrame) -> tuple[pd.DataFrame, list[Column], list[str]]:
     """The summary in the order shown, its index that of the summary given; the columns; what a reader must know."""
     ordered = _sorted(summary)
     return (ordered, _columns(ordered), _notes(ordered)) if len(ordered) else (ordered, [], [EMPTY])
-
-
-def to_rich(summary: pd.DataFrame, width: int | None = None) -> rich.table.Table:
-    """The summary as a `rich` table; notes, and why runs did not finish, in its caption.
-
-    Lesser columns that do not fit in `width` characters, by default the terminal's, are left out and named.
-    """
-    from rich.console import Console
-
-    if summary.empty:
-        return _rich_table([Column("results", [EMPTY])], [])
-    summary = _sorted(summary)
-    columns, notes = _columns(summary), _notes(summary)
-    if columns[-1].header == _UNFINISHED:
-        # Sentences in a column would leave no room for the numbers.
-        notes += _told(columns)
-        columns = columns[:-1]
-    width, dropped = Console().width if width is None else width, list[str]()
-    for lesser in _LESSER:
-        if _width(columns) <= width:
-            break
-        if lesser in [column.header for column in columns]:
-            columns = [column for column in columns if column.header != lesser]
-            dropped.append(lesser)
-    return _rich_table(columns, notes + ([f"too narrow for: {', '.join(dropped)}"] if dropped else []))
-
-
-def _width(columns: list[Column]) -> int:
-    """Characters that a table of these columns takes: what one row of their widest cells does, soon measured."""
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.measure import Measurement
-
-    console = Console(width=10_000)
-    widest = [replace(column, cells=[max(column.cells, key=cell_len)]) for column in columns]
-    return Measurement.get(console, console.options, _rich_table(widest, [])).maximum
-
-
-def _told(columns: list[Column]) -> list[str]:
-    """The cells of the last column as sentences, each after what names its row: the columns before `seeds`."""
-    names = columns[: [column.header for column in columns].index("seeds")]
-    labels = [
-        " ".join(cell for cell in cells if cell != _NONE) for cells in zip(*(n.cells for n in names), strict=True)
-    ]
-    return [f"{label}: {cell}" for label, cell in zip(labels, columns[-1].cells, strict=True) if cell != _NONE]
-
-
-def _rich_table(columns: list[Column], notes: list[str]) -> rich.table.Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    # Text, not str: rich reads square brackets in a str, as in an error's message, as markup.
-    caption = Text("\n".join(notes)) if notes else None
-    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
-    for column in columns:
-        # A number broken over two lines reads as another number.
-        justify: Literal["right", "left"] = "right" if column.number else "left"
-        table.add_column(Text(column.header.replace(" ", "\n", 1)), justify=justify, no_wrap=True)
-    for cells in zip(*(column.cells for column in columns), strict=True):
-        table.add_row(*map(Text, cells))
-    return table
 
 
 def to_markdown(summary: pd.DataFrame) -> str:
@@ -155,8 +82,10 @@ def _latex(text: str) -> str:
 
 
 def to_csv(summary: pd.DataFrame) -> str:
-    """Every column of the summary, accuracies as fractions; each number's text reads back as the same float."""
-    return _sorted(summary).to_csv(index=False)
+    """Each configuration's name, then every column of the summary, accuracies as fractions; each number's text reads
+    back as the same float."""
+    named = summary.assign(configuration=labels.names(summary))
+    return _sorted(named)[["configuration", *summary.columns]].to_csv(index=False)
 
 
 def truth(found: pd.DataFrame) -> list[list[str]]:
@@ -172,23 +101,20 @@ def truth(found: pd.DataFrame) -> list[list[str]]:
 def _sorted(summary: pd.DataFrame) -> pd.DataFrame:
     """By dataset, then linear top-1 from the best; configurations without a number last in their dataset."""
     keys = summary.reindex(columns=["dataset.name", "metrics.linear_top1.mean"])
-    keys["dataset.name"] = keys["dataset.name"].map(_setting)
+    keys["dataset.name"] = keys["dataset.name"].map(labels.value)
     order = keys.sort_values(list(keys.columns), ascending=[True, False], na_position="last").index
     return summary.loc[order]
 
 
 def _columns(summary: pd.DataFrame) -> list[Column]:
     """The columns shown, in order; one that would be empty, or that says the same in every row, is left out."""
-    settings = varying(summary)
+    settings = labels.headers([name for name in varying(summary) if name not in ("method", "dataset.name")])
     several = {name for name in ("dataset.name", "protocol", "cost.devices") if _several(summary, name)}
-    columns = [Column("method", _cells(summary, "method", _setting), source="method")]
+    columns = [Column("method", _cells(summary, "method", labels.value), source="method")]
     if "dataset.name" in several:
-        columns.append(Column("dataset", _cells(summary, "dataset.name", _setting), source="dataset.name"))
-    for name in settings:
-        if name not in ("method", "dataset.name"):
-            short = name.removeprefix("options.")
-            header = name if short in settings else short
-            columns.append(Column(header, _cells(summary, name, _setting), number=True, source=name))
+        columns.append(Column("dataset", _cells(summary, "dataset.name", labels.value), source="dataset.name"))
+    for name, header in settings.items():
+        columns.append(Column(header, _cells(summary, name, labels.value), number=True, source=name))
     if "protocol" in several:
         columns.append(Column("protocol", _cells(summary, "protocol", _short), source="protocol"))
     columns.append(Column("seeds", _seeds(summary), number=True, source="seeds"))
@@ -212,11 +138,11 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
             number=True,
             source="cost.peak_memory_bytes",
         ),
-        Column(_UNFINISHED, _unfinished(summary)),
+        Column(UNFINISHED, _unfinished(summary)),
     ]
     if "cost.devices" in several:
         others.insert(-1, Column("device", _cells(summary, "cost.devices", str)))
-    return columns + [column for column in others if set(column.cells) != {_NONE}]
+    return columns + [column for column in others if set(column.cells) != {labels.NONE}]
 
 
 def _notes(summary: pd.DataFrame) -> list[str]:
@@ -246,7 +172,7 @@ def _several(summary: pd.DataFrame, name: str) -> bool:
 
 def _cells(summary: pd.DataFrame, name: str, text: Callable[[Any], str]) -> list[str]:
     values = summary[name] if name in summary else [None] * len(summary)
-    return [_line(text(value)) if pd.notna(value) and value != "" else _NONE for value in values]
+    return [_line(text(value)) if pd.notna(value) and value != "" else labels.NONE for value in values]
 
 
 def _metric(summary: pd.DataFrame, name: str, scale: float) -> list[str]:
@@ -254,7 +180,7 @@ def _metric(summary: pd.DataFrame, name: str, scale: float) -> list[str]:
     parts = summary.reindex(columns=[f"metrics.{name}.{part}" for part in ("mean", "half_width", "n")])
     cells = []
     for (mean, half_width, n), seeds in zip(parts.to_numpy(dtype=float), summary["seeds"], strict=True):
-        cell = _NONE if pd.isna(mean) else f"{mean * scale:.1f}"
+        cell = labels.NONE if pd.isna(mean) else f"{mean * scale:.1f}"
         cell += "" if pd.isna(half_width) else f" ± {half_width * scale:.1f}"
         cells.append(cell + (f" (n = {n:.0f})" if 0 < n < seeds else ""))
     return cells
@@ -274,17 +200,8 @@ def _unfinished(summary: pd.DataFrame) -> list[str]:
             for status in ("failed", "collapsed")
             if row[status]
         ]
-        cells.append("; ".join(parts) or _NONE)
+        cells.append("; ".join(parts) or labels.NONE)
     return cells
-
-
-def _setting(value: Any) -> str:
-    """A setting's text; a whole number that pandas holds as a float loses its `.0`, a null does not apply."""
-    if pd.isna(value):
-        return _NONE
-    if isinstance(value, float):
-        return str(int(value)) if value.is_integer() and abs(value) < 1e15 else f"{value:.6g}"
-    return _line(str(value))
 
 
 def _line(text: str) -> str:

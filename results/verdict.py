@@ -37,7 +37,7 @@ def _counts(frame: pd.DataFrame) -> str:
 
 
 def _of(family: Family, ranks: pd.DataFrame) -> str:
-    labels = dict(zip(family.table["row"], family.table["label"], strict=True))
+    named = dict(zip(family.table["row"], family.table["configuration"], strict=True))
     text = (
         f"{family.dataset or 'unnamed data'}, protocol {family.protocol[:8]}: {_count(len(ranks), 'configuration')}, "
     )
@@ -48,7 +48,7 @@ def _of(family: Family, ranks: pd.DataFrame) -> str:
     first = done.iloc[0]
     half = (first["high"] - first["low"]) / 2
     interval = "" if math.isnan(half) else f" ± {100 * half:.1f}"
-    text += f"The highest {family.measure} is {100 * first['mean']:.1f}{interval} % by {labels[first['row']]}. "
+    text += f"The highest {family.measure} is {100 * first['mean']:.1f}{interval} % by {named[first['row']]}. "
     ranked = done[done["best"].notna()]
     if len(done) == 1:
         return text.rstrip()
@@ -59,9 +59,9 @@ def _of(family: Family, ranks: pd.DataFrame) -> str:
     if len(leaders) == 1 and leaders["worst"].iloc[0] == 1:
         text += f"It is significantly better than each of the {len(ranked) - 1} others that could be tested." if (
             leaders["row"].iloc[0] == first["row"]
-        ) else f"Of those that could be tested, {labels[leaders['row'].iloc[0]]} is the best."  # fmt: skip
+        ) else f"Of those that could be tested, {named[leaders['row'].iloc[0]]} is the best."  # fmt: skip
     else:
-        names = [labels[row] for row in leaders["row"].head(_NAMED)]
+        names = [named[row] for row in leaders["row"].head(_NAMED)]
         more = f" and {len(leaders) - _NAMED} more" if len(leaders) > _NAMED else ""
         text += f"{_all(len(leaders), len(ranked))} may be the best, for nothing is significantly better than them: "
         text += f"{', '.join(names)}{more}."

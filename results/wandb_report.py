@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from results import record
+from results import labels, record
 from results.statistics import varying
 
 ACCURACY, SECONDS, STATUS = "metrics/linear_top1", "cost/seconds", "status"  # in a run's summary
@@ -128,7 +128,7 @@ def _grids(part: pd.DataFrame, target: Target, entity: str, protocol: str) -> li
     panels: list[Any] = [wr.ScatterPlot(title=f"{top1} against seconds", x=wr.SummaryMetric(SECONDS), y=accuracy)]
     for name in varying(part):
         setting = name.removeprefix("settings.")
-        axis, title = wr.Config(setting), f"{top1} over {setting.removeprefix('options.')}"
+        axis, title = wr.Config(setting), f"{top1} over {labels.setting(setting)}"
         values = part[name].dropna()
         if setting in ("method", "dataset.name"):
             continue

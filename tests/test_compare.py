@@ -14,7 +14,7 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from results import compare, record
+from results import compare, record, significance
 from results.frame import load
 
 ROOT = Path(__file__).parents[1]
@@ -215,7 +215,7 @@ def test_a_seed_run_twice_is_one_seed(tmp_path: Path) -> None:
     ],
 )
 def test_holm_by_hand(p: list[float], adjusted: list[float]) -> None:
-    assert compare.holm(np.array(p)) == pytest.approx(np.array(adjusted), nan_ok=True)
+    assert significance.holm(np.array(p)) == pytest.approx(np.array(adjusted), nan_ok=True)
 
 
 def test_holm_is_over_the_tests_of_one_family(tmp_path: Path) -> None:

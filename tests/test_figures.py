@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,10 +17,17 @@ from test_report import put
 
 from results import compare, draw_matplotlib, draw_plotly, figures, published
 from results.chart import Chart, Series
+from results.families import families, headline
 from results.frame import load
 from results.palette import styles
 
 METHODS = ("simclr", "moco")
+
+
+def drawn_of(frame: pd.DataFrame, published: Sequence[Any] = ()) -> list[Chart]:
+    """As a report draws them."""
+    metric = headline(frame)
+    return figures.charts(families(frame, metric, compare.ranks(frame, metric)), frame, published)
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +39,7 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def charts(frame: pd.DataFrame) -> list[Chart]:
-    return figures.charts(frame)
+    return drawn_of(frame)
 
 
 def named(charts: list[Chart], name: str) -> Chart:
@@ -112,7 +120,7 @@ def test_what_failed_is_shown_and_not_averaged(tmp_path: Path) -> None:
         put(tmp_path, seed=seed, accuracy=0.7, options={"temperature": 0.1})
     put(tmp_path, seed=2, status="collapsed", reason="effective rank 1", options={"temperature": 0.1})
     put(tmp_path, seed=0, status="failed", reason="out of memory", options={"temperature": 0.5})
-    found = figures.charts(load(tmp_path)[0])
+    found = drawn_of(load(tmp_path)[0])
     chart = named(found, "temperature")
     (line,) = [one for one in chart.series if one.look == "line"]
     assert line.x == (0.1, 0.2, 0.5)
@@ -132,7 +140,7 @@ def test_protocols_and_datasets_never_share_a_chart(tmp_path: Path) -> None:
         for seed in range(2):
             for temperature in (0.1, 0.2):
                 put(tmp_path, seed=seed, protocol=protocol, options={"temperature": temperature})
-    found = figures.charts(load(tmp_path)[0])
+    found = drawn_of(load(tmp_path)[0])
     assert len({chart.name for chart in found}) == len(found)
     for chart in found:
         assert ("aaaaaaaa" in chart.title) != ("bbbbbbbb" in chart.title)
@@ -143,7 +151,7 @@ def test_long_labels_name_what_differs_from_the_usual(tmp_path: Path) -> None:
     usual = {"temperature": 0.2, "queue": 4096, "momentum": 0.99}
     for options in (usual, usual | {"queue": 64}, usual | {"momentum": 0.9}, usual | {"temperature": None}):
         put(tmp_path, options=options, augmentation="crop+colour+grey+blur" if options is not usual else "crop")
-    chart = named(figures.charts(load(tmp_path)[0]), "accuracy")
+    chart = named(drawn_of(load(tmp_path)[0]), "accuracy")
     assert set(chart.order) == {"moco augmentation=crop", "moco queue=64", "moco momentum=0.9", "moco temperature=–"}
     assert "(moco: temperature=0.2 queue=4096 momentum=0.99 augmentation=crop+colour+grey+blur)" in chart.caption
 
@@ -154,7 +162,7 @@ def test_heads_of_one_width_stand_beside_the_curves(tmp_path: Path) -> None:
         for head in ("linear", "mlp"):
             for width in (32, 128):
                 put(tmp_path, seed=seed, options={"head": head, "head_dim": width})
-    chart = named(figures.charts(load(tmp_path)[0]), "head_dim")
+    chart = named(drawn_of(load(tmp_path)[0]), "head_dim")
     assert {one.name: one.x for one in chart.series} == {
         "moco head=linear": (32, 128), "moco head=mlp": (32, 128), "moco head=none": (128,)
     }  # fmt: skip
@@ -179,9 +187,9 @@ def test_published_curves_have_an_axis_of_their_own_with_the_same_span(tmp_path:
             put(tmp_path, seed=seed, accuracy=0.9 + seed / 100, options={"temperature": temperature})
     frame = load(tmp_path)[0]
     others = [Curve(method="simclr"), Curve(axis="queue"), Curve(x=(0.0, 1.0), y=(0.5, 0.6))]
-    plain = named(figures.charts(frame, others), "temperature")
+    plain = named(drawn_of(frame, others), "temperature")
     assert [one.look for one in plain.series] == ["line"], "another method, another axis, a zero on a logarithmic axis"
-    chart = named(figures.charts(frame, [Curve(), *others]), "temperature")
+    chart = named(drawn_of(frame, [Curve(), *others]), "temperature")
     drawn = chart.series[-1]
     assert (drawn.look, drawn.method, drawn.x) == ("published", "", (0.05, 0.1, 0.5))
     assert drawn.y == pytest.approx((59.7, 64.4, 60.7))
@@ -192,14 +200,14 @@ def test_published_curves_have_an_axis_of_their_own_with_the_same_span(tmp_path:
     figure = draw_plotly.figure(chart, styles([chart]))
     assert figure["data"][-1]["yaxis"] == "y2"
     assert figure["data"][-1]["line"]["dash"] == "dash"
-    unverified = named(figures.charts(frame, [replace(Curve(), verified=False)]), "temperature")
+    unverified = named(drawn_of(frame, [replace(Curve(), verified=False)]), "temperature")
     assert "(not verified)" in unverified.caption
 
 
 def test_the_curves_that_compare_with_a_sweep_are_laid_over_it(frame: pd.DataFrame) -> None:
     laid = list(dict.fromkeys(one.curve for one in published.beside(frame)))
     assert "simclr-table5" in [curve.id for curve in laid]
-    chart = named(figures.charts(frame, laid), "temperature")
+    chart = named(drawn_of(frame, laid), "temperature")
     assert "published: simclr-table5" in [one.name for one in chart.series]
 
 
@@ -210,7 +218,7 @@ def test_training_curves_and_looks_come_from_the_cells_folders(tmp_path: Path) -
     )
     looks: dict[str, Any] = synthetic._looks(np.random.default_rng(0))
     (folder / "looks.json").write_text(json.dumps(looks))
-    found = figures.charts(load(tmp_path)[0])
+    found = drawn_of(load(tmp_path)[0])
     (line,) = named(found, "training").series
     assert len(line.x) <= 200
     assert (line.x[0], line.y[0]) == (pytest.approx(0.5), 5)
@@ -221,7 +229,7 @@ def test_training_curves_and_looks_come_from_the_cells_folders(tmp_path: Path) -
     assert neighbours.png == looks["neighbours"]["png"]
     assert "5 of 6 neighbours have its class" in neighbours.caption
     (folder / "looks.json").write_text(json.dumps({"projection": {"x": [1]}, "neighbours": {"png": "<script>"}}))
-    assert not [chart for chart in figures.charts(load(tmp_path)[0]) if chart.kind in ("points", "picture")]
+    assert not [chart for chart in drawn_of(load(tmp_path)[0]) if chart.kind in ("points", "picture")]
 
 
 def test_every_chart_is_drawn_by_both(charts: list[Chart]) -> None:
@@ -245,7 +253,7 @@ def test_every_chart_is_drawn_by_both(charts: list[Chart]) -> None:
 
 
 def test_no_records_no_charts(tmp_path: Path) -> None:
-    assert figures.charts(load(tmp_path)[0]) == []
+    assert drawn_of(load(tmp_path)[0]) == []
     put(tmp_path, status="failed", reason="out of memory")
-    (chart,) = figures.charts(load(tmp_path)[0])
+    (chart,) = drawn_of(load(tmp_path)[0])
     assert chart.order == ("moco (1 failed)",)

@@ -12,16 +12,17 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 import pytest
 import synthetic
 from test_report import put
 
+from benchmark import reporting
 from benchmark.__main__ import main
 from results import report
 from results.frame import load
 from results.statistics import summarise
+from results.tables import to_markdown
 
 EVIL = "<script>alert(1)</script> <img src=http://example.org/x onerror=alert(2)> 100 % of $5_000 & {a|b}~^"
 
@@ -102,7 +103,7 @@ def test_the_page_holds_every_configuration_and_its_cells(study: Path) -> None:
         settings = known["common"] | one["settings"]
         assert settings["method"] == summary.loc[number, "method"]
         told = summary.loc[number, "options.temperature"]
-        assert settings.get("options.temperature", told) == told or pd.isna(told)
+        assert pd.isna(told) or float(settings["options.temperature"]) == told
         cells = frame[frame["folder"].isin(summary.loc[number, "folders"].split("; "))]
         assert {cell[key] for cell in one["cells"]} == set(cells["key"])
         for cell in one["cells"]:
@@ -157,6 +158,53 @@ def test_the_command_writes_it_and_says_where(tmp_path: Path, capsys: pytest.Cap
     assert said.err == f"wrote {tmp_path}/report/report.html and, beside it, tables and figures as files\n"
     assert "minus simclr" in page_of(tmp_path)
     assert "minus simclr" in (tmp_path / "report/table.md").read_text()
+
+
+def test_a_report_where_nothing_finished_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for temperature in (0.1, 0.2):
+        put(tmp_path, status="failed", reason="out of memory", options={"temperature": temperature})
+    put(tmp_path, "simclr", status="collapsed", reason="effective rank 1.0")
+    assert main(["report", f"out={tmp_path}"]) == 0
+    said = capsys.readouterr().out
+    assert "no finished run" in said
+    folder, page = tmp_path / "report", page_of(tmp_path)
+    assert "3 cells of 2 methods: 0 finished, 2 failed, 1 collapsed." in page
+    assert "None has a linear top-1." in page
+    table = (folder / "table.md").read_text()
+    assert "| moco | 0.1 | 0 | – | 1 failed: out of memory |" in table
+    assert "| simclr | – | 0 | – | 1 collapsed: effective rank 1.0 |" in table
+    assert pd.read_csv(folder / "results.csv")["seeds"].tolist() == [0, 0, 0]
+    assert len(pd.read_parquet(folder / "results.parquet")) == 3
+    assert {path.name for path in (folder / "figures").iterdir()} == {
+        "accuracy.png", "accuracy.svg", "temperature.png", "temperature.svg"
+    }  # fmt: skip
+
+
+def test_a_report_of_a_single_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    put(tmp_path, accuracy=0.912)
+    assert main(["report", f"out={tmp_path}"]) == 0
+    assert "1 seed: no interval" in capsys.readouterr().out
+    page, folder = page_of(tmp_path), tmp_path / "report"
+    assert "1 cell of 1 method: 1 finished, 0 failed, 0 collapsed." in page
+    assert "The highest linear top-1 is 91.2 % by moco." in page
+    assert "told apart" not in (folder / "table.md").read_text(), "there is nothing to tell it from"
+    assert pd.read_csv(folder / "results.csv")["configuration"].tolist() == ["moco"]
+    assert {path.name for path in (folder / "figures").iterdir()} == {"accuracy.png", "accuracy.svg"}
+
+
+def test_a_long_table_is_cut_on_the_terminal_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(63):
+        put(tmp_path, accuracy=0.9, options={"queue": 1000 + number})
+    for number in range(61):
+        put(tmp_path, "simclr", status="failed", reason="why", options={"queue": 1000 + number})
+    reporting.print_records(tmp_path, [path for path in tmp_path.iterdir() if path.is_dir()])
+    said = " ".join(capsys.readouterr().out.split())
+    assert "and 64 more configurations, in the report" in said
+    assert "and 1 more did not finish" in said
+    assert (said.count("moco"), said.count(": 1 failed: why")) == (60, 60)
+    reporting.print_sections([("Title", [["a"], *[["x"]] * 62])])
+    assert capsys.readouterr().out.split("\n")[-2] == "and 2 more, in the report"
+    assert to_markdown(summarise(load(tmp_path)[0])).count("\n| moco") == 63
 
 
 def test_two_thousand_records_make_a_page_below_its_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -261,12 +309,14 @@ def test_the_table_fits_a_telephone(browser: Any, study: Path) -> None:
     assert width == 400, "wide tables and figures scroll in their own boxes"
 
 
-def test_numpy_numbers_are_json(tmp_path: Path) -> None:
-    put(tmp_path, options={"rate": 1e-7, "on": True, "off": False, "big": 2**40})
+def test_settings_are_written_as_the_command_line_takes_them(tmp_path: Path) -> None:
+    given = {"rate": 1e-7, "on": True, "off": False, "big": 2**40, "none": None}
+    put(tmp_path, options=given)
     settings = data_of_page(tmp_path)
-    assert settings["options.rate"] == pytest.approx(1e-7)
-    assert (settings["options.on"], settings["options.off"], settings["options.big"]) == (True, False, 2**40)
-    assert np.isscalar(settings["batch_size"])
+    assert {name: settings[f"options.{name}"] for name in given} == {
+        "rate": "1e-07", "on": "true", "off": "false", "big": "1099511627776", "none": "–"
+    }  # fmt: skip
+    assert settings["batch_size"] == "256"
 
 
 def data_of_page(out: Path) -> dict[str, Any]:

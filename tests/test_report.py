@@ -18,7 +18,8 @@ from scipy import stats
 from results import record
 from results.frame import load, setting_columns
 from results.statistics import summarise, varying
-from results.tables import EMPTY, render, to_csv, to_markdown, to_rich
+from results.tables import EMPTY, to_csv, to_markdown
+from results.terminal import to_rich
 
 ROOT = Path(__file__).parents[1]
 
@@ -254,7 +255,7 @@ def test_csv_keeps_full_precision(tmp_path: Path) -> None:
         put(tmp_path, seed=seed, accuracy=0.9 + seed / 7e3)
     summary = summary_of(tmp_path)
     (back,) = csv.DictReader(io.StringIO(to_csv(summary)))
-    assert list(back) == list(summary.columns)
+    assert list(back) == ["configuration", *summary.columns]
     numbers = [name for name in summary.columns if name.startswith(("metrics.", "cost.")) and name != "cost.devices"]
     assert [float(back[name]) for name in numbers] == only(summary)[numbers].tolist()
 
@@ -268,9 +269,8 @@ def test_only_failures_make_a_table(tmp_path: Path) -> None:
 
 def test_nothing_to_show_is_said(tmp_path: Path) -> None:
     frame, _ = load(tmp_path)
-    table, text = render(frame)
-    assert text.strip() == EMPTY
-    assert table.row_count == 1
+    assert to_markdown(summarise(frame)).strip() == EMPTY
+    assert to_rich(summarise(frame)).row_count == 1
     assert EMPTY in shown(summarise(frame))
     assert to_csv(summarise(frame)).count("\n") == 1
     assert varying(frame) == []
@@ -290,8 +290,8 @@ def test_two_thousand_records(tmp_path: Path) -> None:
 def test_results_never_import_torch(tmp_path: Path) -> None:
     put(tmp_path)
     script = (
-        "import sys; from pathlib import Path; from results import frame, tables\n"
-        "print(tables.render(frame.load(Path(sys.argv[1]))[0])[1]); assert 'torch' not in sys.modules"
+        "import sys; from benchmark.__main__ import main\n"
+        "assert main(['report', f'out={sys.argv[1]}']) == 0; assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

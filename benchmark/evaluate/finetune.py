@@ -22,7 +22,7 @@ from benchmark.data.source import Split
 from benchmark.evaluate.features import encode
 from benchmark.evaluate.few_labels import DRAWS, SHARES, draws, label
 from benchmark.evaluate.linear import top1
-from benchmark.evaluate.subject import CROP_AND_FLIP, Subject
+from benchmark.evaluate.subject import Subject, by_sgd
 
 EPOCHS, BATCH, MOMENTUM = 20, 64, 0.9
 RATES = (0.02, 0.1)
@@ -36,16 +36,7 @@ class Tuned(NamedTuple):
 
 
 def settings() -> dict[str, Any]:
-    return {
-        "shares": list(SHARES),
-        "draws": DRAWS,
-        "epochs": EPOCHS,
-        "batch": BATCH,
-        "momentum": MOMENTUM,
-        "rates": list(RATES),
-        "schedule": "cosine",
-        "augmentation": f"{CROP_AND_FLIP}; no flip where a mirrored image is of another class",
-    }
+    return {"shares": list(SHARES), "draws": DRAWS, **by_sgd(EPOCHS, BATCH, MOMENTUM, RATES)}
 
 
 def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:

@@ -20,21 +20,14 @@ from torch.nn import functional as F
 from benchmark import seeds
 from benchmark.batches import Batches
 from benchmark.evaluate import linear
-from benchmark.evaluate.subject import CROP_AND_FLIP, Subject
+from benchmark.evaluate.subject import Subject, by_sgd
 
 EPOCHS, BATCH, MOMENTUM = 30, 256, 0.9
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 def settings() -> dict[str, Any]:
-    return {
-        "epochs": EPOCHS,
-        "batch": BATCH,
-        "momentum": MOMENTUM,
-        "rates": list(RATES),
-        "schedule": "cosine",
-        "augmentation": f"{CROP_AND_FLIP}; no flip where a mirrored image is of another class",
-    }
+    return by_sgd(EPOCHS, BATCH, MOMENTUM, RATES)
 
 
 def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:

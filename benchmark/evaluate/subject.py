@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -17,6 +18,18 @@ from benchmark.data.source import Split
 from benchmark.evaluate.features import Features, extract
 
 CROP, CROP_AND_FLIP = "crop", "crop+flip"  # of 8 to 100 % of the area, as SimCLR and MoCo have it for their probes
+
+
+def by_sgd(epochs: int, batch: int, momentum: float, rates: Sequence[float]) -> dict[str, Any]:
+    """What an evaluator that trains on `Subject.labelled` states of it in its protocol."""
+    return {
+        "epochs": epochs,
+        "batch": batch,
+        "momentum": momentum,
+        "rates": list(rates),
+        "schedule": "cosine",
+        "augmentation": f"{CROP_AND_FLIP}; no flip where a mirrored image is of another class",
+    }
 
 
 @dataclass(frozen=True)

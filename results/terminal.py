@@ -1,0 +1,85 @@
+"""A summary as a table on the terminal, as wide as it has room for. `rich` is imported where it is used."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Literal
+
+import pandas as pd
+
+from results import labels
+from results.tables import UNFINISHED, Column, grid
+
+if TYPE_CHECKING:
+    import rich.table
+
+# Left out of a narrow terminal in this order; what remains is accuracy and the cost in views and time.
+_LESSER = ("device", "effective rank", "kNN-200 %", "peak memory", "images/s", "kNN-20 %")
+
+
+def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = None) -> rich.table.Table:
+    """The summary as a `rich` table; notes, and why runs did not finish, in its caption.
+
+    Lesser columns that do not fit in `width` characters, by default the terminal's, are left out and named. Of more
+    than `most` rows, and of as many reasons, the first are shown and the others counted.
+    """
+    from rich.console import Console
+
+    summary, columns, notes = grid(summary)
+    if not columns:
+        return _rich_table([Column("results", notes)], [])
+    if columns[-1].header == UNFINISHED:
+        # Sentences in a column would leave no room for the numbers.
+        reasons = _told(summary, columns[-1])
+        notes += reasons[:most]
+        notes += [f"and {len(reasons) - most} more did not finish"] if most and len(reasons) > most else []
+        columns = columns[:-1]
+    if most and len(summary) > most:
+        notes.insert(0, f"and {len(summary) - most} more configurations, in the report")
+        columns = [replace(column, cells=column.cells[:most]) for column in columns]
+    width, dropped = Console().width if width is None else width, list[str]()
+    for lesser in _LESSER:
+        if _width(columns) <= width:
+            break
+        if lesser in [column.header for column in columns]:
+            columns = [column for column in columns if column.header != lesser]
+            dropped.append(lesser)
+    return _rich_table(columns, notes + ([f"too narrow for: {', '.join(dropped)}"] if dropped else []))
+
+
+def _width(columns: list[Column]) -> int:
+    """Characters that a table of these columns takes: what one row of their widest cells does, soon measured."""
+    from rich.cells import cell_len
+    from rich.console import Console
+    from rich.measure import Measurement
+
+    console = Console(width=10_000)
+    widest = [replace(column, cells=[max(column.cells, key=cell_len)]) for column in columns]
+    return Measurement.get(console, console.options, _rich_table(widest, [])).maximum
+
+
+def _told(summary: pd.DataFrame, last: Column) -> list[str]:
+    """The cells of the last column as sentences, each after the configuration's name."""
+    first = summary.sort_index()  # in the order in which all others name them
+    made = pd.Series(labels.names(first), first.index)[summary.index].tolist()
+    families = summary.reindex(columns=["dataset.name", "protocol"]).astype(str)
+    if len(families.drop_duplicates()) > 1:
+        made = [labels.of_family(name, *one) for name, one in zip(made, families.to_numpy(), strict=True)]
+    return [f"{name}: {cell}" for name, cell in zip(made, last.cells, strict=True) if cell != labels.NONE]
+
+
+def _rich_table(columns: list[Column], notes: list[str]) -> rich.table.Table:
+    from rich import box
+    from rich.table import Table
+    from rich.text import Text
+
+    # Text, not str: rich reads square brackets in a str, as in an error's message, as markup.
+    caption = Text("\n".join(notes)) if notes else None
+    table = Table(box=box.SIMPLE, padding=(0, 1, 0, 0), pad_edge=False, caption=caption, caption_justify="left")
+    for column in columns:
+        # A number broken over two lines reads as another number.
+        justify: Literal["right", "left"] = "right" if column.number else "left"
+        table.add_column(Text(column.header.replace(" ", "\n", 1)), justify=justify, no_wrap=True)
+    for cells in zip(*(column.cells for column in columns), strict=True):
+        table.add_row(*map(Text, cells))
+    return table

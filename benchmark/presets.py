@@ -76,6 +76,17 @@ def digits() -> dict[str, str]:
         "relative_position.head_hidden": "512",
         "deep_infomax.head_hidden": "512",
         "deep_infomax.head_dim": "128",
+        "deep_infomax.loss": "nce",
+        # Their authors use Adam or LARS; at the rate of the others plain SGD undoes what these losses learn.
+        "barlow_twins.optimiser": "adamw",
+        "barlow_twins.learning_rate": "0.002",
+        "deep_infomax.optimiser": "adamw",
+        "deep_infomax.learning_rate": "0.002",
+        "gan.optimiser": "adamw",
+        "gan.learning_rate": "0.004",
+        "gan.batch_size": "32",
+        "contrastive_divergence.langevin_steps": "5",
+        "contrastive_divergence.chains": "256",
     }
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import methods
-from benchmark import ablations, clusters, config, presets
+from benchmark import ablations, clusters, config, presets, selection
 from benchmark.ablations import Ablation
 from benchmark.config import Dataset, Runtime, Settings, Slurm
 from benchmark.errors import UsageError, nearest
@@ -36,11 +36,10 @@ def read(words: list[str]) -> Request:
     """The cells and the runtime that `words` describe. Raises `UsageError` for any word that cannot be meant."""
     given = split(words)
     runtime = read_runtime({k: given.pop(k) for k in list(given) if says_how(k)})
-    chosen = given.pop("methods", [])
-    if not chosen:
+    named = given.pop("methods", [])
+    if not named:
         raise UsageError("methods= is needed, such as methods=simclr,moco; `python -m benchmark methods` lists them")
-    for method in chosen:
-        config.describe(method)
+    chosen = selection.chosen(named)
     asked = [ablations.named(name) for name in given.pop("ablation", [])]
     for key in given:
         _recognise(key, chosen)

@@ -40,6 +40,7 @@ class Description:
 
     name: str
     title: str  # first line of the module's docstring: the paper and its arXiv id
+    about: str  # the rest of it: what the method does, its equations, and what differs from the paper or its code
     Config: type[Any]  # the method's frozen dataclass of options
     help: dict[str, str]  # option -> the comment behind it
     family: str  # one of FAMILIES; empty for a plugin that says none
@@ -88,9 +89,11 @@ def describe(name: str) -> Description:
         node = _method_class(tree)
         config = next((n for n in node.body if isinstance(n, ast.ClassDef) and n.name == "Config"), None)
         declared = _declarations(node)
+        title, _, about = (ast.get_docstring(tree) or name).partition("\n")
         return Description(
             name=name,
-            title=(ast.get_docstring(tree) or name).splitlines()[0].rstrip("."),
+            title=title.rstrip("."),
+            about=about.strip(),
             Config=_execute(config),
             help=comments(text, config) if config else {},
             family=str(declared.get("family", "")),

@@ -46,15 +46,16 @@ class DeepInfoMax(Method):
 
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
         t = torch.einsum("nd,mld->nml", rows["global"], rows["local"])  # T of each image with each place, (N, N, L)
-        own = torch.eye(len(t), dtype=torch.bool, device=t.device)
+        same = torch.eye(len(t), dtype=torch.bool, device=t.device)[:, :, None]
+        own = t.diagonal().T  # (N, L); masks instead of picking, for which a GPU would wait
         if self.config.loss == "nce":
             # Each positive against all places of other images, and itself.
-            others = t.masked_fill(own[:, :, None], -torch.inf).flatten(1).logsumexp(dim=1)  # (N,)
-            return {"loss": (torch.logaddexp(others[:, None], t[own]) - t[own]).mean()}
+            others = t.masked_fill(same, -torch.inf).flatten(1).logsumexp(dim=1)  # (N,)
+            return {"loss": (torch.logaddexp(others[:, None], own) - own).mean()}
         # Equation 4 with the constant that makes it 0 for a critic that says nothing.
-        positive = math.log(2) - F.softplus(-t[own])
-        negative = F.softplus(t[~own]) - math.log(2)
-        return {"loss": negative.mean() - positive.mean()}
+        positive = math.log(2) - F.softplus(-own)
+        negative = F.softplus(t).masked_fill(same, 0).sum() / (t.numel() - own.numel()) - math.log(2)
+        return {"loss": negative - positive.mean()}
 
 
 class Critic(nn.Module):

@@ -69,6 +69,24 @@ def test_a_method_s_option_multiplies_only_its_own_cells() -> None:
     assert len({config.key(c) for c in found}) == 9
 
 
+def test_all_methods_or_a_family_s() -> None:
+    every = [cell.method for cell in cells("methods=all")]
+    assert sorted(every) == sorted(name for name in methods.names() if name != "frozen"), (
+        "which is what its weights are"
+    )
+    clustering = [cell.method for cell in cells("methods=family:clustering")]
+    assert clustering == ["deepcluster", "pcl", "swav"]
+    at = every.index("deepcluster")
+    assert every[at : at + 3] == clustering, "families stand together"
+    assert [cell.method for cell in cells("methods=pcl,family:clustering,random")] == [
+        "pcl", "deepcluster", "swav", "random",
+    ]  # fmt: skip
+    with pytest.raises(
+        UsageError, match=r"unknown family 'clusterin'; did you mean 'clustering'\? \(allowed: end_to_end"
+    ):
+        read(["methods=family:clusterin"])
+
+
 def test_a_shared_option_goes_to_every_method_that_has_it() -> None:
     request = read(["methods=simclr,moco,random", "temperature=0.1,0.5", "head=linear", "head_dim=64"])
     for method in ("simclr", "moco"):

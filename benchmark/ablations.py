@@ -70,6 +70,21 @@ ABLATIONS = {
         figure="bars",
         published=("moco_v2-temperature/options.temperature=0.2",),
     ),
+    "loss": Ablation(
+        "NT-Xent, NT-Logistic or a margin, with all negatives or the semi-hard ones? (SimCLR, table 4)",
+        ({"loss": ("nt_xent", "nt_logistic", "margin", "semi_hard")},),
+        "temperature and margin, which the paper tunes for each loss",
+        figure="bars",
+    ),
+    "similarity": Ablation(
+        "Why the cosine, and not the inner product or the distance? (SimCLR, table 5)",
+        (
+            {"similarity": ("cosine",), "temperature": ("x1",)},
+            {"similarity": ("dot", "l2"), "temperature": ("1", "10")},
+        ),
+        "all else; what is not normalised has other scales, hence the temperatures",
+        figure="bars",
+    ),
     "augmentation": Ablation(
         "Which operations, alone and in pairs, make the task worth solving? (SimCLR, figure 5)",
         ({"augmentation": tuple(dict.fromkeys((*OPERATIONS, *PAIRS, *CHAIN)))},),

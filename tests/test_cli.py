@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commandline import PATIENCE, inside, outside
 
 COMMANDS = ("run", "plan", "evaluate", "report", "status", "resume", "cancel", "logs", "methods", "ablations",
             "datasets", "augmentations", "check", "profile")  # fmt: skip
@@ -30,8 +31,7 @@ class Mine(Method):
 
 
 def bench(environment: dict[str, str], folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    call = [sys.executable, "-m", "benchmark", *words]
-    return subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return inside(list(words), environment, folder)
 
 
 def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
@@ -126,7 +126,7 @@ for words in ("--help", "run --help", "plan methods=simclr,moco --quick", "statu
 assert "torch" not in loaded("report", "out=.")
 """
     call = [sys.executable, "-c", script]
-    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     assert "no cells below" in done.stdout
     assert "No records" in done.stdout
@@ -185,13 +185,13 @@ def test_a_plugin_in_the_current_folder_by_its_dotted_path(environment: dict[str
     package.mkdir()
     (package / "my_method.py").write_text(PLUGIN)
     words = ["my_method.weight=0.5,2", "depth=3", "my_method.tied=true", "my_method.mode=hard,soft"]
-    done = bench(environment, tmp_path, "plan", "methods=my_pkg.my_method,simclr", *words, "--quick")
+    done = outside(["plan", "methods=my_pkg.my_method,simclr", *words, "--quick"], environment, tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[1] for row in rows[1:-1]] == ["my_pkg.my_method"] * 4 + ["simclr"]
     assert {"weight=2.0", "mode=hard"} <= set(rows[3])
     assert done.stderr == "note: depth does not apply to simclr: it has no such option, one cell\n"
-    done = bench(environment, tmp_path, "plan", "methods=my_pkg.my_method", "my_method.mode=sofd")
+    done = outside(["plan", "methods=my_pkg.my_method", "my_method.mode=sofd"], environment, tmp_path)
     check_refusal(done, "my_method.mode=sofd", "soft, hard", "did you mean 'soft'")
 
 

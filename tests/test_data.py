@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from commandline import PATIENCE
 from PIL import Image
 
 from benchmark.config import Dataset
@@ -185,7 +186,7 @@ def test_a_root_may_begin_with_the_home_folder(tmp_path, monkeypatch):
 
 def test_planning_looks_datasets_up_without_torch():
     code = "import sys, benchmark.data.catalogue; assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1], timeout=60)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1], timeout=PATIENCE)
 
 
 def test_the_catalogue_is_complete():

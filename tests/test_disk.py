@@ -13,6 +13,7 @@ import numpy as np
 import pytest
 import torch
 import torchvision.transforms.v2.functional as F
+from commandline import PATIENCE
 from PIL import Image
 
 from benchmark import config, run, words
@@ -123,7 +124,7 @@ print(load(Dataset(name="folder", root={str(folder)!r}, side=20, cache=20)).mean
         subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]
-    said = [process.communicate(timeout=120)[0].split("\n") for process in both]
+    said = [process.communicate(timeout=PATIENCE)[0].split("\n") for process in both]
     assert sorted(line for lines in said for line in lines if line.isdigit()) == ["16", "32"]
     assert said[0][-2] == said[1][-2] != ""
 
@@ -148,7 +149,7 @@ cache.BLOCK = 8
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
 load(Dataset(name="folder", root={str(folder)!r}, side=20, cache=20))"""
     done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 1, "an error, not a signal"
     assert "UsageError: dataset.cache=20: " in done.stderr

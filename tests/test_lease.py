@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+from commandline import PATIENCE
 
 from benchmark import config, lease, plan, run, words
 from benchmark.board import Board
@@ -74,7 +75,7 @@ from benchmark import lease
 with lease.held(pathlib.Path({str(tmp_path)!r})) as mine:
     assert mine is not None
     os._exit(9)"""
-    subprocess.run([sys.executable, "-c", code], env=environment, timeout=60, check=False)
+    subprocess.run([sys.executable, "-c", code], env=environment, timeout=PATIENCE, check=False)
     assert (tmp_path / "lease.json").exists()
     with lease.held(tmp_path) as mine:
         assert mine is not None

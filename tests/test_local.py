@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import PATIENCE
 
 from benchmark import config, expected, local, words
 from benchmark.__main__ import main
@@ -38,7 +39,7 @@ def start(out: Path, environment: dict[str, str], *more: str) -> subprocess.Pope
 def run(out: Path, environment: dict[str, str], *more: str) -> tuple[int, str]:
     """(exit code, what it said)"""
     process = start(out, environment, *more)
-    said = process.communicate(timeout=200)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     return process.returncode, said
 
 
@@ -67,7 +68,7 @@ def workers(out: Path) -> list[int]:
 
 def wait(happened: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
     """What `happened` says, once it is true."""
-    until = time.monotonic() + 60
+    until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
         found = happened()
         if found:
@@ -114,7 +115,7 @@ def test_whoever_dies_the_others_and_the_same_command_go_on(
     process = start(tmp_path, environment, *command)
     worker, cell = wait(lambda: at_work(tmp_path, 5), process)
     os.kill(worker, signal.SIGKILL)
-    said = process.communicate(timeout=100)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1, said
     reason = "worker killed by signal 9 (SIGKILL: the out-of-memory killer, perhaps)"
     found = {name: (record["status"], record["reason"]) for name, record in records(tmp_path).items()}
@@ -128,7 +129,7 @@ def test_whoever_dies_the_others_and_the_same_command_go_on(
     process = start(tmp_path, environment, *command)
     wait(lambda: len(workers(tmp_path)) == 1, process)
     process.terminate()
-    said = process.communicate(timeout=60)[1]
+    said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "stopped by SIGTERM; nothing is lost: the same command goes on from here" in said
     for number in (signal.SIGINT, signal.SIGKILL):
@@ -136,7 +137,7 @@ def test_whoever_dies_the_others_and_the_same_command_go_on(
         process = start(tmp_path, environment, *command)
         worker, same = wait(lambda least=least: at_work(tmp_path, least), process)
         process.send_signal(number)
-        said = process.communicate(timeout=60)[1]
+        said = process.communicate(timeout=PATIENCE)[1]
         assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), said
         assert "Traceback" not in said
         wait(lambda worker=worker: not alive(worker))
@@ -155,7 +156,7 @@ def test_two_launchers_at_once_train_each_cell_once_and_as_one_process_does(
     tmp_path: Path, environment: dict[str, str], here: Path
 ) -> None:
     both = [start(tmp_path, environment, "seeds=0,1,2", "launcher=local", "workers=1") for _ in range(2)]
-    said = [process.communicate(timeout=100)[1] for process in both]
+    said = [process.communicate(timeout=PATIENCE)[1] for process in both]
     assert [process.returncode for process in both] == [0, 0], said
     assert metrics(tmp_path) == metrics(here)
     assert [steps(tmp_path / name) for name in records(tmp_path)] == [STEPS] * 3
@@ -178,7 +179,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, environment: d
         "workers=1",
         f"out={out}",
     ]
-    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=100)
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert done.stderr == "error: batch_size=5000: digits has 50 images to train on\n"
     code, said = run(out, environment | {"RANK": "0", "WORLD_SIZE": "1"}, *LOCAL)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import PATIENCE
 
 pytest.importorskip("wandb", reason="wandb is not installed")
 
@@ -46,7 +47,7 @@ def call(*words: str, methods: str = "simclr") -> list[str]:
 
 
 def run(command: list[str], environment: dict[str, str], folder: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def one_record(out: Path) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def one_record(out: Path) -> dict[str, Any]:
 def kept(run: Path) -> dict[str, list[dict[str, Any]]]:
     """What the client wrote into the folder of a run, by the kind of record, in its order."""
     command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     found: dict[str, list[dict[str, Any]]] = {}
     for line in done.stdout.splitlines():
         kind = json.loads(line)["type"]
@@ -108,7 +109,7 @@ def test_a_stopped_cell_goes_on_in_the_same_run(
     while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 2):
         time.sleep(0.01)
     process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=120)
+    process.communicate(timeout=PATIENCE)
     assert process.returncode == 143
     done = run(call(*words, "launcher=local", "workers=1"), outside, tmp_path)
     assert done.returncode == 0, done.stderr
@@ -242,7 +243,7 @@ print(json.dumps(told))
         while process.poll() is None and not (tmp_path / "logged").exists():
             time.sleep(0.01)
         server.open.clear()
-        told = json.loads(process.communicate(timeout=60)[0].splitlines()[-1])
+        told = json.loads(process.communicate(timeout=PATIENCE)[0].splitlines()[-1])
     assert len(told["said"]) == 1
     assert "wandb sync" in told["said"][0]
     assert list((tmp_path / "runs" / "cell2").glob("wandb/offline-run-*")), "the next one does not try again"

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import PATIENCE
 
 pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is not installed")
 
@@ -63,7 +64,7 @@ def report(out: Path, environment: dict[str, str], *words: str) -> subprocess.Co
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
     home = {"PYTHONPATH": str(Path(__file__).parent.parent), "HOME": str(out.parent), "COLUMNS": "200"}
     command = [sys.executable, "-m", "benchmark", "report", f"out={out}", *words]
-    return subprocess.run(command, env=kept | home | environment, capture_output=True, text=True, timeout=120)
+    return subprocess.run(command, env=kept | home | environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
 def grids(spec: dict[str, Any]) -> list[dict[str, Any]]:

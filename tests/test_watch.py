@@ -5,7 +5,6 @@ import json
 import math
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 import torch
+from commandline import inside, outside
 from torch import Tensor, nn
 
 from benchmark.watch import LEAST, PATIENCE, Watch
@@ -193,11 +193,9 @@ def run(
     out: Path, environment: dict[str, str], *words: str, processes: int = 1, code: int = 0
 ) -> tuple[dict[str, Any], list[int], str]:
     """The record, the steps in its log, and what was said."""
-    launcher = [sys.executable, "-m"]
-    if processes > 1:
-        launcher += ["torch.distributed.run", "--standalone", "--nproc-per-node", str(processes), "-m"]
-    call = [*launcher, "benchmark", "run", *SMALL, *words, f"out={out}"]
-    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=280)
+    call = ["run", *SMALL, *words, f"out={out}"]
+    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
+    done = inside(call, environment) if processes == 1 else outside(call, environment, launcher=torchrun)
     assert done.returncode == code, done.stderr
     if code:
         return {}, [], ""

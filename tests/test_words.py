@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from commandline import PATIENCE
 
 import methods
 from benchmark import config, presets
@@ -337,4 +338,4 @@ def test_reading_words_does_not_import_torch() -> None:
     code = (
         "import sys; from benchmark.words import read; read(['methods=simclr,moco']); assert 'torch' not in sys.modules"
     )
-    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=PATIENCE)

@@ -107,7 +107,7 @@ class Runtime:
     log_every: int = 20  # steps between two lines of log.jsonl
     checkpoint_every: float = 60.0  # seconds between two checkpoints
     stop_collapsed: bool = False  # end a cell when a sign of collapse has lasted a tenth of its training; it stands
-    preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets.py
+    preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets/
     wandb: Literal["auto", "online", "offline", "off"] = "auto"  # Weights & Biases; auto: online if a key is set up
     wandb_project: str = "contrastive-benchmark"  # where the runs go
     wandb_entity: str = ""  # whose project; empty is the user's own

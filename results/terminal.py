@@ -62,9 +62,9 @@ def _told(summary: pd.DataFrame, last: Column) -> list[str]:
     """The cells of the last column as sentences, each after the configuration's name."""
     first = summary.sort_index()  # in the order in which all others name them
     made = pd.Series(labels.names(first), first.index)[summary.index].tolist()
-    families = summary.reindex(columns=["dataset.name", "protocol"]).astype(str)
-    if len(families.drop_duplicates()) > 1:
-        made = [labels.of_family(name, *one) for name, one in zip(made, families.to_numpy(), strict=True)]
+    data = summary.reindex(columns=["dataset.name", "protocol"]).astype(str)
+    if len(data.drop_duplicates()) > 1:
+        made = [labels.of_data(name, *one) for name, one in zip(made, data.to_numpy(), strict=True)]
     return [f"{name}: {cell}" for name, cell in zip(made, last.cells, strict=True) if cell != labels.NONE]
 
 

@@ -12,7 +12,7 @@ from results.statistics import configurations, summarise, varying
 
 
 @dataclass(frozen=True)
-class Family:
+class Comparable:
     """The configurations of one protocol and dataset, whose numbers may be compared.
 
     `table`: the rows of `statistics.summarise` with `row`, their place in it; `configuration`, its name, and `label`,
@@ -26,11 +26,11 @@ class Family:
     table: pd.DataFrame
     names: tuple[str, ...]  # settings that vary within a method
     usual: str
-    several: bool  # the frame has other families
+    several: bool  # the frame has others, of other data or protocols
 
     @property
     def suffix(self) -> str:
-        """What a title needs where there are other families."""
+        """What a title needs where there are others."""
         return f" – {self.dataset}, protocol {self.protocol[:8]}" if self.several else ""
 
     @property
@@ -49,8 +49,8 @@ class Family:
         return f" Not in any mean: {told} runs." if told else ""
 
 
-def families(frame: pd.DataFrame, metric: str, made: pd.DataFrame) -> list[Family]:
-    """Every family of a loaded frame, in order of first appearance.
+def comparables(frame: pd.DataFrame, metric: str, made: pd.DataFrame) -> list[Comparable]:
+    """Every comparable of a loaded frame, in order of first appearance.
 
     `made` is what `compare.intervals` or `compare.ranks` returned for the metric.
     """
@@ -68,7 +68,7 @@ def families(frame: pd.DataFrame, metric: str, made: pd.DataFrame) -> list[Famil
         table = table.assign(configuration=part["configuration"].to_numpy())
         table = table.assign(**{name: part[name].to_numpy() * 100 for name in ("mean", "low", "high")})
         table = table.assign(lost=[_lost(*pair) for pair in table[["failed", "collapsed"]].to_numpy()])
-        collected.append(Family(dataset, protocol, metric, table, tuple(names), usual, several))
+        collected.append(Comparable(dataset, protocol, metric, table, tuple(names), usual, several))
     return collected
 
 

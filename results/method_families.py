@@ -1,0 +1,41 @@
+"""The families of methods, by where their signal comes from: their order, their words, and when they group rows."""
+
+from __future__ import annotations
+
+from itertools import pairwise
+
+import pandas as pd
+
+# `methods.FAMILIES`, which nothing here may import; a test holds the two equal.
+FAMILIES = ("end_to_end", "memory_bank", "momentum", "clustering", "no_negatives", "pretext", "reconstruction",
+            "energy", "reference")  # fmt: skip
+OTHER = "other"
+MOST = 6  # methods that a reader takes in without groups
+
+
+def group(table: pd.DataFrame) -> bool:
+    """Whether rows are grouped: a dataset has more than `MOST` methods, and they are of several known families.
+
+    `table` has a row a configuration, with its `method` and, where it is known, its `family` and `dataset.name`.
+    """
+    if "family" not in table or not len(table):
+        return False
+    known = table["family"].where(table["family"].isin(FAMILIES))
+    datasets = table.reindex(columns=["dataset.name"])["dataset.name"].map(str)
+    methods, families = table["method"].groupby(datasets).nunique(), known.groupby(datasets).nunique()
+    return bool(((methods > MOST) & (families > 1)).any())
+
+
+def place(family: str) -> int:
+    """Where a family stands: as in `FAMILIES`, and what is of none of them last."""
+    return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+
+
+def word(family: str) -> str:
+    """A family as a reader reads it: "end to end"."""
+    return family.replace("_", " ") if family in FAMILIES else OTHER
+
+
+def starts(texts: list[tuple[str, ...]]) -> list[bool]:
+    """Of each row, whether its group differs from that of the row above."""
+    return [True, *(one != other for one, other in pairwise(texts))] if texts else []

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import pandas as pd
+
+from results.frame import FAMILY
 
 # `methods.FAMILIES`, which nothing here may import; a test holds the two equal.
 FAMILIES = ("end_to_end", "memory_bank", "momentum", "clustering", "no_negatives", "pretext", "reconstruction",
@@ -13,14 +13,12 @@ OTHER = "other"
 MOST = 6  # methods that a reader takes in without groups
 
 
-def group(table: pd.DataFrame) -> bool:
+def grouped(table: pd.DataFrame) -> bool:
     """Whether rows are grouped: a dataset has more than `MOST` methods, and they are of several known families.
 
-    `table` has a row a configuration, with its `method` and, where it is known, its `family` and `dataset.name`.
+    `table` has a row a configuration, with its `method`, `family` and, where it is known, `dataset.name`.
     """
-    if "family" not in table or not len(table):
-        return False
-    known = table["family"].where(table["family"].isin(FAMILIES))
+    known = table[FAMILY].where(table[FAMILY].isin(FAMILIES))
     datasets = table.reindex(columns=["dataset.name"])["dataset.name"].map(str)
     methods, families = table["method"].groupby(datasets).nunique(), known.groupby(datasets).nunique()
     return bool(((methods > MOST) & (families > 1)).any())
@@ -34,8 +32,3 @@ def place(family: str) -> int:
 def word(family: str) -> str:
     """A family as a reader reads it: "end to end"."""
     return family.replace("_", " ") if family in FAMILIES else OTHER
-
-
-def starts(texts: list[tuple[str, ...]]) -> list[bool]:
-    """Of each row, whether its group differs from that of the row above."""
-    return [True, *(one != other for one, other in pairwise(texts))] if texts else []

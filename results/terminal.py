@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from results import labels
-from results.tables import UNFINISHED, Column, grid
+from results.tables import UNFINISHED, Column, grid, once
 
 if TYPE_CHECKING:
     import rich.table
 
 # Left out of a narrow terminal in this order; what remains is accuracy and the cost in views and time.
-_LESSER = ("device", "effective rank", "kNN-200 %", "peak memory", "images/s", "kNN-20 %")
+_LESSER = ("device", "effective rank", "kNN-200 %", "peak memory", "images/s", "kNN-20 %", "family")
 
 
 def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = None) -> rich.table.Table:
@@ -28,6 +28,7 @@ def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = 
     summary, columns, notes = grid(summary)
     if not columns:
         return _rich_table([Column("results", notes)], [])
+    columns = once(columns)
     if columns[-1].header == UNFINISHED:
         # Sentences in a column would leave no room for the numbers.
         reasons = _told(summary, columns[-1])

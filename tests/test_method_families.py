@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pytest
+import synthetic
 from test_report import put
 
 import methods
 from benchmark import config, run
-from results import method_families, record
+from results import method_families, record, report
 from results.frame import load, setting_columns
 from results.statistics import summarise, varying
+from results.tables import to_markdown
+from results.terminal import to_rich
 
 
 def told(folder: Path, family: Any) -> Path:
@@ -63,3 +68,95 @@ def test_a_method_that_changed_its_family_stays_one_row(tmp_path: Path) -> None:
     assert set(frame["family"]) == {"clustering"}
     apart = pd.concat([frame.head(1).assign(family="pretext"), frame.tail(1)])  # as of two folders
     assert summarise(apart)["family"].tolist() == ["clustering"]
+
+
+STUDY = {
+    "random": "reference", "simclr": "end_to_end", "swav": "clustering", "plugin": "", "pcl": "clustering",
+    "moco": "momentum", "byol": "no_negatives", "nnclr": "end_to_end",
+}  # fmt: skip
+ORDER = ["end to end", "momentum", "clustering", "no negatives", "reference", "other"]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("families")
+    synthetic.write_families(out, STUDY)
+    report.write(out, *load(out))
+    return out
+
+
+def by_family(out: Path) -> list[tuple[str, str]]:
+    """(family in words, method) in the order that tables ought to have, from the records alone."""
+    frame = load(out)[0]
+    means = frame.groupby("method")["metrics.linear_top1"].mean().sort_values(ascending=False)
+    found = [(STUDY[method].replace("_", " ") or "other", method) for method in means.index]
+    return sorted(found, key=lambda pair: ORDER.index(pair[0]))
+
+
+def test_markdown_names_each_family_once_and_the_best_of_it_first(study: Path) -> None:
+    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in (study / "report/table.md").open()
+            if line.startswith("|")]  # fmt: skip
+    assert rows[0] == ["family", "method"]
+    shown = rows[2 : 2 + len(STUDY)]
+    assert [family for family, _ in shown if family] == ORDER
+    assert [method for _, method in shown] == [method for _, method in by_family(study)]
+    assert shown[-1] == ["other", "plugin"]
+    assert [bool(family) for family, _ in shown] == [True, False, True, True, False, True, True, True]
+
+
+def test_latex_sets_groups_apart(study: Path) -> None:
+    text = (study / "report/table.tex").read_text()
+    assert text.count(r"\addlinespace") == len(ORDER) - 1
+    assert r"\addlinespace clustering & " in text
+
+
+def test_csv_has_the_order_and_the_families_as_methods_declare_them(study: Path) -> None:
+    found = pd.read_csv(study / "report/results.csv", keep_default_na=False)
+    assert found["method"].tolist() == [method for _, method in by_family(study)]
+    assert found["family"].tolist() == [STUDY[method] for method in found["method"]]
+
+
+def test_the_page_repeats_the_family_and_sorts_by_its_place(study: Path) -> None:
+    page = (study / "report/report.html").read_text()
+    rows = re.findall(r'<tr data-row="\d+"><td data-v="(.*?)">(.*?)</td><td><button class="open">(.*?)</button>', page)
+    assert [(family, method) for _, family, method in rows] == by_family(study)
+    keys = [int(key.split()[0]) for key, _, _ in rows]
+    assert keys == sorted(keys)
+    assert re.search(r'<table class="sorts opens grouped">\s*<thead><tr><th scope="col"><button>family<', page)
+
+
+def test_the_terminal_gives_the_family_up_last(study: Path) -> None:
+    summary = summarise(load(study)[0])
+    headers = [str(column.header) for column in to_rich(summary, 200).columns]
+    assert headers[:2] == ["family", "method"]
+    narrow = to_rich(summary, 45)
+    assert str(narrow.columns[0].header) == "method"
+    assert str(narrow.caption).endswith("kNN-20 %, family")
+
+
+def test_few_methods_or_one_known_family_change_nothing(tmp_path: Path) -> None:
+    few = dict(list(STUDY.items())[:6])
+    synthetic.write_families(tmp_path / "few", few)
+    synthetic.write_families(tmp_path / "unknown", dict.fromkeys(STUDY, ""))
+    synthetic.write_families(tmp_path / "one", {f"method{i}": "pretext" if i else "own" for i in range(8)})
+    for name in ("few", "unknown", "one"):
+        frame = load(tmp_path / name)[0]
+        text = to_markdown(summarise(frame))
+        assert "family" not in text
+        assert text == to_markdown(summarise(frame.assign(family="")))
+
+
+def test_datasets_are_counted_and_ordered_apart(tmp_path: Path) -> None:
+    """More than six methods in all, but of no dataset: no groups. With a large dataset, each dataset has its own."""
+    for name in ("a", "b"):
+        for method in list(STUDY)[:6] if name == "a" else list(STUDY)[2:]:
+            told(put(tmp_path, method, dataset={"name": name}), STUDY[method])
+    assert "family" not in to_markdown(summarise(load(tmp_path)[0]))
+    told(put(tmp_path, "simclr", dataset={"name": "b"}), "end_to_end")
+    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in to_markdown(summarise(load(tmp_path)[0]))
+            .splitlines()[2:] if line.startswith("|")]  # fmt: skip
+    assert [dataset for _, _, dataset in rows] == ["a"] * 6 + ["b"] * 7
+    assert rows[6][0] == "end to end", "said again where a dataset begins"
+    assert [family for family, _, dataset in rows if family and dataset == "a"] == [
+        "end to end", "momentum", "clustering", "reference", "other"
+    ]  # fmt: skip

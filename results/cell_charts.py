@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -52,16 +53,20 @@ def _best(among: Comparable, cells: pd.DataFrame) -> list[_Best]:
 
 def _training(among: Comparable, cells: pd.DataFrame, best: list[_Best]) -> list[Chart]:
     series: list[Series] = []
+    groups = dict(zip(among.table["method"], among.table["group"], strict=True))
+    drawn: Counter[str] = Counter()
     for method, label, _, own in best:
         runs = [run for run in map(loss_curve, own["folder"]) if len(run)]
         if not runs or len(series) + len(runs) >= MOST_LINES:
             continue
+        dash = drawn[groups[method]] if groups[method] else 0  # the colour is the family's
+        drawn[groups[method]] += 1
         if len(runs) == 1:
-            series.append(Series(label, tuple(runs[0]["epoch"]), tuple(runs[0]["loss"]), method))
+            series.append(Series(label, tuple(runs[0]["epoch"]), tuple(runs[0]["loss"]), method, dash=dash))
             continue
         series += [Series(label, tuple(run["epoch"]), tuple(run["loss"]), method, "thin") for run in runs]
         mean = pd.concat(runs).groupby("step")[["epoch", "loss"]].mean()
-        series.append(Series(label, tuple(mean["epoch"]), tuple(mean["loss"]), method))
+        series.append(Series(label, tuple(mean["epoch"]), tuple(mean["loss"]), method, dash=dash))
     labels = dict(zip(among.table["row"], among.table["label"], strict=True))
     for row in cells[cells["status"] != "finished"].drop_duplicates("row").head(_LOST).to_dict("records"):
         run = loss_curve(row["folder"])
@@ -74,7 +79,11 @@ def _training(among: Comparable, cells: pd.DataFrame, best: list[_Best]) -> list
         "Loss of each method's best configuration: a thin line a seed, a thick one their mean. Losses of different "
     )
     caption += "methods are on different scales: the shape tells, not the height."
-    caption += " Dashed lines are runs that failed or collapsed." if any(one.look == "level" for one in series) else ""
+    lost = any(one.look == "level" for one in series)
+    if among.table["group"].any():
+        caption += " A colour is a family of methods." + " Runs that failed or collapsed are named as such." * lost
+    elif lost:
+        caption += " Dashed lines are runs that failed or collapsed."
     caption += among.usual
     title = f"Training{among.suffix}"
     return [Chart("lines", f"training{among.file}", title, caption, "epoch", "training loss", tuple(series))]

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from results import labels
-from results.frame import setting_columns
+from results import labels, method_families
+from results.frame import FAMILY, setting_columns
 from results.statistics import configurations, summarise, varying
 
 
@@ -17,7 +17,8 @@ class Comparable:
 
     `table`: the rows of `statistics.summarise` with `row`, their place in it; `configuration`, its name, and `label`,
     as much of it as figures have room for; `n`, and `mean`, `low`, `high` in percent; `cost.hours`, `cost.memory` in
-    GiB; `lost`, a text on the failed and collapsed runs, "" without any. `usual` says what the labels leave out.
+    GiB; `lost`, a text on the failed and collapsed runs, "" without any; `group`, the family in words, "" where rows
+    are not grouped. `usual` says what the labels leave out.
     """
 
     dataset: str
@@ -68,6 +69,8 @@ def comparables(frame: pd.DataFrame, metric: str, made: pd.DataFrame) -> list[Co
         table = table.assign(configuration=part["configuration"].to_numpy())
         table = table.assign(**{name: part[name].to_numpy() * 100 for name in ("mean", "low", "high")})
         table = table.assign(lost=[_lost(*pair) for pair in table[["failed", "collapsed"]].to_numpy()])
+        words = table[FAMILY].map(method_families.word) if method_families.grouped(table) else ""
+        table = table.assign(group=words)
         collected.append(Comparable(dataset, protocol, metric, table, tuple(names), usual, several))
     return collected
 

@@ -13,13 +13,14 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from results import ablation_charts, cell_charts, labels
+from results import ablation_charts, cell_charts, labels, method_families
 from results.ablation_charts import Published
 from results.chart import MANY, Chart, Series
 from results.comparable import Comparable
 from results.statistics import configurations
 
 MOST_BARS = 60
+_COLOURS = " A colour is a family of methods."
 _COSTS = (
     ("views", "cost.views", "image views in training"),
     ("hours", "cost.hours", "hours of training, summed over processes"),
@@ -49,17 +50,17 @@ def best_first(table: pd.DataFrame) -> pd.DataFrame:
 
 
 def intervals(among: Comparable) -> Chart:
-    """A dot and its interval for each configuration, the best at the top."""
+    """A dot and its interval for each configuration, the best at the top, of all or of its family."""
     table = best_first(among.table)
-    shown = table.head(MOST_BARS)
+    shown = by_family(table.head(MOST_BARS))
     told = [label + (f" ({lost})" if lost else "") for label, lost in zip(shown["label"], shown["lost"], strict=True)]
     shown = shown.assign(label=told)
     series = []
-    for method, part in shown.groupby("method", sort=False):
+    for (method, group), part in shown.groupby(["method", "group"], sort=False):
         texts = tuple(f"{n} seed{'' if n == 1 else 's'}" for n in part["n"])
         series.append(
             Series(str(method), tuple(part["mean"]), tuple(part["label"]), str(method), "dots", tuple(part["low"]),
-                   tuple(part["high"]), texts, tuple(part["row"]))
+                   tuple(part["high"]), texts, tuple(part["row"]), family=str(group))
         )  # fmt: skip
     caption = f"Mean {among.measure} of each configuration"
     if table["low"].notna().any():
@@ -68,11 +69,24 @@ def intervals(among: Comparable) -> Chart:
         caption += ". No configuration has two seeds that differ, so there are no intervals."
     if len(table) > MOST_BARS:
         caption += f" The {MOST_BARS} best of {len(table)} are shown."
+    caption += _COLOURS if shown["group"].any() else ""
     caption += among.usual + among.lost
+    order, headings = list[str](), list[str]()
+    for label, group in zip(shown["label"], shown["group"], strict=True):
+        head = f"{group}:"  # no label ends in a colon, and a method may be called as a family is
+        if group and head not in headings:
+            headings.append(head)
+            order.append(head)
+        order.append(label)
     return Chart(
         "intervals", f"accuracy{among.file}", f"Accuracy{among.suffix}", caption, f"{among.measure} (%)", "",
-        tuple(series), order=tuple(shown["label"]),
+        tuple(series), order=tuple(order), headings=tuple(headings),
     )  # fmt: skip
+
+
+def by_family(table: pd.DataFrame) -> pd.DataFrame:
+    """Rows in the order of their families, where they are grouped; otherwise, and within a family, as they are."""
+    return table.sort_values("group", kind="stable", key=lambda groups: groups.map(method_families.place))
 
 
 def cost(among: Comparable) -> list[Chart]:
@@ -88,6 +102,7 @@ def cost(among: Comparable) -> list[Chart]:
 
 def _cost(among: Comparable, word: str, column: str, label: str) -> Chart:
     table = among.table[among.table["mean"].notna() & among.table[column].notna()]
+    table = by_family(table)
     spent, free = table[table[column] > 0], table[table[column] == 0]
     series = []
     bars = "its interval is in the table" if len(table) > MANY else "bars are 95 % intervals over seeds"
@@ -95,17 +110,20 @@ def _cost(among: Comparable, word: str, column: str, label: str) -> Chart:
     front = front.sort_values(column)
     if len(front) > 1:
         series.append(Series("Pareto front", tuple(front[column]), tuple(front["mean"]), look="front"))
-    for method, part in spent.groupby("method", sort=False):
+    for (method, group), part in spent.groupby(["method", "group"], sort=False):
         texts = tuple(f"{name}, {n} seed{'' if n == 1 else 's'}" for name, n in part[["configuration", "n"]].to_numpy())
         series.append(
             Series(str(method), tuple(part[column]), tuple(part["mean"]), str(method), "dots", tuple(part["low"]),
-                   tuple(part["high"]), texts, tuple(part["row"]))
+                   tuple(part["high"]), texts, tuple(part["row"]), family=str(group))
         )  # fmt: skip
-    for method, part in free.groupby("method", sort=False):
+    for number, ((method, group), part) in enumerate(free.groupby(["method", "group"], sort=False)):
         best = part["mean"].max()
         x = (spent[column].min(), spent[column].max()) if len(spent) else (0.0, 1.0)
-        series.append(Series(f"{method} (no cost)", x, (best, best), str(method), "level"))
+        series.append(Series(f"{method} (no cost)", x, (best, best), str(method), "level", dash=number if group else 0,
+                             family=str(group)))  # fmt: skip
+    series.sort(key=lambda one: method_families.place(one.family) if one.family else -1)  # the front first
     caption = f"A point is a configuration; {bars}."
+    caption += _COLOURS if table["group"].any() else ""
     if len(front) > 1:
         less = "in less" if word == "peak memory" else f"at fewer {word}"
         caption += f" The stepped line is the front: nothing shown is more accurate {less}."

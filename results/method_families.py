@@ -9,7 +9,7 @@ from results.frame import FAMILY
 # `methods.FAMILIES`, which nothing here may import; a test holds the two equal.
 FAMILIES = ("end_to_end", "memory_bank", "momentum", "clustering", "no_negatives", "pretext", "reconstruction",
             "energy", "reference")  # fmt: skip
-OTHER = "other"
+OTHER = "other"  # what a plugin is of that names none of them
 MOST = 6  # methods that a reader takes in without groups
 
 
@@ -25,8 +25,9 @@ def grouped(table: pd.DataFrame) -> bool:
 
 
 def place(family: str) -> int:
-    """Where a family stands: as in `FAMILIES`, and what is of none of them last."""
-    return FAMILIES.index(family) if family in FAMILIES else len(FAMILIES)
+    """Where a family stands, by its name or in words: as in `FAMILIES`, and what is of none of them last."""
+    name = family.replace(" ", "_")
+    return FAMILIES.index(name) if name in FAMILIES else len(FAMILIES)
 
 
 def word(family: str) -> str:

@@ -67,7 +67,9 @@ def write_families(out: Path, families: Mapping[str, str], seeds: int = SEEDS) -
         for seed in range(seeds):
             key = f"{number:05d}{seed:05d}"
             record = _record(method, seed, USUAL, key, float(centres[number] + rng.normal(0, 0.01)), False)
-            record["cost"] |= {"seconds": 600.0 * (1 + number % 7), "views": 10**6 * (1 + number % 4)}
+            free = method in ("random", "pixels", "frozen")
+            record["cost"] |= {"seconds": 0.0 if free else 600.0 * (1 + number % 7)}
+            record["cost"] |= {"views": 0 if free else 10**6 * (1 + number % 4)}
             folder = out / f"{method}-digits-{key}"
             folder.mkdir(parents=True)
             resolved = {"resolved": {"family": family}} if seed < seeds - 1 or seeds == 1 else {}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,11 @@ from test_report import put
 
 import methods
 from benchmark import config, run
-from results import method_families, record, report
+from results import compare, draw_matplotlib, draw_plotly, figures, method_families, record, report
+from results.chart import Chart
+from results.comparable import comparables
 from results.frame import load, setting_columns
+from results.palette import styles
 from results.statistics import summarise, varying
 from results.tables import to_markdown
 from results.terminal import to_rich
@@ -160,3 +164,51 @@ def test_datasets_are_counted_and_ordered_apart(tmp_path: Path) -> None:
     assert [family for family, _, dataset in rows if family and dataset == "a"] == [
         "end to end", "momentum", "clustering", "reference", "other"
     ]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def charts(study: Path) -> dict[str, Chart]:
+    frame = load(study)[0]
+    made = figures.charts(comparables(frame, "linear_top1", compare.ranks(frame)), frame)
+    return {chart.name: chart for chart in made}
+
+
+def test_the_accuracy_figure_has_a_heading_a_family(study: Path, charts: dict[str, Chart]) -> None:
+    chart = charts["accuracy"]
+    assert chart.headings == tuple(f"{family}:" for family in ORDER)
+    expected = [text for family, method in by_family(study) for text in (f"{family}:", method)]
+    assert chart.order == tuple(dict.fromkeys(expected))
+    axis = draw_plotly.figure(chart, styles([chart]))["layout"]["yaxis"]
+    assert list(reversed(axis["ticktext"]))[:2] == ["<b>end to end:</b>", by_family(study)[0][1]]
+    svg = draw_matplotlib.files(chart, styles([chart]))["svg"].decode()
+    for heading in chart.headings:
+        assert re.search(rf"<text [^>]*(?:bold|700)[^>]*>{heading}</text>", svg), heading
+
+
+def test_a_colour_is_a_family_and_no_two_methods_look_alike(charts: dict[str, Chart]) -> None:
+    chosen = styles(charts.values())
+    assert len(set(chosen.values())) == len(STUDY)
+    for one in STUDY:
+        for other in STUDY:
+            assert (chosen[one].colour == chosen[other].colour) == (STUDY[one] == STUDY[other])
+
+
+def test_the_legend_of_costs_is_grouped_by_family(charts: dict[str, Chart]) -> None:
+    chart = charts["cost_views"]
+    svg = draw_matplotlib.files(chart, styles([chart]))["svg"].decode()
+    words = re.findall(r">([^<>\n]+)</text>", svg)
+    legend = words[words.index("end to end:") :]
+    assert set(legend[1:3]) == {"simclr", "nnclr"}
+    assert [text.rstrip(":") for text in legend if text.endswith(":")] == ORDER
+    assert legend[-2:] == ["other:", "plugin"]
+    traces = draw_plotly.figure(chart, styles([chart]))["data"]
+    assert list(dict.fromkeys(one["legendgroup"] for one in traces if "legendgrouptitle" in one)) == ORDER
+
+
+def test_figures_of_few_methods_are_not_grouped(tmp_path: Path) -> None:
+    synthetic.write_families(tmp_path, dict(list(STUDY.items())[:6]))
+    frame = load(tmp_path)[0]
+    plain = frame.assign(family="")
+    made, bare = (figures.charts(comparables(f, "linear_top1", compare.ranks(f)), f) for f in (frame, plain))
+    assert [replace(one, others=()) for one in made] == [replace(one, others=()) for one in bare]
+    assert not any(one.headings for one in made)

@@ -12,7 +12,7 @@ from results.palette import GREY, Style, of_class
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _HEIGHT = 430
-_LEGEND = 130  # more of it for a legend of many methods
+_LEGEND = 200  # more of it for a legend of many methods
 
 
 def figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from test_report import put
 
 import methods
 from benchmark import config, run
-from results import compare, draw_matplotlib, draw_plotly, figures, method_families, record, report
+from results import compare, draw_matplotlib, draw_plotly, figures, matrix, method_families, record, report
 from results.chart import Chart
 from results.comparable import comparables
 from results.frame import load, setting_columns
@@ -212,3 +212,10 @@ def test_figures_of_few_methods_are_not_grouped(tmp_path: Path) -> None:
     made, bare = (figures.charts(comparables(f, "linear_top1", compare.ranks(f)), f) for f in (frame, plain))
     assert [replace(one, others=()) for one in made] == [replace(one, others=()) for one in bare]
     assert not any(one.headings for one in made)
+
+
+def test_other_evaluations_are_in_the_same_order(study: Path) -> None:
+    frame = load(study)[0]
+    rows = matrix.rows(frame.assign(**{"metrics.sgd_probe_top1": frame["metrics.linear_top1"]}))
+    assert rows[0][:2] == ["family", "configuration"]
+    assert [tuple(row[:2]) for row in rows[1:]] == by_family(study)

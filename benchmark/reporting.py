@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from benchmark import columns, tracking
 from benchmark.errors import UsageError
 from results import (
+    comparable,
     compare,
-    families,
     forecasts,
     frame,
     matrix,
@@ -41,7 +41,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     if project and not tracking.installed("wandb_workspaces"):
         raise UsageError("report wandb=: wandb-workspaces is not installed; pip install '.[wandb]'")
     loaded, problems = frame.load(out)
-    metric = families.headline(loaded)
+    metric = comparable.headline(loaded)
     try:
         ranked = compare.ranks(loaded, metric)
         compared = compare.rows(loaded, reference, metric, ranked)

@@ -125,8 +125,16 @@ def blank(settings: Settings) -> dict[str, Any]:
         "versions": machine.versions(),
         **machine.commit(),
         "started": record.now(),
-        "resolved": {},
+        "resolved": {"family": family(settings.method)},
     }
+
+
+def family(method: str) -> str:
+    """The method's family, for tables that group by it; "" where it says none or cannot be read."""
+    try:
+        return methods.describe(method).family
+    except (methods.BrokenMethod, LookupError):
+        return ""
 
 
 def _train_and_evaluate(

@@ -15,7 +15,7 @@ import pandas as pd
 
 from results import labels
 from results.chart import Chart, Series
-from results.families import Family
+from results.comparable import Comparable
 from results.labels import FOLLOWS
 
 MOST_LINES = 10
@@ -52,35 +52,35 @@ class Published(Protocol):
 class _Line:
     method: str
     key: dict[str, str]  # the other settings
-    part: pd.DataFrame  # the rows of the family's table, a row a value of the axis
+    part: pd.DataFrame  # of its `Comparable`'s table, a row a value of the axis
 
 
-def charts(family: Family, published: Sequence[Published] = ()) -> list[Chart]:
+def charts(among: Comparable, published: Sequence[Published] = ()) -> list[Chart]:
     """A chart for each setting that varies within a method, other settings equal."""
-    followers = {follower for name in family.names for follower in FOLLOWS.get(name, ())}
+    followers = {follower for name in among.names for follower in FOLLOWS.get(name, ())}
     made = []
-    for axis in family.names:
+    for axis in among.names:
         if axis in followers:
             continue
-        lines = list(_lines(family, axis))
+        lines = list(_lines(among, axis))
         if axis == "augmentation":
             paired = [line for line in lines if len(_pairs(line.part)) > 2]
-            maps = [_heatmap(family, line, name) for line, name in zip(paired, _names(paired), strict=True)]
+            maps = [_heatmap(among, line, name) for line, name in zip(paired, _names(paired), strict=True)]
             made += maps
             lines = _chains(lines) if maps else lines
         if lines:
             same = [one for one in published if labels.setting(one.axis) == labels.setting(axis)]
-            made.append(_chart(family, axis, lines, same))
+            made.append(_chart(among, axis, lines, same))
     return made
 
 
-def _lines(family: Family, axis: str) -> Iterator[_Line]:
+def _lines(among: Comparable, axis: str) -> Iterator[_Line]:
     """What is equal but for `axis`, where it has two values or more; single ones of its partner after them."""
-    others = [name for name in family.names if name != axis and name not in FOLLOWS.get(axis, ())]
+    others = [name for name in among.names if name != axis and name not in FOLLOWS.get(axis, ())]
     partner, single = _PARTNERS.get(axis), []
     drawn: set[tuple[Any, ...]] = set()
     # Of a wide table each line would copy all columns.
-    table = family.table[["method", *family.names, *_SHOWN]]
+    table = among.table[["method", *among.names, *_SHOWN]]
     for method, rows in table.groupby("method", sort=False):
         rows = rows[rows[axis].notna()]
         keys = [tuple(map(labels.value, row)) for row in rows[others].to_numpy()]
@@ -100,22 +100,22 @@ def _lines(family: Family, axis: str) -> Iterator[_Line]:
     yield from (line for rest, line in single if rest in drawn)
 
 
-def _chart(family: Family, axis: str, lines: list[_Line], published: Sequence[Published]) -> Chart:
+def _chart(among: Comparable, axis: str, lines: list[_Line], published: Sequence[Published]) -> Chart:
     values = pd.concat([line.part[axis] for line in lines])
     numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
     kept = _kept(lines)
     series = _series(axis, kept, numbers)
     order = () if numbers else tuple(dict.fromkeys(map(labels.value, values)))
-    word, accuracy = labels.setting(axis), f"{family.measure} (%)"
+    word, accuracy = labels.setting(axis), f"{among.measure} (%)"
     name, left_out = word.replace("_", " "), len(lines) - len(kept)
     caption = f"Each line changes {name} alone; all other settings are equal along it. {_ERRORS}"
     caption += "".join(f" {one.replace('_', ' ').capitalize()} follows it." for one in FOLLOWS.get(axis, ())
-                       if one in family.names)  # fmt: skip
+                       if one in among.names)  # fmt: skip
     caption += f" {len(kept)} lines are shown; the points of {left_out} more are in the table." if left_out else ""
     lost = any(one.look == "lost" for one in series)
     caption += " A cross on the lower edge: runs there failed or collapsed, and are in no mean." if lost else ""
     chart = Chart(
-        "curve" if numbers else "groups", f"{word}{family.file}", f"Accuracy by {name}{family.suffix}", caption,
+        "curve" if numbers else "groups", f"{word}{among.file}", f"Accuracy by {name}{among.suffix}", caption,
         name, accuracy, tuple(series), y_range=_range(series), order=order,
     )  # fmt: skip
     if numbers:
@@ -245,7 +245,7 @@ def _pairs(part: pd.DataFrame) -> list[list[str]]:
     return [names for names in _operations(part) if len(names) == 2]
 
 
-def _heatmap(family: Family, line: _Line, title: str) -> Chart:
+def _heatmap(among: Comparable, line: _Line, title: str) -> Chart:
     """Pairs of operations; one alone is on the diagonal. A pair is a set: the figure is symmetric."""
     rows = line.part.to_dict("records")
     operations = _operations(line.part)
@@ -265,7 +265,7 @@ def _heatmap(family: Family, line: _Line, title: str) -> Chart:
         if len(counts) == 1
         else f"{counts[0]} to {counts[-1]} seeds"
     )
-    capital = family.measure[:1].upper() + family.measure[1:]
+    capital = among.measure[:1].upper() + among.measure[1:]
     caption = f"{capital} in percent after training with two operations in both views, one alone on "
     caption += f"the diagonal. Means over {seeds}"
     caption += f"; the half-width of their 95 % intervals is at most {max(half):.1f} points." if half else "."
@@ -273,8 +273,8 @@ def _heatmap(family: Family, line: _Line, title: str) -> Chart:
     caption += (
         f" In {len(lost)} of {len(found)} fields some runs failed or collapsed, and are in no mean." if lost else ""
     )
-    title = f"Augmentation pairs: {title}{family.suffix}"
-    name = f"augmentation_pairs-{line.method}{family.file}"
+    title = f"Augmentation pairs: {title}{among.suffix}"
+    name = f"augmentation_pairs-{line.method}{among.file}"
     return Chart("heatmap", name, title, caption, order=order, matrix=matrix, matrix_rows=places, z_range=scale)
 
 

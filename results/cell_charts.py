@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -12,7 +13,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from results.chart import Chart, Series
-from results.families import Family
+from results.comparable import Comparable
 
 MOST_CELLS = 6
 MOST_LINES = 36
@@ -22,13 +23,13 @@ _PICTURE = 300_000  # characters of one PNG: six of them leave the page below it
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def charts(family: Family, cells: pd.DataFrame) -> list[Chart]:
-    """The training curves of a family, and the looks of its best cells where they have kept some.
+def charts(among: Comparable, cells: pd.DataFrame) -> list[Chart]:
+    """The training curves of a `Comparable`, and the looks of its best cells where they have kept some.
 
-    `cells` are the family's rows of the loaded frame, with `row`, their configuration's.
+    `cells` are its rows of the loaded frame, with `row`, their configuration's.
     """
-    best = _best(family, cells)
-    return [*_training(family, cells, best), *_looks(family, best)]
+    best = _best(among, cells)
+    return [*_training(among, cells, best), *_looks(among, best)]
 
 
 class _Best(NamedTuple):
@@ -40,9 +41,9 @@ class _Best(NamedTuple):
     cells: pd.DataFrame
 
 
-def _best(family: Family, cells: pd.DataFrame) -> list[_Best]:
+def _best(among: Comparable, cells: pd.DataFrame) -> list[_Best]:
     """One of each method, from the best method."""
-    table = family.table[family.table["mean"].notna()].sort_values("mean", ascending=False, kind="stable")
+    table = among.table[among.table["mean"].notna()].sort_values("mean", ascending=False, kind="stable")
     found = []
     for row in table.drop_duplicates("method").to_dict("records"):
         own = cells[(cells["row"] == row["row"]) & (cells["status"] == "finished")]
@@ -50,19 +51,23 @@ def _best(family: Family, cells: pd.DataFrame) -> list[_Best]:
     return found
 
 
-def _training(family: Family, cells: pd.DataFrame, best: list[_Best]) -> list[Chart]:
+def _training(among: Comparable, cells: pd.DataFrame, best: list[_Best]) -> list[Chart]:
     series: list[Series] = []
+    groups = dict(zip(among.table["method"], among.table["group"], strict=True))
+    drawn: Counter[str] = Counter()
     for method, label, _, own in best:
         runs = [run for run in map(loss_curve, own["folder"]) if len(run)]
         if not runs or len(series) + len(runs) >= MOST_LINES:
             continue
+        dash = drawn[groups[method]] if groups[method] else 0  # the colour is the family's
+        drawn[groups[method]] += 1
         if len(runs) == 1:
-            series.append(Series(label, tuple(runs[0]["epoch"]), tuple(runs[0]["loss"]), method))
+            series.append(Series(label, tuple(runs[0]["epoch"]), tuple(runs[0]["loss"]), method, dash=dash))
             continue
         series += [Series(label, tuple(run["epoch"]), tuple(run["loss"]), method, "thin") for run in runs]
         mean = pd.concat(runs).groupby("step")[["epoch", "loss"]].mean()
-        series.append(Series(label, tuple(mean["epoch"]), tuple(mean["loss"]), method))
-    labels = dict(zip(family.table["row"], family.table["label"], strict=True))
+        series.append(Series(label, tuple(mean["epoch"]), tuple(mean["loss"]), method, dash=dash))
+    labels = dict(zip(among.table["row"], among.table["label"], strict=True))
     for row in cells[cells["status"] != "finished"].drop_duplicates("row").head(_LOST).to_dict("records"):
         run = loss_curve(row["folder"])
         if len(run):
@@ -74,10 +79,14 @@ def _training(family: Family, cells: pd.DataFrame, best: list[_Best]) -> list[Ch
         "Loss of each method's best configuration: a thin line a seed, a thick one their mean. Losses of different "
     )
     caption += "methods are on different scales: the shape tells, not the height."
-    caption += " Dashed lines are runs that failed or collapsed." if any(one.look == "level" for one in series) else ""
-    caption += family.usual
-    title = f"Training{family.suffix}"
-    return [Chart("lines", f"training{family.file}", title, caption, "epoch", "training loss", tuple(series))]
+    lost = any(one.look == "level" for one in series)
+    if among.table["group"].any():
+        caption += " A colour is a family of methods." + " Runs that failed or collapsed are named as such." * lost
+    elif lost:
+        caption += " Dashed lines are runs that failed or collapsed."
+    caption += among.usual
+    title = f"Training{among.suffix}"
+    return [Chart("lines", f"training{among.file}", title, caption, "epoch", "training loss", tuple(series))]
 
 
 def loss_curve(folder: str) -> pd.DataFrame:
@@ -101,7 +110,7 @@ def loss_curve(folder: str) -> pd.DataFrame:
     return table.iloc[:: max(1, math.ceil(len(table) / _POINTS))]
 
 
-def _looks(family: Family, best: list[_Best]) -> Iterator[Chart]:
+def _looks(among: Comparable, best: list[_Best]) -> Iterator[Chart]:
     """Projections first, then neighbours: figures of one sort are compared side by side."""
     found = []
     for one in best:
@@ -109,9 +118,9 @@ def _looks(family: Family, best: list[_Best]) -> Iterator[Chart]:
         if looks is not None:
             found.append((one, looks))
     for one, looks in found[:MOST_CELLS]:
-        yield from _projection(family, one, looks)
+        yield from _projection(among, one, looks)
     for one, looks in found[:MOST_CELLS]:
-        yield from _neighbours(family, one, looks)
+        yield from _neighbours(among, one, looks)
 
 
 def _read(folder: str) -> dict[str, Any] | None:
@@ -122,7 +131,7 @@ def _read(folder: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _projection(family: Family, one: _Best, looks: dict[str, Any]) -> Iterator[Chart]:
+def _projection(among: Comparable, one: _Best, looks: dict[str, Any]) -> Iterator[Chart]:
     try:
         made = looks["projection"]
         points = pd.DataFrame({name: list(made[name]) for name in ("x", "y", "label")})
@@ -137,8 +146,8 @@ def _projection(family: Family, one: _Best, looks: dict[str, Any]) -> Iterator[C
         series.append(Series(name, tuple(part["x"]), tuple(part["y"]), look="dots", dash=len(series)))
     caption = f"{len(points)} frozen features of {one.configuration}, projected by {kind}; a colour a class. The "
     caption += "projection never saw the labels; axes have no unit, and distances between far groups mean little."
-    title = f"Features: {one.label}{family.suffix}"
-    yield Chart("points", f"features-{one.method}{family.file}", title, caption, series=tuple(series))
+    title = f"Features: {one.label}{among.suffix}"
+    yield Chart("points", f"features-{one.method}{among.file}", title, caption, series=tuple(series))
 
 
 def _class(label: Any, classes: list[Any]) -> str:
@@ -146,7 +155,7 @@ def _class(label: Any, classes: list[Any]) -> str:
     return str(classes[int(label)] if known else label)
 
 
-def _neighbours(family: Family, one: _Best, looks: dict[str, Any]) -> Iterator[Chart]:
+def _neighbours(among: Comparable, one: _Best, looks: dict[str, Any]) -> Iterator[Chart]:
     try:
         made = looks["neighbours"]
         png, queries, found = str(made["png"]), list(made["queries"]), [list(row) for row in made["neighbours"]]
@@ -159,5 +168,5 @@ def _neighbours(family: Family, one: _Best, looks: dict[str, Any]) -> Iterator[C
     same = sum(query == near for query, near in pairs)
     caption = "A row a test image: itself, then its nearest neighbours among the training images, in the features of "
     caption += f"{one.configuration}. {same} of {len(pairs)} neighbours have its class."
-    title = f"Nearest neighbours: {one.label}{family.suffix}"
-    yield Chart("picture", f"neighbours-{one.method}{family.file}", title, caption, png=png)
+    title = f"Nearest neighbours: {one.label}{among.suffix}"
+    yield Chart("picture", f"neighbours-{one.method}{among.file}", title, caption, png=png)

@@ -21,6 +21,7 @@ class Series:
     `method` gives the colour and the mark, the same in all figures; without one it is grey. `low` and `high` are the
     ends of the 95 % intervals, NaN where there is none, empty where no point has one. `texts` say more of each point,
     `rows` are its configuration's row in `statistics.summarise`. `dash` counts the lines of a method.
+    `family` is the method's in words where methods are grouped by it: it gives the colour, and heads a legend's part.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Series:
     texts: tuple[str, ...] = ()
     rows: tuple[int, ...] = ()
     dash: int = 0
+    family: str = ""
 
 
 @dataclass(frozen=True)
@@ -52,6 +54,7 @@ class Chart:
     right_label: str = ""  # of the published values' own axis
     right_range: tuple[float, float] | None = None
     order: tuple[str, ...] = ()  # the categories, or a heatmap's rows and columns
+    headings: tuple[str, ...] = ()  # those of `order` that have no points and head what is below them
     matrix: tuple[tuple[float, ...], ...] = ()
     matrix_rows: tuple[tuple[int, ...], ...] = ()  # as `Series.rows`; -1 where there is none
     z_range: tuple[float, float] = (0.0, 100.0)

@@ -12,10 +12,11 @@ from results.chart import MANY, Chart, Series, positions
 from results.palette import GREY, Style, of_class
 
 if TYPE_CHECKING:
+    from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
 _MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "triangle-down": "v", "pentagon": "p",
-          "star": "*"}  # fmt: skip
+          "star": "*", "cross": "P", "x": "X", "hexagon": "h"}  # fmt: skip
 _DASHES = ("-", "--", ":", "-.")
 _DPI = 150
 
@@ -40,9 +41,7 @@ def files(chart: Chart, styles: Mapping[str, Style]) -> dict[str, bytes]:
         longest = max(map(len, chart.order), default=0)
         wide = {"intervals": max(6.8, 4.0 + 0.062 * longest), "heatmap": 2.2 + 0.55 * len(chart.order), "points": 5.2}
         size = wide.get(chart.kind, 6.8), tall.get(chart.kind, 4.0)
-        rows = (
-            len({one.name for one in chart.series}) * max((len(one.name) + 7 for one in chart.series), default=0) / 100
-        )
+        rows = _legend_rows(chart)
         size = size[0], size[1] + 0.17 * max(0, rows - 2)
         engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
         figure = Figure(figsize=size, dpi=_DPI, layout=engine)
@@ -83,17 +82,74 @@ def _axes(axes: Axes, chart: Chart, styles: Mapping[str, Style]) -> None:
         axes.set_aspect("equal", adjustable="datalim")
     else:
         axes.grid(alpha=0.25, linewidth=0.6)
+        _headings(axes, chart)
     pairs = [
         pair for each in dict.fromkeys((axes, right)) for pair in zip(*each.get_legend_handles_labels(), strict=True)
     ]
     unique = {label: handle for handle, label in pairs}
-    if len(unique) > 1:
-        columns = max(1, min(len(unique), 100 // (max(map(len, unique)) + 7)))
-        figure = axes.get_figure()
-        assert figure is not None
-        small = {"handletextpad": 0.3, "columnspacing": 0.8, "handlelength": 1.2 if chart.kind == "points" else 2.2}
-        figure.legend(list(unique.values()), list(unique), loc="outside lower left", ncols=columns, frameon=False,
-                      fontsize=8, **small)  # fmt: skip
+    if len(unique) > 1 and not chart.headings:  # under headings, each row is named already
+        _legend(axes, chart, unique)
+
+
+def _legend(axes: Axes, chart: Chart, handles: Mapping[str, Artist]) -> None:
+    """What each line or mark is, below the axes; under the name of its family where methods are grouped."""
+    from matplotlib.lines import Line2D
+
+    columns = max(1, min(len(handles), 100 // (max(map(len, handles)) + 7)))
+    blocks = _blocks(chart)
+    names = list(handles)
+    if blocks:
+        packed = _packed(blocks, columns)
+        columns, names = len(packed), [name for column in packed for name in column]
+    figure = axes.get_figure()
+    assert figure is not None
+    small = {"handletextpad": 0.3, "columnspacing": 0.8, "handlelength": 1.2 if chart.kind == "points" else 2.2}
+    nothing = Line2D([], [], linestyle="none")
+    made = figure.legend([handles.get(name, nothing) for name in names], names, loc="outside lower left",
+                         ncols=columns, frameon=False, fontsize=8, **small)  # fmt: skip
+    headings = {block[0] for block in blocks}
+    for text, name in zip(made.get_texts(), names, strict=True):
+        if name in headings and name not in handles:
+            text.set_fontweight("bold")
+
+
+def _legend_rows(chart: Chart) -> float:
+    """About how many rows of text the legend has."""
+    longest = max((len(one.name) + 7 for one in chart.series), default=0)
+    blocks = _blocks(chart)
+    if chart.headings or not blocks:
+        return 0 if chart.headings else len({one.name for one in chart.series}) * longest / 100
+    return len(_packed(blocks, max(1, 100 // longest))[0])
+
+
+def _blocks(chart: Chart) -> list[list[str]]:
+    """The parts of a legend by family, each under its heading; what is of none first. Nothing without families."""
+    found: dict[str, list[str]] = {}
+    for one in chart.series:
+        found.setdefault(one.family, [f"{one.family}:"] if one.family else []).append(_plain(one.name))
+    return list(found.values()) if any(found) else []
+
+
+def _packed(blocks: list[list[str]], most: int) -> list[list[str]]:
+    """The blocks in order in up to `most` columns, none in two, as short as they can be and all of one length."""
+    for height in range(max(map(len, blocks)), sum(map(len, blocks)) + 1):
+        columns: list[list[str]] = [[]]
+        for block in blocks:
+            if len(columns[-1]) + len(block) > height:
+                columns.append([])
+            columns[-1] += block
+        if len(columns) <= most:
+            break
+    return [column + [""] * (height - len(column)) for column in columns]
+
+
+def _headings(axes: Axes, chart: Chart) -> None:
+    """The rows of an axis that only head others: bold, without a line across."""
+    for tick, name in zip(axes.yaxis.get_major_ticks(), reversed(chart.order), strict=False):
+        if name in chart.headings:
+            tick.label1.set_fontweight("bold")
+            tick.gridline.set_visible(False)
+            tick.tick1line.set_visible(False)
 
 
 def _draw(axes: Axes, chart: Chart, one: Series, styles: Mapping[str, Style], many: bool) -> None:
@@ -114,7 +170,7 @@ def _draw(axes: Axes, chart: Chart, one: Series, styles: Mapping[str, Style], ma
     elif one.look == "front":
         axes.step(x, y, where="post", color=GREY, linewidth=1.2, label=name)
     elif one.look == "level":
-        axes.plot(x, y, "--", color=style.colour, linewidth=1.2, label=name)
+        axes.plot(x, y, _DASHES[1 + one.dash % 3], color=style.colour, linewidth=1.2, label=name)
     elif one.look == "thin":
         axes.plot(x, y, color=style.colour, linewidth=0.6, alpha=0.4)
     elif chart.kind == "lines":

@@ -12,6 +12,7 @@ from results.palette import GREY, Style, of_class
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _HEIGHT = 430
+_LEGEND = 200  # more of it for a legend of many methods
 
 
 def figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:
@@ -23,15 +24,21 @@ def figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:
         return _heatmap(chart)
     many = sum(len(one.x) for one in chart.series) > MANY
     traces = [_trace(chart, one, number, styles, many) for number, one in enumerate(chart.series)]
-    legend = len({one.name for one in chart.series if one.look != "thin"}) > 1
+    # Under headings, each row is named already.
+    legend = len({one.name for one in chart.series if one.look != "thin"}) > 1 and not chart.headings
     above = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0}
     layout: dict[str, Any] = {"height": _HEIGHT, "showlegend": legend, "legend": above}
+    if legend and any(one.family for one in chart.series):
+        layout["height"] += _LEGEND
+        above |= {"groupclick": "toggleitem"}
     layout |= {"hovermode": "closest", "xaxis": _x_axis(chart), "yaxis": {"title": {"text": _safe(chart.y_label)}}}
     layout["margin"] = {"l": 60, "r": 20, "t": 34, "b": 50}
     if chart.kind == "intervals":
         order = [_safe(name) for name in reversed(chart.order)]
         layout["yaxis"] = {"type": "category", "categoryorder": "array", "categoryarray": order, "automargin": True,
                            "tickmode": "array", "tickvals": order, "range": [-0.7, len(order) - 0.3]}  # fmt: skip
+        bold = {_safe(name) for name in chart.headings}
+        layout["yaxis"]["ticktext"] = [f"<b>{name}</b>" if name in bold else name for name in order]
         layout["height"] = 110 + 21 * len(order)
     elif chart.y_range:
         layout["yaxis"]["range"] = list(chart.y_range)
@@ -58,6 +65,8 @@ def _trace(chart: Chart, one: Series, number: int, styles: Mapping[str, Style], 
     mode = "markers" if chart.kind == "groups" else modes.get(one.look, "lines")
     mode = "lines" if chart.kind == "lines" else mode
     trace: dict[str, Any] = {"type": "scatter", "mode": mode, "name": _safe(one.name), "legendgroup": _safe(one.name)}
+    if one.family:
+        trace |= {"legendgroup": _safe(one.family), "legendgrouptitle": {"text": f"<b>{_safe(one.family)}</b>"}}
     trace |= {"x": _plain(x), "y": _plain(y), "line": {"color": style.colour, "width": 2, "dash": "solid"}}
     small = chart.kind == "points" or (many and one.look == "dots")
     hollow = "-open" if one.dash % 2 and chart.kind != "points" else ""
@@ -80,7 +89,7 @@ def _looks(one: Series, style: Style) -> dict[str, Any]:
     if one.look == "front":
         return {"line": line | {"color": GREY, "width": 1.5, "shape": "hv"}}
     if one.look == "level":
-        return {"line": line | {"width": 1.5, "dash": "dash"}}
+        return {"line": line | {"width": 1.5, "dash": _DASHES[1 + one.dash % 4]}}
     if one.look == "thin":
         return {"line": line | {"width": 0.9}, "opacity": 0.45, "showlegend": False}
     if one.look == "lost":

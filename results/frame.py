@@ -1,7 +1,8 @@
 """Records on disk to one DataFrame, a row a record.
 
 Columns: the record's own fields (`FIELDS`); its settings flattened with dots and without a prefix (`method`, `seed`,
-`dataset.name`, `options.temperature`); `metrics.*` as fractions; `cost.*` in seconds, bytes and images.
+`dataset.name`, `options.temperature`); `family`, the method's, which is no setting, "" where no record says it;
+`metrics.*` as fractions; `cost.*` in seconds, bytes and images.
 
 What `evaluate` measured later (`evaluation.json`) stands under `metrics.*` too. Where the cells hold an evaluation
 under more than one protocol, its names end in `@` and six digits of the protocol: no mean is over two of them.
@@ -19,6 +20,7 @@ import pandas as pd
 from results import record
 
 FIELDS = ("key", "folder", "protocol", "status", "reason", "commit", "dirty", "started", "finished")
+FAMILY = "family"  # of the method: what it is, not how it was set
 # Columns that `statistics.summarise` adds and that are no setting either.
 COUNTS = ("seeds", "fixed", "failed", "collapsed", "failed_reasons", "collapsed_reasons", "commits", "folders")
 COSTS = ("views", "seconds", "evaluation_seconds", "images_per_second", "peak_memory_bytes", "processes")
@@ -73,15 +75,18 @@ def setting_columns(frame: pd.DataFrame) -> list[str]:
     return [
         name
         for name in frame.columns
-        if name != "seed" and name not in FIELDS + COUNTS and not name.startswith(("metrics.", "cost."))
+        if name not in ("seed", FAMILY, *FIELDS, *COUNTS) and not name.startswith(("metrics.", "cost."))
     ]
 
 
 def _row(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {name: found.get(name) for name in FIELDS}
     row["folder"] = str(folder)
+    resolved = found.get("resolved")
+    family = resolved.get(FAMILY) if isinstance(resolved, Mapping) else None
+    row[FAMILY] = family if isinstance(family, str) else ""
     for name, value in _flat(found["settings"]):
-        reserved = name in FIELDS + COUNTS or name.startswith(("metrics.", "cost."))
+        reserved = name in (FAMILY, *FIELDS, *COUNTS) or name.startswith(("metrics.", "cost."))
         row[f"settings.{name}" if reserved else name] = value
     row |= {f"metrics.{name}": value for name, value in found["metrics"].items()}
     row |= {f"cost.{name}": value for name, value in _flat(found["cost"])}
@@ -101,11 +106,19 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The rows as a frame that has the columns every reader relies on, even when there are no rows."""
     costs = [f"cost.{name}" for name in COSTS]
     frame = pd.DataFrame(rows)
-    wanted = [*FIELDS, "method", "seed"]
+    wanted = [*FIELDS, "method", FAMILY, "seed"]
     settings = [name for name in setting_columns(frame) if name not in wanted]
     metrics = sorted(name for name in frame.columns if name.startswith("metrics."))
     rest = [name for name in frame.columns if name.startswith("cost.") and name not in [*costs, "cost.device"]]
     frame = frame.reindex(columns=[*wanted, *settings, *metrics, *costs, "cost.device", *rest])
     # A column of nulls only is of type object, which has no mean.
     numbers = {name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in [*metrics, *costs]}
-    return frame.assign(**numbers)
+    return frame.assign(**numbers, **{FAMILY: families(frame)})
+
+
+def families(frame: pd.DataFrame) -> pd.Series:
+    """Each row's family: one a method, as the newest of its records that names one does, so that an old record and a
+    new one stand together."""
+    named = frame[frame[FAMILY].fillna("").ne("")].sort_values("finished", kind="stable")
+    newest = dict(zip(named["method"], named[FAMILY], strict=True))
+    return frame["method"].map(lambda method: newest.get(method, "")).astype(object)

@@ -49,8 +49,8 @@ def label(method: str, settings: Mapping[str, str]) -> str:
     return " ".join([method, *(f"{head}={settings[name]}" for name, head in headers(list(settings)).items())])
 
 
-def of_family(name: str, dataset: str, protocol: str) -> str:
-    """A name where those of several families stand under each other and no column says which is whose."""
+def of_data(name: str, dataset: str, protocol: str) -> str:
+    """A name where those of several datasets or protocols stand under each other and no column says which is whose."""
     return f"{name} ({dataset}, protocol {protocol[:8]})"
 
 
@@ -76,9 +76,9 @@ def told(groups: Sequence[Hashable], rows: Sequence[Mapping[str, str]]) -> list[
 def names(table: pd.DataFrame) -> list[str]:
     """The name of each configuration: a text for each row of `table`, whose columns are as `statistics.summarise` has
     them. No two of a dataset and protocol are equal."""
-    families, each = _told(table)
+    data, each = _told(table)
     made = [label(*one) for one in zip(table["method"], each, strict=True)]
-    return _distinct_in(families, made)
+    return _distinct_in(data, made)
 
 
 def abbreviated(table: pd.DataFrame) -> tuple[list[str], str]:
@@ -126,10 +126,10 @@ def _told(table: pd.DataFrame) -> tuple[list[Hashable], list[dict[str, str]]]:
     """Of each row its dataset and protocol, and the settings that its name tells."""
     columns = {name: list(map(value, table[name])) for name in setting_columns(table) if name != "method"}
     blank = [NONE] * len(table)
-    families = list(zip(columns.get("dataset.name", blank), table.get("protocol", blank), strict=True))
+    data = list(zip(columns.get("dataset.name", blank), table.get("protocol", blank), strict=True))
     rows = [dict(zip(columns, texts, strict=True)) for texts in zip(*columns.values(), strict=True)]
-    groups = list(zip(families, table["method"], strict=True))
-    return list(families), told(groups, rows or [{} for _ in blank])
+    groups = list(zip(data, table["method"], strict=True))
+    return list(data), told(groups, rows or [{} for _ in blank])
 
 
 def brief(text: str) -> str:

@@ -8,7 +8,8 @@ from typing import Any
 
 import pandas as pd
 
-from results import labels
+from results import labels, method_families
+from results.frame import FAMILY
 from results.statistics import summarise
 
 # Name of the metric -> header. What is not named here stands in results.csv and in the cell's evaluation.json.
@@ -38,14 +39,18 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
         return []
     summary = summarise(frame, [_HEADLINE, *names])
     summary = summary.assign(configuration=labels.names(summary))
-    summary = summary[summary["seeds"] > 0].sort_values(["dataset.name", "protocol", f"metrics.{_HEADLINE}.mean"],
-                                                       ascending=[True, True, False])  # fmt: skip
+    summary = summary[summary["seeds"] > 0]
+    grouped = method_families.grouped(summary)
+    order = ["dataset.name", "protocol", "place", f"metrics.{_HEADLINE}.mean"]
+    summary = summary.assign(place=summary[FAMILY].map(method_families.place) if grouped else 0)
+    summary = summary.sort_values(order, ascending=[True, True, True, False])
     shown = {name: header for name in (_HEADLINE, *names) if (header := _header(name))}
     several = summary[["dataset.name", "protocol"]].nunique().gt(1).any()
-    first = ["dataset", "protocol"] if several else []
+    first = ["dataset", "protocol"] * bool(several) + ["family"] * grouped
     table = [[*first, "configuration", "seeds", *(f"{header} %" for header in shown.values())]]
     for row in summary.to_dict("records"):
-        told = [str(row["dataset.name"]), str(row["protocol"])[:8]] if several else []
+        told = [str(row["dataset.name"]), str(row["protocol"])[:8]] * bool(several)
+        told += [method_families.word(row[FAMILY])] * grouped
         table.append([*told, row["configuration"], f"{row['seeds']:.0f}", *(_cell(row, name) for name in shown)])
     return table
 

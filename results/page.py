@@ -21,9 +21,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results import draw_plotly, labels, tables
+from results import draw_plotly, labels, method_families, tables
 from results.chart import Chart
-from results.frame import setting_columns
+from results.frame import FAMILY, setting_columns
 from results.palette import Style
 from results.statistics import configurations, varying
 
@@ -67,6 +67,7 @@ def render(
         made=datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         verdict=verdict,
         columns=columns,
+        opens=next((i for i, column in enumerate(columns) if column.source == "method"), 0),
         rows=rows,
         notes=notes,
         groups=[
@@ -128,8 +129,10 @@ def _table(
         at = next((i for i, one in enumerate(columns) if one.header.startswith("linear")), len(columns) - 1)
         columns.insert(at + 1, tables.Column("rank", list(found["rank"].fillna(labels.NONE)), True, "rank"))
         notes.append("rank: the places that the seeds allow, corrected over all pairs, in 95 % of studies")
-    nothing = [None] * len(ordered)
-    keys = [[_key(value) for value in ordered[one.source]] if one.source in ordered else nothing for one in columns]
+    sources = [ordered[one.source] if one.source in ordered else [None] * len(ordered) for one in columns]
+    keys: list[list[str | None]] = [[_key(value) for value in values] for values in sources]
+    if columns and columns[0].source == FAMILY:  # it sorts in the order of the families, which is no alphabet
+        keys[0] = [f"{method_families.place(one)} {method_families.word(one)}" for one in ordered[FAMILY]]
     rows = []
     for place, number in enumerate(ordered.index):
         cells = [{"text": one.cells[place], "key": key[place] if key[place] != one.cells[place] else None}

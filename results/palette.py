@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from results import method_families
 from results.chart import Chart
 
 GREY = "#808080"
@@ -13,6 +14,7 @@ COLOURS = (
     "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#44AA99", "#AA4499",
 )  # fmt: skip
 MARKS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star")
+MORE_MARKS = (*MARKS, "cross", "x", "hexagon")  # of the methods of one family
 
 
 class Style(NamedTuple):
@@ -21,9 +23,18 @@ class Style(NamedTuple):
 
 
 def styles(charts: Iterable[Chart]) -> dict[str, Style]:
-    """Method -> its style; by the alphabet, so that an order of accuracy does not colour anew."""
+    """Method -> its style; by the alphabet, so that an order of accuracy does not colour anew.
+
+    Where methods are grouped by family, a colour is a family's: it is seen before a mark is. Up to ten methods of one
+    have marks that differ.
+    """
     flat = [one for chart in charts for one in (chart, *chart.others)]
     methods = sorted({one.method for chart in flat for one in chart.series if one.method})
+    families = {one.method: one.family for chart in flat for one in chart.series if one.family}
+    if families:
+        places = {name: method_families.place(families.get(name, "")) for name in methods}
+        within = {name: [other for other in methods if places[other] == places[name]].index(name) for name in methods}
+        return {name: Style(COLOURS[places[name]], MORE_MARKS[within[name] % len(MORE_MARKS)]) for name in methods}
     # Seven marks on ten colours: no two of the first seventy methods look alike.
     return {name: Style(COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]) for i, name in enumerate(methods)}
 

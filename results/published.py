@@ -169,13 +169,13 @@ def _names(sweeps: list[pd.DataFrame], axis: str) -> list[str]:
     if not sweeps:
         return []
     firsts = pd.concat([sweep[:1] for sweep in sweeps], ignore_index=True)
-    families = list(zip(firsts["dataset.name"].map(str), firsts["protocol"].map(str), strict=True))
+    data = list(zip(firsts["dataset.name"].map(str), firsts["protocol"].map(str), strict=True))
     held = [name for name in setting_columns(firsts) if name not in ("method", axis, *FOLLOWS.get(axis, ()))]
     rows = [dict(zip(held, map(labels.value, row), strict=True)) for row in firsts[held].to_numpy(dtype=object)]
-    told = labels.told(list(zip(families, firsts["method"], strict=True)), rows)
+    told = labels.told(list(zip(data, firsts["method"], strict=True)), rows)
     made = [labels.label(*one) for one in zip(firsts["method"], told, strict=True)]
-    several = len(set(families)) > 1
-    return [labels.of_family(name, *family) if several else name for name, family in zip(made, families, strict=True)]
+    several = len(set(data)) > 1
+    return [labels.of_data(name, *one) if several else name for name, one in zip(made, data, strict=True)]
 
 
 def _nearest_first(sweep: pd.DataFrame, known: Sequence[_Published]) -> list[_Published]:

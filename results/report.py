@@ -16,7 +16,7 @@ import pandas as pd
 from results import compare, draw_matplotlib, figures, page, record, tables
 from results.ablation_charts import Published
 from results.chart import Chart
-from results.families import families, headline
+from results.comparable import comparables, headline
 from results.palette import Style, styles
 from results.statistics import summarise
 from results.verdict import verdict
@@ -45,7 +45,7 @@ def write(
     metric = headline(frame)
     ranks = compare.ranks(frame, metric) if ranked is None else ranked
     rows = compare.rows(frame, metric=metric, ranked=ranks) if compared is None else compared
-    found = families(frame, metric, ranks)
+    found = comparables(frame, metric, ranks)
     charts = figures.charts(found, frame, published)
     chosen = styles(charts)
     more = [("Which can be told apart", rows if len(rows) > 2 else []), *extras]

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from results.frame import setting_columns
+from results.frame import FAMILY, families, setting_columns
 
 CONFIDENCE = 0.95
 _NULL = "null"
@@ -21,15 +21,17 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     """One row for each protocol and combination of settings other than the seed, in order of first appearance.
 
     `frame` is what `results.frame.load` returns; `metrics` are names without the prefix, by default all there are.
-    Columns: `protocol` and the settings; `seeds` finished, `fixed` (the method does not depend on a seed), `failed`,
-    `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean`, `.half_width` (of the 95 % t-interval,
-    NaN below 2 seeds), `.sd` (ddof=1) and `.n`, as fractions; `cost.*`. Only finished records are averaged.
+    Columns: `protocol`, the method's `family`, and the settings; `seeds` finished, `fixed` (the method does not depend
+    on a seed), `failed`, `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean`, `.half_width` (of
+    the 95 % t-interval, NaN below 2 seeds), `.sd` (ddof=1) and `.n`, as fractions; `cost.*`. Only finished records are
+    averaged.
     """
     if metrics is None:
         metrics = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
     frame = frame.reset_index(drop=True)  # two loads may have been put together, each counting from 0
     group = configurations(frame)
-    labels = frame.loc[~group.duplicated(), ["protocol", *setting_columns(frame)]]
+    frame = frame.assign(**{FAMILY: families(frame)})  # two loads that were put together may not agree
+    labels = frame.loc[~group.duplicated(), ["protocol", FAMILY, *setting_columns(frame)]]
     labels.index = pd.RangeIndex(len(labels))
     finished = frame[frame["status"] == "finished"]
     parts = [_counts(frame, group), _intervals(finished, group, metrics), _costs(finished, group)]

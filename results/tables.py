@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Any
 
 import pandas as pd
 
-from results import labels
+from results import labels, method_families
+from results.frame import FAMILY
 from results.statistics import varying
 
 EMPTY = "No records to show."
@@ -31,9 +33,29 @@ class Column:
 
 
 def grid(summary: pd.DataFrame) -> tuple[pd.DataFrame, list[Column], list[str]]:
-    """The summary in the order shown, its index that of the summary given; the columns; what a reader must know."""
+    """The summary in the order shown, its index that of the summary given; the columns; what a reader must know.
+
+    Where rows are grouped by the family of their method, that is the first column.
+    """
     ordered = _sorted(summary)
     return (ordered, _columns(ordered), _notes(ordered)) if len(ordered) else (ordered, [], [EMPTY])
+
+
+def once(columns: list[Column]) -> list[Column]:
+    """The columns of `grid` with each group's family in its first row alone, for readers who cannot sort them."""
+    starts = _starts(columns)
+    if not starts:
+        return columns
+    told = [cell if start else "" for cell, start in zip(columns[0].cells, starts, strict=True)]
+    return [replace(columns[0], cells=told), *columns[1:]]
+
+
+def _starts(columns: list[Column]) -> list[bool]:
+    """Of each row, whether a group of methods begins there; nothing where rows are not grouped."""
+    if columns[0].source != FAMILY:
+        return []
+    within = [column.cells for column in columns if column.source in (FAMILY, "dataset.name")]
+    return [True, *(one != other for one, other in pairwise(zip(*within, strict=True)))]
 
 
 def to_markdown(summary: pd.DataFrame) -> str:
@@ -41,7 +63,7 @@ def to_markdown(summary: pd.DataFrame) -> str:
     if summary.empty:
         return EMPTY + "\n"
     summary = _sorted(summary)
-    columns = _columns(summary)
+    columns = once(_columns(summary))
     lines = [[column.header for column in columns], ["---:" if column.number else ":---" for column in columns]]
     lines += [list(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
     return _pipes(lines) + "\n\n" + "\n".join(f"- {note}" for note in _notes(summary)) + "\n"
@@ -62,7 +84,10 @@ def to_latex(summary: pd.DataFrame) -> str:
     if not columns:
         return f"% {EMPTY}\n"
     layout = "".join("r" if column.number else "l" for column in columns)
+    starts, columns = _starts(columns), once(columns)
     lines = [" & ".join(map(_latex, line)) + r" \\" for line in zip(*(one.cells for one in columns), strict=True)]
+    for place in [i for i, start in enumerate(starts) if start and i]:
+        lines[place] = r"\addlinespace " + lines[place]
     header = " & ".join(_latex(column.header) for column in columns) + r" \\"
     rules = [
         r"\begin{tabular}{" + layout + "}",
@@ -82,8 +107,8 @@ def _latex(text: str) -> str:
 
 
 def to_csv(summary: pd.DataFrame) -> str:
-    """Each configuration's name, then every column of the summary, accuracies as fractions; each number's text reads
-    back as the same float."""
+    """Each configuration's name, then every column of the summary in the order of the other tables, accuracies as
+    fractions, families as methods declare them; each number's text reads back as the same float."""
     named = summary.assign(configuration=labels.names(summary))
     return _sorted(named)[["configuration", *summary.columns]].to_csv(index=False)
 
@@ -99,10 +124,11 @@ def truth(found: pd.DataFrame) -> list[list[str]]:
 
 
 def _sorted(summary: pd.DataFrame) -> pd.DataFrame:
-    """By dataset, then linear top-1 from the best; configurations without a number last in their dataset."""
-    keys = summary.reindex(columns=["dataset.name", "metrics.linear_top1.mean"])
+    """By dataset, by family where rows are grouped, then linear top-1 from the best; what has no number comes last."""
+    keys = summary.reindex(columns=["dataset.name", FAMILY, "metrics.linear_top1.mean"])
     keys["dataset.name"] = keys["dataset.name"].map(labels.value)
-    order = keys.sort_values(list(keys.columns), ascending=[True, False], na_position="last").index
+    keys[FAMILY] = summary[FAMILY].map(method_families.place) if method_families.grouped(summary) else 0
+    order = keys.sort_values(list(keys.columns), ascending=[True, True, False], na_position="last").index
     return summary.loc[order]
 
 
@@ -110,7 +136,10 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
     """The columns shown, in order; one that would be empty, or that says the same in every row, is left out."""
     settings = labels.headers([name for name in varying(summary) if name not in ("method", "dataset.name")])
     several = {name for name in ("dataset.name", "protocol", "cost.devices") if _several(summary, name)}
-    columns = [Column("method", _cells(summary, "method", labels.value), source="method")]
+    columns = []
+    if method_families.grouped(summary):
+        columns.append(Column("family", list(summary[FAMILY].map(method_families.word)), source=FAMILY))
+    columns.append(Column("method", _cells(summary, "method", labels.value), source="method"))
     if "dataset.name" in several:
         columns.append(Column("dataset", _cells(summary, "dataset.name", labels.value), source="dataset.name"))
     for name, header in settings.items():

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Literal
 import pandas as pd
 
 from results import labels
-from results.tables import UNFINISHED, Column, grid
+from results.tables import UNFINISHED, Column, grid, once
 
 if TYPE_CHECKING:
     import rich.table
 
 # Left out of a narrow terminal in this order; what remains is accuracy and the cost in views and time.
-_LESSER = ("device", "effective rank", "kNN-200 %", "peak memory", "images/s", "kNN-20 %")
+_LESSER = ("device", "effective rank", "kNN-200 %", "peak memory", "images/s", "kNN-20 %", "family")
 
 
 def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = None) -> rich.table.Table:
@@ -28,6 +28,7 @@ def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = 
     summary, columns, notes = grid(summary)
     if not columns:
         return _rich_table([Column("results", notes)], [])
+    columns = once(columns)
     if columns[-1].header == UNFINISHED:
         # Sentences in a column would leave no room for the numbers.
         reasons = _told(summary, columns[-1])
@@ -62,9 +63,9 @@ def _told(summary: pd.DataFrame, last: Column) -> list[str]:
     """The cells of the last column as sentences, each after the configuration's name."""
     first = summary.sort_index()  # in the order in which all others name them
     made = pd.Series(labels.names(first), first.index)[summary.index].tolist()
-    families = summary.reindex(columns=["dataset.name", "protocol"]).astype(str)
-    if len(families.drop_duplicates()) > 1:
-        made = [labels.of_family(name, *one) for name, one in zip(made, families.to_numpy(), strict=True)]
+    data = summary.reindex(columns=["dataset.name", "protocol"]).astype(str)
+    if len(data.drop_duplicates()) > 1:
+        made = [labels.of_data(name, *one) for name, one in zip(made, data.to_numpy(), strict=True)]
     return [f"{name}: {cell}" for name, cell in zip(made, last.cells, strict=True) if cell != labels.NONE]
 
 

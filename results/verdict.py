@@ -7,22 +7,22 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from results.families import Family
+from results.comparable import Comparable
 
 _NAMED = 5
 
 
-def verdict(frame: pd.DataFrame, found: Sequence[Family], ranks: pd.DataFrame) -> list[str]:
-    """A text on all of what `results.frame.load` returned, and one on each of its families and their ranks.
+def verdict(frame: pd.DataFrame, found: Sequence[Comparable], ranks: pd.DataFrame) -> list[str]:
+    """A text on all of what `results.frame.load` returned, and one on each of its comparables and their ranks.
 
-    `ranks` is what `results.compare.ranks` returned for the families' metric.
+    `ranks` is what `results.compare.ranks` returned for their metric.
     """
     if frame.empty:
         return ["There are no records yet."]
     made = [_counts(frame)]
-    for family in found:
-        own = ranks[(ranks["protocol"] == family.protocol) & (ranks["dataset"] == family.dataset)]
-        made.append(_of(family, own))
+    for among in found:
+        own = ranks[(ranks["protocol"] == among.protocol) & (ranks["dataset"] == among.dataset)]
+        made.append(_of(among, own))
     if len(made) > 2:
         made.append("Numbers of different datasets or protocols are not compared.")
     return made
@@ -36,19 +36,17 @@ def _counts(frame: pd.DataFrame) -> str:
     return f"{_count(len(frame), 'cell')} of {_count(frame['method'].nunique(), 'method')}: {told}.{on}"
 
 
-def _of(family: Family, ranks: pd.DataFrame) -> str:
-    named = dict(zip(family.table["row"], family.table["configuration"], strict=True))
-    text = (
-        f"{family.dataset or 'unnamed data'}, protocol {family.protocol[:8]}: {_count(len(ranks), 'configuration')}, "
-    )
+def _of(among: Comparable, ranks: pd.DataFrame) -> str:
+    named = dict(zip(among.table["row"], among.table["configuration"], strict=True))
+    text = f"{among.dataset or 'unnamed data'}, protocol {among.protocol[:8]}: {_count(len(ranks), 'configuration')}, "
     text += f"{_seeds(ranks)}. "
     done = ranks[ranks["mean"].notna()]
     if done.empty:
-        return text + f"None has a {family.measure}."
+        return text + f"None has a {among.measure}."
     first = done.iloc[0]
     half = (first["high"] - first["low"]) / 2
     interval = "" if math.isnan(half) else f" ± {100 * half:.1f}"
-    text += f"The highest {family.measure} is {100 * first['mean']:.1f}{interval} % by {named[first['row']]}. "
+    text += f"The highest {among.measure} is {100 * first['mean']:.1f}{interval} % by {named[first['row']]}. "
     ranked = done[done["best"].notna()]
     if len(done) == 1:
         return text.rstrip()

@@ -8,7 +8,7 @@ import json
 import struct
 import sys
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -59,13 +59,36 @@ def write(count: int, out: Path, methods: Sequence[str] = METHODS) -> None:
             (folder / "looks.json").write_text(json.dumps(_looks(rng)))
 
 
+def write_families(out: Path, families: Mapping[str, str], seeds: int = SEEDS) -> None:
+    """Records of these methods and their families, "" for none. The last seed's name no family."""
+    rng = np.random.default_rng(0)
+    centres = rng.uniform(0.3, 0.9, len(families))
+    for number, (method, family) in enumerate(families.items()):
+        for seed in range(seeds):
+            key = f"{number:05d}{seed:05d}"
+            record = _record(method, seed, USUAL, key, float(centres[number] + rng.normal(0, 0.01)), False)
+            free = method in ("random", "pixels", "frozen")
+            record["cost"] |= {"seconds": 0.0 if free else 600.0 * (1 + number % 7)}
+            record["cost"] |= {"views": 0 if free else 10**6 * (1 + number % 4)}
+            folder = out / f"{method}-digits-{key}"
+            folder.mkdir(parents=True)
+            resolved = {"resolved": {"family": family}} if seed < seeds - 1 or seeds == 1 else {}
+            (folder / "record.json").write_text(json.dumps(record | resolved))
+            losses = 5 + 2 * np.exp(-np.arange(30) / 8) + rng.normal(0, 0.03, 30) - number / 10
+            lines = [json.dumps({"step": 20 * i, "epoch": i // 3, "loss": loss}) for i, loss in enumerate(losses, 1)]
+            (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
+
+
 def _record(method: str, seed: int, chosen: dict[str, Any], key: str, accuracy: float, lost: bool) -> dict[str, Any]:
     options = {"temperature": chosen["temperature"], "head": "mlp", "head_dim": 128}
     settings = {"method": method, "options": options, "dataset": {"name": "digits", "limit": 0}, "seed": seed}
     settings |= {name: chosen[name] for name in ("augmentation", "batch_size", "learning_rate_rule")}
     settings |= {"microbatch": 256 if chosen["batch_size"] > 256 else 0, "epochs": 100, "optimiser": "sgd"}
     metrics = {"linear_top1": accuracy, "knn20_top1": accuracy - 0.03, "effective_rank": 40.0}
-    cost = {"views": 2 * 100 * 50_000 * (1 + METHODS.index(method)), "seconds": 3600.0 + chosen["batch_size"]}
+    cost = {
+        "views": 2 * 100 * 50_000 * (1 + (METHODS.index(method) if method in METHODS else 0)),
+        "seconds": 3600.0 + chosen["batch_size"],
+    }
     cost |= {"peak_memory_bytes": 2**30 + 2**22 * chosen["batch_size"], "device": "synthetic", "processes": 1}
     cost |= {"images_per_second": 2000.0, "evaluation_seconds": 20.0}
     return {

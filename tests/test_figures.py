@@ -17,7 +17,7 @@ from test_report import put
 
 from results import compare, draw_matplotlib, draw_plotly, figures, published
 from results.chart import Chart, Series
-from results.families import families, headline
+from results.comparable import comparables, headline
 from results.frame import load
 from results.palette import styles
 
@@ -27,7 +27,7 @@ METHODS = ("simclr", "moco")
 def drawn_of(frame: pd.DataFrame, published: Sequence[Any] = ()) -> list[Chart]:
     """As a report draws them."""
     metric = headline(frame)
-    return figures.charts(families(frame, metric, compare.ranks(frame, metric)), frame, published)
+    return figures.charts(comparables(frame, metric, compare.ranks(frame, metric)), frame, published)
 
 
 @pytest.fixture(scope="module")

@@ -50,7 +50,7 @@ def test_a_record_holds_what_the_number_can_be_traced_by(reference: tuple[Path, 
     assert record["cost"]["processes"] == 1
     assert record["cost"]["peak_memory_bytes"] > 10**8
     assert record["settings"]["options"]["temperature"] == 0.2
-    assert record["resolved"]["stem"] == "native"
+    assert (record["resolved"]["stem"], record["resolved"]["family"]) == ("native", "end_to_end")
     folder = out / f"simclr-digits-{record['key']}"
     assert (folder / "settings.json").is_file()
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

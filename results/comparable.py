@@ -6,18 +6,19 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from results import labels
-from results.frame import setting_columns
+from results import labels, method_families
+from results.frame import FAMILY, setting_columns
 from results.statistics import configurations, summarise, varying
 
 
 @dataclass(frozen=True)
-class Family:
+class Comparable:
     """The configurations of one protocol and dataset, whose numbers may be compared.
 
     `table`: the rows of `statistics.summarise` with `row`, their place in it; `configuration`, its name, and `label`,
     as much of it as figures have room for; `n`, and `mean`, `low`, `high` in percent; `cost.hours`, `cost.memory` in
-    GiB; `lost`, a text on the failed and collapsed runs, "" without any. `usual` says what the labels leave out.
+    GiB; `lost`, a text on the failed and collapsed runs, "" without any; `group`, the family in words, "" where rows
+    are not grouped. `usual` says what the labels leave out.
     """
 
     dataset: str
@@ -26,11 +27,11 @@ class Family:
     table: pd.DataFrame
     names: tuple[str, ...]  # settings that vary within a method
     usual: str
-    several: bool  # the frame has other families
+    several: bool  # the frame has others, of other data or protocols
 
     @property
     def suffix(self) -> str:
-        """What a title needs where there are other families."""
+        """What a title needs where there are others."""
         return f" – {self.dataset}, protocol {self.protocol[:8]}" if self.several else ""
 
     @property
@@ -49,8 +50,8 @@ class Family:
         return f" Not in any mean: {told} runs." if told else ""
 
 
-def families(frame: pd.DataFrame, metric: str, made: pd.DataFrame) -> list[Family]:
-    """Every family of a loaded frame, in order of first appearance.
+def comparables(frame: pd.DataFrame, metric: str, made: pd.DataFrame) -> list[Comparable]:
+    """Every comparable of a loaded frame, in order of first appearance.
 
     `made` is what `compare.intervals` or `compare.ranks` returned for the metric.
     """
@@ -68,7 +69,9 @@ def families(frame: pd.DataFrame, metric: str, made: pd.DataFrame) -> list[Famil
         table = table.assign(configuration=part["configuration"].to_numpy())
         table = table.assign(**{name: part[name].to_numpy() * 100 for name in ("mean", "low", "high")})
         table = table.assign(lost=[_lost(*pair) for pair in table[["failed", "collapsed"]].to_numpy()])
-        collected.append(Family(dataset, protocol, metric, table, tuple(names), usual, several))
+        words = table[FAMILY].map(method_families.word) if method_families.grouped(table) else ""
+        table = table.assign(group=words)
+        collected.append(Comparable(dataset, protocol, metric, table, tuple(names), usual, several))
     return collected
 
 

@@ -89,9 +89,6 @@ def _neighbours_on_cifar() -> dict[str, str]:
         "deep_infomax.loss": "nce",
         "deep_infomax.optimiser": "adamw",
         "deep_infomax.learning_rate": "0.001",
-        "gan.optimiser": "adamw",
-        "gan.learning_rate": "0.0008",
-        "gan.batch_size": "64",
     }
 
 
@@ -175,7 +172,5 @@ def cifar_quick() -> dict[str, str]:
         "deep_infomax.head_dim": "128",
         "deep_infomax.optimiser": "adamw",
         "deep_infomax.learning_rate": "0.002",
-        "gan.optimiser": "adamw",
-        "gan.learning_rate": "0.002",
         "contrastive_divergence.langevin_steps": "5",
     }

@@ -59,6 +59,8 @@ def digits() -> dict[str, str]:
         "byol.momentum": "0.95",
         "byol.head_hidden": "512",
         "byol.head_dim": "128",
+        "byol.batch_size": "64",
+        "byol.learning_rate": "0.25",
         "simsiam.head_layers": "2",
         "simsiam.head_dim": "512",
         "simsiam.predictor_hidden": "128",
@@ -75,9 +77,6 @@ def digits() -> dict[str, str]:
         "barlow_twins.learning_rate": "0.002",
         "deep_infomax.optimiser": "adamw",
         "deep_infomax.learning_rate": "0.002",
-        "gan.optimiser": "adamw",
-        "gan.learning_rate": "0.004",
-        "gan.batch_size": "32",
         "contrastive_divergence.langevin_steps": "5",
         "contrastive_divergence.chains": "256",
     }

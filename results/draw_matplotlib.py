@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
+from results import palette
 from results.chart import MANY, Chart, Series, positions
 from results.palette import GREY, Style, of_class
 
@@ -161,7 +162,10 @@ def _draw(axes: Axes, chart: Chart, one: Series, styles: Mapping[str, Style], ma
     elif chart.kind == "groups":
         x = positions(chart, one)
     name, dash = _plain(one.name), _DASHES[one.dash % len(_DASHES)]
-    mark: dict[str, Any] = {"marker": _MARKS[style.mark], "markersize": 3 if many or chart.kind == "points" else 5}
+    mark: dict[str, Any] = {
+        "marker": _MARKS[palette.mark(style, one.dash)],
+        "markersize": 3 if many or chart.kind == "points" else 5,
+    }
     if one.look == "lost":
         at = axes.get_ylim()[0]
         axes.plot(x, [at] * len(x), "x", color=style.colour, clip_on=False, markersize=6)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.chart import MANY, Chart, Series, positions
-from results.palette import GREY, Style, of_class
+from results.palette import GREY, Style, mark, of_class
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _HEIGHT = 430
@@ -70,7 +70,7 @@ def _trace(chart: Chart, one: Series, number: int, styles: Mapping[str, Style], 
     trace |= {"x": _plain(x), "y": _plain(y), "line": {"color": style.colour, "width": 2, "dash": "solid"}}
     small = chart.kind == "points" or (many and one.look == "dots")
     hollow = "-open" if one.dash % 2 and chart.kind != "points" else ""
-    trace["marker"] = {"color": style.colour, "symbol": style.mark + hollow, "size": 6 if small else 9}
+    trace["marker"] = {"color": style.colour, "symbol": mark(style, one.dash) + hollow, "size": 6 if small else 9}
     trace |= _looks(one, style)
     if one.texts:
         trace["text"] = [_safe(text) for text in one.texts]

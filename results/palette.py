@@ -39,6 +39,11 @@ def styles(charts: Iterable[Chart]) -> dict[str, Style]:
     return {name: Style(COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]) for i, name in enumerate(methods)}
 
 
+def mark(style: Style, number: int) -> str:
+    """The mark of a method's line of that number: full and open by turns, and each two lines another shape."""
+    return MARKS[(MARKS.index(style.mark) + number // 2) % len(MARKS)] if number > 1 else style.mark
+
+
 def of_class(number: int) -> Style:
     """The style of a class of images, beside which no method is drawn."""
     return Style(COLOURS[number % len(COLOURS)], MARKS[(number // len(COLOURS)) % len(MARKS)])

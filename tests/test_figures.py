@@ -19,7 +19,7 @@ from results import compare, draw_matplotlib, draw_plotly, figures, published
 from results.chart import Chart, Series
 from results.comparable import comparables, headline
 from results.frame import load
-from results.palette import styles
+from results.palette import Style, mark, styles
 
 METHODS = ("simclr", "moco")
 
@@ -257,3 +257,10 @@ def test_no_records_no_charts(tmp_path: Path) -> None:
     put(tmp_path, status="failed", reason="out of memory")
     (chart,) = drawn_of(load(tmp_path)[0])
     assert chart.order == ("moco (1 failed)",)
+
+
+def test_four_lines_of_a_method_look_different() -> None:
+    style = Style("#0072B2", "circle")
+    looks = {(mark(style, number), number % 2) for number in range(4)}
+    assert len(looks) == 4
+    assert mark(style, 0) == "circle"

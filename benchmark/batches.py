@@ -58,7 +58,7 @@ class Seen(NamedTuple):
 def seen(views: tuple[str, ...], small: tuple[int, ...], size: int) -> list[Seen]:
     """What a backbone gets of one image: the `views` of a method at `size` pixels, then the small crops."""
     large = [
-        Seen("views", size) if view == "crop" else Seen("patches", jigsaw.geometry(size)[1], jigsaw.PATCHES)
+        Seen("views", size) if view == "crop" else Seen("jigsaw patches", jigsaw.geometry(size)[1], jigsaw.PATCHES)
         for view in views
     ]
     return large + [Seen("small crops", side) for side in small]

@@ -48,7 +48,7 @@ def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
     ("words", "parts"),
     [
         (["rnu", "methods=simclr"], ["'rnu'", "did you mean 'run'", "ablations, augmentations, cancel, check"]),
-        (["run", "methods=simlcr"], ["'simlcr'", "did you mean 'simclr'", "instdisc, moco, moco_v3"]),
+        (["run", "methods=simlcr"], ["'simlcr'", "did you mean 'simclr'", "moco, moco_v3, nnclr"]),
         (["run", "methods=moco", "moco.quue=4"], ["'moco.quue'", "did you mean 'queue'", "head_dim, "]),
         (["run", "methods=simclr", "epochs=1\n2"], ["epochs=1 2", "a whole number is needed"]),
         (["run", "methods=simclr", "--epochs=3"], ["--epochs=3", "key=value, without dashes"]),
@@ -144,7 +144,14 @@ def test_lists_say_what_there_is(environment: dict[str, str], tmp_path: Path) ->
     assert "augmentation=crop+flip+colour" in augmentations
 
 
-PROFILED = ("backbone=test_resnet", "dataset.limit=200", "batch_size=8", "device=cpu", "moco.batch_norm=sync")
+PROFILED = (
+    "backbone=test_resnet",
+    "dataset.limit=60",
+    "view_size=16",
+    "batch_size=8",
+    "device=cpu",
+    "moco.batch_norm=sync",
+)
 
 
 def test_profile_times_each_method_and_records_nothing(environment: dict[str, str], tmp_path: Path) -> None:
@@ -230,7 +237,7 @@ def test_installed_plugins_are_found_and_a_broken_one_breaks_nothing_else(
 def test_what_is_missing_in_a_folder_is_resumed_from_the_folder_alone(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    words = ("methods=random", "dataset.limit=200", "backbone=test_resnet", "seeds=0,1", "device=cpu")
+    words = ("methods=random", "dataset.limit=60", "view_size=16", "backbone=test_resnet", "seeds=0,1", "device=cpu")
     assert bench(environment, tmp_path, "run", *words).returncode == 0
     records = sorted(tmp_path.glob("runs/*/record.json"))
     before = [json.loads(path.read_text())["metrics"] for path in records]

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PATIENCE
+from commandline import PATIENCE, inside
 
 from benchmark import config, expected, local, words
 from benchmark.__main__ import main
@@ -37,10 +37,9 @@ def start(out: Path, environment: dict[str, str], *more: str) -> subprocess.Pope
 
 
 def run(out: Path, environment: dict[str, str], *more: str) -> tuple[int, str]:
-    """(exit code, what it said)"""
-    process = start(out, environment, *more)
-    said = process.communicate(timeout=PATIENCE)[1]
-    return process.returncode, said
+    """(exit code, what it said) of a launcher in this process; its workers are processes in any case."""
+    done = inside(["run", *SMALL, *more, f"out={out}"], environment)
+    return done.returncode, done.stderr
 
 
 def records(out: Path) -> dict[str, dict[str, Any]]:

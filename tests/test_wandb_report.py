@@ -8,13 +8,12 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PATIENCE
+from commandline import PATIENCE, inside
 
 pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is not installed")
 
@@ -55,16 +54,25 @@ def out(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def server() -> Iterator[Server]:
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setattr(wandb_report, "WAIT", PATIENCE)  # the client's imports count
     with Server() as one:
         yield one
+
+
+@pytest.fixture(autouse=True)
+def _no_client_left() -> Iterator[None]:
+    """What the client keeps in this process, its settings and its service, is not the next test's."""
+    yield
+    import wandb
+
+    wandb.teardown()
 
 
 def report(out: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
     home = {"PYTHONPATH": str(Path(__file__).parent.parent), "HOME": str(out.parent), "COLUMNS": "200"}
-    command = [sys.executable, "-m", "benchmark", "report", f"out={out}", *words]
-    return subprocess.run(command, env=kept | home | environment, capture_output=True, text=True, timeout=PATIENCE)
+    return inside(["report", f"out={out}", *words], kept | home | environment)
 
 
 def grids(spec: dict[str, Any]) -> list[dict[str, Any]]:

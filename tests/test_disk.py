@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import shutil
 import subprocess
 import sys
@@ -114,19 +115,49 @@ def test_a_damaged_cache_is_refused(folder: Path) -> None:
         load(settings)
 
 
-def test_two_that_start_together_build_one_cache(folder: Path, environment: dict[str, str]) -> None:
-    code = f"""from benchmark.config import Dataset
+TOGETHER = """import multiprocessing, pathlib, resource, sys
+from benchmark.config import Dataset
 from benchmark.data import cache, files
 from benchmark.data.datasets import load
-cache.squares = lambda paths, side: print(len(paths)) or files.squares(paths, side)
-print(load(Dataset(name="folder", root={str(folder)!r}, side=20, cache=20)).mean)"""
-    both = [
-        subprocess.Popen([sys.executable, "-c", code], env=environment, stdout=subprocess.PIPE, text=True)
-        for _ in range(2)
-    ]
-    said = [process.communicate(timeout=PATIENCE)[0].split("\n") for process in both]
-    assert sorted(line for lines in said for line in lines if line.isdigit()) == ["16", "32"]
-    assert said[0][-2] == said[1][-2] != ""
+
+def builds(root, said):
+    cache.squares = lambda paths, side: lines.append(len(paths)) or files.squares(paths, side)
+    lines = []
+    lines.append(load(Dataset(name="folder", root=root, side=20, cache=20)).mean)
+    pathlib.Path(said).write_text(repr(lines))
+
+def lacks_room(root):
+    cache.BLOCK = 8
+    resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
+    load(Dataset(name="folder", root=root, side=20, cache=20))
+
+one, other, said = sys.argv[1:]
+fork = multiprocessing.get_context("fork")
+both = [fork.Process(target=builds, args=(one, f"{said}{number}")) for number in range(2)]
+full = fork.Process(target=lacks_room, args=(other,))
+for process in (*both, full):
+    process.start()
+for process in (*both, full):
+    process.join()
+print([process.exitcode for process in (*both, full)])"""
+
+
+def test_two_that_start_together_build_one_cache_and_a_full_disk_is_one_line(
+    folder: Path, tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Three processes of one interpreter's imports. The build that lacked room goes on where there is some."""
+    other = tmp_path / "other" / "im"
+    shutil.copytree(folder, other)
+    call = [sys.executable, "-c", TOGETHER, str(folder), str(other), str(tmp_path / "said")]
+    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.stdout == "[0, 0, 1]\n", "of a full disk an error, not a signal\n" + done.stderr
+    said = [ast.literal_eval((tmp_path / f"said{number}").read_text()) for number in range(2)]
+    assert sorted(count for lines in said for count in lines[:-1]) == [16, 32]
+    assert said[0][-1] == said[1][-1]
+    assert "UsageError: dataset.cache=20: " in done.stderr
+    assert "dataset.cache_dir=DIR puts it elsewhere" in done.stderr
+    settings = cell(other, "dataset.cache=20").dataset
+    assert the_same(load(settings), load(replace(settings, cache=0)))
 
 
 def test_a_cache_lies_where_it_is_told(folder: Path, tmp_path: Path) -> None:
@@ -136,26 +167,6 @@ def test_a_cache_lies_where_it_is_told(folder: Path, tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"dataset.cache=20: .*dataset.cache_dir=DIR puts it elsewhere"):
         load(cell(folder, "dataset.cache=20", f"dataset.cache_dir={tmp_path / 'file'}").dataset)
-
-
-def test_a_full_disk_is_one_line_and_the_build_goes_on_where_there_is_room(
-    folder: Path, environment: dict[str, str]
-) -> None:
-    code = f"""import resource, shutil, types
-from benchmark.config import Dataset
-from benchmark.data import cache
-from benchmark.data.datasets import load
-cache.BLOCK = 8
-resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
-load(Dataset(name="folder", root={str(folder)!r}, side=20, cache=20))"""
-    done = subprocess.run(
-        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False
-    )
-    assert done.returncode == 1, "an error, not a signal"
-    assert "UsageError: dataset.cache=20: " in done.stderr
-    assert "dataset.cache_dir=DIR puts it elsewhere" in done.stderr
-    settings = cell(folder, "dataset.cache=20").dataset
-    assert the_same(load(settings), load(replace(settings, cache=0)))
 
 
 def test_room_is_asked_for_before_anything_is_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from commandline import PATIENCE
 
 from slurm.testbed import Testbed, TestbedError, missing_packages
 
@@ -23,7 +24,7 @@ def command(*words: object) -> subprocess.CompletedProcess[str]:
         env=os.environ | {"PYTHONPATH": str(ROOT)},
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
     )
 
 
@@ -122,7 +123,7 @@ def test_a_dead_controller_answers_nothing_until_restarted(bed: Testbed) -> None
 def test_too_much_memory_is_killed(bed: Testbed) -> None:
     hungry = "import time; hold = bytearray(300 << 20); time.sleep(60)"
     job = bed.submit(f"{sys.executable} -c '{hungry}'", "--mem=100")
-    assert bed.wait(job, "FAILED", "OUT_OF_MEMORY", timeout=30)["ExitCode"] == "0:9"
+    assert bed.wait(job, "FAILED", "OUT_OF_MEMORY", timeout=PATIENCE)["ExitCode"] == "0:9"
     assert "exceeded memory limit" in bed.output(job)
 
 
@@ -244,7 +245,7 @@ def needs_packages() -> None:
         pytest.skip(f"no SLURM here: {', '.join(packages)} missing")
 
 
-def wait_for_output(bed: Testbed, job: str, text: str, timeout: float = 60) -> None:
+def wait_for_output(bed: Testbed, job: str, text: str, timeout: float = PATIENCE) -> None:
     """Wait until that is what the job itself wrote: the lines of slurmstepd come and go between its own."""
 
     def same() -> bool:
@@ -255,7 +256,7 @@ def wait_for_output(bed: Testbed, job: str, text: str, timeout: float = 60) -> N
     wait_until(same, f"job {job} does not write {text!r}", timeout)
 
 
-def wait_until(true: Callable[[], bool], complaint: str, timeout: float = 20) -> None:
+def wait_until(true: Callable[[], bool], complaint: str, timeout: float = PATIENCE) -> None:
     until = time.monotonic() + timeout
     while not true():
         assert time.monotonic() < until, complaint

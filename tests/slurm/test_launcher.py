@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from commandline import PATIENCE
 
 from slurm.testbed import Testbed
 
@@ -47,7 +48,7 @@ class Sweep:
     def __init__(self, folder: Path, environment: dict[str, str]) -> None:
         self.folder, self.environment = folder, environment
 
-    def __call__(self, *words: str, timeout: float = 600, code: int | None = 0) -> str:
+    def __call__(self, *words: str, timeout: float = PATIENCE, code: int | None = 0) -> str:
         done = subprocess.run(
             [sys.executable, "-m", "benchmark", *words], cwd=self.folder, env=self.environment, text=True,
             capture_output=True, timeout=timeout, check=False,
@@ -64,7 +65,7 @@ class Sweep:
         return {cell: note["job"] for note in map(json.loads, lines) for cell in note["cells"]}
 
 
-def until(true: Callable[[], Any], what: str, timeout: float = 240) -> Any:
+def until(true: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
     end = time.monotonic() + timeout
     while not (found := true()):
         assert time.monotonic() < end, f"not within {timeout:.0f} s: {what}"
@@ -112,12 +113,12 @@ def disturb(bed: Testbed, sweep: Sweep) -> None:
     until(running, "a cell is being trained again")
     bed.kill_node("n2")
     until(lambda: bed.states()["n2"].startswith("down"), "the controller sees that the node is dead")
-    bed.start_node("n2", timeout=60)
+    bed.start_node("n2", timeout=PATIENCE)
     until(running, "a cell is being trained after the node's death")
     bed.preempt("n1", "n2", seconds=1)
 
 
-@pytest.mark.timeout(1200)
+@pytest.mark.timeout(8 * PATIENCE)
 @pytest.mark.parametrize("accounting", [False, True], ids=["without accounting", "with accounting"])
 def test_a_disturbed_sweep_ends_like_an_undisturbed_one(
     accounting: bool, request: pytest.FixtureRequest, sweep: Callable[[Testbed], Sweep]
@@ -153,7 +154,7 @@ def test_what_is_under_way_is_not_submitted_twice_and_can_be_cancelled(
                          env=run.environment, stdout=subprocess.PIPE, text=True)
         for _ in range(2)
     ]  # fmt: skip
-    said = sorted(process.communicate(timeout=60)[0].split(" cells")[0] for process in both)
+    said = sorted(process.communicate(timeout=PATIENCE)[0].split(" cells")[0] for process in both)
     assert said == ["0", "10"]
     assert "10 jobs cancelled" in run("cancel")
     until(lambda: "cancelled" in run("status"), "the jobs are cancelled")
@@ -177,7 +178,7 @@ def test_a_sweep_longer_than_an_array_is_submitted_once(bed: Testbed, sweep: Cal
     assert sorted(Counter(job.split("_")[0] for job in listed).values()) == [500, 1000]  # MaxArraySize is 1001
 
 
-@pytest.mark.timeout(600)
+@pytest.mark.timeout(8 * PATIENCE)
 def test_two_nodes_give_the_record_of_one_process_and_so_they_do_after_a_requeue(
     bed: Testbed, sweep: Callable[[Testbed], Sweep]
 ) -> None:

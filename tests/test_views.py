@@ -220,7 +220,7 @@ def test_the_backbone_must_take_every_size(plugin: str) -> None:
     given = [f"methods={plugin}", "backbone=test_resnet,test_vit", "augmentation=swav+2x8", *SMALL[:-2]]
     convolutions, transformer = words.read(given).cells
     run.check(convolutions, World(), CPU)
-    with pytest.raises(UsageError, match=r"backbone=test_vit does not take patches of 8 pixels: .*patch size"):
+    with pytest.raises(UsageError, match=r"backbone=test_vit does not take jigsaw patches of 8 pixels: .*patch size"):
         run.check(transformer, World(), CPU)
 
 

@@ -255,12 +255,17 @@ def _tear_down() -> None:
 def _has_end(path: Path) -> bool:
     """Whether the last record of a run's file is the run's exit."""
     kinds: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")  # whose types mypy cannot see
+    unreadable: Any = importlib.import_module("google.protobuf.message").DecodeError
     with path.open("rb") as file:
         file.seek(max(0, path.stat().st_size - 1024))
         tail = file.read()
     # Before each record stand its checksum, its length and whether it is whole: LevelDB's log format.
     for at in range(len(tail) - EMPTY, -1, -1):
         if int.from_bytes(tail[at + 4 : at + 6], "little") == len(tail) - at - 7 and tail[at + 6] in (1, 4):
-            split = tail[at + 6] == 4  # over two blocks, which happens once in a thousand: it counts as whole
-            return split or kinds.Record.FromString(tail[at + 7 :]).HasField("exit")
+            if tail[at + 6] == 4:  # over two blocks, which happens once in a thousand: it counts as whole
+                return True
+            try:
+                return kinds.Record.FromString(tail[at + 7 :]).HasField("exit")
+            except unreadable:  # bytes inside of a record that look like the beginning of one
+                continue
     return False

@@ -27,7 +27,7 @@ def main() -> int:
             typed = command.replace("python -m", f"{sys.executable} -m").replace(
                 "torchrun", f"{sys.executable} -m torch.distributed.run"
             )
-            done = subprocess.run(typed, shell=True, cwd=scratch, timeout=600)
+            done = subprocess.run(typed, shell=True, cwd=scratch, timeout=1800)
             if done.returncode != 0:
                 print(f"exit code {done.returncode}: {command}")
                 return 1

@@ -233,7 +233,7 @@ def browser() -> Iterator[Any]:
     found.quit()
 
 
-def until(true: Callable[[], Any], what: str, seconds: float = 60) -> None:
+def until(true: Callable[[], Any], what: str, seconds: float = 900) -> None:
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, what

@@ -192,7 +192,7 @@ def _show(judged: Subject, folder: Path, guard: Callable[[], None], board: Board
     except lease.TakenOver:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the cell's numbers stand
-        board.say(f"{folder.name}: no {looks.FILE_NAME}: {type(error).__name__}: {error}")
+        board.say(f"{folder.name}: no {record.LOOKS_NAME}: {type(error).__name__}: {error}")
 
 
 def _judged(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[dict[str, float], str | None]:

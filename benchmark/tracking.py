@@ -7,10 +7,13 @@ imported only where a run is tracked, and this file imports no torch.
 
 from __future__ import annotations
 
+import base64
 import configparser
 import contextlib
 import importlib
 import importlib.util
+import io
+import json
 import netrc
 import os
 import shutil
@@ -118,9 +121,11 @@ def unsent(out: Path) -> int:
 class Run:
     """One cell's run. Where there is none it does nothing, as it does after the client has failed once."""
 
-    def __init__(self, failed: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, failed: Callable[[str], None]) -> None:
         self._client: Any = None
+        self._folder = folder
         self._failed = failed
+        self._step = 0  # of the last line
 
     def begin(self, start: Callable[[], Any]) -> None:
         def begin() -> None:
@@ -131,6 +136,7 @@ class Run:
     def log(self, line: dict[str, Any]) -> None:
         """A line of log.jsonl; its `step` is the x axis, as the client counts lines of its own."""
         if self._client is not None:
+            self._step = line["step"]
             self._safely(lambda: self._client.log(line))
 
     def end(self, made: dict[str, Any]) -> None:
@@ -146,8 +152,16 @@ class Run:
 
     def _tell(self, made: dict[str, Any]) -> None:
         self._client.config.update({"resolved": made["resolved"]}, allow_val_change=True)
+        if made["metrics"]:
+            self._show()
         self._client.summary.update(record.outcome(made))
         self._client.tags = (*self._client.tags, made["status"])
+
+    def _show(self) -> None:
+        """What the cell's folder has to look at: the map of features, and images with their neighbours."""
+        path = self._folder / record.LOOKS_NAME
+        if path.exists():
+            self._client.log({"step": self._step, **_pictures(json.loads(path.read_text(encoding="utf-8")))})
 
     def _finish(self, exit_code: int) -> None:
         path = Path(self._client.settings.sync_file)
@@ -192,7 +206,7 @@ class Tracker:
             why = unreachable() if self._mode == "online" else ""
             if why:
                 step_down(why)
-        run = Run(step_down)
+        run = Run(folder, step_down)
         if self._mode == "online":
             run.begin(lambda: _start(begun, folder, runtime, "online"))
         if self._mode == "offline":  # or is so by now
@@ -242,6 +256,24 @@ def _start(begun: dict[str, Any], folder: Path, runtime: Runtime, mode: Literal[
         client.define_metric(name)
     client.define_metric("*", step_metric="step")
     return client
+
+
+def _pictures(looks: dict[str, Any]) -> dict[str, Any]:
+    """Panel -> the client's picture of it."""
+    import plotly.graph_objects as go
+    import wandb
+    from PIL import Image
+
+    places, classes = looks["projection"], looks["classes"]
+    axes = {"visible": False}
+    figure = go.Figure(layout={"xaxis": axes, "yaxis": axes | {"scaleanchor": "x"}})
+    for label in sorted(set(places["label"])):
+        own = [at for at, other in enumerate(places["label"]) if other == label]
+        x, y = ([places[axis][at] for at in own] for axis in ("x", "y"))
+        figure.add_scatter(x=x, y=y, mode="markers", name=str(classes[label]))
+    caption = "A row a test image: itself, then the training images nearest to it in the features"
+    grid = Image.open(io.BytesIO(base64.b64decode(looks["neighbours"]["png"]))).convert("RGB")
+    return {"features": wandb.Plotly(figure), "neighbours": wandb.Image(grid, caption=caption)}
 
 
 def _tear_down() -> None:

@@ -14,6 +14,7 @@ import pandas as pd
 
 from results.chart import Chart, Series
 from results.comparable import Comparable
+from results.record import LOOKS_NAME
 
 MOST_CELLS = 6
 MOST_LINES = 36
@@ -125,7 +126,7 @@ def _looks(among: Comparable, best: list[_Best]) -> Iterator[Chart]:
 
 def _read(folder: str) -> dict[str, Any] | None:
     try:
-        found = json.loads((Path(folder) / "looks.json").read_text(encoding="utf-8"))
+        found = json.loads((Path(folder) / LOOKS_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None

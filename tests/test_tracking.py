@@ -9,11 +9,14 @@ import socket
 import subprocess
 import sys
 import time
+from base64 import b64decode
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import pytest
 from commandline import PATIENCE, inside
+from PIL import Image
 
 pytest.importorskip("wandb", reason="wandb is not installed")
 
@@ -131,7 +134,18 @@ def test_a_stopped_cell_goes_on_in_the_same_run(
         config = told["config"]["update"]
         assert {name: config[name] for name in record["settings"]} == record["settings"]
         assert (config["key"], config["protocol"]) == (record["key"], record["protocol"])
-    assert rows(first) + rows(second) == lines
+    *logged, pictures = rows(first) + rows(second)
+    assert logged == lines
+    assert pictures["step"] == lines[-1]["step"]
+    (grid,) = log.parent.glob(f"wandb/*/files/{pictures['neighbours.path']}")
+    seen = json.loads((log.parent / "looks.json").read_text())
+    with Image.open(grid) as sent, Image.open(BytesIO(b64decode(seen["neighbours"]["png"]))) as shown:
+        assert sent.tobytes() == shown.convert("RGB").tobytes()
+    (features,) = log.parent.glob(f"wandb/*/files/{pictures['features.path']}")
+    traces = json.loads(features.read_text())["data"]
+    points = {(x, y, trace["name"]) for trace in traces for x, y in zip(trace["x"], trace["y"], strict=True)}
+    drawn = seen["projection"]
+    assert points == {(x, y, str(c)) for x, y, c in zip(drawn["x"], drawn["y"], drawn["label"], strict=True)}
     assert rows(first)
     assert rows(second)
     assert (first["exit"][0]["exit_code"], second["exit"][0].get("exit_code", 0)) == (143, 0)

@@ -22,9 +22,8 @@ from benchmark.augment.transforms import resize
 from benchmark.data.source import Images
 from benchmark.evaluate import knn
 from benchmark.evaluate.subject import Subject
-from results.record import write_json
+from results.record import LOOKS_NAME, write_json
 
-FILE_NAME = "looks.json"
 IMAGES, QUERIES, NEIGHBOURS = 500, 8, 8
 SIDES, COLOURS = (32, 24, 16, 12, 8), 64  # pixels of a thumbnail: the first with which the file is small enough
 BYTES = 58_000  # of the file, so that a page may hold dozens of them
@@ -65,7 +64,7 @@ def write(subject: Subject, folder: Path, kind: str) -> None:
         if len(found) <= room:
             break
     shown["neighbours"]["png"] = found
-    write_json(folder / FILE_NAME, shown, compact=True)
+    write_json(folder / LOOKS_NAME, shown, compact=True)
 
 
 def principal(x: Tensor) -> Tensor:

@@ -67,7 +67,7 @@ def cifar() -> dict[str, str]:
 
 def _neighbours_on_cifar() -> dict[str, str]:
     """Those without negatives and the baselines; none was measured at full length by us."""
-    return {
+    return _plain() | {
         "nnclr.temperature": "0.2",
         "nnclr.queue": "16384",  # at most half of the training set: a longer one holds each image's own recent copy
         "dcl.temperature": "0.2",
@@ -89,7 +89,16 @@ def _neighbours_on_cifar() -> dict[str, str]:
         "deep_infomax.loss": "nce",
         "deep_infomax.optimiser": "adamw",
         "deep_infomax.learning_rate": "0.001",
+        "gan.optimiser": "adamw",
+        "gan.learning_rate": "0.0008",
+        "gan.batch_size": "64",
     }
+
+
+def _plain() -> dict[str, str]:
+    """Crops without colour, as in their papers, for what models the pixels of one view, and for Deep InfoMax."""
+    names = ("deep_infomax", "autoencoder", "denoising_autoencoder", "vae", "gan", "contrastive_divergence")
+    return {f"{name}.augmentation": "crop+flip" for name in names}
 
 
 def cifar100() -> dict[str, str]:
@@ -124,7 +133,7 @@ def cifar_quick() -> dict[str, str]:
         "learning_rate": "0.12",
         "weight_decay": "5e-4",
     }
-    return for_all | {
+    return for_all | _plain() | {
         "simclr.temperature": "0.2",
         "moco.queue": "1024",
         "moco.momentum": "0.95",
@@ -172,5 +181,11 @@ def cifar_quick() -> dict[str, str]:
         "deep_infomax.head_dim": "128",
         "deep_infomax.optimiser": "adamw",
         "deep_infomax.learning_rate": "0.002",
+        "autoencoder.optimiser": "adamw",
+        "autoencoder.learning_rate": "0.004",
+        "denoising_autoencoder.optimiser": "adamw",
+        "denoising_autoencoder.learning_rate": "0.004",
+        "vae.optimiser": "adamw",
+        "vae.learning_rate": "0.004",
         "contrastive_divergence.langevin_steps": "5",
     }

@@ -11,9 +11,12 @@ def digits() -> dict[str, str]:
     notebook. Its queue is smaller, because in one as long as the training set most images meet their own older keys as
     negatives, and so are momentum and batch, because the whole training is short. PCL is given the same. SwAV's codes
     stay flat with the paper's epsilon (its loss stuck at ln 30). Banks start from features, because noise in them does
-    not average out in ten epochs. No flips: a mirrored digit is another sign.
+    not average out in ten epochs. No flips: a mirrored digit is another sign. Methods that model the pixels of one view,
+    and Deep InfoMax, see crops without colour, as in their papers: a drawn colour is what an image is told apart by, or
+    what its code has to hold.
     """
-    return {
+    plain = ("deep_infomax", "autoencoder", "denoising_autoencoder", "vae", "gan", "contrastive_divergence")
+    return {f"{name}.augmentation": "crop" for name in plain} | {
         "backbone": "resnet10t",
         "view_size": "16",
         "augmentation": "crop+colour",
@@ -64,10 +67,16 @@ def digits() -> dict[str, str]:
         "simsiam.head_layers": "2",
         "simsiam.head_dim": "512",
         "simsiam.predictor_hidden": "128",
+        "simsiam.batch_size": "32",
+        "simsiam.learning_rate": "0.5",
+        "supcon.batch_size": "64",
+        "supcon.learning_rate": "0.25",
         "barlow_twins.head_dim": "512",
         "vicreg.head_dim": "512",
         "jigsaw.permutations": "24",
         "jigsaw.patch_dim": "128",
+        "jigsaw.batch_size": "32",
+        "jigsaw.learning_rate": "0.25",
         "relative_position.head_hidden": "512",
         "deep_infomax.head_hidden": "512",
         "deep_infomax.head_dim": "128",
@@ -77,6 +86,16 @@ def digits() -> dict[str, str]:
         "barlow_twins.learning_rate": "0.002",
         "deep_infomax.optimiser": "adamw",
         "deep_infomax.learning_rate": "0.002",
+        "deep_infomax.batch_size": "64",
+        "autoencoder.optimiser": "adamw",
+        "autoencoder.learning_rate": "0.004",
+        "autoencoder.batch_size": "32",
+        "denoising_autoencoder.optimiser": "adamw",
+        "denoising_autoencoder.learning_rate": "0.004",
+        "denoising_autoencoder.batch_size": "32",
+        "vae.optimiser": "adamw",
+        "vae.learning_rate": "0.004",
+        "vae.batch_size": "32",
         "contrastive_divergence.langevin_steps": "5",
         "contrastive_divergence.chains": "256",
     }

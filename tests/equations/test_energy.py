@@ -1,4 +1,4 @@
-"""Contrastive divergence (Hinton 2002) as plain loops."""
+"""GAN (arXiv:1406.2661) and contrastive divergence (Hinton 2002) as plain loops."""
 
 from typing import Any
 
@@ -10,6 +10,48 @@ from methods.method import Progress
 
 BATCHES = [[0, 3, 3, 1], [5, 1, 0, 2], [2, 4, 5, 3]]
 SIZE = 8
+
+
+def test_gan(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
+    """Discriminator: -log D(x) - log(1 - D(G(e))); generator: -log D(G(e)); each the other's weights held constant.
+
+    Running statistics, with which features are evaluated, are of images alone.
+    """
+    dim = 3
+    method = tiny.build("gan", 6, told={"size": SIZE}, code=dim)
+    w, batches = paper.start(method), tiny.batches(BATCHES[:2], (SIZE,))
+
+    def d(w: dict[str, Tensor], x: Tensor) -> list[Tensor]:
+        return [1 / (1 + (-one).exp()) for one in paper.linear(w, "real", paper.encoder(w, "encoder", x))]
+
+    for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
+        noise = list(method.chance.normal(batch.index, step, dim).double())
+        made = paper.decoder(w, "generator", noise, SIZE)
+        of_images = d(w, batch.views[0])
+        with paper.statistics_kept(w):
+            of_made = d(w, made.detach())
+        constant = {name: value.detach().clone() for name, value in w.items()}
+        fooled = d(constant, made)
+        n = len(noise)
+        discriminator = -sum(a.log() + (1 - b).log() for a, b in zip(of_images, of_made, strict=True)) / n
+        generator = -sum(one.log() for one in fooled) / n
+        same(ours.scalars["discriminator"], discriminator.squeeze())
+        same(ours.scalars["generator"], generator.squeeze())
+        same(ours.scalars["loss"], (discriminator + generator).squeeze())
+        same(ours.gradients, paper.sgd(w, (discriminator + generator).squeeze()))
+    same_state(ours.after, w)
+
+
+def test_each_network_of_the_gan_learns_from_its_own_loss_only(tiny: Any) -> None:
+    method = tiny.build("gan", 6, told={"size": SIZE})
+    (batch,) = tiny.batches(BATCHES[:1], (SIZE,))
+    at = Progress(0, 1, 0, 1)
+    scalars = method.loss(method(batch, at), at)
+    for loss, learns in (("discriminator", ("encoder", "real")), ("generator", ("generator",))):
+        names, parameters = zip(*method.named_parameters(), strict=True)
+        slopes = torch.autograd.grad(scalars[loss], parameters, retain_graph=True, allow_unused=True)
+        reached = {name.split(".")[0] for name, slope in zip(names, slopes, strict=True) if slope is not None}
+        assert reached == set(learns)
 
 
 def langevin(w: dict[str, Tensor], start: Tensor, noise: Tensor, rate: float, scale: float, paper: Any) -> Tensor:

@@ -139,7 +139,7 @@ def test_the_decoder_makes_images_of_the_size(size: int) -> None:
     assert decoder(torch.randn(2, 5)).shape == (2, 3, size, size)
 
 
-@pytest.mark.parametrize("name", ["autoencoder", "denoising_autoencoder", "vae"])
+@pytest.mark.parametrize("name", ["autoencoder", "denoising_autoencoder", "vae", "gan"])
 @pytest.mark.parametrize("size", [7, 97, 224])
 def test_other_sizes_are_refused(size: int, name: str, tiny: Any) -> None:
     with pytest.raises(ValueError, match=rf"views of {size} pixels.*8 to 96.*view_size"):

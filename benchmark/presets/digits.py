@@ -11,9 +11,9 @@ def digits() -> dict[str, str]:
     notebook. Its queue is smaller, because in one as long as the training set most images meet their own older keys as
     negatives, and so are momentum and batch, because the whole training is short. PCL is given the same. SwAV's codes
     stay flat with the paper's epsilon (its loss stuck at ln 30). Banks start from features, because noise in them does
-    not average out in ten epochs. No flips: a mirrored digit is another sign. Methods that model the pixels of one view,
-    and Deep InfoMax, see crops without colour, as in their papers: a drawn colour is what an image is told apart by, or
-    what its code has to hold.
+    not average out in ten epochs. No flips: a mirrored digit is another sign. What models the pixels of one view, and
+    Deep InfoMax, sees crops without colour, as in its paper: a drawn colour is what an image is told apart by, or what
+    its code has to hold.
     """
     plain = ("deep_infomax", "autoencoder", "denoising_autoencoder", "vae", "gan", "contrastive_divergence")
     return {f"{name}.augmentation": "crop" for name in plain} | {

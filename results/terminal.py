@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
 from results import labels
+from results.frame import FAMILY
 from results.tables import UNFINISHED, Column, grid, once
 
 if TYPE_CHECKING:
@@ -20,8 +22,9 @@ _LESSER = ("device", "effective rank", "kNN-200 %", "peak memory", "images/s", "
 def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = None) -> rich.table.Table:
     """The summary as a `rich` table; notes, and why runs did not finish, in its caption.
 
-    Lesser columns that do not fit in `width` characters, by default the terminal's, are left out and named. Of more
-    than `most` rows, and of as many reasons, the first are shown and the others counted.
+    Lesser columns that do not fit in `width` characters, by default the terminal's, are left out and named: first the
+    settings that are the same in all rows of a method, so that no row is told from another by them. Of more than `most`
+    rows, and of as many reasons, the first are shown and the others counted.
     """
     from rich.console import Console
 
@@ -39,13 +42,22 @@ def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = 
         notes.insert(0, f"and {len(summary) - most} more configurations, in the report")
         columns = [replace(column, cells=column.cells[:most]) for column in columns]
     width, dropped = Console().width if width is None else width, list[str]()
-    for lesser in _LESSER:
+    for lesser in (*_told_by_method(columns), *_LESSER):
         if _width(columns) <= width:
             break
         if lesser in [column.header for column in columns]:
             columns = [column for column in columns if column.header != lesser]
             dropped.append(lesser)
     return _rich_table(columns, notes + ([f"too narrow for: {', '.join(dropped)}"] if dropped else []))
+
+
+def _told_by_method(columns: list[Column]) -> list[str]:
+    """The headers of the settings, from the last, that have one value in all rows of a method."""
+    methods = next(column.cells for column in columns if column.source == "method")
+    settings = itertools.takewhile(lambda column: column.source != "seeds", columns)
+    own = [column for column in settings if column.source not in ("method", "dataset.name", "protocol", FAMILY)]
+    count = len(set(methods))
+    return [one.header for one in reversed(own) if len(set(zip(methods, one.cells, strict=True))) == count]
 
 
 def _width(columns: list[Column]) -> int:

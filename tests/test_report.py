@@ -296,3 +296,18 @@ def test_results_never_import_torch(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert "moco" in done.stdout
+
+
+def test_a_narrow_terminal_gives_up_settings_that_the_method_tells_and_keeps_numbers(tmp_path: Path) -> None:
+    """Presets give methods settings of their own; what is varied within a method stays."""
+    for method, rate, augmentation in [("moco", 0.12, "crop+colour+blur"), ("simclr", 0.25, "crop+colour")]:
+        for size in (64, 128):
+            put(tmp_path, method, learning_rate=rate, augmentation=augmentation, batch_size=size)
+    wide, narrow = (shown(summary_of(tmp_path), width) for width in (200, 60))
+    for header in ("learning_rate", "augmentation", "batch_size"):
+        assert header in wide
+    assert "batch_size" in narrow
+    assert "crop+colour" not in narrow
+    assert narrow.count("90.0") == 8, "linear and kNN"
+    assert "too narrow for: " in narrow
+    assert "learning_rate" in narrow.split("too narrow for: ")[1]

@@ -7,6 +7,7 @@ import json
 import math
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,13 +54,39 @@ def _best(among: Comparable, cells: pd.DataFrame) -> list[_Best]:
 
 
 def _training(among: Comparable, cells: pd.DataFrame, best: list[_Best]) -> list[Chart]:
+    drawn, left_out = _finished_curves(among, best)
+    series = [*drawn, *_lost_curves(among, cells)]
+    if not series:
+        return []
+    caption = "Loss of each method's best configuration: a thin line a seed, a thick one their mean."
+    height = "training loss"
+    several, lost = len({one.method for one in series}) > 1, len(series) > len(drawn)
+    if several:
+        series, height = _own_ranges(series), "training loss, from its lowest to its highest"
+        caption += " Losses of different methods are not comparable, so each has its own range, 0 to 1: the shape "
+        caption += "tells, not the height."
+    caption += " Only the methods of the highest accuracy are here." * left_out
+    if among.table["group"].any():
+        caption += " A colour is a family of methods." + " Runs that failed or collapsed are named as such." * lost
+    elif lost:
+        caption += " Dashed lines are runs that failed or collapsed."
+    caption += " Where such a run leaves its method's range, it follows the edge." * (lost and several)
+    caption += among.usual
+    title = f"Training{among.suffix}"
+    return [Chart("lines", f"training{among.file}", title, caption, "epoch", height, tuple(series))]
+
+
+def _finished_curves(among: Comparable, best: list[_Best]) -> tuple[list[Series], bool]:
+    """From the best method, while there is room, and whether there was not for all."""
     series: list[Series] = []
     groups = dict(zip(among.table["method"], among.table["group"], strict=True))
     drawn: Counter[str] = Counter()
     for method, label, _, own in best:
         runs = [run for run in map(loss_curve, own["folder"]) if len(run)]
-        if not runs or len(series) + len(runs) >= MOST_LINES:
+        if not runs:
             continue
+        if len(series) + len(runs) >= MOST_LINES:
+            return series, True
         dash = drawn[groups[method]] if groups[method] else 0  # the colour is the family's
         drawn[groups[method]] += 1
         if len(runs) == 1:
@@ -68,26 +95,28 @@ def _training(among: Comparable, cells: pd.DataFrame, best: list[_Best]) -> list
         series += [Series(label, tuple(run["epoch"]), tuple(run["loss"]), method, "thin") for run in runs]
         mean = pd.concat(runs).groupby("step")[["epoch", "loss"]].mean()
         series.append(Series(label, tuple(mean["epoch"]), tuple(mean["loss"]), method, dash=dash))
+    return series, False
+
+
+def _lost_curves(among: Comparable, cells: pd.DataFrame) -> Iterator[Series]:
     labels = dict(zip(among.table["row"], among.table["label"], strict=True))
     for row in cells[cells["status"] != "finished"].drop_duplicates("row").head(_LOST).to_dict("records"):
         run = loss_curve(row["folder"])
         if len(run):
             name = f"{labels[row['row']]}, {row['status']}"
-            series.append(Series(name, tuple(run["epoch"]), tuple(run["loss"]), row["method"], "level"))
-    if not series:
-        return []
-    caption = (
-        "Loss of each method's best configuration: a thin line a seed, a thick one their mean. Losses of different "
-    )
-    caption += "methods are on different scales: the shape tells, not the height."
-    lost = any(one.look == "level" for one in series)
-    if among.table["group"].any():
-        caption += " A colour is a family of methods." + " Runs that failed or collapsed are named as such." * lost
-    elif lost:
-        caption += " Dashed lines are runs that failed or collapsed."
-    caption += among.usual
-    title = f"Training{among.suffix}"
-    return [Chart("lines", f"training{among.file}", title, caption, "epoch", "training loss", tuple(series))]
+            yield Series(name, tuple(run["epoch"]), tuple(run["loss"]), row["method"], "level")
+
+
+def _own_ranges(series: list[Series]) -> list[Series]:
+    """Each method's curves between 0 and 1, its lowest and highest loss; a lost run's count if it has no others."""
+    scaled = []
+    for one in series:
+        own = [other for other in series if other.method == one.method]
+        kept = [other for other in own if other.look != "level"] or own
+        low, high = min(min(other.y) for other in kept), max(max(other.y) for other in kept)
+        y = tuple(min(max((loss - low) / (high - low or 1.0), 0.0), 1.0) for loss in one.y)
+        scaled.append(replace(one, y=y, texts=tuple(f"loss {loss:.4g}" for loss in one.y)))
+    return scaled
 
 
 def loss_curve(folder: str) -> pd.DataFrame:

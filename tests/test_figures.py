@@ -15,7 +15,7 @@ import pytest
 import synthetic
 from test_report import put
 
-from results import compare, draw_matplotlib, draw_plotly, figures, published
+from results import cell_charts, compare, draw_matplotlib, draw_plotly, figures, published
 from results.chart import Chart, Series
 from results.comparable import comparables, headline
 from results.frame import load
@@ -230,6 +230,32 @@ def test_training_curves_and_looks_come_from_the_cells_folders(tmp_path: Path) -
     assert "5 of 6 neighbours have its class" in neighbours.caption
     (folder / "looks.json").write_text(json.dumps({"projection": {"x": [1]}, "neighbours": {"png": "<script>"}}))
     assert not [chart for chart in drawn_of(load(tmp_path)[0]) if chart.kind in ("points", "picture")]
+
+
+def test_losses_of_several_methods_are_drawn_each_in_its_own_range(tmp_path: Path) -> None:
+    """Barlow Twins' loss of 700 beside SimSiam's of -0.9: on one axis the shape of the smaller would be gone."""
+    curves = {"barlow_twins": ([700.0, 500.0], "finished"), "simsiam": ([-0.1, -0.9], "finished")}
+    for method, (losses, status) in (curves | {"moco": ([9.0, 1e6], "collapsed")}).items():
+        more = {"accuracy": 0.9} if status == "finished" else {"reason": "a loss that grows"}
+        folder = put(tmp_path, method, status=status, **more)
+        lines = [json.dumps({"step": i, "epoch": i, "loss": loss}) for i, loss in enumerate(losses, 1)]
+        (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
+    chart = named(drawn_of(load(tmp_path)[0]), "training")
+    drawn = {one.name: (one.y, one.texts) for one in chart.series}
+    assert drawn["barlow_twins"] == ((1.0, 0.0), ("loss 700", "loss 500"))
+    assert drawn["simsiam"] == ((1.0, 0.0), ("loss -0.1", "loss -0.9"))
+    assert drawn["moco, collapsed"] == ((0.0, 1.0), ("loss 9", "loss 1e+06"))
+    assert "own range" in chart.caption
+
+
+def test_training_curves_that_are_too_many_are_those_of_the_best_methods(tmp_path: Path) -> None:
+    for number in range(cell_charts.MOST_LINES + 4):
+        folder = put(tmp_path, f"method{number:02d}", accuracy=0.9 - number / 100)
+        lines = [json.dumps({"step": i, "epoch": i, "loss": 1 / i}) for i in range(1, 4)]
+        (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
+    chart = named(drawn_of(load(tmp_path)[0]), "training")
+    assert [one.name for one in chart.series] == [f"method{i:02d}" for i in range(cell_charts.MOST_LINES - 1)]
+    assert "Only the methods of the highest accuracy are here." in chart.caption
 
 
 def test_every_chart_is_drawn_by_both(charts: list[Chart]) -> None:

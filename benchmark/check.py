@@ -18,7 +18,7 @@ from torch import Tensor
 from torch.nn.modules.batchnorm import _BatchNorm
 
 import methods
-from benchmark import optim, run, train, words
+from benchmark import build, optim, train, words
 from benchmark.batches import Batches
 from benchmark.board import Board
 from benchmark.config import Runtime, Settings, key
@@ -161,7 +161,7 @@ def check(name: str) -> bool:
     """Run the contract on the method `name` and print a line a check. Returns whether all hold."""
     print(f"{name}: {methods.describe(name).title}")
     if not methods.describe(name).trains:
-        method, _ = run.build(settings(name), run.dataset(settings(name).dataset), CPU)
+        method, _ = build.method(settings(name), build.dataset(settings(name).dataset), CPU)
         print(f"  ok    makes features (it does not train: nothing else to check), {type(method).__name__}")
         return True
     good = True
@@ -228,7 +228,7 @@ def _settle(engine: Engine, batches: Batches) -> None:
 
 
 def _neighbours(method: Method, cell: Settings, batches: Batches) -> float:
-    data = run.dataset(cell.dataset)
+    data = build.dataset(cell.dataset)
     single = replace(batches, dtype=torch.float32)
     found = features.extract(method.encoder, data, single.normalised, cell.view_size, CPU)
     votes = knn.vote(found.validation[0], *found.train, found.classes, 20, knn.TEMPERATURE)

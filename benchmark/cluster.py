@@ -257,11 +257,11 @@ def _stamp(folder: Path) -> int:
 
 def _run(cell: Settings, place: Any) -> bool:
     """Run a cell. An earlier copy on a node that is thought dead may hold it still: waits until its lease is void."""
-    from benchmark import run
+    from benchmark import build, run
 
     until = time.monotonic() + 1.5 * lease.EXPIRES
     while True:
-        run.check(cell, place.world, place.device)
+        build.check(cell, place.world, place.device)
         if run.run(cell, place) is not None:
             return True
         if time.monotonic() > until:

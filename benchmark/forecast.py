@@ -153,10 +153,10 @@ class Measured:
 
 def fitting(cell: Settings, device: torch.device, runtime: Runtime, processes: int = 1, workers: int = 1) -> Measured:
     """Measure `cell` as it is, or with the largest half, quarter ... of its batch at once that fits into memory."""
-    from benchmark import memory, run
+    from benchmark import build, memory
     from benchmark.distributed import World
 
-    run.check(cell, World(), device)
+    build.check(cell, World(), device)
     share = replace(cell, batch_size=cell.batch_size // processes) if cell.batch_size else cell
     room = memory.capacity(device, runtime, workers)
     whole = share.microbatch or share.batch_size or 0
@@ -177,16 +177,16 @@ def measure(cell: Settings, device: torch.device, compiled: bool, processes: int
 
     The cell's batch is one process's share; what `processes` tell each other is not in it.
     """
-    from benchmark import machine, profile, run
+    from benchmark import build, machine, profile
     from benchmark.distributed import World
     from benchmark.timing import seconds, spread
 
     machine.reset_peak_memory(device)
-    data = run.dataset(cell.dataset)
+    data = build.dataset(cell.dataset)
     if cell.epochs is None:
-        method, _ = run.build(cell, data, device)
-        batches = run.make_batches(cell, method, data, World(), device, "fp32")
-        took = _evaluation(lambda part: run.evaluation(method, part, batches, device), data, device)
+        method, _ = build.method(cell, data, device)
+        batches = build.batches(cell, method, data, World(), device, "fp32")
+        took = _evaluation(lambda part: build.evaluation(method, part, batches, device), data, device)
         return Measured(evaluation=took, memory=machine.peak_memory(device))
     subject: Subject = profile.prepare(cell, device, compiled)
     # The first steps ask for memory, and choose or compile kernels: their excess counts once.
@@ -200,7 +200,7 @@ def measure(cell: Settings, device: torch.device, compiled: bool, processes: int
     each = sum(steady) / len(steady)
     middle, _, high = spread(steady)
     method = subject.engine.method
-    took = _evaluation(lambda part: run.evaluation(method, part, subject.batches, device), data, device)
+    took = _evaluation(lambda part: build.evaluation(method, part, subject.batches, device), data, device)
     return Measured(
         once=max(0.0, sum(first) - len(first) * each),
         epoch=subject.epoch_start + subject.batches.per_epoch // processes * each,

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import torch
 
-from benchmark import distributed, plan, run
+from benchmark import build, distributed, plan, run
 from benchmark.board import Board
 from benchmark.config import Runtime, Settings
 from benchmark.distributed import World
@@ -41,7 +41,7 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
             runs += world.told(lambda: [i for i, state in enumerate(states) if state.word == "failed"])
             todo = [cells[i] for i in runs]
             for cell in todo:
-                run.check(cell, world, device)
+                build.check(cell, world, device)
             board = held.enter_context(Board(len(todo), shown=world.leads))
             stop = held.enter_context(Stop().listening())
             place = run.Place(runtime, world, device, stop, board)

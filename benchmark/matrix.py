@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from benchmark import checkpoint, evaluate, lease, matrix_words, plan, run
+from benchmark import build, checkpoint, evaluate, lease, matrix_words, plan
 from benchmark.config import Dataset, Settings, digest
 from benchmark.data import catalogue
 from benchmark.distributed import World
@@ -68,7 +68,7 @@ def evaluations(request: Request) -> list[Evaluation]:
 
 def _transfer(to: Dataset) -> Evaluation:
     def numbers(one: Subject, folder: Path) -> Numbers:
-        return transfer.evaluate(one, run.dataset(to))
+        return transfer.evaluate(one, build.dataset(to))
 
     return Evaluation(f"transfer_{to.name}", transfer.settings(to), numbers)
 
@@ -171,14 +171,14 @@ def _missing(asked: list[Evaluation], done: dict[str, Any]) -> list[Evaluation]:
 
 def _subject(folder: Path, cell: Settings, key: str, device: torch.device) -> Subject:
     """The cell as its training left it. Raises `NoCheckpoint`."""
-    data = run.dataset(cell.dataset)
-    method, _ = run.build(cell, data, device)
+    data = build.dataset(cell.dataset)
+    method, _ = build.method(cell, data, device)
     if method.trains:
         state = checkpoint.load(folder, key, device)
         if state is None:
             raise NoCheckpoint
         method.load_state_dict(state["method"])
-    return run.subject(method, data, run.make_batches(cell, method, data, World(), device, "fp32"), device)
+    return build.subject(method, data, build.batches(cell, method, data, World(), device, "fp32"), device)
 
 
 def _line(error: Exception) -> str:

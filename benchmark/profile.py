@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from benchmark import config, expected, machine, optim, run, seeds, train
+from benchmark import build, config, expected, machine, optim, seeds, train
 from benchmark.batches import Batches
 from benchmark.config import Settings
 from benchmark.distributed import World
@@ -116,7 +116,7 @@ def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: 
     for cell in once.values():
         if cell.microbatch:
             raise UsageError(f"microbatch={cell.microbatch}: profile measures whole batches")
-        run.check(cell, World(), device)
+        build.check(cell, World(), device)
     subjects = [prepare(cell, device, compiled) for cell in once.values()]
     for subject in subjects:
         subject.passes = _passes(subject)
@@ -135,11 +135,11 @@ def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: 
 
 def prepare(cell: Settings, device: torch.device, compiled: bool) -> Subject:
     """The cell as `run` would make it, at the start of its first epoch."""
-    world, data = World(), run.dataset(cell.dataset)
-    method, _ = run.build(cell, data, device)
+    world, data = World(), build.dataset(cell.dataset)
+    method, _ = build.method(cell, data, device)
     precision = resolve_precision(cell.precision or "fp32", device)
-    batches = run.make_batches(cell, method, data, world, device, precision)
-    engine = run.make_engine(cell, method, world, device, precision)
+    batches = build.batches(cell, method, data, world, device, precision)
+    engine = build.engine(cell, method, world, device, precision)
     if compiled:
         method.encoder.compile()
     method.train()

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, multiprocessing, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from benchmark import distributed, run, train, words
+from benchmark import build, distributed, train, words
 from benchmark.batches import Batches
 from benchmark.board import Board
 from benchmark.config import Runtime, Settings, key
@@ -49,13 +49,13 @@ def settings(name: str, *more: str) -> Settings:
 
 def prepare(cell: Settings, world: World, device: torch.device = CPU, norm: bool = True) -> tuple[Engine, Batches]:
     """The method as `run` would make it; `norm=False` replaces batch norm by group norm, which knows no batch."""
-    data = run.dataset(cell.dataset)
-    method, _ = run.build(cell, data, device)
+    data = build.dataset(cell.dataset)
+    method, _ = build.method(cell, data, device)
     if not norm:
         without_batch_norm(method)
     precision = cell.precision if cell.precision in ("fp32", "bf16", "fp64") else "fp32"
-    batches = run.make_batches(cell, method, data, world, device, precision)
-    return run.make_engine(cell, method, world, device, precision), batches
+    batches = build.batches(cell, method, data, world, device, precision)
+    return build.engine(cell, method, world, device, precision), batches
 
 
 def trace(cell: Settings, world: World | None = None, stop: Stop | None = None, folder: Path | None = None,

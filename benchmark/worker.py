@@ -80,7 +80,7 @@ def main() -> int:
 def _work(board: Told, stop: Stop) -> None:
     import torch
 
-    from benchmark import run
+    from benchmark import build
     from benchmark.library import library
 
     board.tell("ready", gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
@@ -91,7 +91,7 @@ def _work(board: Told, stop: Stop) -> None:
         for order in orders:
             if order["do"] == "check":
                 for cell in order["cells"]:
-                    run.check(config.restore(cell), place.world, place.device)
+                    build.check(config.restore(cell), place.world, place.device)
                 board.tell("checked")
             else:
                 _run(config.restore(order["cell"]), place, board)

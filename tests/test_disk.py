@@ -17,7 +17,7 @@ import torchvision.transforms.v2.functional as F
 from commandline import PATIENCE
 from PIL import Image
 
-from benchmark import config, run, words
+from benchmark import build, config, run, words
 from benchmark.augment import parameters, policies
 from benchmark.config import Dataset
 from benchmark.data import cache, files
@@ -259,7 +259,7 @@ def test_a_stream_is_evaluated_and_recorded_as_another_protocol(folder: Path, tm
 
 def test_an_image_that_breaks_in_training_fails_its_cell_and_says_which(folder: Path, tmp_path: Path) -> None:
     settings = cell(folder, "dataset.stream=true")
-    data = run.dataset(settings.dataset)
+    data = build.dataset(settings.dataset)
     bad = Path(data.train.images.paths[3])
     bad.write_bytes(bad.read_bytes()[:60])
     place = run.Place(config.Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.Board(1, shown=False))
@@ -304,7 +304,7 @@ def test_settings_that_contradict_each_other_are_refused(folder: Path, more: lis
 
 def test_a_jigsaw_is_not_streamed(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"pirl cuts its patches from kept images: dataset.cache=SIZE"):
-        run.check(cell(folder, "dataset.stream=true", method="pirl"), World(), CPU)
+        build.check(cell(folder, "dataset.stream=true", method="pirl"), World(), CPU)
 
 
 def test_a_folder_too_large_for_memory_names_the_ways_out(folder: Path) -> None:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 import methods
-from benchmark import matrix_words, run, trial
+from benchmark import build, matrix_words, trial
 from benchmark.__main__ import main
 from benchmark.augment import policies
 from benchmark.batches import Batches
@@ -157,7 +157,7 @@ def test_without_a_head_s_work_g_of_h_is_h() -> None:
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.describe(name).trains])
 def test_what_a_method_calls_its_head_maps_features(name: str) -> None:
     cell = trial.settings(name)
-    method, _ = run.build(cell, run.dataset(cell.dataset), CPU)
+    method, _ = build.method(cell, build.dataset(cell.dataset), CPU)
     if not hasattr(method, "head"):
         assert name not in ("simclr", "moco", "moco_v3", "instdisc", "pirl", "pcl", "swav", "deepcluster")
         return

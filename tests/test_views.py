@@ -11,7 +11,7 @@ import torchvision.transforms.v2.functional as F
 from torch import Tensor
 
 import methods
-from benchmark import config, run, words
+from benchmark import build, config, words
 from benchmark.__main__ import main
 from benchmark.augment import jigsaw
 from benchmark.augment.parameters import draw
@@ -219,9 +219,9 @@ def test_every_method_declares_what_its_class_has() -> None:
 def test_the_backbone_must_take_every_size(plugin: str) -> None:
     given = [f"methods={plugin}", "backbone=test_resnet,test_vit", "augmentation=swav+2x8", *SMALL[:-2]]
     convolutions, transformer = words.read(given).cells
-    run.check(convolutions, World(), CPU)
+    build.check(convolutions, World(), CPU)
     with pytest.raises(UsageError, match=r"backbone=test_vit does not take jigsaw patches of 8 pixels: .*patch size"):
-        run.check(transformer, World(), CPU)
+        build.check(transformer, World(), CPU)
 
 
 def test_a_method_may_refuse_before_any_cell_trains(
@@ -238,7 +238,7 @@ def test_other_errors_are_left_to_the_real_construction(plugin: str) -> None:
     methods.source(plugin).write_text(
         PLUGIN.replace("if images > 5000", "if self.encoder.conv1.weight.sum().item() > 5000")
     )
-    run.check(words.read([f"methods={plugin}", *SMALL]).cells[0], World(), CPU)
+    build.check(words.read([f"methods={plugin}", *SMALL]).cells[0], World(), CPU)
 
 
 def test_a_run_with_views_of_three_sizes(plugin: str, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import pytest
 import timm
 import torch
 
-from benchmark import config, encoders, run, weights, words
+from benchmark import build, config, encoders, weights, words
 from benchmark.__main__ import main
 from benchmark.config import Settings
 from benchmark.distributed import World
@@ -84,7 +84,7 @@ def test_a_file_that_does_not_fit_is_refused_by_its_first_key(tmp_path: Path) ->
         ("text.pt", "read no weights"),
     ):
         with pytest.raises(UsageError, match=said) as caught:
-            run.check(cell(f"weights={tmp_path / name}"), World(), CPU)
+            build.check(cell(f"weights={tmp_path / name}"), World(), CPU)
         assert "\n" not in str(caught.value)
 
 
@@ -92,10 +92,10 @@ def test_a_file_that_has_changed_is_refused(file: Path) -> None:
     asked = cell(f"weights={file}")
     torch.save(model("test_resnet", 9).state_dict(), file)
     with pytest.raises(UsageError, match="not the file that the cell was asked for with"):
-        run.build(asked, run.dataset(asked.dataset), CPU)
+        build.method(asked, build.dataset(asked.dataset), CPU)
     file.unlink()
     with pytest.raises(UsageError, match="no such file"):
-        run.build(asked, run.dataset(asked.dataset), CPU)
+        build.method(asked, build.dataset(asked.dataset), CPU)
 
 
 def test_timm_s_weights_come_with_the_pixels_they_were_trained_on() -> None:
@@ -118,7 +118,7 @@ def test_a_cell_s_own_checkpoint_evaluated_as_it_comes_gives_the_cell_s_numbers(
 
 def test_training_starts_from_the_weights(file: Path) -> None:
     asked = words.read(["methods=simclr", *SMALL, f"weights={file}", "precision=fp32"]).cells[0]
-    method, _ = run.build(asked, run.dataset(asked.dataset), CPU)
+    method, _ = build.method(asked, build.dataset(asked.dataset), CPU)
     started = method.encoder.state_dict()
     assert all(torch.equal(value, started[name]) for name, value in model().state_dict().items() if name in started)
 
@@ -131,7 +131,7 @@ def test_timm_s_weights_are_those_of_its_cache(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(UsageError, match=r"the weights of backbone=test_resnet cannot be fetched .*FILE$"):
-        run.check(cell("weights=timm"), World(), CPU)
+        build.check(cell("weights=timm"), World(), CPU)
     whole = model(classes=1000)
     repository = tmp_path / f"models--{timm.get_pretrained_cfg('test_resnet').hf_hub_id.replace('/', '--')}"
     (repository / "refs").mkdir(parents=True)

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmark import run, words
+from benchmark import build, words
 from benchmark.batches import Batches
 from benchmark.data.files import Files, decoded, readers
 from benchmark.distributed import World
@@ -60,9 +60,9 @@ def main(arguments: list[str] | None = None) -> list[list[str]]:
 def _batches(task: list[str]) -> Batches:
     usual = ["methods=simclr", "dataset=folder", "preset=none", "backbone=test_resnet", "precision=fp32"]
     cell = words.read([*usual, *task]).cells[0]
-    data = run.dataset(cell.dataset)
-    method, _ = run.build(cell, data, CPU)
-    return run.make_batches(cell, method, data, World(), CPU, "fp32")
+    data = build.dataset(cell.dataset)
+    method, _ = build.method(cell, data, CPU)
+    return build.batches(cell, method, data, World(), CPU, "fp32")
 
 
 def _decode(batches: Batches) -> None:

@@ -46,7 +46,8 @@ def command_run(words: list[str], wait: bool) -> int:
 
 def command_resume(words: list[str], wait: bool) -> int:
     from benchmark import plan
-    from benchmark.words import Request, read_folder
+    from benchmark.runtime_words import read_folder
+    from benchmark.words import Request
 
     runtime = read_folder(words)
     _require_folder(Path(runtime.out))
@@ -160,7 +161,7 @@ def command_evaluate(words: list[str]) -> int:
 
 
 def command_report(words: list[str]) -> int:
-    from benchmark.words import read_report
+    from benchmark.runtime_words import read_report
 
     out, reference, project = read_report(words)
     _require_folder(out)
@@ -172,7 +173,7 @@ def command_report(words: list[str]) -> int:
 
 def command_status(words: list[str]) -> int:
     from benchmark import cluster, plan
-    from benchmark.words import read_out
+    from benchmark.runtime_words import read_out
 
     out = Path(read_out(words).out)
     _require_folder(out)
@@ -192,7 +193,7 @@ def command_status(words: list[str]) -> int:
 
 def command_cancel(words: list[str]) -> int:
     from benchmark import cluster
-    from benchmark.words import read_out
+    from benchmark.runtime_words import read_out
 
     out = Path(read_out(words).out)
     _require_folder(out)
@@ -203,7 +204,7 @@ def command_cancel(words: list[str]) -> int:
 def command_logs(words: list[str]) -> int:
     from benchmark import cluster, plan
     from benchmark.errors import UsageError, unknown
-    from benchmark.words import read_out
+    from benchmark.runtime_words import read_out
 
     names = [word for word in words if "=" not in word]
     out = Path(read_out([word for word in words if "=" in word]).out)

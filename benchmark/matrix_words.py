@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import methods
-from benchmark import config, plan, words
+from benchmark import config, plan, runtime_words, words
 from benchmark.config import Dataset, Runtime, Settings
 from benchmark.data import catalogue
 from benchmark.errors import UsageError, unknown
@@ -40,7 +40,7 @@ class Request:
 
 def read(given: list[str]) -> Request:
     """Raises `UsageError` for any word that cannot be meant."""
-    said = words.split(given)
+    said = runtime_words.split(given)
     asked, datasets = said.get("evaluations", []), said.get("transfer", [])
     for name in asked:
         if name not in EVALUATIONS:
@@ -58,8 +58,8 @@ def read(given: list[str]) -> Request:
                 f"unknown word {key!r}; did you mean {meant[0]!r}? (`python -m benchmark evaluate --help`)"
             )
     rest = {word: word.partition("=")[0] for word in given if word.partition("=")[0] not in _FOLDER}
-    if all(key in _FILES or words.says_how(key) for key in rest.values()):
-        runtime = words.read_folder([word for word, key in rest.items() if key not in _FILES])
+    if all(key in _FILES or runtime_words.says_how(key) for key in rest.values()):
+        runtime = runtime_words.read_folder([word for word, key in rest.items() if key not in _FILES])
         return Request(_here(runtime), evaluations, transfer, None, said.get("cells", []), files, [])
     if "cells" in said:
         raise UsageError(

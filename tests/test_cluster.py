@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from benchmark import cluster, config, plan, words
+from benchmark import cluster, config, plan, runtime_words, words
 from benchmark.errors import UsageError
 from results import record
 from slurm import jobs
@@ -138,7 +138,8 @@ def job(out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
         monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
         monkeypatch.setattr(run, "run", works)
         names = [config.folder_name(cell) for cell in CELLS[:2]]
-        told = {"cells": names, "runtime": asdict(words.read_folder(given)), "submitted": "2001-01-01T00:00:00+00:00"}
+        runtime = asdict(runtime_words.read_folder(given))
+        told = {"cells": names, "runtime": runtime, "submitted": "2001-01-01T00:00:00+00:00"}
         return cluster.work(told)
 
     return started

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import words
+from benchmark import runtime_words, words
 from benchmark.errors import UsageError
 
 FILE = """# the cluster of our lab
@@ -34,7 +34,7 @@ def test_its_words_count_and_those_of_the_command_go_before(lab: Path) -> None:
     assert (found.launcher, found.threads) == ("slurm", 2)
     assert (found.slurm.partition, found.slurm.timeout_min) == ("gpu", 30)
     assert found.slurm.setup == "module load cuda, gcc", "a comma is part of it"
-    assert words.read_folder(["cluster=lab", "out=here"]).slurm.partition == "gpu"
+    assert runtime_words.read_folder(["cluster=lab", "out=here"]).slurm.partition == "gpu"
 
 
 def test_it_does_not_change_which_cells_are_meant(lab: Path) -> None:

@@ -11,7 +11,8 @@ import methods
 from benchmark import config, presets
 from benchmark.config import Settings
 from benchmark.errors import UsageError
-from benchmark.words import Request, read, read_out
+from benchmark.runtime_words import read_out
+from benchmark.words import Request, read
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = '''"""A plugin: its paper."""

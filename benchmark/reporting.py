@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark import columns, tracking
+from benchmark import columns, tracking, tracking_site
 from benchmark.errors import UsageError
 from results import (
     comparable,
@@ -38,7 +38,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
 
     Raises `UsageError` for a reference that is not there, and for what W&B did not take.
     """
-    if project and not tracking.installed("wandb_workspaces"):
+    if project and not tracking_site.installed("wandb_workspaces"):
         raise UsageError("report wandb=: wandb-workspaces is not installed; pip install '.[wandb]'")
     loaded, problems = frame.load(out)
     metric = comparable.headline(loaded)
@@ -73,7 +73,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         below = [f"## {title}\n\n{tables.pipes(rows)}" for title, rows in told if len(rows) > 1]
         text = "\n".join([tables.to_markdown(summary), *below])
         try:
-            print(wandb_report.write(loaded, text, out, project, tracking.unreachable()))
+            print(wandb_report.write(loaded, text, out, project, tracking_site.unreachable()))
         except wandb_report.Unsaved as error:
             raise UsageError(f"wandb={'/'.join(project)}: {error}") from error
 

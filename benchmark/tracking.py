@@ -8,32 +8,25 @@ imported only where a run is tracked, and this file imports no torch.
 from __future__ import annotations
 
 import base64
-import configparser
 import contextlib
 import importlib
-import importlib.util
 import io
 import json
-import netrc
 import os
 import shutil
-import socket
 import textwrap
-import threading
 import time
-import urllib.request
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
-from urllib.parse import urlsplit
 
 from benchmark.config import Runtime
 from benchmark.errors import UsageError
+from benchmark.tracking_site import has_key, installed, unreachable
 from results import record
 
 Mode = Literal["online", "offline", "off"]
-SITES = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # where W&B itself is, of new clients and of old
-PROBE, INIT, FINISH = 2.0, 10.0, 15.0  # seconds that a cell waits at most for a connection, a start, the last upload
+INIT, FINISH = 10.0, 15.0  # seconds that a cell waits at most for a start, the last upload
 LOST = 2.0  # seconds of a run that a SIGKILL may take with it
 EMPTY = 7  # bytes of a run's file of which nothing was ever flushed; `wandb sync` fails for all over one
 
@@ -44,12 +37,6 @@ def require(runtime: Runtime) -> None:
         raise UsageError(f"wandb={runtime.wandb}: wandb is not installed; pip install '.[wandb]'")
 
 
-def installed(package: str) -> bool:
-    """Whether it can be imported. A folder of that name, such as the client leaves behind, is no package."""
-    spec = importlib.util.find_spec(package)
-    return spec is not None and spec.origin is not None
-
-
 def mode(runtime: Runtime) -> Mode:
     """What `wandb=` says, and for auto WANDB_MODE, else online where there is a key."""
     if runtime.wandb != "auto":
@@ -57,60 +44,6 @@ def mode(runtime: Runtime) -> Mode:
     said: dict[str, Mode] = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
     wanted: Mode = said.get(os.environ.get("WANDB_MODE", "")) or ("online" if has_key() else "off")
     return wanted if wanted == "off" or installed("wandb") else "off"
-
-
-def has_key() -> bool:
-    """Whether the client will find a key without asking: in the environment, its settings, or netrc for its site."""
-    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _setting("api_key"):
-        return True
-    given = os.environ.get("NETRC")
-    paths = [Path(given).expanduser()] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]
-    try:
-        found = netrc.netrc(next(path for path in paths if path.exists()))
-    except (StopIteration, OSError, netrc.NetrcParseError):
-        return False
-    own = site()
-    entries = [found.authenticators(urlsplit(url).netloc) for url in (SITES if own in SITES else (own,))]
-    return any(entry and entry[2] for entry in entries)
-
-
-def site() -> str:
-    """Where the client would connect to."""
-    return os.environ.get("WANDB_BASE_URL") or _setting("base_url") or SITES[0]
-
-
-def unreachable() -> str:
-    """Why no connection can be made now, in a few words; empty where one can. Takes `PROBE` seconds at most."""
-    if not has_key():
-        return "no key is configured (`wandb login`, or WANDB_API_KEY)"
-    answers: list[bool] = []
-    # In a thread: where names are not resolved, asking for one has no timeout of its own.
-    probe = threading.Thread(target=lambda: answers.append(_connects(site())), name="probe", daemon=True)
-    probe.start()
-    probe.join(PROBE)
-    return "" if any(answers) else f"{site()} does not answer"
-
-
-def _connects(url: str) -> bool:
-    parts = urlsplit(url)
-    proxy = urllib.request.getproxies().get(parts.scheme)
-    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
-        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
-    try:
-        port = parts.port or (80 if parts.scheme == "http" else 443)
-        socket.create_connection((parts.hostname or "", port), PROBE).close()
-    except (OSError, ValueError):
-        return False
-    return True
-
-
-def _setting(name: str) -> str:
-    """From the file that `wandb login` writes, whose one section is `default`."""
-    folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
-    parser = configparser.ConfigParser(interpolation=None)
-    with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
-        parser.read(folder / "settings")
-    return parser.get("default", name, fallback="")
 
 
 def unsent(out: Path) -> int:

@@ -191,10 +191,10 @@ ALONE = (
     + """
 import json, os, signal, sys, time
 from pathlib import Path
-from benchmark import tracking
+from benchmark import tracking, tracking_site
 from benchmark.config import Runtime
 
-tracking.PROBE = tracking.INIT = PATIENCE  # a server that answers is waited for
+tracking_site.PROBE = tracking.INIT = PATIENCE  # a server that answers is waited for
 start, started = tracking._start, []
 tracking._start = lambda *given: started.append(given[-1]) or start(*given)
 

@@ -1,0 +1,77 @@
+"""Whether W&B can be reached: is it installed, is there a key, and does its site answer. Imports nothing of it."""
+
+from __future__ import annotations
+
+import configparser
+import contextlib
+import importlib.util
+import netrc
+import os
+import socket
+import threading
+import urllib.request
+from pathlib import Path
+from urllib.parse import urlsplit
+
+SITES = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # where W&B itself is, of new clients and of old
+PROBE = 2.0  # seconds that a cell waits at most for a connection
+
+
+def installed(package: str) -> bool:
+    """Whether it can be imported. A folder of that name, such as the client leaves behind, is no package."""
+    spec = importlib.util.find_spec(package)
+    return spec is not None and spec.origin is not None
+
+
+def has_key() -> bool:
+    """Whether the client will find a key without asking: in the environment, its settings, or netrc for its site."""
+    if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _setting("api_key"):
+        return True
+    given = os.environ.get("NETRC")
+    paths = [Path(given).expanduser()] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    try:
+        found = netrc.netrc(next(path for path in paths if path.exists()))
+    except (StopIteration, OSError, netrc.NetrcParseError):
+        return False
+    own = site()
+    entries = [found.authenticators(urlsplit(url).netloc) for url in (SITES if own in SITES else (own,))]
+    return any(entry and entry[2] for entry in entries)
+
+
+def site() -> str:
+    """Where the client would connect to."""
+    return os.environ.get("WANDB_BASE_URL") or _setting("base_url") or SITES[0]
+
+
+def unreachable() -> str:
+    """Why no connection can be made now, in a few words; empty where one can. Takes `PROBE` seconds at most."""
+    if not has_key():
+        return "no key is configured (`wandb login`, or WANDB_API_KEY)"
+    answers: list[bool] = []
+    # In a thread: where names are not resolved, asking for one has no timeout of its own.
+    probe = threading.Thread(target=lambda: answers.append(_connects(site())), name="probe", daemon=True)
+    probe.start()
+    probe.join(PROBE)
+    return "" if any(answers) else f"{site()} does not answer"
+
+
+def _connects(url: str) -> bool:
+    parts = urlsplit(url)
+    proxy = urllib.request.getproxies().get(parts.scheme)
+    if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
+        parts = urlsplit(proxy if "//" in proxy else f"//{proxy}")
+    try:
+        port = parts.port or (80 if parts.scheme == "http" else 443)
+        socket.create_connection((parts.hostname or "", port), PROBE).close()
+    except (OSError, ValueError):
+        return False
+    return True
+
+
+def _setting(name: str) -> str:
+    """From the file that `wandb login` writes, whose one section is `default`."""
+    folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    parser = configparser.ConfigParser(interpolation=None)
+    with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
+        parser.read(folder / "settings")
+    return parser.get("default", name, fallback="")

@@ -40,9 +40,8 @@ def method(settings: Settings, data: Data, device: torch.device) -> tuple[Method
             settings.backbone, stem, settings.view_size, _others(settings, kind), settings.weights or ""
         )
     images, told = _told(kind, data, settings.view_size)
-    method = kind(options, encoder, width, images, **told)
-    method = method.to(DTYPES.get(settings.precision or "auto", torch.float32))
-    return method.to(device, memory_format=torch.channels_last), stem
+    made = kind(options, encoder, width, images, **told).to(DTYPES.get(settings.precision or "auto", torch.float32))
+    return made.to(device, memory_format=torch.channels_last), stem
 
 
 def _told(kind: type[Method], data: Data, size: int) -> tuple[int, dict[str, int]]:
@@ -63,6 +62,7 @@ def _others(settings: Settings, kind: type[Method]) -> tuple[tuple[str, int], ..
 
 
 def engine(settings: Settings, method: Method, world: World, device: torch.device, precision: str) -> Engine:
+    """What takes a step, with the method's batch norm as `batch_norm=` says."""
     assert settings.batch_size is not None
     seed = settings.seed or 0
     grouping = batchnorm.convert(method, settings.batch_norm or "sync", seed, world, settings.batch_size, device.type)

@@ -69,8 +69,8 @@ class SwAV(Method):
         loss = scores.new_zeros(())
         for crop in (0, 1):
             q = self.codes(scores[:, crop].detach(), crop, at)
-            others = [view for view in range(z.shape[1]) if view != crop]
-            loss = loss - (q[:, None] * log_p[:, others]).sum(dim=2).mean()
+            others = cat([log_p[:, :crop], log_p[:, crop + 1 :]], dim=1)
+            loss = loss - (q[:, None] * others).sum(dim=2).mean()
         return {"loss": loss / 2}
 
     def codes(self, scores: Tensor, crop: int, at: Progress) -> Tensor:

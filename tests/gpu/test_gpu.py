@@ -15,7 +15,7 @@ from benchmark import batchnorm, run, train, trial
 from benchmark.batches import Batches
 from benchmark.distributed import World
 from benchmark.engine import Engine, resolve_device, resolve_precision
-from methods.method import Progress
+from methods.method import Batch, Progress
 from methods.parts.losses import info_nce, nt_xent
 
 pytestmark = pytest.mark.gpu
@@ -28,20 +28,26 @@ def start_epoch(engine: Engine, batches: Batches, at: Progress) -> None:
         engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
 
 
+def moved(batch: Batch, device: torch.device) -> Batch:
+    labels = None if batch.labels is None else batch.labels.to(device)
+    return Batch([view.to(device) for view in batch.views], batch.index.to(device), labels)
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_step_in_float64_is_the_cpu_s(name: str) -> None:
-    """Same weights, same batch: loss and gradients agree to 1e-6 relative (float32 augmentation apart)."""
+    """Same weights, same views, made once: what is left is the order of sums and float32 noise of `Chance`."""
     at = Progress(0, 20, 0, 4)
-    losses, slopes = [], []
+    losses, slopes, batch = [], [], None
     for device in (torch.device("cpu"), torch.device(GPU)):
         engine, batches = trial.prepare(trial.settings(name, "precision=fp64"), World(), device)
         engine.method.train()
         start_epoch(engine, batches, at)
-        _, scalars = engine.gradient(batches.get(0, batches.order(0)), at)
+        batch = batch or batches.get(0, batches.order(0))
+        _, scalars = engine.gradient(moved(batch, device), at)
         losses.append(float(scalars["loss"]))
         slopes.append(torch.cat([p.grad.flatten().cpu() for p in engine.method.parameters() if p.grad is not None]))
-    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    assert float((slopes[0] - slopes[1]).norm() / slopes[0].norm()) < 1e-4
+    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert float((slopes[0] - slopes[1]).norm() / slopes[0].norm()) < 1e-5
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -29,6 +29,7 @@ Mode = Literal["online", "offline", "off"]
 INIT, FINISH = 10.0, 15.0  # seconds that a cell waits at most for a start, the last upload
 LOST = 2.0  # seconds of a run that a SIGKILL may take with it
 EMPTY = 7  # bytes of a run's file of which nothing was ever flushed; `wandb sync` fails for all over one
+BLOCK, HEAD, WHOLE, FIRST, LAST = 32_768, 7, 1, 2, 4  # of the file: bytes of a block and before a part; kinds of parts
 
 
 def require(runtime: Runtime) -> None:
@@ -218,19 +219,29 @@ def _tear_down() -> None:
 
 
 def _has_end(path: Path) -> bool:
-    """Whether the last record of a run's file is the run's exit."""
+    """Whether the run's exit is among the last records of its file, and the last of them is whole.
+
+    The exit need not be the last one: what the client learns of the machine may come behind it.
+    """
     kinds: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")  # whose types mypy cannot see
-    unreadable: Any = importlib.import_module("google.protobuf.message").DecodeError
     with path.open("rb") as file:
-        file.seek(max(0, path.stat().st_size - 1024))
-        tail = file.read()
-    # Before each record stand its checksum, its length and whether it is whole: LevelDB's log format.
-    for at in range(len(tail) - EMPTY, -1, -1):
-        if int.from_bytes(tail[at + 4 : at + 6], "little") == len(tail) - at - 7 and tail[at + 6] in (1, 4):
-            if tail[at + 6] == 4:  # over two blocks, which happens once in a thousand: it counts as whole
-                return True
-            try:
-                return kinds.Record.FromString(tail[at + 7 :]).HasField("exit")
-            except unreadable:  # bytes inside of a record that look like the beginning of one
-                continue
-    return False
+        first = max(0, path.stat().st_size // BLOCK - 1) * BLOCK
+        file.seek(first)
+        data = file.read()
+    # LevelDB's log format: before each part of a record stand its checksum, its length and which part it is; what has
+    # no room in a block for more than that begins with the next one.
+    at, record, ended = 0 if first else EMPTY, None, False
+    while at + HEAD <= len(data):
+        room = BLOCK - at % BLOCK
+        if room < HEAD:
+            at += room
+            continue
+        length, part = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
+        at += HEAD + length
+        if part in (WHOLE, FIRST):
+            record = data[at - length : at]
+        elif record is not None:  # else it begins before what is read here
+            record += data[at - length : at]
+        if part in (WHOLE, LAST) and record is not None and at <= len(data):
+            ended = ended or kinds.Record.FromString(record).HasField("exit")
+    return ended and at == len(data)

@@ -300,6 +300,29 @@ def test_a_file_cut_short_is_seen(outside: dict[str, str], tmp_path: Path) -> No
         assert not tracking._has_end(path), size
 
 
+def test_a_file_is_whole_though_its_end_is_not_its_last_record(outside: dict[str, str], tmp_path: Path) -> None:
+    """The client's account of the machine may come behind the exit, and long files are written in blocks."""
+    from wandb.proto import wandb_internal_pb2 as kinds
+
+    script = """
+def log(run):
+    for step in range(11, 1500):
+        run.log({"step": step, "loss": 1 / step, "why": "x" * (step % 50)})
+print(json.dumps(cells("runs", "offline", 1, during=log)))
+"""
+    assert alone(script, outside, tmp_path)["said"] == []
+    (path,) = tmp_path.glob("runs/cell1/wandb/offline-run-*/*.wandb")
+    whole = path.read_bytes()
+    assert len(whole) > 3 * tracking.BLOCK
+    late = kinds.Record(environment=kinds.EnvironmentRecord(os="an operating system")).SerializeToString()
+    written = whole + bytes(4) + len(late).to_bytes(2, "little") + b"\1" + late
+    path.write_bytes(written)
+    assert len(whole) // tracking.BLOCK == len(written) // tracking.BLOCK, "the record is not over two blocks"
+    assert tracking._has_end(path)
+    path.write_bytes(written[:-1])
+    assert not tracking._has_end(path)
+
+
 @pytest.mark.parametrize(
     ("given", "netrc", "expected"),
     [

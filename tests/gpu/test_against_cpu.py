@@ -1,4 +1,4 @@
-"""What the GPU computes beside the CPU's reference: clusters, probe, neighbours, measures, optimisers, micro-batches."""
+"""What the GPU computes beside the CPU: clusters, probe, neighbours, measures, optimisers, micro-batches."""
 
 import copy
 from collections.abc import Callable, Iterator

@@ -7,18 +7,18 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from benchmark import columns
+from benchmark.display import columns
 
 if TYPE_CHECKING:
-    from benchmark.config import Runtime, Settings
-    from benchmark.forecast import Forecasts
-    from benchmark.plan import State
-    from benchmark.words import Request
+    from benchmark.cells.plan import State
+    from benchmark.forecast.forecast import Forecasts
+    from benchmark.settings.config import Runtime, Settings
+    from benchmark.words.cell_words import Request
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 a cell or a check failed, 2 bad input, 128 + N stopped by signal N."""
-    from benchmark import help
+    from benchmark.cli import help
     from benchmark.errors import UsageError
 
     try:
@@ -45,9 +45,9 @@ def command_run(words: list[str], wait: bool) -> int:
 
 
 def command_resume(words: list[str], wait: bool) -> int:
-    from benchmark import plan
-    from benchmark.runtime_words import read_folder
-    from benchmark.words import Request
+    from benchmark.cells import plan
+    from benchmark.words.cell_words import Request
+    from benchmark.words.runtime_words import read_folder
 
     runtime = read_folder(words)
     _require_folder(Path(runtime.out))
@@ -55,10 +55,12 @@ def command_resume(words: list[str], wait: bool) -> int:
 
 
 def _run(request: Request, wait: bool) -> int:
-    from benchmark import forecast, forecast_table, plan, tracking
+    from benchmark.cells import plan
+    from benchmark.forecast import forecast, forecast_table
+    from benchmark.tracking import tracker
 
     launcher = request.runtime.launcher
-    tracking.require(request.runtime)
+    tracker.require(request.runtime)
     _refuse_launcher(request.runtime, wait)
     out = Path(request.runtime.out)
     states = plan.states(request.cells, out)
@@ -74,14 +76,16 @@ def _run(request: Request, wait: bool) -> int:
     # Under torchrun every process joins, whatever it sees on its disk: the first one decides.
     code = _train(request, states) if any(state.runs for state in states) or _launched() else 0
     if _leads() and code < 128:  # not when stopped
-        from benchmark import reporting
+        from benchmark.cli import reporting
 
         reporting.print_records(out, [state.folder for state in states])
     return code
 
 
 def command_plan(words: list[str], quick: bool) -> int:
-    from benchmark import config, forecast, forecast_table, plan
+    from benchmark.cells import plan
+    from benchmark.forecast import forecast, forecast_table
+    from benchmark.settings import config
 
     request = _read(words)
     out = Path(request.runtime.out)
@@ -102,7 +106,7 @@ def command_plan(words: list[str], quick: bool) -> int:
     for line in forecast_table.lines(made, request.runtime) if made else []:
         print(line)
     if request.runtime.launcher == "slurm" and todo:
-        from benchmark import cluster
+        from benchmark.launch import cluster
 
         print(f"\nThe script for sbatch:\n\n{cluster.script(todo, request.runtime)}".rstrip())
     _refuse_broken(states)
@@ -113,7 +117,7 @@ def command_plan(words: list[str], quick: bool) -> int:
 
 def _keep(made: Forecasts, cells: list[Settings], states: list[State], out: Path) -> None:
     """Keep a forecast for `report`, but of what has begun."""
-    from benchmark import forecast_table
+    from benchmark.forecast import forecast_table
     from results import forecasts
 
     begun = {state.folder.name.rpartition("-")[2] for state in states if state.word == "running"}
@@ -126,8 +130,8 @@ def _keep(made: Forecasts, cells: list[Settings], states: list[State], out: Path
 
 def _require_budget(made: Forecasts, runtime: Runtime) -> None:
     """Raise `UsageError` for what costs more than budget=, or nobody knows what."""
-    from benchmark import forecast_table
     from benchmark.errors import UsageError
+    from benchmark.forecast import forecast_table
 
     given = f"budget={runtime.budget:g}"
     if runtime.budget and made.unknown:
@@ -140,40 +144,42 @@ def _require_budget(made: Forecasts, runtime: Runtime) -> None:
 
 def command_evaluate(words: list[str]) -> int:
     """The cells that words name are run first, like any others; those of a folder are there."""
-    from benchmark import matrix_words
     from benchmark.errors import UsageError
-    from benchmark.words import Request
+    from benchmark.words import evaluate_words
+    from benchmark.words.cell_words import Request
 
     if _launched():
         raise UsageError("evaluate is one process's work: run it without torchrun")
-    request = matrix_words.read(words)
+    request = evaluate_words.read(words)
     code = _run(_checked(Request(request.cells, request.runtime, request.notes)), False) if request.cells else 0
     if code >= 128:
         return code
     out = Path(request.runtime.out)
     _require_folder(out)
-    folders = matrix_words.chosen(request)
-    from benchmark import matrix, reporting  # behind the words: torch takes its time
+    folders = evaluate_words.chosen(request)
+    from benchmark.cells import evaluations  # behind the words: torch takes its time
+    from benchmark.cli import reporting
 
-    code = max(code, matrix.measure(request, lambda line: print(line, file=sys.stderr, flush=True)))
+    code = max(code, evaluations.measure(request, lambda line: print(line, file=sys.stderr, flush=True)))
     reporting.print_evaluations(out, folders)
     return code
 
 
 def command_report(words: list[str]) -> int:
-    from benchmark.runtime_words import read_report
+    from benchmark.words.runtime_words import read_report
 
     out, reference, project = read_report(words)
     _require_folder(out)
-    from benchmark import reporting  # behind the words: pandas takes its time
+    from benchmark.cli import reporting  # behind the words: pandas takes its time
 
     reporting.write(out, reference, project)
     return 0
 
 
 def command_status(words: list[str]) -> int:
-    from benchmark import cluster, plan
-    from benchmark.runtime_words import read_out
+    from benchmark.cells import plan
+    from benchmark.launch import cluster
+    from benchmark.words.runtime_words import read_out
 
     out = Path(read_out(words).out)
     _require_folder(out)
@@ -192,8 +198,8 @@ def command_status(words: list[str]) -> int:
 
 
 def command_cancel(words: list[str]) -> int:
-    from benchmark import cluster
-    from benchmark.runtime_words import read_out
+    from benchmark.launch import cluster
+    from benchmark.words.runtime_words import read_out
 
     out = Path(read_out(words).out)
     _require_folder(out)
@@ -202,9 +208,10 @@ def command_cancel(words: list[str]) -> int:
 
 
 def command_logs(words: list[str]) -> int:
-    from benchmark import cluster, plan
+    from benchmark.cells import plan
     from benchmark.errors import UsageError, unknown
-    from benchmark.runtime_words import read_out
+    from benchmark.launch import cluster
+    from benchmark.words.runtime_words import read_out
 
     names = [word for word in words if "=" not in word]
     out = Path(read_out([word for word in words if "=" in word]).out)
@@ -222,13 +229,13 @@ def command_logs(words: list[str]) -> int:
 
 
 def command_methods(words: list[str]) -> int:
-    from benchmark import listing
+    from benchmark.cli import listing
 
     return listing.print_methods(words)
 
 
 def command_ablations(words: list[str]) -> int:
-    from benchmark import listing
+    from benchmark.cli import listing
 
     _no_words("ablations", words)
     listing.print_ablations()
@@ -236,7 +243,7 @@ def command_ablations(words: list[str]) -> int:
 
 
 def command_datasets(words: list[str]) -> int:
-    from benchmark import listing
+    from benchmark.cli import listing
 
     _no_words("datasets", words)
     listing.print_datasets()
@@ -244,7 +251,7 @@ def command_datasets(words: list[str]) -> int:
 
 
 def command_augmentations(words: list[str]) -> int:
-    from benchmark import listing
+    from benchmark.cli import listing
 
     _no_words("augmentations", words)
     listing.print_augmentations()
@@ -253,8 +260,8 @@ def command_augmentations(words: list[str]) -> int:
 
 def command_profile(words: list[str], json: bool) -> int:
     request = _read(words)
-    from benchmark import profile, profile_table  # behind the words: torch takes its time
-    from benchmark.engine import settled
+    from benchmark.profiling import profile, profile_table  # behind the words: torch takes its time
+    from benchmark.training.engine import settled
 
     device = settled(request.runtime)
     subjects = profile.profile(request.cells, device, request.runtime.compile)
@@ -268,22 +275,23 @@ def command_profile(words: list[str], json: bool) -> int:
 
 
 def command_check(words: list[str]) -> int:
-    from benchmark import config
     from benchmark.errors import UsageError
+    from benchmark.settings import config
 
     if not words:
         raise UsageError("check needs the name of a method, such as: check simclr")
     for name in words:
         config.describe(name)
-    from benchmark import check  # behind the words: torch takes its time
+    from benchmark.contract import check  # behind the words: torch takes its time
 
     results = [check.check(name) for name in words]
     return 0 if all(results) else 1
 
 
 def _submit(request: Request, wait: bool) -> int:
-    from benchmark import cluster, plan
-    from benchmark.board import Board
+    from benchmark.cells import plan
+    from benchmark.display.progress import Board
+    from benchmark.launch import cluster
 
     out = Path(request.runtime.out)
     count = cluster.submit(request.cells, request.runtime)
@@ -293,7 +301,7 @@ def _submit(request: Request, wait: bool) -> int:
         return 0
     with Board(len(request.cells)) as board:
         cluster.follow(request.cells, out.absolute(), board)
-    from benchmark import reporting
+    from benchmark.cli import reporting
 
     states = plan.states(request.cells, out)
     reporting.print_records(out, [state.folder for state in states])
@@ -303,10 +311,10 @@ def _submit(request: Request, wait: bool) -> int:
 def _train(request: Request, states: list[State]) -> int:
     """Run the cells that are not done."""
     if request.runtime.launcher == "here":
-        from benchmark import here
+        from benchmark.launch import in_process
 
-        return here.train(request.cells, states, request.runtime)
-    from benchmark import local
+        return in_process.train(request.cells, states, request.runtime)
+    from benchmark.launch import local
 
     chosen = [(cell, state) for cell, state in zip(request.cells, states, strict=True) if state.runs]
     again = [state.word == "failed" for _, state in chosen]
@@ -315,7 +323,7 @@ def _train(request: Request, states: list[State]) -> int:
 
 def _read(words: list[str]) -> Request:
     """The words as cells, with the notes printed and every dataset known to be there."""
-    from benchmark.words import read
+    from benchmark.words.cell_words import read
 
     return _checked(read(words))
 

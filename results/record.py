@@ -19,7 +19,7 @@ SCHEMA = EVALUATION_SCHEMA = 1
 STATUSES = ("finished", "failed", "collapsed")
 FILE_NAME = "record.json"
 EVALUATION_NAME = "evaluation.json"  # what was measured later, beside the record, which stays as it is
-LOOKS_NAME = "looks.json"  # what people look at beside the numbers, see benchmark/evaluate/looks.py
+LOOKS_NAME = "looks.json"  # what people look at beside the numbers, see benchmark/evaluate/gallery.py
 
 _ALLOWED: dict[str, tuple[type, ...]] = {
     "key": (str,),

@@ -5,16 +5,17 @@ from __future__ import annotations
 import pytest
 
 import methods
-from benchmark import listing, words
-from benchmark.ablations import ABLATIONS, CHAIN, PAIRS
 from benchmark.augment import policies
-from benchmark.config import Settings, key
+from benchmark.cli import listing
 from benchmark.errors import UsageError
+from benchmark.settings.config import Settings, key
+from benchmark.words import cell_words
+from benchmark.words.ablations import ABLATIONS, CHAIN, PAIRS
 from results import published
 
 
 def cells(*given: str) -> list[Settings]:
-    return words.read(list(given)).cells
+    return cell_words.read(list(given)).cells
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
@@ -66,7 +67,7 @@ def test_a_head_without_layers_has_no_widths() -> None:
         (cell.options["head"], cell.options["head_dim"]) for cell in cells("ablation=projection_head", "methods=simclr")
     ]
     assert found == [("none", 128)] + [(head, width) for head in ("linear", "mlp") for width in (32, 128, 512)]
-    request = words.read(["ablation=projection_head", "methods=pirl"])
+    request = cell_words.read(["ablation=projection_head", "methods=pirl"])
     assert "pirl has no head=none: left out" in request.notes
 
 
@@ -89,8 +90,8 @@ def test_times() -> None:
 
 
 def test_only_whole_numbers_are_rounded() -> None:
-    assert words.Times(0.5, whole=False).of(1) == 0.5
-    assert [words.Times(factor, whole=True).of(10) for factor in (0.01, 0.25, 1.26)] == [1, 2, 13]
+    assert cell_words.Times(0.5, whole=False).of(1) == 0.5
+    assert [cell_words.Times(factor, whole=True).of(10) for factor in (0.01, 0.25, 1.26)] == [1, 2, 13]
 
 
 def test_of_each_dataset_its_own() -> None:

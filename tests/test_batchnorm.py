@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from benchmark.batchnorm import GroupedBatchNorm, Grouping, convert
-from benchmark.distributed import World
 from benchmark.errors import UsageError
+from benchmark.training.batchnorm import GroupedBatchNorm, Grouping, convert
+from benchmark.training.distributed import World
 from methods.parts.heads import MomentumCopy
 from methods.parts.statistics import frozen_statistics
 

@@ -12,12 +12,15 @@ from typing import Any
 
 import pytest
 
-from benchmark import cluster, config, plan, runtime_words, words
+from benchmark.cells import plan
 from benchmark.errors import UsageError
+from benchmark.launch import cluster
+from benchmark.settings import config
+from benchmark.words import cell_words, runtime_words
 from results import record
 from slurm import jobs
 
-CELLS = words.read(["methods=simclr", "seeds=0,1,2"]).cells
+CELLS = cell_words.read(["methods=simclr", "seeds=0,1,2"]).cells
 
 
 @pytest.fixture
@@ -127,7 +130,7 @@ def test_settings_that_cannot_be_read_are_one_line(out: Path) -> None:
 @pytest.fixture
 def job(out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     """One start of a job of the first two cells: at each it is asked to stop, after `writes` wrote to its folder."""
-    from benchmark import run
+    from benchmark.cells import run
 
     def started(minutes: int, restarts: int, writes: Callable[[Path], Any] = lambda folder: None) -> bool:
         def works(settings: config.Settings, place: run.Place) -> None:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from benchmark import runtime_words, words
 from benchmark.errors import UsageError
+from benchmark.words import cell_words, runtime_words
 
 FILE = """# the cluster of our lab
 launcher=slurm
@@ -30,7 +30,7 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_its_words_count_and_those_of_the_command_go_before(lab: Path) -> None:
-    found = words.read(["methods=simclr", "cluster=lab", "threads=2", "slurm.timeout_min=30"]).runtime
+    found = cell_words.read(["methods=simclr", "cluster=lab", "threads=2", "slurm.timeout_min=30"]).runtime
     assert (found.launcher, found.threads) == ("slurm", 2)
     assert (found.slurm.partition, found.slurm.timeout_min) == ("gpu", 30)
     assert found.slurm.setup == "module load cuda, gcc", "a comma is part of it"
@@ -38,12 +38,12 @@ def test_its_words_count_and_those_of_the_command_go_before(lab: Path) -> None:
 
 
 def test_it_does_not_change_which_cells_are_meant(lab: Path) -> None:
-    assert words.read(["methods=simclr", "cluster=lab"]).cells == words.read(["methods=simclr"]).cells
+    assert cell_words.read(["methods=simclr", "cluster=lab"]).cells == cell_words.read(["methods=simclr"]).cells
 
 
 def test_without_slurm_what_it_says_of_slurm_is_left(lab: Path) -> None:
     lab.write_text(FILE + "workers=4")
-    found = words.read(["methods=simclr", "cluster=lab", "launcher=here"]).runtime
+    found = cell_words.read(["methods=simclr", "cluster=lab", "launcher=here"]).runtime
     assert (found.launcher, found.slurm.partition, found.threads) == ("here", "", 4)
 
 
@@ -52,8 +52,8 @@ def test_the_users_own_folder_is_the_second_place(lab: Path) -> None:
     home.mkdir(parents=True)
     (home / "lab.txt").write_text("threads=1")
     (home / "away.txt").write_text("threads=7")
-    assert words.read(["methods=simclr", "cluster=lab"]).runtime.threads == 4
-    assert words.read(["methods=simclr", "cluster=away"]).runtime.threads == 7
+    assert cell_words.read(["methods=simclr", "cluster=lab"]).runtime.threads == 4
+    assert cell_words.read(["methods=simclr", "cluster=away"]).runtime.threads == 7
 
 
 @pytest.mark.parametrize(
@@ -68,9 +68,9 @@ def test_the_users_own_folder_is_the_second_place(lab: Path) -> None:
 def test_what_it_may_not_say_is_one_line(lab: Path, text: str, message: str) -> None:
     lab.write_text(text)
     with pytest.raises(UsageError, match=message):
-        words.read(["methods=simclr", "cluster=lab"])
+        cell_words.read(["methods=simclr", "cluster=lab"])
 
 
 def test_an_unknown_one_says_where_it_was_looked_for(lab: Path) -> None:
     with pytest.raises(UsageError, match=r"cluster=lap: no clusters/lap.txt, nor .*did you mean 'lab'"):
-        words.read(["methods=simclr", "cluster=lap"])
+        cell_words.read(["methods=simclr", "cluster=lap"])

@@ -17,14 +17,17 @@ import torchvision.transforms.v2.functional as F
 from commandline import PATIENCE
 from PIL import Image
 
-from benchmark import build, config, run, words
 from benchmark.augment import parameters, policies
-from benchmark.config import Dataset
+from benchmark.cells import run
+from benchmark.contract.short_training import CPU, prepare, trace
 from benchmark.data import cache, files
 from benchmark.data.datasets import Data, load
-from benchmark.distributed import World
 from benchmark.errors import UsageError
-from benchmark.trial import CPU, prepare, trace
+from benchmark.settings import config
+from benchmark.settings.config import Dataset
+from benchmark.training import build
+from benchmark.training.distributed import World
+from benchmark.words import cell_words
 
 WORDS = [
     "dataset=folder", "view_size=16", "backbone=test_resnet", "stem=native", "preset=none", "epochs=2", "batch_size=8",
@@ -51,7 +54,7 @@ def folder(tmp_path: Path) -> Path:
 def cell(folder: Path, *more: str, method: str = "simclr") -> config.Settings:
     given = {word.partition("=")[0] for word in more}
     usual = [word for word in WORDS if word.partition("=")[0] not in given]
-    return words.read([f"methods={method}", f"dataset.root={folder}", *usual, *more]).cells[0]
+    return cell_words.read([f"methods={method}", f"dataset.root={folder}", *usual, *more]).cells[0]
 
 
 def the_same(one: Data, other: Data) -> bool:
@@ -231,8 +234,8 @@ def test_a_streamed_view_is_the_kept_ones_when_nothing_is_resized(tmp_path: Path
 
 @pytest.mark.parametrize("where", ["dataset.stream=true", "dataset.cache=20"])
 def test_training_from_a_disk_resumes_to_the_same_bytes(folder: Path, where: str, tmp_path: Path) -> None:
-    from benchmark.stop import Stopped
-    from benchmark.trial import StopAt
+    from benchmark.contract.short_training import StopAt
+    from benchmark.training.stop import Stopped
 
     settings = cell(folder, where, method="moco")
     whole = trace(settings)

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from benchmark import encoders
+from benchmark.backbones import encoders
 from benchmark.errors import UsageError
 
 

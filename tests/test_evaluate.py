@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.config import Dataset, Settings
-from benchmark.evaluate import health, knn, linear, protocol_hash
+from benchmark.evaluate import knn, linear, protocol_hash, representation
 from benchmark.evaluate.features import Features
+from benchmark.settings.config import Dataset, Settings
 
 Problem = tuple[Tensor, Tensor]
 
@@ -215,29 +215,31 @@ def test_knn_refers_to_training_and_validation_images() -> None:
 def test_the_effective_rank_counts_equal_directions(rank: int) -> None:
     directions = torch.linalg.qr(torch.randn(16, 16, generator=torch.Generator().manual_seed(0)))[0][:rank]
     x = torch.cat([directions, -directions]) + 3.0
-    assert health.effective_rank(x) == pytest.approx(rank, rel=1e-4)
+    assert representation.effective_rank(x) == pytest.approx(rank, rel=1e-4)
 
 
 def test_the_effective_rank_of_collapsed_features() -> None:
     generator = torch.Generator().manual_seed(0)
     constant = torch.randn(64, generator=generator).expand(300, -1)
-    assert health.effective_rank(constant) == 0
-    assert health.effective_rank(constant * (1 + 1e-7 * torch.randn(300, 1, generator=generator))) == 0, "rounding"
+    assert representation.effective_rank(constant) == 0
+    assert representation.effective_rank(constant * (1 + 1e-7 * torch.randn(300, 1, generator=generator))) == 0, (
+        "rounding"
+    )
     line = torch.randn(300, 1, generator=generator) * constant[:1] + 1e-4 * torch.randn(300, 64, generator=generator)
-    assert 1 < health.effective_rank(line) < 1.1
-    assert 50 < health.effective_rank(torch.randn(300, 64, generator=generator)) < 64
+    assert 1 < representation.effective_rank(line) < 1.1
+    assert 50 < representation.effective_rank(torch.randn(300, 64, generator=generator)) < 64
 
 
 def test_alignment_and_uniformity_of_known_points() -> None:
     generator = torch.Generator().manual_seed(0)
     x = torch.randn(1000, 3, generator=generator)
-    assert health.alignment(x, 5 * x) == pytest.approx(0, abs=1e-6)
-    assert health.alignment(x, -x) == pytest.approx(4, rel=1e-5)
-    assert health.alignment(torch.eye(2), torch.eye(2).flip(0)) == pytest.approx(2)
-    assert health.uniformity(torch.ones(10, 3)) == pytest.approx(0, abs=1e-6)
-    assert health.uniformity(torch.tensor([[1.0, 0.0], [-2.0, 0.0]])) == pytest.approx(-8)
+    assert representation.alignment(x, 5 * x) == pytest.approx(0, abs=1e-6)
+    assert representation.alignment(x, -x) == pytest.approx(4, rel=1e-5)
+    assert representation.alignment(torch.eye(2), torch.eye(2).flip(0)) == pytest.approx(2)
+    assert representation.uniformity(torch.ones(10, 3)) == pytest.approx(0, abs=1e-6)
+    assert representation.uniformity(torch.tensor([[1.0, 0.0], [-2.0, 0.0]])) == pytest.approx(-8)
     # On the sphere in 3 dimensions d^2 = 2 - 2t with t uniform in [-1, 1]: E exp(-2 d^2) = (1 - exp(-8)) / 8.
-    assert health.uniformity(x) == pytest.approx(math.log((1 - math.exp(-8)) / 8), abs=0.05)
+    assert representation.uniformity(x) == pytest.approx(math.log((1 - math.exp(-8)) / 8), abs=0.05)
 
 
 def test_the_protocol_is_data_split_and_view_size_and_nothing_of_the_method() -> None:

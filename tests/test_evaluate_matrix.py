@@ -13,16 +13,18 @@ import torch
 from torch import Tensor, nn
 
 import methods
-from benchmark import build, matrix_words, trial
 from benchmark.__main__ import main
 from benchmark.augment import policies
-from benchmark.batches import Batches
+from benchmark.contract import short_training
 from benchmark.data.datasets import Data
 from benchmark.data.source import Split
-from benchmark.distributed import World
-from benchmark.evaluate import few_labels, finetune, heads, health, knn, knn_grid, linear, looks, sgd_probe
+from benchmark.evaluate import few_labels, finetune, gallery, heads, knn, knn_grid, linear, representation, sgd_probe
 from benchmark.evaluate.features import Features
-from benchmark.evaluate.subject import Subject
+from benchmark.evaluate.frozen_cell import Subject
+from benchmark.training import build
+from benchmark.training.batches import Batches
+from benchmark.training.distributed import World
+from benchmark.words import evaluate_words
 
 CPU = torch.device("cpu")
 SMALL = ("dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32", "epochs=1",
@@ -149,14 +151,16 @@ def test_without_a_head_s_work_g_of_h_is_h() -> None:
     one = subject(head=nn.Identity())
     found = dict(heads.evaluate(one))
     exact = dict(linear.evaluate(one.features))
-    own = dict(health.evaluate(one.encoder, one.features.validation[0], one.data.validation, one.normalised, 8, CPU))
+    own = dict(
+        representation.evaluate(one.encoder, one.features.validation[0], one.data.validation, one.normalised, 8, CPU)
+    )
     assert found == {f"head_{name}": value for name, value in (exact | own).items()}
     assert dict(heads.evaluate(subject())) == {}
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.describe(name).trains])
 def test_what_a_method_calls_its_head_maps_features(name: str) -> None:
-    cell = trial.settings(name)
+    cell = short_training.settings(name)
     method, _ = build.method(cell, build.dataset(cell.dataset), CPU)
     if not hasattr(method, "head"):
         assert name not in ("simclr", "moco", "moco_v3", "instdisc", "pirl", "pcl", "swav", "deepcluster")
@@ -172,7 +176,7 @@ def test_the_map_is_that_of_the_principal_directions() -> None:
     from sklearn.decomposition import PCA
 
     x = blobs(50, 0)[0]
-    ours, theirs = looks.principal(x), torch.tensor(PCA(2).fit_transform(x.double().numpy()))
+    ours, theirs = gallery.principal(x), torch.tensor(PCA(2).fit_transform(x.double().numpy()))
     torch.testing.assert_close(ours.abs(), theirs.abs(), atol=1e-6, rtol=0)
     assert (ours.gather(0, ours.abs().argmax(dim=0, keepdim=True)) > 0).all()
 
@@ -227,7 +231,7 @@ def test_without_looks_a_cell_is_as_good(tmp_path: Path, monkeypatch: pytest.Mon
     def fails(one: Subject, folder: Path, kind: str) -> None:
         raise OSError("no room")
 
-    monkeypatch.setattr(looks, "write", fails)
+    monkeypatch.setattr(gallery, "write", fails)
     assert main(["run", "methods=pixels", *SMALL, f"out={tmp_path}"]) == 0
     assert json.loads(next(tmp_path.glob("*/record.json")).read_text())["status"] == "finished"
 
@@ -237,7 +241,7 @@ def test_noisy_images_take_no_more_room(tmp_path: Path) -> None:
     noise = torch.randint(0, 256, (600, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     data = Data(**vars(one.data) | {"train": Split(noise, one.data.train.labels),
                                     "test": Split(noise[:90], one.data.test.labels)})  # fmt: skip
-    looks.write(Subject(one.encoder, None, data, one.batches, CPU), tmp_path, "pca")
+    gallery.write(Subject(one.encoder, None, data, one.batches, CPU), tmp_path, "pca")
     assert (tmp_path / "looks.json").stat().st_size < 60_000
 
 
@@ -252,7 +256,7 @@ def test_a_finished_cell_is_evaluated_once_and_its_record_stays(
     assert main([*asked, f"evaluations={','.join(NUMBERS)}"]) == 0
     first = held(out, "simclr")
     assert tuple(first) == NUMBERS
-    assert matrix_words.read(asked[1:]).evaluations == [*NUMBERS, "looks"], "all that need no word of their own"
+    assert evaluate_words.read(asked[1:]).evaluations == [*NUMBERS, "looks"], "all that need no word of their own"
     record = json.loads(records[name])
     assert first["knn"]["metrics"]["knn20_cosine_top1"] == pytest.approx(record["metrics"]["knn20_top1"]), "the encoder"
     assert {"head_linear_top1", "head_effective_rank"} <= set(first["heads"]["metrics"])
@@ -286,7 +290,7 @@ def test_one_cell_s_fault_stops_no_other(out: Path, capsys: pytest.CaptureFixtur
 
 
 def test_a_cell_at_work_is_left_alone(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from benchmark import lease
+    from benchmark.cells import lease
 
     folder = next(out.glob("pixels-*"))
     with lease.held(folder):

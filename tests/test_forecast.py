@@ -9,11 +9,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmark import config, forecast, forecast_table, memory, words
 from benchmark.__main__ import main
-from benchmark.config import Dataset, Runtime, Settings, Slurm
-from benchmark.forecast import Forecast, Forecasts
-from benchmark.run import blank
+from benchmark.cells.run import blank
+from benchmark.forecast import forecast, forecast_table, memory
+from benchmark.forecast.forecast import Forecast, Forecasts
+from benchmark.settings import config
+from benchmark.settings.config import Dataset, Runtime, Settings, Slurm
+from benchmark.words import cell_words
 from results import forecasts, frame, record, report
 
 SMALL = ["backbone=test_resnet", "dataset.limit=100", "view_size=16", "batch_size=32", "epochs=2", "precision=fp32"]
@@ -21,7 +23,9 @@ CPU = torch.device("cpu")
 
 
 def cells(*given: str) -> list[Settings]:
-    return words.read([*given, *(w for w in SMALL if w.split("=")[0] not in {g.split("=")[0] for g in given})]).cells
+    return cell_words.read(
+        [*given, *(w for w in SMALL if w.split("=")[0] not in {g.split("=")[0] for g in given})]
+    ).cells
 
 
 def put(out: Path, cell: Settings, seconds: float, device: str, processes: int = 1) -> None:

@@ -19,7 +19,7 @@ ALLOWED = {
     "benchmark": ("benchmark", "methods", "results.record"),
 }
 # What puts the folders together.
-COMPOSE = ("benchmark/__main__.py", "benchmark/cluster.py", "benchmark/reporting.py")
+COMPOSE = ("benchmark/__main__.py", "benchmark/launch/cluster.py", "benchmark/cli/reporting.py")
 TORCH = ("torch", "torchvision", "timm")
 
 

@@ -12,12 +12,14 @@ from pathlib import Path
 import pytest
 from commandline import PATIENCE
 
-from benchmark import config, lease, plan, run, words
-from benchmark.board import Board
-from benchmark.config import Runtime
-from benchmark.distributed import World
-from benchmark.stop import Stop
-from benchmark.trial import CPU
+from benchmark.cells import lease, plan, run
+from benchmark.contract.short_training import CPU
+from benchmark.display.progress import Board
+from benchmark.settings import config
+from benchmark.settings.config import Runtime
+from benchmark.training.distributed import World
+from benchmark.training.stop import Stop
+from benchmark.words import cell_words
 
 WORDS = ["methods=simclr", "dataset=digits", "dataset.limit=180", "backbone=test_resnet", "epochs=2", "batch_size=32",
          "precision=fp32", "view_size=16"]  # fmt: skip
@@ -71,7 +73,7 @@ def test_a_restart_of_a_job_follows_its_earlier_start(tmp_path: Path, monkeypatc
 
 def test_what_a_process_left_that_died_here_is_taken_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
     code = f"""import os, pathlib
-from benchmark import lease
+from benchmark.cells import lease
 with lease.held(pathlib.Path({str(tmp_path)!r})) as mine:
     assert mine is not None
     os._exit(9)"""
@@ -94,7 +96,7 @@ def test_a_lease_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_a_copy_that_was_taken_over_stops_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node thought dead comes back: its cell has been given to another one meanwhile."""
-    cell = words.read(WORDS).cells[0]
+    cell = cell_words.read(WORDS).cells[0]
     folder = tmp_path / config.folder_name(cell)
     said: list[str] = []
 

@@ -16,12 +16,15 @@ from typing import Any
 import pytest
 from commandline import PATIENCE, inside
 
-from benchmark import config, expected, local, words
 from benchmark.__main__ import main
-from benchmark.config import Runtime
+from benchmark.cells import past_costs
 from benchmark.errors import UsageError
-from benchmark.local_board import span
-from benchmark.worker import Lines
+from benchmark.launch import local
+from benchmark.launch.local_progress import span
+from benchmark.launch.worker import Lines
+from benchmark.settings import config
+from benchmark.settings.config import Runtime
+from benchmark.words import cell_words
 
 SMALL = [
     "methods=simclr", "dataset.limit=60", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=8",
@@ -198,7 +201,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, environment: d
 )
 def test_words_that_cannot_be_meant(given: list[str], parts: str) -> None:
     with pytest.raises(UsageError, match=parts):
-        words.read(["methods=simclr", *given])
+        cell_words.read(["methods=simclr", *given])
 
 
 def test_devices() -> None:
@@ -214,38 +217,38 @@ def test_devices() -> None:
         local.devices(two, gpus=0)
 
 
-def shapes(*given: str) -> list[expected.Shape]:
-    return [expected.shape(config.identity(cell)) for cell in words.read(list(given)).cells]
+def shapes(*given: str) -> list[past_costs.Shape]:
+    return [past_costs.shape(config.identity(cell)) for cell in cell_words.read(list(given)).cells]
 
 
 def test_the_longest_expected_cell_goes_first() -> None:
     by_work = shapes("methods=simclr", "epochs=2,8,4")
-    assert expected.longest_first(by_work, []) == [1, 2, 0]
+    assert past_costs.longest_first(by_work, []) == [1, 2, 0]
     crops = shapes("methods=simclr", "augmentation=simclr,simclr+6x16", "seeds=0,1")
-    assert expected.longest_first(crops, []) == [2, 3, 0, 1], "equal ones as they were given"
+    assert past_costs.longest_first(crops, []) == [2, 3, 0, 1], "equal ones as they were given"
     simclr, moco, random = shapes("methods=simclr,moco,random", "seeds=0")
-    assert expected.longest_first([random, simclr, moco], []) == [1, 2, 0]
-    ran = [expected.Ran(simclr, 10.0), expected.Ran(moco, 30.0)]
-    assert expected.longest_first([random, simclr, moco], ran) == [2, 1, 0], "what ran says more"
+    assert past_costs.longest_first([random, simclr, moco], []) == [1, 2, 0]
+    ran = [past_costs.Ran(simclr, 10.0), past_costs.Ran(moco, 30.0)]
+    assert past_costs.longest_first([random, simclr, moco], ran) == [2, 1, 0], "what ran says more"
     other_seed = shapes("methods=moco", "seeds=1")[0]
-    assert expected.Expected(ran).seconds(other_seed) == pytest.approx(30)
+    assert past_costs.Expected(ran).seconds(other_seed) == pytest.approx(30)
     few, many = shapes("methods=moco", "epochs=10,100")
-    known = expected.Expected([expected.Ran(few, 6)])
+    known = past_costs.Expected([past_costs.Ran(few, 6)])
     assert known.seconds(many) == pytest.approx(60, rel=0.1), "in proportion to its work"
 
 
 def test_time_left() -> None:
     (cell,) = shapes("methods=simclr")
-    assert expected.time_left([(cell, 5.0, None)], [cell], [], 2) is None
-    assert expected.time_left([(cell, 5.0, 15.0)], [cell] * 4, [], 1) == pytest.approx(15 + 4 * 20)
-    ran = [expected.Ran(cell, 10.0)]
-    assert expected.time_left([(cell, 5.0, None)], [cell], ran, 2) == pytest.approx(10), "no less than one"
+    assert past_costs.time_left([(cell, 5.0, None)], [cell], [], 2) is None
+    assert past_costs.time_left([(cell, 5.0, 15.0)], [cell] * 4, [], 1) == pytest.approx(15 + 4 * 20)
+    ran = [past_costs.Ran(cell, 10.0)]
+    assert past_costs.time_left([(cell, 5.0, None)], [cell], ran, 2) == pytest.approx(10), "no less than one"
     assert [span(seconds) for seconds in (45, 600, 9000)] == ["45 s", "10 min", "2.5 h"]
 
 
 def test_a_cell_goes_through_json_unchanged() -> None:
     given = ["methods=simclr,moco,random,supervised", "dataset.limit=100", "temperature=0.1,1"]
-    for cell in words.read(given).cells:
+    for cell in cell_words.read(given).cells:
         again = config.restore(json.loads(json.dumps(asdict(cell))))
         assert again == cell
         assert config.key(again) == config.key(cell)

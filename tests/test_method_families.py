@@ -13,7 +13,8 @@ import synthetic
 from test_report import put
 
 import methods
-from benchmark import config, run
+from benchmark.cells import run
+from benchmark.settings import config
 from results import compare, draw_matplotlib, draw_plotly, figures, matrix, method_families, record, report
 from results.chart import Chart
 from results.comparable import comparables

@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 import methods
-from benchmark import methods_page
+from benchmark.cli import methods_page
 
 
 def test_the_page_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(Path(__file__).parents[1])
     monkeypatch.setattr("sys.argv", ["methods_page", "--check"])
-    assert methods_page.main() == 0, "python -m benchmark.methods_page"
+    assert methods_page.main() == 0, "python -m benchmark.cli.methods_page"
 
 
 def test_an_old_page_is_found_and_left(

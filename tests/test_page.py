@@ -17,8 +17,8 @@ import pytest
 import synthetic
 from test_report import put
 
-from benchmark import reporting
 from benchmark.__main__ import main
+from benchmark.cli import reporting
 from results import report
 from results.frame import load
 from results.statistics import summarise

@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import methods
-from benchmark import config
+from benchmark.settings import config
 from results import published
 
 OTHERS = {"barlow_twins", "byol", "dcl", "dclw", "nnclr", "simsiam", "vicreg"}  # not ours, but published beside them

@@ -7,9 +7,8 @@ from collections.abc import Iterator
 import pytest
 import torch
 
-from benchmark import timing
 from benchmark.augment import parse
-from benchmark.speed import augmentation, evaluation, images, losses, probe
+from benchmark.profiling import augmentation, evaluation, images, losses, probe, timing
 
 
 @pytest.fixture(autouse=True)

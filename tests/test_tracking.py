@@ -22,8 +22,8 @@ pytest.importorskip("wandb", reason="wandb is not installed")
 
 from wandb_server import KEY, Server
 
-from benchmark import tracking
-from benchmark.config import Runtime
+from benchmark.settings.config import Runtime
+from benchmark.tracking import tracker
 from results import wandb_report
 
 CELL = ["temperature=0.3", "dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native",
@@ -191,16 +191,16 @@ ALONE = (
     + """
 import json, os, signal, sys, time
 from pathlib import Path
-from benchmark import tracking, tracking_site
-from benchmark.config import Runtime
+from benchmark.settings.config import Runtime
+from benchmark.tracking import site, tracker
 
-tracking_site.PROBE = tracking.INIT = PATIENCE  # a server that answers is waited for
-start, started = tracking._start, []
-tracking._start = lambda *given: started.append(given[-1]) or start(*given)
+site.PROBE = tracker.INIT = PATIENCE  # a server that answers is waited for
+start, started = tracker._start, []
+tracker._start = lambda *given: started.append(given[-1]) or start(*given)
 
 def cells(out, mode, *numbers, during=lambda run: None):
     # Cells that log ten lines each, what was said, and in which mode runs were started.
-    tracker, said = tracking.Tracker(), []
+    runs, said = tracker.Tracker(), []
     for number in numbers:
         settings = {"method": "simclr", "dataset": {"name": "digits"}, "backbone": "resnet18"}
         begun = {"key": f"key{number}", "protocol": "p", "versions": {}, "commit": None, "dirty": None,
@@ -208,7 +208,7 @@ def cells(out, mode, *numbers, during=lambda run: None):
                  "cost": {"seconds": 1.0}, "resolved": {}}
         folder = Path(out) / f"cell{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        with tracker.cell(begun, folder, Runtime(out=out, wandb=mode, wandb_project="proj"), True, said.append) as run:
+        with runs.cell(begun, folder, Runtime(out=out, wandb=mode, wandb_project="proj"), True, said.append) as run:
             for step in range(1, 11):
                 run.log({"step": step, "epoch": 0, "loss": 1 / step})
             during(run)
@@ -239,7 +239,7 @@ def test_online_the_server_gets_what_was_logged(outside: dict[str, str], tmp_pat
 
 def test_a_server_that_says_nothing_delays_one_cell_once(outside: dict[str, str], tmp_path: Path) -> None:
     """It takes connections, so that only the client finds out. What follows is offline, and is not delayed again."""
-    script = "tracking.INIT = 1.0; print(json.dumps(cells('runs', 'online', 1, 2)))"
+    script = "tracker.INIT = 1.0; print(json.dumps(cells('runs', 'online', 1, 2)))"
     with Server() as server:
         server.open.clear()
         told = alone(script, outside | server.environment(), tmp_path)
@@ -255,7 +255,7 @@ def test_a_server_that_falls_silent_holds_up_the_end_no_longer_than_asked(
     outside: dict[str, str], tmp_path: Path
 ) -> None:
     script = """
-tracking.FINISH = 1.0
+tracker.FINISH = 1.0
 told = cells("runs", "online", 1, 2, during=lambda run: Path("logged").touch() or time.sleep(1))
 print(json.dumps(told))
 """
@@ -293,11 +293,11 @@ def test_a_file_cut_short_is_seen(outside: dict[str, str], tmp_path: Path) -> No
     """As on a full disk, of which the client says nothing."""
     alone("print(json.dumps(cells('runs', 'offline', 1)))", outside, tmp_path)
     (path,) = tmp_path.glob("runs/cell1/wandb/offline-run-*/*.wandb")
-    assert tracking._has_end(path)
+    assert tracker._has_end(path)
     whole = path.read_bytes()
     for size in (len(whole) - 1, len(whole) - 30, len(whole) // 2, 7, 0):
         path.write_bytes(whole[:size])
-        assert not tracking._has_end(path), size
+        assert not tracker._has_end(path), size
 
 
 def test_a_file_is_whole_though_its_end_is_not_its_last_record(outside: dict[str, str], tmp_path: Path) -> None:
@@ -313,14 +313,14 @@ print(json.dumps(cells("runs", "offline", 1, during=log)))
     assert alone(script, outside, tmp_path)["said"] == []
     (path,) = tmp_path.glob("runs/cell1/wandb/offline-run-*/*.wandb")
     whole = path.read_bytes()
-    assert len(whole) > 3 * tracking.BLOCK
+    assert len(whole) > 3 * tracker.BLOCK
     late = kinds.Record(environment=kinds.EnvironmentRecord(os="an operating system")).SerializeToString()
     written = whole + bytes(4) + len(late).to_bytes(2, "little") + b"\1" + late
     path.write_bytes(written)
-    assert len(whole) // tracking.BLOCK == len(written) // tracking.BLOCK, "the record is not over two blocks"
-    assert tracking._has_end(path)
+    assert len(whole) // tracker.BLOCK == len(written) // tracker.BLOCK, "the record is not over two blocks"
+    assert tracker._has_end(path)
     path.write_bytes(written[:-1])
-    assert not tracking._has_end(path)
+    assert not tracker._has_end(path)
 
 
 @pytest.mark.parametrize(
@@ -347,8 +347,8 @@ def test_auto_is_online_where_a_key_is_configured(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     (tmp_path / ".netrc").write_text(netrc)
-    assert tracking.mode(Runtime()) == expected
-    assert tracking.mode(Runtime(wandb="offline")) == "offline", "what is asked for by name counts first"
+    assert tracker.mode(Runtime()) == expected
+    assert tracker.mode(Runtime(wandb="offline")) == "offline", "what is asked for by name counts first"
 
 
 def test_what_is_not_installed_is_said_before_any_cell_runs(outside: dict[str, str], tmp_path: Path) -> None:

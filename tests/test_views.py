@@ -11,16 +11,18 @@ import torchvision.transforms.v2.functional as F
 from torch import Tensor
 
 import methods
-from benchmark import build, config, words
 from benchmark.__main__ import main
 from benchmark.augment import jigsaw
 from benchmark.augment.parameters import draw
 from benchmark.augment.policies import SMALL_SCALE, Augmentation, Policy, parse
 from benchmark.augment.transforms import CACHED, after_flip
-from benchmark.batches import Batches
 from benchmark.data.datasets import Split
-from benchmark.distributed import World
 from benchmark.errors import UsageError
+from benchmark.settings import config
+from benchmark.training import build
+from benchmark.training.batches import Batches
+from benchmark.training.distributed import World
+from benchmark.words import cell_words
 
 CPU = torch.device("cpu")
 PLUGIN = '''"""Crops and a jigsaw: A Paper (arXiv:0000.00000)."""
@@ -195,7 +197,7 @@ def test_what_an_image_costs() -> None:
 
 
 def test_a_method_that_takes_no_small_crops_says_so(capsys: pytest.CaptureFixture[str], plugin: str) -> None:
-    assert words.read([f"methods={plugin}", "augmentation=swav+6x96"]).cells[0].augmentation == "swav+6x96"
+    assert cell_words.read([f"methods={plugin}", "augmentation=swav+6x96"]).cells[0].augmentation == "swav+6x96"
     methods.source(plugin).write_text(PLUGIN.replace("    multicrop = True\n", ""))
     config.describe.cache_clear()
     assert main(["plan", f"methods=random,{plugin}", "augmentation=swav+6x96"]) == 2
@@ -204,9 +206,9 @@ def test_a_method_that_takes_no_small_crops_says_so(capsys: pytest.CaptureFixtur
         f"{plugin}.augmentation=swav\n"
     )
     with pytest.raises(UsageError, match=r"\.augmentation=none$"):
-        words.read([f"methods={plugin}", "augmentation=1x16"])
+        cell_words.read([f"methods={plugin}", "augmentation=1x16"])
     given = [f"methods=random,{plugin}", "augmentation=swav+6x96", f"{plugin}.augmentation=swav"]
-    assert [cell.augmentation for cell in words.read(given).cells] == [None, "swav"]
+    assert [cell.augmentation for cell in cell_words.read(given).cells] == [None, "swav"]
     assert main(["augmentations"]) == 0
     assert "NxS" in capsys.readouterr().out
 
@@ -218,7 +220,7 @@ def test_every_method_declares_what_its_class_has() -> None:
 
 def test_the_backbone_must_take_every_size(plugin: str) -> None:
     given = [f"methods={plugin}", "backbone=test_resnet,test_vit", "augmentation=swav+2x8", *SMALL[:-2]]
-    convolutions, transformer = words.read(given).cells
+    convolutions, transformer = cell_words.read(given).cells
     build.check(convolutions, World(), CPU)
     with pytest.raises(UsageError, match=r"backbone=test_vit does not take jigsaw patches of 8 pixels: .*patch size"):
         build.check(transformer, World(), CPU)
@@ -238,7 +240,7 @@ def test_other_errors_are_left_to_the_real_construction(plugin: str) -> None:
     methods.source(plugin).write_text(
         PLUGIN.replace("if images > 5000", "if self.encoder.conv1.weight.sum().item() > 5000")
     )
-    build.check(words.read([f"methods={plugin}", *SMALL]).cells[0], World(), CPU)
+    build.check(cell_words.read([f"methods={plugin}", *SMALL]).cells[0], World(), CPU)
 
 
 def test_a_run_with_views_of_three_sizes(plugin: str, tmp_path: Path) -> None:

@@ -20,7 +20,7 @@ pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is not installe
 from wandb_server import KEY, Server
 
 from benchmark.errors import UsageError
-from benchmark.runtime_words import read_report
+from benchmark.words.runtime_words import read_report
 from results import record, wandb_report
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb-workspaces itself

@@ -15,7 +15,7 @@ import torch
 from commandline import inside, outside
 from torch import Tensor, nn
 
-from benchmark.watch import LEAST, PATIENCE, Watch
+from benchmark.training.collapse import LEAST, PATIENCE, Watch
 from methods.method import Method
 
 STEPS = 500  # a look every 10 steps; those behind step 50 count

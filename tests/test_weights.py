@@ -8,11 +8,14 @@ import pytest
 import timm
 import torch
 
-from benchmark import build, config, encoders, weights, words
 from benchmark.__main__ import main
-from benchmark.config import Settings
-from benchmark.distributed import World
+from benchmark.backbones import encoders, weights
 from benchmark.errors import UsageError
+from benchmark.settings import config
+from benchmark.settings.config import Settings
+from benchmark.training import build
+from benchmark.training.distributed import World
+from benchmark.words import cell_words
 
 CPU = torch.device("cpu")
 SMALL = ("dataset.limit=180", "view_size=16", "backbone=test_resnet", "threads=1", "device=cpu")
@@ -31,7 +34,7 @@ def file(tmp_path: Path) -> Path:
 
 
 def cell(*given: str) -> Settings:
-    return words.read(["methods=frozen", *SMALL, *given]).cells[0]
+    return cell_words.read(["methods=frozen", *SMALL, *given]).cells[0]
 
 
 def test_a_file_s_encoder_gives_the_features_of_its_model(file: Path, tmp_path: Path) -> None:
@@ -63,10 +66,10 @@ def test_the_bytes_are_the_identity_and_no_weights_are_none(file: Path, tmp_path
     shutil.copy(file, other)
     assert config.key(cell(f"weights={file}")) == config.key(cell(f"weights={other}"))
     assert config.key(cell(f"weights={file}")) != config.key(cell("weights=timm"))
-    simclr = words.read(["methods=simclr"]).cells[0]
+    simclr = cell_words.read(["methods=simclr"]).cells[0]
     assert "weights" not in config.identity(simclr), "keys are what they were before there were weights"
     assert str(tmp_path) not in json.dumps(config.identity(cell(f"weights={file}")))
-    note = words.read(["methods=random,pixels", f"weights={file}"]).notes
+    note = cell_words.read(["methods=random,pixels", f"weights={file}"]).notes
     assert note == ["weights does not apply to random: ignored", "weights does not apply to pixels: ignored"]
 
 
@@ -117,7 +120,7 @@ def test_a_cell_s_own_checkpoint_evaluated_as_it_comes_gives_the_cell_s_numbers(
 
 
 def test_training_starts_from_the_weights(file: Path) -> None:
-    asked = words.read(["methods=simclr", *SMALL, f"weights={file}", "precision=fp32"]).cells[0]
+    asked = cell_words.read(["methods=simclr", *SMALL, f"weights={file}", "precision=fp32"]).cells[0]
     method, _ = build.method(asked, build.dataset(asked.dataset), CPU)
     started = method.encoder.state_dict()
     assert all(torch.equal(value, started[name]) for name, value in model().state_dict().items() if name in started)

@@ -8,11 +8,11 @@ import pytest
 from commandline import PATIENCE
 
 import methods
-from benchmark import config, presets
-from benchmark.config import Settings
 from benchmark.errors import UsageError
-from benchmark.runtime_words import read_out
-from benchmark.words import Request, read
+from benchmark.settings import config, presets
+from benchmark.settings.config import Settings
+from benchmark.words.cell_words import Request, read
+from benchmark.words.runtime_words import read_out
 
 ROOT = Path(__file__).parent.parent
 PLUGIN = '''"""A plugin: its paper."""
@@ -336,7 +336,6 @@ def test_a_plugin_whose_package_cannot_be_imported_says_why(tmp_path: Path, monk
 
 
 def test_reading_words_does_not_import_torch() -> None:
-    code = (
-        "import sys; from benchmark.words import read; read(['methods=simclr,moco']); assert 'torch' not in sys.modules"
-    )
+    code = "import sys; from benchmark.words.cell_words import read; read(['methods=simclr,moco'])"
+    code += "; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=PATIENCE)

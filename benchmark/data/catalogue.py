@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from benchmark.errors import UsageError, unknown
 
 if TYPE_CHECKING:
-    from benchmark.config import Dataset
+    from benchmark.settings.config import Dataset
 
 
 @dataclass(frozen=True)

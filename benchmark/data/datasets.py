@@ -19,7 +19,7 @@ from benchmark.data.splits import limited, stratified
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from benchmark.config import Dataset
+    from benchmark.settings.config import Dataset
 
 _CHUNK = 4096  # images copied at a time
 

@@ -21,7 +21,7 @@ from benchmark.data.splits import stratified
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from benchmark.config import Dataset
+    from benchmark.settings.config import Dataset
 
 MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than this is refused
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from benchmark.config import Settings, digest
+from benchmark.settings.config import Settings, digest
 
 if TYPE_CHECKING:
-    from benchmark.evaluate.subject import Subject
+    from benchmark.evaluate.frozen_cell import Subject
 
 
 class NotFinite(Exception):
@@ -20,7 +20,7 @@ VERSION = 1  # raised when a change to the evaluators alters their numbers
 
 def protocol(settings: Settings) -> dict[str, Any]:
     """What decides whether two numbers may be compared: data, split, view size, probes and their version."""
-    from benchmark.evaluate import health, knn, linear
+    from benchmark.evaluate import knn, linear, representation
 
     dataset = settings.dataset
     return {
@@ -35,7 +35,7 @@ def protocol(settings: Settings) -> dict[str, Any]:
         "linear": "L-BFGS on features standardised by their training moments, strength by validation, refit, test once",
         "linear_strengths": [round(s, 12) for s in linear.STRENGTHS],
         "knn": {"k": list(knn.NEIGHBOURS), "temperature": knn.TEMPERATURE, "similarity": "cosine"},
-        "health": {"images": health.IMAGES, "positives": health.POSITIVES},
+        "health": {"images": representation.IMAGES, "positives": representation.POSITIVES},
     }
 
 
@@ -45,7 +45,7 @@ def protocol_hash(settings: Settings) -> str:
 
 def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
     """All headline numbers of a frozen encoder. Raises `NotFinite`."""
-    from benchmark.evaluate import health, knn, linear
+    from benchmark.evaluate import knn, linear, representation
 
     frozen = subject.features
     if not all(bool(x.isfinite().all()) for x, _ in (frozen.train, frozen.validation, frozen.test)):
@@ -53,6 +53,6 @@ def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
     yield from linear.evaluate(frozen)
     yield from knn.evaluate(frozen)
     one = subject
-    yield from health.evaluate(
+    yield from representation.evaluate(
         one.encoder, frozen.validation[0], one.data.validation, one.normalised, one.size, one.device
     )

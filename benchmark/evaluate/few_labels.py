@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from benchmark.data.splits import limited
 from benchmark.evaluate import linear
 from benchmark.evaluate.features import Features
-from benchmark.evaluate.subject import Subject
+from benchmark.evaluate.frozen_cell import Subject
 
 SHARES, DRAWS = (0.01, 0.1), 3
 STRENGTHS = linear.STRENGTHS

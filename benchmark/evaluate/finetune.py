@@ -21,8 +21,8 @@ from benchmark.augment.transforms import resize
 from benchmark.data.source import Split
 from benchmark.evaluate.features import encode
 from benchmark.evaluate.few_labels import DRAWS, SHARES, draws, label
+from benchmark.evaluate.frozen_cell import Subject, by_sgd
 from benchmark.evaluate.linear import top1
-from benchmark.evaluate.subject import Subject, by_sgd
 
 EPOCHS, BATCH, MOMENTUM = 20, 64, 0.9
 RATES = (0.02, 0.1)

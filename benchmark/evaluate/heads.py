@@ -11,16 +11,16 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.evaluate import health, linear
+from benchmark.evaluate import linear, representation
 from benchmark.evaluate.features import ROWS, Features
-from benchmark.evaluate.subject import Subject
+from benchmark.evaluate.frozen_cell import Subject
 
 
 def settings() -> dict[str, Any]:
     return {
         "head": "projection head, eval mode",
         "linear_strengths": [round(s, 12) for s in linear.STRENGTHS],
-        "health": {"images": health.IMAGES, "positives": health.POSITIVES},
+        "health": {"images": representation.IMAGES, "positives": representation.POSITIVES},
     }
 
 
@@ -32,7 +32,7 @@ def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
     for name, value in linear.evaluate(g):
         yield f"head_{name}", value
     whole = nn.Sequential(one.encoder, subject.head)
-    for name, value in health.evaluate(
+    for name, value in representation.evaluate(
         whole, g.validation[0], one.data.validation, one.normalised, one.size, one.device
     ):
         yield f"head_{name}", value

@@ -18,8 +18,8 @@ from torch import Tensor
 
 from benchmark.evaluate import knn
 from benchmark.evaluate.features import Features
+from benchmark.evaluate.frozen_cell import Subject
 from benchmark.evaluate.linear import top1
-from benchmark.evaluate.subject import Subject
 
 NEIGHBOURS = (1, 5, 10, 20, 50, 200)
 TEMPERATURES = (0.07, 0.1, 0.5, None)  # None: every neighbour has one vote

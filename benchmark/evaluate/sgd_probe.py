@@ -18,9 +18,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark import seeds
-from benchmark.batches import Batches
 from benchmark.evaluate import linear
-from benchmark.evaluate.subject import Subject, by_sgd
+from benchmark.evaluate.frozen_cell import Subject, by_sgd
+from benchmark.training.batches import Batches
 
 EPOCHS, BATCH, MOMENTUM = 30, 256, 0.9
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)

@@ -7,7 +7,7 @@ import pytest
 from commandline import PATIENCE
 
 import methods
-from benchmark import check
+from benchmark.contract import check
 
 TRAINED = [name for name in methods.names() if methods.describe(name).trains]
 REFERENCES = [name for name in methods.names() if name not in TRAINED]

@@ -68,7 +68,7 @@ class Tiny:
     def train(
         method: Method, batches: Sequence[Batch], images: Tensor | None = None, per_epoch: int = 1, **sgd: Any
     ) -> list[Step]:
-        """Steps as `benchmark/train.py` and `engine.py` take them; `images` are what `embed` sees, one row an image.
+        """Steps as the loop and the engine of `benchmark/training` take them; `images` are what `embed` sees.
 
         Of the state, forward, loss and backward may change batch-norm statistics only: asserted here for all methods.
         """

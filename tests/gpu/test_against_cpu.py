@@ -8,12 +8,13 @@ import torch
 from torch import Tensor, nn
 
 import methods
-from benchmark import optim, train, trial
-from benchmark.batches import Batches
-from benchmark.distributed import World
-from benchmark.engine import Engine
-from benchmark.evaluate import health, knn, linear
+from benchmark.contract import short_training
+from benchmark.evaluate import knn, linear, representation
 from benchmark.evaluate.features import Features
+from benchmark.training import optim, train
+from benchmark.training.batches import Batches
+from benchmark.training.distributed import World
+from benchmark.training.engine import Engine
 from methods.method import Progress
 from methods.parts.kmeans import kmeans
 from methods.parts.sinkhorn import sinkhorn
@@ -85,15 +86,17 @@ def test_the_probe_s_loss_is_the_cpu_s() -> None:
 
 def test_measures_of_features_are_the_cpu_s() -> None:
     x, other = blobs(300, 64, 5)[0], blobs(300, 64, 5, seed=1)[0]
-    assert health.effective_rank(x.cuda()) == pytest.approx(health.effective_rank(x), rel=1e-6)
-    assert health.uniformity(x.cuda()) == pytest.approx(health.uniformity(x), rel=1e-5)
-    assert health.alignment(x.cuda(), other.cuda()) == pytest.approx(health.alignment(x, other), rel=1e-5)
-    assert health.effective_rank(torch.ones(100, 8, device="cuda")) == 0
+    assert representation.effective_rank(x.cuda()) == pytest.approx(representation.effective_rank(x), rel=1e-6)
+    assert representation.uniformity(x.cuda()) == pytest.approx(representation.uniformity(x), rel=1e-5)
+    assert representation.alignment(x.cuda(), other.cuda()) == pytest.approx(
+        representation.alignment(x, other), rel=1e-5
+    )
+    assert representation.effective_rank(torch.ones(100, 8, device="cuda")) == 0
 
 
 @pytest.mark.parametrize("kind", ["sgd", "lars", "lars_fb", "larc", "adamw"])
 def test_an_optimiser_takes_the_cpu_s_steps(kind: str) -> None:
-    cell = trial.settings("simclr", f"optimiser={kind}", "weight_decay=0.01")
+    cell = short_training.settings("simclr", f"optimiser={kind}", "weight_decay=0.01")
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.BatchNorm1d(32), nn.Linear(32, 8)).double()
     x = torch.randn(64, 16, dtype=torch.float64)
@@ -117,7 +120,9 @@ def test_micro_batches_give_the_whole_batch_s_gradient(name: str) -> None:
     losses, slopes = [], []
     for size in (0, 8):
         words = ("precision=fp64", "batch_norm=sync", f"microbatch={size}")
-        engine, batches = trial.prepare(trial.settings(name, *words), World(), torch.device("cuda:0"), norm=False)
+        engine, batches = short_training.prepare(
+            short_training.settings(name, *words), World(), torch.device("cuda:0"), norm=False
+        )
         engine.method.train()
         start_epoch(engine, batches)
         _, scalars = engine.gradient(batches.get(0, batches.order(0)), AT)
@@ -132,7 +137,9 @@ def test_bf16_is_near_float32(name: str) -> None:
     """Mixed precision changes a first loss by a few per cent at most, and leaves no gradient that is not finite."""
     losses = []
     for precision in ("fp32", "bf16"):
-        engine, batches = trial.prepare(trial.settings(name, f"precision={precision}"), World(), torch.device("cuda:0"))
+        engine, batches = short_training.prepare(
+            short_training.settings(name, f"precision={precision}"), World(), torch.device("cuda:0")
+        )
         engine.method.train()
         start_epoch(engine, batches)
         _, scalars = engine.gradient(batches.get(0, batches.order(0)), AT)

@@ -11,10 +11,12 @@ import torch
 from torch.nn import functional as F
 
 import methods
-from benchmark import batchnorm, run, train, trial
-from benchmark.batches import Batches
-from benchmark.distributed import World
-from benchmark.engine import Engine, resolve_device, resolve_precision
+from benchmark.cells import run
+from benchmark.contract import short_training
+from benchmark.training import batchnorm, train
+from benchmark.training.batches import Batches
+from benchmark.training.distributed import World
+from benchmark.training.engine import Engine, resolve_device, resolve_precision
 from methods.method import Batch, Progress
 from methods.parts.losses import info_nce, nt_xent
 
@@ -39,7 +41,7 @@ def test_a_step_in_float64_is_the_cpu_s(name: str) -> None:
     at = Progress(0, 20, 0, 4)
     losses, slopes, batch = [], [], None
     for device in (torch.device("cpu"), torch.device(GPU)):
-        engine, batches = trial.prepare(trial.settings(name, "precision=fp64"), World(), device)
+        engine, batches = short_training.prepare(short_training.settings(name, "precision=fp64"), World(), device)
         engine.method.train()
         start_epoch(engine, batches, at)
         batch = batch or batches.get(0, batches.order(0))
@@ -53,7 +55,9 @@ def test_a_step_in_float64_is_the_cpu_s(name: str) -> None:
 @pytest.mark.parametrize("name", TRAINED)
 def test_a_step_does_not_wait_for_the_host(name: str) -> None:
     """Between two log lines nothing is read back from the device."""
-    engine, batches = trial.prepare(trial.settings(name, "precision=bf16"), World(), torch.device(GPU))
+    engine, batches = short_training.prepare(
+        short_training.settings(name, "precision=bf16"), World(), torch.device(GPU)
+    )
     engine.method.train()
     start_epoch(engine, batches, Progress(0, 20, 0, 4))
     order = batches.order(0)
@@ -97,7 +101,7 @@ def test_sync_batch_norm_is_converted_for_several_processes() -> None:
 
 
 def test_a_cell_runs_compiled_and_resumes(tmp_path: Path) -> None:
-    environment = os.environ | {"PYTHONPATH": str(Path(run.__file__).parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(run.__file__).parents[2])}
     words = ["methods=simclr,moco", "backbone=resnet18", "epochs=2", f"out={tmp_path}", "compile=true"]
     call = [sys.executable, "-m", "benchmark", "run", *words]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=500)

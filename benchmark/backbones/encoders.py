@@ -1,0 +1,182 @@
+"""timm backbones as encoders: images (n, 3, H, W) to pooled features (n, width), with a stem that fits small images.
+
+The stem is chosen by the size of the view and by the family of architecture, never by the dataset's name.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from benchmark.backbones.library import library
+from benchmark.backbones.weights import TIMM, fetch, load, read
+from benchmark.errors import UsageError
+
+_REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError)  # how timm refuses a size
+SMALL = 64  # pixels up to which `stem=auto` takes the small stem
+
+
+def check_name(backbone: str) -> None:
+    """Raise `UsageError` unless timm has this backbone."""
+    timm = library()
+    if not timm.is_model(backbone):
+        near = difflib.get_close_matches(backbone, timm.list_models(), n=3, cutoff=0.5)
+        guess = f"; did you mean {', '.join(near)}?" if near else ""
+        raise UsageError(f"unknown backbone {backbone!r}{guess} (any of timm's {len(timm.list_models())} names)")
+
+
+def make(
+    backbone: str, stem: str, size: int, others: Iterable[tuple[str, int]] = (), weights: str = ""
+) -> tuple[nn.Module, int, str]:
+    """(encoder, feature width, the stem it got) for views of `size` pixels. Untrained; weights from torch's seed, or
+    what `weights.named` has named.
+
+    `others` are what else it must take: (what, in the plural; pixels). The stem is chosen by the view alone, but where
+    there are weights: timm's are those of its own stem, and `auto` takes the one that a file's weights fit.
+    Raises `UsageError` where the backbone is unknown, does not take such a size, or has no small stem though asked for,
+    or where the weights cannot be had or do not fit.
+    """
+    check_name(backbone)
+    others = list(others)
+    if weights == TIMM:
+        if stem == "small":
+            raise UsageError("stem=small: weights=timm are those of timm's own stem; use stem=native or auto")
+        fetch(backbone)
+        return _made(backbone, "native", size, others, pretrained=True)
+    if not weights:
+        return _made(backbone, stem, size, others)
+    found = read(weights)
+    # Some stems differ in their strides alone. Our own cells have what `auto` gives; others' files, timm's own.
+    stems = ["auto", "native"] if found.ours else ["native", "auto"]
+    problem: UsageError | None = None
+    for one in stems if stem == "auto" else [stem]:
+        made = _made(backbone, one, size, others)
+        try:
+            load(made[0], backbone, found)
+            return made
+        except UsageError as error:
+            problem = problem or error
+    assert problem is not None
+    raise problem
+
+
+def _made(
+    backbone: str, stem: str, size: int, others: list[tuple[str, int]], pretrained: bool = False
+) -> tuple[nn.Module, int, str]:
+    further = [(what, side) for what, side in others if side != size]
+    try:
+        network = _network(backbone, size, dynamic=bool(further), pretrained=pretrained)
+    except _REFUSALS as error:
+        raise UsageError(f"backbone={backbone} cannot be made for views of {size} pixels: {_reason(error)}") from error
+    applied = "native"
+    if stem == "small" or (stem == "auto" and size <= SMALL):
+        applied = small_stem(network)
+        if stem == "small" and applied == "native":
+            raise UsageError(f"stem=small: {backbone} has no stem that can be made small; use stem=native")
+    for module in network.modules():
+        if type(module) is nn.Conv2d and _sees_one_pixel_by_its_centre(module):
+            module.__class__ = Conv2d
+    width = width_of(network, size, backbone)
+    for what, side in further:
+        width_of(network, side, backbone, what)
+    return network, width, applied
+
+
+def _network(backbone: str, size: int, dynamic: bool, pretrained: bool) -> nn.Module:
+    """timm's model, made for `size` pixels where that is needed, and open to other sizes where it can be."""
+    timm = library()
+    # Position embeddings, windows and token mixers are made for one size. Transformers can interpolate the embedding.
+    # Convolutions take any size, and no such argument.
+    attempts: list[dict[str, Any]] = [{"img_size": size, "dynamic_img_size": True}] if dynamic else []
+    for arguments in [*attempts, {"img_size": size}]:
+        try:
+            return timm.create_model(backbone, pretrained=pretrained, num_classes=0, **arguments)
+        except TypeError:
+            continue
+    return timm.create_model(backbone, pretrained=pretrained, num_classes=0)
+
+
+class Conv2d(nn.Conv2d):
+    """On a map of one pixel only the centre of the kernel meets anything; in bf16 on a CPU, only that is multiplied.
+
+    With a stride, oneDNN leaves the gradient of some other taps unwritten there: in torch 2.15 it is what was in memory
+    (at times NaN), as in the last stage of a ResNet that has halved 16 pixels four times. It has to be 0.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.shape[-2:] != (1, 1) or input.device.type != "cpu" or not torch.is_autocast_enabled("cpu"):
+            return super().forward(input)
+        row, column = (size // 2 for size in self.kernel_size)
+        centre = self.weight[:, :, row : row + 1, column : column + 1]
+        return nn.functional.conv2d(input, centre, self.bias, groups=self.groups)
+
+
+def _sees_one_pixel_by_its_centre(conv: nn.Conv2d) -> bool:
+    padded = tuple(d * (k // 2) for d, k in zip(conv.dilation, conv.kernel_size, strict=True))
+    odd_and_large = all(k % 2 for k in conv.kernel_size) and max(conv.kernel_size) > 1
+    return odd_and_large and conv.padding == padded and conv.padding_mode == "zeros"
+
+
+def small_stem(network: nn.Module) -> str:
+    """Make the stem keep the resolution, in place, as SimCLR does for CIFAR-10 (appendix B.9). Returns what was done.
+
+    - 7x7 stems (ResNet, wide, ResNeXt, SE: all with `conv1`): a 3x3 convolution, stride 1, padding 1, no
+      max-pool.
+    - deep stems of three 3x3 convolutions (resnet50d ...): stride 1, no max-pool.
+    - tiered deep stems (resnet10t, 14t, 26t): left as they are. They exist to be cheap, and without their strides
+      cost sixteen times as much.
+    - EfficientNet, MobileNet (`conv_stem`): stride 1.
+    - all others, transformers among them: left as they are; choose the patch size by the backbone's name.
+    """
+    first = getattr(network, "conv1", None)
+    if isinstance(first, nn.Conv2d) and hasattr(network, "maxpool"):
+        network.conv1 = _conv3(first)
+        network.maxpool = nn.Identity()
+        return "small"
+    if isinstance(first, nn.Sequential) and hasattr(network, "maxpool"):
+        convolutions = [m for m in first if isinstance(m, nn.Conv2d)]
+        if len({c.out_channels for c in convolutions[:2]}) > 1:  # tiered: 24, 32, 64 channels
+            return "native"
+        convolutions[0].stride = (1, 1)
+        network.maxpool = nn.Identity()
+        return "small"
+    stem = getattr(network, "conv_stem", None)
+    if isinstance(stem, nn.Conv2d):
+        stem.stride = (1, 1)
+        return "small"
+    return "native"
+
+
+def width_of(network: nn.Module, size: int, backbone: str, what: str = "views") -> int:
+    """The feature width for `what` of `size` pixels, asked of the model itself."""
+    training = network.training
+    network.eval()
+    try:
+        with torch.no_grad():
+            features = network(torch.zeros(1, 3, size, size))
+    except _REFUSALS as error:
+        raise UsageError(f"backbone={backbone} does not take {what} of {size} pixels: {_reason(error)}") from error
+    finally:
+        network.train(training)
+    if features.dim() != 2:
+        raise UsageError(
+            f"backbone={backbone} gives features of shape {tuple(features.shape)}, not one vector an image"
+        )
+    return features.shape[1]
+
+
+def _reason(error: Exception) -> str:
+    """The first line of the error's message; some assertions of timm's have none."""
+    return (str(error).splitlines() or [f"{type(error).__name__} inside timm"])[0]
+
+
+def _conv3(replaced: nn.Conv2d) -> nn.Conv2d:
+    conv = nn.Conv2d(
+        replaced.in_channels, replaced.out_channels, 3, stride=1, padding=1, bias=replaced.bias is not None
+    )
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")  # as timm starts it
+    return conv

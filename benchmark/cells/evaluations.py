@@ -1,0 +1,188 @@
+"""Finished cells measured by more than their record holds: `evaluation.json` beside `record.json`, which stays.
+
+An evaluation that a cell has under the present protocol is not done again. The encoder comes from the cell's
+checkpoint; of a method that does not train, from its seed or its weights.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from benchmark import evaluate
+from benchmark.cells import lease, plan
+from benchmark.data import catalogue
+from benchmark.errors import UsageError
+from benchmark.evaluate import few_labels, finetune, gallery, heads, knn_grid, sgd_probe, transfer
+from benchmark.evaluate.frozen_cell import Subject
+from benchmark.settings.config import Dataset, Settings, digest
+from benchmark.training import build, checkpoint
+from benchmark.training.distributed import World
+from benchmark.training.engine import settled
+from benchmark.words import evaluate_words
+from benchmark.words.evaluate_words import Request
+from results import record
+
+VERSION = 1  # raised when a change to these evaluators alters their numbers
+
+Numbers = Iterator[tuple[str, float]]
+Say = Callable[[str], None]
+
+
+class NoCheckpoint(Exception):
+    """The cell's weights are not there any more."""
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One that is asked for, as it stands in `evaluation.json`."""
+
+    name: str
+    settings: dict[str, Any]
+    numbers: Callable[[Subject, Path], Numbers]  # of a cell and its folder
+
+    @property
+    def protocol(self) -> str:
+        """Of the evaluation alone; data, split and view size are in the protocol of the cell's record."""
+        versions = {"version": VERSION, "shared": evaluate.VERSION}  # probe and neighbours are those of the record
+        return digest(versions | {"evaluation": self.name} | self.settings)
+
+
+def evaluations(request: Request) -> list[Evaluation]:
+    """Those that the request asks for, in its order; a dataset that is transferred to is one."""
+    known = {
+        "knn": Evaluation("knn", knn_grid.settings(), lambda one, _: knn_grid.evaluate(one)),
+        "sgd_probe": Evaluation("sgd_probe", sgd_probe.settings(), lambda one, _: sgd_probe.evaluate(one)),
+        "few_labels": Evaluation("few_labels", few_labels.settings(), lambda one, _: few_labels.evaluate(one)),
+        "finetune": Evaluation("finetune", finetune.settings(), lambda one, _: finetune.evaluate(one)),
+        "heads": Evaluation("heads", heads.settings(), lambda one, _: heads.evaluate(one)),
+        "looks": Evaluation("looks", gallery.settings(), gallery.evaluate),
+    }
+    found = []
+    for name in request.evaluations:
+        found += [_transfer(to) for to in request.transfer] if name == "transfer" else [known[name]]
+    return found
+
+
+def _transfer(to: Dataset) -> Evaluation:
+    def numbers(one: Subject, folder: Path) -> Numbers:
+        return transfer.evaluate(one, build.dataset(to))
+
+    return Evaluation(f"transfer_{to.name}", transfer.settings(to), numbers)
+
+
+def measure(request: Request, say: Say) -> int:
+    """Evaluate the finished cells that the request asks for. Exit code: 1 where an evaluation failed.
+
+    Raises `UsageError` for a named cell that is not finished. `say` is told what goes on, a line at a time.
+    """
+    device = settled(request.runtime)
+    asked, failed, gone = evaluations(request), 0, list[str]()
+    states = [plan.state(folder) for folder in evaluate_words.chosen(request)]
+    others = [state for state in states if state.word != "finished"]
+    if others and request.names:
+        name = others[0].folder.name
+        raise UsageError(f"cells={name}: the cell is {others[0].word}, only finished ones are evaluated")
+    if others:
+        say(f"not finished, not evaluated: {', '.join(state.folder.name for state in others)}")
+    cells = [state for state in states if state.word == "finished" and state.record is not None]
+    missing = {state.folder: _wanted(state, request, asked) for state in cells}
+    for dataset in dict.fromkeys(
+        evaluate_words.located(plan.cell(f), request.files).dataset for f, m in missing.items() if m
+    ):
+        catalogue.require(dataset)
+    count = sum(map(len, missing.values()))
+    say(
+        f"{len(cells)} finished cells; {count} evaluations are missing"
+        if count
+        else f"{len(cells)} finished cells; nothing is missing"
+    )
+    for state in cells:
+        assert state.record is not None
+        if not missing[state.folder]:
+            continue
+        try:
+            failed += _cell(state.folder, state.record["key"], request, asked, device, say)
+        except NoCheckpoint:
+            gone.append(state.folder.name)
+        except Exception as error:  # noqa: BLE001 - one cell's bad luck is not the others'
+            failed += 1
+            say(f"{state.folder.name}: failed: {_line(error)}")
+    if gone:
+        say(f"no {checkpoint.FILE_NAME}, not evaluated: {', '.join(gone)}")
+    return 1 if failed else 0
+
+
+def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], device: torch.device, say: Say) -> int:
+    """Do what is missing of the cell `key` in `folder`. Returns how many evaluations failed."""
+    cell = evaluate_words.located(plan.cell(folder), request.files)
+    asked = _others(cell, asked)
+    with lease.held(folder) as held:
+        if held is None:
+            say(f"{folder.name}: another process is at work on it; left to that one")
+            return 0
+        done = record.read_evaluations(folder, key)  # another may have been at it meanwhile
+        subject, failed = _subject(folder, cell, key, device), 0
+        for one in _missing(asked, done):
+            began = time.perf_counter()
+            held.guard()
+            try:
+                metrics = {name: float(value) for name, value in one.numbers(subject, folder)}
+            except Exception as error:  # noqa: BLE001 - nor is one evaluation's that of the next
+                failed += 1
+                say(f"{folder.name} {one.name}: failed: {_line(error)}")
+                continue
+            seconds = round(time.perf_counter() - began, 3)
+            done[one.name] = {
+                "protocol": one.protocol,
+                "settings": one.settings,
+                "metrics": metrics,
+                "seconds": seconds,
+                "finished": record.now(),
+            }
+            held.guard()
+            record.write_evaluations(folder, key, done)
+            say(f"{folder.name} {one.name}: {seconds:.1f} s")
+    return failed
+
+
+def _wanted(state: plan.State, request: Request, asked: list[Evaluation]) -> list[Evaluation]:
+    """The evaluations that a finished cell is asked for and does not have; a file that cannot be read has none."""
+    assert state.record is not None
+    cell = evaluate_words.located(plan.cell(state.folder), request.files)
+    try:
+        done = record.read_evaluations(state.folder, state.record["key"])
+    except ValueError:  # it is said when the cell is due
+        done = {}
+    return _missing(_others(cell, asked), done)
+
+
+def _others(cell: Settings, asked: list[Evaluation]) -> list[Evaluation]:
+    """Without what would be no transfer; from one folder of images to another is one."""
+    own = f"transfer_{cell.dataset.name}"
+    return [one for one in asked if one.name != own or cell.dataset.name == "folder"]
+
+
+def _missing(asked: list[Evaluation], done: dict[str, Any]) -> list[Evaluation]:
+    return [one for one in asked if done.get(one.name, {}).get("protocol") != one.protocol]
+
+
+def _subject(folder: Path, cell: Settings, key: str, device: torch.device) -> Subject:
+    """The cell as its training left it. Raises `NoCheckpoint`."""
+    data = build.dataset(cell.dataset)
+    method, _ = build.method(cell, data, device)
+    if method.trains:
+        state = checkpoint.load(folder, key, device)
+        if state is None:
+            raise NoCheckpoint
+        method.load_state_dict(state["method"])
+    return build.subject(method, data, build.batches(cell, method, data, World(), device, "fp32"), device)
+
+
+def _line(error: Exception) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

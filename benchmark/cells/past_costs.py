@@ -1,0 +1,123 @@
+"""How long cells are expected to take: by cells like them that ran, else by the pixels they see. Imports no torch."""
+
+from __future__ import annotations
+
+import contextlib
+from collections import defaultdict
+from collections.abc import Iterable
+from pathlib import Path
+from statistics import median
+from typing import Any, NamedTuple
+
+from benchmark.augment import policies
+from benchmark.data import catalogue
+from benchmark.errors import UsageError
+from benchmark.settings import config
+from results import record
+
+# What tells cells apart that take the same time for the same work; nor do options that are fractions (a temperature).
+EQUALLY_FAST = ("seed", "epochs", "learning_rate", "learning_rate_rule", "schedule", "warmup", "weight_decay",
+                "decay_all", "sgd_momentum")  # fmt: skip
+
+
+class Shape(NamedTuple):
+    """What is known of a cell's length before it runs."""
+
+    trained: float  # pixels of all views of the training
+    judged: float  # pixels of one pass for the evaluation
+    likenesses: tuple[str, str, str]  # as `alike`; the same method and backbone; any cell
+
+    @property
+    def work(self) -> float:
+        return self.trained + self.judged
+
+
+class Ran(NamedTuple):
+    """A cell that ran, and what it took."""
+
+    shape: Shape
+    seconds: float  # of training and evaluation
+    evaluation: float = 0.0  # seconds, of those
+    memory: int = 0  # bytes at the peak; 0 is not known
+    device: str = ""
+    processes: int = 1
+
+
+def shape(settings: dict[str, Any]) -> Shape:
+    """The shape of a cell, from `config.identity`, which is also what a record calls its settings.
+
+    Pixels know neither backbones nor what a method does beside encoding: those differ by what ran, once something did
+    (`Expected`). A folder whose images nobody has counted is like itself only.
+    """
+    data, side = settings["dataset"], settings["view_size"]
+    images = data["limit"] or catalogue.entry(data["name"]).images
+    uncounted = "" if images else f" {data['root']}"
+    small = policies.parse(settings["augmentation"] or "none").small
+    views = len(config.describe(settings["method"]).views) * side**2 + sum(crop**2 for crop in small)
+    trained, judged = ((images or 1) * pixels for pixels in ((settings["epochs"] or 0) * views, side**2))
+    known = f"{settings['method']} {settings['backbone']}{uncounted}"
+    return Shape(trained, judged, (alike(settings), known, uncounted))
+
+
+def alike(settings: dict[str, Any]) -> str:
+    """The same for cells whose steps take the same time and memory."""
+    options = {name: value for name, value in settings["options"].items() if not isinstance(value, float)}
+    return config.digest(settings | dict.fromkeys(EQUALLY_FAST) | {"options": options})
+
+
+class Expected:
+    """What to expect, from cells that ran."""
+
+    def __init__(self, ran: Iterable[Ran]) -> None:
+        rates = defaultdict(list)
+        for one in ran:
+            for likeness in one.shape.likenesses:
+                rates[likeness].append(one.seconds / one.shape.work)
+        self.rates = {likeness: median(values) for likeness, values in rates.items()}
+
+    def seconds(self, asked: Shape) -> float | None:
+        """By the median rate of the cells most like it; None for none."""
+        rates = (self.rates[likeness] for likeness in asked.likenesses if likeness in self.rates)
+        rate = next(rates, None)
+        return None if rate is None else rate * asked.work
+
+
+def longest_first(shapes: list[Shape], ran: Iterable[Ran]) -> list[int]:
+    """The positions of the cells, the longest expected first; equal ones as they were given."""
+    expected = Expected(ran)
+    return sorted(range(len(shapes)), key=lambda i: -(expected.seconds(shapes[i]) or shapes[i].work))
+
+
+def time_left(
+    running: list[tuple[Shape, float, float | None]], pending: list[Shape], ran: list[Ran], workers: int
+) -> float | None:
+    """Seconds until the last cell is done, roughly; None before anything ran.
+
+    `running` are (shape, seconds since it began, seconds left by its own pace, if it has one); they count as known.
+    """
+    own = [Ran(asked, since + left) for asked, since, left in running if left is not None]
+    expected = Expected([*ran, *own])
+    if not expected.rates:
+        return None
+    lefts = [
+        max(0.0, (expected.seconds(asked) or 0) - since) if left is None else left for asked, since, left in running
+    ]
+    lefts += [expected.seconds(asked) or 0.0 for asked in pending]
+    return max(sum(lefts) / max(1, workers), *lefts) if lefts else 0.0
+
+
+def recorded(out: Path) -> list[Ran]:
+    """Every finished cell below `out`, on whatever machine it ran."""
+    found = []
+    for _, made in record.find(out):
+        if isinstance(made, dict) and made["status"] == "finished":
+            with contextlib.suppress(UsageError, KeyError):  # of a method or a version that is not there any more
+                cost = made["cost"]
+                known = cost.get("peak_memory_bytes", 0), cost.get("device", ""), cost.get("processes", 1)
+                found.append(Ran(shape(made["settings"]), spent(made), cost.get("evaluation_seconds", 0.0), *known))
+    return found
+
+
+def spent(found: dict[str, Any]) -> float:
+    """Seconds of training and evaluation in a record."""
+    return found["cost"].get("seconds", 0.0) + found["cost"].get("evaluation_seconds", 0.0)

@@ -1,0 +1,121 @@
+"""Which cells exist, which would run: read from the folders alone. Imports no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.cells import lease
+from benchmark.errors import UsageError
+from benchmark.settings import config
+from benchmark.settings.config import Settings
+from results import record
+
+
+@dataclass(frozen=True)
+class State:
+    """A cell's folder as it is now."""
+
+    folder: Path
+    word: str  # new, running, interrupted, finished, failed, collapsed or broken
+    detail: str  # reason, or how far it is
+    record: dict[str, Any] | None = None
+
+    @property
+    def runs(self) -> bool:
+        """Whether `run` has something to do here."""
+        return self.word in ("new", "interrupted", "failed", "running")
+
+
+def state(folder: Path) -> State:
+    """What `folder` holds."""
+    try:
+        found = record.read(folder)
+    except ValueError as error:
+        return State(folder, "broken", str(error))
+    if found is not None and found["status"] != "failed":
+        return State(folder, found["status"], found["reason"] or "", found)
+    if lease.at_work(folder):
+        return State(folder, "running", _progress(folder))
+    if found is not None:
+        return State(folder, "failed", found["reason"], found)
+    if (folder / "last.pt").exists() or (folder / "log.jsonl").exists():
+        return State(folder, "interrupted", _progress(folder))
+    return State(folder, "new", "")
+
+
+def states(cells: list[Settings], out: Path) -> list[State]:
+    """The state of each cell's folder below `out`."""
+    return [state(out / config.folder_name(cell)) for cell in cells]
+
+
+def folders(out: Path) -> Iterator[Path]:
+    """Every cell's folder below `out`, by name."""
+    return (path.parent for path in sorted(out.glob("*/settings.json")))
+
+
+def cell(folder: Path) -> Settings:
+    """The cell whose folder it is. `UsageError` where its settings cannot be read."""
+    path = folder / "settings.json"
+    try:
+        return config.restore(json.loads(path.read_text()))
+    except (OSError, ValueError, TypeError, LookupError) as error:
+        raise UsageError(f"{path} cannot be read ({error}): remove its folder, or ask for the cell by its words") from (
+            error
+        )
+
+
+def cells(out: Path) -> list[Settings]:
+    """The cell of every folder below `out`."""
+    return [cell(folder) for folder in folders(out)]
+
+
+def label(settings: dict[str, Any], names: list[str]) -> str:
+    """Such as 'epochs=10 queue=4096': the dotted settings of `names` that apply."""
+    parts = []
+    for name in names:
+        value: Any = settings
+        for part in name.split("."):
+            value = value.get(part) if isinstance(value, dict) else None
+        if value is not None:
+            parts.append(f"{name.removeprefix('options.')}={value}")
+    return " ".join(parts)
+
+
+def varying(cells: list[Settings]) -> list[str]:
+    """The dotted names of the settings, the method apart, that tell the cells from each other."""
+    flat = [_flat(config.identity(cell)) for cell in cells]
+    by_method: dict[str, list[dict[str, Any]]] = {}
+    for values in flat:
+        by_method.setdefault(values["method"], []).append(values)
+    names = {name: None for values in flat for name in values if name != "method"}
+
+    def differs(rows: list[dict[str, Any]], name: str) -> bool:
+        return len({json.dumps(row[name]) for row in rows if row.get(name) is not None}) > 1
+
+    return [
+        name
+        for name in names
+        if any(differs(rows, name) for rows in by_method.values())
+        or (not name.startswith("options.") and differs(flat, name))
+    ]
+
+
+def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, value in tree.items():
+        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def _progress(folder: Path) -> str:
+    """How far the log says that training is."""
+    try:
+        lines = (folder / "log.jsonl").read_text().splitlines()
+        last = json.loads(lines[-1])
+        return f"step {last['step']}, loss {last['loss']:.4f}"
+    except (OSError, IndexError, ValueError, KeyError):
+        return ""

@@ -1,0 +1,204 @@
+"""One cell: train, evaluate, record. Doing it again does nothing; doing it after a stop goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import methods
+from benchmark import evaluate
+from benchmark.augment import policies
+from benchmark.cells import lease, machine
+from benchmark.display.progress import Board
+from benchmark.evaluate import gallery
+from benchmark.evaluate.frozen_cell import Subject
+from benchmark.settings import config
+from benchmark.settings.config import Runtime, Settings
+from benchmark.tracking.tracker import Tracker
+from benchmark.training import build, train
+from benchmark.training.collapse import COLLAPSED_RANK
+from benchmark.training.distributed import World
+from benchmark.training.engine import resolve_precision
+from benchmark.training.stop import Stop
+from results import record
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where cells run: this process, its device, and who watches."""
+
+    runtime: Runtime
+    world: World
+    device: torch.device
+    stop: Stop
+    board: Board
+    tracker: Tracker = field(default_factory=Tracker)
+
+
+def run(settings: Settings, place: Place) -> dict[str, Any] | None:
+    """The cell's record: the one there is, or a new one. None where another process is at work on the cell.
+
+    A failed record is tried again; a finished or collapsed one stands. Raises `Stopped` behind a checkpoint.
+    """
+    folder = Path(place.runtime.out) / config.folder_name(settings)
+    with contextlib.ExitStack() as held:
+        leases: list[lease.Lease] = []
+
+        def take() -> bool:
+            leases.extend(filter(None, [held.enter_context(lease.held(folder))]))
+            return bool(leases)
+
+        if not place.world.told(take):
+            place.board.say(f"{folder.name}: another process is at work on it; left to that one")
+            return None
+        found = place.world.told(lambda: record.read(folder))
+        if found is not None and found["status"] != "failed":
+            return found
+        try:
+            guard, leads, say = leases[0].guard if leases else _unguarded, place.world.leads, place.board.say
+            with place.tracker.cell(blank(settings), folder, place.runtime, leads, say) as tracked:
+                made = _make(settings, place, folder, guard, tracked.log)
+                tracked.end(made)
+            return made
+        except lease.TakenOver as taken:
+            if place.world.size > 1:  # the others wait in a collective: torchrun ends them
+                raise
+            place.board.say(f"{taken}; left to that one")
+            return None
+
+
+def _make(
+    settings: Settings, place: Place, folder: Path, guard: Callable[[], None], tell: Callable[[dict[str, Any]], None]
+) -> dict[str, Any]:
+    """Train, evaluate and write the record. `guard` is called before each write, and may raise `TakenOver`."""
+    if place.world.leads:
+        record.write_json(folder / "settings.json", asdict(settings))
+    made = blank(settings)
+    try:
+        made["reason"], made["metrics"] = _train_and_evaluate(
+            settings, place, folder, guard, tell, made["cost"], made["resolved"]
+        )
+        made["status"] = "collapsed" if made["reason"] else "finished"
+    except lease.TakenOver:
+        raise
+    except Exception as error:
+        guard()
+        made |= {"status": "failed", "reason": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
+        with contextlib.suppress(OSError):  # a full disk may be the error
+            (folder / "error.txt").write_text(traceback.format_exc())
+        if place.world.size > 1:  # the others may wait in a collective: tell the folder, and let torchrun end them
+            record.write(folder, made | {"finished": record.now()})
+            raise
+    guard()
+    if made["status"] != "failed" and place.world.leads:
+        (folder / "error.txt").unlink(missing_ok=True)  # of an attempt before
+    made["finished"] = record.now()
+    place.world.told(lambda: record.write(folder, made))
+    return made
+
+
+def blank(settings: Settings) -> dict[str, Any]:
+    """The record of a cell that starts now, as it is before anything is known of its end."""
+    return {
+        "schema": record.SCHEMA,
+        "key": config.key(settings),
+        "protocol": evaluate.protocol_hash(settings),
+        "status": "finished",
+        "reason": None,
+        "settings": config.identity(settings),
+        "metrics": {},
+        "cost": {},
+        "versions": machine.versions(),
+        **machine.commit(),
+        "started": record.now(),
+        "resolved": {"family": family(settings.method)},
+    }
+
+
+def family(method: str) -> str:
+    """The method's family, for tables that group by it; "" where it says none or cannot be read."""
+    try:
+        return methods.describe(method).family
+    except (methods.BrokenMethod, LookupError):
+        return ""
+
+
+def _train_and_evaluate(
+    settings: Settings,
+    place: Place,
+    folder: Path,
+    guard: Callable[[], None],
+    tell: Callable[[dict[str, Any]], None],
+    cost: dict[str, Any],
+    resolved: dict[str, Any],
+) -> tuple[str | None, dict[str, float]]:
+    world, device = place.world, place.device
+    machine.reset_peak_memory(device)
+    cost |= {"views": 0, "pixels_per_image": 0, "seconds": 0.0}
+    cost |= {"device": machine.device_name(device), "processes": world.size}
+    data = build.dataset(settings.dataset)
+    method, stem = build.method(settings, data, device)
+    precision = resolve_precision(settings.precision or "fp32", device)
+    batches = build.batches(settings, method, data, place.world, place.device, precision)
+    used = batches.augmentation
+    resolved |= {"stem": stem, "precision": precision, "policies": [policies.describe(p) for p in used.policies]}
+    if used.small:
+        resolved |= {"small_crops": list(used.small), "small_crop_scale": list(policies.SMALL_SCALE)}
+    resolved |= {"protocol": evaluate.protocol(settings)}
+    reason, whole = None, True
+    if method.trains:
+        engine = build.engine(settings, method, world, device, precision)
+        resolved |= {"images": len(batches.split), "steps_per_epoch": batches.per_epoch}
+        if place.runtime.compile:
+            method.encoder.compile()
+        key, stop = config.key(settings), place.stop
+        outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.board, guard, tell)
+        reason, whole = outcome.reason, outcome.whole
+        cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}
+        cost |= {"images_per_second": round(outcome.images_per_second, 2)}
+    cost["peak_memory_bytes"] = machine.peak_memory(device)
+    metrics: dict[str, float] = {}
+    if whole:  # one process looks at the test set; the others wait
+        began = time.perf_counter()
+        judged = build.subject(method, data, batches, device)
+        numbers, contrastive = evaluate.evaluate(judged), method.trains and not method.supervised
+        metrics, found = world.told(lambda: _judged(numbers, contrastive))
+        reason = reason or found  # the training's own sign names a remedy
+        cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
+        if metrics and world.leads:
+            _show(judged, folder, guard, place.board)
+    return reason, metrics
+
+
+def _show(judged: Subject, folder: Path, guard: Callable[[], None], board: Board) -> None:
+    """Write what people look at beside the numbers; without it the cell is as good."""
+    try:
+        guard()
+        gallery.write(judged, folder, "pca")
+    except lease.TakenOver:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever it is, the cell's numbers stand
+        board.say(f"{folder.name}: no {record.LOOKS_NAME}: {type(error).__name__}: {error}")
+
+
+def _judged(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[dict[str, float], str | None]:
+    """The metrics, and why they mean a collapse, if they do; two classes rightly leave a supervised method one line."""
+    try:
+        metrics = dict(numbers)
+    except evaluate.NotFinite as error:
+        return {}, str(error)
+    rank = metrics["effective_rank"]
+    if contrastive and rank < COLLAPSED_RANK:
+        return metrics, f"effective rank {rank:.2f} of the features: all images lie on one line or point"
+    return metrics, None
+
+
+def _unguarded() -> None:
+    """Processes that do not lead write nothing."""

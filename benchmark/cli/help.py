@@ -1,0 +1,152 @@
+"""The commands, their examples and their help: what a user reads before anything runs."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any, NoReturn
+
+from benchmark.errors import UsageError, unknown
+
+COMMANDS = {
+    "run": "train, evaluate and record every missing cell, then print the table",
+    "plan": "list the cells of the same words: which exist, which would run and what they will cost; trains none",
+    "evaluate": "measure finished cells, or any pretrained backbone, by more than the record holds",
+    "report": "the table of all records below a folder, and which can be told apart; writes report/",
+    "status": "every cell below a folder: finished, running, interrupted, failed; and its job on a cluster",
+    "resume": "run what is missing below a folder, from the folder alone",
+    "cancel": "cancel the cluster's jobs of a folder",
+    "logs": "what the job, or the process, of a cell wrote last",
+    "methods": "what can be compared: paper, options, defaults",
+    "ablations": "the named ablations: what they vary, what they hold fixed",
+    "datasets": "the datasets and where they come from",
+    "augmentations": "the augmentation policies and the pieces that make new ones",
+    "check": "test a method, ours or a plugin, against the contract",
+    "profile": "time training steps of the same words against their encoder alone; records nothing",
+}
+FLAGS = (
+    ("--quick", "plan", "forecast no cost, which takes some measured steps of each shape of cell"),
+    ("--json", "profile", "print all numbers, step by step, as JSON"),
+    ("--wait", "run", "with launcher=slurm: follow the jobs to their end"),
+    ("--wait", "resume", "with launcher=slurm: follow the jobs to their end"),
+)
+EXAMPLES = {
+    "": "run methods=simclr,moco\nplan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2\nreport out=runs",
+    "run": """run methods=simclr,moco
+run methods=random,pixels,simclr,moco seeds=0,1,2
+run methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536      (3 SimCLR and 6 MoCo cells)
+run methods=simclr dataset=cifar10 dataset.root=data dataset.download=true batch_size=1024 microbatch=256
+run methods=my_pkg.my_method                                    (a plugin, by its dotted module path)""",
+    "plan": "plan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2\nplan methods=simclr,moco --quick",
+    "evaluate": """evaluate
+evaluate out=runs evaluations=knn,heads cells=simclr-digits-0123456789
+evaluate transfer=cifar100,svhn dataset.root=data
+evaluate weights=timm backbone=resnet18 dataset=digits           (timm's pretrained weights, recorded as any cell)
+evaluate weights=model.safetensors backbone=resnet18 dataset=cifar10 dataset.root=data""",
+    "report": "report\nreport out=runs reference=simclr\nreport out=runs wandb=my-team/contrastive-benchmark",
+    "status": "status\nstatus out=runs",
+    "resume": "resume out=runs\nresume out=runs launcher=slurm slurm.partition=gpu\nresume out=runs cluster=gpu",
+    "cancel": "cancel out=runs",
+    "logs": "logs simclr-digits-0123456789 out=runs",
+    "methods": "methods\nmethods moco",
+    "ablations": "ablations",
+    "datasets": "datasets",
+    "augmentations": "augmentations",
+    "check": "check simclr\ncheck my_pkg.my_method",
+    "profile": "profile methods=simclr,moco\nprofile methods=simclr,moco,swav batch_size=512 device=cuda --json",
+}
+
+
+def parse(arguments: list[str]) -> argparse.Namespace:
+    """Commands and their words. A typo in a command is bad input like any other."""
+
+    class Parser(argparse.ArgumentParser):
+        def error(self, message: str) -> NoReturn:
+            raise UsageError(f"{message}; words are key=value, without dashes")
+
+    parser = Parser(
+        prog="python -m benchmark",
+        description="Compare contrastive visual representation learning methods under one protocol.",
+        epilog=_examples(""),
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    asked = next((a for a in arguments if not a.startswith("-")), None)
+    for name, summary in COMMANDS.items():
+        command = commands.add_parser(
+            name,
+            help=summary,
+            description=summary[0].upper() + summary[1:] + ".",
+            epilog=_examples(name)
+            + (_keys() if name in ("run", "plan", "profile") and asked == name else "")
+            + (_evaluations() if name == asked == "evaluate" else ""),
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            allow_abbrev=False,
+        )
+        for flag, owner, help in FLAGS:
+            if name == owner:
+                command.add_argument(flag, action="store_true", help=help)
+        command.add_argument(
+            "words", nargs="*", metavar="key=value" if name in ("run", "plan", "profile", "evaluate") else "word"
+        )
+    if asked is not None and asked not in COMMANDS:
+        raise unknown("command", asked, COMMANDS)
+    # Flags go last: argparse takes no words behind them.
+    flags = {flag for flag, _, _ in FLAGS}
+    return parser.parse_args(sorted(arguments, key=flags.__contains__) or ["--help"])
+
+
+def _examples(command: str) -> str:
+    return "examples:\n" + "\n".join(f"  python -m benchmark {line}" for line in EXAMPLES[command].splitlines())
+
+
+def _evaluations() -> str:
+    """The words that only `evaluate` has, and what it can measure."""
+    from benchmark.words import evaluate_words
+
+    rows = [
+        ("out=runs", "the folder whose finished cells are evaluated; what they have already is not done again"),
+        ("cells=NAME,NAME", "only these of its cells, by the names that `status` lists"),
+        ("evaluations=NAME,NAME", "only these; all but transfer, where it is not given:"),
+        *((f"  {name}", what) for name, what in evaluate_words.EVALUATIONS.items()),
+        ("transfer=NAME,NAME", "datasets, looked for in dataset.root=data, and fetched with dataset.download=true"),
+        ("weights=, backbone=, ...", "words as of `run`: their cells are run if they are missing, and then evaluated;"),
+        ("", "without methods= it is a backbone as it comes: weights=timm, or a file of its weights"),
+    ]
+    return "\n\nwords (device= and threads= as for `run`):\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)
+
+
+def _keys() -> str:
+    """Every key with its default and its meaning, from the dataclasses that declare them."""
+    # Here, because the help of the other commands, and of none, need not wait for them.
+    import dataclasses
+    import typing
+
+    from benchmark.settings import config
+
+    def lines(cls: type[Any], prefix: str = "") -> list[str]:
+        texts, hints = config.help_of(cls), typing.get_type_hints(cls)
+        plural = {single: many for many, single in config.PLURAL.items()}
+        rows = []
+        for field in dataclasses.fields(cls):
+            if field.default is not dataclasses.MISSING and field.name != "method":
+                name = plural.get(prefix + field.name, prefix + field.name)
+                choices = f" ({config.type_text(hints[field.name])})" if "Literal" in str(hints[field.name]) else ""
+                rows.append(f"  {name}={field.default}".ljust(34) + texts[field.name] + choices)
+        return rows
+
+    return "\n".join(
+        [
+            "\n\nsettings (several values, joined by commas, make an axis; some datasets have presets):",
+            "  methods=NAME,NAME".ljust(34) + "needed; names, plugin entry points or dotted module paths",
+            "  ablation=NAME".ljust(34) + "its axes, over what is not given here; `python -m benchmark ablations`",
+            *lines(config.Settings),
+            *lines(config.Dataset, "dataset."),
+            "options of methods (see `methods`): moco.queue=4096; for all that have it, once: temperature=0.2;",
+            "a setting for one method only: moco.learning_rate=0.03; twice what it is without the word: epochs=x2",
+            "\nhow to run (one value; does not change which cell it is):",
+            *lines(config.Runtime),
+            "\nwhat jobs ask a cluster for, with launcher=slurm:",
+            *lines(config.Slurm, "slurm."),
+            "  cluster=NAME".ljust(34) + "such words from a file of yours, clusters/NAME.txt, one a line",
+        ]
+    )

@@ -1,0 +1,56 @@
+"""What there is to choose from, printed: methods, ablations, datasets, augmentations. Imports no torch."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import methods
+from benchmark.augment import policies
+from benchmark.data.catalogue import CATALOGUE
+from benchmark.display import columns
+from benchmark.errors import UsageError
+from benchmark.settings import config
+from benchmark.words.ablations import ABLATIONS
+
+
+def print_methods(names: list[str]) -> int:
+    """Those of `names`, or all. Exit code: 1 where one of all cannot be read, which raises `UsageError` if named."""
+    code = 0
+    for name in names or methods.names():
+        try:
+            found = config.describe(name)
+        except UsageError as error:
+            if names:
+                raise
+            print(f"{name}: cannot be read: {error}\n")
+            code = 1
+            continue
+        print(f"{name}: {found.title}")
+        for option in dataclasses.fields(found.Config):
+            allowed = config.type_text(config.options_of(name)[option.name])
+            print(f"    {name}.{option.name}={option.default}  ({allowed}) {found.help.get(option.name, '')}".rstrip())
+        print()
+    return code
+
+
+def print_ablations() -> None:
+    for name, one in ABLATIONS.items():
+        print(f"ablation={name}: {one.question}")
+        for part in one.parts:
+            print("    " + " ".join(f"{key}={','.join(values)}" for key, values in part.items()))
+        print(f"    fixed: {one.fixed}")
+        print(f"    figure: {one.figure}; published curves: {', '.join(one.published) or 'none'}\n")
+
+
+def print_datasets() -> None:
+    rows = [
+        [e.name, str(e.images or ""), str(e.classes or ""), str(e.side), str(e.view), e.source]
+        for e in CATALOGUE.values()
+    ]
+    columns.show(["dataset", "images", "classes", "pixels", "view", "source"], rows)
+    print("images: to train on, before the validation share; view: pixels of a view, unless view_size= says otherwise")
+
+
+def print_augmentations() -> None:
+    columns.show(["name", "what it does"], [*policies.names(), policies.SMALL_PIECE])
+    print("Join with +, such as augmentation=crop+flip+colour; the right one's operations win.")

@@ -1,0 +1,158 @@
+"""docs/methods.md from the registry: `python -m benchmark.cli.methods_page` writes it, `--check` fails if it is old.
+
+All it says is read off the methods: their docstrings and options, their buffers, and one step of each on torch's meta
+device, which counts multiplications and holds no numbers. So a new method is on the page by existing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import dataclasses
+import difflib
+import sys
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
+
+import methods
+from benchmark.backbones import encoders
+from benchmark.settings import config
+from benchmark.training import batches
+from benchmark.words import selection
+from methods.method import Batch, Method, Progress
+from methods.parts.heads import MomentumCopy
+
+PAGE = Path("docs/methods.md")
+BACKBONE, SIDE, IMAGES, CLASSES, BATCH = "resnet18", 32, 1_281_167, 1000, 64
+HEAD = f"""# Methods
+
+Made by `python -m benchmark.cli.methods_page` from the methods themselves; do not edit. `python -m benchmark methods
+NAME` prints a method's options too. Select with `methods=NAME,NAME`, `methods=family:FAMILY` or `methods=all`.
+
+Cost is what one step computes for an image, forward and backward, against SimCLR's: multiplications on {BACKBONE} with
+the small stem at {SIDE} x {SIDE} pixels, each method with its own default heads, batches of {BATCH}. Work between
+epochs, such as clustering, is not in it. State is what a method keeps beside weights that train, in float32 on the same
+backbone for ImageNet's {IMAGES:,} images.
+"""
+
+
+class Multiplications(TorchDispatchMode):
+    """Counts multiplications and additions of what runs inside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        out = func(*args, **(kwargs or {}))
+        counted = flop_registry.get(func._overloadpacket)
+        if counted is not None:
+            self.count += counted(*args, **(kwargs or {}), out_val=out)
+        return out
+
+
+def page() -> str:
+    """The whole page. Raises what a method raises that cannot be built."""
+    known = selection.families()
+    parts = [HEAD, _table([(family, name) for family, names in known.items() for name in names])]
+    for family, names in known.items():
+        parts.append(f"## Family `{family}`\n")
+        parts += [_section(name) for name in names]
+    return "\n".join(parts)
+
+
+def _table(rows: list[tuple[str, str]]) -> str:
+    lines = ["| family | method | paper | views | cost | state |", "| :--- | :--- | :--- | :--- | ---: | :--- |"]
+    for family, name in rows:
+        found = methods.describe(name)
+        views = " + ".join(found.views) or "none"
+        more = [word for word, holds in (("small crops", found.multicrop), ("labels", found.supervised)) if holds]
+        cost = f"{_work(name) / _work('simclr'):.2f}" if found.trains else "–"
+        line = [family, f"[`{name}`](#{name})", found.title, ", ".join([views, *more]), cost, _state(name) or "–"]
+        lines.append("| " + " | ".join(line) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _section(name: str) -> str:
+    found = methods.describe(name)
+    lines = [f"### {name}", "", found.title + ".", ""]
+    lines += [found.about, ""] if found.about else []
+    if found.recommends:
+        lines += ["Recommends " + ", ".join(f"`{key}={value}`" for key, value in found.recommends.items()) + ".", ""]
+    options = dataclasses.fields(found.Config)
+    if options:
+        lines += ["| option | default | allowed | meaning |", "| :--- | :--- | :--- | :--- |"]
+    for option in options:
+        allowed = config.type_text(config.options_of(name)[option.name]).replace("|", r"\|")
+        meaning = found.help.get(option.name, "").replace("|", r"\|")
+        lines.append(f"| `{name}.{option.name}` | {option.default} | {allowed} | {meaning} |")
+    return "\n".join(lines) + ("\n" if options else "")
+
+
+def _state(name: str) -> str:
+    """Like `queue.rows 65536 x 128 (32 MiB)`: copies that follow, and buffers outside of them and of batch norm."""
+    if not methods.describe(name).trains:
+        return ""
+    method, _ = _made(name)
+    copies = [at for at, one in method.named_modules() if isinstance(one, MomentumCopy)]
+    kept = []
+    for at, buffer in method.named_buffers():
+        counts = at.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
+        if not counts and buffer.numel() > 1:
+            size = buffer.numel() * buffer.element_size() / 2**20
+            shape = " x ".join(map(str, buffer.shape))
+            kept.append(f"{at} {shape}" + (f" ({size:,.0f} MiB)" if size >= 1 else ""))
+    return ", ".join([*(f"{one} (follows)" for one in copies), *kept])
+
+
+@lru_cache
+def _work(name: str) -> float:
+    """Multiplications and additions of a step for an image."""
+    method, kind = _made(name)
+    at = Progress(0, 10, 0, 10)
+    with torch.device("meta"):
+        seen = batches.seen(kind.views, (), SIDE)
+        each = [(3, one.side, one.side) if one.images == 1 else (one.images, 3, one.side, one.side) for one in seen]
+        labels = torch.zeros(BATCH, dtype=torch.int64) if kind.supervised else None
+        batch = Batch([torch.zeros(BATCH, *shape) for shape in each], torch.arange(BATCH), labels)
+        with Multiplications() as counted:
+            method.loss(method(batch, at), at)["loss"].backward()
+    return counted.count / BATCH
+
+
+def _made(name: str) -> tuple[Method, type[Method]]:
+    """The method with its default options, on the meta device."""
+    kind: type[Method] = methods.load(name)
+    encoder, width, _ = _encoder()
+    told = ({"size": SIDE} if kind.sized else {}) | ({"classes": CLASSES} if kind.supervised else {})
+    with torch.device("meta"):
+        return kind(kind.Config(), copy.deepcopy(encoder).to("meta"), width, IMAGES, **told).train(), kind
+
+
+@lru_cache
+def _encoder() -> tuple[Any, int, str]:
+    return encoders.make(BACKBONE, "small", SIDE, (), "")
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description="docs/methods.md from the registry")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where the page is old")
+    check, made = parser.parse_args().check, page()
+    if not check:
+        PAGE.write_text(made, encoding="utf-8")
+        return 0
+    kept = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    if kept != made:
+        found = difflib.unified_diff(kept.splitlines(), made.splitlines(), str(PAGE), "the methods", lineterm="", n=0)
+        print("\n".join(list(found)[:20]), file=sys.stderr)
+        print(f"error: {PAGE} is old; make it anew: python -m benchmark.cli.methods_page", file=sys.stderr)
+    return int(kept != made)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,124 @@
+"""From a folder's records to what a user reads: on the terminal, in report/, and on W&B. Imports no torch.
+
+It puts `results` together with the words of the command line, as `__main__` does with all else.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from benchmark.display import columns
+from benchmark.errors import UsageError
+from benchmark.tracking import site, tracker
+from results import (
+    comparable,
+    compare,
+    forecasts,
+    frame,
+    matrix,
+    published,
+    report,
+    stability,
+    statistics,
+    tables,
+    terminal,
+)
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+MOST = 60  # rows of a table on the terminal; the files of the report have all
+Section = tuple[str, list[list[str]]]  # a title, and rows of text under a header; fewer than two say nothing
+
+
+def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> None:
+    """Print the tables of all records below `out` and write its report; on W&B too where a `project` is given.
+
+    Raises `UsageError` for a reference that is not there, and for what W&B did not take.
+    """
+    if project and not site.installed("wandb_workspaces"):
+        raise UsageError("report wandb=: wandb-workspaces is not installed; pip install '.[wandb]'")
+    loaded, problems = frame.load(out)
+    metric = comparable.headline(loaded)
+    try:
+        ranked = compare.ranks(loaded, metric)
+        compared = compare.rows(loaded, reference, metric, ranked)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    summary = statistics.summarise(loaded)
+    beside = published.beside(loaded, metric)
+    sections = [
+        ("Beside published numbers", published.rows(beside)),
+        *evaluations(loaded),
+        ("Forecasts against truth", tables.truth(forecasts.against(loaded, forecasts.read(out)))),
+    ]
+    print_summary(summary)
+    print_sections([("Which can be told apart (ranks that the seeds allow, 95 %)", compared), *sections])
+    if not loaded.empty:
+        curves = list(dict.fromkeys(one.curve for one in beside))
+        folder, notes = report.write(
+            out, loaded, problems, published=curves, ranked=ranked, compared=compared, extras=sections
+        )
+        for note in notes:
+            print(f"note: {note}", file=sys.stderr)
+        print(f"wrote {folder / 'report.html'} and, beside it, tables and figures as files", file=sys.stderr)
+    if project:
+        from results import wandb_report
+
+        told = [("Which can be told apart", compared), *sections]
+        below = [f"## {title}\n\n{tables.pipes(rows)}" for title, rows in told if len(rows) > 1]
+        text = "\n".join([tables.to_markdown(summary), *below])
+        try:
+            print(wandb_report.write(loaded, text, out, project, site.unreachable()))
+        except wandb_report.Unsaved as error:
+            raise UsageError(f"wandb={'/'.join(project)}: {error}") from error
+
+
+def evaluations(loaded: pd.DataFrame) -> list[Section]:
+    """What `evaluate` measured of these records, and how alike it orders the configurations."""
+    found = matrix.rows(loaded)
+    if not found:
+        return []
+    return [
+        ("By other evaluations (rates and strengths are chosen on the whole validation split)", found),
+        ("Whether they order the configurations alike", stability.rows(loaded)),
+    ]
+
+
+def print_evaluations(out: Path, folders: Sequence[Path]) -> None:
+    """The same of these cells, on the terminal."""
+    print_sections(evaluations(_of(out, folders)))
+
+
+def print_records(out: Path, folders: Sequence[Path]) -> None:
+    """The table of these cells, and where to go from there."""
+    print_summary(statistics.summarise(_of(out, folders)))
+    print(f"records: {out}/; tables and figures of all of them: python -m benchmark report out={out}", file=sys.stderr)
+    if count := tracker.unsent(out):
+        print(f"{count} runs were kept offline; to W&B: wandb sync {out}/*/wandb/offline-run-*", file=sys.stderr)
+
+
+def print_summary(summary: pd.DataFrame) -> None:
+    from rich.console import Console
+
+    console = Console()
+    console.print(terminal.to_rich(summary, console.width, MOST))
+
+
+def print_sections(sections: Sequence[Section]) -> None:
+    for title, rows in sections:
+        if len(rows) > 1:
+            print(f"{title}:")
+            columns.show(rows[0], rows[1 : 1 + MOST])
+            if len(rows) > 1 + MOST:
+                print(f"and {len(rows) - 1 - MOST} more, in the report")
+
+
+def _of(out: Path, folders: Sequence[Path]) -> pd.DataFrame:
+    loaded, _ = frame.load(out)
+    return loaded[loaded["folder"].isin([str(folder) for folder in folders])]

@@ -1,0 +1,147 @@
+"""A method trained for a few steps on the digits, in this process or in two: what the checks look at."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, multiprocessing, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from benchmark.display.progress import Board
+from benchmark.settings.config import Runtime, Settings, key
+from benchmark.training import build, distributed, train
+from benchmark.training.batches import Batches
+from benchmark.training.distributed import World
+from benchmark.training.engine import Engine
+from benchmark.training.stop import Stop
+from benchmark.words import cell_words
+
+# 70 training images, batches of 32: 2 steps an epoch, 8 in all; what happens at an epoch's start happens four times,
+# and as many rows pass as the longest memory of the digits' presets holds.
+TASK = ["dataset=digits", "dataset.limit=80", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32",
+        "epochs=4", "optimiser=sgd", "learning_rate=0.1", "seeds=3", "augmentation=crop+colour+grey",
+        "precision=fp32"]  # fmt: skip
+# Where sums are taken in another order: float64, and for micro-batches a backbone without batch norm.
+EXACT = ["precision=fp64"]
+NORMLESS = ["precision=fp64", "batch_norm=sync"]
+CPU = torch.device("cpu")
+
+
+@dataclass(frozen=True)
+class Trace:
+    """What a short training left behind."""
+
+    losses: list[float]
+    state: dict[str, Tensor]
+
+
+def settings(name: str, *more: str) -> Settings:
+    """The small task for the method `name`; `more` words come first."""
+    keys = {word.partition("=")[0] for word in more}
+    return cell_words.read([f"methods={name}", *more, *(w for w in TASK if w.partition("=")[0] not in keys)]).cells[0]
+
+
+def prepare(cell: Settings, world: World, device: torch.device = CPU, norm: bool = True) -> tuple[Engine, Batches]:
+    """The method as `run` would make it; `norm=False` replaces batch norm by group norm, which knows no batch."""
+    data = build.dataset(cell.dataset)
+    method, _ = build.method(cell, data, device)
+    if not norm:
+        without_batch_norm(method)
+    precision = cell.precision if cell.precision in ("fp32", "bf16", "fp64") else "fp32"
+    batches = build.batches(cell, method, data, world, device, precision)
+    return build.engine(cell, method, world, device, precision), batches
+
+
+def trace(cell: Settings, world: World | None = None, stop: Stop | None = None, folder: Path | None = None,
+          norm: bool = True) -> Trace:  # fmt: skip
+    """Train the small task to its end, or until `stop`; resumes where `folder` holds a checkpoint."""
+    world = world or World()
+    engine, batches = prepare(cell, world, norm=norm)
+    with tempfile.TemporaryDirectory() as scratch:
+        place = folder or Path(scratch)
+        runtime = Runtime(log_every=1, checkpoint_every=1e9)
+        train.train(engine, batches, cell, runtime, key(cell), place, stop or Stop(), Board(1, shown=False))
+        lines = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()] if world.leads else []
+    return Trace([line["loss"] for line in lines], {k: v.clone() for k, v in engine.method.state_dict().items()})
+
+
+class StopAt(Stop):
+    """Asks to stop when the loop has looked `looks` times, which it does once a step."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = looks
+        super().__init__()
+
+    @property
+    def asked(self) -> int:
+        self.looks -= 1
+        return 15 if self.looks < 0 else 0
+
+    @asked.setter
+    def asked(self, number: int) -> None: ...
+
+
+def without_batch_norm(network: nn.Module) -> None:
+    """Replace every batch norm by a group norm of one group, in place, keeping its scale and shift."""
+    for name, child in network.named_children():
+        if isinstance(child, _BatchNorm):
+            norm = nn.GroupNorm(1, child.num_features, child.eps, affine=child.affine)
+            if child.affine:
+                norm.weight, norm.bias = child.weight, child.bias
+            setattr(network, name, norm)
+        else:
+            without_batch_norm(child)
+
+
+def in_two_processes(names: list[str], folder: Path, timeout: float) -> bool:
+    """Train each method's small task twice over two gloo processes, and leave what came out in `folder`.
+
+    Returns whether both processes ended in time; otherwise they are killed. One pair serves all the names, because
+    starting one costs more than a training.
+    """
+    context = multiprocessing.spawn(_worker, (_free_port(), names, folder), nprocs=2, join=False)
+    until = time.monotonic() + timeout
+    while time.monotonic() < until:
+        if context.join(timeout=1.0):
+            return True
+    for process in context.processes:
+        process.kill()
+    return False
+
+
+def left_behind(name: str, norm: bool, rank: int, folder: Path) -> Trace | str:
+    """What `in_two_processes` left of a method on one rank: its trace, or what went wrong."""
+    path = folder / f"{name}-{norm}-{rank}.pt"
+    if not path.exists():
+        return "not run, because the method before it failed"
+    found = torch.load(path, weights_only=True)
+    return found if isinstance(found, str) else Trace(**found)
+
+
+def _worker(rank: int, port: int, names: list[str], folder: Path) -> None:
+    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    torch.set_num_threads(1)
+    world = distributed.start(CPU)
+    for name, norm in [(name, norm) for name in names for norm in (True, False)]:
+        path = folder / f"{name}-{norm}-{rank}.pt"
+        try:
+            found = trace(settings(name, *(EXACT if norm else [*NORMLESS, "microbatch=6"])), world, norm=norm)
+        except Exception as error:  # noqa: BLE001 - told to the parent
+            torch.save(f"{type(error).__name__}: {error}", path)
+            return  # the other process, if it waits for this one, then fails too
+        torch.save({"losses": found.losses, "state": found.state}, path)
+    distributed.stop()
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])

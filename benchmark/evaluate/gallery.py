@@ -1,0 +1,106 @@
+"""For people who would rather look than read: a map of test images by their features, and nearest neighbours as images.
+
+`looks.json` in the cell's folder: `projection` (kind, x, y, and label of each image), `classes`, and `neighbours`: one
+PNG with test images in its left column and the training images nearest to each right of it, and the labels of both.
+"""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from benchmark.augment.transforms import resize
+from benchmark.data.source import Images
+from benchmark.evaluate import knn
+from benchmark.evaluate.frozen_cell import Subject
+from results.record import LOOKS_NAME, write_json
+
+IMAGES, QUERIES, NEIGHBOURS = 500, 8, 8
+SIDES, COLOURS = (32, 24, 16, 12, 8), 64  # pixels of a thumbnail: the first with which the file is small enough
+BYTES = 58_000  # of the file, so that a page may hold dozens of them
+
+
+def settings() -> dict[str, Any]:
+    return {"projection": "tsne", "images": IMAGES, "queries": QUERIES, "neighbours": NEIGHBOURS}
+
+
+def evaluate(subject: Subject, folder: Path) -> Iterator[tuple[str, float]]:
+    """Writes the file with a t-SNE; yields nothing, because there is no number to it."""
+    write(subject, folder, "tsne")
+    yield from ()
+
+
+def write(subject: Subject, folder: Path, kind: str) -> None:
+    """`folder/looks.json`; `kind` is `pca`, which takes a moment, or `tsne`, which takes seconds."""
+    features, names = subject.features, subject.data.class_names
+    x, y = features.test
+    some = _spread(len(x), IMAGES).to(x.device)
+    points = F.normalize(x[some], dim=1)
+    places = principal(points) if kind == "pca" else _tsne(points)
+    queries = some[_spread(len(some), QUERIES).to(x.device)]
+    _, nearest = knn.neighbours(x[queries], features.train[0], NEIGHBOURS)
+    shown: dict[str, Any] = {
+        "projection": {
+            "kind": kind,
+            "x": _rounded(places[:, 0]),
+            "y": _rounded(places[:, 1]),
+            "label": y[some].tolist(),
+        },
+        "classes": names,
+        "neighbours": {"png": "", "queries": y[queries].tolist(), "neighbours": features.train[1][nearest].tolist()},
+    }
+    room = BYTES - len(json.dumps(shown))
+    for side in SIDES:
+        found = png(subject.data.test.images, subject.data.train.images, queries.cpu(), nearest.cpu(), side)
+        if len(found) <= room:
+            break
+    shown["neighbours"]["png"] = found
+    write_json(folder / LOOKS_NAME, shown, compact=True)
+
+
+def principal(x: Tensor) -> Tensor:
+    """(n, 2) coordinates of (n, D) along their two principal directions; the largest of each is positive."""
+    centred = x.double() - x.double().mean(dim=0)
+    variance, vectors = torch.linalg.eigh(centred @ centred.T)  # n is small, whatever the width
+    places = vectors[:, [-1, -2]] * variance[[-1, -2]].clamp(min=0).sqrt()
+    signs = places.gather(0, places.abs().argmax(dim=0, keepdim=True)).sign()
+    return places * signs
+
+
+def _tsne(x: Tensor) -> Tensor:
+    from sklearn.manifold import TSNE
+
+    perplexity = min(30.0, (len(x) - 1) / 3)
+    made = TSNE(perplexity=perplexity, init="pca", max_iter=500, random_state=0).fit_transform(x.cpu().numpy())
+    return torch.from_numpy(np.asarray(made))
+
+
+def png(test: Images, train: Images, queries: Tensor, nearest: Tensor, side: int) -> str:
+    """The images of `queries` (q,), each before those `nearest` (q, n) to it, in a few colours, as base64 of a PNG."""
+    from PIL import Image
+
+    rows = [torch.cat([test[query[None]], train[near]]) for query, near in zip(queries, nearest, strict=True)]
+    small = torch.stack([resize(row.cpu(), side) for row in rows])  # (q, 1 + n, 3, S, S)
+    grid = small.permute(0, 3, 1, 4, 2).reshape(len(rows) * side, -1, 3)
+    picture = Image.fromarray((255 * grid.clamp(0, 1)).round().to(torch.uint8).numpy())
+    file = io.BytesIO()
+    picture.quantize(COLOURS, dither=Image.Dither.NONE).save(file, format="PNG", optimize=True)
+    return base64.b64encode(file.getvalue()).decode()
+
+
+def _spread(count: int, most: int) -> Tensor:
+    """At most `most` of `count` rows, evenly spaced: an image folder is sorted by class."""
+    return torch.linspace(0, count - 1, min(most, count)).round().long()
+
+
+def _rounded(values: Tensor) -> list[float]:
+    return [round(value, 3) for value in values.tolist()]

@@ -1,0 +1,62 @@
+"""A forecast as people read it, and as it is kept for `report`. Imports no torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from benchmark.forecast.forecast import Forecast, Forecasts
+from benchmark.launch.local_progress import span
+from benchmark.settings.config import Runtime, Settings, key
+
+HEADER = ["forecast", "memory", "by"]
+
+
+def row(one: Forecast | None) -> list[str]:
+    """The columns of `HEADER` of one cell; empty for one that has nothing to do."""
+    if one is None:
+        return ["", "", ""]
+    how = f"{one.how}, with microbatch={one.microbatch}: all at once do not fit" if one.microbatch else one.how
+    seconds = "?" if one.seconds is None else span(one.seconds)
+    return [seconds, "?" if one.memory is None else f"{one.memory / 2**30:.1f} GiB", how]
+
+
+def lines(made: Forecasts, runtime: Runtime) -> list[str]:
+    """What all cells cost together, and how much it is to be trusted."""
+    if all(one.how == "unknown" for one in made.each):
+        return [f"forecast: none, for {made.device}: run one cell of each shape first, or `plan` where there is one"]
+    kind = "CPU" if made.device.endswith(" threads") else "GPU"
+    most = max((one.memory or 0 for one in made.each), default=0)
+    seats, where = at_once(runtime, made)
+    first = f"{span(sum(one.seconds or 0.0 for one in made.each))} of training and evaluation in all, "
+    first += f"{made.hours:.3g} {kind}-hours on {made.device}"
+    first += f" ({made.processes} processes a cell)" if made.processes > 1 else ""
+    first += f"; at most {most / 2**30:.1f} GiB a process" if most else ""
+    found = [f"forecast: {first}"]
+    if seats > 1:
+        together = runtime.slurm.cells_per_job if runtime.launcher == "slurm" else 1
+        found.append(f"with {where}: about {span(made.wall(seats, together))}, if they do not slow each other down")
+    if made.measured:
+        worst = max(one.spread for one in made.each)
+        line = f"{made.measured} shapes were measured here, upper quartile of their steps {worst:.0%} above the median"
+        found.append(line + (": this machine is not quiet" if worst > 0.1 else ""))
+    if made.unknown:
+        found.append(f"{made.unknown} cells are not in the sum: they fail, do not fit, or none like them ran")
+    return found
+
+
+def at_once(runtime: Runtime, made: Forecasts) -> tuple[int, str]:
+    """How many cells run at a time, and how one says so."""
+    if runtime.launcher == "slurm":
+        return runtime.slurm.array_parallelism, f"slurm.array_parallelism={runtime.slurm.array_parallelism}"
+    if runtime.launcher == "local":
+        return made.workers, f"{made.workers} workers"
+    return 1, ""
+
+
+def kept(cells: list[Settings], made: Forecasts) -> dict[str, dict[str, Any]]:
+    """Key -> what `results.forecasts` keeps, of cells whose cost is known."""
+    return {
+        key(cell): {"seconds": one.seconds, "memory": one.memory, "device": made.device, "how": one.how}
+        for cell, one in zip(cells, made.each, strict=True)
+        if one.seconds is not None and not one.microbatch
+    }

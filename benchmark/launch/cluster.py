@@ -1,0 +1,283 @@
+"""Cells as a cluster's jobs: which job has which cell, what a job does with them, and how one ended without a record.
+
+The truth about a cell is its folder. The notes (`OUT/.slurm/jobs.jsonl`, a line a job) only say where to ask about it.
+The one file of this package that knows `slurm`, which in turn knows nothing of cells.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import getpass
+import json
+import signal
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from benchmark.cells import lease, plan
+from benchmark.display.progress import Board
+from benchmark.errors import UsageError
+from benchmark.settings import config
+from benchmark.settings.config import Runtime, Settings
+from benchmark.training.stop import Stop, Stopped
+from results import record
+from slurm import jobs
+
+FOLDER = ".slurm"  # below out=: notes, and a folder of logs for each job
+POLL = 10.0  # seconds between two questions to the controller
+MORE_TIME = 128 + signal.SIGUSR2  # exit code of what was stopped because the time limit, or a preemption, was near
+EARLY = jobs.NOTICE + 180  # seconds before the limit: SLURM may ask a minute too soon, and a job takes time to start
+TAIL = 30  # lines of a job's log in the record of a cell that it left unfinished
+
+
+class Note(NamedTuple):
+    """A job that was submitted, and the names of its cells' folders."""
+
+    job: str
+    cells: list[str]
+    submitted: str
+    user: str  # whose job it is: several people may share a folder
+
+
+def latest(out: Path) -> dict[str, Note]:
+    """Cell -> the last job that was given it."""
+    path, found = out / FOLDER / "jobs.jsonl", dict[str, Note]()
+    for line in path.read_text().splitlines() if path.exists() else []:
+        with contextlib.suppress(ValueError):  # a kill may have left a part of one
+            note = Note(**json.loads(line))
+            found |= dict.fromkeys(note.cells, note)
+    return found
+
+
+@contextlib.contextmanager
+def _submitting(out: Path) -> Iterator[None]:
+    """One process at a time decides what is missing and submits it."""
+    (out / FOLDER).mkdir(parents=True, exist_ok=True)
+    with (out / FOLDER / "lock").open("w") as file:
+        with contextlib.suppress(OSError):  # a file system without locks
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Ctrl-C waits: jobs that no note names would be submitted again."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def packed(cells: Mapping[str, Settings], runtime: Runtime) -> list[dict[str, Any]]:
+    """What each job is told: its cells, `cells_per_job` of them, and how to run. Writes their settings."""
+    out, names, each = Path(runtime.out).absolute(), list(cells), runtime.slurm.cells_per_job
+    for name, cell in cells.items():
+        record.write_json(out / name / "settings.json", asdict(cell))
+    told = {"runtime": asdict(replace(runtime, out=str(out), launcher="here")), "submitted": record.now()}
+    return [{"cells": names[i : i + each], **told} for i in range(0, len(names), each)]
+
+
+def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
+    """Submit jobs for the cells that have no record and no job that waits or runs. Returns how many cells that were.
+
+    Raises `UsageError` where SLURM is not there or does not take them; what it took before stays noted.
+    """
+    out, resources = Path(runtime.out).absolute(), asdict(runtime.slurm)
+    with _submitting(out), _said():
+        taken = {cell for cell, job in bury_ended(out).items() if not job.over}
+        missing = {
+            name: cell
+            for name, cell in {config.folder_name(cell): cell for cell in cells}.items()
+            if name not in taken and plan.state(out / name).word in ("new", "interrupted", "failed")
+        }
+        told, longest = packed(missing, runtime), jobs.longest_array() if missing else 1
+        for start in range(0, len(told), longest):
+            some = told[start : start + longest]
+            with _uninterrupted():
+                _note(out, jobs.submit(work, some, out / FOLDER, "benchmark", resources), some)
+    return len(missing)
+
+
+def jobs_of(out: Path) -> dict[str, jobs.Job]:
+    """Cell -> the last job that was given it, as SLURM has it now. Raises `jobs.Unavailable`."""
+    last = latest(out)
+    known = jobs.states({note.job for note in last.values()}, {note.user for note in last.values()}) if last else {}
+    return {cell: known[note.job] for cell, note in last.items()}
+
+
+def rows(out: Path) -> tuple[dict[str, tuple[str, str, str]], str]:
+    """Cell -> its job, that one's state and why it waits; and why only the notes could be asked, if so."""
+    try:
+        return {cell: (job.id, job.state.lower(), job.reason) for cell, job in bury_ended(out).items()}, ""
+    except jobs.Unavailable as error:
+        return {cell: (note.job, "", "") for cell, note in latest(out).items()}, f"SLURM does not answer ({error})"
+
+
+def bury_ended(out: Path) -> dict[str, jobs.Job]:
+    """Write the record of each cell whose job is over and has left none. Returns `jobs_of`, and raises what it does."""
+
+    def look() -> tuple[dict[str, jobs.Job], set[str]]:
+        found, last = jobs_of(out), latest(out)
+        over = (cell for cell, job in found.items() if job.over and (out / cell / "settings.json").exists())
+        return found, {cell for cell in over if _without_end(out / cell, last[cell].submitted)}
+
+    found, dead = look()
+    if dead:
+        time.sleep(2)  # a node's failure shows as an end for a moment, before the job waits again
+        found, still = look()
+        for cell in dead & still:
+            job, log = found[cell], jobs.log(out / FOLDER, found[cell].id)
+            bury(out / cell, f"job {job.id} ended: {jobs.ending(job, log)}", log)
+    return found
+
+
+def _without_end(folder: Path, submitted: str) -> bool:
+    """Whether a job that was submitted then has left no record, or only a failed one from before."""
+    state = plan.state(folder)
+    return state.word in ("new", "interrupted", "failed") and not _ends(state.record, submitted)
+
+
+def _ends(found: dict[str, Any] | None, submitted: str) -> bool:
+    """Whether this record says how a cell ended in a job that was submitted then, or that it was done before."""
+    return found is not None and (found["status"] != "failed" or found["finished"] >= submitted)
+
+
+def follow(cells: Sequence[Settings], out: Path, board: Board) -> None:
+    """Wait until no job of these cells waits or runs; says what becomes of each."""
+    names, told = dict.fromkeys(config.folder_name(cell) for cell in cells), dict[str, str]()
+    while True:
+        try:
+            active = {cell for cell, job in bury_ended(out).items() if not job.over and cell in names}
+        except jobs.Unavailable as error:  # no news: the jobs go on without the controller
+            board.say(f"SLURM does not answer ({error}); asking again")
+            time.sleep(POLL)
+            continue
+        for name in names:
+            state = plan.state(out / name)
+            if name not in active and not state.word.startswith(("new", "inter")) and told.get(name) != state.word:
+                told[name] = state.word
+                board.say(f"{name}: {state.word} {state.detail}".rstrip())
+        if not active:
+            return
+        time.sleep(POLL)
+
+
+def cancel(out: Path) -> int:
+    """Cancel the jobs that wait or run; returns how many."""
+    with _said():
+        found = sorted({job.id for job in jobs_of(out).values() if not job.over})
+        jobs.cancel(found)
+    return len(found)
+
+
+def log(out: Path, cell: str) -> str:
+    """What the last job of a cell wrote; empty where it had none, or has not begun."""
+    note = latest(out).get(cell)
+    return jobs.log(out / FOLDER, note.job) if note else ""
+
+
+def script(cells: Sequence[Settings], runtime: Runtime) -> str:
+    """What sbatch would be given for these cells."""
+    count = -(-len(cells) // runtime.slurm.cells_per_job)
+    with _said():
+        return jobs.script(count, Path(runtime.out).absolute() / FOLDER, "benchmark", asdict(runtime.slurm))
+
+
+@contextlib.contextmanager
+def _said() -> Iterator[None]:
+    """SLURM's errors in one line."""
+    try:
+        yield
+    except jobs.Unavailable as error:
+        raise UsageError(str(error)) from error
+    except jobs.Refused as error:
+        raise UsageError(f"SLURM does not take the jobs: {error}") from error
+
+
+def _note(out: Path, ids: Sequence[str], told: Sequence[dict[str, Any]]) -> None:
+    """Write down which job has which cells."""
+    with (out / FOLDER / "jobs.jsonl").open("a") as file:
+        for id, one in zip(ids, told, strict=True):
+            note = Note(id, one["cells"], record.now(), getpass.getuser())
+            file.write(json.dumps(note._asdict()) + "\n")
+
+
+def work(told: dict[str, Any]) -> bool:
+    """In the job: train and evaluate its cells that have no record. Returns whether there is more to do."""
+    from benchmark.cells import run
+    from benchmark.launch import in_process
+
+    runtime = config.restore_runtime(told["runtime"])
+    out, minutes = Path(runtime.out), runtime.slurm.timeout_min
+
+    def ended(name: str) -> bool:
+        return _ends(record.read(out / name), told["submitted"])
+
+    try:
+        with contextlib.ExitStack() as held:
+            world, device = held.enter_context(in_process.joined(runtime))
+            board = held.enter_context(Board(len(told["cells"]), shown=world.leads))
+            stop = held.enter_context(Stop().listening((signal.SIGTERM, signal.SIGUSR2)))
+            place = run.Place(runtime, world, device, stop, board)
+            # What has ended goes last: if it failed, it is tried again in the time that the others leave.
+            for name in world.told(lambda: sorted(told["cells"], key=ended)):
+                cell = plan.cell(out / name)
+                board.cell(name)
+                begun, checkpoint = time.monotonic(), _stamp(out / name)
+                try:
+                    if not _run(cell, place):
+                        board.say(f"{name}: another process is at work on it; left to that one")
+                except UsageError as error:  # what only the data, the backbone or the processes can refuse
+                    board.say(f"{name}: {error}")
+                    if world.leads:
+                        bury(out / name, " ".join(str(error).split()))
+                except Stopped as stopped:
+                    # The next start has as much time again: where all of it brought no step, it never will.
+                    all_of_it = time.monotonic() - begun > 60 * minutes - EARLY
+                    in_vain = all_of_it and lease.attempt().restart > 0 and _stamp(out / name) == checkpoint
+                    if stopped.exit_code != MORE_TIME or not in_vain:
+                        raise
+                    if world.leads:
+                        bury(out / name, f"no step within slurm.timeout_min={minutes}: give more time")
+                    return not all(map(ended, told["cells"]))
+    except Stopped as stopped:
+        if stopped.exit_code == MORE_TIME:
+            return True
+        raise SystemExit(stopped.exit_code) from None  # SIGTERM: preempted or cancelled, which SLURM knows
+    return False
+
+
+def _stamp(folder: Path) -> int:
+    """Tells the cell's checkpoints from each other: 0 while there is none."""
+    path = folder / "last.pt"
+    return path.stat().st_mtime_ns if path.exists() else 0
+
+
+def _run(cell: Settings, place: Any) -> bool:
+    """Run a cell. An earlier copy on a node that is thought dead may hold it still: waits until its lease is void."""
+    from benchmark.cells import run
+    from benchmark.training import build
+
+    until = time.monotonic() + 1.5 * lease.EXPIRES
+    while True:
+        build.check(cell, place.world, place.device)
+        if run.run(cell, place) is not None:
+            return True
+        if time.monotonic() > until:
+            return False
+        time.sleep(5)
+
+
+def bury(folder: Path, reason: str, log: str = "") -> None:
+    """Write the record of a cell that was left without one: failed, with the reason and the tail of the job's log."""
+    from benchmark.cells import run
+
+    end = {"status": "failed", "reason": reason, "finished": record.now(), "log": log.splitlines()[-TAIL:]}
+    with lease.held(folder) as mine:
+        found = record.read(folder)
+        if mine is not None and (found is None or found["status"] == "failed"):
+            record.write(folder, run.blank(plan.cell(folder)) | end)

@@ -1,0 +1,148 @@
+"""A worker of launcher=local: `python -m benchmark.launch.worker DESCRIPTOR` runs the cells that it is given, in turn.
+
+It pays for torch's import once. Orders come in on standard input and events go out on the descriptor, as JSON lines;
+standard output and error are left to whatever prints there.
+
+    orders: {"do": "start", "runtime", "beside"}, {"do": "check", "cells"}, {"do": "run", "cell"}
+    events: ready (gpus), refused (message), checked, began (record), step (done, steps, loss), say (line),
+            done (status, reason, seconds), stopped (by)
+
+When standard input ends it is as if SIGTERM came: an idle worker ends, a busy one behind a checkpoint. So workers
+outlive their launcher by a step, however that one died.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import queue
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from benchmark.display.progress import Board
+from benchmark.errors import UsageError
+from benchmark.settings import config
+from benchmark.training.stop import Stop, Stopped
+
+if TYPE_CHECKING:
+    from benchmark.cells.run import Place
+
+
+class Lines:
+    """JSON lines out of pieces of bytes."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def whole(self, piece: bytes) -> list[dict[str, Any]]:
+        """What `piece` completes."""
+        *lines, self._rest = (self._rest + piece).split(b"\n")
+        return [json.loads(line) for line in lines]
+
+
+class Told(Board):
+    """A board whose lines are events."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(0, shown=False)
+        self.descriptor = descriptor
+
+    def tell(self, event: str, **more: Any) -> None:
+        text = (json.dumps({"event": event} | more) + "\n").encode()
+        with contextlib.suppress(BrokenPipeError):  # the launcher is gone: standard input says so too
+            while text:
+                text = text[os.write(self.descriptor, text) :]
+
+    def step(self, done: int, steps: int, loss: float) -> None:
+        self.tell("step", done=done, steps=steps, loss=loss)
+
+    def say(self, line: str) -> None:
+        self.tell("say", line=line)
+
+
+def main() -> int:
+    board = Told(int(sys.argv[1]))
+    print(f"worker, process {os.getpid()}", flush=True)
+    try:
+        with Stop().listening() as stop:
+            _work(board, stop)
+    except Stopped as stopped:
+        board.tell("stopped", by=str(stopped))
+        return stopped.exit_code
+    return 0
+
+
+def _work(board: Told, stop: Stop) -> None:
+    import torch
+
+    from benchmark.backbones.library import library
+    from benchmark.training import build
+
+    board.tell("ready", gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    library()  # as slow as torch, and nearly every cell needs it: now, while the first worker checks
+    orders = _orders()
+    try:
+        place = _place(next(orders), stop, board)
+        for order in orders:
+            if order["do"] == "check":
+                for cell in order["cells"]:
+                    build.check(config.restore(cell), place.world, place.device)
+                board.tell("checked")
+            else:
+                _run(config.restore(order["cell"]), place, board)
+    except UsageError as error:
+        board.tell("refused", message=str(error))
+
+
+def _place(order: dict[str, Any], stop: Stop, board: Told) -> Place:
+    """Settle on the device and threads that the first order names."""
+    from benchmark.cells.run import Place
+    from benchmark.training.distributed import World
+    from benchmark.training.engine import settled
+
+    runtime = config.restore_runtime(order["runtime"])
+    os.environ["LOCAL_WORLD_SIZE"] = str(order["beside"])  # whoever reads images shares the cores by it
+    return Place(runtime, World(), settled(runtime), stop, board)
+
+
+def _run(cell: config.Settings, place: Place, board: Told) -> None:
+    import torch
+
+    from benchmark.cells import past_costs, run
+
+    board.tell("began", record=run.blank(cell))
+    made = run.run(cell, place)
+    if made is None:
+        board.tell("done", status=None, reason=None, seconds=0.0)
+    else:
+        board.tell("done", status=made["status"], reason=made["reason"], seconds=past_costs.spent(made))
+    if place.device.type == "cuda":  # what the allocator keeps is memory that no other cell on the GPU can have
+        gc.collect()
+        torch.cuda.empty_cache()
+
+
+def _orders() -> Iterator[dict[str, Any]]:
+    """The lines of standard input, as they come. Their end is a SIGTERM."""
+    waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
+
+    def read() -> None:
+        lines = Lines()
+        while piece := os.read(0, 1 << 16):  # not sys.stdin, whose lock a thread would hold when Python ends
+            for order in lines.whole(piece):
+                waiting.put(order)
+        main_thread = threading.main_thread().ident
+        assert main_thread is not None
+        signal.pthread_kill(main_thread, signal.SIGTERM)
+
+    threading.Thread(target=read, name="orders", daemon=True).start()
+    while True:
+        yield waiting.get()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

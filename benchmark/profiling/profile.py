@@ -1,0 +1,267 @@
+"""Where a training step's time goes, and what the encoder alone would take for the same passes, in one process.
+
+Methods take turns, step by step, and each step is followed by its encoder alone: a machine that slows down does so
+for all of them, and the ratio is formed within a turn. Medians are compared, with their quartiles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from benchmark import seeds
+from benchmark.cells import machine, past_costs
+from benchmark.errors import UsageError
+from benchmark.profiling.timing import settle, spread
+from benchmark.settings import config
+from benchmark.settings.config import Settings
+from benchmark.training import build, optim, train
+from benchmark.training.batches import Batches
+from benchmark.training.distributed import World
+from benchmark.training.engine import Engine, resolve_precision
+from methods.method import Method, Progress
+from methods.parts.heads import MomentumCopy
+
+STEPS = 30  # that are counted, of each cell
+WARM_UP = 3  # that are not
+PARTS = ("data", "augmentation", "forward", "loss", "backward", "optimiser", "hooks")
+
+Lap = Callable[[str], None]  # told at the end of each part
+Spread = tuple[float, float, float]  # median, lower and upper quartile
+
+
+class Pass(NamedTuple):
+    """One call of an encoder within a step."""
+
+    encoder: nn.Module
+    images: Tensor
+    trained: bool  # with a backward pass
+
+
+class Stopwatch:
+    """Seconds by part. Waits for a GPU when it starts and ends; if `each`, at the end of every part."""
+
+    def __init__(self, device: torch.device, each: bool = False) -> None:
+        self.device, self.each, self.parts = device, each, dict.fromkeys(PARTS, 0.0)
+        settle(device)
+        self.began = self.last = time.perf_counter()
+
+    def lap(self, part: str) -> None:
+        if self.each:
+            settle(self.device)
+        now = time.perf_counter()
+        self.parts[part] += now - self.last
+        self.last = now
+
+    def total(self) -> float:
+        settle(self.device)
+        return time.perf_counter() - self.began
+
+
+@dataclass
+class Subject:
+    """One cell under measurement."""
+
+    cell: Settings
+    engine: Engine
+    batches: Batches
+    optimiser: torch.optim.Optimizer
+    order: Tensor  # of the epoch's images
+    epoch_start: float = 0.0  # seconds of the order and `before_epoch`: clustering, and what it embeds
+    growth: int = 0  # bytes that a step takes over what rests between steps
+    passes: list[Pass] = field(default_factory=list)
+    # Step by step, of the whole step, of the encoder alone, and of each part.
+    seconds: dict[str, list[float]] = field(default_factory=lambda: {n: [] for n in ("step", "encoder", *PARTS)})
+
+    @property
+    def ratio(self) -> Spread:
+        """Step over encoder alone, formed turn by turn."""
+        return spread([s / e for s, e in zip(self.seconds["step"], self.seconds["encoder"], strict=True)])
+
+    @property
+    def images_per_second(self) -> Spread:
+        return spread([self.batches.batch_size / seconds for seconds in self.seconds["step"]])
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Of the medians of the parts; they add up to 1."""
+        medians = {part: self.median(part) for part in PARTS}
+        return {part: median / sum(medians.values()) for part, median in medians.items()}
+
+    @property
+    def epoch_share(self) -> float:
+        """Of the epoch's start, over the epoch's steps."""
+        return self.epoch_start / (self.batches.per_epoch * self.median("step"))
+
+    @property
+    def state(self) -> int:
+        """Bytes of weights, buffers (memories among them) and the optimiser's state, without the data set."""
+        held = [*self.engine.method.parameters(), *self.engine.method.buffers()]
+        held += [v for state in self.optimiser.state.values() for v in state.values() if isinstance(v, Tensor)]
+        return sum(tensor.nbytes for tensor in held)
+
+    def median(self, name: str) -> float:
+        return statistics.median(self.seconds[name])
+
+
+def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: int = STEPS) -> list[Subject]:
+    """Measure `steps` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
+    once = {past_costs.alike(config.identity(cell)): cell for cell in cells if cell.epochs is not None}
+    if not once:
+        raise UsageError("profile needs a method that trains")
+    for cell in once.values():
+        if cell.microbatch:
+            raise UsageError(f"microbatch={cell.microbatch}: profile measures whole batches")
+        build.check(cell, World(), device)
+    subjects = [prepare(cell, device, compiled) for cell in once.values()]
+    for subject in subjects:
+        subject.passes = _passes(subject)
+    for number in range(WARM_UP):
+        for subject in subjects:
+            step(subject, number)
+            _encoders_alone(subject, device)
+    for subject in subjects:  # with the memories that training would have by its last epoch
+        start_epoch(subject, WARM_UP, device)
+        subject.growth = _growth(subject, WARM_UP, device)
+    for number in range(WARM_UP, WARM_UP + steps):
+        for subject in subjects:
+            _measure(subject, number, device)
+    return subjects
+
+
+def prepare(cell: Settings, device: torch.device, compiled: bool) -> Subject:
+    """The cell as `run` would make it, at the start of its first epoch."""
+    world, data = World(), build.dataset(cell.dataset)
+    method, _ = build.method(cell, data, device)
+    precision = resolve_precision(cell.precision or "fp32", device)
+    batches = build.batches(cell, method, data, world, device, precision)
+    engine = build.engine(cell, method, world, device, precision)
+    if compiled:
+        method.encoder.compile()
+    method.train()
+    subject = Subject(cell, engine, batches, optim.make(method, cell), batches.order(0))
+    start_epoch(subject, 0, device)
+    return subject
+
+
+def start_epoch(subject: Subject, number: int, device: torch.device) -> None:
+    """What happens before the epoch of step `number`; `epoch_start` keeps the longest that it took."""
+    engine, batches, at, watch = subject.engine, subject.batches, _progress(subject, number), Stopwatch(device)
+    subject.order = batches.order(at.epoch)
+    with torch.no_grad():
+        engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
+    subject.epoch_start = max(subject.epoch_start, watch.total())
+
+
+def _measure(subject: Subject, number: int, device: torch.device) -> None:
+    """A step, its encoder alone, and where a clock can't see into a step that doesn't wait, a step that does."""
+    watch = Stopwatch(device)
+    step(subject, number, watch.lap)
+    subject.seconds["step"].append(watch.total())
+    subject.seconds["encoder"].append(_encoders_alone(subject, device))
+    if device.type == "cuda":
+        watch = Stopwatch(device, each=True)
+        step(subject, number, watch.lap)
+    for part, seconds in watch.parts.items():
+        subject.seconds[part].append(seconds)
+
+
+def _growth(subject: Subject, number: int, device: torch.device) -> int:
+    """Bytes at the peak of a step over those before it. Not timed."""
+    subject.optimiser.zero_grad(set_to_none=True)  # what the step does first
+    machine.reset_peak_memory(device)
+    resting = machine.peak_memory(device)
+    step(subject, number)
+    return max(0, machine.peak_memory(device) - resting)
+
+
+def step(subject: Subject, number: int, lap: Lap = lambda part: None) -> None:
+    """What the loop of `train.train` does for a step, with `lap` called behind each part."""
+    engine, batches, optimiser, at = subject.engine, subject.batches, subject.optimiser, _progress(subject, number)
+    for group in optimiser.param_groups:
+        group["lr"] = optim.learning_rate(at.step, at.steps, subject.cell)
+    optimiser.zero_grad(set_to_none=True)
+    lap("optimiser")
+    fetched = batches.fetch(at.step, subject.order)
+    lap("data")
+    batch = batches.augmented(fetched)
+    lap("augmentation")
+    with _lapped(engine.method, lap):
+        rows, _ = engine.gradient(batch, at)
+    lap("backward")
+    with torch.no_grad():
+        engine.method.after_backward(at)
+    lap("hooks")
+    optimiser.step()
+    lap("optimiser")
+    torch.manual_seed(seeds.mix(batches.seed, "after", at.step))
+    with torch.no_grad():
+        engine.method.after_step(rows, at)
+    lap("hooks")
+
+
+@contextlib.contextmanager
+def _lapped(method: Method, lap: Lap) -> Iterator[None]:
+    """Call `lap` where the engine has called `forward` and where it has called `loss`."""
+    loss = method.loss
+
+    def lapped(rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
+        scalars = loss(rows, at)
+        lap("loss")
+        return scalars
+
+    hook = method.register_forward_hook(lambda *_: lap("forward"))
+    method.loss = lapped  # type: ignore[method-assign]
+    try:
+        yield
+    finally:
+        hook.remove()
+        del method.loss
+
+
+def _passes(subject: Subject) -> list[Pass]:
+    """The encoder calls of one forward, with their inputs."""
+    method, found = subject.engine.method, list[Pass]()
+    names = [name for name, _ in method.encoder.named_parameters()]
+    copies = [m.network for m in method.modules() if isinstance(m, MomentumCopy)]
+    encoders = [method.encoder, *(copy for copy in copies if [name for name, _ in copy.named_parameters()] == names)]
+
+    def note(encoder: nn.Module, inputs: tuple[Any, ...]) -> None:
+        found.append(Pass(encoder, inputs[0].detach(), torch.is_grad_enabled()))
+
+    hooks = [encoder.register_forward_pre_hook(note) for encoder in encoders]
+    subject.engine.rows(method, subject.batches.get(0, subject.order), _progress(subject, 0))
+    for hook in hooks:
+        hook.remove()
+    return found
+
+
+def _encoders_alone(subject: Subject, device: torch.device) -> float:
+    """Seconds of the step's encoder passes: all forward, as in the step under one autocast, and then all backward."""
+    subject.optimiser.zero_grad(set_to_none=True)
+    watch = Stopwatch(device)
+    trained = []
+    with subject.engine.autocast():
+        for one in subject.passes:
+            with torch.set_grad_enabled(one.trained):
+                features = one.encoder(one.images)
+            if one.trained:
+                trained.append(features)
+            del features
+    torch.autograd.backward(trained, [torch.ones_like(features) for features in trained])
+    return watch.total()
+
+
+def _progress(subject: Subject, number: int) -> Progress:
+    """In the last epoch, where no method warms up any more and every memory takes part; but first at the start."""
+    epochs, each = subject.cell.epochs or 1, subject.batches.per_epoch
+    if number < WARM_UP:
+        return Progress(number, epochs * each, 0, epochs)
+    return Progress((epochs - 1) * each + number % each, epochs * each, epochs - 1, epochs)

@@ -1,0 +1,73 @@
+"""What `profile` measured: a table for people, all numbers for programs."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import torch
+
+from benchmark.cells import machine
+from benchmark.profiling.profile import PARTS, STEPS, WARM_UP, Spread, Subject
+from benchmark.settings import config
+
+LEGEND = f"""\
+medians of {STEPS} steps behind {WARM_UP} that do not count, methods in turns; in brackets the quartiles
+step: a whole step; encoder: the same encoder passes alone, forward and where trained backward, on views in memory
+data: the images (those on a disk are waited for here, and fetched ahead in training), draws for augmentation
+augmentation: the views; forward: with heads, momentum encoders
+loss: losses in tiles form their gradient here; backward: of encoder and heads; hooks: momentum, memories
+epoch start: the order, clustering and what it embeds, as a share of the epoch's steps
+memory: growth in a step over what rests between steps, which is state (weights, optimiser, memories) and the data"""
+LEGEND_GPU = "\nwhole steps wait for the GPU at their end only; parts are of further steps that wait behind each part"
+
+
+def table(subjects: list[Subject]) -> list[list[str]]:
+    """A header, and a row a method."""
+    header = ["method", "batch", "pixels/image", "images/s", "step ms", *PARTS, "epoch start", "encoder ms"]
+    rows = [[*header, "memory MiB", "state MiB", "step/encoder"]]
+    for subject in subjects:
+        row = [subject.cell.method, str(subject.batches.batch_size), str(subject.batches.pixels)]
+        row += [_with_quartiles(subject.images_per_second, ".0f"), f"{1000 * subject.median('step'):.1f}"]
+        row += [f"{share:.1%}" for share in subject.shares.values()]
+        row += [f"{subject.epoch_share:.1%}", f"{1000 * subject.median('encoder'):.1f}"]
+        row += [f"{subject.growth / 2**20:.0f}", f"{subject.state / 2**20:.0f}", _with_quartiles(subject.ratio, ".2f")]
+        rows.append(row)
+    return rows
+
+
+def legend(device: torch.device) -> str:
+    return f"{machine.device_name(device)}\n" + LEGEND + (LEGEND_GPU if device.type == "cuda" else "")
+
+
+def as_json(subjects: list[Subject], device: torch.device) -> str:
+    return json.dumps(plain(subjects, device), indent=1)
+
+
+def plain(subjects: list[Subject], device: torch.device) -> dict[str, Any]:
+    """All numbers, for JSON: seconds, bytes, shares as fractions; a spread is [median, lower quartile, upper]."""
+    cells = [
+        {
+            "method": subject.cell.method,
+            "settings": config.identity(subject.cell),
+            "precision": subject.engine.precision,
+            "batch_size": subject.batches.batch_size,
+            "pixels_per_image": subject.batches.pixels,
+            "images_per_second": subject.images_per_second,
+            "ratio_to_encoder": subject.ratio,
+            "shares": subject.shares,
+            "epoch_start_seconds": subject.epoch_start,
+            "epoch_start_share": subject.epoch_share,
+            "memory_growth_bytes": subject.growth,
+            "state_bytes": subject.state,
+            "seconds": subject.seconds,
+        }
+        for subject in subjects
+    ]
+    made = {"device": machine.device_name(device), "threads": torch.get_num_threads(), "versions": machine.versions()}
+    return made | machine.commit() | {"warm_up": WARM_UP, "cells": cells}
+
+
+def _with_quartiles(values: Spread, form: str) -> str:
+    middle, low, high = (format(value, form) for value in values)
+    return f"{middle} ({low} to {high})"

@@ -1,0 +1,142 @@
+"""Batch norm over chosen groups of the global batch: one device, all devices, or N imitated ones.
+
+`sync` (default): statistics of the whole global batch. `local`: of each process's share. `split:N`: of each of N
+contiguous parts of the global batch, as N devices would have them, on any number of processes. `shuffle:N`: the
+same, and for momentum encoders the parts are drawn anew each step, so that a key's statistics do not tell which
+query it belongs to (MoCo, section 3.3); `shuffle` takes one part a process.
+
+What is possible where: all of them on CPU and GPU. Native batch norm serves `local`, and `sync` in one process;
+torch's SyncBatchNorm serves `sync` on several GPUs. It refuses CPU tensors, so there, and for `split` and `shuffle`,
+`GroupedBatchNorm` does it, more slowly. With micro-batches statistics are those of the micro-batch (across ranks).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from benchmark import seeds
+from benchmark.errors import UsageError
+from benchmark.settings.config import batch_norm_groups
+from benchmark.training.distributed import AllReduceSum, World
+from methods.parts.heads import MomentumCopy
+
+
+class Grouping:
+    """Which group each row of the present forward pass belongs to. Set by the engine before each pass."""
+
+    def __init__(self, groups: int, seed: int, world: World) -> None:
+        self.groups, self.seed, self.world = groups, seed, world
+        self.contiguous = self.drawn = torch.zeros(0, dtype=torch.int64)
+
+    def set(self, count: int, step: int, device: torch.device) -> None:
+        """For a pass over `count` local images of the global batch at `step`."""
+        total = count * self.world.size
+        ids = torch.arange(total) * self.groups // total
+        order = torch.randperm(total, generator=seeds.generator(self.seed, "shuffle", step))
+        own = self.world.share(total)
+        self.contiguous = ids[own].to(device, non_blocking=True)
+        self.drawn = ids[order][own].to(device, non_blocking=True)
+
+    def of(self, rows: int, shuffled: bool) -> Tensor:
+        """(rows,) group of each row; rows are whole views one after the other, as `cat` of views makes them."""
+        ids = self.drawn if shuffled else self.contiguous
+        if rows % len(ids):
+            raise ValueError(f"batch norm over groups: {rows} rows are not a multiple of the {len(ids)} images")
+        return ids.repeat(rows // len(ids))
+
+
+class GroupedBatchNorm(_BatchNorm):
+    """Batch norm whose statistics are those of each row's group, over all ranks; any (n, C, ...) input.
+
+    Running statistics follow the mean over groups of the groups' statistics.
+    """
+
+    def __init__(self, replaced: _BatchNorm, grouping: Grouping, shuffled: bool) -> None:
+        super().__init__(replaced.num_features, replaced.eps, replaced.momentum, replaced.affine)
+        self.grouping, self.shuffled = grouping, shuffled
+        if replaced.affine:
+            self.weight, self.bias = replaced.weight, replaced.bias
+        self.running_mean, self.running_var = replaced.running_mean, replaced.running_var
+        self.num_batches_tracked = replaced.num_batches_tracked
+        self.train(replaced.training)
+
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.dim() < 2:
+            raise ValueError(f"at least 2 dimensions are needed, got {tuple(input.shape)}")
+
+    def forward(self, input: Tensor) -> Tensor:
+        self._check_input_dim(input)
+        if not self.training:
+            return super().forward(input)
+        x = input if input.dtype == torch.float64 else input.float()
+        with torch.autocast(x.device.type, enabled=False):
+            group = self.grouping.of(len(x), self.shuffled)
+            space = tuple(range(2, x.dim()))
+            count = x[:, 0].numel() * self.grouping.world.size / self.grouping.groups  # groups are of equal size
+            mean = self._sum_by_group(x.sum(space) if space else x, group) / count  # (G, C)
+            centred = x - self._spread(mean[group], x)
+            squares = centred.square()
+            variance = self._sum_by_group(squares.sum(space) if space else squares, group) / count
+            y = centred * self._spread((variance + self.eps).rsqrt()[group], x)
+            if self.affine:
+                y = y * self._spread(self.weight[None], x) + self._spread(self.bias[None], x)
+            self._follow(mean, variance * (count / max(count - 1, 1)))
+        return y.to(input.dtype)
+
+    def _sum_by_group(self, per_row: Tensor, group: Tensor) -> Tensor:
+        """(n, C) -> (G, C), over all ranks, differentiable."""
+        total = per_row.new_zeros(self.grouping.groups, per_row.shape[1]).index_add(0, group, per_row)
+        return AllReduceSum.apply(total) if self.grouping.world.size > 1 else total
+
+    @staticmethod
+    def _spread(values: Tensor, x: Tensor) -> Tensor:
+        return values.reshape(*values.shape, *[1] * (x.dim() - 2))
+
+    @torch.no_grad()
+    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+        if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
+            return
+        self.num_batches_tracked.add_(1)
+        rate = 1 / float(self.num_batches_tracked) if self.momentum is None else self.momentum
+        self.running_mean.lerp_(mean.mean(dim=0).to(self.running_mean.dtype), rate)
+        self.running_var.lerp_(variance.mean(dim=0).to(self.running_var.dtype), rate)
+
+
+def convert(network: nn.Module, mode: str, seed: int, world: World, batch_size: int, device: str) -> Grouping | None:
+    """Give `network` the batch norm of `mode`, in place. Returns the grouping to set before each pass, if there is one.
+
+    Raises `UsageError` where the mode cannot be had with this batch and number of processes.
+    """
+    groups, shuffled = batch_norm_groups(mode, world.size)
+    if mode == "local" or (mode == "sync" and world.size == 1):
+        return None
+    if mode == "sync" and device.startswith("cuda"):
+        from timm.layers import convert_sync_batchnorm  # torch's drops the activation inside timm's norms
+
+        convert_sync_batchnorm(network)
+        return None
+    if shuffled and groups == 1:
+        raise UsageError(f"batch_norm={mode} with one group shuffles nothing; batch_norm=shuffle:8 imitates 8 devices")
+    if batch_size % groups:
+        raise UsageError(f"batch_norm={mode}: batch_size={batch_size} is not a multiple of {groups}")
+    grouping = Grouping(groups, seed, world)
+    _replace(network, grouping, shuffled, inside_copy=False)
+    return grouping
+
+
+def _replace(module: nn.Module, grouping: Grouping, shuffled: bool, inside_copy: bool) -> None:
+    inside_copy = inside_copy or isinstance(module, MomentumCopy)
+    for name, child in module.named_children():
+        if isinstance(child, _BatchNorm):
+            setattr(module, name, _grouped(child, grouping, shuffled and inside_copy))
+        else:
+            _replace(child, grouping, shuffled, inside_copy)
+
+
+def _grouped(norm: _BatchNorm, grouping: Grouping, shuffled: bool) -> nn.Module:
+    """The same norm over groups; timm's norms with an activation inside keep it behind the new one."""
+    new = GroupedBatchNorm(norm, grouping, shuffled)
+    behind = [m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if isinstance(m, nn.Module)]
+    return nn.Sequential(new, *behind) if behind else new

@@ -1,0 +1,174 @@
+"""What a cell is made of: its data, the method on its backbone, the batches, the engine; and what these refuse."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import methods
+from benchmark import evaluate, seeds
+from benchmark.augment import policies
+from benchmark.backbones import encoders, weights
+from benchmark.data.datasets import Data, load
+from benchmark.data.source import Split
+from benchmark.errors import UsageError
+from benchmark.evaluate.frozen_cell import Subject
+from benchmark.settings import config
+from benchmark.settings.config import Dataset, Settings
+from benchmark.training import batchnorm
+from benchmark.training.batches import VIEWS, Batches, seen
+from benchmark.training.distributed import World
+from benchmark.training.engine import Engine
+from methods.method import Method
+
+DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+
+
+def method(settings: Settings, data: Data, device: torch.device) -> tuple[Method, str]:
+    """The method on its backbone, on the device, and the stem it got. Weights are a function of the seed alone."""
+    kind = methods.load(settings.method)
+    options = kind.Config(**settings.options)
+    torch.manual_seed(seeds.mix(settings.seed or 0, "weights"))
+    encoder: torch.nn.Module = torch.nn.Identity()
+    width, stem = 0, "none"
+    if settings.backbone is not None:
+        stem = settings.stem or "auto"
+        encoder, width, stem = encoders.make(
+            settings.backbone, stem, settings.view_size, _others(settings, kind), settings.weights or ""
+        )
+    images, told = _told(kind, data, settings.view_size)
+    made = kind(options, encoder, width, images, **told).to(DTYPES.get(settings.precision or "auto", torch.float32))
+    return made.to(device, memory_format=torch.channels_last), stem
+
+
+def _told(kind: type[Method], data: Data, size: int) -> tuple[int, dict[str, int]]:
+    """The length of the training set, and what else a method's `__init__` is told."""
+    told = {"size": size} if kind.sized else {}
+    if kind.supervised:
+        return len(data.train), told | {"classes": len(data.class_names)}
+    return len(data.pretrain), told
+
+
+def _others(settings: Settings, kind: type[Method]) -> tuple[tuple[str, int], ...]:
+    """What the backbone gets in training that is not of the view's size: (what, pixels), each once."""
+    if not kind.trains:
+        return ()
+    small = policies.parse(settings.augmentation or "none").small
+    parts = [(part.what, part.side) for part in seen(kind.views, small, settings.view_size)]
+    return tuple(dict.fromkeys(part for part in parts if part[1] != settings.view_size))
+
+
+def engine(settings: Settings, method: Method, world: World, device: torch.device, precision: str) -> Engine:
+    """What takes a step, with the method's batch norm as `batch_norm=` says."""
+    assert settings.batch_size is not None
+    seed = settings.seed or 0
+    grouping = batchnorm.convert(method, settings.batch_norm or "sync", seed, world, settings.batch_size, device.type)
+    return Engine(method, world, device, precision, seed, settings.microbatch or 0, grouping)
+
+
+def batches(
+    settings: Settings, method: Method, data: Data, world: World, device: torch.device, precision: str
+) -> Batches:
+    """The batches that `method` trains on; images that are in memory are on the GPU in a GPU run."""
+    split = data.train if method.supervised else data.pretrain
+    images, dtype = split.images, DTYPES[precision]
+    statistics = weights.pixels(settings.backbone or "", settings.weights or "") or (data.mean, data.std)
+    mean, std = (torch.tensor(m, dtype=dtype, device=device).view(3, 1, 1) for m in statistics)
+    return Batches(
+        split=Split(images.to(device) if isinstance(images, Tensor) else images, split.labels.to(device)),
+        views=method.views,
+        augmentation=policies.parse(settings.augmentation or "none"),
+        size=settings.view_size,
+        batch_size=settings.batch_size or 0,
+        seed=settings.seed or 0,
+        mean=mean,
+        std=std.where(std > 0, torch.ones_like(std)),
+        world=world,
+        device=device,
+        dtype=dtype,
+        labelled=method.supervised,
+    )
+
+
+def subject(method: Method, data: Data, batches: Batches, device: torch.device) -> Subject:
+    """What the evaluators get: the method's encoder, in float32, whose pixels are as `batches` made them."""
+    single = replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float())
+    head = getattr(method, "head", None)
+    return Subject(method.encoder.float(), None if head is None else head.float(), data, single, device)
+
+
+def evaluation(method: Method, data: Data, batches: Batches, device: torch.device) -> Iterator[tuple[str, float]]:
+    """The headline numbers of the method's encoder."""
+    return evaluate.evaluate(subject(method, data, batches, device))
+
+
+@lru_cache(maxsize=4)
+def dataset(settings: Dataset) -> Data:
+    """The dataset, loaded once for the cells that share it."""
+    return load(settings)
+
+
+def check(settings: Settings, world: World, device: torch.device) -> None:
+    """Raise `UsageError` for what only the data, the backbone or the number of processes can refuse.
+
+    Called for every cell before the first one trains.
+    """
+    world.told(lambda: len(dataset(settings.dataset).train))  # one process downloads
+    data = dataset(settings.dataset)
+    kind = methods.load(settings.method)
+    unknown_views = [view for view in kind.views if view not in VIEWS]
+    if unknown_views:
+        raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
+    if {"jigsaw", "grid"} & set(kind.views) and settings.dataset.stream:
+        raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
+    if config.pretrained(settings.method) and not settings.weights:
+        raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
+    others, start = _others(settings, kind), settings.weights or ""
+    backbone = (settings.backbone, settings.stem or "auto", settings.view_size, others, start)
+    images, told = _told(kind, data, settings.view_size)
+    _constructs(settings.method, tuple(settings.options.items()), backbone, images, tuple(told.items()))
+    if settings.batch_size is None:
+        return
+    if settings.batch_size > images:
+        raise UsageError(f"batch_size={settings.batch_size}: {settings.dataset.name} has {images} images to train on")
+    if settings.batch_size % world.size:
+        raise UsageError(f"batch_size={settings.batch_size} is not a multiple of the {world.size} processes")
+    batchnorm.convert(torch.nn.Identity(), settings.batch_norm or "sync", 0, world, settings.batch_size, device.type)
+
+
+Backbone = tuple[str | None, str, int, tuple[tuple[str, int], ...], str]  # name, stem, view size, `_others`, weights
+Items = tuple[tuple[str, Any], ...]  # of a dictionary: what a cache can hold
+
+
+@lru_cache
+def _constructs(method: str, options: Items, backbone: Backbone, images: int, told: Items) -> None:
+    """Let a method refuse what its `__init__` can tell: more clusters than images, a backbone without patches.
+
+    On torch's meta device, which holds no numbers. What else goes wrong there need not go wrong on a real one.
+    """
+    encoder, width = _on_meta(*backbone)
+    kind = methods.load(method)
+    try:
+        with torch.device("meta"):
+            kind(kind.Config(**dict(options)), copy.deepcopy(encoder), width, images, **dict(told))
+    except ValueError as error:
+        raise UsageError(f"{method}: {error}") from error
+    except Exception:  # noqa: BLE001 - whatever a plugin's __init__ raises: the real one will say so
+        return
+
+
+@lru_cache
+def _on_meta(
+    name: str | None, stem: str, size: int, others: tuple[tuple[str, int], ...], weights: str
+) -> tuple[torch.nn.Module, int]:
+    """(encoder without weights, feature width). Raises `UsageError` where a size is not taken or weights do not fit."""
+    if name is None:
+        return torch.nn.Identity(), 0
+    encoder, width, _ = encoders.make(name, stem, size, others, weights)
+    return encoder.to("meta"), width

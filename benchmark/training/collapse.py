@@ -1,0 +1,99 @@
+"""Signs of collapse while training: what the loop asks the method and the embeddings, and how long a sign must last."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from benchmark.evaluate.representation import effective_rank
+from benchmark.training.distributed import World
+from methods.method import Method
+
+LOOKS = 50  # in a training
+PATIENCE = 5  # looks in a row at which a sign must be seen: a tenth of the training
+LEAST = 20  # steps that these looks must span, in a short training
+IMAGES = 512  # at most, of the batch at hand
+COLLAPSED_RANK = 1.1  # an effective rank below this is one direction
+
+
+class Watch:
+    """Looks for signs of collapse some fifty times in a training of `steps` steps.
+
+    The first tenth is not looked at: MoCo's loss rightly rises towards ln(K + 1) while its queue fills. The leading
+    process judges for all, so that a last digit in which devices differ cannot part them.
+    """
+
+    def __init__(self, method: Method, steps: int, world: World | None = None) -> None:
+        self.method, self.steps, self.world = method, steps, world or World()
+        self.interval = max(1, steps // LOOKS)
+        self.patience = max(PATIENCE, math.ceil(LEAST / self.interval))
+        self.sums: dict[str, Tensor] = {}  # of the scalars since the last look, on their device
+        self.counts: dict[str, int] = {}
+        self.lasting: dict[str, tuple[int, str]] = {}  # sign -> looks in a row that saw it, what the last one said
+
+    @property
+    def verdict(self) -> str | None:
+        """What is seen, and the remedy, of a sign that has lasted long enough and still lasts."""
+        return next((text for count, text in self.lasting.values() if count >= self.patience), None)
+
+    def see(self, step: int, scalars: dict[str, Tensor], rows: dict[str, Tensor]) -> str | None:
+        """Take in what `step` (from 0) gave, gathered and detached; the verdict behind it. Waits only for a look."""
+        for name, value in scalars.items():
+            value = value.double()
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+        done = step + 1
+        if done % self.interval == 0:
+            sums, counts = self.sums, self.counts
+            self.sums, self.counts = {}, {}
+            if 10 * done > self.steps:
+                seen = self.world.told(
+                    lambda: self._signs({name: float(sums[name]) / counts[name] for name in sums}, rows)
+                )
+                self.lasting = {name: (self._count(name) + 1, text) for name, text in seen.items()}
+        return self.verdict
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed training needs to come to the same verdict."""
+        sums = {name: value.cpu() for name, value in self.sums.items()}
+        return {"sums": sums, "counts": dict(self.counts), "lasting": self.lasting}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.sums, self.counts, self.lasting = state["sums"], state["counts"], state["lasting"]
+
+    def _count(self, name: str) -> int:
+        return self.lasting[name][0] if name in self.lasting else 0
+
+    @torch.no_grad()
+    def _signs(self, logged: dict[str, float], rows: dict[str, Tensor]) -> dict[str, str]:
+        """The signs of this look. A loss that is not finite is none: the loop itself ends on that one."""
+        if not math.isfinite(logged["loss"]):
+            return {}
+        signs = dict(self.method.symptoms(logged, rows))
+        return signs if self.method.supervised else signs | dict(_one_direction(rows))
+
+
+def _one_direction(rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
+    """Whether the embeddings, which are the first rows of floating point, have shrunk to a line or point.
+
+    Of two classes a supervised method rightly makes one line, so it is not asked.
+    """
+    x = next((row for row in rows.values() if row.is_floating_point() and row.ndim >= 2), None)
+    if x is None:
+        return
+    while x.ndim > 2:  # (n, V, D): the first view
+        x = x[:, 0]
+    x = x[:IMAGES]
+    if min(len(x) - 1, x.shape[1]) < 2 or not torch.isfinite(x).all():
+        return  # two images, or one column, are one line however healthy
+    rank = effective_rank(x)
+    if rank < COLLAPSED_RANK:
+        yield (
+            "effective rank",
+            f"effective rank {rank:.1f} of the embeddings: all on one line or point; "
+            "a lower learning rate or a longer warm-up helps",
+        )

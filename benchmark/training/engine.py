@@ -1,0 +1,174 @@
+"""Between a method's `forward` and its `loss`: gather, micro-batches, precision, batch norm.
+
+`gradient` leaves the exact full-batch gradient in the parameters of every rank, whatever the number of processes and
+however small the micro-batches. It never steps an optimiser and knows no files.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+import warnings
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from benchmark import seeds
+from benchmark.errors import UsageError
+from benchmark.settings.config import Runtime
+from benchmark.training import batchnorm
+from benchmark.training.distributed import World, average_gradients, gather
+from methods.method import Batch, Method, Progress
+from methods.parts.statistics import frozen_statistics
+
+Rows = dict[str, Tensor]
+
+
+@dataclass
+class Engine:
+    """One method on one device of one world."""
+
+    method: Method
+    world: World
+    device: torch.device
+    precision: str  # fp32, bf16 or fp64: that of `forward`; `loss` is never below float32
+    seed: int
+    microbatch: int  # images encoded at once on this device; 0 is its whole share
+    grouping: batchnorm.Grouping | None = None
+    forward: nn.Module = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.forward = self.method
+        if self.world.size > 1:
+            ids = [self.device] if self.device.type == "cuda" else None
+            # Memories are equal on all ranks by construction: broadcasting buffers would only hide that they are not.
+            # Newer versions of torch warn of a new name for the argument; the versions we support share the old one.
+            with warnings.catch_warnings(action="ignore", category=FutureWarning):
+                self.forward = DistributedDataParallel(self.method, device_ids=ids, broadcast_buffers=False)
+
+    def gradient(self, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor]]:
+        """Gradients of the global batch's loss, from this rank's share of it.
+
+        Returns the gathered, detached rows and the scalars that `loss` returned, still on the device.
+        """
+        if 0 < self.microbatch < len(batch.index):
+            return self._cached(batch, at)
+        rows = gather(self.rows(self.forward, batch, at, 0), self.world)
+        scalars = self._loss(rows, at)
+        scalars["loss"].backward()
+        return _detached(rows), _detached(scalars)
+
+    def _cached(self, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor]]:
+        """Gradient caching: rows without a graph, the loss once on all of them, then each micro-batch replayed
+        against the gradient of its rows (Gao et al., arXiv:2101.06983, section 3)."""
+        count = math.ceil(len(batch.index) / self.microbatch)
+        # Nearly equal parts: a last one of a single image would have no batch-norm statistics.
+        bounds = [i * len(batch.index) // count for i in range(count + 1)]
+        parts = [_part(batch, slice(start, stop)) for start, stop in itertools.pairwise(bounds)]
+        with torch.no_grad():
+            pieces = [self.rows(self.method, part, at, i) for i, part in enumerate(parts)]
+        leaves = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
+        for leaf in leaves.values():
+            leaf.requires_grad_(leaf.is_floating_point())
+        rows = gather(leaves, self.world)
+        scalars = self._loss(rows, at)
+        scalars["loss"].backward()
+        with frozen_statistics(self.method):  # a replay must not count twice
+            for i, (start, part) in enumerate(zip(bounds, parts, strict=False)):
+                replayed = self.rows(self.method, part, at, i)
+                outputs = [row for row in replayed.values() if row.requires_grad]
+                slopes = [leaves[name].grad for name, row in replayed.items() if row.requires_grad]
+                torch.autograd.backward(
+                    outputs, [_slice(g, start, row) for g, row in zip(slopes, outputs, strict=True)]
+                )
+        if self.world.size > 1:
+            average_gradients(list(self.method.parameters()), self.world)
+        return _detached(rows), _detached(scalars)
+
+    def rows(self, forward: nn.Module, batch: Batch, at: Progress, part: int = 0) -> Rows:
+        """What `forward` makes of some images, the `part`-th of this rank's share, in float32 or float64."""
+        if self.grouping is not None:
+            self.grouping.set(len(batch.index), at.step, self.device)
+        torch.manual_seed(seeds.mix(self.seed, "forward", at.step, self.world.rank, part))
+        with self.autocast():
+            rows = forward(batch, at)
+        return {
+            name: row.float() if row.dtype in (torch.bfloat16, torch.float16) else row for name, row in rows.items()
+        }
+
+    def _loss(self, rows: Rows, at: Progress) -> dict[str, Tensor]:
+        # The same on every rank: a loss that draws negatives draws the same ones everywhere.
+        torch.manual_seed(seeds.mix(self.seed, "loss", at.step))
+        with torch.autocast(self.device.type, enabled=False):
+            return self.method.loss(rows, at)
+
+    def gathered(self, rows: Rows) -> Rows:
+        """The rows of all ranks, in rank order."""
+        return gather(rows, self.world)
+
+    def autocast(self) -> AbstractContextManager[object]:
+        return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def resolve_device(name: str, local_rank: int = 0) -> torch.device:
+    """`auto`: a GPU if there is one, by local rank; else the CPU. Raises `UsageError` for what is not there."""
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if name == "auto":
+        name = f"cuda:{local_rank % available}" if available else "cpu"
+    elif name == "cuda":
+        name = f"cuda:{local_rank % available}" if available else "cuda:0"
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"device={name}: allowed are auto, cpu, cuda, cuda:N") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"device={name}: allowed are auto, cpu, cuda, cuda:N")
+    if device.type == "cuda" and (device.index or 0) >= available:
+        raise UsageError(f"device={name}: this machine has {available} CUDA device(s)")
+    return device
+
+
+def settle(device: torch.device) -> None:
+    """Make `device` the process's own, and float32 mean float32 on it."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+        torch.backends.cudnn.allow_tf32 = False
+
+
+def settled(runtime: Runtime, local_rank: int = 0) -> torch.device:
+    """The device of this process, made its own, and the CPU threads that `runtime` gives it."""
+    if runtime.threads:
+        torch.set_num_threads(runtime.threads)
+    device = resolve_device(runtime.device, local_rank)
+    settle(device)
+    return device
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """`auto`: bf16 where the hardware multiplies it, else fp32."""
+    if name != "auto":
+        return name
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp32"
+    try:
+        with open("/proc/cpuinfo") as file:
+            flags = file.read()
+    except OSError:
+        return "fp32"
+    return "bf16" if "avx512_bf16" in flags or "amx_bf16" in flags else "fp32"
+
+
+def _part(batch: Batch, rows: slice) -> Batch:
+    labels = None if batch.labels is None else batch.labels[rows]
+    return Batch([view[rows] for view in batch.views], batch.index[rows], labels)
+
+
+def _slice(gradient: Tensor | None, start: int, row: Tensor) -> Tensor:
+    return torch.zeros_like(row) if gradient is None else gradient[start : start + len(row)].to(row.dtype)
+
+
+def _detached(values: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {name: value.detach() for name, value in values.items()}

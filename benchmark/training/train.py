@@ -1,0 +1,217 @@
+"""The loop, readable in one sitting: resume, step, hooks, log line, checkpoint."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import signal
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from benchmark import seeds
+from benchmark.augment.transforms import resize
+from benchmark.data.files import taken
+from benchmark.display.progress import Board
+from benchmark.evaluate.features import ROWS
+from benchmark.settings.config import Runtime, Settings
+from benchmark.training import checkpoint, optim
+from benchmark.training.batches import Batches
+from benchmark.training.collapse import Watch
+from benchmark.training.engine import Engine
+from benchmark.training.stop import Stop, Stopped
+from methods.method import Progress
+from results import record
+
+
+class Outcome(NamedTuple):
+    """How training ended: `reason` is None, or why the run collapsed.
+
+    Not `whole`: it ended at once, and there is nothing to evaluate. Whole and yet with a reason: at its last step a
+    sign of collapse still lasted; what was trained is evaluated all the same.
+    """
+
+    reason: str | None
+    whole: bool
+    views: int  # augmented image views seen, over all devices
+    seconds: float  # over all attempts, but for steps that a kill threw away
+    images_per_second: float
+
+
+@dataclass
+class Clock:
+    """Training time over all attempts, and what has not been logged yet."""
+
+    seconds: float = 0.0
+    pending: list[dict[str, Tensor]] = field(default_factory=list)
+    started: float = field(default_factory=time.perf_counter)
+
+    def total(self) -> float:
+        return self.seconds + time.perf_counter() - self.started
+
+
+def train(
+    engine: Engine, batches: Batches, settings: Settings, runtime: Runtime,
+    key: str, folder: Path, stop: Stop, board: Board, guard: Callable[[], None] = lambda: None,
+    tell: Callable[[dict[str, Any]], None] = lambda line: None,
+) -> Outcome:  # fmt: skip
+    """Train `engine.method` in place, from the checkpoint in `folder` if there is one.
+
+    `guard` is called before each write, and raises where another process has taken the cell over; `tell` gets each
+    line of the log. Raises `Stopped` behind a checkpoint when a signal asked for it.
+    """
+    method, world = engine.method, engine.world
+    assert settings.epochs is not None
+    steps = settings.epochs * batches.per_epoch
+    optimiser = optim.make(method, settings)
+    clock = Clock()
+    watch = Watch(method, steps, world)
+    start = _resume(folder, key, engine, optimiser, clock, watch)
+    log = Log(folder / "log.jsonl", start, writes=world.leads)
+
+    def save(step: int) -> None:
+        if world.leads:
+            guard()
+            logged = [{name: value.cpu() for name, value in line.items()} for line in clock.pending]
+            state = {"key": key, "step": step, "precision": engine.precision, "seconds": clock.total()}
+            state |= {"pending": logged, "watch": watch.state_dict()}
+            checkpoint.save(folder, state | {"method": method.state_dict(), "optimiser": optimiser.state_dict()})
+
+    method.train()
+    saved = time.perf_counter()
+    with stop.patient(), contextlib.closing(batches.feed(start, steps)) as feed:
+        for step in range(start, steps):
+            at = Progress(step, steps, step // batches.per_epoch, settings.epochs)
+            if step % batches.per_epoch == 0:
+                torch.manual_seed(seeds.mix(batches.seed, "epoch", at.epoch))
+                with torch.no_grad():
+                    method.before_epoch(at, lambda f: embed(f, engine, batches))
+            rate = optim.learning_rate(step, steps, settings)
+            for group in optimiser.param_groups:
+                group["lr"] = rate if group.get("scheduled", True) else optim.peak_learning_rate(settings)
+
+            optimiser.zero_grad(set_to_none=True)
+            rows, scalars = engine.gradient(next(feed), at)
+            with torch.no_grad():
+                method.after_backward(at)
+            optimiser.step()
+            torch.manual_seed(seeds.mix(batches.seed, "after", step))
+            with torch.no_grad():
+                method.after_step(rows, at)
+
+            clock.pending.append(scalars)
+            done = step + 1
+            ends = watch.see(step, scalars, rows) is not None and runtime.stop_collapsed and done < steps
+            asked, due = world.any(stop.asked > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
+            if done % runtime.log_every == 0 or done == steps or ends or asked or due:
+                line, bad = _read_back(clock.pending, done)
+                if bad is not None:
+                    return _outcome(f"non-finite loss at step {bad}", False, done, settings, batches, clock)
+                board.step(done, steps, line["loss"])
+                if done % runtime.log_every == 0 or done == steps or ends:
+                    guard()
+                    speed = done * batches.batch_size / clock.total()
+                    line = {"step": done, "epoch": at.epoch} | line
+                    line |= {"learning_rate": rate, "images_per_second": speed}
+                    log.write(line)
+                    tell(line)
+                    clock.pending.clear()
+            if ends:
+                return _outcome(watch.verdict, False, done, settings, batches, clock)
+            if asked or due or done == steps:
+                save(done)
+                saved = time.perf_counter()
+            if asked:
+                world.any(False)  # none leaves before the checkpoint is whole: torchrun would end the one that writes
+                raise Stopped(stop.asked or signal.SIGTERM)
+    return _outcome(watch.verdict, True, steps, settings, batches, clock)
+
+
+@torch.no_grad()
+def embed(f: Callable[[Tensor], Tensor], engine: Engine, batches: Batches) -> Tensor:
+    """(N, D) float32: `f` of every un-augmented training image, in dataset order, the same on every rank."""
+    world, total = engine.world, len(batches.split)
+    each = math.ceil(total / world.size)
+    own = torch.arange(world.rank * each, (world.rank + 1) * each).clamp(
+        max=total - 1
+    )  # equal shares; the excess is cut
+    parts = []
+    training = engine.method.training
+    engine.method.eval()
+    for images in taken(batches.split.images, own.split(ROWS)):
+        with engine.autocast():
+            parts.append(f(batches.normalised(resize(images.to(engine.device), batches.size))))
+    engine.method.train(training)
+    share = torch.cat(parts)
+    share = share if share.dtype == torch.float64 else share.float()
+    return engine.gathered({"rows": share})["rows"][:total]
+
+
+class Log:
+    """`log.jsonl`: one JSON line an interval. A resumed run drops the lines behind its checkpoint."""
+
+    def __init__(self, path: Path, start: int, writes: bool) -> None:
+        self.path, self.writes = path, writes
+        if writes:
+            kept = [line for line in _lines(path) if line["step"] <= start]
+            record.write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+
+    def write(self, line: dict[str, Any]) -> None:
+        if self.writes:
+            with self.path.open("a") as file:
+                file.write(json.dumps(line) + "\n")
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log; a kill may have left a part of one."""
+    found = []
+    for text in path.read_text().splitlines() if path.exists() else []:
+        try:
+            found.append(json.loads(text))
+        except ValueError:
+            break
+    return found
+
+
+def _resume(
+    folder: Path, key: str, engine: Engine, optimiser: torch.optim.Optimizer, clock: Clock, watch: Watch
+) -> int:
+    """Load the checkpoint, if there is one, into all that has a state. Returns the step to go on from."""
+    state = checkpoint.load(folder, key, engine.device)
+    start = 0 if state is None else state["step"]
+    if any(engine.world.any(start != engine.world.told(lambda: start))):
+        raise ValueError(f"the processes do not see the same {folder / checkpoint.FILE_NAME}: out= must be shared")
+    if state is not None:
+        if state["precision"] != engine.precision:
+            raise ValueError(
+                f"{folder} was trained in {state['precision']}, this machine would go on in {engine.precision}"
+            )
+        engine.method.load_state_dict(state["method"])
+        optimiser.load_state_dict(state["optimiser"])
+        clock.seconds, clock.pending = state["seconds"], state["pending"]
+        watch.load_state_dict(state["watch"])
+    return start
+
+
+def _read_back(pending: list[dict[str, Tensor]], done: int) -> tuple[dict[str, float], int | None]:
+    """Means of the interval's scalars, read from the device at once, and the first step whose loss is not finite."""
+    device = pending[-1]["loss"].device
+    flat = torch.stack([value.to(device).double() for line in pending for value in line.values()]).tolist()
+    columns: dict[str, list[float]] = {}
+    for name, value in zip((name for line in pending for name in line), flat, strict=True):
+        columns.setdefault(name, []).append(value)
+    bad = [i for i, loss in enumerate(columns["loss"]) if not math.isfinite(loss)]
+    first = done - len(pending) + bad[0] if bad else None
+    return {name: sum(values) / len(values) for name, values in columns.items()}, first
+
+
+def _outcome(reason: str | None, whole: bool, done: int, settings: Settings, batches: Batches, clock: Clock) -> Outcome:
+    assert settings.batch_size is not None
+    images, seconds = done * settings.batch_size, clock.total()
+    return Outcome(reason, whole, images * batches.views_per_image, seconds, images / seconds)

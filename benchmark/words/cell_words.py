@@ -1,0 +1,232 @@
+"""Words to cells: `methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536` is 3 SimCLR and 6 MoCo cells.
+
+A key is a setting (`epochs`), a method's option (`moco.queue`), an option that several methods have, given once for
+all that have it (`temperature`), a setting for one method only (`moco.learning_rate`), or how to run (`out`). A number
+may be `x2`: twice what it is without the word. `ablation=NAME` is words too, below those that are given.
+"""
+
+from __future__ import annotations
+
+import itertools
+import re
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from typing import Any
+
+import methods
+from benchmark.errors import UsageError, nearest
+from benchmark.settings import config, presets
+from benchmark.settings.config import Dataset, Runtime, Settings
+from benchmark.words import ablations, selection
+from benchmark.words.ablations import Ablation
+from benchmark.words.runtime_words import read_runtime, says_how, split
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the words ask for."""
+
+    cells: list[Settings]  # in the order of methods, then of the axes as given
+    runtime: Runtime
+    notes: list[str]  # axes that do not apply to some method
+
+
+def read(words: list[str]) -> Request:
+    """The cells and the runtime that `words` describe. Raises `UsageError` for any word that cannot be meant."""
+    given = split(words)
+    runtime = read_runtime({k: given.pop(k) for k in list(given) if says_how(k)})
+    named = given.pop("methods", [])
+    if not named:
+        raise UsageError("methods= is needed, such as methods=simclr,moco; `python -m benchmark methods` lists them")
+    chosen = selection.chosen(named)
+    asked = [ablations.named(name) for name in given.pop("ablation", [])]
+    for key in given:
+        _recognise(key, chosen)
+    for ablation in asked:
+        _require_use(ablation, chosen)
+    cells: dict[str, Settings] = {}
+    notes: dict[str, None] = {}
+    for method in chosen:
+        for parts in itertools.product(*(ablation.parts for ablation in asked)):
+            axes = _axes(method, given)
+            own = set(axes)
+            for part in parts:
+                axes |= _ablated(method, part, axes, notes)
+            for name in [n for n in axes if n in config.inapplicable(method)]:
+                what = "one cell" if len(axes.pop(name)) > 1 else "ignored"
+                notes[f"{_written(name)} does not apply to {method}: {what}"] = None
+            missing = [k for k in given if _option_of_others(k, method, chosen)]
+            notes |= dict.fromkeys(f"{k} does not apply to {method}: it has no such option, one cell" for k in missing)
+            for values in itertools.product(*axes.values()):
+                assigned = {"method": method} | dict(zip(axes, values, strict=True))
+                settings = config.build(_whole(assigned, runtime.preset, asked, own))
+                cells.setdefault(config.key(settings), settings)
+    return Request(list(cells.values()), runtime, list(notes))
+
+
+def _require_use(ablation: Ablation, chosen: list[str]) -> None:
+    """Raise `UsageError` where no chosen method has what the ablation varies."""
+    keys = [key for part in ablation.parts for key in part]
+    if not any(_target(key, method) and not _spared(key, method) for key in keys for method in chosen):
+        raise UsageError(
+            f"none of methods={','.join(chosen)} has {', '.join(dict.fromkeys(keys))}, which is varied here"
+        )
+
+
+def _spared(key: str, method: str) -> bool:
+    return _target(key, method) in config.inapplicable(method)
+
+
+def _ablated(method: str, part: ablations.Words, given: dict[str, Any], notes: dict[str, None]) -> dict[str, list[Any]]:
+    """The axes of a part of an ablation for this method, but for those that the user's words give."""
+    found: dict[str, list[Any]] = {}
+    for key, texts in part.items():
+        target = _target(key, method)
+        if target is None:
+            notes[f"{key} does not apply to {method}: it has no such option, one cell"] = None
+        elif target not in given:
+            kind, values = _kind(target, method), []
+            for text in texts:
+                try:
+                    values.append(_value(text, kind, key))
+                except UsageError:
+                    notes[f"{method} has no {key}={text}: left out"] = None
+            if values:
+                found[target] = values
+    return found
+
+
+def _recognise(key: str, chosen: list[str]) -> None:
+    """Raise `UsageError` unless `key` means something for the chosen methods."""
+    settings = _settings()
+    if key in settings:
+        return
+    prefix, _, name = key.rpartition(".")
+    owner = next((m for m in chosen if prefix in (m, m.rpartition(".")[2])), None)
+    if owner is not None:
+        allowed = set(config.options_of(owner)) | {s for s in settings if not s.startswith("dataset")}
+        if name in allowed:
+            return
+        options = ", ".join(sorted(config.options_of(owner))) or "none"
+        raise UsageError(f"unknown option {key!r}{nearest(name, allowed)} (options of {owner}: {options})")
+    if prefix in methods.names():
+        raise UsageError(f"{key}= is given, but {prefix} is not among methods={','.join(chosen)}")
+    if any(key in config.options_of(m) for m in chosen):
+        return
+    owners = [m for m in methods.names() if _has_option(m, key)]
+    if owners:
+        raise UsageError(f"none of methods={','.join(chosen)} has {key!r}; it is an option of {', '.join(owners)}")
+    shared = {name for m in chosen for name in config.options_of(m)}
+    dotted = {f"{m}.{name}" for m in chosen for name in config.options_of(m)}
+    known = settings | {"methods", "ablation", "cluster"} | set(config.runtime_types()) | shared | dotted
+    raise UsageError(f"unknown key {key!r}{nearest(key, known)} (`python -m benchmark run --help` lists the keys)")
+
+
+def _axes(method: str, given: dict[str, list[str]]) -> dict[str, list[Any]]:
+    """The method's axes: canonical name -> parsed values. What names the method goes before what names all."""
+    found: dict[str, list[Any]] = {}
+    for own in (False, True):
+        keys: dict[str, str] = {}
+        for key, texts in given.items():
+            prefix, _, name = key.rpartition(".")
+            named = bool(prefix) and prefix in (method, method.rpartition(".")[2])
+            if named is not own:
+                continue
+            target = _target(name if own else key, method)
+            if target is None:
+                continue
+            if target in keys:
+                raise UsageError(f"{keys[target]}= and {key}= are the same option of {method}; one of them is needed")
+            keys[target] = key
+            found[target] = [_value(text, _kind(target, method), key) for text in texts]
+    return found
+
+
+@dataclass(frozen=True)
+class Times:
+    """So many times what a setting is without the word."""
+
+    factor: float
+    whole: bool  # rounded, and no less than 1 where there is any
+
+    def of(self, value: float) -> float:
+        return max(min(value, 1), round(self.factor * value)) if self.whole else self.factor * value
+
+
+def _kind(target: str, method: str) -> Any:
+    """The declared type of a setting or an option."""
+    option = target.removeprefix("options.")
+    return config.options_of(method)[option] if option != target else config.declared()[target]
+
+
+def _value(text: str, kind: Any, key: str) -> Any:
+    factor, number = re.fullmatch(r"x(\d+\.?\d*|\.\d+)", text), config.type_text(kind)
+    if factor and number in ("number", "whole number"):
+        return Times(float(factor[1]), number == "whole number")
+    return config.parse_value(text, kind, key)
+
+
+def _target(name: str, method: str) -> str | None:
+    """Where a key without method prefix is assigned, for this method; None where it has no such option."""
+    canonical = config.PLURAL.get(name, name)
+    if canonical in config.declared():
+        return canonical
+    return f"options.{name}" if name in config.options_of(method) else None
+
+
+def _whole(assigned: dict[str, Any], preset: str, asked: list[Ablation], own: set[str]) -> dict[str, Any]:
+    """`assigned` over what lies below it, with its multiples formed, and with what else the ablations set.
+
+    `own` are the names that the user's words give.
+    """
+    below, method = _with_preset({"method": assigned["method"]} | _plain(assigned, own), preset), assigned["method"]
+    base: dict[str, Any] = {f.name: f.default for f in fields(Settings)} | _defaults("dataset", Dataset())
+    base |= _defaults("options", config.describe(method).Config()) | below
+    idle = next((name for name, v in assigned.items() if isinstance(v, Times) and name in own and not base[name]), None)
+    if idle:
+        raise UsageError(
+            f"{_written(idle.removeprefix('options.'))} is {base[idle]} for {method}: a multiple says nothing"
+        )
+    made = {name: v.of(base[name] or 0) if isinstance(v, Times) else v for name, v in assigned.items()}
+    also = {name: value for one in asked if one.also for name, value in one.also(base, made).items()}
+    also = {name: value for name, value in also.items() if name not in config.inapplicable(method)}
+    return below | also | made
+
+
+def _defaults(prefix: str, made: Any) -> dict[str, Any]:
+    return {f"{prefix}.{name}": value for name, value in asdict(made).items()}
+
+
+def _plain(assigned: dict[str, Any], names: set[str]) -> dict[str, Any]:
+    return {name: value for name, value in assigned.items() if name in names and not isinstance(value, Times)}
+
+
+def _with_preset(assigned: dict[str, Any], preset: str) -> dict[str, Any]:
+    """`assigned` over the preset's words for its dataset, and those over what the method recommends."""
+    default = next(f.default for f in fields(config.Dataset) if f.name == "name")
+    words = presets.words(preset, assigned.get("dataset.name", default))
+    words = config.describe(assigned["method"]).recommends | words
+    below = _axes(assigned["method"], {key: [text] for key, text in words.items()})
+    return {name: values[0] for name, values in below.items()} | assigned
+
+
+@cache
+def _settings() -> set[str]:
+    """Every setting as it is written: `seeds`, not `seed`."""
+    return {_written(name) for name in config.declared()} - {"methods"}
+
+
+def _written(name: str) -> str:
+    return next((written for written, canonical in config.PLURAL.items() if canonical == name), name)
+
+
+def _option_of_others(key: str, method: str, chosen: list[str]) -> bool:
+    """Whether `key` is an option that other chosen methods have and this one lacks."""
+    return _target(key, method) is None and any(key in config.options_of(m) for m in chosen)
+
+
+def _has_option(method: str, key: str) -> bool:
+    try:
+        return key in config.options_of(method)
+    except UsageError:
+        return False  # a broken plugin is reported by `methods`, not here

@@ -1,0 +1,125 @@
+"""The words of `evaluate`: which cells, which evaluations, and which datasets the encoders are carried over to."""
+
+from __future__ import annotations
+
+import difflib
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import methods
+from benchmark.cells import plan
+from benchmark.data import catalogue
+from benchmark.errors import UsageError, unknown
+from benchmark.settings import config
+from benchmark.settings.config import Dataset, Runtime, Settings
+from benchmark.words import cell_words, runtime_words
+
+EVALUATIONS = {
+    "knn": "nearest neighbours by metric, k and weights",
+    "sgd_probe": "linear classifier by SGD on augmented views, the papers' protocol",
+    "few_labels": "linear probe with 1 % and 10 % of the labels",
+    "finetune": "the whole encoder fine-tuned with these labels",
+    "heads": "the projection head's output beside the encoder's",
+    "transfer": "linear probe and neighbours on other datasets",
+    "looks": "a t-SNE of test images and their neighbours as images, for `looks.json`",
+}
+_FOLDER = ("cells", "evaluations", "transfer")
+_FILES = ("dataset.root", "dataset.download")  # where datasets lie on this machine
+
+
+@dataclass(frozen=True)
+class Request:
+    """What the words ask for."""
+
+    runtime: Runtime
+    evaluations: list[str]  # names of `EVALUATIONS`, transfer among them where there are datasets for it
+    transfer: list[Dataset]
+    cells: list[Settings] | None  # those that the words name, to be run first if need be; None: those of the folder
+    names: list[str]  # of cells of the folder; none: all that are finished
+    files: dict[str, str]  # of `_FILES`, as given
+    notes: list[str]
+
+
+def read(given: list[str]) -> Request:
+    """Raises `UsageError` for any word that cannot be meant."""
+    said = runtime_words.split(given)
+    asked, datasets = said.get("evaluations", []), said.get("transfer", [])
+    for name in asked:
+        if name not in EVALUATIONS:
+            raise unknown("evaluation", name, EVALUATIONS)
+    if "transfer" in asked and not datasets:
+        raise UsageError("evaluations=transfer needs transfer=DATASET,DATASET")
+    files = _files(said)
+    transfer = [_dataset(name, files) for name in datasets]
+    evaluations = asked or [name for name in EVALUATIONS if name != "transfer"]
+    evaluations += ["transfer"] if transfer and "transfer" not in evaluations else []
+    for key in said:
+        meant = difflib.get_close_matches(key, _FOLDER, n=1, cutoff=0.75)
+        if key not in _FOLDER and meant:
+            raise UsageError(
+                f"unknown word {key!r}; did you mean {meant[0]!r}? (`python -m benchmark evaluate --help`)"
+            )
+    rest = {word: word.partition("=")[0] for word in given if word.partition("=")[0] not in _FOLDER}
+    if all(key in _FILES or runtime_words.says_how(key) for key in rest.values()):
+        runtime = runtime_words.read_folder([word for word, key in rest.items() if key not in _FILES])
+        return Request(_here(runtime), evaluations, transfer, None, said.get("cells", []), files, [])
+    if "cells" in said:
+        raise UsageError(
+            "cells= chooses of the cells of out=FOLDER; words that name cells themselves do not go with it"
+        )
+    made = cell_words.read(list(rest) if "methods" in said else [f"methods={reference()}", *rest])
+    return Request(_here(made.runtime), evaluations, transfer, made.cells, [], {}, made.notes)
+
+
+def reference() -> str:
+    """The method that is what its weights are."""
+    return next(name for name in methods.names() if config.pretrained(name))
+
+
+def chosen(request: Request) -> list[Path]:
+    """The folders of the cells that are asked for. `UsageError` for a name that none has."""
+    out = Path(request.runtime.out)
+    if request.cells is not None:
+        return [out / config.folder_name(cell) for cell in request.cells]
+    known = {folder.name: folder for folder in plan.folders(out)}
+    found = []
+    for name in request.names:
+        hits = [folder for full, folder in known.items() if full == name or full.endswith(f"-{name}")]
+        if not hits:
+            raise unknown("cell", name, known)
+        found += hits
+    return found or list(known.values())
+
+
+def located(cell: Settings, files: dict[str, str]) -> Settings:
+    """The cell with its dataset where it lies on this machine. An image folder's path is its name, and stays."""
+    if cell.dataset.name == "folder":
+        return cell
+    return replace(cell, dataset=_placed(cell.dataset, files))
+
+
+def _files(said: dict[str, list[str]]) -> dict[str, str]:
+    found = {key: said[key] for key in _FILES if key in said}
+    for key, values in found.items():
+        if len(values) > 1:
+            raise UsageError(f"{key}={','.join(values)}: one value is needed")
+    return {key: values[0] for key, values in found.items()}
+
+
+def _dataset(name: str, files: dict[str, str]) -> Dataset:
+    dataset = _placed(Dataset(name=name), files)
+    catalogue.require(dataset)
+    return dataset
+
+
+def _placed(dataset: Dataset, files: dict[str, str]) -> Dataset:
+    types = config.declared()
+    for key, text in files.items():
+        dataset = replace(dataset, **{key.removeprefix("dataset."): config.parse_value(text, types[key], key)})
+    return dataset
+
+
+def _here(runtime: Runtime) -> Runtime:
+    if runtime.launcher != "here":
+        raise UsageError(f"launcher={runtime.launcher}: evaluate measures one cell after the other, here")
+    return runtime

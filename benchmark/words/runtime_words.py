@@ -1,0 +1,131 @@
+"""Words that say how to run, not which cell: `out=runs launcher=slurm slurm.partition=gpu`, or `cluster=NAME` for such.
+
+Here too: what a word is, and the words of commands that take their cells from a folder.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark.errors import UsageError, nearest
+from benchmark.settings import config, presets
+from benchmark.settings.config import Runtime, Slurm
+from benchmark.words import clusters
+
+UNSENDABLE = set("/\\#?%:")  # what W&B takes in no name of a project
+
+
+def read_runtime(given: dict[str, list[str]]) -> Runtime:
+    """How to run, from words that take one value each; those of `cluster=` lie below them."""
+    given = _with_cluster(given)
+    for key, values in given.items():
+        if len(values) > 1:
+            raise UsageError(f"{key}={','.join(values)}: one value is needed, {key} is not an axis")
+    types = config.runtime_types()
+    parsed = {key: config.parse_value(values[0], types[key], key) for key, values in given.items()}
+    slurm = Slurm(**{key.removeprefix("slurm."): parsed.pop(key) for key in list(parsed) if key.startswith("slurm.")})
+    runtime = Runtime(**parsed, slurm=slurm)
+    if min(slurm.nodes, slurm.timeout_min, slurm.array_parallelism, slurm.cells_per_job) < 1:
+        raise UsageError("slurm.nodes, .timeout_min, .array_parallelism and .cells_per_job must be at least 1")
+    if min(slurm.gpus_per_node, slurm.cpus_per_task, slurm.mem_gb) < 0:
+        raise UsageError("slurm.gpus_per_node, .cpus_per_task and .mem_gb must be at least 0")
+    if runtime.log_every < 1 or runtime.checkpoint_every < 0 or runtime.threads < 0:
+        raise UsageError("log_every must be at least 1, checkpoint_every and threads at least 0")
+    if runtime.budget < 0:
+        raise UsageError(f"budget={runtime.budget:g}: at least 0 hours are needed")
+    if runtime.workers < 0 or runtime.per_device < 1:
+        raise UsageError("workers must be at least 0, per_device at least 1")
+    for key in ("workers", "per_device"):
+        if key in given and runtime.launcher != "local":
+            raise UsageError(f"{key}={given[key][0]} is for launcher=local, not for launcher={runtime.launcher}")
+    stray = next((key for key in given if key.startswith("slurm.") and runtime.launcher != "slurm"), None)
+    if stray:
+        raise UsageError(f"{stray}={given[stray][0]} is for launcher=slurm, not for launcher={runtime.launcher}")
+    if not runtime.wandb_project or set(runtime.wandb_project) & UNSENDABLE:
+        raise UsageError(
+            f"wandb_project={runtime.wandb_project}: a name without {' '.join(sorted(UNSENDABLE))} is needed"
+        )
+    presets.words(runtime.preset, "")
+    return runtime
+
+
+def read_folder(words: list[str]) -> Runtime:
+    """How to run, of a command that takes its cells from a folder."""
+    given = split(words)
+    for key in given:
+        if not says_how(key):
+            raise UsageError(f"{key}= does not apply here: the cells are those of out=FOLDER, as they were asked for")
+    return read_runtime(given)
+
+
+def read_report(words: list[str]) -> tuple[Path, str | None, tuple[str, str] | None]:
+    """The folder of `report`, its reference, and (entity, project) of W&B: `out=`, `reference=`, `wandb=`, no more."""
+    given = split(words)
+    for key, values in given.items():
+        if key not in ("out", "reference", "wandb"):
+            known = nearest(key, ("out", "reference", "wandb"))
+            raise UsageError(
+                f"{key}= does not apply here; only out=FOLDER, reference=METHOD and wandb=ENTITY/PROJECT do{known}"
+            )
+        if len(values) > 1:
+            raise UsageError(f"{key}={','.join(values)}: one value is needed")
+    target = None
+    if "wandb" in given:
+        entity, _, project = given["wandb"][0].partition("/")
+        if not (entity and project) or set(entity + project) & UNSENDABLE:
+            raise UsageError(
+                f"wandb={given['wandb'][0]}: ENTITY/PROJECT is needed, such as wandb=my-team/{Runtime.wandb_project}"
+            )
+        target = (entity, project)
+    return Path(given.get("out", [Runtime.out])[0]), given.get("reference", [None])[0], target
+
+
+def read_out(words: list[str]) -> Runtime:
+    """The runtime of a command that only reads a folder: `out=` and nothing else."""
+    given = split(words)
+    for key in given:
+        if key != "out":
+            raise UsageError(f"{key}= does not apply here; only out=FOLDER does")
+    return read_runtime(given)
+
+
+def says_how(key: str) -> bool:
+    """Whether a word of this key says how to run, not which cell."""
+    return key == "cluster" or key in config.runtime_types()
+
+
+def _with_cluster(given: dict[str, list[str]]) -> dict[str, list[str]]:
+    """`given` over the words of the cluster that it names, without those for a launcher that is not to be used."""
+    if "cluster" not in given:
+        return given
+    name = ",".join(given["cluster"])
+    below = {key: [",".join(values)] for key, values in split(clusters.words(name)).items()}
+    stray = next((key for key in below if key not in config.runtime_types()), None)
+    if stray:
+        known = config.runtime_types()
+        raise UsageError(f"cluster={name} has {stray}=, which does not say how to run{nearest(stray, known)}")
+    own = {key: values for key, values in given.items() if key != "cluster"}
+    both = below | own
+    launcher = both.get("launcher", ["here"])[0]
+
+    def meant(key: str) -> bool:
+        for_slurm, for_local = key.startswith("slurm."), key in ("workers", "per_device")
+        return key in own or ((launcher == "slurm" or not for_slurm) and (launcher == "local" or not for_local))
+
+    return {key: values for key, values in both.items() if meant(key)}
+
+
+def split(words: list[str]) -> dict[str, list[str]]:
+    """Key -> values of each word. Raises `UsageError` for what is no `key=value,value`, or is given twice."""
+    given: dict[str, list[str]] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        if not equals or not key:
+            raise UsageError(f"{word!r} is not key=value, such as methods=simclr,moco or epochs=10")
+        values = text.split(",")
+        if "" in values:
+            raise UsageError(f"{word!r} has an empty value")
+        if key in given:
+            raise UsageError(f"{key}= is given twice; several values are one word, {key}=A,B")
+        given[key] = values
+    return given

@@ -1,0 +1,52 @@
+"""What `methods=` names: methods, all of a family (`family:clustering`), or `all`. Imports no torch."""
+
+from __future__ import annotations
+
+import methods
+from benchmark.errors import UsageError, nearest
+from benchmark.settings import config
+
+ALL, FAMILY = "all", "family:"
+
+
+def chosen(given: list[str]) -> list[str]:
+    """The methods that the values of `methods=` name, each once, in their order; a family's as `families` has them.
+
+    `all` and families leave out what is nothing without a word of its own: a method that is what its weights are.
+    Raises `UsageError` for what is neither a method nor a family.
+    """
+    found: dict[str, None] = {}
+    for name in given:
+        if name == ALL or name.startswith(FAMILY):
+            found |= dict.fromkeys(_selected(name))
+        else:
+            config.describe(name)
+            found[name] = None
+    return list(found)
+
+
+def families() -> dict[str, list[str]]:
+    """Family -> its registered methods by name, families in the order of tables; `other` for those that say none.
+
+    A plugin that cannot be read is in none: who names it is told why.
+    """
+    known: dict[str, list[str]] = {family: [] for family in (*methods.FAMILIES, "other")}
+    for name in methods.names():
+        try:
+            family = methods.describe(name).family
+        except methods.BrokenMethod:
+            continue
+        known[family if family in methods.FAMILIES else "other"].append(name)
+    return {family: names for family, names in known.items() if names}
+
+
+def _selected(word: str) -> list[str]:
+    known = families()
+    if word == ALL:
+        names = [name for family in known.values() for name in family]
+    else:
+        family = word.removeprefix(FAMILY)
+        if family not in known:
+            raise UsageError(f"unknown family {family!r}{nearest(family, known)} (allowed: {', '.join(known)})")
+        names = known[family]
+    return [name for name in names if not config.pretrained(name)]

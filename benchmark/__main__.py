@@ -118,7 +118,7 @@ def command_plan(words: list[str], quick: bool) -> int:
 def _keep(made: Forecasts, cells: list[Settings], states: list[State], out: Path) -> None:
     """Keep a forecast for `report`, but of what has begun."""
     from benchmark.forecast import forecast_table
-    from results import forecasts
+    from results.frames import forecasts
 
     begun = {state.folder.name.rpartition("-")[2] for state in states if state.word == "running"}
     kept = {key: one for key, one in forecast_table.kept(cells, made).items() if key not in begun}

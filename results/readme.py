@@ -15,9 +15,12 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from results import compare, published, record, tables
-from results.frame import load
-from results.statistics import summarise
+from results import record
+from results.frames.frame import load
+from results.published import comparison
+from results.statistics import compare
+from results.statistics.summaries import summarise
+from results.tables import formats
 
 STUDIES = Path("results/studies")
 COMMAND = "command.txt"
@@ -34,10 +37,10 @@ def render(folder: Path) -> str:
     if problems or frame.empty:
         raise ValueError(problems[0] if problems else f"{folder}: no records")
     summary = summarise(frame)
-    parts = [tables.to_markdown(summary)]
+    parts = [formats.to_markdown(summary)]
     if summary["seeds"].max() > 1:
-        parts.append(tables.pipes(compare.rows(frame)))
-    parts.append(tables.pipes(published.rows(published.beside(frame))))
+        parts.append(formats.pipes(compare.rows(frame)))
+    parts.append(formats.pipes(comparison.rows(comparison.beside(frame))))
     command = folder / COMMAND
     if command.exists():
         parts.insert(0, f"```bash\n{command.read_text(encoding='utf-8').strip()}\n```\n")

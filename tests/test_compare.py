@@ -14,8 +14,9 @@ import pandas as pd
 import pytest
 from scipy import stats
 
-from results import compare, record, significance
-from results.frame import load
+from results import record
+from results.frames.frame import load
+from results.statistics import compare, significance
 
 ROOT = Path(__file__).parents[1]
 # Errors that no table should be made with, such as a division by a spread of nothing.
@@ -381,6 +382,6 @@ def test_nothing_to_compare_is_empty(tmp_path: Path) -> None:
 
 
 def test_the_slow_half_of_scipy_is_imported_when_used() -> None:
-    script = "import sys; from results import compare; assert 'scipy.stats' not in sys.modules"
+    script = "import sys; from results.statistics import compare; assert 'scipy.stats' not in sys.modules"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr

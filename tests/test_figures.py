@@ -15,11 +15,13 @@ import pytest
 import synthetic
 from test_report import put
 
-from results import cell_charts, compare, draw_matplotlib, draw_plotly, figures, published
-from results.chart import Chart, Series
-from results.comparable import comparables, headline
-from results.frame import load
-from results.palette import Style, mark, styles
+from results.figures import cell_charts, draw_matplotlib, draw_plotly, summary_charts
+from results.figures.chart import Chart, Series
+from results.figures.palette import Style, mark, styles
+from results.frames.frame import load
+from results.published import comparison
+from results.statistics import compare
+from results.statistics.comparable import comparables, headline
 
 METHODS = ("simclr", "moco")
 
@@ -27,7 +29,7 @@ METHODS = ("simclr", "moco")
 def drawn_of(frame: pd.DataFrame, published: Sequence[Any] = ()) -> list[Chart]:
     """As a report draws them."""
     metric = headline(frame)
-    return figures.charts(comparables(frame, metric, compare.ranks(frame, metric)), frame, published)
+    return summary_charts.charts(comparables(frame, metric, compare.ranks(frame, metric)), frame, published)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +67,7 @@ def test_means_and_intervals_are_those_of_compare(frame: pd.DataFrame, charts: l
 
 
 def test_a_line_changes_one_setting_alone(frame: pd.DataFrame, charts: list[Chart]) -> None:
-    from results.statistics import summarise
+    from results.statistics.summaries import summarise
 
     summary, chart = summarise(frame), named(charts, "batch_size")
     assert (chart.kind, chart.x_log, chart.x_ticks) == ("curve", True, (64, 128, 256, 512, 1024))
@@ -82,7 +84,7 @@ def test_the_front_is_what_nothing_beats() -> None:
     costs, values = rng.integers(1, 30, 200).astype(float), rng.normal(0, 1, 200).round(1)
     better = (costs[None] <= costs[:, None]) & (values[None] >= values[:, None])
     strictly = better & ((costs[None] < costs[:, None]) | (values[None] > values[:, None]))
-    found = figures.pareto(costs, values)
+    found = summary_charts.pareto(costs, values)
     assert not strictly[found].any(), "what is on the front is beaten by nothing"
     left_out = [(c, v) for c, v in zip(costs[~found], values[~found], strict=True)]
     front = list(zip(costs[found], values[found], strict=True))
@@ -205,7 +207,7 @@ def test_published_curves_have_an_axis_of_their_own_with_the_same_span(tmp_path:
 
 
 def test_the_curves_that_compare_with_a_sweep_are_laid_over_it(frame: pd.DataFrame) -> None:
-    laid = list(dict.fromkeys(one.curve for one in published.beside(frame)))
+    laid = list(dict.fromkeys(one.curve for one in comparison.beside(frame)))
     assert "simclr-table5" in [curve.id for curve in laid]
     chart = named(drawn_of(frame, laid), "temperature")
     assert "published: simclr-table5" in [one.name for one in chart.series]

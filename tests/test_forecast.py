@@ -16,7 +16,9 @@ from benchmark.forecast.forecast import Forecast, Forecasts
 from benchmark.settings import config
 from benchmark.settings.config import Dataset, Runtime, Settings, Slurm
 from benchmark.words import cell_words
-from results import forecasts, frame, record, report
+from results import record
+from results.frames import forecasts, frame
+from results.report import report
 
 SMALL = ["backbone=test_resnet", "dataset.limit=100", "view_size=16", "batch_size=32", "epochs=2", "precision=fp32"]
 CPU = torch.device("cpu")

@@ -11,8 +11,11 @@ import numpy as np
 import pytest
 from test_report import put, summary_of
 
-from results import labels, matrix, record, report
-from results.frame import load
+from results import record
+from results.frames import labels
+from results.frames.frame import load
+from results.report import report
+from results.tables import evaluations
 
 
 @pytest.mark.parametrize(
@@ -82,7 +85,7 @@ def test_a_configuration_has_one_name_in_a_report(tmp_path: Path) -> None:
                 knn = {"protocol": "k", "metrics": {"knn_cosine_tuned_top1": 0.5}}
                 record.write_evaluations(folder, found["key"], {"knn": knn})
     frame, problems = load(tmp_path)
-    folder, _ = report.write(tmp_path, frame, problems, extras=[("Others", matrix.rows(frame))])
+    folder, _ = report.write(tmp_path, frame, problems, extras=[("Others", evaluations.rows(frame))])
     names = {f"moco queue={queue} temperature={t}" for t in ("0.05", "0.1", "0.5", "1") for queue in (64, 4096)}
     names |= {f"simclr temperature={t}" for t in ("0.05", "0.1", "0.5", "1")}
     with (folder / "results.csv").open() as file:

@@ -15,14 +15,19 @@ from test_report import put
 import methods
 from benchmark.cells import run
 from benchmark.settings import config
-from results import compare, draw_matplotlib, draw_plotly, figures, matrix, method_families, record, report
-from results.chart import Chart
-from results.comparable import comparables
-from results.frame import load, setting_columns
-from results.palette import styles
-from results.statistics import summarise, varying
-from results.tables import to_markdown
-from results.terminal import to_rich
+from results import record
+from results.figures import draw_matplotlib, draw_plotly, summary_charts
+from results.figures.chart import Chart
+from results.figures.palette import styles
+from results.frames import method_families
+from results.frames.frame import load, setting_columns
+from results.report import report
+from results.statistics import compare
+from results.statistics.comparable import comparables
+from results.statistics.summaries import summarise, varying
+from results.tables import evaluations
+from results.tables.formats import to_markdown
+from results.tables.terminal import to_rich
 
 
 def told(folder: Path, family: Any) -> Path:
@@ -170,7 +175,7 @@ def test_datasets_are_counted_and_ordered_apart(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def charts(study: Path) -> dict[str, Chart]:
     frame = load(study)[0]
-    made = figures.charts(comparables(frame, "linear_top1", compare.ranks(frame)), frame)
+    made = summary_charts.charts(comparables(frame, "linear_top1", compare.ranks(frame)), frame)
     return {chart.name: chart for chart in made}
 
 
@@ -210,13 +215,13 @@ def test_figures_of_few_methods_are_not_grouped(tmp_path: Path) -> None:
     synthetic.write_families(tmp_path, dict(list(STUDY.items())[:6]))
     frame = load(tmp_path)[0]
     plain = frame.assign(family="")
-    made, bare = (figures.charts(comparables(f, "linear_top1", compare.ranks(f)), f) for f in (frame, plain))
+    made, bare = (summary_charts.charts(comparables(f, "linear_top1", compare.ranks(f)), f) for f in (frame, plain))
     assert [replace(one, others=()) for one in made] == [replace(one, others=()) for one in bare]
     assert not any(one.headings for one in made)
 
 
 def test_other_evaluations_are_in_the_same_order(study: Path) -> None:
     frame = load(study)[0]
-    rows = matrix.rows(frame.assign(**{"metrics.sgd_probe_top1": frame["metrics.linear_top1"]}))
+    rows = evaluations.rows(frame.assign(**{"metrics.sgd_probe_top1": frame["metrics.linear_top1"]}))
     assert rows[0][:2] == ["family", "configuration"]
     assert [tuple(row[:2]) for row in rows[1:]] == by_family(study)

@@ -19,10 +19,10 @@ from test_report import put
 
 from benchmark.__main__ import main
 from benchmark.cli import reporting
-from results import report
-from results.frame import load
-from results.statistics import summarise
-from results.tables import to_markdown
+from results.frames.frame import load
+from results.report import report
+from results.statistics.summaries import summarise
+from results.tables.formats import to_markdown
 
 EVIL = "<script>alert(1)</script> <img src=http://example.org/x onerror=alert(2)> 100 % of $5_000 & {a|b}~^"
 

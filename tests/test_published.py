@@ -11,7 +11,7 @@ import pytest
 
 import methods
 from benchmark.settings import config
-from results import published
+from results.published import comparison
 
 OTHERS = {"barlow_twins", "byol", "dcl", "dclw", "nnclr", "simsiam", "vicreg"}  # not ours, but published beside them
 METRICS = {"top1", "linear_top1", "knn_top1", "knn5_top1", "knn10_top1", "knn20_top1", "knn200_top1"}
@@ -35,8 +35,8 @@ def study(
 
 
 def verdicts(frame: pd.DataFrame) -> list[dict[str, str]]:
-    rows = published.rows(published.beside(frame))
-    return [dict(zip(published.HEADER, row, strict=True)) for row in rows[1:]]
+    rows = comparison.rows(comparison.beside(frame))
+    return [dict(zip(comparison.HEADER, row, strict=True)) for row in rows[1:]]
 
 
 def only(frame: pd.DataFrame) -> dict[str, str]:
@@ -45,7 +45,7 @@ def only(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def test_every_row_is_a_number_of_a_known_method_with_a_source() -> None:
-    rows = published.load()
+    rows = comparison.load()
     assert len(rows) > 200
     assert set(rows["method"]) <= set(methods.names()) | OTHERS
     assert rows["result"].between(0.1, 0.99).all()
@@ -58,7 +58,7 @@ def test_every_row_is_a_number_of_a_known_method_with_a_source() -> None:
 def test_settings_and_axes_are_ours() -> None:
     """A misspelt one would silently never be compared."""
     declared = config.declared()
-    for row in published.load().to_dict("records"):
+    for row in comparison.load().to_dict("records"):
         words = dict(word.split("=", 1) for word in row["settings"].split())
         options = config.options_of(row["method"]) if row["method"] not in OTHERS else {}
         kinds = declared | {f"options.{name}": kind for name, kind in options.items()}
@@ -71,7 +71,7 @@ def test_settings_and_axes_are_ours() -> None:
 
 
 def test_ids_are_unique_and_points_in_order() -> None:
-    found = [one for axis in set(" ".join(published.load()["axes"]).split()) for one in published.curves(axis)]
+    found = [one for axis in set(" ".join(comparison.load()["axes"]).split()) for one in comparison.curves(axis)]
     assert len({(one.id, one.metric) for one in found}) == len({one.id for one in found}) == len(found) > 50
     for one in found:
         assert len(one.x) == len(one.y) == len(set(one.x)) >= 2
@@ -80,11 +80,11 @@ def test_ids_are_unique_and_points_in_order() -> None:
 
 
 def test_as_the_papers_print_them() -> None:
-    (table5,) = published.curves("options.temperature", "simclr")
+    (table5,) = comparison.curves("options.temperature", "simclr")
     assert (table5.x, table5.y) == ((0.05, 0.1, 0.5, 1.0), (0.597, 0.644, 0.607, 0.58))
     assert table5.verified
     assert "resnet50, epochs 100, batch_size 4096" in table5.protocol
-    curves = {one.id: one for axis in ("batch_size", "epochs") for one in published.curves(axis, "simclr")}
+    curves = {one.id: one for axis in ("batch_size", "epochs") for one in comparison.curves(axis, "simclr")}
     linear = curves["simclr-tableB1/epochs=100/learning_rate_rule=linear/learning_rate=0.3"]
     assert linear.y == (0.575, 0.607, 0.628, 0.640, 0.646, 0.648)
     assert curves["simclr-tableB1/epochs=800/learning_rate_rule=sqrt/learning_rate=1.2"].y == (
@@ -101,11 +101,11 @@ def test_as_the_papers_print_them() -> None:
         0.667,
         0.674,
     )
-    assert {one.id: max(one.y) for one in published.curves("options.temperature", "moco")} == {
+    assert {one.id: max(one.y) for one in comparison.curves("options.temperature", "moco")} == {
         "moco_v2-temperature/options.head=linear": 0.607,
         "moco_v2-temperature/options.head=mlp": 0.662,
     }
-    (figure5,) = [one for one in published.curves("augmentation") if one.id == "simclr-figure5"]
+    (figure5,) = [one for one in comparison.curves("augmentation") if one.id == "simclr-figure5"]
     assert not figure5.verified, "an image, remembered"
 
 
@@ -157,7 +157,7 @@ def test_few_common_values_are_compared_by_trend() -> None:
     falling = study(dict(zip(rising, reversed(rising.values()), strict=True)), "batch_size", learning_rate_rule="sqrt")
     assert only(falling)["verdict"] == "disagree"
     small = study(dict(zip((2, 4, 8, 16), rising.values(), strict=False)), "batch_size", learning_rate_rule="sqrt")
-    assert published.beside(small) == [], "their batches begin at 32"
+    assert comparison.beside(small) == [], "their batches begin at 32"
 
 
 def test_nearest_conditions_are_chosen() -> None:
@@ -203,4 +203,4 @@ def test_sweeps_are_kept_apart_and_named() -> None:
     ],
 )
 def test_nothing_to_compare_is_no_row(frame: pd.DataFrame) -> None:
-    assert published.rows(published.beside(frame)) == []
+    assert comparison.rows(comparison.beside(frame)) == []

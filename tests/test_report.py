@@ -16,10 +16,10 @@ from rich.console import Console
 from scipy import stats
 
 from results import record
-from results.frame import load, setting_columns
-from results.statistics import summarise, varying
-from results.tables import EMPTY, to_csv, to_markdown
-from results.terminal import to_rich
+from results.frames.frame import load, setting_columns
+from results.statistics.summaries import summarise, varying
+from results.tables.formats import EMPTY, to_csv, to_markdown
+from results.tables.terminal import to_rich
 
 ROOT = Path(__file__).parents[1]
 

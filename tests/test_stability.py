@@ -6,7 +6,10 @@ from typing import Any
 
 import pytest
 
-from results import frame, matrix, record, stability, statistics, tables
+from results import record
+from results.frames import frame
+from results.statistics import stability, summaries
+from results.tables import evaluations, formats
 
 
 def cell(out: Path, method: str, seed: int, linear: float, later: dict[str, Any] | None = None) -> Path:
@@ -58,19 +61,19 @@ def test_two_configurations_have_no_tau(tmp_path: Path) -> None:
     assert stability.taus(loaded).empty
     assert stability.rows(loaded) == []
     assert stability.rows(frame.load(tmp_path / "none")[0]) == []
-    assert matrix.rows(frame.load(tmp_path / "none")[0]) == []
+    assert evaluations.rows(frame.load(tmp_path / "none")[0]) == []
 
 
 def test_evaluations_have_a_table_of_their_own(tmp_path: Path) -> None:
     for method in ("a", "b"):
         cell(tmp_path, method, 0, 0.5)
-    before = tables.to_markdown(statistics.summarise(frame.load(tmp_path)[0]))
-    assert matrix.rows(frame.load(tmp_path)[0]) == []
+    before = formats.to_markdown(summaries.summarise(frame.load(tmp_path)[0]))
+    assert evaluations.rows(frame.load(tmp_path)[0]) == []
     cell(tmp_path, "a", 0, 0.5, {"transfer_svhn": ("p" * 10, {"transfer_svhn_linear_top1": 0.25}),
                                  "sgd_probe": ("q" * 10, {"sgd_probe_top1": 0.5})})  # fmt: skip
     loaded, _ = frame.load(tmp_path)
-    assert tables.to_markdown(statistics.summarise(loaded)) == before
-    assert matrix.rows(loaded) == [
+    assert formats.to_markdown(summaries.summarise(loaded)) == before
+    assert evaluations.rows(loaded) == [
         ["configuration", "seeds", "linear %", "SGD probe %", "svhn linear %"],
         ["a", "1", "50.0", "50.0", "25.0"],
         ["b", "1", "50.0", "–", "–"],
@@ -81,11 +84,11 @@ def test_protocols_of_an_evaluation_are_never_pooled(tmp_path: Path) -> None:
     cell(tmp_path, "a", 0, 0.5, {"knn": ("1234567890", {"knn_cosine_tuned_top1": 0.2})})
     cell(tmp_path, "a", 1, 0.5, {"knn": ("abcdefabcd", {"knn_cosine_tuned_top1": 0.4})})
     loaded, _ = frame.load(tmp_path)
-    row = statistics.summarise(loaded).iloc[0]
+    row = summaries.summarise(loaded).iloc[0]
     assert "metrics.knn_cosine_tuned_top1" not in loaded
     assert row["metrics.knn_cosine_tuned_top1@123456.mean"] == 0.2
     assert row["metrics.knn_cosine_tuned_top1@abcdef.mean"] == 0.4
-    assert matrix.rows(loaded)[0][3:] == ["kNN cosine@123456 %", "kNN cosine@abcdef %"]
+    assert evaluations.rows(loaded)[0][3:] == ["kNN cosine@123456 %", "kNN cosine@abcdef %"]
 
 
 @pytest.mark.parametrize(

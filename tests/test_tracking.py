@@ -24,7 +24,7 @@ from wandb_server import KEY, Server
 
 from benchmark.settings.config import Runtime
 from benchmark.tracking import tracker
-from results import wandb_report
+from results.report import wandb_report
 
 CELL = ["temperature=0.3", "dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native",
         "batch_size=32", "epochs=4", "log_every=2", "threads=1", "device=cpu"]  # fmt: skip

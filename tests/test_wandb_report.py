@@ -21,7 +21,8 @@ from wandb_server import KEY, Server
 
 from benchmark.errors import UsageError
 from benchmark.words.runtime_words import read_report
-from results import record, wandb_report
+from results import record
+from results.report import wandb_report
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb-workspaces itself
 
@@ -165,7 +166,7 @@ def test_a_malformed_target_is_refused(given: str) -> None:
 
 def test_each_protocol_has_panels_of_its_own(out: Path) -> None:
     """Numbers of two protocols are not comparable."""
-    from results import frame
+    from results.frames import frame
 
     put(out, "swav", 0, protocol="bbbbbbbbbb")
     spec = wandb_report.specification(frame.load(out)[0], "", wandb_report.Target("me", "proj", "g"))["spec"]

@@ -13,19 +13,11 @@ from typing import TYPE_CHECKING
 from benchmark.display import columns
 from benchmark.errors import UsageError
 from benchmark.tracking import site, tracker
-from results import (
-    comparable,
-    compare,
-    forecasts,
-    frame,
-    matrix,
-    published,
-    report,
-    stability,
-    statistics,
-    tables,
-    terminal,
-)
+from results.frames import forecasts, frame
+from results.published import comparison
+from results.report import report
+from results.statistics import comparable, compare, stability, summaries
+from results.tables import evaluations, formats, terminal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -50,12 +42,12 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         raise UsageError(str(error)) from error
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
-    summary = statistics.summarise(loaded)
-    beside = published.beside(loaded, metric)
+    summary = summaries.summarise(loaded)
+    beside = comparison.beside(loaded, metric)
     sections = [
-        ("Beside published numbers", published.rows(beside)),
-        *evaluations(loaded),
-        ("Forecasts against truth", tables.truth(forecasts.against(loaded, forecasts.read(out)))),
+        ("Beside published numbers", comparison.rows(beside)),
+        *evaluation_sections(loaded),
+        ("Forecasts against truth", formats.truth(forecasts.against(loaded, forecasts.read(out)))),
     ]
     print_summary(summary)
     print_sections([("Which can be told apart (ranks that the seeds allow, 95 %)", compared), *sections])
@@ -68,20 +60,20 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
             print(f"note: {note}", file=sys.stderr)
         print(f"wrote {folder / 'report.html'} and, beside it, tables and figures as files", file=sys.stderr)
     if project:
-        from results import wandb_report
+        from results.report import wandb_report
 
         told = [("Which can be told apart", compared), *sections]
-        below = [f"## {title}\n\n{tables.pipes(rows)}" for title, rows in told if len(rows) > 1]
-        text = "\n".join([tables.to_markdown(summary), *below])
+        below = [f"## {title}\n\n{formats.pipes(rows)}" for title, rows in told if len(rows) > 1]
+        text = "\n".join([formats.to_markdown(summary), *below])
         try:
             print(wandb_report.write(loaded, text, out, project, site.unreachable()))
         except wandb_report.Unsaved as error:
             raise UsageError(f"wandb={'/'.join(project)}: {error}") from error
 
 
-def evaluations(loaded: pd.DataFrame) -> list[Section]:
+def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
     """What `evaluate` measured of these records, and how alike it orders the configurations."""
-    found = matrix.rows(loaded)
+    found = evaluations.rows(loaded)
     if not found:
         return []
     return [
@@ -92,12 +84,12 @@ def evaluations(loaded: pd.DataFrame) -> list[Section]:
 
 def print_evaluations(out: Path, folders: Sequence[Path]) -> None:
     """The same of these cells, on the terminal."""
-    print_sections(evaluations(_of(out, folders)))
+    print_sections(evaluation_sections(_of(out, folders)))
 
 
 def print_records(out: Path, folders: Sequence[Path]) -> None:
     """The table of these cells, and where to go from there."""
-    print_summary(statistics.summarise(_of(out, folders)))
+    print_summary(summaries.summarise(_of(out, folders)))
     print(f"records: {out}/; tables and figures of all of them: python -m benchmark report out={out}", file=sys.stderr)
     if count := tracker.unsent(out):
         print(f"{count} runs were kept offline; to W&B: wandb sync {out}/*/wandb/offline-run-*", file=sys.stderr)

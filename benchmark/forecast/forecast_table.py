@@ -54,7 +54,7 @@ def at_once(runtime: Runtime, made: Forecasts) -> tuple[int, str]:
 
 
 def kept(cells: list[Settings], made: Forecasts) -> dict[str, dict[str, Any]]:
-    """Key -> what `results.forecasts` keeps, of cells whose cost is known."""
+    """Key -> what `results.frames.forecasts` keeps, of cells whose cost is known."""
     return {
         key(cell): {"seconds": one.seconds, "memory": one.memory, "device": made.device, "how": one.how}
         for cell, one in zip(cells, made.each, strict=True)

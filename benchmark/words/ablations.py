@@ -33,7 +33,7 @@ class Ablation:
     # What else a cell gets: of its settings without the ablation, and of those that the axes give it.
     also: Callable[[dict[str, Any], dict[str, Any]], dict[str, Any]] | None = None
     figure: Figure = "curve"  # the picture that a report draws of it
-    published: tuple[str, ...] = ()  # curves of results/published.csv to lay over it, by the ids of results.published
+    published: tuple[str, ...] = ()  # curves of published.csv to lay over it, by the ids of `results.published`
 
 
 OPERATIONS = ("crop", "cutout", "colour", "sobel", "noise", "blur", "rotate")

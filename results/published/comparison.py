@@ -19,10 +19,11 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from results import compare, labels, significance
-from results.frame import setting_columns
-from results.labels import FOLLOWS
-from results.statistics import configurations
+from results.frames import labels
+from results.frames.frame import setting_columns
+from results.frames.labels import FOLLOWS
+from results.statistics import compare, significance
+from results.statistics.summaries import configurations
 
 # Published numbers closer than this make no order: MoCo's authors found a spread of 0.1 to 0.2 points over five runs.
 APART = 0.005
@@ -52,7 +53,7 @@ class _Published(NamedTuple):
 
 def load() -> pd.DataFrame:
     """`published.csv`, a row a number, with `result`, the number as a fraction, in place of `percent`."""
-    with resources.files("results").joinpath("published.csv").open(encoding="utf-8") as file:
+    with resources.files("results.published").joinpath("published.csv").open(encoding="utf-8") as file:
         frame = pd.read_csv(file, dtype=str, keep_default_na=False)
     whole = {name: pd.to_numeric(frame[name]).astype("Int64") for name in ("epochs", "batch_size", "runs")}
     result = (frame.pop("percent").astype(float) / 100).round(6)
@@ -75,7 +76,7 @@ class Beside(NamedTuple):
 def beside(frame: pd.DataFrame, metric: str = "linear_top1") -> list[Beside]:
     """Whether our sweeps go the way of published curves; none where nothing compares.
 
-    `frame` is what `results.frame.load` returns. A sweep is a setting that varies within a method, dataset and protocol
+    `frame` is what `frames.frame.load` returns. A sweep is a setting that varies within a method, dataset and protocol
     while all else is fixed. Of the published curves that can be compared with it, the one with the most conditions in
     common against those that differ is; then one that is verified, and near in epochs and batch size. What is compared:
 

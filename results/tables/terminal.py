@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Literal
 
 import pandas as pd
 
-from results import labels
-from results.frame import FAMILY
-from results.tables import UNFINISHED, Column, grid, once
+from results.frames import labels
+from results.frames.frame import FAMILY
+from results.tables.formats import UNFINISHED, Column, grid, once
 
 if TYPE_CHECKING:
     import rich.table

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from results.chart import Chart, Series
-from results.comparable import Comparable
+from results.figures.chart import Chart, Series
 from results.record import LOOKS_NAME
+from results.statistics.comparable import Comparable
 
 MOST_CELLS = 6
 MOST_LINES = 36

@@ -21,11 +21,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results import draw_plotly, labels, method_families, tables
-from results.chart import Chart
-from results.frame import FAMILY, setting_columns
-from results.palette import Style
-from results.statistics import configurations, varying
+from results.figures import draw_plotly
+from results.figures.chart import Chart
+from results.figures.palette import Style
+from results.frames import labels, method_families
+from results.frames.frame import FAMILY, setting_columns
+from results.statistics.summaries import configurations, varying
+from results.tables import formats
 
 # What is shown of a cell, and the column of the loaded frame that has it.
 _CELL = {
@@ -51,7 +53,7 @@ def render(
 ) -> str:
     """The page of a loaded frame and its summary.
 
-    `ranks` is what `results.compare.ranks` returned; `extras` are titles with rows of text under a header; `problems`
+    `ranks` is what `compare.ranks` returned; `extras` are titles with rows of text under a header; `problems`
     are lines on records that could not be used. Links to records are relative to `page_folder`. Without plotly the
     page says that its figures stand beside it.
     """
@@ -100,7 +102,7 @@ def _figures(charts: Sequence[Chart], styles: Mapping[str, Style]) -> list[dict[
 
 
 def _file(ending: str) -> str:
-    return resources.files("results").joinpath(f"page.{ending}").read_text(encoding="utf-8")
+    return resources.files("results.report").joinpath(f"page.{ending}").read_text(encoding="utf-8")
 
 
 def _plotly() -> str:
@@ -120,14 +122,14 @@ def _json(data: Any) -> str:
 
 def _table(
     summary: pd.DataFrame, ranks: pd.DataFrame | None
-) -> tuple[list[tables.Column], list[dict[str, Any]], list[str]]:
+) -> tuple[list[formats.Column], list[dict[str, Any]], list[str]]:
     """Columns, rows of cells with the numbers that they sort by, and notes."""
-    ordered, columns, notes = tables.grid(summary)
+    ordered, columns, notes = formats.grid(summary)
     if ranks is not None and len(columns) and ranks["best"].notna().any():
         found = ranks.set_index("row").reindex(ordered.index)
         ordered = ordered.assign(rank=found["best"].astype(float))
         at = next((i for i, one in enumerate(columns) if one.header.startswith("linear")), len(columns) - 1)
-        columns.insert(at + 1, tables.Column("rank", list(found["rank"].fillna(labels.NONE)), True, "rank"))
+        columns.insert(at + 1, formats.Column("rank", list(found["rank"].fillna(labels.NONE)), True, "rank"))
         notes.append("rank: the places that the seeds allow, corrected over all pairs, in 95 % of studies")
     sources = [ordered[one.source] if one.source in ordered else [None] * len(ordered) for one in columns]
     keys: list[list[str | None]] = [[_key(value) for value in values] for values in sources]

@@ -15,8 +15,9 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from results import labels, record
-from results.statistics import varying
+from results import record
+from results.frames import labels
+from results.statistics.summaries import varying
 
 ACCURACY, SECONDS, STATUS = "metrics/linear_top1", "cost/seconds", "status"  # in a run's summary
 STEP, LOSS = "step", "loss"  # in its history
@@ -39,7 +40,7 @@ class Target(NamedTuple):
 def write(frame: pd.DataFrame, text: str, out: Path, project: tuple[str, str], unreachable: str) -> str:
     """Write the report's specification to `out`/wandb_report.json, and save the report if nothing is `unreachable`.
 
-    `frame` is what `results.frame.load` returns of `out`, `text` what the report says in markdown, `project` an entity
+    `frame` is what `frames.frame.load` returns of `out`, `text` what the report says in markdown, `project` an entity
     and a project. Returns a line for the user: the report's address, or where its specification is. Raises `Unsaved`.
     """
     if not (frame["status"] == "finished").any():

@@ -7,8 +7,8 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from results.chart import MANY, Chart, Series, positions
-from results.palette import GREY, Style, mark, of_class
+from results.figures.chart import MANY, Chart, Series, positions
+from results.figures.palette import GREY, Style, mark, of_class
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _HEIGHT = 430

@@ -13,11 +13,12 @@ from dataclasses import replace
 import numpy as np
 import pandas as pd
 
-from results import ablation_charts, cell_charts, labels, method_families
-from results.ablation_charts import Published
-from results.chart import MANY, Chart, Series
-from results.comparable import Comparable
-from results.statistics import configurations
+from results.figures import ablation_charts, cell_charts
+from results.figures.ablation_charts import Published
+from results.figures.chart import MANY, Chart, Series
+from results.frames import labels, method_families
+from results.statistics.comparable import Comparable
+from results.statistics.summaries import configurations
 
 MOST_BARS = 60
 _COLOURS = " A colour is a family of methods."
@@ -29,7 +30,7 @@ _COSTS = (
 
 
 def charts(found: Sequence[Comparable], frame: pd.DataFrame, published: Sequence[Published] = ()) -> list[Chart]:
-    """All charts of what `results.frame.load` returned and its comparables, in the order in which a report shows them.
+    """All charts of what `frames.frame.load` returned and its comparables, in the order in which a report shows them.
 
     `published` are laid over the ablations that they fit.
     """

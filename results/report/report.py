@@ -1,7 +1,7 @@
 """The folder of a report: report.html, table.md, table.tex, results.csv, results.parquet, and the figures as files.
 
 results.csv is the summary, a row a configuration; results.parquet has a row a record with all columns of
-`results.frame.load`. Files of an earlier report are replaced one by one, each whole or not at all; others are left.
+`frames.frame.load`. Files of an earlier report are replaced one by one, each whole or not at all; others are left.
 """
 
 from __future__ import annotations
@@ -13,13 +13,17 @@ from pathlib import Path
 
 import pandas as pd
 
-from results import compare, draw_matplotlib, figures, page, record, tables
-from results.ablation_charts import Published
-from results.chart import Chart
-from results.comparable import comparables, headline
-from results.palette import Style, styles
-from results.statistics import summarise
-from results.verdict import verdict
+from results import record
+from results.figures import draw_matplotlib, summary_charts
+from results.figures.ablation_charts import Published
+from results.figures.chart import Chart
+from results.figures.palette import Style, styles
+from results.report import page
+from results.report.verdict import verdict
+from results.statistics import compare
+from results.statistics.comparable import comparables, headline
+from results.statistics.summaries import summarise
+from results.tables import formats
 
 FOLDER = "report"
 
@@ -34,9 +38,9 @@ def write(
     compared: list[list[str]] | None = None,
     extras: Sequence[tuple[str, list[list[str]]]] = (),
 ) -> tuple[Path, list[str]]:
-    """Write `out`/report/ from what `results.frame.load` returned; the folder, and a note on each part that is missing.
+    """Write `out`/report/ from what `frames.frame.load` returned; the folder, and a note on each part that is missing.
 
-    `published` are curves to lay over the ablations; `ranked` and `compared` what `results.compare.ranks` and `rows`
+    `published` are curves to lay over the ablations; `ranked` and `compared` what `compare.ranks` and `rows`
     returned for the `headline` metric, made here where not given; `extras` more tables as titles with rows of text
     under a header.
     """
@@ -46,7 +50,7 @@ def write(
     ranks = compare.ranks(frame, metric) if ranked is None else ranked
     rows = compare.rows(frame, metric=metric, ranked=ranks) if compared is None else compared
     found = comparables(frame, metric, ranks)
-    charts = figures.charts(found, frame, published)
+    charts = summary_charts.charts(found, frame, published)
     chosen = styles(charts)
     more = [("Which can be told apart", rows if len(rows) > 2 else []), *extras]
     text = page.render(
@@ -54,10 +58,10 @@ def write(
         ranks=ranks, extras=more, problems=problems,
     )  # fmt: skip
     record.write_whole(folder / "report.html", text.encode())
-    below = "\n".join(f"## {title}\n\n{tables.pipes(lines)}" for title, lines in more if lines)
-    record.write_whole(folder / "table.md", f"{tables.to_markdown(summary)}\n{below}".encode())
-    record.write_whole(folder / "table.tex", tables.to_latex(summary).encode())
-    record.write_whole(folder / "results.csv", tables.to_csv(summary).encode())
+    below = "\n".join(f"## {title}\n\n{formats.pipes(lines)}" for title, lines in more if lines)
+    record.write_whole(folder / "table.md", f"{formats.to_markdown(summary)}\n{below}".encode())
+    record.write_whole(folder / "table.tex", formats.to_latex(summary).encode())
+    record.write_whole(folder / "results.csv", formats.to_csv(summary).encode())
     try:
         record.write_whole(folder / "results.parquet", parquet(frame))
     except ImportError as error:

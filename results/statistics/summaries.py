@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from results.frame import FAMILY, families, setting_columns
+from results.frames.frame import FAMILY, families, setting_columns
 
 CONFIDENCE = 0.95
 _NULL = "null"
@@ -20,7 +20,7 @@ _NULL = "null"
 def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.DataFrame:
     """One row for each protocol and combination of settings other than the seed, in order of first appearance.
 
-    `frame` is what `results.frame.load` returns; `metrics` are names without the prefix, by default all there are.
+    `frame` is what `frames.frame.load` returns; `metrics` are names without the prefix, by default all there are.
     Columns: `protocol`, the method's `family`, and the settings; `seeds` finished, `fixed` (the method does not depend
     on a seed), `failed`, `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean`, `.half_width` (of
     the 95 % t-interval, NaN below 2 seeds), `.sd` (ddof=1) and `.n`, as fractions; `cost.*`. Only finished records are

@@ -37,7 +37,7 @@ def against(frame: pd.DataFrame, made: Mapping[str, Mapping[str, Any]]) -> pd.Da
     """A row a method: `cells` finished after their forecast, `forecast` and `truth` in seconds, and the `ratio` of
     truth to forecast in all, for its `least` and its `most` cell. Empty where nothing was foretold.
 
-    `frame` is what `results.frame.load` returns. Truth is the training and the evaluation, on the same device.
+    `frame` is what `frames.frame.load` returns. Truth is the training and the evaluation, on the same device.
     """
     import pandas as pd
 

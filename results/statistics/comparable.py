@@ -6,16 +6,16 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from results import labels, method_families
-from results.frame import FAMILY, setting_columns
-from results.statistics import configurations, summarise, varying
+from results.frames import labels, method_families
+from results.frames.frame import FAMILY, setting_columns
+from results.statistics.summaries import configurations, summarise, varying
 
 
 @dataclass(frozen=True)
 class Comparable:
     """The configurations of one protocol and dataset, whose numbers may be compared.
 
-    `table`: the rows of `statistics.summarise` with `row`, their place in it; `configuration`, its name, and `label`,
+    `table`: the rows of `summaries.summarise` with `row`, their place in it; `configuration`, its name, and `label`,
     as much of it as figures have room for; `n`, and `mean`, `low`, `high` in percent; `cost.hours`, `cost.memory` in
     GiB; `lost`, a text on the failed and collapsed runs, "" without any; `group`, the family in words, "" where rows
     are not grouped. `usual` says what the labels leave out.

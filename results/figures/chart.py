@@ -20,7 +20,7 @@ class Series:
 
     `method` gives the colour and the mark, the same in all figures; without one it is grey. `low` and `high` are the
     ends of the 95 % intervals, NaN where there is none, empty where no point has one. `texts` say more of each point,
-    `rows` are its configuration's row in `statistics.summarise`. `dash` counts the lines of a method.
+    `rows` are its configuration's row in `summaries.summarise`. `dash` counts the lines of a method.
     `family` is the method's in words where methods are grouped by it: it gives the colour, and heads a legend's part.
     """
 

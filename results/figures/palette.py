@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from results import method_families
-from results.chart import Chart
+from results.figures.chart import Chart
+from results.frames import method_families
 
 GREY = "#808080"
 # Okabe and Ito's palette without black and yellow, which vanish on a dark and on a white page, then Paul Tol's muted.

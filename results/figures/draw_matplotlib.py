@@ -8,9 +8,9 @@ from collections.abc import Mapping
 from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
-from results import palette
-from results.chart import MANY, Chart, Series, positions
-from results.palette import GREY, Style, of_class
+from results.figures import palette
+from results.figures.chart import MANY, Chart, Series, positions
+from results.figures.palette import GREY, Style, of_class
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist

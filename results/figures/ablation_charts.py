@@ -13,10 +13,10 @@ from typing import Any, Protocol
 
 import pandas as pd
 
-from results import labels
-from results.chart import Chart, Series
-from results.comparable import Comparable
-from results.labels import FOLLOWS
+from results.figures.chart import Chart, Series
+from results.frames import labels
+from results.frames.labels import FOLLOWS
+from results.statistics.comparable import Comparable
 
 MOST_LINES = 10
 # A second setting whose single values are worth a mark beside the first one's lines: a linear head at one width.
@@ -26,7 +26,7 @@ _ERRORS = "Bars are 95 % intervals over seeds; a point without one has a single 
 
 
 class Published(Protocol):
-    """A curve from a paper: what `results.published.curves` returns. `y` are fractions."""
+    """A curve from a paper: what `published.curves` returns. `y` are fractions."""
 
     @property
     def id(self) -> str: ...

@@ -10,9 +10,9 @@ from typing import Any
 
 import pandas as pd
 
-from results import labels, method_families
-from results.frame import FAMILY
-from results.statistics import varying
+from results.frames import labels, method_families
+from results.frames.frame import FAMILY
+from results.statistics.summaries import varying
 
 EMPTY = "No records to show."
 CAPTION = "mean ± half-width of the 95 % t-interval over seeds"
@@ -114,7 +114,7 @@ def to_csv(summary: pd.DataFrame) -> str:
 
 
 def truth(found: pd.DataFrame) -> list[list[str]]:
-    """What `results.forecasts.against` found, as rows of text under a header; none where nothing was foretold."""
+    """What `forecasts.against` found, as rows of text under a header; none where nothing was foretold."""
     rows = [
         [str(row["method"]), str(row["cells"]), _time(row["forecast"]), _time(row["truth"]), f"{row['ratio']:.2f}",
          f"{row['least']:.2f} to {row['most']:.2f}"]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pandas as pd
 
-from results.frame import FAMILY
+from results.frames.frame import FAMILY
 
 # `methods.FAMILIES`, which nothing here may import; a test holds the two equal.
 FAMILIES = ("end_to_end", "memory_bank", "momentum", "clustering", "no_negatives", "pretext", "reconstruction",

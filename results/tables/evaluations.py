@@ -8,9 +8,9 @@ from typing import Any
 
 import pandas as pd
 
-from results import labels, method_families
-from results.frame import FAMILY
-from results.statistics import summarise
+from results.frames import labels, method_families
+from results.frames.frame import FAMILY
+from results.statistics.summaries import summarise
 
 # Name of the metric -> header. What is not named here stands in results.csv and in the cell's evaluation.json.
 _COLUMNS = {
@@ -32,7 +32,7 @@ _HEADLINE = "linear_top1"
 def rows(frame: pd.DataFrame) -> list[list[str]]:
     """Rows of text under a header, percentages with their intervals; none where nothing but the headline was measured.
 
-    `frame` is what `results.frame.load` returns. A column that ends in `@` and digits is of that protocol alone.
+    `frame` is what `frames.frame.load` returns. A column that ends in `@` and digits is of that protocol alone.
     """
     names = evaluated(frame)
     if not names:

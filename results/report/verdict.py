@@ -7,15 +7,15 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from results.comparable import Comparable
+from results.statistics.comparable import Comparable
 
 _NAMED = 5
 
 
 def verdict(frame: pd.DataFrame, found: Sequence[Comparable], ranks: pd.DataFrame) -> list[str]:
-    """A text on all of what `results.frame.load` returned, and one on each of its comparables and their ranks.
+    """A text on all of what `frames.frame.load` returned, and one on each of its comparables and their ranks.
 
-    `ranks` is what `results.compare.ranks` returned for their metric.
+    `ranks` is what `compare.ranks` returned for their metric.
     """
     if frame.empty:
         return ["There are no records yet."]

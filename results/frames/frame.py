@@ -21,7 +21,7 @@ from results import record
 
 FIELDS = ("key", "folder", "protocol", "status", "reason", "commit", "dirty", "started", "finished")
 FAMILY = "family"  # of the method: what it is, not how it was set
-# Columns that `statistics.summarise` adds and that are no setting either.
+# Columns that `summaries.summarise` adds and that are no setting either.
 COUNTS = ("seeds", "fixed", "failed", "collapsed", "failed_reasons", "collapsed_reasons", "commits", "folders")
 COSTS = ("views", "seconds", "evaluation_seconds", "images_per_second", "peak_memory_bytes", "processes")
 

@@ -1,6 +1,6 @@
 """The tests themselves, on arrays: Student's over pairs, Holm's correction, and how many seeds a difference takes.
 
-Two-sided at 5 %. Which configurations are compared, and what a reader is told of it, is `results.compare`'s.
+Two-sided at 5 %. Which configurations are compared, and what a reader is told of it, is `compare`'s.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.statistics import CONFIDENCE
+from results.statistics.summaries import CONFIDENCE
 
 LEVEL = 0.05
 MOST_SEEDS = 1000

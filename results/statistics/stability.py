@@ -11,7 +11,7 @@ from typing import Any
 
 import pandas as pd
 
-from results.statistics import summarise
+from results.statistics.summaries import summarise
 
 LEAST = 3  # configurations: two are in the same order or in the other
 COLUMNS = ["protocol", "dataset", "metric", "other", "tau", "p", "n"]
@@ -24,7 +24,7 @@ _TWICE = ("knn20_cosine_top1", "knn200_cosine_top1")  # the votes of the record'
 def taus(frame: pd.DataFrame) -> pd.DataFrame:
     """A row a pair of accuracies, as `COLUMNS`: `tau`, its two-sided `p` without correction, `n` configurations.
 
-    `frame` is what `results.frame.load` returns. Only configurations with both numbers count, at least 3 of them; NaN
+    `frame` is what `frames.frame.load` returns. Only configurations with both numbers count, at least 3 of them; NaN
     where one accuracy is the same for all. Empty where there is no such pair.
     """
     from scipy.stats import kendalltau  # which takes long to import

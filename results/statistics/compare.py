@@ -1,6 +1,6 @@
 """Which configurations can be told apart: intervals, paired tests on shared seeds, ranks, and seeds still needed.
 
-A configuration is what `statistics.summarise` gives a row: all settings but the seed. Only finished records count, and
+A configuration is what `summaries.summarise` gives a row: all settings but the seed. Only finished records count, and
 only configurations of one protocol and dataset, a family, are compared. Values are fractions as in the records,
 intervals are 95 %, tests are two-sided at 5 %. What varies is the seed: nothing is said about another test set.
 """
@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
-from results import labels, significance
-from results.significance import LEVEL, MOST_SEEDS, ROUNDING
-from results.statistics import CONFIDENCE, configurations
+from results.frames import labels
+from results.statistics import significance
+from results.statistics.significance import LEVEL, MOST_SEEDS, ROUNDING
+from results.statistics.summaries import CONFIDENCE, configurations
 
 # Seeds. With fewer the bootstrap is far too narrow: on normal values BCa covers 91 % at 10, 92 % at 20, t 95 %.
 BOOTSTRAP_FROM = 30
@@ -35,15 +36,15 @@ class _Family(NamedTuple):
     # (configurations, seeds): the metric, NaN where no run finished. A fixed method's one value stands in every column.
     values: np.ndarray
     fixed: np.ndarray  # (configurations,): the method does not depend on the seed
-    rows: list[int]  # of the configurations in `statistics.summarise`
+    rows: list[int]  # of the configurations in `summaries.summarise`
 
 
 def intervals(frame: pd.DataFrame, metric: str = "linear_top1") -> pd.DataFrame:
     """A row a configuration: `protocol`, `dataset`, `configuration`, `n` seeds, `mean`, `low`, `high`, `interval`.
 
-    `frame` is what `results.frame.load` returns. `interval` says how `low` and `high` were made: "t" below 30 seeds,
+    `frame` is what `frames.frame.load` returns. `interval` says how `low` and `high` were made: "t" below 30 seeds,
     else "bootstrap" (BCa: Efron 1987, by `scipy.stats.bootstrap`), or "none: " and why they are NaN. A fixed method,
-    one that does not depend on the seed, has n = 1. `row` is the configuration's row in `statistics.summarise`.
+    one that does not depend on the seed, has n = 1. `row` is the configuration's row in `summaries.summarise`.
     Raises ValueError for a metric that no record has.
     """
     return pd.concat([_intervals(family) for family in _families(frame, metric)], ignore_index=True)

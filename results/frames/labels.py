@@ -1,6 +1,6 @@
 """How a setting, its value and a configuration are written, the same in every table and figure; nothing else is here.
 
-A configuration is a row of `statistics.summarise`. Its name is its method and what tells it from the others of its
+A configuration is a row of `summaries.summarise`. Its name is its method and what tells it from the others of its
 method, dataset and protocol: `moco queue=4096`. A figure may have room for part of a name only, and then says so.
 """
 
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.frame import setting_columns
+from results.frames.frame import setting_columns
 
 # Settings that are changed along with another one: where that is told, they are not, and they split no curve.
 FOLLOWS = {"batch_size": ("microbatch",)}
@@ -74,7 +74,7 @@ def told(groups: Sequence[Hashable], rows: Sequence[Mapping[str, str]]) -> list[
 
 
 def names(table: pd.DataFrame) -> list[str]:
-    """The name of each configuration: a text for each row of `table`, whose columns are as `statistics.summarise` has
+    """The name of each configuration: a text for each row of `table`, whose columns are as `summaries.summarise` has
     them. No two of a dataset and protocol are equal."""
     data, each = _told(table)
     made = [label(*one) for one in zip(table["method"], each, strict=True)]

@@ -1,0 +1,1 @@
+"""Summaries as tables of text: markdown, LaTeX, CSV, and the terminal."""

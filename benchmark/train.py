@@ -23,6 +23,7 @@ from benchmark.config import Runtime, Settings
 from benchmark.data.files import taken
 from benchmark.engine import Engine
 from benchmark.evaluate.features import ROWS
+from benchmark.recording import Recorder
 from benchmark.stop import Stop, Stopped
 from benchmark.watch import Watch
 from methods.method import Progress
@@ -71,6 +72,7 @@ def train(
     optimiser = optim.make(method, settings)
     clock = Clock()
     watch = Watch(method, steps, world)
+    recorder = Recorder(engine, runtime.record, board.say)
     start = _resume(folder, key, engine, optimiser, clock, watch)
     log = Log(folder / "log.jsonl", start, writes=world.leads)
 
@@ -96,7 +98,7 @@ def train(
                 group["lr"] = rate if group.get("scheduled", True) else optim.peak_learning_rate(settings)
 
             optimiser.zero_grad(set_to_none=True)
-            rows, scalars = engine.gradient(next(feed), at)
+            rows, scalars = recorder.gradient(next(feed), at)
             with torch.no_grad():
                 method.after_backward(at)
             optimiser.step()

@@ -57,6 +57,9 @@ class InstDisc(Method):
         v = normalise(self.head(encode(self.encoder, batch.views)))
         return {"v": by_image(v, len(batch.views)), "index": batch.index}
 
+    def phase(self, at: Progress) -> bool:
+        return at.step > 0  # the first step sets Z
+
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
         c, v, index = self.config, rows["v"], rows["index"].repeat_interleave(rows["v"].shape[1])
         return {"loss": self.bank.contrast(c.loss, v.flatten(0, 1), index, c.temperature, self.z(rows, at))}

@@ -8,7 +8,7 @@ devices, and memories hold the same bytes on every rank.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Hashable, Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -75,6 +75,13 @@ class Method(nn.Module):
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
         """On the global batch, in float32: {"loss": scalar} and further scalars to log."""
         raise NotImplementedError(f"{type(self).__module__} has no loss")
+
+    def phase(self, at: Progress) -> Hashable:
+        """What `forward` and `loss` make of `at.step` and `at.epoch`: steps of one phase do the same operations.
+
+        None: they read neither. A method that reads one and does not say so here is never recorded as a CUDA graph.
+        """
+        return None
 
     # The hooks below run without a graph.
 

@@ -98,6 +98,9 @@ class PCL(Method):
     def key(self, x: Tensor) -> Tensor:
         return normalise(self.key_head(self.key_encoder(x)))
 
+    def phase(self, at: Progress) -> bool:
+        return at.epoch < self.config.warmup_epochs
+
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
         q, k = rows["q"], rows["k"][:, None].expand_as(rows["q"])
         instance = info_nce(q.flatten(0, 1), k.flatten(0, 1), self.queue.rows, self.config.temperature)

@@ -78,6 +78,9 @@ class PIRL(Method):
         together = each.unflatten(0, (PATCHES, -1)).transpose(0, 1).flatten(1)  # (n, 9 D)
         return {"f": f, "g": normalise(self.g(together)), "index": batch.index}
 
+    def phase(self, at: Progress) -> bool:
+        return at.step > 0  # the first step sets Z
+
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
         c, z = self.config, self.z(rows, at)
         of_patches = self.bank.contrast(c.loss, rows["g"], rows["index"], c.temperature, z)

@@ -104,6 +104,7 @@ class Runtime:
     per_device: int = 1  # cells that share a GPU with launcher=local
     budget: float = 0.0  # GPU-hours (of a process, on a CPU) that what would run may cost by its forecast; 0: any
     compile: bool = False  # torch.compile the backbone
+    record: Literal["auto", "on", "off"] = "auto"  # a step's gradient as one CUDA graph; auto: where it can be had
     log_every: int = 20  # steps between two lines of log.jsonl
     checkpoint_every: float = 60.0  # seconds between two checkpoints
     stop_collapsed: bool = False  # end a cell when a sign of collapse has lasted a tenth of its training; it stands

@@ -12,8 +12,11 @@ torch's SyncBatchNorm serves `sync` on several GPUs. It refuses CPU tensors, so 
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark import seeds
@@ -28,7 +31,10 @@ class Grouping:
 
     def __init__(self, groups: int, seed: int, world: World) -> None:
         self.groups, self.seed, self.world = groups, seed, world
-        self.contiguous = self.drawn = torch.zeros(0, dtype=torch.int64)
+        nothing = torch.zeros(0, dtype=torch.int64)
+        # Of each local image: its group where groups are contiguous, its group where they are drawn; and the order
+        # that makes the drawn ones contiguous, and back.
+        self.contiguous, self.drawn, self.there, self.back = nothing, nothing, nothing, nothing
 
     def set(self, count: int, step: int, device: torch.device) -> None:
         """For a pass over `count` local images of the global batch at `step`."""
@@ -36,8 +42,20 @@ class Grouping:
         ids = torch.arange(total) * self.groups // total
         order = torch.randperm(total, generator=seeds.generator(self.seed, "shuffle", step))
         own = self.world.share(total)
-        self.contiguous = ids[own].to(device, non_blocking=True)
-        self.drawn = ids[order][own].to(device, non_blocking=True)
+        for name, values in (
+            ("contiguous", ids[own]),
+            ("drawn", ids[order][own]),
+            ("there", order.argsort()),
+            ("back", order),
+        ):
+            place = getattr(self, name)
+            if place.shape != values.shape or place.device != device:
+                setattr(self, name, torch.empty_like(values, device=device))
+            getattr(self, name).copy_(values, non_blocking=True)  # in place: a recorded step reads it there
+
+    def one_view(self, rows: int) -> bool:
+        """Whether so many rows are those of one view, whose groups then lie one after the other."""
+        return rows == len(self.contiguous)
 
     def of(self, rows: int, shuffled: bool) -> Tensor:
         """(rows,) group of each row; rows are whole views one after the other, as `cat` of views makes them."""
@@ -70,6 +88,8 @@ class GroupedBatchNorm(_BatchNorm):
         self._check_input_dim(input)
         if not self.training:
             return super().forward(input)
+        if input.is_cuda and self.grouping.world.size == 1 and not self.shuffled and self.grouping.one_view(len(input)):
+            return self._in_slices(input)
         x = input if input.dtype == torch.float64 else input.float()
         with torch.autocast(x.device.type, enabled=False):
             group = self.grouping.of(len(x), self.shuffled)
@@ -84,6 +104,13 @@ class GroupedBatchNorm(_BatchNorm):
                 y = y * self._spread(self.weight[None], x) + self._spread(self.bias[None], x)
             self._follow(mean, variance * (count / max(count - 1, 1)))
         return y.to(input.dtype)
+
+    def _in_slices(self, x: Tensor) -> Tensor:
+        """The same of contiguous groups in one process, by the device's own kernel for each group."""
+        y, mean, inverse = _NormOfSlices.apply(x, self.weight, self.bias, self.grouping.groups, self.eps)
+        count = x[:, 0].numel() / self.grouping.groups
+        self._follow(mean, (inverse.pow(-2) - self.eps) * (count / max(count - 1, 1)))
+        return y
 
     def _sum_by_group(self, per_row: Tensor, group: Tensor) -> Tensor:
         """(n, C) -> (G, C), over all ranks, differentiable."""
@@ -104,6 +131,62 @@ class GroupedBatchNorm(_BatchNorm):
         self.running_var.lerp_(variance.mean(dim=0).to(self.running_var.dtype), rate)
 
 
+class _NormOfSlices(torch.autograd.Function):
+    """Batch norm of each of G equal slices of the rows; also returns the slices' means and 1 / deviations, (G, C)."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight: Tensor | None, bias: Tensor | None, groups: int, eps: float
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        slices = x.chunk(groups)
+        parts = [torch.native_batch_norm(part, weight, bias, None, None, True, 0.0, eps) for part in slices]
+        means, inverses = ([part[i] for part in parts] for i in (1, 2))
+        ctx.save_for_backward(x, weight, *means, *inverses)
+        ctx.groups, ctx.eps = groups, eps
+        mean, inverse = torch.stack(means), torch.stack(inverses)
+        ctx.mark_non_differentiable(mean, inverse)
+        return torch.cat([part[0] for part in parts]), mean, inverse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, upstream: Tensor, *unused: Any) -> tuple[Tensor | None, ...]:
+        x, weight, *saved = ctx.saved_tensors
+        mask = [ctx.needs_input_grad[0], ctx.needs_input_grad[1], ctx.needs_input_grad[2]]
+        slices = zip(
+            upstream.chunk(ctx.groups), x.chunk(ctx.groups), saved[: ctx.groups], saved[ctx.groups :], strict=True
+        )
+        parts = [
+            torch.ops.aten.native_batch_norm_backward(
+                _dense(slope), part, weight, None, None, mean, inverse, True, ctx.eps, mask
+            )
+            for slope, part, mean, inverse in slices
+        ]
+        to_x = torch.cat([part[0] for part in parts]) if mask[0] else None
+        to_weight, to_bias = (torch.stack([p[i] for p in parts]).sum(0) if mask[i] else None for i in (1, 2))
+        return to_x, to_weight, to_bias, None, None
+
+
+def _dense(x: Tensor) -> Tensor:
+    """(n, C, H, W) channels last, (n, C) as it lies."""
+    return x.contiguous(memory_format=torch.channels_last if x.dim() == 4 else torch.contiguous_format)
+
+
+def _shuffle_around(copy: MomentumCopy, grouping: Grouping) -> None:
+    """Let `copy` see the images of each drawn group side by side, and give its rows back in their own order.
+
+    The images are moved once instead of the statistics of each layer being scattered over them.
+    """
+
+    def move(x: Tensor, order: Tensor) -> Tensor:
+        if not copy.training:
+            return x
+        views = len(x) // len(order)
+        return _dense(x.unflatten(0, (views, len(order)))[:, order].flatten(0, 1))
+
+    copy.register_forward_pre_hook(lambda _, given: (move(given[0], grouping.there),))
+    copy.register_forward_hook(lambda _, given, rows: move(rows, grouping.back))
+
+
 def convert(network: nn.Module, mode: str, seed: int, world: World, batch_size: int, device: str) -> Grouping | None:
     """Give `network` the batch norm of `mode`, in place. Returns the grouping to set before each pass, if there is one.
 
@@ -122,6 +205,11 @@ def convert(network: nn.Module, mode: str, seed: int, world: World, batch_size: 
     if batch_size % groups:
         raise UsageError(f"batch_norm={mode}: batch_size={batch_size} is not a multiple of {groups}")
     grouping = Grouping(groups, seed, world)
+    if shuffled and world.size == 1 and device.startswith("cuda"):
+        for module in network.modules():
+            if isinstance(module, MomentumCopy):
+                _shuffle_around(module, grouping)
+        shuffled = False  # within
     _replace(network, grouping, shuffled, inside_copy=False)
     return grouping
 

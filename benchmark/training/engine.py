@@ -56,8 +56,8 @@ class Engine:
         """
         if 0 < self.microbatch < len(batch.index):
             return self._cached(batch, at)
-        rows = gather(self.rows(self.forward, batch, at, 0), self.world)
-        scalars = self._loss(rows, at)
+        rows = gather(self.rows(self.forward, batch, at), self.world)
+        scalars = self._seeded_loss(rows, at)
         scalars["loss"].backward()
         return _detached(rows), _detached(scalars)
 
@@ -74,7 +74,7 @@ class Engine:
         for leaf in leaves.values():
             leaf.requires_grad_(leaf.is_floating_point())
         rows = gather(leaves, self.world)
-        scalars = self._loss(rows, at)
+        scalars = self._seeded_loss(rows, at)
         scalars["loss"].backward()
         with frozen_statistics(self.method):  # a replay must not count twice
             for i, (start, part) in enumerate(zip(bounds, parts, strict=False)):
@@ -90,20 +90,32 @@ class Engine:
 
     def rows(self, forward: nn.Module, batch: Batch, at: Progress, part: int = 0) -> Rows:
         """What `forward` makes of some images, the `part`-th of this rank's share, in float32 or float64."""
+        self.prepare(len(batch.index), at, part)
+        return self.encode(forward, batch, at)
+
+    def prepare(self, count: int, at: Progress, part: int = 0) -> None:
+        """What a pass over `count` images of this step takes from the CPU: batch norm's groups and torch's seed."""
         if self.grouping is not None:
-            self.grouping.set(len(batch.index), at.step, self.device)
+            self.grouping.set(count, at.step, self.device)
         torch.manual_seed(seeds.mix(self.seed, "forward", at.step, self.world.rank, part))
+
+    def encode(self, forward: nn.Module, batch: Batch, at: Progress) -> Rows:
+        """`forward` in this engine's precision, its rows in float32 or float64."""
         with self.autocast():
             rows = forward(batch, at)
         return {
             name: row.float() if row.dtype in (torch.bfloat16, torch.float16) else row for name, row in rows.items()
         }
 
-    def _loss(self, rows: Rows, at: Progress) -> dict[str, Tensor]:
-        # The same on every rank: a loss that draws negatives draws the same ones everywhere.
-        torch.manual_seed(seeds.mix(self.seed, "loss", at.step))
+    def loss(self, rows: Rows, at: Progress) -> dict[str, Tensor]:
+        """`loss` of the gathered rows, without autocast."""
         with torch.autocast(self.device.type, enabled=False):
             return self.method.loss(rows, at)
+
+    def _seeded_loss(self, rows: Rows, at: Progress) -> dict[str, Tensor]:
+        # The same on every rank: a loss that draws negatives draws the same ones everywhere.
+        torch.manual_seed(seeds.mix(self.seed, "loss", at.step))
+        return self.loss(rows, at)
 
     def gathered(self, rows: Rows) -> Rows:
         """The rows of all ranks, in rank order."""
@@ -132,10 +144,11 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def settle(device: torch.device) -> None:
-    """Make `device` the process's own, and float32 mean float32 on it."""
+    """Make `device` the process's own, float32 mean float32 on it, and convolutions the fastest of cuDNN's kernels."""
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.backends.cudnn.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.benchmark = True
 
 
 def settled(runtime: Runtime, local_rank: int = 0) -> torch.device:

@@ -20,6 +20,7 @@ from benchmark.augment.transforms import resize
 from benchmark.data.files import taken
 from benchmark.display.progress import Board
 from benchmark.evaluate.features import ROWS
+from benchmark.recording import Recorder
 from benchmark.settings.config import Runtime, Settings
 from benchmark.training import checkpoint, optim
 from benchmark.training.batches import Batches
@@ -72,6 +73,7 @@ def train(
     optimiser = optim.make(method, settings)
     clock = Clock()
     watch = Watch(method, steps, world)
+    recorder = Recorder(engine, runtime.record, board.say)
     start = _resume(folder, key, engine, optimiser, clock, watch)
     log = Log(folder / "log.jsonl", start, writes=world.leads)
 
@@ -97,7 +99,7 @@ def train(
                 group["lr"] = rate if group.get("scheduled", True) else optim.peak_learning_rate(settings)
 
             optimiser.zero_grad(set_to_none=True)
-            rows, scalars = engine.gradient(next(feed), at)
+            rows, scalars = recorder.gradient(next(feed), at)
             with torch.no_grad():
                 method.after_backward(at)
             optimiser.step()

@@ -1,0 +1,69 @@
+"""A step recorded as a CUDA graph beside the same step launched kernel by kernel."""
+
+import pytest
+import torch
+
+import methods
+from benchmark.contract import short_training
+from benchmark.recording import Recorder
+from benchmark.training import optim, train
+from benchmark.training.distributed import World
+from methods.method import Progress
+
+pytestmark = pytest.mark.gpu
+TRAINED = [name for name in methods.names() if methods.describe(name).trains]
+NOT_RECORDED = {  # and why
+    "contrastive_divergence": "at.step",
+    "denoising_autoencoder": "at.step",
+    "gan": "at.step",
+    "jigsaw": "at.step",
+    "vae": "at.step",
+}
+STEPS = 10  # five epochs of the small task: what happens at an epoch's start happens between recorded steps
+
+
+def losses(name: str, mode: str, *words: str) -> tuple[list[float], Recorder, list[str]]:
+    """The losses of a short training, as `train.train` takes its steps."""
+    cell = short_training.settings(name, *words)
+    engine, batches = short_training.prepare(cell, World(), torch.device("cuda:0"))
+    optimiser, notes, found = optim.make(engine.method, cell), [], []
+    recorder = Recorder(engine, mode, notes.append)
+    engine.method.train()
+    for step in range(STEPS):
+        at = Progress(step, STEPS, step // batches.per_epoch, STEPS // batches.per_epoch)
+        if step % batches.per_epoch == 0:
+            torch.manual_seed(at.epoch)
+            with torch.no_grad():
+                engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
+        for group in optimiser.param_groups:
+            group["lr"] = optim.learning_rate(step, STEPS, cell)
+        optimiser.zero_grad(set_to_none=True)
+        rows, scalars = recorder.gradient(batches.get(step, batches.order(at.epoch)), at)
+        with torch.no_grad():
+            engine.method.after_backward(at)
+        optimiser.step()
+        torch.manual_seed(step)
+        with torch.no_grad():
+            engine.method.after_step(rows, at)
+        found.append(scalars["loss"])
+    return torch.stack(found).tolist(), recorder, notes
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_recorded_steps_are_the_same_steps(name: str) -> None:
+    """In float64, where the order in which a kernel adds does not show."""
+    usual, _, _ = losses(name, "off", "precision=fp64")
+    recorded, recorder, notes = losses(name, "auto", "precision=fp64")
+    assert recorded == pytest.approx(usual, rel=1e-8)
+    if name in NOT_RECORDED:
+        assert NOT_RECORDED[name] in str(recorder.obstacle)
+        assert len(notes) == 1, "it is said once"
+    else:
+        assert recorder.recording is not None, recorder.obstacle
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_recorded_steps_in_bf16_are_near(name: str) -> None:
+    usual, _, _ = losses(name, "off", "precision=bf16")
+    recorded, _, _ = losses(name, "auto", "precision=bf16")
+    assert recorded == pytest.approx(usual, rel=0.1, abs=0.05)

@@ -20,12 +20,12 @@ from benchmark.augment.transforms import resize
 from benchmark.data.files import taken
 from benchmark.display.progress import Board
 from benchmark.evaluate.features import ROWS
-from benchmark.recording import Recorder
 from benchmark.settings.config import Runtime, Settings
 from benchmark.training import checkpoint, optim
 from benchmark.training.batches import Batches
 from benchmark.training.collapse import Watch
 from benchmark.training.engine import Engine
+from benchmark.training.recording import Recorder
 from benchmark.training.stop import Stop, Stopped
 from methods.method import Progress
 from results import record

@@ -5,9 +5,9 @@ import torch
 
 import methods
 from benchmark.contract import short_training
-from benchmark.recording import Recorder
 from benchmark.training import optim, train
 from benchmark.training.distributed import World
+from benchmark.training.recording import Recorder
 from methods.method import Progress
 
 pytestmark = pytest.mark.gpu

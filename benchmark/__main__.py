@@ -12,7 +12,8 @@ from benchmark.display import columns
 if TYPE_CHECKING:
     from benchmark.cells.plan import State
     from benchmark.forecast.forecast import Forecasts
-    from benchmark.settings.config import Runtime, Settings
+    from benchmark.settings.cell import Settings
+    from benchmark.settings.runtime import Runtime
     from benchmark.words.cell_words import Request
 
 
@@ -85,7 +86,7 @@ def _run(request: Request, wait: bool) -> int:
 def command_plan(words: list[str], quick: bool) -> int:
     from benchmark.cells import plan
     from benchmark.forecast import forecast, forecast_table
-    from benchmark.settings import config
+    from benchmark.settings import address
 
     request = _read(words)
     out = Path(request.runtime.out)
@@ -93,12 +94,14 @@ def command_plan(words: list[str], quick: bool) -> int:
     names, todo = plan.varying(request.cells), []
     header, rows = ["key", "method", "settings", "state", ""], []
     for cell, state in zip(request.cells, states, strict=True):
-        rows.append([config.key(cell), cell.method, plan.label(config.identity(cell), names), state.word, state.detail])
+        rows.append(
+            [address.key(cell), cell.method, plan.label(address.identity(cell), names), state.word, state.detail]
+        )
         todo += [cell] if state.runs else []
     made = None if quick or not todo else forecast.forecast(todo, request.runtime)
     if made:
         _keep(made, todo, states, out)
-        costs = {config.key(cell): one for cell, one in zip(todo, made.each, strict=True)}
+        costs = {address.key(cell): one for cell, one in zip(todo, made.each, strict=True)}
         header += forecast_table.HEADER
         rows = [[*row, *forecast_table.row(costs.get(row[0]))] for row in rows]
     columns.show(header, rows)
@@ -276,12 +279,12 @@ def command_profile(words: list[str], json: bool) -> int:
 
 def command_check(words: list[str]) -> int:
     from benchmark.errors import UsageError
-    from benchmark.settings import config
+    from benchmark.settings import schema
 
     if not words:
         raise UsageError("check needs the name of a method, such as: check simclr")
     for name in words:
-        config.describe(name)
+        schema.describe(name)
     from benchmark.contract import check  # behind the words: torch takes its time
 
     results = [check.check(name) for name in words]

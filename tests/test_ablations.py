@@ -8,7 +8,8 @@ import methods
 from benchmark.augment import policies
 from benchmark.cli import listing
 from benchmark.errors import UsageError
-from benchmark.settings.config import Settings, key
+from benchmark.settings.address import key
+from benchmark.settings.cell import Settings
 from benchmark.words import cell_words
 from benchmark.words.ablations import ABLATIONS, CHAIN, PAIRS
 from results.published import comparison

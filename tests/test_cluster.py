@@ -15,7 +15,8 @@ import pytest
 from benchmark.cells import plan
 from benchmark.errors import UsageError
 from benchmark.launch import cluster
-from benchmark.settings import config
+from benchmark.settings import address
+from benchmark.settings.cell import Settings
 from benchmark.words import cell_words, runtime_words
 from results import record
 from slurm import jobs
@@ -28,8 +29,8 @@ def out(tmp_path: Path) -> Path:
     """Three cells, each with a job of its own, of two people."""
     (tmp_path / cluster.FOLDER).mkdir()
     for cell in CELLS:
-        record.write_json(tmp_path / config.folder_name(cell) / "settings.json", asdict(cell))
-    names = [config.folder_name(cell) for cell in CELLS]
+        record.write_json(tmp_path / address.folder_name(cell) / "settings.json", asdict(cell))
+    names = [address.folder_name(cell) for cell in CELLS]
     notes = [cluster.Note(f"7_{i}", [name], record.now(), "me" if i < 2 else "you") for i, name in enumerate(names)]
     text = "".join(json.dumps(note._asdict()) + "\n" for note in notes)
     (tmp_path / cluster.FOLDER / "jobs.jsonl").write_text(text + '{"job": "8", "cel')  # a kill cut the last line
@@ -56,7 +57,7 @@ def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
 
 
 def words_of(out: Path) -> list[str]:
-    return [plan.state(out / config.folder_name(cell)).word for cell in CELLS]
+    return [plan.state(out / address.folder_name(cell)).word for cell in CELLS]
 
 
 def test_jobs_of_several_people_are_found_and_none_that_lives_is_given_up(
@@ -65,7 +66,7 @@ def test_jobs_of_several_people_are_found_and_none_that_lives_is_given_up(
     says("me 7_0|RUNNING|None\nme 7_1|PENDING|Priority\nyou 7_2|A_STATE_OF_TOMORROW|None", "")
     shown, news = cluster.rows(out)
     assert news == ""
-    assert [shown[config.folder_name(cell)] for cell in CELLS] == [
+    assert [shown[address.folder_name(cell)] for cell in CELLS] == [
         ("7_0", "running", ""), ("7_1", "pending", "Priority"), ("7_2", "a_state_of_tomorrow", ""),
     ]  # fmt: skip
     assert words_of(out) == ["new", "new", "new"]
@@ -77,13 +78,13 @@ def test_a_job_that_ended_without_a_record_gets_one_that_says_why(out: Path, say
     log.write_text("step 3\nslurmstepd: error: Step 7.0 exceeded memory limit")
     says("me 7_0|FAILED|NonZeroExitCode\nme 7|CANCELLED|Priority\nyou 8|RUNNING|None", "7_2|TIMEOUT")
     cluster.rows(out)
-    found = [record.read(out / config.folder_name(cell)) for cell in CELLS]
+    found = [record.read(out / address.folder_name(cell)) for cell in CELLS]
     assert [one and one["reason"] for one in found] == [
         "job 7_0 ended: out of memory", "job 7_1 ended: cancelled", "job 7_2 ended: cancelled",
     ]  # fmt: skip
     assert found[0] is not None
     assert found[0]["log"][-1].endswith("exceeded memory limit")
-    assert found[0]["key"] == config.key(CELLS[0])
+    assert found[0]["key"] == address.key(CELLS[0])
 
 
 def test_what_the_controller_has_forgotten_the_accounting_knows(out: Path, says: Callable[[str, str], None]) -> None:
@@ -97,7 +98,7 @@ def test_what_the_controller_has_forgotten_the_accounting_knows(out: Path, says:
 def test_a_failure_of_an_attempt_before_is_not_the_reason_of_this_one(
     out: Path, says: Callable[[str, str], None]
 ) -> None:
-    folder = out / config.folder_name(CELLS[0])
+    folder = out / address.folder_name(CELLS[0])
     cluster.bury(folder, "RuntimeError: of old")
     old = record.read(folder)
     assert old is not None
@@ -110,7 +111,7 @@ def test_a_failure_of_an_attempt_before_is_not_the_reason_of_this_one(
 
 
 def test_a_finished_record_is_never_written_over(out: Path) -> None:
-    folder = out / config.folder_name(CELLS[0])
+    folder = out / address.folder_name(CELLS[0])
     cluster.bury(folder, "for now")
     found = record.read(folder)
     assert found is not None
@@ -120,7 +121,7 @@ def test_a_finished_record_is_never_written_over(out: Path) -> None:
 
 
 def test_settings_that_cannot_be_read_are_one_line(out: Path) -> None:
-    path = out / config.folder_name(CELLS[0]) / "settings.json"
+    path = out / address.folder_name(CELLS[0]) / "settings.json"
     for text in ("{", '{"dataset": {"nmae": "digits"}}', "[]"):
         path.write_text(text)
         with pytest.raises(UsageError, match=r"settings.json cannot be read .*remove its folder"):
@@ -133,14 +134,14 @@ def job(out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     from benchmark.cells import run
 
     def started(minutes: int, restarts: int, writes: Callable[[Path], Any] = lambda folder: None) -> bool:
-        def works(settings: config.Settings, place: run.Place) -> None:
-            writes(out / config.folder_name(settings))
+        def works(settings: Settings, place: run.Place) -> None:
+            writes(out / address.folder_name(settings))
             os.kill(os.getpid(), signal.SIGUSR2)
 
         given = [f"out={out}", "device=cpu", "launcher=slurm", f"slurm.timeout_min={minutes}"]
         monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
         monkeypatch.setattr(run, "run", works)
-        names = [config.folder_name(cell) for cell in CELLS[:2]]
+        names = [address.folder_name(cell) for cell in CELLS[:2]]
         runtime = asdict(runtime_words.read_folder(given))
         told = {"cells": names, "runtime": runtime, "submitted": "2001-01-01T00:00:00+00:00"}
         return cluster.work(told)
@@ -158,11 +159,11 @@ def test_a_job_that_needs_more_time_is_queued_again_while_that_brings_it_on(
 
 
 def test_a_cell_that_makes_no_step_in_all_the_time_of_a_job_is_given_up(out: Path, job: Callable[..., bool]) -> None:
-    (out / config.folder_name(CELLS[0]) / "last.pt").touch()  # at the last step: its evaluation takes too long
+    (out / address.folder_name(CELLS[0]) / "last.pt").touch()  # at the last step: its evaluation takes too long
     assert job(1, restarts=1)  # there is another cell
     assert words_of(out) == ["failed", "new", "new"]
     assert not job(1, restarts=2)
     assert words_of(out) == ["failed", "failed", "new"]
-    found = record.read(out / config.folder_name(CELLS[0]))
+    found = record.read(out / address.folder_name(CELLS[0]))
     assert found is not None
     assert found["reason"] == "no step within slurm.timeout_min=1: give more time"

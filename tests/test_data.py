@@ -14,11 +14,10 @@ import torch
 from commandline import PATIENCE
 from PIL import Image
 
-from benchmark.data.catalogue import CATALOGUE, entry, require
+from benchmark.data.catalogue import CATALOGUE, Dataset, entry, require
 from benchmark.data.datasets import Data, channel_statistics, load
 from benchmark.data.splits import limited, stratified
 from benchmark.errors import UsageError
-from benchmark.settings.config import Dataset
 
 
 def parts(data: Data) -> list[torch.Tensor]:

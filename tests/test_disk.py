@@ -21,10 +21,12 @@ from benchmark.augment import parameters, policies
 from benchmark.cells import run
 from benchmark.contract.short_training import CPU, prepare, trace
 from benchmark.data import cache, files
+from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import Data, load
 from benchmark.errors import UsageError
-from benchmark.settings import config
-from benchmark.settings.config import Dataset
+from benchmark.settings import address
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
 from benchmark.training import build
 from benchmark.training.distributed import World
 from benchmark.words import cell_words
@@ -51,7 +53,7 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "im"
 
 
-def cell(folder: Path, *more: str, method: str = "simclr") -> config.Settings:
+def cell(folder: Path, *more: str, method: str = "simclr") -> Settings:
     given = {word.partition("=")[0] for word in more}
     usual = [word for word in WORDS if word.partition("=")[0] not in given]
     return cell_words.read([f"methods={method}", f"dataset.root={folder}", *usual, *more]).cells[0]
@@ -68,7 +70,7 @@ def the_same(one: Data, other: Data) -> bool:
 
 def test_a_cache_gives_what_memory_gives(folder: Path) -> None:
     kept, on_disk = cell(folder, "dataset.side=20"), cell(folder, "dataset.cache=20")
-    assert config.key(kept) == config.key(on_disk)
+    assert address.key(kept) == address.key(on_disk)
     assert the_same(load(kept.dataset), load(on_disk.dataset))
     for more in ("dataset.limit=20", "dataset.split_seed=5"):
         one, other = (cell(folder, word, more).dataset for word in ("dataset.side=20", "dataset.cache=20"))
@@ -250,7 +252,7 @@ def test_a_stream_is_evaluated_and_recorded_as_another_protocol(folder: Path, tm
     records = []
     for word in ("dataset.stream=true", "dataset.side=16"):
         settings = cell(folder, word)
-        place = run.Place(config.Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.Board(1, shown=False))
+        place = run.Place(Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.Board(1, shown=False))
         made = run.run(settings, place)
         assert made is not None
         assert made["status"] == "finished", made["reason"]
@@ -265,7 +267,7 @@ def test_an_image_that_breaks_in_training_fails_its_cell_and_says_which(folder: 
     data = build.dataset(settings.dataset)
     bad = Path(data.train.images.paths[3])
     bad.write_bytes(bad.read_bytes()[:60])
-    place = run.Place(config.Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.Board(1, shown=False))
+    place = run.Place(Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.Board(1, shown=False))
     made = run.run(settings, place)
     assert made is not None
     assert made["status"] == "failed"

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.data.catalogue import Dataset
 from benchmark.evaluate import knn, linear, protocol_hash, representation
 from benchmark.evaluate.features import Features
-from benchmark.settings.config import Dataset, Settings
+from benchmark.settings.cell import Settings
 
 Problem = tuple[Tensor, Tensor]
 

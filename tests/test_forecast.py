@@ -11,10 +11,12 @@ import torch
 
 from benchmark.__main__ import main
 from benchmark.cells.run import blank
+from benchmark.data.catalogue import Dataset
 from benchmark.forecast import forecast, forecast_table, memory
 from benchmark.forecast.forecast import Forecast, Forecasts
-from benchmark.settings import config
-from benchmark.settings.config import Dataset, Runtime, Settings, Slurm
+from benchmark.settings import address
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime, Slurm
 from benchmark.words import cell_words
 from results import record
 from results.frames import forecasts, frame
@@ -34,7 +36,7 @@ def put(out: Path, cell: Settings, seconds: float, device: str, processes: int =
     """A finished record that took so long."""
     cost = {"seconds": 0.75 * seconds, "evaluation_seconds": 0.25 * seconds, "device": device, "processes": processes}
     cost |= {"peak_memory_bytes": 2**30}
-    record.write(out / config.folder_name(cell), blank(cell) | {"cost": cost, "finished": record.now()})
+    record.write(out / address.folder_name(cell), blank(cell) | {"cost": cost, "finished": record.now()})
 
 
 def test_a_plan_foretells_a_run_keeps_to_its_budget_and_the_report_compares(
@@ -154,7 +156,7 @@ def test_a_folder_that_nobody_counted_is_like_itself_only(tmp_path: Path) -> Non
 
 def test_only_what_was_foretold_before_and_for_this_device_is_compared(tmp_path: Path) -> None:
     early, late, elsewhere = cells("methods=simclr", "seeds=0,1,2")
-    told = {config.key(cell): {"seconds": 5.0, "memory": 1, "device": "here"} for cell in (early, elsewhere)}
+    told = {address.key(cell): {"seconds": 5.0, "memory": 1, "device": "here"} for cell in (early, elsewhere)}
     forecasts.keep(tmp_path, told)
     put(tmp_path, early, 6.0, "here")
     put(tmp_path, late, 6.0, "here")

@@ -15,8 +15,8 @@ from commandline import PATIENCE
 from benchmark.cells import lease, plan, run
 from benchmark.contract.short_training import CPU
 from benchmark.display.progress import Board
-from benchmark.settings import config
-from benchmark.settings.config import Runtime
+from benchmark.settings import address
+from benchmark.settings.runtime import Runtime
 from benchmark.training.distributed import World
 from benchmark.training.stop import Stop
 from benchmark.words import cell_words
@@ -97,7 +97,7 @@ def test_a_lease_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_copy_that_was_taken_over_stops_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node thought dead comes back: its cell has been given to another one meanwhile."""
     cell = cell_words.read(WORDS).cells[0]
-    folder = tmp_path / config.folder_name(cell)
+    folder = tmp_path / address.folder_name(cell)
     said: list[str] = []
 
     class Watching(Board):

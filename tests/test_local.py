@@ -22,8 +22,9 @@ from benchmark.errors import UsageError
 from benchmark.launch import local
 from benchmark.launch.local_progress import span
 from benchmark.launch.worker import Lines
-from benchmark.settings import config
-from benchmark.settings.config import Runtime
+from benchmark.settings import address
+from benchmark.settings.cell import restore
+from benchmark.settings.runtime import Runtime
 from benchmark.words import cell_words
 
 SMALL = [
@@ -218,7 +219,7 @@ def test_devices() -> None:
 
 
 def shapes(*given: str) -> list[past_costs.Shape]:
-    return [past_costs.shape(config.identity(cell)) for cell in cell_words.read(list(given)).cells]
+    return [past_costs.shape(address.identity(cell)) for cell in cell_words.read(list(given)).cells]
 
 
 def test_the_longest_expected_cell_goes_first() -> None:
@@ -249,9 +250,9 @@ def test_time_left() -> None:
 def test_a_cell_goes_through_json_unchanged() -> None:
     given = ["methods=simclr,moco,random,supervised", "dataset.limit=100", "temperature=0.1,1"]
     for cell in cell_words.read(given).cells:
-        again = config.restore(json.loads(json.dumps(asdict(cell))))
+        again = restore(json.loads(json.dumps(asdict(cell))))
         assert again == cell
-        assert config.key(again) == config.key(cell)
+        assert address.key(again) == address.key(cell)
 
 
 def test_lines_come_whole_out_of_pieces() -> None:

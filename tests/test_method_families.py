@@ -14,7 +14,7 @@ from test_report import put
 
 import methods
 from benchmark.cells import run
-from benchmark.settings import config
+from benchmark.settings import resolve
 from results import record
 from results.figures import draw_matplotlib, draw_plotly, summary_charts
 from results.figures.chart import Chart
@@ -43,7 +43,7 @@ def test_results_know_the_families_of_methods() -> None:
 
 
 def test_a_record_names_its_methods_family_from_the_start() -> None:
-    settings = config.build({"method": "moco"})
+    settings = resolve.build({"method": "moco"})
     blank = run.blank(settings)
     assert blank["resolved"] == {"family": "momentum"}
     assert "family" not in blank["settings"]

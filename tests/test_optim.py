@@ -9,7 +9,7 @@ import torch
 from timm.optim.lars import Lars
 from torch import Tensor, nn
 
-from benchmark.settings.config import Settings
+from benchmark.settings.cell import Settings
 from benchmark.training import optim
 
 BASE = Settings(learning_rate=0.3, batch_size=256, warmup=0.1, schedule="cosine")

@@ -10,7 +10,9 @@ import pandas as pd
 import pytest
 
 import methods
-from benchmark.settings import config
+from benchmark.augment import policies
+from benchmark.settings import schema
+from benchmark.settings.values import parse_value
 from results.published import comparison
 
 OTHERS = {"barlow_twins", "byol", "dcl", "dclw", "nnclr", "simsiam", "vicreg"}  # not ours, but published beside them
@@ -57,17 +59,17 @@ def test_every_row_is_a_number_of_a_known_method_with_a_source() -> None:
 
 def test_settings_and_axes_are_ours() -> None:
     """A misspelt one would silently never be compared."""
-    declared = config.declared()
+    declared = schema.declared()
     for row in comparison.load().to_dict("records"):
         words = dict(word.split("=", 1) for word in row["settings"].split())
-        options = config.options_of(row["method"]) if row["method"] not in OTHERS else {}
+        options = schema.options_of(row["method"]) if row["method"] not in OTHERS else {}
         kinds = declared | {f"options.{name}": kind for name, kind in options.items()}
         assert set(words) | set(row["axes"].split()) <= set(kinds)
         assert set(row["axes"].split()) <= {"epochs", "batch_size", *words}
         for name, text in words.items():
-            config.parse_value(text, kinds[name], name)
+            parse_value(text, kinds[name], name)
         if "augmentation" in words:
-            config.policies.parse(words["augmentation"])
+            policies.parse(words["augmentation"])
 
 
 def test_ids_are_unique_and_points_in_order() -> None:

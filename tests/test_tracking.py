@@ -22,7 +22,7 @@ pytest.importorskip("wandb", reason="wandb is not installed")
 
 from wandb_server import KEY, Server
 
-from benchmark.settings.config import Runtime
+from benchmark.settings.runtime import Runtime
 from benchmark.tracking import tracker
 from results.report import wandb_report
 

@@ -18,7 +18,7 @@ from benchmark.augment.policies import SMALL_SCALE, Augmentation, Policy, parse
 from benchmark.augment.transforms import CACHED, after_flip
 from benchmark.data.datasets import Split
 from benchmark.errors import UsageError
-from benchmark.settings import config
+from benchmark.settings import schema
 from benchmark.training import build
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
@@ -199,7 +199,7 @@ def test_what_an_image_costs() -> None:
 def test_a_method_that_takes_no_small_crops_says_so(capsys: pytest.CaptureFixture[str], plugin: str) -> None:
     assert cell_words.read([f"methods={plugin}", "augmentation=swav+6x96"]).cells[0].augmentation == "swav+6x96"
     methods.source(plugin).write_text(PLUGIN.replace("    multicrop = True\n", ""))
-    config.describe.cache_clear()
+    schema.describe.cache_clear()
     assert main(["plan", f"methods=random,{plugin}", "augmentation=swav+6x96"]) == 2
     assert capsys.readouterr().err == (
         f"error: {plugin} takes no small crops: augmentation=swav+6x96; give it its own with "

@@ -11,8 +11,8 @@ import torch
 from benchmark.__main__ import main
 from benchmark.backbones import encoders, weights
 from benchmark.errors import UsageError
-from benchmark.settings import config
-from benchmark.settings.config import Settings
+from benchmark.settings import address
+from benchmark.settings.cell import Settings
 from benchmark.training import build
 from benchmark.training.distributed import World
 from benchmark.words import cell_words
@@ -64,11 +64,11 @@ def test_a_small_stem_s_weights_keep_their_stem(tmp_path: Path) -> None:
 def test_the_bytes_are_the_identity_and_no_weights_are_none(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere.pt"
     shutil.copy(file, other)
-    assert config.key(cell(f"weights={file}")) == config.key(cell(f"weights={other}"))
-    assert config.key(cell(f"weights={file}")) != config.key(cell("weights=timm"))
+    assert address.key(cell(f"weights={file}")) == address.key(cell(f"weights={other}"))
+    assert address.key(cell(f"weights={file}")) != address.key(cell("weights=timm"))
     simclr = cell_words.read(["methods=simclr"]).cells[0]
-    assert "weights" not in config.identity(simclr), "keys are what they were before there were weights"
-    assert str(tmp_path) not in json.dumps(config.identity(cell(f"weights={file}")))
+    assert "weights" not in address.identity(simclr), "keys are what they were before there were weights"
+    assert str(tmp_path) not in json.dumps(address.identity(cell(f"weights={file}")))
     note = cell_words.read(["methods=random,pixels", f"weights={file}"]).notes
     assert note == ["weights does not apply to random: ignored", "weights does not apply to pixels: ignored"]
 

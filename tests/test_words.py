@@ -9,8 +9,8 @@ from commandline import PATIENCE
 
 import methods
 from benchmark.errors import UsageError
-from benchmark.settings import config, presets
-from benchmark.settings.config import Settings
+from benchmark.settings import address, presets, schema
+from benchmark.settings.cell import Settings
 from benchmark.words.cell_words import Request, read
 from benchmark.words.runtime_words import read_out
 
@@ -51,7 +51,7 @@ def cell(words: str) -> Settings:
 
 
 def key(words: str) -> str:
-    return config.key(cell(words))
+    return address.key(cell(words))
 
 
 def refusal(words: str) -> str:
@@ -68,7 +68,7 @@ def test_a_method_s_option_multiplies_only_its_own_cells() -> None:
     found = cells("methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536")
     assert [c.method for c in found] == ["simclr"] * 3 + ["moco"] * 6
     assert [(c.seed, c.options["queue"]) for c in found[3:]] == [(s, q) for s in (0, 1, 2) for q in (4096, 65536)]
-    assert len({config.key(c) for c in found}) == 9
+    assert len({address.key(c) for c in found}) == 9
 
 
 def test_all_methods_or_a_family_s() -> None:
@@ -120,7 +120,7 @@ def test_a_setting_can_be_given_for_one_method() -> None:
 
 def test_presets_stand_below_the_user_s_words() -> None:
     preset, words = cell("methods=moco"), presets.digits()
-    assert preset.epochs == int(words["epochs"]) != config.Settings().epochs
+    assert preset.epochs == int(words["epochs"]) != Settings().epochs
     assert preset.options["queue"] == int(words["moco.queue"]) != 65536
     assert cell("methods=moco epochs=3").epochs == 3
     assert cell("methods=moco temperature=0.4").options["temperature"] == 0.4, "also where the preset names the method"
@@ -141,8 +141,8 @@ def test_what_an_optimiser_does_not_read_makes_no_cell_of_its_own() -> None:
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_every_word_of_a_preset_means_something_and_every_method_has_a_cell(preset: str) -> None:
-    known = set(config.declared()) | {f"{m}.{n}" for m in methods.names() for n in config.declared()}
-    known |= {f"{m}.{option}" for m in methods.names() for option in config.options_of(m)}
+    known = set(schema.declared()) | {f"{m}.{n}" for m in methods.names() for n in schema.declared()}
+    known |= {f"{m}.{option}" for m in methods.names() for option in schema.options_of(m)}
     assert set(presets.PRESETS[preset]()) - known == set()
     assert len(cells(f"methods={','.join(methods.names())} dataset=cifar10 preset={preset}")) == len(methods.names())
 
@@ -151,7 +151,7 @@ def test_a_preset_follows_each_cell_s_dataset() -> None:
     assert [c.epochs for c in cells("methods=simclr dataset=digits,cifar10,svhn")] == [
         int(presets.digits()["epochs"]),
         int(presets.cifar()["epochs"]),
-        config.Settings().epochs,  # svhn has no preset
+        Settings().epochs,  # svhn has no preset
     ]
 
 

@@ -17,10 +17,12 @@ import torch
 from benchmark import evaluate
 from benchmark.cells import lease, plan
 from benchmark.data import catalogue
+from benchmark.data.catalogue import Dataset
 from benchmark.errors import UsageError
 from benchmark.evaluate import few_labels, finetune, gallery, heads, knn_grid, sgd_probe, transfer
 from benchmark.evaluate.frozen_cell import Subject
-from benchmark.settings.config import Dataset, Settings, digest
+from benchmark.settings.address import digest
+from benchmark.settings.cell import Settings
 from benchmark.training import build, checkpoint
 from benchmark.training.distributed import World
 from benchmark.training.engine import settled

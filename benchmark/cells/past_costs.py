@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from benchmark.augment import policies
 from benchmark.data import catalogue
 from benchmark.errors import UsageError
-from benchmark.settings import config
+from benchmark.settings import address, schema
 from results import record
 
 # What tells cells apart that take the same time for the same work; nor do options that are fractions (a temperature).
@@ -53,7 +53,7 @@ def shape(settings: dict[str, Any]) -> Shape:
     images = data["limit"] or catalogue.entry(data["name"]).images
     uncounted = "" if images else f" {data['root']}"
     small = policies.parse(settings["augmentation"] or "none").small
-    views = len(config.describe(settings["method"]).views) * side**2 + sum(crop**2 for crop in small)
+    views = len(schema.describe(settings["method"]).views) * side**2 + sum(crop**2 for crop in small)
     trained, judged = ((images or 1) * pixels for pixels in ((settings["epochs"] or 0) * views, side**2))
     known = f"{settings['method']} {settings['backbone']}{uncounted}"
     return Shape(trained, judged, (alike(settings), known, uncounted))
@@ -62,7 +62,7 @@ def shape(settings: dict[str, Any]) -> Shape:
 def alike(settings: dict[str, Any]) -> str:
     """The same for cells whose steps take the same time and memory."""
     options = {name: value for name, value in settings["options"].items() if not isinstance(value, float)}
-    return config.digest(settings | dict.fromkeys(EQUALLY_FAST) | {"options": options})
+    return address.digest(settings | dict.fromkeys(EQUALLY_FAST) | {"options": options})
 
 
 class Expected:

@@ -10,8 +10,8 @@ from typing import Any
 
 from benchmark.cells import lease
 from benchmark.errors import UsageError
-from benchmark.settings import config
-from benchmark.settings.config import Settings
+from benchmark.settings import address
+from benchmark.settings.cell import Settings, restore
 from results import record
 
 
@@ -49,7 +49,7 @@ def state(folder: Path) -> State:
 
 def states(cells: list[Settings], out: Path) -> list[State]:
     """The state of each cell's folder below `out`."""
-    return [state(out / config.folder_name(cell)) for cell in cells]
+    return [state(out / address.folder_name(cell)) for cell in cells]
 
 
 def folders(out: Path) -> Iterator[Path]:
@@ -61,7 +61,7 @@ def cell(folder: Path) -> Settings:
     """The cell whose folder it is. `UsageError` where its settings cannot be read."""
     path = folder / "settings.json"
     try:
-        return config.restore(json.loads(path.read_text()))
+        return restore(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise UsageError(f"{path} cannot be read ({error}): remove its folder, or ask for the cell by its words") from (
             error
@@ -87,7 +87,7 @@ def label(settings: dict[str, Any], names: list[str]) -> str:
 
 def varying(cells: list[Settings]) -> list[str]:
     """The dotted names of the settings, the method apart, that tell the cells from each other."""
-    flat = [_flat(config.identity(cell)) for cell in cells]
+    flat = [_flat(address.identity(cell)) for cell in cells]
     by_method: dict[str, list[dict[str, Any]]] = {}
     for values in flat:
         by_method.setdefault(values["method"], []).append(values)

@@ -19,8 +19,9 @@ from benchmark.cells import lease, machine
 from benchmark.display.progress import Board
 from benchmark.evaluate import gallery
 from benchmark.evaluate.frozen_cell import Subject
-from benchmark.settings import config
-from benchmark.settings.config import Runtime, Settings
+from benchmark.settings import address
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
 from benchmark.tracking.tracker import Tracker
 from benchmark.training import build, train
 from benchmark.training.collapse import COLLAPSED_RANK
@@ -47,7 +48,7 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
 
     A failed record is tried again; a finished or collapsed one stands. Raises `Stopped` behind a checkpoint.
     """
-    folder = Path(place.runtime.out) / config.folder_name(settings)
+    folder = Path(place.runtime.out) / address.folder_name(settings)
     with contextlib.ExitStack() as held:
         leases: list[lease.Lease] = []
 
@@ -108,11 +109,11 @@ def blank(settings: Settings) -> dict[str, Any]:
     """The record of a cell that starts now, as it is before anything is known of its end."""
     return {
         "schema": record.SCHEMA,
-        "key": config.key(settings),
+        "key": address.key(settings),
         "protocol": evaluate.protocol_hash(settings),
         "status": "finished",
         "reason": None,
-        "settings": config.identity(settings),
+        "settings": address.identity(settings),
         "metrics": {},
         "cost": {},
         "versions": machine.versions(),
@@ -158,7 +159,7 @@ def _train_and_evaluate(
         resolved |= {"images": len(batches.split), "steps_per_epoch": batches.per_epoch}
         if place.runtime.compile:
             method.encoder.compile()
-        key, stop = config.key(settings), place.stop
+        key, stop = address.key(settings), place.stop
         outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.board, guard, tell)
         reason, whole = outcome.reason, outcome.whole
         cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}

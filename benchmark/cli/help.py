@@ -121,16 +121,20 @@ def _keys() -> str:
     import dataclasses
     import typing
 
-    from benchmark.settings import config
+    from benchmark.data.catalogue import Dataset
+    from benchmark.settings import schema
+    from benchmark.settings.cell import Settings
+    from benchmark.settings.runtime import Runtime, Slurm
+    from benchmark.settings.values import type_text
 
     def lines(cls: type[Any], prefix: str = "") -> list[str]:
-        texts, hints = config.help_of(cls), typing.get_type_hints(cls)
-        plural = {single: many for many, single in config.PLURAL.items()}
+        texts, hints = schema.help_of(cls), typing.get_type_hints(cls)
+        plural = {single: many for many, single in schema.PLURAL.items()}
         rows = []
         for field in dataclasses.fields(cls):
             if field.default is not dataclasses.MISSING and field.name != "method":
                 name = plural.get(prefix + field.name, prefix + field.name)
-                choices = f" ({config.type_text(hints[field.name])})" if "Literal" in str(hints[field.name]) else ""
+                choices = f" ({type_text(hints[field.name])})" if "Literal" in str(hints[field.name]) else ""
                 rows.append(f"  {name}={field.default}".ljust(34) + texts[field.name] + choices)
         return rows
 
@@ -139,14 +143,14 @@ def _keys() -> str:
             "\n\nsettings (several values, joined by commas, make an axis; some datasets have presets):",
             "  methods=NAME,NAME".ljust(34) + "needed; names, plugin entry points or dotted module paths",
             "  ablation=NAME".ljust(34) + "its axes, over what is not given here; `python -m benchmark ablations`",
-            *lines(config.Settings),
-            *lines(config.Dataset, "dataset."),
+            *lines(Settings),
+            *lines(Dataset, "dataset."),
             "options of methods (see `methods`): moco.queue=4096; for all that have it, once: temperature=0.2;",
             "a setting for one method only: moco.learning_rate=0.03; twice what it is without the word: epochs=x2",
             "\nhow to run (one value; does not change which cell it is):",
-            *lines(config.Runtime),
+            *lines(Runtime),
             "\nwhat jobs ask a cluster for, with launcher=slurm:",
-            *lines(config.Slurm, "slurm."),
+            *lines(Slurm, "slurm."),
             "  cluster=NAME".ljust(34) + "such words from a file of yours, clusters/NAME.txt, one a line",
         ]
     )

@@ -9,7 +9,8 @@ from benchmark.augment import policies
 from benchmark.data.catalogue import CATALOGUE
 from benchmark.display import columns
 from benchmark.errors import UsageError
-from benchmark.settings import config
+from benchmark.settings import schema
+from benchmark.settings.values import type_text
 from benchmark.words.ablations import ABLATIONS
 
 
@@ -18,7 +19,7 @@ def print_methods(names: list[str]) -> int:
     code = 0
     for name in names or methods.names():
         try:
-            found = config.describe(name)
+            found = schema.describe(name)
         except UsageError as error:
             if names:
                 raise
@@ -27,7 +28,7 @@ def print_methods(names: list[str]) -> int:
             continue
         print(f"{name}: {found.title}")
         for option in dataclasses.fields(found.Config):
-            allowed = config.type_text(config.options_of(name)[option.name])
+            allowed = type_text(schema.options_of(name)[option.name])
             print(f"    {name}.{option.name}={option.default}  ({allowed}) {found.help.get(option.name, '')}".rstrip())
         print()
     return code

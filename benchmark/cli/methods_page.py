@@ -21,7 +21,8 @@ from torch.utils.flop_counter import flop_registry
 
 import methods
 from benchmark.backbones import encoders
-from benchmark.settings import config
+from benchmark.settings import schema
+from benchmark.settings.values import type_text
 from benchmark.training import batches
 from benchmark.words import selection
 from methods.method import Batch, Method, Progress
@@ -88,7 +89,7 @@ def _section(name: str) -> str:
     if options:
         lines += ["| option | default | allowed | meaning |", "| :--- | :--- | :--- | :--- |"]
     for option in options:
-        allowed = config.type_text(config.options_of(name)[option.name]).replace("|", r"\|")
+        allowed = type_text(schema.options_of(name)[option.name]).replace("|", r"\|")
         meaning = found.help.get(option.name, "").replace("|", r"\|")
         lines.append(f"| `{name}.{option.name}` | {option.default} | {allowed} | {meaning} |")
     return "\n".join(lines) + ("\n" if options else "")

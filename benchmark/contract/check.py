@@ -32,7 +32,9 @@ from benchmark.contract.short_training import (
 )
 from benchmark.display.progress import Board
 from benchmark.evaluate import features, knn
-from benchmark.settings.config import Runtime, Settings, key
+from benchmark.settings.address import key
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
 from benchmark.training import build, optim, train
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World

@@ -15,7 +15,9 @@ from torch import Tensor, multiprocessing, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.display.progress import Board
-from benchmark.settings.config import Runtime, Settings, key
+from benchmark.settings.address import key
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
 from benchmark.training import build, distributed, train
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World

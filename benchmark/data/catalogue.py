@@ -6,12 +6,24 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from benchmark.errors import UsageError, unknown
 
-if TYPE_CHECKING:
-    from benchmark.settings.config import Dataset
+
+@dataclass(frozen=True)
+class Dataset:
+    """Which images, and how they are split."""
+
+    name: str = "digits"  # a name from `python -m benchmark datasets`
+    root: str = "data"  # folder that holds, or receives, its files
+    download: bool = False  # fetch the files if they are not there
+    limit: int = 0  # use a stratified subset of this many training images; 0 is all
+    validation: float = 0.1  # share of the training set that is carved off for validation, never trained on
+    split_seed: int = 0  # seed of that split, apart from the run's seed
+    side: int = 0  # pixels at which the images of a folder are kept; 0 is 128
+    cache: int = 0  # the same as dataset.side, kept in a file on disk that is made once, not in memory
+    cache_dir: str = ""  # where that file lies; by default in dataset.root + ".cache"
+    stream: bool = False  # decode a folder's images anew for every view, from their full size; nothing is kept
 
 
 @dataclass(frozen=True)

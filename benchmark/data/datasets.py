@@ -5,21 +5,18 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from http.client import HTTPException
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.data import folder
-from benchmark.data.catalogue import entry, location, require
+from benchmark.data.catalogue import Dataset, entry, location, require
 from benchmark.data.files import sums
 from benchmark.data.source import TEST_SEED, Images, Indices, Rows, Source, Split, require_images
 from benchmark.data.splits import limited, stratified
 from benchmark.errors import UsageError
-
-if TYPE_CHECKING:
-    from benchmark.settings.config import Dataset
 
 _CHUNK = 4096  # images copied at a time
 

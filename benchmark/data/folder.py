@@ -7,21 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from benchmark.data.cache import Cached, cached
-from benchmark.data.catalogue import LAYOUTS, entry, location, subfolders
+from benchmark.data.catalogue import LAYOUTS, Dataset, entry, location, subfolders
 from benchmark.data.files import Files, squares
 from benchmark.data.source import TEST_SEED, Images, Indices, Rows, Source, require_images
 from benchmark.data.splits import stratified
 from benchmark.errors import UsageError
-
-if TYPE_CHECKING:
-    from benchmark.settings.config import Dataset
 
 MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than this is refused
 

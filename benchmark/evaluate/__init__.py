@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from benchmark.settings.config import Settings, digest
+from benchmark.settings.address import digest
+from benchmark.settings.cell import Settings
 
 if TYPE_CHECKING:
     from benchmark.evaluate.frozen_cell import Subject

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Any
 
+from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import Data
 from benchmark.evaluate import knn, linear
 from benchmark.evaluate.frozen_cell import Subject
-from benchmark.settings.config import Dataset
 
 
 def settings(dataset: Dataset) -> dict[str, Any]:

@@ -23,8 +23,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmark.cells import past_costs
 from benchmark.errors import UsageError
-from benchmark.settings import config
-from benchmark.settings.config import Runtime, Settings
+from benchmark.settings import address
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
 
 if TYPE_CHECKING:
     import torch
@@ -99,7 +100,7 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     by_shape: dict[str, Measured] = {}
     each = []
     for cell in cells:
-        shape = past_costs.shape(config.identity(cell))
+        shape = past_costs.shape(address.identity(cell))
         if (known := _as_before(shape, ran, 0)) is not None:
             each.append(known)
         elif device is None:

@@ -6,7 +6,9 @@ from typing import Any
 
 from benchmark.forecast.forecast import Forecast, Forecasts
 from benchmark.launch.local_progress import span
-from benchmark.settings.config import Runtime, Settings, key
+from benchmark.settings.address import key
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
 
 HEADER = ["forecast", "memory", "by"]
 

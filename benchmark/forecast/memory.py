@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark.settings.config import Runtime
+from benchmark.settings.runtime import Runtime
 
 
 class NoRoom(Exception):

@@ -20,8 +20,9 @@ from typing import Any, NamedTuple
 from benchmark.cells import lease, plan
 from benchmark.display.progress import Board
 from benchmark.errors import UsageError
-from benchmark.settings import config
-from benchmark.settings.config import Runtime, Settings
+from benchmark.settings import address
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime, restore_runtime
 from benchmark.training.stop import Stop, Stopped
 from results import record
 from slurm import jobs
@@ -91,7 +92,7 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
         taken = {cell for cell, job in bury_ended(out).items() if not job.over}
         missing = {
             name: cell
-            for name, cell in {config.folder_name(cell): cell for cell in cells}.items()
+            for name, cell in {address.folder_name(cell): cell for cell in cells}.items()
             if name not in taken and plan.state(out / name).word in ("new", "interrupted", "failed")
         }
         told, longest = packed(missing, runtime), jobs.longest_array() if missing else 1
@@ -148,7 +149,7 @@ def _ends(found: dict[str, Any] | None, submitted: str) -> bool:
 
 def follow(cells: Sequence[Settings], out: Path, board: Board) -> None:
     """Wait until no job of these cells waits or runs; says what becomes of each."""
-    names, told = dict.fromkeys(config.folder_name(cell) for cell in cells), dict[str, str]()
+    names, told = dict.fromkeys(address.folder_name(cell) for cell in cells), dict[str, str]()
     while True:
         try:
             active = {cell for cell, job in bury_ended(out).items() if not job.over and cell in names}
@@ -211,7 +212,7 @@ def work(told: dict[str, Any]) -> bool:
     from benchmark.cells import run
     from benchmark.launch import in_process
 
-    runtime = config.restore_runtime(told["runtime"])
+    runtime = restore_runtime(told["runtime"])
     out, minutes = Path(runtime.out), runtime.slurm.timeout_min
 
     def ended(name: str) -> bool:

@@ -10,7 +10,8 @@ import torch
 from benchmark.cells import plan, run
 from benchmark.cells.plan import State
 from benchmark.display.progress import Board
-from benchmark.settings.config import Runtime, Settings
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
 from benchmark.training import build, distributed
 from benchmark.training.distributed import World
 from benchmark.training.engine import settled

@@ -18,8 +18,9 @@ from benchmark.cells import lease, past_costs, plan
 from benchmark.errors import UsageError
 from benchmark.launch.local_progress import LocalBoard, Row
 from benchmark.launch.worker_process import Worker, logs
-from benchmark.settings import config
-from benchmark.settings.config import Runtime, Settings
+from benchmark.settings import address
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
 from benchmark.training.stop import Stop, Stopped
 from results import record
 
@@ -31,7 +32,7 @@ def run(cells: list[Settings], again: list[bool], runtime: Runtime) -> int:
     """
     out = Path(runtime.out)
     ran = past_costs.recorded(out)
-    shapes = [past_costs.shape(config.identity(cell)) for cell in cells]
+    shapes = [past_costs.shape(address.identity(cell)) for cell in cells]
     order = sorted(past_costs.longest_first(shapes, ran), key=lambda i: again[i])
     began = time.monotonic()
     with contextlib.ExitStack() as held:
@@ -99,7 +100,7 @@ class Sweep:
     ) -> None:  # fmt: skip
         self.cells, self.runtime, self.logs, self.board, self.ran = cells, runtime, logs, board, list(ran)
         names = plan.varying(cells)
-        identities = [config.identity(cell) for cell in cells]
+        identities = [address.identity(cell) for cell in cells]
         self.labels = [f"{values['method']} {plan.label(values, names)}".strip() for values in identities]
         self.shapes = [past_costs.shape(values) for values in identities]
         self.pending = list(range(len(cells)))
@@ -252,7 +253,7 @@ class Sweep:
 
     def _fail(self, seat: Seat, cell: int, blank: dict[str, Any], reason: str) -> None:
         """Record that the cell's worker died, unless it recorded its end before, or another process has the cell."""
-        folder = Path(self.runtime.out) / config.folder_name(self.cells[cell])
+        folder = Path(self.runtime.out) / address.folder_name(self.cells[cell])
         status: str | None = "failed"
         try:
             with lease.held(folder) as mine:

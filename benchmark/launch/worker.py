@@ -26,7 +26,8 @@ from typing import TYPE_CHECKING, Any
 
 from benchmark.display.progress import Board
 from benchmark.errors import UsageError
-from benchmark.settings import config
+from benchmark.settings.cell import Settings, restore
+from benchmark.settings.runtime import restore_runtime
 from benchmark.training.stop import Stop, Stopped
 
 if TYPE_CHECKING:
@@ -91,10 +92,10 @@ def _work(board: Told, stop: Stop) -> None:
         for order in orders:
             if order["do"] == "check":
                 for cell in order["cells"]:
-                    build.check(config.restore(cell), place.world, place.device)
+                    build.check(restore(cell), place.world, place.device)
                 board.tell("checked")
             else:
-                _run(config.restore(order["cell"]), place, board)
+                _run(restore(order["cell"]), place, board)
     except UsageError as error:
         board.tell("refused", message=str(error))
 
@@ -105,12 +106,12 @@ def _place(order: dict[str, Any], stop: Stop, board: Told) -> Place:
     from benchmark.training.distributed import World
     from benchmark.training.engine import settled
 
-    runtime = config.restore_runtime(order["runtime"])
+    runtime = restore_runtime(order["runtime"])
     os.environ["LOCAL_WORLD_SIZE"] = str(order["beside"])  # whoever reads images shares the cores by it
     return Place(runtime, World(), settled(runtime), stop, board)
 
 
-def _run(cell: config.Settings, place: Place, board: Told) -> None:
+def _run(cell: Settings, place: Place, board: Told) -> None:
     import torch
 
     from benchmark.cells import past_costs, run

@@ -20,8 +20,8 @@ from benchmark import seeds
 from benchmark.cells import machine, past_costs
 from benchmark.errors import UsageError
 from benchmark.profiling.timing import settle, spread
-from benchmark.settings import config
-from benchmark.settings.config import Settings
+from benchmark.settings import address
+from benchmark.settings.cell import Settings
 from benchmark.training import build, optim, train
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
@@ -113,7 +113,7 @@ class Subject:
 
 def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: int = STEPS) -> list[Subject]:
     """Measure `steps` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
-    once = {past_costs.alike(config.identity(cell)): cell for cell in cells if cell.epochs is not None}
+    once = {past_costs.alike(address.identity(cell)): cell for cell in cells if cell.epochs is not None}
     if not once:
         raise UsageError("profile needs a method that trains")
     for cell in once.values():

@@ -9,7 +9,7 @@ import torch
 
 from benchmark.cells import machine
 from benchmark.profiling.profile import PARTS, STEPS, WARM_UP, Spread, Subject
-from benchmark.settings import config
+from benchmark.settings import address
 
 LEGEND = f"""\
 medians of {STEPS} steps behind {WARM_UP} that do not count, methods in turns; in brackets the quartiles
@@ -49,7 +49,7 @@ def plain(subjects: list[Subject], device: torch.device) -> dict[str, Any]:
     cells = [
         {
             "method": subject.cell.method,
-            "settings": config.identity(subject.cell),
+            "settings": address.identity(subject.cell),
             "precision": subject.engine.precision,
             "batch_size": subject.batches.batch_size,
             "pixels_per_image": subject.batches.pixels,

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.errors import UsageError
-from benchmark.settings.config import Runtime
+from benchmark.settings.runtime import Runtime
 from benchmark.tracking.site import has_key, installed, unreachable
 from results import record
 

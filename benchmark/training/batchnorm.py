@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark import seeds
 from benchmark.errors import UsageError
-from benchmark.settings.config import batch_norm_groups
+from benchmark.settings.values import batch_norm_groups
 from benchmark.training.distributed import AllReduceSum, World
 from methods.parts.heads import MomentumCopy
 

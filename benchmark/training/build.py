@@ -15,12 +15,13 @@ import methods
 from benchmark import evaluate, seeds
 from benchmark.augment import policies
 from benchmark.backbones import encoders, weights
+from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import Data, load
 from benchmark.data.source import Split
 from benchmark.errors import UsageError
 from benchmark.evaluate.frozen_cell import Subject
-from benchmark.settings import config
-from benchmark.settings.config import Dataset, Settings
+from benchmark.settings import schema
+from benchmark.settings.cell import Settings
 from benchmark.training import batchnorm
 from benchmark.training.batches import VIEWS, Batches, seen
 from benchmark.training.distributed import World
@@ -127,7 +128,7 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
         raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
     if {"jigsaw", "grid"} & set(kind.views) and settings.dataset.stream:
         raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
-    if config.pretrained(settings.method) and not settings.weights:
+    if schema.pretrained(settings.method) and not settings.weights:
         raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
     others, start = _others(settings, kind), settings.weights or ""
     backbone = (settings.backbone, settings.stem or "auto", settings.view_size, others, start)

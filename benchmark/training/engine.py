@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmark import seeds
 from benchmark.errors import UsageError
-from benchmark.settings.config import Runtime
+from benchmark.settings.runtime import Runtime
 from benchmark.training import batchnorm
 from benchmark.training.distributed import World, average_gradients, gather
 from methods.method import Batch, Method, Progress

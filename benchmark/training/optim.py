@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.settings.config import Settings
+from benchmark.settings.cell import Settings
 
 
 def peak_learning_rate(settings: Settings) -> float:

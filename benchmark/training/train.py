@@ -20,7 +20,8 @@ from benchmark.augment.transforms import resize
 from benchmark.data.files import taken
 from benchmark.display.progress import Board
 from benchmark.evaluate.features import ROWS
-from benchmark.settings.config import Runtime, Settings
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
 from benchmark.training import checkpoint, optim
 from benchmark.training.batches import Batches
 from benchmark.training.collapse import Watch

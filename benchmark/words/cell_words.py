@@ -14,9 +14,12 @@ from functools import cache
 from typing import Any
 
 import methods
+from benchmark.data.catalogue import Dataset
 from benchmark.errors import UsageError, nearest
-from benchmark.settings import config, presets
-from benchmark.settings.config import Dataset, Runtime, Settings
+from benchmark.settings import address, presets, resolve, schema
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
+from benchmark.settings.values import parse_value, type_text
 from benchmark.words import ablations, selection
 from benchmark.words.ablations import Ablation
 from benchmark.words.runtime_words import read_runtime, says_how, split
@@ -52,15 +55,15 @@ def read(words: list[str]) -> Request:
             own = set(axes)
             for part in parts:
                 axes |= _ablated(method, part, axes, notes)
-            for name in [n for n in axes if n in config.inapplicable(method)]:
+            for name in [n for n in axes if n in schema.inapplicable(method)]:
                 what = "one cell" if len(axes.pop(name)) > 1 else "ignored"
                 notes[f"{_written(name)} does not apply to {method}: {what}"] = None
             missing = [k for k in given if _option_of_others(k, method, chosen)]
             notes |= dict.fromkeys(f"{k} does not apply to {method}: it has no such option, one cell" for k in missing)
             for values in itertools.product(*axes.values()):
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
-                settings = config.build(_whole(assigned, runtime.preset, asked, own))
-                cells.setdefault(config.key(settings), settings)
+                settings = resolve.build(_whole(assigned, runtime.preset, asked, own))
+                cells.setdefault(address.key(settings), settings)
     return Request(list(cells.values()), runtime, list(notes))
 
 
@@ -74,7 +77,7 @@ def _require_use(ablation: Ablation, chosen: list[str]) -> None:
 
 
 def _spared(key: str, method: str) -> bool:
-    return _target(key, method) in config.inapplicable(method)
+    return _target(key, method) in schema.inapplicable(method)
 
 
 def _ablated(method: str, part: ablations.Words, given: dict[str, Any], notes: dict[str, None]) -> dict[str, list[Any]]:
@@ -104,21 +107,21 @@ def _recognise(key: str, chosen: list[str]) -> None:
     prefix, _, name = key.rpartition(".")
     owner = next((m for m in chosen if prefix in (m, m.rpartition(".")[2])), None)
     if owner is not None:
-        allowed = set(config.options_of(owner)) | {s for s in settings if not s.startswith("dataset")}
+        allowed = set(schema.options_of(owner)) | {s for s in settings if not s.startswith("dataset")}
         if name in allowed:
             return
-        options = ", ".join(sorted(config.options_of(owner))) or "none"
+        options = ", ".join(sorted(schema.options_of(owner))) or "none"
         raise UsageError(f"unknown option {key!r}{nearest(name, allowed)} (options of {owner}: {options})")
     if prefix in methods.names():
         raise UsageError(f"{key}= is given, but {prefix} is not among methods={','.join(chosen)}")
-    if any(key in config.options_of(m) for m in chosen):
+    if any(key in schema.options_of(m) for m in chosen):
         return
     owners = [m for m in methods.names() if _has_option(m, key)]
     if owners:
         raise UsageError(f"none of methods={','.join(chosen)} has {key!r}; it is an option of {', '.join(owners)}")
-    shared = {name for m in chosen for name in config.options_of(m)}
-    dotted = {f"{m}.{name}" for m in chosen for name in config.options_of(m)}
-    known = settings | {"methods", "ablation", "cluster"} | set(config.runtime_types()) | shared | dotted
+    shared = {name for m in chosen for name in schema.options_of(m)}
+    dotted = {f"{m}.{name}" for m in chosen for name in schema.options_of(m)}
+    known = settings | {"methods", "ablation", "cluster"} | set(schema.runtime_types()) | shared | dotted
     raise UsageError(f"unknown key {key!r}{nearest(key, known)} (`python -m benchmark run --help` lists the keys)")
 
 
@@ -156,22 +159,22 @@ class Times:
 def _kind(target: str, method: str) -> Any:
     """The declared type of a setting or an option."""
     option = target.removeprefix("options.")
-    return config.options_of(method)[option] if option != target else config.declared()[target]
+    return schema.options_of(method)[option] if option != target else schema.declared()[target]
 
 
 def _value(text: str, kind: Any, key: str) -> Any:
-    factor, number = re.fullmatch(r"x(\d+\.?\d*|\.\d+)", text), config.type_text(kind)
+    factor, number = re.fullmatch(r"x(\d+\.?\d*|\.\d+)", text), type_text(kind)
     if factor and number in ("number", "whole number"):
         return Times(float(factor[1]), number == "whole number")
-    return config.parse_value(text, kind, key)
+    return parse_value(text, kind, key)
 
 
 def _target(name: str, method: str) -> str | None:
     """Where a key without method prefix is assigned, for this method; None where it has no such option."""
-    canonical = config.PLURAL.get(name, name)
-    if canonical in config.declared():
+    canonical = schema.PLURAL.get(name, name)
+    if canonical in schema.declared():
         return canonical
-    return f"options.{name}" if name in config.options_of(method) else None
+    return f"options.{name}" if name in schema.options_of(method) else None
 
 
 def _whole(assigned: dict[str, Any], preset: str, asked: list[Ablation], own: set[str]) -> dict[str, Any]:
@@ -181,7 +184,7 @@ def _whole(assigned: dict[str, Any], preset: str, asked: list[Ablation], own: se
     """
     below, method = _with_preset({"method": assigned["method"]} | _plain(assigned, own), preset), assigned["method"]
     base: dict[str, Any] = {f.name: f.default for f in fields(Settings)} | _defaults("dataset", Dataset())
-    base |= _defaults("options", config.describe(method).Config()) | below
+    base |= _defaults("options", schema.describe(method).Config()) | below
     idle = next((name for name, v in assigned.items() if isinstance(v, Times) and name in own and not base[name]), None)
     if idle:
         raise UsageError(
@@ -189,7 +192,7 @@ def _whole(assigned: dict[str, Any], preset: str, asked: list[Ablation], own: se
         )
     made = {name: v.of(base[name] or 0) if isinstance(v, Times) else v for name, v in assigned.items()}
     also = {name: value for one in asked if one.also for name, value in one.also(base, made).items()}
-    also = {name: value for name, value in also.items() if name not in config.inapplicable(method)}
+    also = {name: value for name, value in also.items() if name not in schema.inapplicable(method)}
     return below | also | made
 
 
@@ -203,9 +206,9 @@ def _plain(assigned: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 def _with_preset(assigned: dict[str, Any], preset: str) -> dict[str, Any]:
     """`assigned` over the preset's words for its dataset, and those over what the method recommends."""
-    default = next(f.default for f in fields(config.Dataset) if f.name == "name")
+    default = next(f.default for f in fields(Dataset) if f.name == "name")
     words = presets.words(preset, assigned.get("dataset.name", default))
-    words = config.describe(assigned["method"]).recommends | words
+    words = schema.describe(assigned["method"]).recommends | words
     below = _axes(assigned["method"], {key: [text] for key, text in words.items()})
     return {name: values[0] for name, values in below.items()} | assigned
 
@@ -213,20 +216,20 @@ def _with_preset(assigned: dict[str, Any], preset: str) -> dict[str, Any]:
 @cache
 def _settings() -> set[str]:
     """Every setting as it is written: `seeds`, not `seed`."""
-    return {_written(name) for name in config.declared()} - {"methods"}
+    return {_written(name) for name in schema.declared()} - {"methods"}
 
 
 def _written(name: str) -> str:
-    return next((written for written, canonical in config.PLURAL.items() if canonical == name), name)
+    return next((written for written, canonical in schema.PLURAL.items() if canonical == name), name)
 
 
 def _option_of_others(key: str, method: str, chosen: list[str]) -> bool:
     """Whether `key` is an option that other chosen methods have and this one lacks."""
-    return _target(key, method) is None and any(key in config.options_of(m) for m in chosen)
+    return _target(key, method) is None and any(key in schema.options_of(m) for m in chosen)
 
 
 def _has_option(method: str, key: str) -> bool:
     try:
-        return key in config.options_of(method)
+        return key in schema.options_of(method)
     except UsageError:
         return False  # a broken plugin is reported by `methods`, not here

@@ -9,9 +9,12 @@ from pathlib import Path
 import methods
 from benchmark.cells import plan
 from benchmark.data import catalogue
+from benchmark.data.catalogue import Dataset
 from benchmark.errors import UsageError, unknown
-from benchmark.settings import config
-from benchmark.settings.config import Dataset, Runtime, Settings
+from benchmark.settings import address, schema
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
+from benchmark.settings.values import parse_value
 from benchmark.words import cell_words, runtime_words
 
 EVALUATIONS = {
@@ -73,14 +76,14 @@ def read(given: list[str]) -> Request:
 
 def reference() -> str:
     """The method that is what its weights are."""
-    return next(name for name in methods.names() if config.pretrained(name))
+    return next(name for name in methods.names() if schema.pretrained(name))
 
 
 def chosen(request: Request) -> list[Path]:
     """The folders of the cells that are asked for. `UsageError` for a name that none has."""
     out = Path(request.runtime.out)
     if request.cells is not None:
-        return [out / config.folder_name(cell) for cell in request.cells]
+        return [out / address.folder_name(cell) for cell in request.cells]
     known = {folder.name: folder for folder in plan.folders(out)}
     found = []
     for name in request.names:
@@ -113,9 +116,9 @@ def _dataset(name: str, files: dict[str, str]) -> Dataset:
 
 
 def _placed(dataset: Dataset, files: dict[str, str]) -> Dataset:
-    types = config.declared()
+    types = schema.declared()
     for key, text in files.items():
-        dataset = replace(dataset, **{key.removeprefix("dataset."): config.parse_value(text, types[key], key)})
+        dataset = replace(dataset, **{key.removeprefix("dataset."): parse_value(text, types[key], key)})
     return dataset
 
 

@@ -8,8 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from benchmark.errors import UsageError, nearest
-from benchmark.settings import config, presets
-from benchmark.settings.config import Runtime, Slurm
+from benchmark.settings import presets, schema
+from benchmark.settings.runtime import Runtime, Slurm
+from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
 UNSENDABLE = set("/\\#?%:")  # what W&B takes in no name of a project
@@ -21,8 +22,8 @@ def read_runtime(given: dict[str, list[str]]) -> Runtime:
     for key, values in given.items():
         if len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed, {key} is not an axis")
-    types = config.runtime_types()
-    parsed = {key: config.parse_value(values[0], types[key], key) for key, values in given.items()}
+    types = schema.runtime_types()
+    parsed = {key: parse_value(values[0], types[key], key) for key, values in given.items()}
     slurm = Slurm(**{key.removeprefix("slurm."): parsed.pop(key) for key in list(parsed) if key.startswith("slurm.")})
     runtime = Runtime(**parsed, slurm=slurm)
     if min(slurm.nodes, slurm.timeout_min, slurm.array_parallelism, slurm.cells_per_job) < 1:
@@ -91,7 +92,7 @@ def read_out(words: list[str]) -> Runtime:
 
 def says_how(key: str) -> bool:
     """Whether a word of this key says how to run, not which cell."""
-    return key == "cluster" or key in config.runtime_types()
+    return key == "cluster" or key in schema.runtime_types()
 
 
 def _with_cluster(given: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -100,9 +101,9 @@ def _with_cluster(given: dict[str, list[str]]) -> dict[str, list[str]]:
         return given
     name = ",".join(given["cluster"])
     below = {key: [",".join(values)] for key, values in split(clusters.words(name)).items()}
-    stray = next((key for key in below if key not in config.runtime_types()), None)
+    stray = next((key for key in below if key not in schema.runtime_types()), None)
     if stray:
-        known = config.runtime_types()
+        known = schema.runtime_types()
         raise UsageError(f"cluster={name} has {stray}=, which does not say how to run{nearest(stray, known)}")
     own = {key: values for key, values in given.items() if key != "cluster"}
     both = below | own

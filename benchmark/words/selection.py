@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import methods
 from benchmark.errors import UsageError, nearest
-from benchmark.settings import config
+from benchmark.settings import schema
 
 ALL, FAMILY = "all", "family:"
 
@@ -20,7 +20,7 @@ def chosen(given: list[str]) -> list[str]:
         if name == ALL or name.startswith(FAMILY):
             found |= dict.fromkeys(_selected(name))
         else:
-            config.describe(name)
+            schema.describe(name)
             found[name] = None
     return list(found)
 
@@ -49,4 +49,4 @@ def _selected(word: str) -> list[str]:
         if family not in known:
             raise UsageError(f"unknown family {family!r}{nearest(family, known)} (allowed: {', '.join(known)})")
         names = known[family]
-    return [name for name in names if not config.pretrained(name)]
+    return [name for name in names if not schema.pretrained(name)]

@@ -1,0 +1,46 @@
+"""A cell's address: what decides its numbers, hashed, and the folder that is named by it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict
+from typing import Any
+
+from benchmark.settings.cell import Settings
+
+# Raised when a change to the code alters the numbers that the same settings give; old records then stay, as others.
+RESULTS_VERSION = 1
+
+MACHINE = ("root", "download", "cache", "cache_dir")  # of a dataset: where its files lie changes no number
+
+
+def identity(settings: Settings) -> dict[str, Any]:
+    """All settings that can change the cell's numbers, as plain data: what is hashed, and what a record holds."""
+    values = asdict(settings)
+    for name in MACHINE:
+        del values["dataset"][name]
+    if settings.dataset.name == "folder":  # the path is what names the data
+        values["dataset"]["root"] = settings.dataset.root
+    if not settings.dataset.stream:  # younger than the first records, which have no such setting
+        del values["dataset"]["stream"]
+    if not settings.weights:  # the same
+        del values["weights"]
+    else:  # the bytes name a file, not its path
+        values["weights"] = settings.weights.rpartition("@")[2]
+    return values
+
+
+def key(settings: Settings) -> str:
+    """The cell's address: a hash of its identity."""
+    return digest({"version": RESULTS_VERSION} | identity(settings))
+
+
+def digest(values: dict[str, Any]) -> str:
+    """Ten hexadecimal digits that plain data always gives, in any order of its names."""
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def folder_name(settings: Settings) -> str:
+    """The cell's folder below `out`, named to be read by people."""
+    return f"{settings.method}-{settings.dataset.name}-{key(settings)}"

@@ -1,0 +1,48 @@
+"""What a cell is: every setting that can change its numbers."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from benchmark.data.catalogue import Dataset
+
+Optimiser = Literal["sgd", "adamw", "lars", "lars_fb", "larc"]
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One cell, resolved. Settings that cannot change the result of its method are None."""
+
+    method: str = "simclr"  # name, plugin entry point or dotted module path
+    options: dict[str, Any] = field(default_factory=dict)  # the method's own Config
+    dataset: Dataset = field(default_factory=Dataset)
+    seed: int | None = 0  # seed of weights, order and augmentation
+    backbone: str | None = "resnet18"  # any timm name without a classifier
+    weights: str | None = ""  # where the backbone starts: at random, timm (its pretrained ones) or a file of weights
+    stem: Literal["auto", "small", "native"] | None = "auto"  # small: 3x3, stride 1, no pooling; auto: at 64 px or less
+    view_size: int = 0  # pixels of a view, in training and evaluation; 0 is the dataset's own
+    augmentation: str | None = "simclr"  # pieces joined by +, 6x96 for small crops; `python -m benchmark augmentations`
+    epochs: int | None = 100  # passes over the training images
+    batch_size: int | None = 256  # images of a step, over all devices
+    microbatch: int | None = 0  # images encoded at once on a device, gradient still of the whole batch; 0 is all
+    optimiser: Optimiser | None = "sgd"  # lars is SimCLR's form of it, lars_fb MoCo v3's and Barlow Twins', larc SwAV's
+    learning_rate: float | None = 0.12  # for 256 images; the rule scales it to the batch size
+    learning_rate_rule: Literal["linear", "sqrt", "none"] | None = "linear"  # how it grows with the batch size
+    schedule: Literal["cosine", "constant", "step"] | None = "cosine"  # after warm-up; step: x 0.1 at 60 % and 80 %
+    warmup: float | None = 0.1  # share of the training over which the learning rate grows linearly from 0
+    weight_decay: float | None = 5e-4  # L2, or decoupled (adamw)
+    decay_all: bool | None = False  # also decay biases and norms, as MoCo's authors do; larc always does
+    sgd_momentum: float | None = 0.9  # of all but adamw
+    batch_norm: str | None = "sync"  # sync, local, shuffle, shuffle:N or split:N (N imitated devices)
+    precision: Literal["auto", "fp32", "bf16", "fp64"] | None = "auto"  # auto: bf16 where the hardware has it
+
+
+# What only training reads, from `augmentation` on: it does not apply to a method that is evaluated as it starts.
+_NAMES = [f.name for f in fields(Settings)]
+TRAINING = tuple(_NAMES[_NAMES.index("augmentation") :])
+
+
+def restore(values: dict[str, Any]) -> Settings:
+    """The cell that `dataclasses.asdict`, and JSON after it, made `values` of."""
+    return Settings(**values | {"dataset": Dataset(**values["dataset"])})

@@ -1,0 +1,81 @@
+"""From what is asked for to a whole cell: defaults, what is derived from them, and what no run can have."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, replace
+from typing import Any
+
+from benchmark.augment import policies
+from benchmark.backbones import weights
+from benchmark.data import catalogue
+from benchmark.data.catalogue import Dataset
+from benchmark.errors import UsageError
+from benchmark.settings.cell import Settings
+from benchmark.settings.schema import NOT_READ_BY, describe, inapplicable, options_of
+from benchmark.settings.values import batch_norm_groups
+
+
+def build(assigned: dict[str, Any]) -> Settings:
+    """Settings from dotted assignments (`options.x` for the method's own); everything else is the default."""
+    options = asdict(describe(assigned["method"]).Config())
+    for name, kind in options_of(assigned["method"]).items():
+        if kind is float:  # a default of 1 and a word that says 1 are the same cell
+            options[name] = float(options[name])
+    options |= {k.removeprefix("options."): v for k, v in assigned.items() if k.startswith("options.")}
+    dataset = Dataset(**{k.removeprefix("dataset."): v for k, v in assigned.items() if k.startswith("dataset.")})
+    own = {k: v for k, v in assigned.items() if "." not in k}
+    settings = Settings(**own, options=options, dataset=dataset)
+    size = settings.view_size or catalogue.entry(dataset.name).view
+    settings = replace(settings, view_size=size, dataset=_with_side(dataset, size))
+    validate(settings)
+    settings = replace(settings, weights=weights.named(settings.weights or ""))
+    unread = inapplicable(settings.method) | NOT_READ_BY.get(settings.optimiser or "", set())
+    nothing: dict[str, Any] = dict.fromkeys(unread, None)
+    return replace(settings, **nothing)
+
+
+def _with_side(dataset: Dataset, view_size: int) -> Dataset:
+    """The pixels at which images are kept, if a cache or a stream says it."""
+    side, name = dataset.cache or dataset.side, "cache"
+    if dataset.stream:  # they are kept nowhere: evaluation sees squares of the view's size
+        side, name = view_size, "stream"
+    if dataset.side not in (0, side):
+        raise UsageError(f"dataset.side={dataset.side} and dataset.{name}={getattr(dataset, name)}: give one of them")
+    return replace(dataset, side=side)
+
+
+def validate(settings: Settings) -> None:
+    """Raise `UsageError` for values that no run can have."""
+    described = describe(settings.method).Config
+    try:
+        described(**settings.options)
+    except Exception as error:  # whatever a plugin's own check raises
+        usual = asdict(described())
+        given = ", ".join(f"{name}={value}" for name, value in settings.options.items() if value != usual[name])
+        raise UsageError(f"{settings.method} with {given}: {error}") from error
+    _validate_augmentation(settings.method, settings.augmentation or "none")
+    batch_norm_groups(settings.batch_norm or "sync", 1)
+    at_least: dict[str, float] = {"epochs": 1, "batch_size": 2, "microbatch": 0, "view_size": 4, "seed": 0}
+    at_least |= dict.fromkeys(("learning_rate", "weight_decay", "warmup", "sgd_momentum"), 0)
+    for name, smallest in at_least.items():
+        value = getattr(settings, name)
+        if value is not None and value < smallest:
+            raise UsageError(f"{name}={value}: at least {smallest} is needed")
+    for name in ("warmup", "sgd_momentum"):
+        if (getattr(settings, name) or 0) > 1:
+            raise UsageError(f"{name}={getattr(settings, name)}: a share between 0 and 1 is needed")
+    microbatch, batch = settings.microbatch or 0, settings.batch_size or 0
+    if 0 < microbatch < batch and settings.batch_norm not in ("sync", "local"):
+        raise UsageError(
+            f"batch_norm={settings.batch_norm} needs the whole batch at once; microbatch={microbatch} alone already "
+            f"gives each {microbatch} images their own batch-norm statistics (batch_norm=sync)"
+        )
+
+
+def _validate_augmentation(method: str, text: str) -> None:
+    small = policies.parse(text).small
+    if small and "augmentation" not in inapplicable(method) and not describe(method).multicrop:
+        raise UsageError(
+            f"{method} takes no small crops: augmentation={text}; give it its own with "
+            f"{method}.augmentation={policies.without_small(text)}"
+        )

@@ -1,0 +1,52 @@
+"""How and where a cell runs: nothing here changes its numbers, nor enters its key."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Slurm:
+    """What jobs ask a cluster for, with launcher=slurm. Empty, or 0, is the cluster's own default."""
+
+    partition: str = ""  # where jobs run
+    account: str = ""  # who pays
+    qos: str = ""  # quality of service
+    constraint: str = ""  # features a node must have
+    nodes: int = 1  # of each job; with several, or several GPUs, one cell runs on all of them
+    gpus_per_node: int = 0  # one process each
+    cpus_per_task: int = 0  # of each process
+    mem_gb: int = 0  # of each node
+    timeout_min: int = 240  # time limit of a job; a cell that needs more goes on in the next one
+    array_parallelism: int = 16  # jobs that run at once
+    cells_per_job: int = 1  # one after the other in one job
+    setup: str = ""  # a line for the job's shell before Python starts, such as 'module load cuda'
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """How and where to run. Nothing here enters a cell's key."""
+
+    out: str = "runs"  # folder of the cells
+    device: str = "auto"  # cpu, cuda, cuda:1; auto is a GPU if there is one
+    threads: int = 0  # CPU threads of a process; 0 is torch's choice, or with launcher=local the cores shared out
+    launcher: Literal["here", "local", "slurm"] = "here"  # one cell after the other; over this machine; on a cluster
+    workers: int = 0  # processes of launcher=local on a CPU; 0 is one for every two cores (on GPUs it is one a GPU)
+    per_device: int = 1  # cells that share a GPU with launcher=local
+    budget: float = 0.0  # GPU-hours (of a process, on a CPU) that what would run may cost by its forecast; 0: any
+    compile: bool = False  # torch.compile the backbone
+    record: Literal["auto", "on", "off"] = "auto"  # a step's gradient as one CUDA graph; auto: where it can be had
+    log_every: int = 20  # steps between two lines of log.jsonl
+    checkpoint_every: float = 60.0  # seconds between two checkpoints
+    stop_collapsed: bool = False  # end a cell when a sign of collapse has lasted a tenth of its training; it stands
+    preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets/
+    wandb: Literal["auto", "online", "offline", "off"] = "auto"  # Weights & Biases; auto: online if a key is set up
+    wandb_project: str = "contrastive-benchmark"  # where the runs go
+    wandb_entity: str = ""  # whose project; empty is the user's own
+    slurm: Slurm = field(default_factory=Slurm)
+
+
+def restore_runtime(values: dict[str, Any]) -> Runtime:
+    """The same, for how to run."""
+    return Runtime(**values | {"slurm": Slurm(**values["slurm"])})

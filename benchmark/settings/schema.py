@@ -1,0 +1,85 @@
+"""What may be set: the keys of the dataclasses and of each method, their types and help, and what a method ignores.
+
+The declared type decides how a value is read. There is no interpolation, no environment variable, no config file.
+"""
+
+from __future__ import annotations
+
+import ast
+import inspect
+import typing
+from dataclasses import fields
+from functools import cache
+from types import NoneType
+from typing import Any
+
+import methods
+from benchmark.data.catalogue import Dataset
+from benchmark.errors import UsageError, nearest
+from benchmark.settings.cell import TRAINING, Settings
+from benchmark.settings.runtime import Runtime, Slurm
+
+NOT_READ_BY = {"adamw": {"sgd_momentum"}, "larc": {"decay_all"}}  # settings that an optimiser has no use for
+PLURAL = {"methods": "method", "seeds": "seed", "dataset": "dataset.name"}
+
+
+@cache
+def describe(method: str) -> methods.Description:
+    """The method's description, or the error that a typo deserves."""
+    try:
+        found = methods.describe(method)
+    except LookupError as error:
+        near = nearest(method, methods.names())
+        raise UsageError(
+            f"unknown method {method!r}{near} (allowed: {', '.join(methods.names())}, or a dotted module path)"
+        ) from error
+    except methods.BrokenMethod as error:
+        raise UsageError(str(error)) from error
+    clash = next((f.name for f in fields(found.Config) if f.name in declared() or f.name in PLURAL), None)
+    if clash:
+        raise UsageError(f"method {method!r}: option {clash!r} has the name of a setting; another name is needed")
+    optional = [name for name, kind in declared().items() if NoneType in typing.get_args(kind)]
+    wrong = next((name for name in found.ignores if name not in optional), None)
+    if wrong:
+        raise UsageError(f"method {method!r} ignores {wrong!r}; allowed are {', '.join(optional)}")
+    return found
+
+
+@cache
+def declared() -> dict[str, Any]:
+    """Every key of `Settings` and `Dataset`, dotted, with its declared type."""
+    own = {k: t for k, t in typing.get_type_hints(Settings).items() if k not in ("options", "dataset")}
+    return own | {f"dataset.{k}": t for k, t in typing.get_type_hints(Dataset).items()}
+
+
+@cache
+def runtime_types() -> dict[str, Any]:
+    """Every key of `Runtime` and `Slurm`, dotted, with its declared type."""
+    own = {k: t for k, t in typing.get_type_hints(Runtime).items() if k != "slurm"}
+    return own | {f"slurm.{k}": t for k, t in typing.get_type_hints(Slurm).items()}
+
+
+def help_of(cls: type[Any]) -> dict[str, str]:
+    """Field -> the comment behind it in the source of a dataclass of this module."""
+    text = inspect.getsource(cls)
+    node = ast.parse(text).body[0]
+    assert isinstance(node, ast.ClassDef)
+    return methods.comments(text, node)
+
+
+@cache
+def options_of(method: str) -> dict[str, Any]:
+    """The method's options with their declared types."""
+    return typing.get_type_hints(describe(method).Config)
+
+
+def inapplicable(method: str) -> set[str]:
+    """The settings that cannot change the result of `method`."""
+    description = describe(method)
+    return set(description.ignores) | (set() if description.trains else set(TRAINING))
+
+
+def pretrained(method: str) -> bool:
+    """Whether the method is what its weights are: a backbone that neither a training nor a seed decides on."""
+    unread = inapplicable(method)
+    return not describe(method).trains and "seed" in unread and not unread & {"backbone", "weights"}

@@ -1,0 +1,56 @@
+"""How a value is written: text as the declared type, and a declared type as text."""
+
+from __future__ import annotations
+
+import math
+import typing
+from types import NoneType
+from typing import Any, Literal
+
+from benchmark.errors import UsageError, nearest
+
+
+def parse_value(text: str, kind: Any, key: str) -> Any:
+    """`text` as the declared type `kind`. Raises `UsageError` naming key, value and what is allowed."""
+    kind = _without_none(kind)
+    if typing.get_origin(kind) is Literal:
+        allowed = typing.get_args(kind)
+        if text in map(str, allowed):
+            return next(a for a in allowed if str(a) == text)
+        raise UsageError(f"{key}={text}: allowed are {', '.join(map(str, allowed))}{nearest(text, allowed)}")
+    if kind is bool:
+        if text.lower() in ("true", "yes", "1", "false", "no", "0"):
+            return text.lower() in ("true", "yes", "1")
+        raise UsageError(f"{key}={text}: true or false is needed")
+    wanted = {int: "a whole number", float: "a finite number"}.get(kind, f"a value of type {kind}")
+    try:
+        value = kind(text)
+        if kind is float and not math.isfinite(value):
+            raise ValueError
+    except ValueError:
+        raise UsageError(f"{key}={text}: {wanted} is needed") from None
+    return value
+
+
+def type_text(kind: Any) -> str:
+    """A declared type as a reader would say it."""
+    kind = _without_none(kind)
+    if typing.get_origin(kind) is Literal:
+        return ", ".join(map(str, typing.get_args(kind)))
+    return {int: "whole number", float: "number", bool: "true, false", str: "text"}.get(kind, str(kind))
+
+
+def _without_none(kind: Any) -> Any:
+    parts = typing.get_args(kind)
+    return next(part for part in parts if part is not NoneType) if NoneType in parts else kind
+
+
+def batch_norm_groups(mode: str, processes: int) -> tuple[int, bool]:
+    """(groups of the global batch that share statistics, whether the momentum encoder's are drawn at random)."""
+    kind, _, count = mode.partition(":")
+    if count and kind in ("split", "shuffle") and count.isdigit() and int(count) > 0:
+        return int(count), kind == "shuffle"
+    if mode in ("sync", "local", "shuffle"):
+        return (1 if mode == "sync" else processes), mode == "shuffle"
+    allowed = ("sync", "local", "shuffle", "shuffle:N", "split:N")
+    raise UsageError(f"batch_norm={mode}: allowed are {', '.join(allowed)} with N at least 1{nearest(mode, allowed)}")

@@ -121,7 +121,7 @@ def test_a_damaged_cache_is_refused(folder: Path) -> None:
 
 
 TOGETHER = """import multiprocessing, pathlib, resource, sys
-from benchmark.config import Dataset
+from benchmark.data.catalogue import Dataset
 from benchmark.data import cache, files
 from benchmark.data.datasets import load
 

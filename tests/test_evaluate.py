@@ -11,8 +11,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data.catalogue import Dataset
-from benchmark.evaluate import knn, linear, protocol_hash, representation
+from benchmark.evaluate import knn, linear, representation
 from benchmark.evaluate.features import Features
+from benchmark.evaluate.headline import protocol_hash
 from benchmark.settings.cell import Settings
 
 Problem = tuple[Tensor, Tensor]

@@ -13,7 +13,8 @@ from benchmark.__main__ import main
 from benchmark.cells.run import blank
 from benchmark.data.catalogue import Dataset
 from benchmark.forecast import forecast, forecast_table, memory
-from benchmark.forecast.forecast import Forecast, Forecasts
+from benchmark.forecast import measure as measuring
+from benchmark.forecast.cost import Forecast, Forecasts
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime, Slurm
@@ -72,10 +73,10 @@ def test_a_plan_foretells_a_run_keeps_to_its_budget_and_the_report_compares(
 
 
 def test_what_cannot_run_is_said_and_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(*given: object) -> forecast.Measured:
+    def measure(*given: object) -> measuring.Measured:
         raise ZeroDivisionError("no such\nluck")
 
-    monkeypatch.setattr(forecast, "measure", measure)
+    monkeypatch.setattr(measuring, "measure", measure)
     (cell,) = cells("methods=simclr")
     (one,) = forecast._forecast([cell], Runtime(device="cpu")).each
     assert (one.seconds, one.how) == (None, "fails: ZeroDivisionError: no such luck")
@@ -85,21 +86,21 @@ def test_what_does_not_fit_is_tried_in_smaller_parts(monkeypatch: pytest.MonkeyP
     (cell,) = cells("methods=simclr", "batch_size=64")
     asked: list[int] = []
 
-    def measure(tried: Settings, device: torch.device, compiled: bool, processes: int) -> forecast.Measured:
+    def measure(tried: Settings, device: torch.device, compiled: bool, processes: int) -> measuring.Measured:
         asked.append(tried.microbatch or 0)
         torch.empty(2**20 * (tried.microbatch or 64) ** 2)  # 4 MiB times the square
-        return forecast.Measured(memory=1, epoch=1.0)
+        return measuring.Measured(memory=1, epoch=1.0)
 
-    monkeypatch.setattr(forecast, "measure", measure)
+    monkeypatch.setattr(measuring, "measure", measure)
     monkeypatch.setattr(memory, "capacity", lambda device, runtime, workers: _resident() + 2 * 2**30)
-    found = forecast.fitting(cell, CPU, Runtime())
+    found = measuring.fitting(cell, CPU, Runtime())
     assert asked == [0, 32, 16]
     assert found.microbatch == 16
     assert "microbatch=16: all at once do not fit" in forecast_table.row(found.forecast(3))[2]
     torch.empty(2**29)  # the limit is gone
 
     asked.clear()
-    grouped = forecast.fitting(replace(cell, batch_norm="shuffle:2"), CPU, Runtime())
+    grouped = measuring.fitting(replace(cell, batch_norm="shuffle:2"), CPU, Runtime())
     assert asked == [0], "groups of batch norm need the whole batch"
     assert grouped.forecast(3) == Forecast(None, None, "does not fit")
 
@@ -111,7 +112,7 @@ def _resident() -> int:
 
 def test_a_measured_cell_costs_its_epochs_its_start_and_its_evaluation() -> None:
     (cell,) = cells("methods=moco", "batch_size=32")
-    found = forecast.fitting(cell, CPU, Runtime())
+    found = measuring.fitting(cell, CPU, Runtime())
     assert found.microbatch == 0
     few, many = found.forecast(10).seconds, found.forecast(20).seconds
     assert few is not None

@@ -1,26 +1,105 @@
-"""The direction of imports (DESIGN section 3), read from the syntax trees: nothing is imported."""
+"""The rooms: who may import whom, how large a folder, a file and a function may be. Read from syntax trees alone."""
 
 from __future__ import annotations
 
 import ast
 import sys
-from collections.abc import Iterator
+import tomllib
+from collections.abc import Iterable, Iterator, Mapping
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
 OURS = ("benchmark", "methods", "results", "slurm")
-# What a folder may import of ours; a name allows all below it.
-ALLOWED = {
-    "methods": ("methods",),
-    "results": ("results",),
-    "slurm": ("slurm",),
-    "benchmark": ("benchmark", "methods", "results.record"),
-}
-# What puts the folders together.
-COMPOSE = ("benchmark/__main__.py", "benchmark/launch/cluster.py", "benchmark/cli/reporting.py")
+# A room -> the rooms that it may import, from the top down: one may only import what stands below it here. A room is a
+# folder of benchmark, results or slurm with all that is in it, a module at their root, or all of methods.
+ROOMS: dict[str, tuple[str, ...]] = {
+    "benchmark.__main__": ("benchmark.cli", "benchmark.errors"),
+    "benchmark.cli": (
+        "benchmark.forecast", "benchmark.launch", "benchmark.profiling", "benchmark.contract", "benchmark.cells",
+        "benchmark.training", "benchmark.tracking", "benchmark.words", "benchmark.settings", "benchmark.backbones",
+        "benchmark.augment", "benchmark.data", "benchmark.display", "benchmark.errors", "methods",
+        "results.report", "results.published", "results.tables", "results.statistics", "results.frames",
+    ),
+    "benchmark.forecast": (
+        "benchmark.launch", "benchmark.profiling", "benchmark.cells", "benchmark.evaluate", "benchmark.training",
+        "benchmark.settings", "benchmark.data", "benchmark.display", "benchmark.errors",
+    ),
+    "benchmark.launch": (
+        "benchmark.cells", "benchmark.training", "benchmark.settings", "benchmark.backbones", "benchmark.display",
+        "benchmark.errors", "slurm.jobs", "results.record",
+    ),
+    "benchmark.profiling": (
+        "benchmark.cells", "benchmark.evaluate", "benchmark.training", "benchmark.words", "benchmark.settings",
+        "benchmark.backbones", "benchmark.augment", "benchmark.data", "benchmark.display", "benchmark.seeds",
+        "benchmark.errors", "methods",
+    ),
+    "benchmark.contract": (
+        "benchmark.evaluate", "benchmark.training", "benchmark.words", "benchmark.settings", "benchmark.display",
+        "methods",
+    ),
+    "benchmark.cells": (
+        "benchmark.evaluate", "benchmark.training", "benchmark.tracking", "benchmark.words", "benchmark.settings",
+        "benchmark.augment", "benchmark.data", "benchmark.display", "benchmark.errors", "methods", "results.record",
+    ),
+    "benchmark.evaluate": (
+        "benchmark.training", "benchmark.settings", "benchmark.augment", "benchmark.data", "benchmark.seeds", "methods",
+        "results.record",
+    ),
+    "benchmark.training": (
+        "benchmark.settings", "benchmark.backbones", "benchmark.augment", "benchmark.data", "benchmark.display",
+        "benchmark.seeds", "benchmark.errors", "methods", "results.record",
+    ),
+    "benchmark.tracking": ("benchmark.settings", "benchmark.errors", "results.record"),
+    "benchmark.words": ("benchmark.settings", "benchmark.data", "benchmark.errors", "methods"),
+    "benchmark.settings": (
+        "benchmark.backbones", "benchmark.augment", "benchmark.data", "benchmark.errors", "methods",
+    ),
+    "benchmark.backbones": ("benchmark.errors",),
+    "benchmark.augment": ("benchmark.seeds", "benchmark.errors"),
+    "benchmark.data": ("benchmark.errors", "results.record"),
+    "benchmark.display": (),
+    "benchmark.seeds": (),
+    "benchmark.errors": (),
+    "methods": (),
+    "slurm.testbed": (),
+    "slurm.jobs": (),
+    "results.readme": (
+        "results.published", "results.tables", "results.statistics", "results.frames", "results.record",
+    ),
+    "results.report": (
+        "results.figures", "results.tables", "results.statistics", "results.frames", "results.record",
+    ),
+    "results.figures": ("results.statistics", "results.frames", "results.record"),
+    "results.published": ("results.statistics", "results.frames"),
+    "results.tables": ("results.statistics", "results.frames"),
+    "results.statistics": ("results.frames",),
+    "results.frames": ("results.record",),
+    "results.record": (),
+}  # fmt: skip
 TORCH = ("torch", "torchvision", "timm")
+REGISTRY = "methods"  # the folder of equals, which may grow
+MOST_FILES, MOST_LINES, MOST_LINES_OF_A_FUNCTION = 15, 300, 60
+
+
+def ours() -> list[Path]:
+    """Every Python file of ours, relative to the root."""
+    paths = [path.relative_to(ROOT) for folder in OURS for path in sorted((ROOT / folder).rglob("*.py"))]
+    assert len(paths) > 5
+    return paths
+
+
+def module(path: str) -> str:
+    """`benchmark/cells/run.py` -> `benchmark.cells.run`; a folder's `__init__.py` is the folder."""
+    return ".".join(Path(path).with_suffix("").parts).removesuffix(".__init__")
+
+
+def room(name: str) -> str:
+    """The room of a module; the package itself where it is none, such as `benchmark`."""
+    parts = name.split(".")
+    return parts[0] if parts[0] == "methods" else ".".join(parts[:2])
 
 
 def imports(path: str, source: str) -> Iterator[tuple[int, str]]:
@@ -31,21 +110,23 @@ def imports(path: str, source: str) -> Iterator[tuple[int, str]]:
         elif isinstance(node, ast.ImportFrom):
             folder = Path(path).parts[:-1]
             above = list(folder[: len(folder) - node.level + 1]) if node.level else []
-            yield from ((node.lineno, ".".join([*above, node.module or "", alias.name])) for alias in node.names)
+            for alias in node.names:
+                name = ".".join([*above, node.module or "", alias.name])
+                yield node.lineno, ".".join(part for part in name.split(".") if part)
 
 
 def violations(path: str, source: str) -> list[str]:
     """`file:line: what` for each import in `source` that the file at `path`, relative to the root, may not make."""
-    folder = Path(path).parts[0]
+    folder, own = Path(path).parts[0], room(module(path))
     found = [f"{path}:1: no module is named utils"] if "utils" in Path(path).with_suffix("").parts else []
-    for line, raw in imports(path, source):
-        name = ".".join(part for part in raw.split(".") if part)
+    if folder in OURS and own not in ROOMS and own != folder:
+        found.append(f"{path}:1: {own} is no room; give it a place in the table of tests/test_imports.py")
+    for line, name in imports(path, source):
         top = name.split(".")[0]
-        allowed = any(name == one or name.startswith(one + ".") for one in ALLOWED.get(folder, OURS))
         if top == "tests":
             found.append(f"{path}:{line}: imports {name}; nothing imports the tests")
-        elif top in OURS and not allowed and path not in COMPOSE:
-            found.append(f"{path}:{line}: imports {name}; {folder} may import only {', '.join(ALLOWED[folder])}")
+        elif folder in OURS and top in OURS and room(name) not in (own, *ROOMS.get(own, ())):
+            found.append(f"{path}:{line}: imports {name}; {own} may import only {', '.join(ROOMS.get(own, ()))}")
         elif folder == "methods" and top not in (*OURS, "torch") and top not in sys.stdlib_module_names:
             found.append(f"{path}:{line}: imports {name}; methods may import of third parties only torch")
         elif folder == "results" and top in TORCH:
@@ -53,30 +134,118 @@ def violations(path: str, source: str) -> list[str]:
     return found
 
 
-def test_imports_go_one_way() -> None:
-    paths = [path for folder in (*OURS, "tests") for path in sorted((ROOT / folder).rglob("*.py"))]
-    assert len(paths) > 5
-    found = []
+def imported(paths: Iterable[Path]) -> dict[str, set[str]]:
+    """Module of ours -> the modules of ours that it imports, somewhere in it."""
+    known = {module(path.as_posix()) for path in paths}
+    found: dict[str, set[str]] = {name: set() for name in known}
     for path in paths:
-        found += violations(path.relative_to(ROOT).as_posix(), path.read_text(encoding="utf-8"))
+        own = module(path.as_posix())
+        for _, name in imports(path.as_posix(), (ROOT / path).read_text(encoding="utf-8")):
+            target = name
+            while target and target not in known:  # a name in a module
+                target = target.rpartition(".")[0]
+            found[own] |= {target} - {"", own}
+    return found
+
+
+def circle(arrows: Mapping[str, Iterable[str]]) -> list[str]:
+    """The modules of a circle of imports, if there is one."""
+    try:
+        TopologicalSorter(arrows).prepare()
+    except CycleError as error:
+        return error.args[1]
+    return []
+
+
+def too_long(path: str, source: str) -> Iterator[str]:
+    """What exceeds the lines that a file and a function may have."""
+    lines = len(source.splitlines())
+    if lines > MOST_LINES:
+        yield f"{path}: {lines} lines, at most {MOST_LINES}"
+    for node in ast.walk(ast.parse(source, path)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or node.lineno) - node.lineno + 1
+            if lines > MOST_LINES_OF_A_FUNCTION:
+                yield f"{path}:{node.lineno}: {node.name} has {lines} lines, at most {MOST_LINES_OF_A_FUNCTION}"
+
+
+def test_rooms_import_what_the_table_allows() -> None:
+    found = []
+    for path in [*ours(), *(path.relative_to(ROOT) for path in sorted((ROOT / "tests").rglob("*.py")))]:
+        found += violations(path.as_posix(), (ROOT / path).read_text(encoding="utf-8"))
     assert not found, "\n" + "\n".join(found)
+
+
+def test_the_table_goes_down_and_allows_nothing_that_is_not_used() -> None:
+    order = list(ROOMS)
+    upwards = [f"{a} -> {b}" for a, below in ROOMS.items() for b in below if order.index(b) <= order.index(a)]
+    assert not upwards
+    arrows = {(room(own), room(other)) for own, others in imported(ours()).items() for other in others}
+    idle = [f"{a} -> {b}" for a, below in ROOMS.items() for b in below if (a, b) not in arrows]
+    assert not idle, "the table allows what nobody needs"
+    assert set(ROOMS) == {room(name) for name in imported(ours())} - {"benchmark", "results", "slurm"}
+
+
+def test_no_file_imports_itself_through_others() -> None:
+    assert circle(imported(ours())) == []
+
+
+def test_folders_files_and_functions_are_small() -> None:
+    found = []
+    for folder in {path.parent for path in ours()} - {Path(REGISTRY)}:
+        files = [path for path in (ROOT / folder).iterdir() if path.is_file() and not path.name.startswith(".")]
+        found += [f"{folder}: {len(files)} files, at most {MOST_FILES}"] if len(files) > MOST_FILES else []
+    for path in ours():
+        found += too_long(path.as_posix(), (ROOT / path).read_text(encoding="utf-8"))
+    assert not found, "\n" + "\n".join(found)
+
+
+def test_every_room_says_what_it_is_and_is_installed() -> None:
+    folders = sorted({path.parent for path in ours()})
+    for folder in folders:
+        source = (ROOT / folder / "__init__.py").read_text(encoding="utf-8")
+        assert ast.get_docstring(ast.parse(source)), f"{folder}/__init__.py has no sentence"
+    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert listed == [".".join(folder.parts) for folder in folders]
+
+
+def test_scripts_in_tests_import_modules_that_exist() -> None:
+    """What a test runs in another process would be looked for in an installed copy, if there is one."""
+    known = set(imported(ours()))
+    for path in sorted((ROOT / "tests").rglob("*.py")):
+        if path == Path(__file__):
+            continue
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            for line in str(node.value).splitlines() if isinstance(node, ast.Constant) else ():
+                words = line.replace(",", " ").replace(";", " ").split()
+                if words[:1] in (["import"], ["from"]) and words[1:] and words[1].split(".")[0] in OURS:
+                    names = words[1:] if words[0] == "import" else words[1:2]
+                    missing = {name for name in names if name.split(".")[0] in OURS} - known
+                    assert not missing, f"{path.name}: {line}"
 
 
 @pytest.mark.parametrize(
     ("path", "source"),
     [
         ("methods/moco.py", "import timm"),
-        ("methods/moco.py", "def f():\n    from benchmark import engine"),
-        ("methods/parts/heads.py", "from ...benchmark import engine"),
-        ("results/frame.py", "import torch.nn"),
-        ("results/frame.py", "from benchmark.config import Cell"),
+        ("methods/moco.py", "def f():\n    from benchmark.training import engine"),
+        ("methods/parts/heads.py", "from ...benchmark.training import engine"),
+        ("results/frames/frame.py", "import torch.nn"),
+        ("results/frames/frame.py", "from benchmark.settings.cell import Settings"),
+        ("results/frames/frame.py", "from results.statistics import summaries"),
         ("slurm/jobs.py", "from results.record import read"),
-        ("benchmark/run.py", "from results import frame"),
-        ("benchmark/run.py", "import results"),
-        ("benchmark/run.py", "import slurm"),
+        ("benchmark/cells/run.py", "from results.frames import frame"),
+        ("benchmark/cells/run.py", "import results"),
+        ("benchmark/cells/run.py", "import slurm"),
+        ("benchmark/cells/run.py", "import slurm.jobs"),
+        ("benchmark/training/train.py", "from benchmark.evaluate import linear"),
+        ("benchmark/data/folder.py", "def f():\n    from benchmark.settings.cell import Settings"),
+        ("benchmark/settings/presets/cifar.py", "from benchmark.words import cell_words"),
+        ("benchmark/errors.py", "from benchmark import seeds"),
         ("benchmark/data/__init__.py", "from tests import helpers"),
         ("benchmark/__main__.py", "import tests.helpers"),
-        ("benchmark/utils.py", ""),
+        ("benchmark/words/utils.py", ""),
+        ("benchmark/attic/old.py", ""),
         ("methods/utils/heads.py", ""),
     ],
 )
@@ -90,16 +259,29 @@ def test_each_rule_bites(path: str, source: str) -> None:
     [
         ("methods/moco.py", "import math\nimport torch.nn as nn\nfrom methods.parts.memory import Queue"),
         ("methods/parts/heads.py", "from . import losses\nfrom .. import Method"),
-        ("results/frame.py", "import pandas\nfrom results import record"),
-        ("slurm/jobs.py", "import submitit\nfrom slurm import arrays"),
+        ("results/frames/frame.py", "import pandas\nfrom results import record"),
+        ("slurm/testbed/conf.py", "import submitit\nfrom slurm.testbed import processes"),
         (
-            "benchmark/run.py",
+            "benchmark/cells/run.py",
             "import timm, torch, torch.utils.data\nfrom methods import load\nfrom results import record",
         ),
-        ("benchmark/run.py", "import results.record\nfrom results.record import write"),
-        ("benchmark/__main__.py", "import slurm\nfrom results import tables"),
-        ("tests/test_report.py", "from results import tables\nimport slurm"),
+        ("benchmark/cells/run.py", "import results.record\nfrom results.record import write"),
+        ("benchmark/launch/cluster.py", "from slurm import jobs"),
+        ("benchmark/cli/reporting.py", "from results.tables import formats"),
+        ("tests/test_report.py", "from results.tables import formats\nimport slurm"),
     ],
 )
 def test_what_is_allowed_passes(path: str, source: str) -> None:
     assert violations(path, source) == []
+
+
+def test_a_circle_is_seen() -> None:
+    assert set(circle({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]})) == {"a", "b", "c"}
+    assert circle({"a": ["b", "c"], "b": ["c"]}) == []
+
+
+def test_what_is_too_long_is_seen() -> None:
+    long = "def f():\n" + "    pass\n" * MOST_LINES_OF_A_FUNCTION
+    assert list(too_long("a.py", long)) == ["a.py:1: f has 61 lines, at most 60"]
+    assert list(too_long("a.py", "x = 1\n" * (MOST_LINES + 1))) == ["a.py: 301 lines, at most 300"]
+    assert list(too_long("a.py", "x = 1\n" * MOST_LINES)) == []

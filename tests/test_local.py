@@ -18,9 +18,9 @@ from commandline import PATIENCE, inside
 
 from benchmark.__main__ import main
 from benchmark.cells import past_costs
+from benchmark.display.duration import span
 from benchmark.errors import UsageError
-from benchmark.launch import local
-from benchmark.launch.local_progress import span
+from benchmark.launch import shares
 from benchmark.launch.worker import Lines
 from benchmark.settings import address
 from benchmark.settings.cell import restore
@@ -207,15 +207,15 @@ def test_words_that_cannot_be_meant(given: list[str], parts: str) -> None:
 
 def test_devices() -> None:
     two = Runtime(launcher="local", per_device=2)
-    assert local.devices(two, gpus=2) == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
-    assert local.devices(Runtime(device="cuda:1"), gpus=2) == ["cuda:1"]
-    assert local.devices(Runtime(device="cuda"), gpus=0) == ["cuda"], "the worker refuses it"
-    assert local.devices(Runtime(device="cpu", workers=3), gpus=2) == ["cpu"] * 3
-    assert set(local.devices(Runtime(), gpus=0)) == {"cpu"}
+    assert shares.devices(two, gpus=2) == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert shares.devices(Runtime(device="cuda:1"), gpus=2) == ["cuda:1"]
+    assert shares.devices(Runtime(device="cuda"), gpus=0) == ["cuda"], "the worker refuses it"
+    assert shares.devices(Runtime(device="cpu", workers=3), gpus=2) == ["cpu"] * 3
+    assert set(shares.devices(Runtime(), gpus=0)) == {"cpu"}
     with pytest.raises(UsageError, match=r"workers=2 .* per_device=2"):
-        local.devices(Runtime(workers=2), gpus=1)
+        shares.devices(Runtime(workers=2), gpus=1)
     with pytest.raises(UsageError, match=r"per_device=2 is for GPUs"):
-        local.devices(two, gpus=0)
+        shares.devices(two, gpus=0)
 
 
 def shapes(*given: str) -> list[past_costs.Shape]:

@@ -72,7 +72,7 @@ KILLER = """
 import os, random, signal, sys, time
 from pathlib import Path
 import torch, timm
-import benchmark.run, benchmark.train, benchmark.words, benchmark.board, results.frame, sklearn.datasets
+import benchmark.cells.run, benchmark.launch.in_process, benchmark.cli.reporting, sklearn.datasets
 from benchmark.__main__ import main
 
 def start(out):

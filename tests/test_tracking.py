@@ -191,7 +191,7 @@ ALONE = (
     + """
 import json, os, signal, sys, time
 from pathlib import Path
-from benchmark.settings.config import Runtime
+from benchmark.settings.runtime import Runtime
 from benchmark.tracking import site, tracker
 
 site.PROBE = tracker.INIT = PATIENCE  # a server that answers is waited for

@@ -7,21 +7,18 @@ checkpoint; of a method that does not train, from its seed or its weights.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from benchmark import evaluate
 from benchmark.cells import lease, plan
 from benchmark.data import catalogue
-from benchmark.data.catalogue import Dataset
 from benchmark.errors import UsageError
-from benchmark.evaluate import few_labels, finetune, gallery, heads, knn_grid, sgd_probe, transfer
-from benchmark.evaluate.frozen_cell import Subject
-from benchmark.settings.address import digest
+from benchmark.evaluate import matrix
+from benchmark.evaluate.frozen_cell import Subject, freeze
+from benchmark.evaluate.matrix import Evaluation
 from benchmark.settings.cell import Settings
 from benchmark.training import build, checkpoint
 from benchmark.training.distributed import World
@@ -30,9 +27,6 @@ from benchmark.words import evaluate_words
 from benchmark.words.evaluate_words import Request
 from results import record
 
-VERSION = 1  # raised when a change to these evaluators alters their numbers
-
-Numbers = Iterator[tuple[str, float]]
 Say = Callable[[str], None]
 
 
@@ -40,52 +34,14 @@ class NoCheckpoint(Exception):
     """The cell's weights are not there any more."""
 
 
-@dataclass(frozen=True)
-class Evaluation:
-    """One that is asked for, as it stands in `evaluation.json`."""
-
-    name: str
-    settings: dict[str, Any]
-    numbers: Callable[[Subject, Path], Numbers]  # of a cell and its folder
-
-    @property
-    def protocol(self) -> str:
-        """Of the evaluation alone; data, split and view size are in the protocol of the cell's record."""
-        versions = {"version": VERSION, "shared": evaluate.VERSION}  # probe and neighbours are those of the record
-        return digest(versions | {"evaluation": self.name} | self.settings)
-
-
-def evaluations(request: Request) -> list[Evaluation]:
-    """Those that the request asks for, in its order; a dataset that is transferred to is one."""
-    known = {
-        "knn": Evaluation("knn", knn_grid.settings(), lambda one, _: knn_grid.evaluate(one)),
-        "sgd_probe": Evaluation("sgd_probe", sgd_probe.settings(), lambda one, _: sgd_probe.evaluate(one)),
-        "few_labels": Evaluation("few_labels", few_labels.settings(), lambda one, _: few_labels.evaluate(one)),
-        "finetune": Evaluation("finetune", finetune.settings(), lambda one, _: finetune.evaluate(one)),
-        "heads": Evaluation("heads", heads.settings(), lambda one, _: heads.evaluate(one)),
-        "looks": Evaluation("looks", gallery.settings(), gallery.evaluate),
-    }
-    found = []
-    for name in request.evaluations:
-        found += [_transfer(to) for to in request.transfer] if name == "transfer" else [known[name]]
-    return found
-
-
-def _transfer(to: Dataset) -> Evaluation:
-    def numbers(one: Subject, folder: Path) -> Numbers:
-        return transfer.evaluate(one, build.dataset(to))
-
-    return Evaluation(f"transfer_{to.name}", transfer.settings(to), numbers)
-
-
-def measure(request: Request, say: Say) -> int:
-    """Evaluate the finished cells that the request asks for. Exit code: 1 where an evaluation failed.
+def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
+    """Evaluate the finished cells in `folders` as the request asks. Exit code: 1 where an evaluation failed.
 
     Raises `UsageError` for a named cell that is not finished. `say` is told what goes on, a line at a time.
     """
     device = settled(request.runtime)
-    asked, failed, gone = evaluations(request), 0, list[str]()
-    states = [plan.state(folder) for folder in evaluate_words.chosen(request)]
+    asked, failed, gone = matrix.evaluations(request.evaluations, request.transfer), 0, list[str]()
+    states = [plan.state(folder) for folder in folders]
     others = [state for state in states if state.word != "finished"]
     if others and request.names:
         name = others[0].folder.name
@@ -183,7 +139,7 @@ def _subject(folder: Path, cell: Settings, key: str, device: torch.device) -> Su
         if state is None:
             raise NoCheckpoint
         method.load_state_dict(state["method"])
-    return build.subject(method, data, build.batches(cell, method, data, World(), device, "fp32"), device)
+    return freeze(method, data, build.batches(cell, method, data, World(), device, "fp32"), device)
 
 
 def _line(error: Exception) -> str:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from benchmark.cells import lease
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, unknown
 from benchmark.settings import address
 from benchmark.settings.cell import Settings, restore
 from results import record
@@ -55,6 +55,18 @@ def states(cells: list[Settings], out: Path) -> list[State]:
 def folders(out: Path) -> Iterator[Path]:
     """Every cell's folder below `out`, by name."""
     return (path.parent for path in sorted(out.glob("*/settings.json")))
+
+
+def find(out: Path, names: Sequence[str]) -> list[Path]:
+    """The folders below `out` of the cells of these names, or keys. `UsageError` for one that no cell has."""
+    known = {folder.name: folder for folder in folders(out)}
+    found = []
+    for name in names:
+        hits = [folder for full, folder in known.items() if full == name or full.endswith(f"-{name}")]
+        if not hits:
+            raise unknown("cell", name, known)
+        found += hits
+    return found
 
 
 def cell(folder: Path) -> Settings:

@@ -13,12 +13,11 @@ from typing import Any
 import torch
 
 import methods
-from benchmark import evaluate
 from benchmark.augment import policies
 from benchmark.cells import lease, machine
 from benchmark.display.progress import Board
-from benchmark.evaluate import gallery
-from benchmark.evaluate.frozen_cell import Subject
+from benchmark.evaluate import gallery, headline
+from benchmark.evaluate.frozen_cell import Subject, freeze
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
@@ -110,7 +109,7 @@ def blank(settings: Settings) -> dict[str, Any]:
     return {
         "schema": record.SCHEMA,
         "key": address.key(settings),
-        "protocol": evaluate.protocol_hash(settings),
+        "protocol": headline.protocol_hash(settings),
         "status": "finished",
         "reason": None,
         "settings": address.identity(settings),
@@ -152,7 +151,7 @@ def _train_and_evaluate(
     resolved |= {"stem": stem, "precision": precision, "policies": [policies.describe(p) for p in used.policies]}
     if used.small:
         resolved |= {"small_crops": list(used.small), "small_crop_scale": list(policies.SMALL_SCALE)}
-    resolved |= {"protocol": evaluate.protocol(settings)}
+    resolved |= {"protocol": headline.protocol(settings)}
     reason, whole = None, True
     if method.trains:
         engine = build.engine(settings, method, world, device, precision)
@@ -168,8 +167,8 @@ def _train_and_evaluate(
     metrics: dict[str, float] = {}
     if whole:  # one process looks at the test set; the others wait
         began = time.perf_counter()
-        judged = build.subject(method, data, batches, device)
-        numbers, contrastive = evaluate.evaluate(judged), method.trains and not method.supervised
+        judged = freeze(method, data, batches, device)
+        numbers, contrastive = headline.evaluate(judged), method.trains and not method.supervised
         metrics, found = world.told(lambda: _judged(numbers, contrastive))
         reason = reason or found  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
@@ -193,7 +192,7 @@ def _judged(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[di
     """The metrics, and why they mean a collapse, if they do; two classes rightly leave a supervised method one line."""
     try:
         metrics = dict(numbers)
-    except evaluate.NotFinite as error:
+    except headline.NotFinite as error:
         return {}, str(error)
     rank = metrics["effective_rank"]
     if contrastive and rank < COLLAPSED_RANK:

@@ -6,6 +6,7 @@ import dataclasses
 
 import methods
 from benchmark.augment import policies
+from benchmark.cli import checks
 from benchmark.data.catalogue import CATALOGUE
 from benchmark.display import columns
 from benchmark.errors import UsageError
@@ -34,24 +35,30 @@ def print_methods(names: list[str]) -> int:
     return code
 
 
-def print_ablations() -> None:
+def print_ablations(words: list[str]) -> int:
+    checks.refuse_words("ablations", words)
     for name, one in ABLATIONS.items():
         print(f"ablation={name}: {one.question}")
         for part in one.parts:
             print("    " + " ".join(f"{key}={','.join(values)}" for key, values in part.items()))
         print(f"    fixed: {one.fixed}")
         print(f"    figure: {one.figure}; published curves: {', '.join(one.published) or 'none'}\n")
+    return 0
 
 
-def print_datasets() -> None:
+def print_datasets(words: list[str]) -> int:
+    checks.refuse_words("datasets", words)
     rows = [
         [e.name, str(e.images or ""), str(e.classes or ""), str(e.side), str(e.view), e.source]
         for e in CATALOGUE.values()
     ]
     columns.show(["dataset", "images", "classes", "pixels", "view", "source"], rows)
     print("images: to train on, before the validation share; view: pixels of a view, unless view_size= says otherwise")
+    return 0
 
 
-def print_augmentations() -> None:
+def print_augmentations(words: list[str]) -> int:
+    checks.refuse_words("augmentations", words)
     columns.show(["name", "what it does"], [*policies.names(), policies.SMALL_PIECE])
     print("Join with +, such as augmentation=crop+flip+colour; the right one's operations win.")
+    return 0

@@ -38,6 +38,7 @@ from benchmark.settings.runtime import Runtime
 from benchmark.training import build, optim, train
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
+from benchmark.training.embed import embed
 from benchmark.training.engine import Engine
 from benchmark.training.stop import Stop, Stopped
 from benchmark.words import cell_words
@@ -88,7 +89,7 @@ def gradients(name: str) -> None:
     engine, batches = prepare(cell, World())
     engine.method.train()
     at = Progress(0, 20, 0, 4)
-    engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
+    engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
     engine.gradient(batches.get(0, batches.order(0)), at)
     named = dict(engine.method.named_parameters())
     missing = [n for n, p in named.items() if p.requires_grad and p.grad is None]
@@ -130,7 +131,7 @@ def device(name: str) -> None:
     engine, batches = prepare(cell, World(), torch.device("cuda", 0))
     engine.method.train()
     at = Progress(0, 20, 0, 4)
-    engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
+    engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
     rows, scalars = engine.gradient(batches.get(0, batches.order(0)), at)
     engine.method.after_step(rows, at)
     if not torch.isfinite(scalars["loss"]):

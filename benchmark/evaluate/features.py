@@ -12,8 +12,7 @@ from benchmark.augment.transforms import resize
 from benchmark.data.datasets import Data
 from benchmark.data.files import taken
 from benchmark.data.source import Images, Split
-
-ROWS = 512  # images encoded at once
+from benchmark.training.embed import ROWS
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from benchmark.data.datasets import Data
 from benchmark.data.source import Split
 from benchmark.evaluate.features import Features, extract
 from benchmark.training.batches import Batches
+from methods.method import Method
 
 CROP, CROP_AND_FLIP = "crop", "crop+flip"  # of 8 to 100 % of the area, as SimCLR and MoCo have it for their probes
 
@@ -68,6 +69,13 @@ class Subject:
             self.batches, split=_on(split, self.device), views=("crop",), augmentation=augmentation,
             batch_size=batch_size, seed=seed, labelled=True,
         )  # fmt: skip
+
+
+def freeze(method: Method, data: Data, batches: Batches, device: torch.device) -> Subject:
+    """The method's encoder and head, in float32, with images whose pixels are as `batches` made them."""
+    single = replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float())
+    head = getattr(method, "head", None)
+    return Subject(method.encoder.float(), None if head is None else head.float(), data, single, device)
 
 
 def _on(split: Split, device: torch.device) -> Split:

@@ -12,8 +12,9 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.evaluate import linear, representation
-from benchmark.evaluate.features import ROWS, Features
+from benchmark.evaluate.features import Features
 from benchmark.evaluate.frozen_cell import Subject
+from benchmark.training.embed import ROWS
 
 
 def settings() -> dict[str, Any]:

@@ -14,6 +14,7 @@ from benchmark.augment.parameters import draw
 from benchmark.augment.transforms import augment
 from benchmark.data.source import Split
 from benchmark.evaluate.features import encode
+from benchmark.training.collapse import effective_rank
 
 IMAGES, POSITIVES = 1000, "crop"  # at most so many images; positives are two crops, the same for every method
 
@@ -41,19 +42,6 @@ def evaluate(
         whole = augment(images.to(device), policy, drawn, size)
         views.append(encode(encoder, whole, normalised, device))
     yield "alignment", alignment(views[0], views[1])
-
-
-def effective_rank(x: Tensor) -> float:
-    """exp of the entropy of the normalised singular values of the centred features, 1 to min(n, D).
-
-    Roy and Vetterli, EUSIPCO 2007, equation 3. Near 1, all images lie on one line. Constant features count 0.
-    """
-    x = x.double()  # before centring: float32 would leave rounding, which has full rank
-    singular = torch.linalg.svdvals(x - x.mean(dim=0))
-    if float(singular.sum()) <= 1e-6 * float(x.norm()):
-        return 0.0
-    p = singular / singular.sum()
-    return float(torch.special.entr(p).sum().exp())
 
 
 def alignment(x: Tensor, y: Tensor) -> float:

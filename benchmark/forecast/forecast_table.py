@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmark.forecast.forecast import Forecast, Forecasts
-from benchmark.launch.local_progress import span
+from benchmark.display.duration import span
+from benchmark.forecast.cost import Forecast, Forecasts
 from benchmark.settings.address import key
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime

@@ -7,7 +7,6 @@ out cells, one to a worker at a time, and writes only the record of a cell whose
 from __future__ import annotations
 
 import contextlib
-import os
 import selectors
 import time
 from dataclasses import asdict, dataclass, replace
@@ -17,6 +16,7 @@ from typing import Any
 from benchmark.cells import lease, past_costs, plan
 from benchmark.errors import UsageError
 from benchmark.launch.local_progress import LocalBoard, Row
+from benchmark.launch.shares import devices, threads
 from benchmark.launch.worker_process import Worker, logs
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
@@ -51,30 +51,6 @@ def run(cells: list[Settings], again: list[bool], runtime: Runtime) -> int:
             return stopped.exit_code
         sweep.say_how_it_went(time.monotonic() - began)
     return 1 if sweep.failed or sweep.done < len(cells) else 0
-
-
-def devices(runtime: Runtime, gpus: int) -> list[str]:
-    """The device of each worker, on a machine with so many GPUs; first one on each, then the second ones."""
-    wanted = runtime.device
-    if wanted.startswith("cuda") or (wanted == "auto" and gpus):
-        if runtime.workers:
-            raise UsageError(
-                f"workers={runtime.workers} is for CPUs; on GPUs there is one a GPU, or per_device={runtime.workers}"
-            )
-        each = [f"cuda:{i}" for i in range(gpus)] if wanted in ("auto", "cuda") else [wanted]
-        return (each or [wanted]) * runtime.per_device
-    if runtime.per_device > 1:
-        raise UsageError(f"per_device={runtime.per_device} is for GPUs; workers=N makes N processes on a CPU")
-    return ["cpu" if wanted == "auto" else wanted] * (runtime.workers or max(1, _cores() // 2))
-
-
-def threads(runtime: Runtime, workers: int) -> int:
-    """Of each worker; 0 is what the environment says.
-
-    Among all workers, also where fewer cells are left than there are workers: what threads sum in another order comes
-    out different, and a cell that is resumed should not.
-    """
-    return runtime.threads or (0 if "OMP_NUM_THREADS" in os.environ else max(1, _cores() // workers))
 
 
 @dataclass
@@ -277,7 +253,3 @@ class Sweep:
             if seat.cell is not None and seat.row is not None
         ]
         return past_costs.time_left(running, [self.shapes[cell] for cell in self.pending], self.ran, len(self.seats))
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
+from benchmark.display.duration import span
+
 REDRAWN = 0.25  # seconds between two pictures
 
 
@@ -96,10 +98,3 @@ class LocalBoard:
             self._live.console.print(line, markup=False, highlight=False)
         else:
             print(line, file=sys.stderr, flush=True)
-
-
-def span(seconds: float) -> str:
-    """Such as '45 s', '12 min', '3.5 h'."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

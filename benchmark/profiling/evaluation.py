@@ -19,6 +19,7 @@ from benchmark.evaluate import features, knn
 from benchmark.profiling.probe import CLASSES
 from benchmark.profiling.probe import features as made_features
 from benchmark.profiling.timing import CPU, alternate, ratio, show, spread
+from benchmark.training.embed import ROWS
 
 
 def main(words: list[str] | None = None) -> list[list[str]]:
@@ -53,7 +54,7 @@ def extraction(backbone: str, count: int, side: int, rounds: int) -> list[str]:
     def prepare(block: Tensor) -> Tensor:
         return ((resize(block, side) - 0.5) / 0.25).contiguous(memory_format=torch.channels_last)
 
-    prepared = [prepare(block) for block in images.split(features.ROWS)]
+    prepared = [prepare(block) for block in images.split(ROWS)]
 
     @torch.no_grad()
     def alone() -> None:

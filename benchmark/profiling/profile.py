@@ -22,9 +22,10 @@ from benchmark.errors import UsageError
 from benchmark.profiling.timing import settle, spread
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
-from benchmark.training import build, optim, train
+from benchmark.training import build, optim
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
+from benchmark.training.embed import embed
 from benchmark.training.engine import Engine, resolve_precision
 from methods.method import Method, Progress
 from methods.parts.heads import MomentumCopy
@@ -156,7 +157,7 @@ def start_epoch(subject: Subject, number: int, device: torch.device) -> None:
     engine, batches, at, watch = subject.engine, subject.batches, _progress(subject, number), Stopwatch(device)
     subject.order = batches.order(at.epoch)
     with torch.no_grad():
-        engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
+        engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
     subject.epoch_start = max(subject.epoch_start, watch.total())
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator
-from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -12,14 +10,13 @@ import torch
 from torch import Tensor
 
 import methods
-from benchmark import evaluate, seeds
+from benchmark import seeds
 from benchmark.augment import policies
 from benchmark.backbones import encoders, weights
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import Data, load
 from benchmark.data.source import Split
 from benchmark.errors import UsageError
-from benchmark.evaluate.frozen_cell import Subject
 from benchmark.settings import schema
 from benchmark.settings.cell import Settings
 from benchmark.training import batchnorm
@@ -95,18 +92,6 @@ def batches(
         dtype=dtype,
         labelled=method.supervised,
     )
-
-
-def subject(method: Method, data: Data, batches: Batches, device: torch.device) -> Subject:
-    """What the evaluators get: the method's encoder, in float32, whose pixels are as `batches` made them."""
-    single = replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float())
-    head = getattr(method, "head", None)
-    return Subject(method.encoder.float(), None if head is None else head.float(), data, single, device)
-
-
-def evaluation(method: Method, data: Data, batches: Batches, device: torch.device) -> Iterator[tuple[str, float]]:
-    """The headline numbers of the method's encoder."""
-    return evaluate.evaluate(subject(method, data, batches, device))
 
 
 @lru_cache(maxsize=4)

@@ -9,7 +9,6 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from benchmark.evaluate.representation import effective_rank
 from benchmark.training.distributed import World
 from methods.method import Method
 
@@ -97,3 +96,16 @@ def _one_direction(rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
             f"effective rank {rank:.1f} of the embeddings: all on one line or point; "
             "a lower learning rate or a longer warm-up helps",
         )
+
+
+def effective_rank(x: Tensor) -> float:
+    """exp of the entropy of the normalised singular values of the centred features, 1 to min(n, D).
+
+    Roy and Vetterli, EUSIPCO 2007, equation 3. Near 1, all images lie on one line. Constant features count 0.
+    """
+    x = x.double()  # before centring: float32 would leave rounding, which has full rank
+    singular = torch.linalg.svdvals(x - x.mean(dim=0))
+    if float(singular.sum()) <= 1e-6 * float(x.norm()):
+        return 0.0
+    p = singular / singular.sum()
+    return float(torch.special.entr(p).sum().exp())

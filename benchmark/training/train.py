@@ -16,15 +16,13 @@ import torch
 from torch import Tensor
 
 from benchmark import seeds
-from benchmark.augment.transforms import resize
-from benchmark.data.files import taken
 from benchmark.display.progress import Board
-from benchmark.evaluate.features import ROWS
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.training import checkpoint, optim
 from benchmark.training.batches import Batches
 from benchmark.training.collapse import Watch
+from benchmark.training.embed import embed
 from benchmark.training.engine import Engine
 from benchmark.training.recording import Recorder
 from benchmark.training.stop import Stop, Stopped
@@ -134,26 +132,6 @@ def train(
                 world.any(False)  # none leaves before the checkpoint is whole: torchrun would end the one that writes
                 raise Stopped(stop.asked or signal.SIGTERM)
     return _outcome(watch.verdict, True, steps, settings, batches, clock)
-
-
-@torch.no_grad()
-def embed(f: Callable[[Tensor], Tensor], engine: Engine, batches: Batches) -> Tensor:
-    """(N, D) float32: `f` of every un-augmented training image, in dataset order, the same on every rank."""
-    world, total = engine.world, len(batches.split)
-    each = math.ceil(total / world.size)
-    own = torch.arange(world.rank * each, (world.rank + 1) * each).clamp(
-        max=total - 1
-    )  # equal shares; the excess is cut
-    parts = []
-    training = engine.method.training
-    engine.method.eval()
-    for images in taken(batches.split.images, own.split(ROWS)):
-        with engine.autocast():
-            parts.append(f(batches.normalised(resize(images.to(engine.device), batches.size))))
-    engine.method.train(training)
-    share = torch.cat(parts)
-    share = share if share.dtype == torch.float64 else share.float()
-    return engine.gathered({"rows": share})["rows"][:total]
 
 
 class Log:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import difflib
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import methods
-from benchmark.cells import plan
 from benchmark.data import catalogue
 from benchmark.data.catalogue import Dataset
 from benchmark.errors import UsageError, unknown
-from benchmark.settings import address, schema
+from benchmark.settings import schema
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.settings.values import parse_value
@@ -77,21 +75,6 @@ def read(given: list[str]) -> Request:
 def reference() -> str:
     """The method that is what its weights are."""
     return next(name for name in methods.names() if schema.pretrained(name))
-
-
-def chosen(request: Request) -> list[Path]:
-    """The folders of the cells that are asked for. `UsageError` for a name that none has."""
-    out = Path(request.runtime.out)
-    if request.cells is not None:
-        return [out / address.folder_name(cell) for cell in request.cells]
-    known = {folder.name: folder for folder in plan.folders(out)}
-    found = []
-    for name in request.names:
-        hits = [folder for full, folder in known.items() if full == name or full.endswith(f"-{name}")]
-        if not hits:
-            raise unknown("cell", name, known)
-        found += hits
-    return found or list(known.values())
 
 
 def located(cell: Settings, files: dict[str, str]) -> Settings:

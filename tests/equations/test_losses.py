@@ -107,7 +107,7 @@ BIG = """
 import sys, torch
 from torch.nn import functional as F
 from methods.parts.losses import nt_xent
-from benchmark.machine import reset_peak_memory, peak_memory
+from benchmark.cells.machine import reset_peak_memory, peak_memory
 torch.set_num_threads(2)
 cpu = torch.device("cpu")
 z1, z2 = (F.normalize(torch.randn(8192, 128), dim=1).requires_grad_() for _ in range(2))

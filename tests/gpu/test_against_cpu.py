@@ -11,9 +11,10 @@ import methods
 from benchmark.contract import short_training
 from benchmark.evaluate import knn, linear, representation
 from benchmark.evaluate.features import Features
-from benchmark.training import optim, train
+from benchmark.training import optim
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
+from benchmark.training.embed import embed
 from benchmark.training.engine import Engine
 from methods.method import Progress
 from methods.parts.kmeans import kmeans
@@ -26,7 +27,7 @@ AT = Progress(0, 20, 0, 4)
 
 def start_epoch(engine: Engine, batches: Batches) -> None:
     with torch.no_grad():
-        engine.method.before_epoch(AT, lambda f: train.embed(f, engine, batches))
+        engine.method.before_epoch(AT, lambda f: embed(f, engine, batches))
 
 
 def blobs(count: int, width: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:

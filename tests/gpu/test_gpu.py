@@ -13,9 +13,10 @@ from torch.nn import functional as F
 import methods
 from benchmark.cells import run
 from benchmark.contract import short_training
-from benchmark.training import batchnorm, train
+from benchmark.training import batchnorm
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
+from benchmark.training.embed import embed
 from benchmark.training.engine import Engine, resolve_device, resolve_precision
 from methods.method import Batch, Progress
 from methods.parts.losses import info_nce, nt_xent
@@ -27,7 +28,7 @@ GPU = "cuda:0"
 
 def start_epoch(engine: Engine, batches: Batches, at: Progress) -> None:
     with torch.no_grad():
-        engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
+        engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
 
 
 def moved(batch: Batch, device: torch.device) -> Batch:

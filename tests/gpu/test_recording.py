@@ -5,8 +5,9 @@ import torch
 
 import methods
 from benchmark.contract import short_training
-from benchmark.training import optim, train
+from benchmark.training import optim
 from benchmark.training.distributed import World
+from benchmark.training.embed import embed
 from benchmark.training.recording import Recorder
 from methods.method import Progress
 
@@ -34,7 +35,7 @@ def losses(name: str, mode: str, *words: str) -> tuple[list[float], Recorder, li
         if step % batches.per_epoch == 0:
             torch.manual_seed(at.epoch)
             with torch.no_grad():
-                engine.method.before_epoch(at, lambda f: train.embed(f, engine, batches))
+                engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
         for group in optimiser.param_groups:
             group["lr"] = optim.learning_rate(step, STEPS, cell)
         optimiser.zero_grad(set_to_none=True)

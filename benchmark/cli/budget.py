@@ -1,0 +1,35 @@
+"""A forecast held against `budget=`, and kept for `report`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmark.cells.plan import State
+from benchmark.errors import UsageError
+from benchmark.forecast import forecast_table
+from benchmark.forecast.cost import Forecasts
+from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
+from results.frames import forecasts
+
+
+def keep(made: Forecasts, cells: list[Settings], states: list[State], out: Path) -> None:
+    """Keep a forecast for `report`, but of what has begun."""
+    begun = {state.folder.name.rpartition("-")[2] for state in states if state.word == "running"}
+    kept = {key: one for key, one in forecast_table.kept(cells, made).items() if key not in begun}
+    try:
+        forecasts.keep(out, kept)
+    except OSError as error:  # another's folder
+        print(f"note: the forecast is not kept: {error}", file=sys.stderr)
+
+
+def require(made: Forecasts, runtime: Runtime) -> None:
+    """Raise `UsageError` for what costs more than budget=, or nobody knows what."""
+    given = f"budget={runtime.budget:g}"
+    if runtime.budget and made.unknown:
+        raise UsageError(f"{given}: the cost of {made.unknown} of {len(made.each)} cells is not known here")
+    if runtime.budget and any(one.microbatch for one in made.each):
+        raise UsageError(f"{given}: some cells do not fit as they are; `plan` says which microbatch= does")
+    if runtime.budget and made.hours > runtime.budget:
+        raise UsageError(f"{given} hours would be exceeded; {forecast_table.lines(made, runtime)[0]}")

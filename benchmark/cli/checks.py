@@ -1,0 +1,72 @@
+"""What is checked before a command does anything. Whatever is wrong is a `UsageError`, one line."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from benchmark.cells.plan import State
+from benchmark.data import catalogue
+from benchmark.errors import UsageError
+from benchmark.settings.runtime import Runtime
+from benchmark.words import cell_words
+from benchmark.words.cell_words import Request
+
+
+def is_main() -> bool:
+    """Whether this process is the one, of those that torchrun started, that prints."""
+    return os.environ.get("RANK", "0") == "0"
+
+
+def is_torchrun() -> bool:
+    """Whether torchrun started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
+
+
+def read_request(words: list[str]) -> Request:
+    """The words as cells, with the notes printed and every dataset known to be there."""
+    return check_request(cell_words.read(words))
+
+
+def check_request(request: Request) -> Request:
+    """The request, if its folder can be made and its datasets are there; prints its notes."""
+    out = Path(request.runtime.out)
+    if not next(path for path in (out, *out.parents) if path.exists()).is_dir():
+        raise UsageError(f"out={out}: a file is in the way; a folder is needed")
+    for cell in request.cells:
+        catalogue.require(cell.dataset)
+    if is_main():
+        for note in request.notes:
+            print(f"note: {note}", file=sys.stderr)
+    return request
+
+
+def refuse_broken(states: list[State]) -> None:
+    """A record that cannot be read is neither believed nor overwritten."""
+    broken = [state for state in states if state.word == "broken"]
+    if broken:
+        raise UsageError(f"{broken[0].detail}; mend or remove it, or choose another out=")
+
+
+def refuse_launcher(runtime: Runtime, wait: bool) -> None:
+    """A launcher that does not go with `--wait`, or with torchrun."""
+    launcher = runtime.launcher
+    if wait and launcher != "slurm":
+        raise UsageError(f"--wait follows the jobs of launcher=slurm; launcher={launcher} waits for its cells anyway")
+    if runtime.budget and is_torchrun():
+        raise UsageError("budget= cannot be held by processes that torchrun has started; `plan` forecasts without it")
+    if launcher != "here" and is_torchrun():
+        raise UsageError(f"launcher={launcher} starts its own processes: run it without torchrun")
+
+
+def require_folder(out: Path) -> None:
+    """`out` is there."""
+    if not out.is_dir():
+        raise UsageError(f"out={out}: no such folder; `python -m benchmark run methods=simclr,moco` makes runs/")
+
+
+def refuse_words(command: str, words: list[str]) -> None:
+    """A command that takes none."""
+    if words:
+        raise UsageError(f"{command} takes no words, got {' '.join(words)!r}")

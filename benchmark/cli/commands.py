@@ -1,0 +1,24 @@
+"""Each command and its function, which takes the words and the flags, and returns the exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from benchmark.cli import evaluate, folder, listing, measure, plan, run
+
+COMMANDS: dict[str, Callable[..., int]] = {
+    "run": run.run_words,
+    "plan": plan.print_plan,
+    "evaluate": evaluate.evaluate_cells,
+    "report": folder.write_report,
+    "status": folder.print_status,
+    "resume": run.run_folder,
+    "cancel": folder.cancel_jobs,
+    "logs": folder.print_log,
+    "methods": listing.print_methods,
+    "ablations": listing.print_ablations,
+    "datasets": listing.print_datasets,
+    "augmentations": listing.print_augmentations,
+    "check": measure.check_methods,
+    "profile": measure.print_profile,
+}

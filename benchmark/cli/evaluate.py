@@ -1,0 +1,37 @@
+"""`evaluate`: measure finished cells, or a backbone as it comes, by more than the record holds."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmark.cells import plan
+from benchmark.cli import checks
+from benchmark.cli.run import run_request
+from benchmark.errors import UsageError
+from benchmark.settings import address
+from benchmark.words import evaluate_words
+from benchmark.words.cell_words import Request
+
+
+def evaluate_cells(words: list[str]) -> int:
+    """The cells that words name are run first, like any others; those of a folder are there."""
+    if checks.is_torchrun():
+        raise UsageError("evaluate is one process's work: run it without torchrun")
+    request = evaluate_words.read(words)
+    out, code = Path(request.runtime.out), 0
+    if request.cells:
+        code = run_request(checks.check_request(Request(request.cells, request.runtime, request.notes)), False)
+    if code >= 128:
+        return code
+    checks.require_folder(out)
+    if request.cells is None:
+        folders = plan.find(out, request.names) or list(plan.folders(out))
+    else:
+        folders = [out / address.folder_name(cell) for cell in request.cells]
+    from benchmark.cells import evaluations  # behind the words: torch takes its time
+    from benchmark.cli import reporting
+
+    code = max(code, evaluations.measure(request, folders, lambda line: print(line, file=sys.stderr, flush=True)))
+    reporting.print_evaluations(out, folders)
+    return code

@@ -1,0 +1,67 @@
+"""The commands on a folder of cells: `report`, `status`, `cancel`, `logs`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmark.cells import plan
+from benchmark.cli import checks
+from benchmark.display import columns
+from benchmark.errors import UsageError
+from benchmark.launch import cluster
+from benchmark.words.runtime_words import read_out, read_report
+
+
+def write_report(words: list[str]) -> int:
+    """`report`: the tables of all records, printed and written to report/."""
+    out, reference, project = read_report(words)
+    checks.require_folder(out)
+    from benchmark.cli import reporting  # behind the words: pandas takes its time
+
+    reporting.write(out, reference, project)
+    return 0
+
+
+def print_status(words: list[str]) -> int:
+    """`status`: every cell, and its job on a cluster."""
+    out = _read_folder(words)
+    jobs, news = cluster.rows(out)
+    if news:
+        print(f"{news}; what follows is from the folder alone", file=sys.stderr)
+    states = [plan.state(folder) for folder in plan.folders(out)]
+    header, rows = ["cell", "state", ""], [[state.folder.name, state.word, state.detail] for state in states]
+    if jobs:
+        header = [*header[:2], "job", "", "", header[2]]
+        rows = [[*row[:2], *jobs.get(row[0], ("", "", "")), row[2]] for row in rows]
+    columns.show(header, rows)
+    counts = {word: sum(state.word == word for state in states) for word in sorted({s.word for s in states})}
+    print(", ".join(f"{count} {word}" for word, count in counts.items()) or f"no cells below {out}")
+    return 0
+
+
+def cancel_jobs(words: list[str]) -> int:
+    """`cancel`: end the cluster's jobs of the folder."""
+    count = cluster.cancel(_read_folder(words))
+    print(f"{count} jobs cancelled; what their cells have done is kept, and the same command goes on")
+    return 0
+
+
+def print_log(words: list[str]) -> int:
+    """`logs`: what the job, or the process, of a cell wrote last."""
+    names = [word for word in words if "=" not in word]
+    out = _read_folder([word for word in words if "=" in word])
+    if len(names) != 1:
+        raise UsageError("logs needs the name of one cell; `python -m benchmark status` lists them")
+    folder = plan.find(out, names)[0]
+    error = folder / "error.txt"
+    text = cluster.log(out, folder.name) or (error.read_text() if error.exists() else "")
+    print(text or f"{folder.name}: no job of it has written anything, and it has not failed")
+    return 0
+
+
+def _read_folder(words: list[str]) -> Path:
+    """The folder that `out=` names, which is there."""
+    out = Path(read_out(words).out)
+    checks.require_folder(out)
+    return out

@@ -1,0 +1,41 @@
+"""`plan`: the cells of the same words, which exist, which would run, and what they will cost."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from benchmark.cells import plan
+from benchmark.cli import budget, checks
+from benchmark.display import columns
+from benchmark.forecast import forecast, forecast_table
+from benchmark.launch import cluster
+from benchmark.settings import address
+
+
+def print_plan(words: list[str], quick: bool) -> int:
+    """The table of all cells, the forecast unless `quick`, and with launcher=slurm the script for sbatch."""
+    request = checks.read_request(words)
+    out = Path(request.runtime.out)
+    states = plan.states(request.cells, out)
+    names, todo = plan.varying(request.cells), []
+    header, rows = ["key", "method", "settings", "state", ""], []
+    for cell, state in zip(request.cells, states, strict=True):
+        label = plan.label(address.identity(cell), names)
+        rows.append([address.key(cell), cell.method, label, state.word, state.detail])
+        todo += [cell] if state.runs else []
+    made = None if quick or not todo else forecast.forecast(todo, request.runtime)
+    if made:
+        budget.keep(made, todo, states, out)
+        costs = {address.key(cell): one for cell, one in zip(todo, made.each, strict=True)}
+        header += forecast_table.HEADER
+        rows = [[*row, *forecast_table.row(costs.get(row[0]))] for row in rows]
+    columns.show(header, rows)
+    print(f"{len(states)} cells: {len(states) - len(todo)} exist, {len(todo)} would run")
+    for line in forecast_table.lines(made, request.runtime) if made else []:
+        print(line)
+    if request.runtime.launcher == "slurm" and todo:
+        print(f"\nThe script for sbatch:\n\n{cluster.script(todo, request.runtime)}".rstrip())
+    checks.refuse_broken(states)
+    if made:
+        budget.require(made, request.runtime)
+    return 0

@@ -1,0 +1,54 @@
+"""Frozen encoders to numbers, under one protocol for all methods. Each evaluator yields (name, value)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from benchmark.evaluate import knn, linear, representation
+from benchmark.evaluate.frozen_cell import Subject
+from benchmark.settings.address import digest
+from benchmark.settings.cell import Settings
+
+
+class NotFinite(Exception):
+    """The features are not finite: nothing can be said of them."""
+
+
+VERSION = 1  # raised when a change to the evaluators alters their numbers
+
+
+def protocol(settings: Settings) -> dict[str, Any]:
+    """What decides whether two numbers may be compared: data, split, view size, probes and their version."""
+    dataset = settings.dataset
+    return {
+        "version": VERSION,
+        "dataset": dataset.name if dataset.name != "folder" else f"folder:{dataset.root}",
+        "side": dataset.side if not dataset.stream else "streamed",
+        "limit": dataset.limit,
+        "validation": dataset.validation,
+        "split_seed": dataset.split_seed,
+        "view_size": settings.view_size,
+        "features": "pooled backbone output, eval mode, un-augmented image, float32",
+        "linear": "L-BFGS on features standardised by their training moments, strength by validation, refit, test once",
+        "linear_strengths": [round(s, 12) for s in linear.STRENGTHS],
+        "knn": {"k": list(knn.NEIGHBOURS), "temperature": knn.TEMPERATURE, "similarity": "cosine"},
+        "health": {"images": representation.IMAGES, "positives": representation.POSITIVES},
+    }
+
+
+def protocol_hash(settings: Settings) -> str:
+    return digest(protocol(settings))
+
+
+def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
+    """All headline numbers of a frozen encoder. Raises `NotFinite`."""
+    frozen = subject.features
+    if not all(bool(x.isfinite().all()) for x, _ in (frozen.train, frozen.validation, frozen.test)):
+        raise NotFinite("non-finite features")
+    yield from linear.evaluate(frozen)
+    yield from knn.evaluate(frozen)
+    one = subject
+    yield from representation.evaluate(
+        one.encoder, frozen.validation[0], one.data.validation, one.normalised, one.size, one.device
+    )

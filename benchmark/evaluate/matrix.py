@@ -1,0 +1,56 @@
+"""The evaluations beyond the headline, each with the protocol by which its numbers are told from others'."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.data.catalogue import Dataset
+from benchmark.evaluate import few_labels, finetune, gallery, headline, heads, knn_grid, sgd_probe, transfer
+from benchmark.evaluate.frozen_cell import Subject
+from benchmark.settings.address import digest
+from benchmark.training import build
+
+VERSION = 1  # raised when a change to these evaluators alters their numbers
+
+Numbers = Iterator[tuple[str, float]]
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """One that is asked for, as it stands in `evaluation.json`."""
+
+    name: str
+    settings: dict[str, Any]
+    numbers: Callable[[Subject, Path], Numbers]  # of a cell and its folder
+
+    @property
+    def protocol(self) -> str:
+        """Of the evaluation alone; data, split and view size are in the protocol of the cell's record."""
+        versions = {"version": VERSION, "shared": headline.VERSION}  # probe and neighbours are those of the record
+        return digest(versions | {"evaluation": self.name} | self.settings)
+
+
+def evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list[Evaluation]:
+    """Those of `names`, in their order; for `transfer` one for each dataset of `targets`."""
+    known = {
+        "knn": Evaluation("knn", knn_grid.settings(), lambda one, _: knn_grid.evaluate(one)),
+        "sgd_probe": Evaluation("sgd_probe", sgd_probe.settings(), lambda one, _: sgd_probe.evaluate(one)),
+        "few_labels": Evaluation("few_labels", few_labels.settings(), lambda one, _: few_labels.evaluate(one)),
+        "finetune": Evaluation("finetune", finetune.settings(), lambda one, _: finetune.evaluate(one)),
+        "heads": Evaluation("heads", heads.settings(), lambda one, _: heads.evaluate(one)),
+        "looks": Evaluation("looks", gallery.settings(), gallery.evaluate),
+    }
+    found = []
+    for name in names:
+        found += [_transfer(to) for to in targets] if name == "transfer" else [known[name]]
+    return found
+
+
+def _transfer(to: Dataset) -> Evaluation:
+    def numbers(one: Subject, folder: Path) -> Numbers:
+        return transfer.evaluate(one, build.dataset(to))
+
+    return Evaluation(f"transfer_{to.name}", transfer.settings(to), numbers)

@@ -1,0 +1,36 @@
+"""Every un-augmented training image through a function of the method, for what it clusters between epochs."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmark.augment.transforms import resize
+from benchmark.data.files import taken
+from benchmark.training.batches import Batches
+from benchmark.training.engine import Engine
+
+ROWS = 512  # images encoded at once
+
+
+@torch.no_grad()
+def embed(f: Callable[[Tensor], Tensor], engine: Engine, batches: Batches) -> Tensor:
+    """(N, D) float32: `f` of every un-augmented training image, in dataset order, the same on every rank."""
+    world, total = engine.world, len(batches.split)
+    each = math.ceil(total / world.size)
+    own = torch.arange(world.rank * each, (world.rank + 1) * each).clamp(
+        max=total - 1
+    )  # equal shares; the excess is cut
+    parts = []
+    training = engine.method.training
+    engine.method.eval()
+    for images in taken(batches.split.images, own.split(ROWS)):
+        with engine.autocast():
+            parts.append(f(batches.normalised(resize(images.to(engine.device), batches.size))))
+    engine.method.train(training)
+    share = torch.cat(parts)
+    share = share if share.dtype == torch.float64 else share.float()
+    return engine.gathered({"rows": share})["rows"][:total]

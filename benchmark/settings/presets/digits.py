@@ -16,12 +16,19 @@ def digits() -> dict[str, str]:
     its code has to hold.
     """
     plain = ("deep_infomax", "autoencoder", "denoising_autoencoder", "vae", "gan", "contrastive_divergence")
-    return {f"{name}.augmentation": "crop" for name in plain} | {
+    for_all = {f"{name}.augmentation": "crop" for name in plain} | {
         "backbone": "resnet10t",
         "view_size": "16",
         "augmentation": "crop+colour",
         "epochs": "10",
         "batch_size": "128",
+    }
+    return for_all | _contrastive() | _others()
+
+
+def _contrastive() -> dict[str, str]:
+    """SimCLR, the memory banks, the queues and the clusterings."""
+    return {
         "simclr.temperature": "0.2",
         "moco.temperature": "0.1",
         "moco.queue": "256",
@@ -54,6 +61,12 @@ def digits() -> dict[str, str]:
         "pcl.batch_norm": "shuffle:4",
         "pcl.clusters": "20+50",
         "pcl.warmup_epochs": "2",
+    }
+
+
+def _others() -> dict[str, str]:
+    """Their neighbours, those without negatives, and the baselines."""
+    return {
         "nnclr.temperature": "0.2",
         "nnclr.queue": "256",
         "nnclr.head_hidden": "512",

@@ -42,11 +42,18 @@ def imagenet() -> dict[str, str]:
     instead of a thousandth; MoCo's and PCL's cosine falls by step, not by epoch; batch norm of InstDisc and PIRL is
     synchronised; timm's zero start of each residual branch's last scale is on for all.
     """
-    return {
+    for_all = {
         "backbone": "resnet50",
         "dataset.side": "256",
         "view_size": "224",
         "epochs": "200",
+    }
+    return for_all | _large_batches() | _small_batches()
+
+
+def _large_batches() -> dict[str, str]:
+    """Those whose authors train with 4,096 images a step, by forms of LARS."""
+    return {
         # SimCLR, section 2 and appendix B: LARS 0.3 x B/256, ten epochs of warm-up, decay 1e-6 but for biases and norms
         "simclr.augmentation": "simclr",
         "simclr.batch_size": "4096",
@@ -55,6 +62,32 @@ def imagenet() -> dict[str, str]:
         "simclr.warmup": "0.05",
         "simclr.weight_decay": "1e-6",
         "simclr.temperature": "0.1",
+        # MoCo v3, ResNet-50 of its authors' code for 300 epochs: LARS 0.3 x B/256, decay 1.5e-6, ten epochs of warm-up
+        "moco_v3.augmentation": "moco_v3",
+        "moco_v3.batch_size": "4096",
+        "moco_v3.optimiser": "lars_fb",
+        "moco_v3.learning_rate": "0.3",
+        "moco_v3.warmup": "0.05",
+        "moco_v3.weight_decay": "1.5e-6",
+        # SwAV and DeepCluster-v2, authors' scripts: LARC 4.8 at batch 4,096 (0.3 x B/256), decay 1e-6 on everything
+        "swav.augmentation": "swav+6x96",
+        "swav.batch_size": "4096",
+        "swav.optimiser": "larc",
+        "swav.learning_rate": "0.3",
+        "swav.warmup": "0.05",
+        "swav.weight_decay": "1e-6",
+        "deepcluster.augmentation": "swav+6x96",
+        "deepcluster.batch_size": "4096",
+        "deepcluster.optimiser": "larc",
+        "deepcluster.learning_rate": "0.3",
+        "deepcluster.warmup": "0.05",
+        "deepcluster.weight_decay": "1e-6",
+    }
+
+
+def _small_batches() -> dict[str, str]:
+    """Those whose authors train by plain SGD."""
+    return {
         # InstDisc, section 4 and code: rate 0.03 at batch 256, a tenth at epochs 120 and 160
         "instdisc.augmentation": "instdisc",
         "instdisc.batch_size": "256",
@@ -83,24 +116,4 @@ def imagenet() -> dict[str, str]:
         "pcl.warmup": "0",
         "pcl.weight_decay": "1e-4",
         "pcl.decay_all": "true",
-        # MoCo v3, ResNet-50 of its authors' code for 300 epochs: LARS 0.3 x B/256, decay 1.5e-6, ten epochs of warm-up
-        "moco_v3.augmentation": "moco_v3",
-        "moco_v3.batch_size": "4096",
-        "moco_v3.optimiser": "lars_fb",
-        "moco_v3.learning_rate": "0.3",
-        "moco_v3.warmup": "0.05",
-        "moco_v3.weight_decay": "1.5e-6",
-        # SwAV and DeepCluster-v2, authors' scripts: LARC 4.8 at batch 4,096 (0.3 x B/256), decay 1e-6 on everything
-        "swav.augmentation": "swav+6x96",
-        "swav.batch_size": "4096",
-        "swav.optimiser": "larc",
-        "swav.learning_rate": "0.3",
-        "swav.warmup": "0.05",
-        "swav.weight_decay": "1e-6",
-        "deepcluster.augmentation": "swav+6x96",
-        "deepcluster.batch_size": "4096",
-        "deepcluster.optimiser": "larc",
-        "deepcluster.learning_rate": "0.3",
-        "deepcluster.warmup": "0.05",
-        "deepcluster.weight_decay": "1e-6",
     }

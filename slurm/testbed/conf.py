@@ -10,6 +10,51 @@ from dataclasses import dataclass
 from pathlib import Path
 
 MADE = "# Made by slurm.testbed."  # slurm.conf begins so
+_LOOPBACK = """\
+MailProg=/bin/true
+MpiDefault=none
+SwitchType=switch/none
+PropagateResourceLimits=NONE
+
+# Loopback only: the default is every interface.
+CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
+"""
+_SOON = """\
+# Soon, where a real cluster takes minutes; a dead node is noticed after twice MessageTimeout and SlurmdTimeout.
+MessageTimeout=5
+KillWait=2
+SlurmdTimeout=6
+SlurmctldTimeout=5
+ReturnToService=2
+JobRequeue=1
+SchedulerType=sched/backfill
+SchedulerParameters=bf_interval=2,sched_interval=5
+# A slurmstepd repeats its last message for 60 seconds while the controller is away; below that the node is drained.
+UnkillableStepTimeout=180
+# Finished jobs stay in squeue and scontrol.
+MinJobAge=3600
+"""
+_PARTITIONS = """\
+# low is preempted by high and requeued; debug is left alone. The signal of --signal comes at the start of GraceTime.
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
+SlurmctldParameters=preempt_send_user_signal
+PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE GraceTime=10 MaxTime=INFINITE DefaultTime=60
+PartitionName=debug Nodes=ALL PriorityTier=1 PreemptMode=OFF MaxTime=INFINITE DefaultTime=60 Default=YES
+PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE DefaultTime=60
+
+# Memory is sampled every second and a step above its limit is killed. Daemonised children escape: cgroups would hold
+# them, but those of several beds would share one name, and they are not writable everywhere.
+SelectType=select/cons_tres
+SelectTypeParameters=CR_CPU_Memory
+"""
+_TASKS = """\
+ProctrackType=proctrack/linuxproc
+TaskPlugin=task/none
+JobAcctGatherType=jobacct_gather/linux
+JobAcctGatherFrequency=task=1
+JobAcctGatherParams=OverMemoryKill
+"""
 
 
 def write(
@@ -85,52 +130,15 @@ SlurmctldPidFile={folder}/run/slurmctld.pid
 SlurmdPidFile={folder}/run/%n.pid
 SlurmctldLogFile={folder}/log/slurmctld.log
 SlurmdLogFile={folder}/log/%n.log
-MailProg=/bin/true
-MpiDefault=none
-SwitchType=switch/none
-PropagateResourceLimits=NONE
-
-# Loopback only: the default is every interface.
-CommunicationParameters=NoCtldInAddrAny,NoInAddrAny
-# Private munge. A requeued job is held for cred_expire + 1 seconds: two minutes by default.
+{_LOOPBACK}# Private munge. A requeued job is held for cred_expire + 1 seconds: two minutes by default.
 AuthType=auth/munge
 AuthInfo=socket={folder}/run/munge.socket,cred_expire=5
 CredType=cred/munge
 
-# Soon, where a real cluster takes minutes; a dead node is noticed after twice MessageTimeout and SlurmdTimeout.
-MessageTimeout=5
-KillWait=2
-SlurmdTimeout=6
-SlurmctldTimeout=5
-ReturnToService=2
-JobRequeue=1
-SchedulerType=sched/backfill
-SchedulerParameters=bf_interval=2,sched_interval=5
-# A slurmstepd repeats its last message for 60 seconds while the controller is away; below that the node is drained.
-UnkillableStepTimeout=180
-# Finished jobs stay in squeue and scontrol.
-MinJobAge=3600
-MaxArraySize={array}
+{_SOON}MaxArraySize={array}
 
-# low is preempted by high and requeued; debug is left alone. The signal of --signal comes at the start of GraceTime.
-PreemptType=preempt/partition_prio
-PreemptMode=REQUEUE
-SlurmctldParameters=preempt_send_user_signal
-PartitionName=low Nodes=ALL PriorityTier=1 PreemptMode=REQUEUE GraceTime=10 MaxTime=INFINITE DefaultTime=60
-PartitionName=debug Nodes=ALL PriorityTier=1 PreemptMode=OFF MaxTime=INFINITE DefaultTime=60 Default=YES
-PartitionName=high Nodes=ALL PriorityTier=10 PreemptMode=OFF MaxTime=INFINITE DefaultTime=60
-
-# Memory is sampled every second and a step above its limit is killed. Daemonised children escape: cgroups would hold
-# them, but those of several beds would share one name, and they are not writable everywhere.
-SelectType=select/cons_tres
-SelectTypeParameters=CR_CPU_Memory
-DefMemPerCPU={max(memory // cpus, 1)}
-ProctrackType=proctrack/linuxproc
-TaskPlugin=task/none
-JobAcctGatherType=jobacct_gather/linux
-JobAcctGatherFrequency=task=1
-JobAcctGatherParams=OverMemoryKill
-{accounting}
+{_PARTITIONS}DefMemPerCPU={max(memory // cpus, 1)}
+{_TASKS}{accounting}
 
 # Virtual nodes may claim more than the machine has.
 SlurmdParameters=config_overrides

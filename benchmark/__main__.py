@@ -18,10 +18,12 @@ if TYPE_CHECKING:
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 a cell or a check failed, 2 bad input, 128 + N stopped by signal N."""
-    from benchmark import help
+    from benchmark import help, start
     from benchmark.errors import UsageError
 
+    start.let_threads_sleep()
     try:
+        start.refuse_namesakes()
         parsed = help.parse(arguments if arguments is not None else sys.argv[1:])
         flags = {name: value for name, value in vars(parsed).items() if name not in ("command", "words")}
         return globals()[f"command_{parsed.command}"](parsed.words, **flags)

@@ -4,22 +4,23 @@ from __future__ import annotations
 
 import sys
 
-from benchmark.cli import help
+from benchmark import start
+from benchmark.cli import help, processes
 from benchmark.errors import UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 a cell or a check failed, 2 bad input, 128 + N stopped by signal N."""
+    start.let_threads_sleep()
     try:
+        start.refuse_namesakes()
         parsed = help.parse(arguments if arguments is not None else sys.argv[1:])
-        from benchmark.cli.commands import COMMANDS  # behind the help, which should wait for nothing
+        from benchmark.cli.commands import COMMANDS  # behind what is refused, and the help
 
         flags = {name: value for name, value in vars(parsed).items() if name not in ("command", "words")}
         return COMMANDS[parsed.command](parsed.words, **flags)
     except UsageError as error:
-        from benchmark.cli.checks import is_main
-
-        if is_main():
+        if processes.is_main():
             print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

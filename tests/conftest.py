@@ -5,7 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from benchmark.start import let_threads_sleep
+
 ROOT = Path(__file__).parent.parent
+let_threads_sleep()
 os.environ["WANDB_MODE"] = "disabled"  # whoever runs the tests may have a key, and wandb=auto would use it
 
 

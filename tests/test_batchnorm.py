@@ -231,3 +231,40 @@ def test_frozen_statistics_are_thawed_after_an_error() -> None:
     with pytest.raises(ZeroDivisionError), frozen_statistics(network):
         raise ZeroDivisionError
     assert network[0].momentum == 0.1
+
+
+@pytest.mark.parametrize("shape", [(24, 5), (24, 5, 3, 4)], ids=len)
+@pytest.mark.parametrize("kwargs", [{}, {"momentum": None}, {"affine": False}], ids=str)
+def test_the_gpu_s_slices_are_the_groups(shape: tuple[int, ...], kwargs: dict[str, float | bool | None]) -> None:
+    """What a GPU does in one process, done on the CPU: the same rows, slopes and running statistics."""
+    torch.manual_seed(0)
+    native, x, weights = norm(shape, **kwargs), torch.randn(shape).double(), torch.randn(shape).double()
+    left = []
+    for sliced in (False, True):
+        own, given = grouped(native, 4, 24), x.clone().requires_grad_()
+        y = own._in_slices(given) if sliced else own(given)
+        (y * weights).sum().backward()
+        assert own.running_mean is not None
+        left.append([y, given.grad, own.running_mean, own.running_var])
+        left[-1] += [own.weight.grad, own.bias.grad] if own.affine else []
+    for one, other in zip(*left, strict=True):
+        close(one, other)
+
+
+@pytest.mark.parametrize("views", [1, 2])
+def test_images_shuffled_once_are_statistics_shuffled_in_every_layer(views: int) -> None:
+    """A momentum copy as a GPU has it in one process, beside the norms that look up each row's group."""
+    torch.manual_seed(0)
+    network = nn.Sequential(nn.Conv2d(3, 5, 3), norm((1, 5, 1, 1)), nn.ReLU(), nn.Flatten(), nn.Linear(20, 4)).double()
+    x = torch.randn(views * 16, 3, 4, 4).double()
+    rows = []
+    for device in ("cpu", "cuda"):
+        copied = MomentumCopy(network)
+        grouping = convert(copied if device == "cpu" else nn.Sequential(copied), "shuffle:4", 0, World(), 16, device)
+        assert grouping is not None
+        copied.train()
+        grouping.set(16, 3, torch.device("cpu"))
+        rows.append(copied(x))
+    close(*rows)
+    copied.eval()
+    assert len(copied(x[:3])) == 3, "an evaluation's rows are not shuffled"

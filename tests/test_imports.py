@@ -16,7 +16,7 @@ OURS = ("benchmark", "methods", "results", "slurm")
 # A room -> the rooms that it may import, from the top down: one may only import what stands below it here. A room is a
 # folder of benchmark, results or slurm with all that is in it, a module at their root, or all of methods.
 ROOMS: dict[str, tuple[str, ...]] = {
-    "benchmark.__main__": ("benchmark.cli", "benchmark.errors"),
+    "benchmark.__main__": ("benchmark.cli", "benchmark.start", "benchmark.errors"),
     "benchmark.cli": (
         "benchmark.forecast", "benchmark.launch", "benchmark.profiling", "benchmark.contract", "benchmark.cells",
         "benchmark.training", "benchmark.tracking", "benchmark.words", "benchmark.settings", "benchmark.backbones",
@@ -61,6 +61,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "benchmark.augment": ("benchmark.seeds", "benchmark.errors"),
     "benchmark.data": ("benchmark.errors", "results.record"),
     "benchmark.display": (),
+    "benchmark.start": ("benchmark.errors",),
     "benchmark.seeds": (),
     "benchmark.errors": (),
     "methods": (),

@@ -2,26 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
 from benchmark.cells.plan import State
+from benchmark.cli.processes import is_main, is_torchrun
 from benchmark.data import catalogue
 from benchmark.errors import UsageError
 from benchmark.settings.runtime import Runtime
 from benchmark.words import cell_words
 from benchmark.words.cell_words import Request
-
-
-def is_main() -> bool:
-    """Whether this process is the one, of those that torchrun started, that prints."""
-    return os.environ.get("RANK", "0") == "0"
-
-
-def is_torchrun() -> bool:
-    """Whether torchrun started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ
 
 
 def read_request(words: list[str]) -> Request:

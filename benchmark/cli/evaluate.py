@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from benchmark.cells import plan
-from benchmark.cli import checks
+from benchmark.cli import checks, processes
 from benchmark.cli.run import run_request
 from benchmark.errors import UsageError
 from benchmark.settings import address
@@ -16,7 +16,7 @@ from benchmark.words.cell_words import Request
 
 def evaluate_cells(words: list[str]) -> int:
     """The cells that words name are run first, like any others; those of a folder are there."""
-    if checks.is_torchrun():
+    if processes.is_torchrun():
         raise UsageError("evaluate is one process's work: run it without torchrun")
     request = evaluate_words.read(words)
     out, code = Path(request.runtime.out), 0

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark.cells import plan
 from benchmark.cells.plan import State
-from benchmark.cli import budget, checks
+from benchmark.cli import budget, checks, processes
 from benchmark.display.progress import Board
 from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
@@ -45,8 +45,8 @@ def run_request(request: Request, wait: bool) -> int:
     if launcher == "slurm":
         return _submit(request, wait)
     # Under torchrun every process joins, whatever it sees on its disk: the first one decides.
-    code = _train(request, states) if any(state.runs for state in states) or checks.is_torchrun() else 0
-    if checks.is_main() and code < 128:  # not when stopped
+    code = _train(request, states) if any(state.runs for state in states) or processes.is_torchrun() else 0
+    if processes.is_main() and code < 128:  # not when stopped
         from benchmark.cli import reporting  # behind the training: pandas takes its time
 
         reporting.print_records(out, [state.folder for state in states])

@@ -156,6 +156,8 @@ def settled(runtime: Runtime, local_rank: int = 0) -> torch.device:
     if runtime.threads:
         torch.set_num_threads(runtime.threads)
     device = resolve_device(runtime.device, local_rank)
+    if runtime.record == "on" and device.type != "cuda":
+        raise UsageError(f"record=on: a CUDA graph needs a GPU, and this is {device}; record=auto records where it can")
     settle(device)
     return device
 

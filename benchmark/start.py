@@ -1,0 +1,43 @@
+"""What must be settled before torch or another of our folders is imported; needs the standard library only."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import sys
+from pathlib import Path
+
+from benchmark.errors import UsageError
+
+BESIDE = ("methods", "results", "slurm")  # our folders that lie beside this one
+WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how OpenMP's threads wait for one another
+
+
+def let_threads_sleep() -> None:
+    """Let threads that wait for one another sleep, in this process and in all that it starts.
+
+    By default they spin. Beside other work on the same cores the one that is waited for then gets no core to run on,
+    and a training takes many times as long. What the user has set stays.
+    """
+    if not any(name in os.environ for name in WAITING):
+        os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": "0"}
+
+
+def refuse_namesakes() -> None:
+    """Raise `UsageError` where a file of the user's would be imported in the place of one of our packages.
+
+    `python -m` looks in the current folder first. A mere folder of the same name, such as one of results, is no
+    package: ours then only have to be found before it.
+    """
+    own = Path(__file__).resolve().parents[1]
+    for name in BESIDE:
+        found = importlib.util.find_spec(name)
+        if found is None or found.origin is None:
+            sys.path.insert(0, str(own))
+        elif own not in Path(found.origin).resolve().parents:
+            place = Path(found.origin)
+            raise UsageError(
+                f"{place.parent if place.name == '__init__.py' else place} has the name of our package {name!r}, and "
+                "Python would take it for that: rename it, work in another folder, or use the command "
+                "contrastive-benchmark"
+            )

@@ -1,0 +1,72 @@
+"""Files of the user's with our names, and how threads wait."""
+
+import os
+import subprocess
+import sys
+import sysconfig
+from pathlib import Path
+
+import pytest
+from commandline import outside
+
+COMMAND = Path(sysconfig.get_path("scripts")) / "contrastive-benchmark"
+
+
+@pytest.mark.parametrize("name", ["methods.py", "methods/__init__.py", "results/__init__.py", "slurm.py"])
+def test_a_file_with_our_name_is_named(environment: dict[str, str], tmp_path: Path, name: str) -> None:
+    """`-P` aside, Python looks into the current folder before it looks anywhere else."""
+    path = tmp_path / name
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("raise SystemExit('the user own file was run')\n")
+    done = outside(["methods"], environment, tmp_path)
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 1
+    assert str(tmp_path / name.removesuffix("/__init__.py")) in done.stderr
+    assert "rename it" in done.stderr
+    assert "contrastive-benchmark" in done.stderr
+
+
+def test_a_folder_of_results_is_in_nobody_s_way(environment: dict[str, str], tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    (tmp_path / "results" / "table.csv").write_text("a,b\n")
+    for path in (environment["PYTHONPATH"], ""):  # as a checkout, and as it is installed for these tests
+        done = outside(["report", "out=runs"], environment | {"PYTHONPATH": path}, tmp_path)
+        assert "no such folder" in done.stderr
+
+
+@pytest.mark.skipif(not COMMAND.exists(), reason="the command is not installed")
+def test_the_installed_command_looks_nowhere_else(environment: dict[str, str], tmp_path: Path) -> None:
+    for name in ("methods", "benchmark", "results", "slurm"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('the user own file was run')\n")
+    done = subprocess.run([COMMAND, "methods"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert "simclr" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({}, ("passive", "0", None)),
+        ({"OMP_WAIT_POLICY": "active"}, ("active", None, None)),
+        ({"GOMP_SPINCOUNT": "5"}, (None, "5", None)),
+        ({"KMP_BLOCKTIME": "1"}, (None, None, "1")),
+    ],
+)
+def test_threads_sleep_unless_the_user_says_otherwise(given: dict[str, str], expected: tuple[str | None, ...]) -> None:
+    from benchmark import start
+
+    before = dict(os.environ)
+    try:
+        for name in start.WAITING:
+            os.environ.pop(name, None)
+        os.environ |= given
+        start.let_threads_sleep()
+        assert tuple(os.environ.get(name) for name in start.WAITING) == expected
+    finally:
+        os.environ.clear()
+        os.environ |= before
+
+
+def test_it_is_said_before_torch_is_imported() -> None:
+    code = "import sys; from benchmark.__main__ import main; main(['methods']); assert 'torch' not in sys.modules"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0

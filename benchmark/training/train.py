@@ -23,10 +23,10 @@ from benchmark.training import checkpoint, optim
 from benchmark.training.batches import Batches
 from benchmark.training.collapse import Watch
 from benchmark.training.embed import embed
-from benchmark.training.engine import Engine
+from benchmark.training.engine import Engine, Rows
 from benchmark.training.recording import Recorder
 from benchmark.training.stop import Stop, Stopped
-from methods.method import Progress
+from methods.method import Batch, Progress
 from results import record
 
 
@@ -57,10 +57,17 @@ class Clock:
 
 
 def train(
-    engine: Engine, batches: Batches, settings: Settings, runtime: Runtime,
-    key: str, folder: Path, stop: Stop, board: Board, guard: Callable[[], None] = lambda: None,
+    engine: Engine,
+    batches: Batches,
+    settings: Settings,
+    runtime: Runtime,
+    key: str,
+    folder: Path,
+    stop: Stop,
+    board: Board,
+    guard: Callable[[], None] = lambda: None,
     tell: Callable[[dict[str, Any]], None] = lambda line: None,
-) -> Outcome:  # fmt: skip
+) -> Outcome:
     """Train `engine.method` in place, from the checkpoint in `folder` if there is one.
 
     `guard` is called before each write, and raises where another process has taken the cell over; `tell` gets each
@@ -70,68 +77,71 @@ def train(
     assert settings.epochs is not None
     steps = settings.epochs * batches.per_epoch
     optimiser = optim.make(method, settings)
-    clock = Clock()
-    watch = Watch(method, steps, world)
+    clock, watch = Clock(), Watch(method, steps, world)
     recorder = Recorder(engine, runtime.record, board.say)
     start = _resume(folder, key, engine, optimiser, clock, watch)
     log = Log(folder / "log.jsonl", start, writes=world.leads)
-
-    def save(step: int) -> None:
-        if world.leads:
-            guard()
-            logged = [{name: value.cpu() for name, value in line.items()} for line in clock.pending]
-            state = {"key": key, "step": step, "precision": engine.precision, "seconds": clock.total()}
-            state |= {"pending": logged, "watch": watch.state_dict()}
-            checkpoint.save(folder, state | {"method": method.state_dict(), "optimiser": optimiser.state_dict()})
-
     method.train()
     saved = time.perf_counter()
     with stop.patient(), contextlib.closing(batches.feed(start, steps)) as feed:
         for step in range(start, steps):
             at = Progress(step, steps, step // batches.per_epoch, settings.epochs)
             if step % batches.per_epoch == 0:
-                torch.manual_seed(seeds.mix(batches.seed, "epoch", at.epoch))
-                with torch.no_grad():
-                    method.before_epoch(at, lambda f: embed(f, engine, batches))
-            rate = optim.learning_rate(step, steps, settings)
-            for group in optimiser.param_groups:
-                group["lr"] = rate if group.get("scheduled", True) else optim.peak_learning_rate(settings)
-
-            optimiser.zero_grad(set_to_none=True)
-            rows, scalars = recorder.gradient(next(feed), at)
-            with torch.no_grad():
-                method.after_backward(at)
-            optimiser.step()
-            torch.manual_seed(seeds.mix(batches.seed, "after", step))
-            with torch.no_grad():
-                method.after_step(rows, at)
-
+                _begin_epoch(engine, batches, at)
+            rows, scalars = _step(recorder, optimiser, next(feed), at, settings)
             clock.pending.append(scalars)
             done = step + 1
             ends = watch.see(step, scalars, rows) is not None and runtime.stop_collapsed and done < steps
             asked, due = world.any(stop.asked > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
-            if done % runtime.log_every == 0 or done == steps or ends or asked or due:
+            logs = done % runtime.log_every == 0 or done == steps or ends
+            if logs or asked or due:
                 line, bad = _read_back(clock.pending, done)
                 if bad is not None:
                     return _outcome(f"non-finite loss at step {bad}", False, done, settings, batches, clock)
                 board.step(done, steps, line["loss"])
-                if done % runtime.log_every == 0 or done == steps or ends:
-                    guard()
-                    speed = done * batches.batch_size / clock.total()
-                    line = {"step": done, "epoch": at.epoch} | line
-                    line |= {"learning_rate": rate, "images_per_second": speed}
-                    log.write(line)
-                    tell(line)
-                    clock.pending.clear()
+            if logs:
+                guard()
+                line = {"step": done, "epoch": at.epoch} | line
+                line["learning_rate"] = optim.learning_rate(step, steps, settings)
+                line["images_per_second"] = done * batches.batch_size / clock.total()
+                log.write(line)
+                tell(line)
+                clock.pending.clear()
             if ends:
                 return _outcome(watch.verdict, False, done, settings, batches, clock)
             if asked or due or done == steps:
-                save(done)
+                _save(folder, key, done, engine, optimiser, clock, watch, guard)
                 saved = time.perf_counter()
             if asked:
                 world.any(False)  # none leaves before the checkpoint is whole: torchrun would end the one that writes
                 raise Stopped(stop.asked or signal.SIGTERM)
     return _outcome(watch.verdict, True, steps, settings, batches, clock)
+
+
+def _begin_epoch(engine: Engine, batches: Batches, at: Progress) -> None:
+    """What the method does before an epoch, such as clustering."""
+    torch.manual_seed(seeds.mix(batches.seed, "epoch", at.epoch))
+    with torch.no_grad():
+        engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
+
+
+def _step(
+    recorder: Recorder, optimiser: torch.optim.Optimizer, batch: Batch, at: Progress, settings: Settings
+) -> tuple[Rows, dict[str, Tensor]]:
+    """One step of the optimiser and the method's hooks around it. Returns the gathered rows and the scalars to log."""
+    method = recorder.engine.method
+    rate = optim.learning_rate(at.step, at.steps, settings)
+    for group in optimiser.param_groups:
+        group["lr"] = rate if group.get("scheduled", True) else optim.peak_learning_rate(settings)
+    optimiser.zero_grad(set_to_none=True)
+    rows, scalars = recorder.gradient(batch, at)
+    with torch.no_grad():
+        method.after_backward(at)
+    optimiser.step()
+    torch.manual_seed(seeds.mix(recorder.engine.seed, "after", at.step))
+    with torch.no_grad():
+        method.after_step(rows, at)
+    return rows, scalars
 
 
 class Log:
@@ -178,6 +188,27 @@ def _resume(
         clock.seconds, clock.pending = state["seconds"], state["pending"]
         watch.load_state_dict(state["watch"])
     return start
+
+
+def _save(
+    folder: Path,
+    key: str,
+    step: int,
+    engine: Engine,
+    optimiser: torch.optim.Optimizer,
+    clock: Clock,
+    watch: Watch,
+    guard: Callable[[], None],
+) -> None:
+    """Write the checkpoint behind `step` steps, with all that has a state; one process does it for all."""
+    if not engine.world.leads:
+        return
+    guard()
+    logged = [{name: value.cpu() for name, value in line.items()} for line in clock.pending]
+    state = {"key": key, "step": step, "precision": engine.precision, "seconds": clock.total()}
+    state |= {"pending": logged, "watch": watch.state_dict()}
+    state |= {"method": engine.method.state_dict(), "optimiser": optimiser.state_dict()}
+    checkpoint.save(folder, state)
 
 
 def _read_back(pending: list[dict[str, Tensor]], done: int) -> tuple[dict[str, float], int | None]:

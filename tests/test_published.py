@@ -13,7 +13,7 @@ import methods
 from benchmark.augment import policies
 from benchmark.settings import schema
 from benchmark.settings.values import parse_value
-from results.published import comparison
+from results.published import comparison, numbers
 
 OTHERS = {"barlow_twins", "byol", "dcl", "dclw", "nnclr", "simsiam", "vicreg"}  # not ours, but published beside them
 METRICS = {"top1", "linear_top1", "knn_top1", "knn5_top1", "knn10_top1", "knn20_top1", "knn200_top1"}
@@ -47,7 +47,7 @@ def only(frame: pd.DataFrame) -> dict[str, str]:
 
 
 def test_every_row_is_a_number_of_a_known_method_with_a_source() -> None:
-    rows = comparison.load()
+    rows = numbers.load()
     assert len(rows) > 200
     assert set(rows["method"]) <= set(methods.names()) | OTHERS
     assert rows["result"].between(0.1, 0.99).all()
@@ -60,7 +60,7 @@ def test_every_row_is_a_number_of_a_known_method_with_a_source() -> None:
 def test_settings_and_axes_are_ours() -> None:
     """A misspelt one would silently never be compared."""
     declared = schema.declared()
-    for row in comparison.load().to_dict("records"):
+    for row in numbers.load().to_dict("records"):
         words = dict(word.split("=", 1) for word in row["settings"].split())
         options = schema.options_of(row["method"]) if row["method"] not in OTHERS else {}
         kinds = declared | {f"options.{name}": kind for name, kind in options.items()}
@@ -73,7 +73,7 @@ def test_settings_and_axes_are_ours() -> None:
 
 
 def test_ids_are_unique_and_points_in_order() -> None:
-    found = [one for axis in set(" ".join(comparison.load()["axes"]).split()) for one in comparison.curves(axis)]
+    found = [one for axis in set(" ".join(numbers.load()["axes"]).split()) for one in numbers.curves(axis)]
     assert len({(one.id, one.metric) for one in found}) == len({one.id for one in found}) == len(found) > 50
     for one in found:
         assert len(one.x) == len(one.y) == len(set(one.x)) >= 2
@@ -82,11 +82,11 @@ def test_ids_are_unique_and_points_in_order() -> None:
 
 
 def test_as_the_papers_print_them() -> None:
-    (table5,) = comparison.curves("options.temperature", "simclr")
+    (table5,) = numbers.curves("options.temperature", "simclr")
     assert (table5.x, table5.y) == ((0.05, 0.1, 0.5, 1.0), (0.597, 0.644, 0.607, 0.58))
     assert table5.verified
     assert "resnet50, epochs 100, batch_size 4096" in table5.protocol
-    curves = {one.id: one for axis in ("batch_size", "epochs") for one in comparison.curves(axis, "simclr")}
+    curves = {one.id: one for axis in ("batch_size", "epochs") for one in numbers.curves(axis, "simclr")}
     linear = curves["simclr-tableB1/epochs=100/learning_rate_rule=linear/learning_rate=0.3"]
     assert linear.y == (0.575, 0.607, 0.628, 0.640, 0.646, 0.648)
     assert curves["simclr-tableB1/epochs=800/learning_rate_rule=sqrt/learning_rate=1.2"].y == (
@@ -103,11 +103,11 @@ def test_as_the_papers_print_them() -> None:
         0.667,
         0.674,
     )
-    assert {one.id: max(one.y) for one in comparison.curves("options.temperature", "moco")} == {
+    assert {one.id: max(one.y) for one in numbers.curves("options.temperature", "moco")} == {
         "moco_v2-temperature/options.head=linear": 0.607,
         "moco_v2-temperature/options.head=mlp": 0.662,
     }
-    (figure5,) = [one for one in comparison.curves("augmentation") if one.id == "simclr-figure5"]
+    (figure5,) = [one for one in numbers.curves("augmentation") if one.id == "simclr-figure5"]
     assert not figure5.verified, "an image, remembered"
 
 

@@ -1,19 +1,10 @@
-"""Published numbers, and how ours compare with them.
-
-`published.csv` has a row a number, in percent as printed: what was trained (`settings` are words such as
-`options.temperature=0.1`, named as the columns of a loaded frame), the `axes` that its table varies, none for a number
-that is no point of a curve, the protocol, the source, and whether it was read there (`verified`) or is from memory.
-SimCLR's figure 8, on heads, is not in it: its text gives differences only.
-"""
+"""Whether our sweeps go the way of published curves, and where their numbers may be compared at all."""
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import cache
-from importlib import resources
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,47 +13,13 @@ import pandas as pd
 from results.frames import labels
 from results.frames.frame import setting_columns
 from results.frames.labels import FOLLOWS
+from results.published.numbers import Curve, Published, load, plain, published
 from results.statistics import compare, significance
 from results.statistics.summaries import configurations
 
 # Published numbers closer than this make no order: MoCo's authors found a spread of 0.1 to 0.2 points over five runs.
 APART = 0.005
 HEADER = ["method", "axis", "published", "values", "agree", "disagree", "cannot be told", "verdict", "conditions"]
-
-
-@dataclass(frozen=True)
-class Curve:
-    """Published accuracies, as fractions, over the values of one setting."""
-
-    id: str
-    method: str
-    axis: str  # a column of a loaded frame, such as `options.temperature`
-    x: tuple[float | str, ...]  # numbers ascending, words as published
-    y: tuple[float, ...]
-    metric: str
-    source: str
-    protocol: str  # one line: what was held fixed, and the evaluation
-    verified: bool
-
-
-class _Published(NamedTuple):
-    curve: Curve
-    fixed: dict[str, Any]  # column of a loaded frame -> value, for all that is known but the axis
-    runs: tuple[Any, ...]  # behind each number, NA where the source does not say
-
-
-def load() -> pd.DataFrame:
-    """`published.csv`, a row a number, with `result`, the number as a fraction, in place of `percent`."""
-    with resources.files("results.published").joinpath("published.csv").open(encoding="utf-8") as file:
-        frame = pd.read_csv(file, dtype=str, keep_default_na=False)
-    whole = {name: pd.to_numeric(frame[name]).astype("Int64") for name in ("epochs", "batch_size", "runs")}
-    result = (frame.pop("percent").astype(float) / 100).round(6)
-    return frame.assign(**whole, result=result, verified=frame["verified"] == "yes")
-
-
-def curves(axis: str, method: str | None = None) -> list[Curve]:
-    """The published curves over the setting `axis`, of one method or of all; none where nothing is published."""
-    return [one.curve for one in _published(axis) if method in (None, one.curve.method)]
 
 
 class Beside(NamedTuple):
@@ -103,52 +60,11 @@ def rows(found: Sequence[Beside]) -> list[list[str]]:
 
 def _compared(frame: pd.DataFrame, metric: str) -> Iterator[Beside]:
     for axis in dict.fromkeys(" ".join(load()["axes"]).split()):
-        known = [one for one in _published(axis) if one.curve.metric == metric]
+        known = [one for one in published(axis) if one.curve.metric == metric]
         sweeps = _sweeps(frame, axis, {one.curve.method for one in known})
         for sweep, label in zip(sweeps, _names(sweeps, axis), strict=True):
             verdicts = ((one.curve, _verdict(sweep, one, metric)) for one in _nearest_first(sweep, known))
             yield from (Beside(label, *found) for found in itertools.islice((v for v in verdicts if v[1]), 1))
-
-
-@cache
-def _published(axis: str) -> tuple[_Published, ...]:
-    rows = load()
-    rows = rows[[axis in axes.split() for axes in rows["axes"]]]
-    groups: dict[tuple[Any, ...], list[tuple[Any, float, Any]]] = {}
-    for row in rows.to_dict("records"):
-        fixed = _conditions(row)
-        point = (fixed.pop(axis), row["result"], row["runs"])
-        told = [row[name] for name in ("table", "method", "metric", "source", "protocol", "verified")]
-        groups.setdefault((*told, tuple(fixed.items())), []).append(point)
-    return tuple(_curve(axis, key, points, list(groups)) for key, points in groups.items() if len(points) > 1)
-
-
-def _conditions(row: Mapping[Hashable, Any]) -> dict[str, Any]:
-    """Column of a loaded frame -> value, for all that the source states."""
-    words = dict(word.split("=", 1) for word in row["settings"].split())
-    named = {"dataset.name": row["dataset"]} | {name: row[name] for name in ("backbone", "epochs", "batch_size")}
-    return {name: _value(value) for name, value in (named | words).items() if not pd.isna(value)}
-
-
-def _curve(
-    axis: str, key: tuple[Any, ...], points: list[tuple[Any, float, Any]], keys: list[tuple[Any, ...]]
-) -> _Published:
-    table, method, metric, source, evaluation, verified, items = key
-    # The id names what tells the curve from the others of its table.
-    others = [other for other in keys if other[0] == table]
-    several = {name for other in others if other[1] == method for name, _ in set(other[-1]) ^ set(items)}
-    parts = [method] if len({other[1] for other in others}) > 1 else []
-    parts += [f"{name}={labels.value(value)}" for name, value in items if name in several]
-    if not any(isinstance(x, str) for x, _, _ in points):
-        points = sorted(points, key=lambda point: point[0])
-    x, y, runs = zip(*points, strict=True)
-    known = {name: value for name, value in items if name != "dataset.name"}
-    held = ", ".join([dict(items)["dataset.name"], *(f"{name} {labels.value(value)}" for name, value in known.items())])
-    stated = sorted({count for count in runs if not pd.isna(count)})
-    many = "runs each: " + " to ".join(str(count) for count in dict.fromkeys((stated[0], stated[-1]))) if stated else ""
-    protocol = "; ".join(filter(None, [held, evaluation, many]))
-    made = Curve("/".join([table, *parts]), method, axis, x, y, metric, source, protocol, verified)
-    return _Published(made, dict(items), runs)
 
 
 def _sweeps(frame: pd.DataFrame, axis: str, methods: set[str]) -> list[pd.DataFrame]:
@@ -179,11 +95,11 @@ def _names(sweeps: list[pd.DataFrame], axis: str) -> list[str]:
     return [labels.of_data(name, *one) if several else name for name, one in zip(made, data, strict=True)]
 
 
-def _nearest_first(sweep: pd.DataFrame, known: Sequence[_Published]) -> list[_Published]:
+def _nearest_first(sweep: pd.DataFrame, known: Sequence[Published]) -> list[Published]:
     """The curves of the sweep's method, from the nearest conditions."""
     first = sweep.iloc[0]
 
-    def distance(one: _Published) -> tuple[int, bool, float]:
+    def distance(one: Published) -> tuple[int, bool, float]:
         sizes = [(one.fixed.get(name), first.get(name)) for name in ("epochs", "batch_size")]
         apart = [abs(math.log(theirs / ours)) for theirs, ours in sizes if theirs and ours and ours > 0]
         differ = len(_differences(first, one))
@@ -193,9 +109,9 @@ def _nearest_first(sweep: pd.DataFrame, known: Sequence[_Published]) -> list[_Pu
     return sorted((one for one in known if one.curve.method == first["method"]), key=distance)
 
 
-def _differences(first: pd.Series, one: _Published) -> list[str]:
+def _differences(first: pd.Series, one: Published) -> list[str]:
     """Texts like `dataset digits (imagenet)`, ours before theirs, for what the source states and we did not do."""
-    ours = {name: None if pd.isna(first.get(name)) else _value(first[name]) for name in one.fixed}
+    ours = {name: None if pd.isna(first.get(name)) else plain(first[name]) for name in one.fixed}
     if first.get("dataset.limit", 0) > 0:
         ours["dataset.name"] = f"{ours['dataset.name']} limit={first['dataset.limit']:g}"
     return [
@@ -205,10 +121,10 @@ def _differences(first: pd.Series, one: _Published) -> list[str]:
     ]
 
 
-def _verdict(sweep: pd.DataFrame, one: _Published, metric: str) -> list[str]:
+def _verdict(sweep: pd.DataFrame, one: Published, metric: str) -> list[str]:
     """The cells from `published` on; none where there is nothing to compare."""
     curve, axis = one.curve, one.curve.axis
-    ours = list(dict.fromkeys(sweep[axis].map(_value)))
+    ours = list(dict.fromkeys(sweep[axis].map(plain)))
     theirs = dict(zip(curve.x, curve.y, strict=True))
     shared = [value for value in ours if value in theirs]
     differing = _differences(sweep.iloc[0], one)
@@ -250,7 +166,7 @@ def _apart(gap: float) -> bool:
 
 def _order(sweep: pd.DataFrame, axis: str, values: list[Any], theirs: list[float], metric: str) -> np.ndarray:
     """(agree, disagree, cannot be told): the pairs of these values that the source sets apart."""
-    own = sweep[axis].map(_value)
+    own = sweep[axis].map(plain)
     part = sweep[own.isin(values)]
     # In the order of the values, as the records are: one configuration a value.
     number = pd.Series(pd.factorize(own[part.index])[0], part.index)
@@ -263,7 +179,7 @@ def _order(sweep: pd.DataFrame, axis: str, values: list[Any], theirs: list[float
     return np.array([(told & same).sum(), (told & ~same).sum(), (~told).sum()])
 
 
-def _numbers(sweep: pd.DataFrame, one: _Published, shared: list[Any], metric: str) -> np.ndarray:
+def _numbers(sweep: pd.DataFrame, one: Published, shared: list[Any], metric: str) -> np.ndarray:
     """(within, outside, cannot be told): the published numbers and the prediction intervals of our seeds."""
     from scipy import special
 
@@ -272,24 +188,12 @@ def _numbers(sweep: pd.DataFrame, one: _Published, shared: list[Any], metric: st
     counts = np.zeros(3, dtype=int)
     # A seed run twice is one draw.
     seeds = sweep.groupby([axis, "seed"])[f"metrics.{metric}"].mean().groupby(axis).agg(["mean", "std", "count"])
-    for value, mean, sd, n in seeds[seeds.index.map(_value).isin(shared)].itertuples():
+    for value, mean, sd, n in seeds[seeds.index.map(plain).isin(shared)].itertuples():
         if n < 2 or not sd:
             counts[2] += 1
             continue
-        number, runs = theirs[_value(value)]
+        number, runs = theirs[plain(value)]
         error = sd * math.sqrt(1 / n + 1 / (1 if pd.isna(runs) else runs))
         error *= special.stdtrit(n - 1, 1 - significance.LEVEL / (2 * len(shared)))
         counts[0 if abs(number - mean) <= error else 1] += 1
     return counts
-
-
-def _value(given: Any) -> Any:
-    """A number as a float, however pandas or a text holds it; `true` and `false` as bool; else text."""
-    if given in ("true", "false"):
-        return given == "true"
-    if isinstance(given, bool | np.bool_):
-        return bool(given)
-    try:
-        return float(given)
-    except ValueError:
-        return str(given)

@@ -36,7 +36,7 @@ def test_each_names_published_curves_over_what_it_varies(name: str) -> None:
 
 
 def test_the_list_says_what_is_drawn_and_beside_what(capsys: pytest.CaptureFixture[str]) -> None:
-    listing.print_ablations()
+    listing.print_ablations([])
     told = dict(text.split(":", 1) for text in capsys.readouterr().out.split("\n\n") if ":" in text)
     assert "figure: curve; published curves: simclr-table5, moco_v2" in told["ablation=temperature"]
     assert told["ablation=queue"].endswith("published curves: none")

@@ -1,37 +1,208 @@
-"""Run every command of README.md's ```sh blocks, in order, in a scratch folder. `make` lines are CI's other steps.
+"""The commands of README and docs/: what they are, whether they can be meant, and, run as a script, whether they work.
 
-Commands that need a download, a cluster or a GPU stand in ```bash blocks, which are for people and are not run.
+```sh blocks are run, in order, in a scratch folder. ```bash blocks need time, a download, a cluster or a network: they
+are only read, by the parser that would read them, and so are commands and words that stand in the text. A block with
+title="PATH" is a file, which is written there first. `make` lines are CI's other steps.
 """
 
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
 import re
+import shlex
 import subprocess
 import sys
 import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).parent.parent
+from benchmark import config, help, matrix_words, runtime_words, words
+from benchmark.data import catalogue
+from benchmark.errors import UsageError
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+KINDS = ("sh", "bash", "python", "text")
+WORD = re.compile(r"[a-z_0-9.]+=\S*")
+PLACEHOLDER = re.compile(r"\b[A-Z]+\b|\.\.\.")  # of a reader's own: dataset.root=DIR, check NAME
+OTHERS = ("git", "cd", "wandb")  # programs that are not ours to read
+FOLDER_WORDS = ("reference", "cells", "evaluations", "transfer")  # of commands on a folder's records
 
 
-def commands(text: str) -> list[str]:
-    blocks = re.findall(r"^```sh\n(.*?)^```", text, flags=re.MULTILINE | re.DOTALL)
-    lines = [line for block in blocks for line in block.replace("\\\n", " ").splitlines()]
-    return [line for line in lines if line.strip() and not line.startswith(("#", "make", "git", "cd "))]
+def pages() -> list[Path]:
+    """README and every page of docs/ that is written by hand, README first."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    """The command lines of the blocks of a kind."""
+    found = [body for language, _, body in BLOCK.findall(text) if language == kind]
+    lines = [line.strip() for body in found for line in body.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def files(text: str) -> dict[str, str]:
+    """Path -> text of the blocks that are files."""
+    return {title: body for _, title, body in BLOCK.findall(text) if title}
+
+
+def spans(text: str) -> list[str]:
+    """What stands in the text as code, on one line each."""
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", BLOCK.sub("", text))]
+
+
+def is_command(span: str) -> bool:
+    return span.startswith(("python -m ", "contrastive-benchmark ", "make ", "pip install ", "torchrun "))
+
+
+def wrong(text: str) -> list[str]:
+    """What stands in a page that cannot be meant, with the reason."""
+    found = [
+        f"a block is sh, bash, python or text, not {kind!r}" for kind, *_ in BLOCK.findall(text) if kind not in KINDS
+    ]
+    code = spans(text)
+    commands = [*blocks(text, "sh"), *blocks(text, "bash"), *filter(is_command, code)]
+    alone = [span for span in code if all(map(WORD.fullmatch, span.split()))]
+    for reader, told in ((read, commands), (read_words, alone)):
+        for one in told:
+            try:
+                reader(one)
+            except UsageError as error:
+                found.append(f"{one}: {error}")
+    return found
+
+
+def read(command: str) -> None:
+    """Raise `UsageError` for a command that cannot be meant."""
+    program, *rest = shlex.split(command)
+    if program in OTHERS or (program == "." and rest == [".venv/bin/activate"]):
+        return
+    if program == "make":
+        makefile = (ROOT / "Makefile").read_text()
+        _require(
+            [word for word in rest if "=" not in word], re.findall(r"^([\w-]+):", makefile, re.MULTILINE), "target"
+        )
+    elif program == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        _require([name for word in rest for name in re.findall(r"\[(.+)\]", word)], list(extras), "extra")
+    elif program == "contrastive-benchmark":
+        _read_ours(rest)
+    elif program in ("python", "torchrun") and "-m" in rest:
+        module, *arguments = rest[rest.index("-m") + 1 :]
+        if module == "benchmark":
+            _read_ours(arguments)
+        elif not PLACEHOLDER.search(module) and importlib.util.find_spec(module) is None:
+            raise UsageError(f"no module {module!r}")
+    else:
+        raise UsageError(f"{program!r} is no program of ours; allowed besides are {', '.join(OTHERS)}")
+
+
+def read_words(span: str) -> None:
+    """The same of words that stand alone; a value that is a reader's own, or not given, may be anything."""
+    for word in span.split():
+        key, _, value = word.partition("=")
+        if key in ("key", *FOLDER_WORDS):
+            continue
+        if key not in (known := _keys()):
+            raise UsageError(f"unknown key {key!r}")
+        if not value or PLACEHOLDER.search(value):
+            continue
+        extra = [f"launcher={known[key]}"] if known[key] in ("slurm", "local") else []
+        if key != "methods":
+            extra.append(f"methods={known[key] if known[key] not in ('', 'slurm', 'local') else 'simclr'}")
+        words.read([word, *extra])
+
+
+def _keys() -> dict[str, str]:
+    """Key -> a method that has it, the launcher that it is for, or nothing."""
+    written = {canonical: name for name, canonical in config.PLURAL.items()}
+    known = dict.fromkeys((written.get(name, name) for name in config.declared()), "")
+    for method in config.methods.names():
+        known |= {f"{method}.{name}": method for name in (*config.options_of(method), *config.declared())}
+        known |= dict.fromkeys(config.options_of(method), method)
+    known |= dict.fromkeys(config.runtime_types(), "") | {"cluster": "", "ablation": ""}
+    known |= {key: "slurm" for key in known if key.startswith("slurm.")}
+    return known | {"workers": "local", "per_device": "local"}
+
+
+def _read_ours(arguments: list[str]) -> None:
+    if arguments and PLACEHOLDER.fullmatch(arguments[0]):
+        return
+    parsed = help.parse([argument for argument in arguments if argument != "--help"])
+    given = [word for word in parsed.words if not PLACEHOLDER.fullmatch(word)]
+    if any(word.endswith("...") for word in given):
+        return
+    if parsed.command in ("run", "plan", "profile") and given:
+        for cell in words.read(given).cells:
+            catalogue.require(cell.dataset)
+    elif parsed.command == "evaluate":
+        matrix_words.read(given)
+    elif parsed.command == "report":
+        runtime_words.read_report(given)
+    elif parsed.command == "resume":
+        runtime_words.read_folder(given)
+    elif parsed.command in ("status", "cancel"):
+        runtime_words.read_out(given)
+    elif parsed.command in ("check", "methods"):
+        for name in given:
+            config.describe(name)
+
+
+def _require(names: list[str], known: list[str], what: str) -> None:
+    for name in names:
+        if name not in known and not PLACEHOLDER.fullmatch(name):
+            raise UsageError(f"no {what} {name!r}; there are {', '.join(known)}")
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder that has what a reader is told to have: images of their own, and, by name only, data and weights."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    with tempfile.TemporaryDirectory() as made:
+        folder, digits = Path(made), load_digits()
+        for label in range(3):
+            (folder / f"my/images/class{label}").mkdir(parents=True)
+            for number, pixels in enumerate(digits.images[digits.target == label][:40]):
+                picture = Image.fromarray((pixels * 15.9).astype("uint8")).resize((64, 64))
+                picture.save(folder / f"my/images/class{label}/{number:03}.png")
+        for name in ("DIR/class", "imagenet/train/class", "imagenet/val/class"):
+            (folder / name).mkdir(parents=True)
+        for entry in catalogue.CATALOGUE.values():
+            for name in entry.files:
+                (folder / "data" / name).mkdir(parents=True)
+                (folder / "DIR" / name).mkdir(parents=True, exist_ok=True)
+        (folder / "FILE").write_bytes(b"weights")
+        for page in pages():
+            for path, body in files(page.read_text(encoding="utf-8")).items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_text(body, encoding="utf-8")
+        yield folder
 
 
 def main() -> int:
-    found = commands((ROOT / "README.md").read_text())
-    assert found, "README.md has no ```sh block"
-    with tempfile.TemporaryDirectory() as scratch:
-        for command in found:
-            print(f"$ {command}", flush=True)
-            typed = command.replace("python -m", f"{sys.executable} -m").replace(
-                "torchrun", f"{sys.executable} -m torch.distributed.run"
-            )
-            done = subprocess.run(typed, shell=True, cwd=scratch, timeout=1800)
-            if done.returncode != 0:
-                print(f"exit code {done.returncode}: {command}")
-                return 1
-    print(f"{len(found)} passed, 0 failed")
+    count = 0
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    with scratch() as folder:
+        for page in pages():
+            for command in blocks(page.read_text(encoding="utf-8"), "sh"):
+                if command.startswith("make "):
+                    continue
+                print(f"\n{page.relative_to(ROOT)}: {command}", flush=True)
+                begun = time.monotonic()
+                done = subprocess.run(command, shell=True, cwd=folder, env=os.environ | {"PATH": path}, timeout=1800)
+                print(f"({time.monotonic() - begun:.0f} s)", flush=True)
+                if done.returncode != 0:
+                    print(f"exit code {done.returncode}: {command}")
+                    return 1
+                count += 1
+    assert count, "no page has a ```sh block"
+    print(f"{count} passed, 0 failed")
     return 0
 
 

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slurm lint docs clean
+.PHONY: demo test test-slurm lint docs picture clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m benchmark run methods=random,pixels,simclr,moco seeds=0,1,2
@@ -25,6 +25,10 @@ lint: $(VENV)/installed-dev
 # docs/ as a site, site/index.html; a broken link is an error.
 docs: $(VENV)/installed-docs
 	$(BIN)/zensical build --clean --strict
+
+# docs/report.png, after a change of the report's page; needs Chromium.
+picture: $(VENV)/installed
+	$(BIN)/python tests/report_picture.py
 
 clean:
 	rm -rf $(VENV) build site *.egg-info

@@ -11,6 +11,8 @@ from typing import Any
 
 import docs_commands
 import pytest
+import report_picture
+from PIL import Image
 
 from benchmark import ablations, selection
 
@@ -112,9 +114,17 @@ def test_every_page_is_in_the_site_s_navigation_or_in_the_list_of_results() -> N
     assert {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:]} == listed
 
 
+def test_the_picture_of_the_report_is_of_the_records_that_are_there() -> None:
+    with Image.open(report_picture.PICTURE) as picture:
+        assert picture.info["records"] == report_picture.digest(), "make picture"
+
+
 def test_readme_s_links_lead_somewhere() -> None:
     """The site's builder looks at those of docs/ alone."""
     links = re.findall(r"\]\(([^)]+)\)", README.read_text(encoding="utf-8"))
     assert len(links) > 10
+    headings = re.findall(r"^#+ (.+)$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
     for link in links:
-        assert (ROOT / link.partition("#")[0]).exists(), link
+        path, _, anchor = link.partition("#")
+        assert (ROOT / path).exists() if path else anchor in anchors, link

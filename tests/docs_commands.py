@@ -18,8 +18,10 @@ import tempfile
 import time
 import tomllib
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
+import methods
 from benchmark import config, help, matrix_words, runtime_words, words
 from benchmark.data import catalogue
 from benchmark.errors import UsageError
@@ -34,7 +36,7 @@ FOLDER_WORDS = ("reference", "cells", "evaluations", "transfer")  # of commands 
 
 
 def pages() -> list[Path]:
-    """README and every page of docs/ that is written by hand, README first."""
+    """README and every page of docs/, README first."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
@@ -82,10 +84,8 @@ def read(command: str) -> None:
     if program in OTHERS or (program == "." and rest == [".venv/bin/activate"]):
         return
     if program == "make":
-        makefile = (ROOT / "Makefile").read_text()
-        _require(
-            [word for word in rest if "=" not in word], re.findall(r"^([\w-]+):", makefile, re.MULTILINE), "target"
-        )
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        _require([word for word in rest if "=" not in word], targets, "target")
     elif program == "pip":
         extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
         _require([name for word in rest for name in re.findall(r"\[(.+)\]", word)], list(extras), "extra")
@@ -103,30 +103,31 @@ def read(command: str) -> None:
 
 def read_words(span: str) -> None:
     """The same of words that stand alone; a value that is a reader's own, or not given, may be anything."""
+    beside = _beside()
     for word in span.split():
         key, _, value = word.partition("=")
         if key in ("key", *FOLDER_WORDS):
             continue
-        if key not in (known := _keys()):
+        if key not in beside:
             raise UsageError(f"unknown key {key!r}")
-        if not value or PLACEHOLDER.search(value):
-            continue
-        extra = [f"launcher={known[key]}"] if known[key] in ("slurm", "local") else []
-        if key != "methods":
-            extra.append(f"methods={known[key] if known[key] not in ('', 'slurm', 'local') else 'simclr'}")
-        words.read([word, *extra])
+        if value and not PLACEHOLDER.search(value):
+            words.read([word, *beside[key]])
 
 
-def _keys() -> dict[str, str]:
-    """Key -> a method that has it, the launcher that it is for, or nothing."""
+@cache
+def _beside() -> dict[str, tuple[str, ...]]:
+    """Every key, and the words that it needs beside it: a method that has it, the launcher that it is for."""
     written = {canonical: name for name, canonical in config.PLURAL.items()}
-    known = dict.fromkeys((written.get(name, name) for name in config.declared()), "")
-    for method in config.methods.names():
-        known |= {f"{method}.{name}": method for name in (*config.options_of(method), *config.declared())}
-        known |= dict.fromkeys(config.options_of(method), method)
-    known |= dict.fromkeys(config.runtime_types(), "") | {"cluster": "", "ablation": ""}
-    known |= {key: "slurm" for key in known if key.startswith("slurm.")}
-    return known | {"workers": "local", "per_device": "local"}
+    settings = [written.get(name, name) for name in config.declared()]
+    found = dict.fromkeys((*settings, *config.runtime_types(), "cluster", "ablation"), ("methods=simclr",))
+    for method in methods.names():
+        options = config.options_of(method)
+        own = (f"{method}.{name}" for name in (*options, *settings))
+        found |= dict.fromkeys((*options, *own), (f"methods={method}",))
+    for key in found:
+        launcher = "slurm" if key.startswith("slurm.") else "local" if key in ("workers", "per_device") else ""
+        found[key] += (f"launcher={launcher}",) if launcher else ()
+    return found | {"methods": ()}
 
 
 def _read_ours(arguments: list[str]) -> None:

@@ -3,10 +3,11 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slurm lint clean
+.PHONY: demo test test-slurm lint docs picture clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m benchmark run methods=random,pixels,simclr,moco seeds=0,1,2
+	$(BIN)/python -m benchmark report reference=random
 
 # Two workers of one thread each: on tensors this small a second thread only waits.
 test: $(VENV)/installed-dev
@@ -21,8 +22,16 @@ lint: $(VENV)/installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# docs/ as a site, site/index.html; a broken link is an error.
+docs: $(VENV)/installed-docs
+	$(BIN)/zensical build --clean --strict
+
+# docs/report.png, after a change of the report's page; needs Chromium.
+picture: $(VENV)/installed
+	$(BIN)/python tests/report_picture.py
+
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) build site *.egg-info
 
 # python3 -m venv needs Debian's python3-venv; where that is missing, virtualenv's single file is no better at hand,
 # so the error says what to install.
@@ -34,6 +43,10 @@ $(VENV)/bin/python:
 
 $(VENV)/installed: $(VENV)/bin/python pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e .
+	@touch $@
+
+$(VENV)/installed-docs: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
 	@touch $@
 
 $(VENV)/installed-dev: $(VENV)/installed

@@ -1,8 +1,15 @@
-"""README's tables from records: `python -m results.readme` writes them, `--check` fails where one is out of date.
+"""Tables and figures of README and docs/ from records: `python -m results.readme` makes them, `--check` finds old ones.
 
-Between `<!-- records: results/studies/NAME -->` and `<!-- end of records -->` stands what the records of that study
-say, and nothing else. A study holds the records alone, in a folder a cell, and the command that made them if one was
-given: `python -m results.readme --keep runs/mine NAME --command 'python -m benchmark run ...'`.
+Between a marker and `<!-- end of records -->` stands what records say, and nothing else:
+
+    <!-- records: results/studies/NAME -->                        the command, the table, what can be told apart
+    <!-- comparison: results/studies/NAME reference=random -->    what can be told apart, alone
+    <!-- studies: results/studies -->                             the list of all studies
+
+A picture `docs/results/NAME/FIGURE.svg` that a page shows is drawn as the study's report would draw it.
+
+A study holds the records alone, in a folder a cell, and the command that made them. It is added, with a page
+docs/results/NAME.md, by `python -m results.readme --keep runs/mine NAME --command 'python -m benchmark run ...'`.
 """
 
 from __future__ import annotations
@@ -16,89 +23,99 @@ from pathlib import Path
 from typing import Any
 
 from results import record
-from results.frames.frame import load
-from results.published import comparison
-from results.statistics import compare
-from results.statistics.summaries import summarise
-from results.tables import formats
+from results.report import study
 
 STUDIES = Path("results/studies")
-COMMAND = "command.txt"
+PAGES = Path("docs/results")
 END = "<!-- end of records -->"
-_START = re.compile(r"^<!-- records: *(\S+) *-->$")
+_START = re.compile(r"^<!-- (records|comparison|studies): *(\S+?)(?: +reference=(\S+))? *-->$")
+_PICTURE = re.compile(r"(?:\]\(|src=\")([^)\s\"]+\.svg)")
+NEW_PAGE = """# {name}
+
+![Accuracy of each configuration, with 95 % intervals]({name}/accuracy.svg)
+
+<!-- records: {folder} -->
+{end}
+"""
 
 
-def render(folder: Path) -> str:
-    """The markdown of a study: its command, its table, what can be told apart, and what is published beside it.
-
-    Raises ValueError where the folder is missing, has no records, or has one that cannot be read.
-    """
-    frame, problems = load(folder)
-    if problems or frame.empty:
-        raise ValueError(problems[0] if problems else f"{folder}: no records")
-    summary = summarise(frame)
-    parts = [formats.to_markdown(summary)]
-    if summary["seeds"].max() > 1:
-        parts.append(formats.pipes(compare.rows(frame)))
-    parts.append(formats.pipes(comparison.rows(comparison.beside(frame))))
-    command = folder / COMMAND
-    if command.exists():
-        parts.insert(0, f"```bash\n{command.read_text(encoding='utf-8').strip()}\n```\n")
-    return "\n".join(filter(None, parts))
-
-
-def updated(text: str, root: Path) -> str:
-    """`text` with what stands between its markers made anew; the folders that they name are relative to `root`.
+def updated(page: Path, root: Path) -> str:
+    """The text of a page with what stands between its markers made anew; the folders they name are relative to `root`.
 
     Raises ValueError for a folder without records, or a marker without its end.
     """
     made: list[str] = []
     open_marker = ""
-    for number, line in enumerate(text.splitlines(keepends=True), 1):
+    for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(keepends=True), 1):
         start = _START.match(line.strip())
         if start and open_marker:
-            raise ValueError(f"line {number}: {line.strip()} before the end of {open_marker}")
+            raise ValueError(f"{page}: line {number}: {line.strip()} before the end of {open_marker}")
         if line.strip() == END:
             if not open_marker:
-                raise ValueError(f"line {number}: {END} without a beginning")
+                raise ValueError(f"{page}: line {number}: {END} without a beginning")
             open_marker = ""
         if not open_marker:
             made.append(line)
         if start:
             open_marker = line.strip()
-            made.append(f"\n{render(_study(root, start[1]))}\n")
+            made.append(f"\n{_block(start[1], start[2], start[3], page, root)}\n")
     if open_marker:
-        raise ValueError(f"{open_marker} has no {END}")
+        raise ValueError(f"{page}: {open_marker} has no {END}")
     return "".join(made)
 
 
-def keep(runs: Path, study: Path, command: str = "") -> int:
-    """Copy the records below `runs`, and nothing else, to `study`, beside those that are there. Returns how many.
+def _block(kind: str, name: str, reference: str | None, page: Path, root: Path) -> str:
+    if kind == "studies":
+        return study.listing(_studies(root), root / PAGES, page.parent)
+    if kind == "comparison":
+        return study.comparison(_study(root, name), reference)
+    return study.render(_study(root, name))
 
-    Raises ValueError, and copies nothing, where there are none, one cannot be read, or one holds an absolute path.
+
+def pictures(page: Path, root: Path) -> Iterator[tuple[Path, Path]]:
+    """(study, file) of each figure of a study that the page shows; the file's name is the figure's."""
+    for shown in _PICTURE.findall(page.read_text(encoding="utf-8")):
+        path = (page.parent / shown).resolve()
+        folder = root / STUDIES / path.parent.name
+        if path.parent.parent == (root / PAGES).resolve() and folder.is_dir():
+            yield folder, path
+
+
+def keep(runs: Path, folder: Path, command: str = "") -> int:
+    """Copy the records below `runs`, and nothing else, to the study `folder`, beside those that are there.
+
+    Returns how many. Raises ValueError, and copies nothing, where there are none, one cannot be read, or one, or the
+    command, holds an absolute path.
     """
     found = list(record.find(runs))
     if not found:
         raise ValueError(f"{runs}: no records")
     good: list[tuple[Path, dict[str, Any]]] = []
-    for folder, one in found:
+    for cell, one in found:
         if isinstance(one, ValueError):
             raise ValueError(" ".join(str(one).split()))
         path = next(_absolute(one), None)
         if path:
-            raise ValueError(f"{folder}: its record holds the absolute path {path}, which means nothing elsewhere")
-        good.append((folder, one))
-    for folder, one in good:
-        record.write(study / folder.relative_to(runs), one)
+            raise ValueError(f"{cell}: its record holds the absolute path {path}, which means nothing elsewhere")
+        good.append((cell, one))
+    path = next(_absolute(command), None)
+    if path:
+        raise ValueError(f"--command holds the absolute path {path}, which means nothing elsewhere: write DIR")
+    for cell, one in good:
+        record.write(folder / cell.relative_to(runs), one)
     if command:
-        (study / COMMAND).write_text(command.strip() + "\n", encoding="utf-8")
+        (folder / study.COMMAND).write_text(command.strip() + "\n", encoding="utf-8")
     return len(good)
+
+
+def _studies(root: Path) -> list[Path]:
+    return sorted(path for path in (root / STUDIES).glob("*/") if path.is_dir())
 
 
 def _study(root: Path, name: str) -> Path:
     folder = root / name
     if not folder.is_dir():
-        known = [path.relative_to(root).as_posix() for path in sorted((root / STUDIES).glob("*/"))]
+        known = [path.relative_to(root).as_posix() for path in _studies(root)]
         near = "".join(f"; nearest: {one}" for one in difflib.get_close_matches(name, known, 1))
         raise ValueError(f"no folder {name!r}; there are: {', '.join(known) or 'none'}{near}")
     return folder
@@ -116,42 +133,70 @@ def _absolute(data: Any) -> Iterator[str]:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code: 1 where `--check` finds a difference, 2 for bad input."""
     parser = argparse.ArgumentParser(prog="python -m results.readme", description=(__doc__ or "").split("\n", 1)[0])
-    parser.add_argument("readme", nargs="?", type=Path, default=Path("README.md"), help="by default README.md")
+    parser.add_argument("--root", type=Path, default=Path(), help="where README.md lies; by default here")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 with a diff if out of date")
     parser.add_argument("--keep", nargs=2, metavar=("RUNS", "NAME"), help="copy the records below RUNS to a study")
     parser.add_argument("--command", default="", help="with --keep: the command that made the records")
     given = parser.parse_args(arguments)
     try:
         if given.keep:
-            runs, name = given.keep
-            return _keep(given.readme.parent, Path(runs), name, given.command)
-        return _update(given.readme, given.check)
+            _keep(given.root, Path(given.keep[0]), given.keep[1], given.command)
+        return _check(given.root) if given.check else _write(given.root)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
 
 
-def _keep(root: Path, runs: Path, name: str, command: str) -> int:
+def _keep(root: Path, runs: Path, name: str, command: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"study {name!r}: letters, digits, - and _ are allowed")
     count = keep(runs, root / STUDIES / name, command)
-    print(
-        f"{count} records in {STUDIES / name}; README shows them between <!-- records: {STUDIES / name} --> and {END}"
-    )
+    print(f"{count} records in {STUDIES / name}; {PAGES / name}.md shows them: give it a title, and say what they say")
+
+
+def _write(root: Path) -> int:
+    for folder in _studies(root):
+        page = root / PAGES / f"{folder.name}.md"
+        if not page.exists():
+            page.parent.mkdir(parents=True, exist_ok=True)
+            text = NEW_PAGE.format(name=folder.name, folder=(STUDIES / folder.name).as_posix(), end=END)
+            page.write_text(text, encoding="utf-8")
+    made = {page: updated(page, root) for page in _pages(root)}
+    for page, text in made.items():
+        if page.read_text(encoding="utf-8") != text:
+            page.write_text(text, encoding="utf-8")
+    for figures, path in _old_pictures(root):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(figures.draw(path.stem))
     return 0
 
 
-def _update(readme: Path, check: bool) -> int:
-    text = readme.read_text(encoding="utf-8")
-    new = updated(text, readme.parent)
-    if check:
-        lines = difflib.unified_diff(text.splitlines(), new.splitlines(), str(readme), "its records", lineterm="")
-        for line in lines:
-            print(line)
-        return int(text != new)
-    if text != new:
-        readme.write_text(new, encoding="utf-8")
-    return 0
+def _check(root: Path) -> int:
+    """Print what is out of date."""
+    old = [f"{PAGES / folder.name}.md is missing" for folder in _studies(root)
+           if not (root / PAGES / f"{folder.name}.md").exists()]  # fmt: skip
+    for page in _pages(root) if not old else ():
+        text, new = page.read_text(encoding="utf-8"), updated(page, root)
+        old += difflib.unified_diff(text.splitlines(), new.splitlines(), str(page), "its records", lineterm="")
+    old += [f"{path} is not drawn from the records that are there now" for _, path in _old_pictures(root)]
+    for line in old:
+        print(line)
+    return int(bool(old))
+
+
+def _pages(root: Path) -> list[Path]:
+    return [*root.glob("README.md"), *sorted((root / "docs").rglob("*.md"))]
+
+
+def _old_pictures(root: Path) -> Iterator[tuple[study.Figures, Path]]:
+    """Each figure that a page shows and that is not there, or is of other records."""
+    shown: dict[Path, set[Path]] = {}
+    for page in _pages(root):
+        for folder, path in pictures(page, root):
+            shown.setdefault(folder, set()).add(path)
+    for folder, paths in shown.items():
+        figures = study.Figures(folder)
+        yield from ((figures, path) for path in sorted(paths) if not figures.is_current(path.stem, path))
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from results.figures import cell_charts, draw_matplotlib, draw_plotly, summary_c
 from results.figures.chart import Chart, Series
 from results.figures.palette import Style, mark, styles
 from results.frames.frame import load
-from results.published import comparison
+from results.published import sweeps
 from results.statistics import compare
 from results.statistics.comparable import comparables, headline
 
@@ -207,7 +207,7 @@ def test_published_curves_have_an_axis_of_their_own_with_the_same_span(tmp_path:
 
 
 def test_the_curves_that_compare_with_a_sweep_are_laid_over_it(frame: pd.DataFrame) -> None:
-    laid = list(dict.fromkeys(one.curve for one in comparison.beside(frame)))
+    laid = list(dict.fromkeys(one.curve for one in sweeps.beside(frame)))
     assert "simclr-table5" in [curve.id for curve in laid]
     chart = named(drawn_of(frame, laid), "temperature")
     assert "published: simclr-table5" in [one.name for one in chart.series]

@@ -67,11 +67,10 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "methods": (),
     "slurm.testbed": (),
     "slurm.jobs": (),
-    "results.readme": (
-        "results.published", "results.tables", "results.statistics", "results.frames", "results.record",
-    ),
+    "results.readme": ("results.report", "results.record"),
     "results.report": (
-        "results.figures", "results.tables", "results.statistics", "results.frames", "results.record",
+        "results.figures", "results.published", "results.tables", "results.statistics", "results.frames",
+        "results.record",
     ),
     "results.figures": ("results.statistics", "results.frames", "results.record"),
     "results.published": ("results.statistics", "results.frames"),

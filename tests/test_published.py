@@ -13,7 +13,7 @@ import methods
 from benchmark.augment import policies
 from benchmark.settings import schema
 from benchmark.settings.values import parse_value
-from results.published import comparison, numbers
+from results.published import numbers, sweeps
 
 OTHERS = {"barlow_twins", "byol", "dcl", "dclw", "nnclr", "simsiam", "vicreg"}  # not ours, but published beside them
 METRICS = {"top1", "linear_top1", "knn_top1", "knn5_top1", "knn10_top1", "knn20_top1", "knn200_top1"}
@@ -37,8 +37,8 @@ def study(
 
 
 def verdicts(frame: pd.DataFrame) -> list[dict[str, str]]:
-    rows = comparison.rows(comparison.beside(frame))
-    return [dict(zip(comparison.HEADER, row, strict=True)) for row in rows[1:]]
+    rows = sweeps.rows(sweeps.beside(frame))
+    return [dict(zip(sweeps.HEADER, row, strict=True)) for row in rows[1:]]
 
 
 def only(frame: pd.DataFrame) -> dict[str, str]:
@@ -159,7 +159,7 @@ def test_few_common_values_are_compared_by_trend() -> None:
     falling = study(dict(zip(rising, reversed(rising.values()), strict=True)), "batch_size", learning_rate_rule="sqrt")
     assert only(falling)["verdict"] == "disagree"
     small = study(dict(zip((2, 4, 8, 16), rising.values(), strict=False)), "batch_size", learning_rate_rule="sqrt")
-    assert comparison.beside(small) == [], "their batches begin at 32"
+    assert sweeps.beside(small) == [], "their batches begin at 32"
 
 
 def test_nearest_conditions_are_chosen() -> None:
@@ -205,4 +205,4 @@ def test_sweeps_are_kept_apart_and_named() -> None:
     ],
 )
 def test_nothing_to_compare_is_no_row(frame: pd.DataFrame) -> None:
-    assert comparison.rows(comparison.beside(frame)) == []
+    assert sweeps.rows(sweeps.beside(frame)) == []

@@ -14,7 +14,7 @@ from benchmark.display import columns
 from benchmark.errors import UsageError
 from benchmark.tracking import site, tracker
 from results.frames import forecasts, frame
-from results.published import comparison
+from results.published import sweeps
 from results.report import report
 from results.statistics import comparable, compare, stability, summaries
 from results.tables import evaluations, formats, terminal
@@ -43,9 +43,9 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     summary = summaries.summarise(loaded)
-    beside = comparison.beside(loaded, metric)
+    beside = sweeps.beside(loaded, metric)
     sections = [
-        ("Beside published numbers", comparison.rows(beside)),
+        ("Beside published numbers", sweeps.rows(beside)),
         *evaluation_sections(loaded),
         ("Forecasts against truth", formats.truth(forecasts.against(loaded, forecasts.read(out)))),
     ]

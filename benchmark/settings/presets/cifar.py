@@ -119,7 +119,7 @@ def cifar100() -> dict[str, str]:
 def cifar_quick() -> dict[str, str]:
     """`run methods=... dataset=cifar10 dataset.root=DIR preset=cifar_quick`: ten minutes a method on two cores.
 
-    10,000 images, ten epochs of a small backbone: enough to see that a method learns, and no more. README has the
+    10,000 images, ten epochs of a small backbone: enough to see that a method learns, and no more; docs/results has the
     table. One warm-up and decay for all, and by SGD one rate but for SwAV, whose codes stay flat with less, and MoCo.
     Memories are short and momentum is low, because there are 700 steps in all; banks start from features, because ten
     epochs of noise do not average out. Chosen by a few short trials with test numbers in sight.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 
 def digits() -> dict[str, str]:
-    """`run methods=random,pixels,simclr,moco seeds=0,1,2`: README has the table and the time on two cores.
+    """`run methods=random,pixels,simclr,moco seeds=0,1,2`: docs/results has the table.
 
     Chosen by a few trials for two cores and at most a minute a cell, with test numbers in sight: a demonstration, not a
     benchmark; no paper has these images. MoCo's head, temperature and batch-norm groups follow its authors' CIFAR

@@ -1,0 +1,130 @@
+"""What the records of a kept study say: tables and tests as markdown, figures as SVG, and its line in the list of all.
+
+A study is a folder of records and of `command.txt`, the command that made them.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Sequence
+from dataclasses import asdict
+from numbers import Real
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+
+from results.figures import draw_matplotlib, palette, summary_charts
+from results.figures.chart import Chart
+from results.frames import labels
+from results.frames.frame import load
+from results.published import sweeps
+from results.statistics import compare
+from results.statistics.comparable import comparables, headline
+from results.statistics.summaries import summarise
+from results.tables import formats
+
+COMMAND = "command.txt"
+_DIGEST = "<!-- drawn from {} -->"
+
+
+def records(folder: Path) -> pd.DataFrame:
+    """The records of a study. Raises ValueError where there are none, or one cannot be read."""
+    frame, problems = load(folder)
+    if problems or frame.empty:
+        raise ValueError(problems[0] if problems else f"{folder}: no records")
+    return frame
+
+
+def render(folder: Path) -> str:
+    """The markdown of a study: its command, its table, what can be told apart, and what is published beside it."""
+    frame = records(folder)
+    summary = summarise(frame)
+    parts = [formats.to_markdown(summary)]
+    if summary["seeds"].max() > 1:
+        parts.append(formats.pipes(compare.rows(frame)))
+    parts.append(formats.pipes(sweeps.rows(sweeps.beside(frame))))
+    command = folder / COMMAND
+    if command.exists():
+        parts.insert(0, f"```bash\n{command.read_text(encoding='utf-8').strip()}\n```\n")
+    return "\n".join(filter(None, parts))
+
+
+def comparison(folder: Path, reference: str | None) -> str:
+    """What can be told apart in a study, without the columns in which nothing stands.
+
+    Raises ValueError for a reference that is not there.
+    """
+    rows = compare.rows(records(folder), reference)
+    shown = [place for place in range(len(rows[0])) if any(row[place] not in ("", labels.NONE) for row in rows[1:])]
+    return formats.pipes([[row[place] for place in shown] for row in rows])
+
+
+def listing(folders: Sequence[Path], pages: Path, start: Path) -> str:
+    """A table of studies: the title of its page in the folder `pages`, linked from the folder `start`, and its size."""
+    rows = [["study", "data", "methods", "cells", "seeds", "device"]]
+    for folder in folders:
+        frame, page = records(folder), pages / f"{folder.name}.md"
+        link = Path(os.path.relpath(page, start)).as_posix()
+        most = summarise(frame, [])["seeds"].max()
+        devices = "; ".join(sorted({str(one) for one in frame["cost.device"].dropna()}))
+        counts = [str(frame["method"].nunique()), str(len(frame)), str(most)]
+        rows.append([f"[{title(page)}]({link})", _data(frame), *counts, devices])
+    return formats.pipes(rows)
+
+
+def title(page: Path) -> str:
+    """The first heading of a page."""
+    found = re.search(r"^# +(.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return found[1].strip() if found else page.stem
+
+
+def _data(frame: pd.DataFrame) -> str:
+    """Such as `cifar10, 2,000 images`."""
+    limits = frame.reindex(columns=["dataset.limit"]).iloc[:, 0].fillna(0)
+    pairs = dict.fromkeys(zip(frame["dataset.name"], limits, strict=True))
+    return "; ".join(f"{name}, {int(limit):,} images" if limit else str(name) for name, limit in pairs)
+
+
+class Figures:
+    """The figures of a study, as its report would show them."""
+
+    def __init__(self, folder: Path) -> None:
+        frame = records(folder)
+        metric = headline(frame)
+        curves = [one.curve for one in sweeps.beside(frame, metric)]
+        made = summary_charts.charts(comparables(frame, metric, compare.ranks(frame, metric)), frame, curves)
+        self._charts = {one.name: one for chart in made for one in (chart, *chart.others)}
+        self._styles = palette.styles(made)
+
+    def chart(self, name: str) -> Chart:
+        """Raises ValueError for a name that no figure has."""
+        if name not in self._charts:
+            raise ValueError(f"no figure {name!r}; there are: {', '.join(self._charts)}")
+        return self._charts[name]
+
+    def draw(self, name: str) -> bytes:
+        """SVG, with the digest of what it was drawn from in its last line."""
+        svg = draw_matplotlib.files(self.chart(name), self._styles)["svg"]
+        return svg.rstrip() + f"\n{self._digest(name)}\n".encode()
+
+    def is_current(self, name: str, path: Path) -> bool:
+        """Whether the file was drawn from these records; another matplotlib may draw the same in other bytes."""
+        digest = self._digest(name)
+        return path.exists() and path.read_text(encoding="utf-8").rstrip().endswith(digest)
+
+    def _digest(self, name: str) -> str:
+        drawn = _rounded([asdict(self.chart(name)), self._styles])
+        return _DIGEST.format(hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()[:16])
+
+
+def _rounded(data: Any) -> Any:
+    """Plain data whose numbers are texts of five digits: no more is seen, and machines differ in the last ones."""
+    if isinstance(data, dict):
+        return {str(name): _rounded(value) for name, value in data.items()}
+    if isinstance(data, list | tuple):
+        return [_rounded(value) for value in data]
+    return f"{float(data):.5g}" if isinstance(data, Real) else str(data)

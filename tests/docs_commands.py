@@ -1,0 +1,213 @@
+"""The commands of README and docs/: what they are, whether they can be meant, and, run as a script, whether they work.
+
+```sh blocks are run, in order, in a scratch folder. ```bash blocks need time, a download, a cluster or a network: they
+are only read, by the parser that would read them, and so are commands and words that stand in the text. A block with
+title="PATH" is a file, which is written there first. `make` lines are CI's other steps.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import importlib.util
+import os
+import re
+import shlex
+import subprocess
+import sys
+import tempfile
+import time
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import methods
+from benchmark.cli import help
+from benchmark.data import catalogue
+from benchmark.errors import UsageError
+from benchmark.settings import schema
+from benchmark.words import cell_words, evaluate_words, runtime_words
+
+ROOT = Path(__file__).parents[1]
+BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
+KINDS = ("sh", "bash", "python", "text")
+WORD = re.compile(r"[a-z_0-9.]+=\S*")
+PLACEHOLDER = re.compile(r"\b[A-Z]+\b|\.\.\.")  # of a reader's own: dataset.root=DIR, check NAME
+OTHERS = ("git", "cd", "wandb")  # programs that are not ours to read
+FOLDER_WORDS = ("reference", "cells", "evaluations", "transfer")  # of commands on a folder's records
+
+
+def pages() -> list[Path]:
+    """README and every page of docs/, README first."""
+    return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+
+
+def blocks(text: str, kind: str) -> list[str]:
+    """The command lines of the blocks of a kind."""
+    found = [body for language, _, body in BLOCK.findall(text) if language == kind]
+    lines = [line.strip() for body in found for line in body.replace("\\\n", " ").splitlines()]
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def files(text: str) -> dict[str, str]:
+    """Path -> text of the blocks that are files."""
+    return {title: body for _, title, body in BLOCK.findall(text) if title}
+
+
+def spans(text: str) -> list[str]:
+    """What stands in the text as code, on one line each."""
+    return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", BLOCK.sub("", text))]
+
+
+def is_command(span: str) -> bool:
+    return span.startswith(("python -m ", "contrastive-benchmark ", "make ", "pip install ", "torchrun "))
+
+
+def wrong(text: str) -> list[str]:
+    """What stands in a page that cannot be meant, with the reason."""
+    found = [
+        f"a block is sh, bash, python or text, not {kind!r}" for kind, *_ in BLOCK.findall(text) if kind not in KINDS
+    ]
+    code = spans(text)
+    commands = [*blocks(text, "sh"), *blocks(text, "bash"), *filter(is_command, code)]
+    alone = [span for span in code if all(map(WORD.fullmatch, span.split()))]
+    for reader, told in ((read, commands), (read_words, alone)):
+        for one in told:
+            try:
+                reader(one)
+            except UsageError as error:
+                found.append(f"{one}: {error}")
+    return found
+
+
+def read(command: str) -> None:
+    """Raise `UsageError` for a command that cannot be meant."""
+    program, *rest = shlex.split(command)
+    if program in OTHERS or (program == "." and rest == [".venv/bin/activate"]):
+        return
+    if program == "make":
+        targets = re.findall(r"^([\w-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE)
+        _require([word for word in rest if "=" not in word], targets, "target")
+    elif program == "pip":
+        extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+        _require([name for word in rest for name in re.findall(r"\[(.+)\]", word)], list(extras), "extra")
+    elif program == "contrastive-benchmark":
+        _read_ours(rest)
+    elif program in ("python", "torchrun") and "-m" in rest:
+        module, *arguments = rest[rest.index("-m") + 1 :]
+        if module == "benchmark":
+            _read_ours(arguments)
+        elif not PLACEHOLDER.search(module) and importlib.util.find_spec(module) is None:
+            raise UsageError(f"no module {module!r}")
+    else:
+        raise UsageError(f"{program!r} is no program of ours; allowed besides are {', '.join(OTHERS)}")
+
+
+def read_words(span: str) -> None:
+    """The same of words that stand alone; a value that is a reader's own, or not given, may be anything."""
+    beside = _beside()
+    for word in span.split():
+        key, _, value = word.partition("=")
+        if key in ("key", *FOLDER_WORDS):
+            continue
+        if key not in beside:
+            raise UsageError(f"unknown key {key!r}")
+        if value and not PLACEHOLDER.search(value):
+            cell_words.read([word, *beside[key]])
+
+
+@cache
+def _beside() -> dict[str, tuple[str, ...]]:
+    """Every key, and the words that it needs beside it: a method that has it, the launcher that it is for."""
+    written = {canonical: name for name, canonical in schema.PLURAL.items()}
+    settings = [written.get(name, name) for name in schema.declared()]
+    found = dict.fromkeys((*settings, *schema.runtime_types(), "cluster", "ablation"), ("methods=simclr",))
+    for method in methods.names():
+        options = schema.options_of(method)
+        own = (f"{method}.{name}" for name in (*options, *settings))
+        found |= dict.fromkeys((*options, *own), (f"methods={method}",))
+    for key in found:
+        launcher = "slurm" if key.startswith("slurm.") else "local" if key in ("workers", "per_device") else ""
+        found[key] += (f"launcher={launcher}",) if launcher else ()
+    return found | {"methods": ()}
+
+
+def _read_ours(arguments: list[str]) -> None:
+    if arguments and PLACEHOLDER.fullmatch(arguments[0]):
+        return
+    parsed = help.parse([argument for argument in arguments if argument != "--help"])
+    given = [word for word in parsed.words if not PLACEHOLDER.fullmatch(word)]
+    if any(word.endswith("...") for word in given):
+        return
+    if parsed.command in ("run", "plan", "profile") and given:
+        for cell in cell_words.read(given).cells:
+            catalogue.require(cell.dataset)
+    elif parsed.command == "evaluate":
+        evaluate_words.read(given)
+    elif parsed.command == "report":
+        runtime_words.read_report(given)
+    elif parsed.command == "resume":
+        runtime_words.read_folder(given)
+    elif parsed.command in ("status", "cancel"):
+        runtime_words.read_out(given)
+    elif parsed.command in ("check", "methods"):
+        for name in given:
+            schema.describe(name)
+
+
+def _require(names: list[str], known: list[str], what: str) -> None:
+    for name in names:
+        if name not in known and not PLACEHOLDER.fullmatch(name):
+            raise UsageError(f"no {what} {name!r}; there are {', '.join(known)}")
+
+
+@contextlib.contextmanager
+def scratch() -> Iterator[Path]:
+    """A folder that has what a reader is told to have: images of their own, and, by name only, data and weights."""
+    from PIL import Image
+    from sklearn.datasets import load_digits
+
+    with tempfile.TemporaryDirectory() as made:
+        folder, digits = Path(made), load_digits()
+        for label in range(3):
+            (folder / f"my/images/class{label}").mkdir(parents=True)
+            for number, pixels in enumerate(digits.images[digits.target == label][:40]):
+                picture = Image.fromarray((pixels * 15.9).astype("uint8")).resize((64, 64))
+                picture.save(folder / f"my/images/class{label}/{number:03}.png")
+        for name in ("DIR/class", "imagenet/train/class", "imagenet/val/class"):
+            (folder / name).mkdir(parents=True)
+        for entry in catalogue.CATALOGUE.values():
+            for name in entry.files:
+                (folder / "data" / name).mkdir(parents=True)
+                (folder / "DIR" / name).mkdir(parents=True, exist_ok=True)
+        (folder / "FILE").write_bytes(b"weights")
+        for page in pages():
+            for path, body in files(page.read_text(encoding="utf-8")).items():
+                (folder / path).parent.mkdir(parents=True, exist_ok=True)
+                (folder / path).write_text(body, encoding="utf-8")
+        yield folder
+
+
+def main() -> int:
+    count = 0
+    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
+    with scratch() as folder:
+        for page in pages():
+            for command in blocks(page.read_text(encoding="utf-8"), "sh"):
+                if command.startswith("make "):
+                    continue
+                print(f"\n{page.relative_to(ROOT)}: {command}", flush=True)
+                begun = time.monotonic()
+                done = subprocess.run(command, shell=True, cwd=folder, env=os.environ | {"PATH": path}, timeout=1800)
+                print(f"({time.monotonic() - begun:.0f} s)", flush=True)
+                if done.returncode != 0:
+                    print(f"exit code {done.returncode}: {command}")
+                    return 1
+                count += 1
+    assert count, "no page has a ```sh block"
+    print(f"{count} passed, 0 failed")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""README and docs/: what a reader is told to type can be meant, all there is is named, and each page is found."""
+
+from __future__ import annotations
+
+import re
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import docs_commands
+import pytest
+import report_picture
+from PIL import Image
+
+from benchmark.words import ablations, selection
+
+ROOT = docs_commands.ROOT
+README = ROOT / "README.md"
+PAGES = docs_commands.pages()
+MADE = ("docs/methods.md",)  # by another command, from docstrings
+
+
+@pytest.fixture(scope="module")
+def folder() -> Iterator[Path]:
+    with docs_commands.scratch() as made:
+        yield made
+
+
+@pytest.fixture
+def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(sys, "path", [str(folder), *sys.path])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+@pytest.mark.usefixtures("inside")
+def test_what_a_page_says_to_type_can_be_meant(page: Path) -> None:
+    wrong = docs_commands.wrong(page.read_text(encoding="utf-8"))
+    assert not wrong, "\n" + "\n".join(wrong)
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("```sh\npython -m benchmark run methods=simclrr\n```", "did you mean 'simclr'"),
+        ("```bash\npython -m benchmark plan methods=simclr \\\n    epoch=3\n```", "unknown key 'epoch'"),
+        ("```bash\npython -m benchmark run methods=simclr epochs=many\n```", "a whole number is needed"),
+        ("```bash\npython -m benchmark run methods=simclr dataset=folder dataset.root=gone\n```", "no folder 'gone'"),
+        ("```bash\ntorchrun -m benchmark run methods=simclr preset=imagnet\n```", "imagenet"),
+        ("```bash\npython -m benchmark evaluate evaluations=knnn\n```", "knn"),
+        ("```bash\npython -m benchmark status in=runs\n```", "only out=FOLDER does"),
+        ("```bash\nmake demos\n```", "no target 'demos'"),
+        ("```bash\npip install '.[gpu]'\n```", "no extra 'gpu'"),
+        ("```bash\nbenchmark run\n```", "'benchmark' is no program of ours"),
+        ("Run `python -m benchmark repot out=runs`.", "repot"),
+        ("Run `python -m benchmark.no_such_module`.", "no module 'benchmark.no_such_module'"),
+        ("With `moco.queues=12`.", "unknown key 'moco.queues'"),
+        ("With `batch_norm=shufle:2`.", "shuffle"),
+        ("With `slurm.nodes=0`.", "at least 1"),
+        ("```console\n$ python -m benchmark run\n```", "a block is sh, bash, python or text, not 'console'"),
+    ],
+)
+@pytest.mark.usefixtures("inside")
+def test_what_cannot_be_meant_is_found(text: str, told: str) -> None:
+    (found,) = docs_commands.wrong(text + "\n")
+    assert told in found
+
+
+@pytest.mark.usefixtures("inside")
+def test_what_a_reader_fills_in_may_be_anything() -> None:
+    text = "`check NAME`, `python -m benchmark check NAME`, `dataset.root=DIR`, `out=`, `batch_norm=split:N`, "
+    text += "`python -m benchmark profile methods=...`, `key=value`, `reference=METHOD`, `methods=simclr seeds=0,1`"
+    assert docs_commands.wrong(text) == []
+
+
+def test_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 180
+
+
+def test_lines_are_within_120() -> None:
+    for page in PAGES:
+        if page.relative_to(ROOT).as_posix() in MADE:
+            continue
+        for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
+            free = line.startswith(("|", "!", "- device", "python -m benchmark run"))
+            assert free or len(line) <= 120, f"{page.relative_to(ROOT)}:{number}"
+
+
+def test_readme_s_table_has_every_method_in_its_family() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.+?) \|", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    assert {family: re.findall(r"`(\w+)`", names) for family, names in rows}.keys() == selection.families().keys()
+    for family, names in rows:
+        assert sorted(re.findall(r"`(\w+)`", names)) == selection.families()[family]
+
+
+def test_every_ablation_has_a_line() -> None:
+    text = (ROOT / "docs/ablations.md").read_text(encoding="utf-8")
+    assert re.findall(r"^\| `(\w+)` \|", text, flags=re.MULTILINE) == list(ablations.ABLATIONS)
+
+
+def test_every_page_is_in_the_site_s_navigation_or_in_the_list_of_results() -> None:
+    def leaves(found: Any) -> Iterator[str]:
+        for value in found if isinstance(found, list) else found.values() if isinstance(found, dict) else ():
+            yield from leaves(value)
+        if isinstance(found, str):
+            yield found
+
+    site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
+    listed = set(leaves(site["nav"]))
+    index = (ROOT / "docs/results/index.md").read_text(encoding="utf-8")
+    listed |= {f"results/{name}" for name in re.findall(r"\]\((\w+\.md)\)", index)}
+    assert {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:]} == listed
+
+
+def test_the_picture_of_the_report_is_of_the_records_that_are_there() -> None:
+    with Image.open(report_picture.PICTURE) as picture:
+        assert picture.info["records"] == report_picture.digest(), "make picture"
+
+
+def test_readme_s_links_lead_somewhere() -> None:
+    """The site's builder looks at those of docs/ alone."""
+    links = re.findall(r"\]\(([^)]+)\)", README.read_text(encoding="utf-8"))
+    assert len(links) > 10
+    headings = re.findall(r"^#+ (.+)$", README.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    anchors = {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    for link in links:
+        path, _, anchor = link.partition("#")
+        assert (ROOT / path).exists() if path else anchor in anchors, link

@@ -283,7 +283,7 @@ def test_reading_ahead_leaves_the_callers_threads_alone(folder: Path) -> None:
         next(feed)
         assert torch.get_num_threads() == 2
         feed.close()
-        assert not any(thread.name.startswith("ahead") for thread in threading.enumerate())
+        assert not any(thread.name.startswith("prefetch") for thread in threading.enumerate())
     finally:
         torch.set_num_threads(1)
 

@@ -232,9 +232,9 @@ def test_the_longest_expected_cell_goes_first() -> None:
     ran = [past_costs.Ran(simclr, 10.0), past_costs.Ran(moco, 30.0)]
     assert past_costs.longest_first([random, simclr, moco], ran) == [2, 1, 0], "what ran says more"
     other_seed = shapes("methods=moco", "seeds=1")[0]
-    assert past_costs.Expected(ran).seconds(other_seed) == pytest.approx(30)
+    assert past_costs.PastCosts(ran).seconds(other_seed) == pytest.approx(30)
     few, many = shapes("methods=moco", "epochs=10,100")
-    known = past_costs.Expected([past_costs.Ran(few, 6)])
+    known = past_costs.PastCosts([past_costs.Ran(few, 6)])
     assert known.seconds(many) == pytest.approx(60, rel=0.1), "in proportion to its work"
 
 

@@ -22,7 +22,7 @@ from benchmark.evaluate.matrix import Evaluation
 from benchmark.settings.cell import Settings
 from benchmark.training import build, checkpoint
 from benchmark.training.distributed import World
-from benchmark.training.engine import settled
+from benchmark.training.engine import claim_device
 from benchmark.words import evaluate_words
 from benchmark.words.evaluate_words import Request
 from results import record
@@ -39,7 +39,7 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
 
     Raises `UsageError` for a named cell that is not finished. `say` is told what goes on, a line at a time.
     """
-    device = settled(request.runtime)
+    device = claim_device(request.runtime)
     asked, failed, gone = matrix.evaluations(request.evaluations, request.transfer), 0, list[str]()
     states = [plan.state(folder) for folder in folders]
     others = [state for state in states if state.word != "finished"]

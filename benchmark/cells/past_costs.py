@@ -47,7 +47,7 @@ def shape(settings: dict[str, Any]) -> Shape:
     """The shape of a cell, from `config.identity`, which is also what a record calls its settings.
 
     Pixels know neither backbones nor what a method does beside encoding: those differ by what ran, once something did
-    (`Expected`). A folder whose images nobody has counted is like itself only.
+    (`PastCosts`). A folder whose images nobody has counted is like itself only.
     """
     data, side = settings["dataset"], settings["view_size"]
     images = data["limit"] or catalogue.entry(data["name"]).images
@@ -65,8 +65,8 @@ def alike(settings: dict[str, Any]) -> str:
     return address.digest(settings | dict.fromkeys(EQUALLY_FAST) | {"options": options})
 
 
-class Expected:
-    """What to expect, from cells that ran."""
+class PastCosts:
+    """How long cells took for their work; by that, how long another will take."""
 
     def __init__(self, ran: Iterable[Ran]) -> None:
         rates = defaultdict(list)
@@ -84,8 +84,8 @@ class Expected:
 
 def longest_first(shapes: list[Shape], ran: Iterable[Ran]) -> list[int]:
     """The positions of the cells, the longest expected first; equal ones as they were given."""
-    expected = Expected(ran)
-    return sorted(range(len(shapes)), key=lambda i: -(expected.seconds(shapes[i]) or shapes[i].work))
+    past = PastCosts(ran)
+    return sorted(range(len(shapes)), key=lambda i: -(past.seconds(shapes[i]) or shapes[i].work))
 
 
 def time_left(
@@ -96,13 +96,11 @@ def time_left(
     `running` are (shape, seconds since it began, seconds left by its own pace, if it has one); they count as known.
     """
     own = [Ran(asked, since + left) for asked, since, left in running if left is not None]
-    expected = Expected([*ran, *own])
-    if not expected.rates:
+    past = PastCosts([*ran, *own])
+    if not past.rates:
         return None
-    lefts = [
-        max(0.0, (expected.seconds(asked) or 0) - since) if left is None else left for asked, since, left in running
-    ]
-    lefts += [expected.seconds(asked) or 0.0 for asked in pending]
+    lefts = [max(0.0, (past.seconds(asked) or 0) - since) if left is None else left for asked, since, left in running]
+    lefts += [past.seconds(asked) or 0.0 for asked in pending]
     return max(sum(lefts) / max(1, workers), *lefts) if lefts else 0.0
 
 

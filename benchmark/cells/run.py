@@ -55,15 +55,15 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
             leases.extend(filter(None, [held.enter_context(lease.held(folder))]))
             return bool(leases)
 
-        if not place.world.told(take):
+        if not place.world.broadcast(take):
             place.board.say(f"{folder.name}: another process is at work on it; left to that one")
             return None
-        found = place.world.told(lambda: record.read(folder))
+        found = place.world.broadcast(lambda: record.read(folder))
         if found is not None and found["status"] != "failed":
             return found
         try:
-            guard, leads, say = leases[0].guard if leases else _unguarded, place.world.leads, place.board.say
-            with place.tracker.cell(blank(settings), folder, place.runtime, leads, say) as tracked:
+            guard, is_main, say = leases[0].guard if leases else _unguarded, place.world.is_main, place.board.say
+            with place.tracker.cell(blank(settings), folder, place.runtime, is_main, say) as tracked:
                 made = _make(settings, place, folder, guard, tracked.log)
                 tracked.end(made)
             return made
@@ -78,7 +78,7 @@ def _make(
     settings: Settings, place: Place, folder: Path, guard: Callable[[], None], tell: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Train, evaluate and write the record. `guard` is called before each write, and may raise `TakenOver`."""
-    if place.world.leads:
+    if place.world.is_main:
         record.write_json(folder / "settings.json", asdict(settings))
     made = blank(settings)
     try:
@@ -97,10 +97,10 @@ def _make(
             record.write(folder, made | {"finished": record.now()})
             raise
     guard()
-    if made["status"] != "failed" and place.world.leads:
+    if made["status"] != "failed" and place.world.is_main:
         (folder / "error.txt").unlink(missing_ok=True)  # of an attempt before
     made["finished"] = record.now()
-    place.world.told(lambda: record.write(folder, made))
+    place.world.broadcast(lambda: record.write(folder, made))
     return made
 
 
@@ -169,10 +169,10 @@ def _train_and_evaluate(
         began = time.perf_counter()
         judged = freeze(method, data, batches, device)
         numbers, contrastive = headline.evaluate(judged), method.trains and not method.supervised
-        metrics, found = world.told(lambda: _judged(numbers, contrastive))
+        metrics, found = world.broadcast(lambda: _judged(numbers, contrastive))
         reason = reason or found  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
-        if metrics and world.leads:
+        if metrics and world.is_main:
             _show(judged, folder, guard, place.board)
     return reason, metrics
 
@@ -201,4 +201,4 @@ def _judged(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[di
 
 
 def _unguarded() -> None:
-    """Processes that do not lead write nothing."""
+    """Only the main process writes."""

@@ -12,9 +12,9 @@ def print_profile(words: list[str], json: bool) -> int:
     """`profile`: a training step in its parts, beside the encoder alone."""
     request = checks.read_request(words)
     from benchmark.profiling import profile, profile_table  # behind the words: torch takes its time
-    from benchmark.training.engine import settled
+    from benchmark.training.engine import claim_device
 
-    device = settled(request.runtime)
+    device = claim_device(request.runtime)
     subjects = profile.profile(request.cells, device, request.runtime.compile)
     if json:
         print(profile_table.as_json(subjects, device))

@@ -71,7 +71,7 @@ def trace(cell: Settings, world: World | None = None, stop: Stop | None = None, 
         place = folder or Path(scratch)
         runtime = Runtime(log_every=1, checkpoint_every=1e9)
         train.train(engine, batches, cell, runtime, key(cell), place, stop or Stop(), Board(1, shown=False))
-        lines = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()] if world.leads else []
+        lines = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()] if world.is_main else []
     return Trace([line["loss"] for line in lines], {k: v.clone() for k, v in engine.method.state_dict().items()})
 
 

@@ -46,9 +46,9 @@ def readers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, cores), "reader", single)
 
 
-def ahead(make: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
+def prefetch(make: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
     """`map(make, items)`, made in a thread while the caller is busy with what it got before."""
-    with ThreadPoolExecutor(1, "ahead", single) as thread:
+    with ThreadPoolExecutor(1, "prefetch", single) as thread:
         waiting: list[Future[B]] = []
         try:
             for item in items:
@@ -62,11 +62,11 @@ def ahead(make: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
                 future.cancel()
 
 
-def taken(images: Images, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+def batched(images: Images, indices: Iterable[Tensor]) -> Iterator[Tensor]:
     """The images at each index; those on a disk are read while the caller is busy with the ones before."""
     if isinstance(images, Tensor):
         return (images[index.to(images.device)] for index in indices)
-    return ahead(images.__getitem__, indices)
+    return prefetch(images.__getitem__, indices)
 
 
 class Files:

@@ -8,7 +8,7 @@ from typing import Any
 
 
 class Board:
-    """Progress over `cells` cells. Silent on processes that do not lead."""
+    """Progress over `cells` cells. Silent on all but the main process."""
 
     def __init__(self, cells: int, shown: bool = True) -> None:
         self.cells, self.shown, self.number = cells, shown, 0

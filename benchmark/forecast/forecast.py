@@ -94,7 +94,7 @@ def _device(runtime: Runtime) -> tuple[torch.device | None, int]:
     import torch
 
     from benchmark.launch.shares import devices, threads
-    from benchmark.training.engine import settled
+    from benchmark.training.engine import claim_device
 
     gpus, workers = torch.cuda.device_count() if torch.cuda.is_available() else 0, 1
     if runtime.launcher == "local":
@@ -107,7 +107,7 @@ def _device(runtime: Runtime) -> tuple[torch.device | None, int]:
             return None, 1
         cpus = runtime.threads or max(1, runtime.slurm.cpus_per_task)
         runtime = replace(runtime, device="cuda" if wants_gpu else "cpu", threads=cpus)
-    return settled(runtime), workers
+    return claim_device(runtime), workers
 
 
 def _same(one: past_costs.Ran, device: torch.device | None) -> bool:

@@ -221,11 +221,11 @@ def work(told: dict[str, Any]) -> bool:
     try:
         with contextlib.ExitStack() as held:
             world, device = held.enter_context(in_process.joined(runtime))
-            board = held.enter_context(Board(len(told["cells"]), shown=world.leads))
+            board = held.enter_context(Board(len(told["cells"]), shown=world.is_main))
             stop = held.enter_context(Stop().listening((signal.SIGTERM, signal.SIGUSR2)))
             place = run.Place(runtime, world, device, stop, board)
             # What has ended goes last: if it failed, it is tried again in the time that the others leave.
-            for name in world.told(lambda: sorted(told["cells"], key=ended)):
+            for name in world.broadcast(lambda: sorted(told["cells"], key=ended)):
                 cell = plan.cell(out / name)
                 board.cell(name)
                 begun, checkpoint = time.monotonic(), _stamp(out / name)
@@ -234,7 +234,7 @@ def work(told: dict[str, Any]) -> bool:
                         board.say(f"{name}: another process is at work on it; left to that one")
                 except UsageError as error:  # what only the data, the backbone or the processes can refuse
                     board.say(f"{name}: {error}")
-                    if world.leads:
+                    if world.is_main:
                         bury(out / name, " ".join(str(error).split()))
                 except Stopped as stopped:
                     # The next start has as much time again: where all of it brought no step, it never will.
@@ -242,7 +242,7 @@ def work(told: dict[str, Any]) -> bool:
                     in_vain = all_of_it and lease.attempt().restart > 0 and _stamp(out / name) == checkpoint
                     if stopped.exit_code != MORE_TIME or not in_vain:
                         raise
-                    if world.leads:
+                    if world.is_main:
                         bury(out / name, f"no step within slurm.timeout_min={minutes}: give more time")
                     return not all(map(ended, told["cells"]))
     except Stopped as stopped:

@@ -14,14 +14,14 @@ from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.training import build, distributed
 from benchmark.training.distributed import World
-from benchmark.training.engine import settled
+from benchmark.training.engine import claim_device
 from benchmark.training.stop import Stop, Stopped
 
 
 @contextlib.contextmanager
 def joined(runtime: Runtime) -> Iterator[tuple[World, torch.device]]:
     """This process among those of the run, on its device."""
-    device = settled(runtime, distributed.local_rank())
+    device = claim_device(runtime, distributed.local_rank())
     try:
         yield distributed.start(device), device
     finally:
@@ -38,13 +38,15 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
     try:
         with contextlib.ExitStack() as held:
             world, device = held.enter_context(joined(runtime))
-            # One process says which, for all: a cell may have been finished since. What failed before goes last.
-            runs = world.told(lambda: [i for i, state in enumerate(states) if state.runs and state.word != "failed"])
-            runs += world.told(lambda: [i for i, state in enumerate(states) if state.word == "failed"])
+            # The main process says which, for all: a cell may have been finished since. What failed before goes last.
+            runs = world.broadcast(
+                lambda: [i for i, state in enumerate(states) if state.runs and state.word != "failed"]
+            )
+            runs += world.broadcast(lambda: [i for i, state in enumerate(states) if state.word == "failed"])
             todo = [cells[i] for i in runs]
             for cell in todo:
                 build.check(cell, world, device)
-            board = held.enter_context(Board(len(todo), shown=world.leads))
+            board = held.enter_context(Board(len(todo), shown=world.is_main))
             stop = held.enter_context(Stop().listening())
             place = run.Place(runtime, world, device, stop, board)
             for cell in todo:

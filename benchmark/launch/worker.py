@@ -104,11 +104,11 @@ def _place(order: dict[str, Any], stop: Stop, board: Told) -> Place:
     """Settle on the device and threads that the first order names."""
     from benchmark.cells.run import Place
     from benchmark.training.distributed import World
-    from benchmark.training.engine import settled
+    from benchmark.training.engine import claim_device
 
     runtime = restore_runtime(order["runtime"])
     os.environ["LOCAL_WORLD_SIZE"] = str(order["beside"])  # whoever reads images shares the cores by it
-    return Place(runtime, World(), settled(runtime), stop, board)
+    return Place(runtime, World(), claim_device(runtime), stop, board)
 
 
 def _run(cell: Settings, place: Place, board: Told) -> None:

@@ -126,7 +126,7 @@ class Tracker:
 
     @contextlib.contextmanager
     def cell(
-        self, begun: dict[str, Any], folder: Path, runtime: Runtime, leads: bool, say: Callable[[str], None]
+        self, begun: dict[str, Any], folder: Path, runtime: Runtime, is_main: bool, say: Callable[[str], None]
     ) -> Iterator[Run]:
         """The run of the cell whose record is `begun`, closed as failed by whatever is raised within."""
 
@@ -136,7 +136,7 @@ class Tracker:
             say(f"W&B: {why}; {then}")
 
         if self._mode is None:
-            self._mode = mode(runtime) if leads else "off"
+            self._mode = mode(runtime) if is_main else "off"
             why = unreachable() if self._mode == "online" else ""
             if why:
                 step_down(why)

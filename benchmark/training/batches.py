@@ -15,7 +15,7 @@ from benchmark.augment import jigsaw, transforms
 from benchmark.augment.jigsaw import Jigsaw
 from benchmark.augment.parameters import Parameters, Side, draw
 from benchmark.augment.policies import Augmentation, Policy
-from benchmark.data.files import Files, ahead
+from benchmark.data.files import Files, prefetch
 from benchmark.data.source import Split
 from benchmark.training.distributed import World
 from methods.method import Batch
@@ -115,7 +115,7 @@ class Batches:
         if isinstance(self.split.images, Tensor):
             yield from (self.get(step, order) for step, order in steps())
         else:
-            yield from map(self.augmented, ahead(lambda one: self.fetch(*one), steps()))
+            yield from map(self.augmented, prefetch(lambda one: self.fetch(*one), steps()))
 
     def fetch(self, step: int, order: Tensor) -> Fetched:
         """The images of `step`, and how they will be augmented: drawn for the global batch and then sliced, so that

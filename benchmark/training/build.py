@@ -105,7 +105,7 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
 
     Called for every cell before the first one trains.
     """
-    world.told(lambda: len(dataset(settings.dataset).train))  # one process downloads
+    world.broadcast(lambda: len(dataset(settings.dataset).train))  # one process downloads
     data = dataset(settings.dataset)
     kind = methods.load(settings.method)
     unknown_views = [view for view in kind.views if view not in VIEWS]

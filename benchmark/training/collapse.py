@@ -19,7 +19,7 @@ IMAGES = 512  # at most, of the batch at hand
 COLLAPSED_RANK = 1.1  # an effective rank below this is one direction
 
 
-class Watch:
+class CollapseWatch:
     """Looks for signs of collapse some fifty times in a training of `steps` steps.
 
     The first tenth is not looked at: MoCo's loss rightly rises towards ln(K + 1) while its queue fills. The leading
@@ -50,7 +50,7 @@ class Watch:
             sums, counts = self.sums, self.counts
             self.sums, self.counts = {}, {}
             if 10 * done > self.steps:
-                seen = self.world.told(
+                seen = self.world.broadcast(
                     lambda: self._signs({name: float(sums[name]) / counts[name] for name in sums}, rows)
                 )
                 self.lasting = {name: (self._count(name) + 1, text) for name, text in seen.items()}

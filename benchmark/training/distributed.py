@@ -25,8 +25,8 @@ class World:
     control: Any = None
 
     @property
-    def leads(self) -> bool:
-        """Whether this is the process that reads, writes and prints."""
+    def is_main(self) -> bool:
+        """Whether this is the main process, which reads, writes and prints."""
         return self.rank == 0
 
     def share(self, count: int) -> slice:
@@ -34,7 +34,7 @@ class World:
         each = count // self.size
         return slice(self.rank * each, (self.rank + 1) * each)
 
-    def any(self, *flags: bool) -> list[bool]:
+    def any_rank(self, *flags: bool) -> list[bool]:
         """For each flag, whether any process raises it."""
         if self.size == 1:
             return list(flags)
@@ -42,8 +42,8 @@ class World:
         dist.all_reduce(raised, op=dist.ReduceOp.MAX, group=self.control)
         return [bool(flag) for flag in raised]
 
-    def told(self, make: Callable[[], Any]) -> Any:
-        """What the leading process makes; the others wait for it, however long it takes.
+    def broadcast(self, make: Callable[[], Any]) -> Any:
+        """What `make` returns in the main process; the others wait for it, however long it takes.
 
         If `make` raises, every process raises: the same `UsageError`, or for the others a `RuntimeError`.
         """
@@ -51,12 +51,12 @@ class World:
             return make()
         box: list[Any] = [None, None]
         error: Exception | None = None
-        if self.leads:
+        if self.is_main:
             try:
                 box[0] = make()
             except Exception as caught:  # noqa: BLE001 - raised again below, once the others know
                 error = caught
-                failed = RuntimeError(f"the leading process failed: {type(caught).__name__}: {caught}")
+                failed = RuntimeError(f"the main process failed: {type(caught).__name__}: {caught}")
                 box[1] = caught if isinstance(caught, UsageError) else failed
         dist.broadcast_object_list(box, src=0, group=self.control)
         if error is not None:

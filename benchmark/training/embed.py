@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.augment.transforms import resize
-from benchmark.data.files import taken
+from benchmark.data.files import batched
 from benchmark.training.batches import Batches
 from benchmark.training.engine import Engine
 
@@ -27,7 +27,7 @@ def embed(f: Callable[[Tensor], Tensor], engine: Engine, batches: Batches) -> Te
     parts = []
     training = engine.method.training
     engine.method.eval()
-    for images in taken(batches.split.images, own.split(ROWS)):
+    for images in batched(batches.split.images, own.split(ROWS)):
         with engine.autocast():
             parts.append(f(batches.normalised(resize(images.to(engine.device), batches.size))))
     engine.method.train(training)

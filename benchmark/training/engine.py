@@ -151,7 +151,7 @@ def settle(device: torch.device) -> None:
         torch.backends.cudnn.benchmark = True
 
 
-def settled(runtime: Runtime, local_rank: int = 0) -> torch.device:
+def claim_device(runtime: Runtime, local_rank: int = 0) -> torch.device:
     """The device of this process, made its own, and the CPU threads that `runtime` gives it."""
     if runtime.threads:
         torch.set_num_threads(runtime.threads)

@@ -21,7 +21,7 @@ from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.training import checkpoint, optim
 from benchmark.training.batches import Batches
-from benchmark.training.collapse import Watch
+from benchmark.training.collapse import CollapseWatch
 from benchmark.training.embed import embed
 from benchmark.training.engine import Engine, Rows
 from benchmark.training.recording import Recorder
@@ -77,10 +77,10 @@ def train(
     assert settings.epochs is not None
     steps = settings.epochs * batches.per_epoch
     optimiser = optim.make(method, settings)
-    clock, watch = Clock(), Watch(method, steps, world)
+    clock, watch = Clock(), CollapseWatch(method, steps, world)
     recorder = Recorder(engine, runtime.record, board.say)
     start = _resume(folder, key, engine, optimiser, clock, watch)
-    log = Log(folder / "log.jsonl", start, writes=world.leads)
+    log = Log(folder / "log.jsonl", start, writes=world.is_main)
     method.train()
     saved = time.perf_counter()
     with stop.patient(), contextlib.closing(batches.feed(start, steps)) as feed:
@@ -92,7 +92,7 @@ def train(
             clock.pending.append(scalars)
             done = step + 1
             ends = watch.see(step, scalars, rows) is not None and runtime.stop_collapsed and done < steps
-            asked, due = world.any(stop.asked > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
+            asked, due = world.any_rank(stop.asked > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
             logs = done % runtime.log_every == 0 or done == steps or ends
             if logs or asked or due:
                 line, bad = _read_back(clock.pending, done)
@@ -113,7 +113,9 @@ def train(
                 _save(folder, key, done, engine, optimiser, clock, watch, guard)
                 saved = time.perf_counter()
             if asked:
-                world.any(False)  # none leaves before the checkpoint is whole: torchrun would end the one that writes
+                world.any_rank(
+                    False
+                )  # none leaves before the checkpoint is whole: torchrun would end the one that writes
                 raise Stopped(stop.asked or signal.SIGTERM)
     return _outcome(watch.verdict, True, steps, settings, batches, clock)
 
@@ -171,12 +173,12 @@ def _lines(path: Path) -> list[dict[str, Any]]:
 
 
 def _resume(
-    folder: Path, key: str, engine: Engine, optimiser: torch.optim.Optimizer, clock: Clock, watch: Watch
+    folder: Path, key: str, engine: Engine, optimiser: torch.optim.Optimizer, clock: Clock, watch: CollapseWatch
 ) -> int:
     """Load the checkpoint, if there is one, into all that has a state. Returns the step to go on from."""
     state = checkpoint.load(folder, key, engine.device)
     start = 0 if state is None else state["step"]
-    if any(engine.world.any(start != engine.world.told(lambda: start))):
+    if any(engine.world.any_rank(start != engine.world.broadcast(lambda: start))):
         raise ValueError(f"the processes do not see the same {folder / checkpoint.FILE_NAME}: out= must be shared")
     if state is not None:
         if state["precision"] != engine.precision:
@@ -197,11 +199,11 @@ def _save(
     engine: Engine,
     optimiser: torch.optim.Optimizer,
     clock: Clock,
-    watch: Watch,
+    watch: CollapseWatch,
     guard: Callable[[], None],
 ) -> None:
     """Write the checkpoint behind `step` steps, with all that has a state; one process does it for all."""
-    if not engine.world.leads:
+    if not engine.world.is_main:
         return
     guard()
     logged = [{name: value.cpu() for name, value in line.items()} for line in clock.pending]

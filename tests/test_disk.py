@@ -19,7 +19,7 @@ from PIL import Image
 
 from benchmark.augment import parameters, policies
 from benchmark.cells import run
-from benchmark.contract.short_training import CPU, prepare, trace
+from benchmark.contract.short_training import CPU, prepare, train_briefly
 from benchmark.data import cache, files
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import Data, load
@@ -75,7 +75,7 @@ def test_a_cache_gives_what_memory_gives(folder: Path) -> None:
     for more in ("dataset.limit=20", "dataset.split_seed=5"):
         one, other = (cell(folder, word, more).dataset for word in ("dataset.side=20", "dataset.cache=20"))
         assert the_same(load(one), load(other))
-    memory, disk = trace(kept), trace(on_disk)
+    memory, disk = train_briefly(kept), train_briefly(on_disk)
     assert memory.losses == disk.losses
     assert all(torch.equal(value, disk.state[name]) for name, value in memory.state.items())
 
@@ -240,10 +240,10 @@ def test_training_from_a_disk_resumes_to_the_same_bytes(folder: Path, where: str
     from benchmark.training.stop import Stopped
 
     settings = cell(folder, where, method="moco")
-    whole = trace(settings)
+    whole = train_briefly(settings)
     with pytest.raises(Stopped):
-        trace(settings, stop=StopAt(3), folder=tmp_path)
-    rest = trace(settings, folder=tmp_path)
+        train_briefly(settings, stop=StopAt(3), folder=tmp_path)
+    rest = train_briefly(settings, folder=tmp_path)
     assert rest.losses == whole.losses
     assert all(torch.equal(value, rest.state[name]) for name, value in whole.state.items())
 
@@ -252,7 +252,7 @@ def test_a_stream_is_evaluated_and_recorded_as_another_protocol(folder: Path, tm
     records = []
     for word in ("dataset.stream=true", "dataset.side=16"):
         settings = cell(folder, word)
-        place = run.Place(Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.Board(1, shown=False))
+        place = run.Place(Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.ProgressDisplay(1, shown=False))
         made = run.run(settings, place)
         assert made is not None
         assert made["status"] == "finished", made["reason"]
@@ -267,7 +267,7 @@ def test_an_image_that_breaks_in_training_fails_its_cell_and_says_which(folder: 
     data = build.dataset(settings.dataset)
     bad = Path(data.train.images.paths[3])
     bad.write_bytes(bad.read_bytes()[:60])
-    place = run.Place(Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.Board(1, shown=False))
+    place = run.Place(Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.ProgressDisplay(1, shown=False))
     made = run.run(settings, place)
     assert made is not None
     assert made["status"] == "failed"

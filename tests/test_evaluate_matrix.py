@@ -20,7 +20,7 @@ from benchmark.data.datasets import Data
 from benchmark.data.source import Split
 from benchmark.evaluate import few_labels, finetune, gallery, heads, knn, knn_grid, linear, representation, sgd_probe
 from benchmark.evaluate.features import Features
-from benchmark.evaluate.frozen_cell import Subject
+from benchmark.evaluate.frozen_cell import FrozenCell
 from benchmark.training import build
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
@@ -62,13 +62,13 @@ def coloured(rows: int, seed: int) -> Split:
     return Split(pixels.clamp(0, 255).to(torch.uint8)[:, :, None, None].repeat(1, 1, 8, 8), y)
 
 
-def subject(head: nn.Module | None = None, encoder: nn.Module | None = None) -> Subject:
+def frozen_cell(head: nn.Module | None = None, encoder: nn.Module | None = None) -> FrozenCell:
     train, validation, test = coloured(600, 0), coloured(60, 1), coloured(90, 2)
     data = Data("digits", train, train, validation, test, ["red", "green", "blue"], (0.5,) * 3, (0.25,) * 3)
     half, quarter = (torch.full((3, 1, 1), value) for value in (0.5, 0.25))
     batches = Batches(train, ("crop",), policies.parse("none"), 8, 32, 0, half, quarter, World(), CPU, torch.float32,
                       False)  # fmt: skip
-    return Subject(encoder or Colour(), head, data, batches, CPU)
+    return FrozenCell(encoder or Colour(), head, data, batches, CPU)
 
 
 # The evaluators
@@ -114,7 +114,7 @@ def test_validation_chooses_the_neighbours_and_the_usual_ones_are_the_headline()
 
 
 def test_the_sgd_probe_reaches_the_exact_one_on_separable_features() -> None:
-    one = subject()
+    one = frozen_cell()
     exact, found = dict(linear.evaluate(one.features)), dict(sgd_probe.evaluate(one))
     assert exact["linear_top1"] == 1
     assert found["sgd_probe_top1"] >= 0.98
@@ -122,9 +122,9 @@ def test_the_sgd_probe_reaches_the_exact_one_on_separable_features() -> None:
 
 
 def test_digits_are_not_mirrored_by_the_probe_s_views() -> None:
-    one = subject()
+    one = frozen_cell()
     assert one.labelled(one.data.train, 8, 0).augmentation.policies[0].flip == 0
-    other = Subject(one.encoder, None, Data(**vars(one.data) | {"name": "cifar10"}), one.batches, CPU)
+    other = FrozenCell(one.encoder, None, Data(**vars(one.data) | {"name": "cifar10"}), one.batches, CPU)
     assert other.labelled(one.data.train, 8, 0).augmentation.policies[0].flip == 0.5
 
 
@@ -140,7 +140,7 @@ def test_draws_of_few_labels_are_stratified_nested_and_not_the_same() -> None:
 
 
 def test_fine_tuning_learns_and_leaves_the_encoder_as_it_is() -> None:
-    one = subject(encoder=nn.Sequential(Colour(), nn.BatchNorm1d(3)))
+    one = frozen_cell(encoder=nn.Sequential(Colour(), nn.BatchNorm1d(3)))
     before = {name: value.clone() for name, value in one.encoder.state_dict().items()}
     found = dict(finetune.evaluate(one))
     assert found["labels10_finetune_top1"] > 0.95
@@ -148,14 +148,14 @@ def test_fine_tuning_learns_and_leaves_the_encoder_as_it_is() -> None:
 
 
 def test_without_a_head_s_work_g_of_h_is_h() -> None:
-    one = subject(head=nn.Identity())
+    one = frozen_cell(head=nn.Identity())
     found = dict(heads.evaluate(one))
     exact = dict(linear.evaluate(one.features))
     own = dict(
         representation.evaluate(one.encoder, one.features.validation[0], one.data.validation, one.normalised, 8, CPU)
     )
     assert found == {f"head_{name}": value for name, value in (exact | own).items()}
-    assert dict(heads.evaluate(subject())) == {}
+    assert dict(heads.evaluate(frozen_cell())) == {}
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.describe(name).trains])
@@ -228,7 +228,7 @@ def test_a_run_leaves_looks_and_evaluate_redraws_them(out: Path) -> None:
 
 
 def test_without_looks_a_cell_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(one: Subject, folder: Path, kind: str) -> None:
+    def fails(one: FrozenCell, folder: Path, kind: str) -> None:
         raise OSError("no room")
 
     monkeypatch.setattr(gallery, "write", fails)
@@ -237,11 +237,11 @@ def test_without_looks_a_cell_is_as_good(tmp_path: Path, monkeypatch: pytest.Mon
 
 
 def test_noisy_images_take_no_more_room(tmp_path: Path) -> None:
-    one = subject()
+    one = frozen_cell()
     noise = torch.randint(0, 256, (600, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     data = Data(**vars(one.data) | {"train": Split(noise, one.data.train.labels),
                                     "test": Split(noise[:90], one.data.test.labels)})  # fmt: skip
-    gallery.write(Subject(one.encoder, None, data, one.batches, CPU), tmp_path, "pca")
+    gallery.write(FrozenCell(one.encoder, None, data, one.batches, CPU), tmp_path, "pca")
     assert (tmp_path / "looks.json").stat().st_size < 60_000
 
 

@@ -14,7 +14,7 @@ from commandline import PATIENCE
 
 from benchmark.cells import lease, plan, run
 from benchmark.contract.short_training import CPU
-from benchmark.display.progress import Board
+from benchmark.display.progress import ProgressDisplay
 from benchmark.settings import address
 from benchmark.settings.runtime import Runtime
 from benchmark.training.distributed import World
@@ -100,7 +100,7 @@ def test_a_copy_that_was_taken_over_stops_and_writes_nothing(tmp_path: Path, mon
     folder = tmp_path / address.folder_name(cell)
     said: list[str] = []
 
-    class Watching(Board):
+    class Watching(ProgressDisplay):
         def step(self, done: int, steps: int, loss: float) -> None:
             if done == 3:
                 elsewhere(folder)

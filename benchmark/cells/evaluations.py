@@ -17,7 +17,7 @@ from benchmark.cells import lease, plan
 from benchmark.data import catalogue
 from benchmark.errors import UsageError
 from benchmark.evaluate import matrix
-from benchmark.evaluate.frozen_cell import Subject, freeze
+from benchmark.evaluate.frozen_cell import FrozenCell, freeze
 from benchmark.evaluate.matrix import Evaluation
 from benchmark.settings.cell import Settings
 from benchmark.training import build, checkpoint
@@ -85,12 +85,12 @@ def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], dev
             say(f"{folder.name}: another process is at work on it; left to that one")
             return 0
         done = record.read_evaluations(folder, key)  # another may have been at it meanwhile
-        subject, failed = _subject(folder, cell, key, device), 0
+        frozen, failed = _freeze(folder, cell, key, device), 0
         for one in _missing(asked, done):
             began = time.perf_counter()
             held.guard()
             try:
-                metrics = {name: float(value) for name, value in one.numbers(subject, folder)}
+                metrics = {name: float(value) for name, value in one.numbers(frozen, folder)}
             except Exception as error:  # noqa: BLE001 - nor is one evaluation's that of the next
                 failed += 1
                 say(f"{folder.name} {one.name}: failed: {_line(error)}")
@@ -130,7 +130,7 @@ def _missing(asked: list[Evaluation], done: dict[str, Any]) -> list[Evaluation]:
     return [one for one in asked if done.get(one.name, {}).get("protocol") != one.protocol]
 
 
-def _subject(folder: Path, cell: Settings, key: str, device: torch.device) -> Subject:
+def _freeze(folder: Path, cell: Settings, key: str, device: torch.device) -> FrozenCell:
     """The cell as its training left it. Raises `NoCheckpoint`."""
     data = build.dataset(cell.dataset)
     method, _ = build.method(cell, data, device)

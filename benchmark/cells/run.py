@@ -15,9 +15,9 @@ import torch
 import methods
 from benchmark.augment import policies
 from benchmark.cells import lease, machine
-from benchmark.display.progress import Board
+from benchmark.display.progress import ProgressDisplay
 from benchmark.evaluate import gallery, headline
-from benchmark.evaluate.frozen_cell import Subject, freeze
+from benchmark.evaluate.frozen_cell import FrozenCell, freeze
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
@@ -38,7 +38,7 @@ class Place:
     world: World
     device: torch.device
     stop: Stop
-    board: Board
+    display: ProgressDisplay
     tracker: Tracker = field(default_factory=Tracker)
 
 
@@ -56,13 +56,13 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
             return bool(leases)
 
         if not place.world.broadcast(take):
-            place.board.say(f"{folder.name}: another process is at work on it; left to that one")
+            place.display.say(f"{folder.name}: another process is at work on it; left to that one")
             return None
         found = place.world.broadcast(lambda: record.read(folder))
         if found is not None and found["status"] != "failed":
             return found
         try:
-            guard, is_main, say = leases[0].guard if leases else _unguarded, place.world.is_main, place.board.say
+            guard, is_main, say = leases[0].guard if leases else _unguarded, place.world.is_main, place.display.say
             with place.tracker.cell(blank(settings), folder, place.runtime, is_main, say) as tracked:
                 made = _make(settings, place, folder, guard, tracked.log)
                 tracked.end(made)
@@ -70,7 +70,7 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
         except lease.TakenOver as taken:
             if place.world.size > 1:  # the others wait in a collective: torchrun ends them
                 raise
-            place.board.say(f"{taken}; left to that one")
+            place.display.say(f"{taken}; left to that one")
             return None
 
 
@@ -159,7 +159,7 @@ def _train_and_evaluate(
         if place.runtime.compile:
             method.encoder.compile()
         key, stop = address.key(settings), place.stop
-        outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.board, guard, tell)
+        outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.display, guard, tell)
         reason, whole = outcome.reason, outcome.whole
         cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}
         cost |= {"images_per_second": round(outcome.images_per_second, 2)}
@@ -167,28 +167,28 @@ def _train_and_evaluate(
     metrics: dict[str, float] = {}
     if whole:  # one process looks at the test set; the others wait
         began = time.perf_counter()
-        judged = freeze(method, data, batches, device)
-        numbers, contrastive = headline.evaluate(judged), method.trains and not method.supervised
-        metrics, found = world.broadcast(lambda: _judged(numbers, contrastive))
+        frozen = freeze(method, data, batches, device)
+        numbers, contrastive = headline.evaluate(frozen), method.trains and not method.supervised
+        metrics, found = world.broadcast(lambda: _judge(numbers, contrastive))
         reason = reason or found  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
         if metrics and world.is_main:
-            _show(judged, folder, guard, place.board)
+            _show(frozen, folder, guard, place.display)
     return reason, metrics
 
 
-def _show(judged: Subject, folder: Path, guard: Callable[[], None], board: Board) -> None:
+def _show(frozen: FrozenCell, folder: Path, guard: Callable[[], None], display: ProgressDisplay) -> None:
     """Write what people look at beside the numbers; without it the cell is as good."""
     try:
         guard()
-        gallery.write(judged, folder, "pca")
+        gallery.write(frozen, folder, "pca")
     except lease.TakenOver:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the cell's numbers stand
-        board.say(f"{folder.name}: no {record.LOOKS_NAME}: {type(error).__name__}: {error}")
+        display.say(f"{folder.name}: no {record.LOOKS_NAME}: {type(error).__name__}: {error}")
 
 
-def _judged(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[dict[str, float], str | None]:
+def _judge(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[dict[str, float], str | None]:
     """The metrics, and why they mean a collapse, if they do; two classes rightly leave a supervised method one line."""
     try:
         metrics = dict(numbers)

@@ -8,7 +8,7 @@ from pathlib import Path
 from benchmark.cells import plan
 from benchmark.cells.plan import State
 from benchmark.cli import budget, checks, processes
-from benchmark.display.progress import Board
+from benchmark.display.progress import ProgressDisplay
 from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
 from benchmark.tracking import tracker
@@ -62,8 +62,8 @@ def _submit(request: Request, wait: bool) -> int:
     print(f"{count} cells submitted, {rest} finished or under way; {status} says how they are")
     if not wait:
         return 0
-    with Board(len(request.cells)) as board:
-        cluster.follow(request.cells, out.absolute(), board)
+    with ProgressDisplay(len(request.cells)) as display:
+        cluster.follow(request.cells, out.absolute(), display)
     from benchmark.cli import reporting
 
     states = plan.states(request.cells, out)

@@ -24,15 +24,15 @@ from benchmark.contract.short_training import (
     EXACT,
     FEWER,
     NORMLESS,
+    ShortTraining,
     StopAt,
-    Trace,
     in_two_processes,
     left_behind,
     prepare,
     settings,
-    trace,
+    train_briefly,
 )
-from benchmark.display.progress import Board
+from benchmark.display.progress import ProgressDisplay
 from benchmark.evaluate import features, knn
 from benchmark.settings.address import key
 from benchmark.settings.cell import Settings
@@ -55,7 +55,7 @@ class Violation(Exception):
 
 def reruns(name: str, *more: str) -> None:
     """The same settings give the same losses and the same bytes. `more`: words over those of the small task."""
-    _same(_whole(name, more), trace(settings(name, *more)), "a rerun")
+    _same(_whole(name, more), train_briefly(settings(name, *more)), "a rerun")
 
 
 def resumes(name: str, *more: str) -> None:
@@ -64,18 +64,18 @@ def resumes(name: str, *more: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         try:
-            trace(cell, stop=StopAt(5), folder=folder)
+            train_briefly(cell, stop=StopAt(5), folder=folder)
         except Stopped:
             pass
         else:
             raise Violation("training did not stop when it was asked to")
-        _same(_whole(name, more), trace(cell, folder=folder), "a resumed run")
+        _same(_whole(name, more), train_briefly(cell, folder=folder), "a resumed run")
 
 
 def micro_batches(name: str, *more: str) -> None:
     """Encoding 12 images at a time gives the gradient of the whole batch of 32 (batch norm replaced by group norm)."""
     whole = _whole(name, (*NORMLESS, FEWER, *more), norm=False)
-    parts = trace(settings(name, *NORMLESS, FEWER, *more, "microbatch=12"), norm=False)
+    parts = train_briefly(settings(name, *NORMLESS, FEWER, *more, "microbatch=12"), norm=False)
     _close(whole, parts, "micro-batches")
 
 
@@ -158,8 +158,8 @@ def learns(name: str) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         for _ in range(cell.epochs or 0):
             with contextlib.suppress(Stopped):
-                stop, board = StopAt(batches.per_epoch - 1), Board(1, shown=False)
-                train.train(engine, batches, cell, Runtime(), key(cell), Path(scratch), stop, board)
+                stop, display = StopAt(batches.per_epoch - 1), ProgressDisplay(1, shown=False)
+                train.train(engine, batches, cell, Runtime(), key(cell), Path(scratch), stop, display)
             trained = {name: value.clone() for name, value in engine.method.state_dict().items()}
             left = _neighbours(engine.method, cell, batches)
             _settle(engine, batches)
@@ -214,16 +214,16 @@ def _problem(function: Callable[[str], None], name: str) -> str | None:
 
 
 @lru_cache(maxsize=4)
-def _whole(name: str, more: tuple[str, ...], norm: bool = True) -> Trace:
+def _whole(name: str, more: tuple[str, ...], norm: bool = True) -> ShortTraining:
     """The undisturbed training that several checks compare with."""
-    return trace(settings(name, *more), norm=norm)
+    return train_briefly(settings(name, *more), norm=norm)
 
 
 def _two_processes_problem(name: str, scratch: Path) -> str | None:
     for norm in (True, False):
         one = _whole(name, tuple(EXACT if norm else [*NORMLESS, FEWER]), norm)
         found = [left_behind(name, norm, rank, scratch) for rank in (0, 1)]
-        ranks = [trace for trace in found if isinstance(trace, Trace)]
+        ranks = [result for result in found if isinstance(result, ShortTraining)]
         if len(ranks) < 2:
             return next(text for text in found if isinstance(text, str))
         what = "two processes" if norm else "two processes with micro-batches"
@@ -260,7 +260,7 @@ def _neighbours(method: Method, cell: Settings, batches: Batches) -> float:
     return knn.top1(votes, found.validation[1])
 
 
-def _same(one: Trace, other: Trace, what: str) -> None:
+def _same(one: ShortTraining, other: ShortTraining, what: str) -> None:
     if one.losses != other.losses:
         step = next(i for i, (a, b) in enumerate(zip(one.losses, other.losses, strict=False)) if a != b)
         raise Violation(f"{what} differs in the loss of step {step}")
@@ -269,7 +269,7 @@ def _same(one: Trace, other: Trace, what: str) -> None:
         raise Violation(f"{what} differs in {', '.join(differ[:3])}")
 
 
-def _close(one: Trace, other: Trace, what: str) -> None:
+def _close(one: ShortTraining, other: ShortTraining, what: str) -> None:
     """Losses within 1e-5 relative, weights and memories within 1e-5."""
     if len(one.losses) != len(other.losses):
         raise Violation(f"{what}: {len(other.losses)} steps instead of {len(one.losses)}")

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, multiprocessing, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from benchmark.display.progress import Board
+from benchmark.display.progress import ProgressDisplay
 from benchmark.settings.address import key
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
@@ -38,7 +38,7 @@ CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
-class Trace:
+class ShortTraining:
     """What a short training left behind."""
 
     losses: list[float]
@@ -62,17 +62,24 @@ def prepare(cell: Settings, world: World, device: torch.device = CPU, norm: bool
     return build.engine(cell, method, world, device, precision), batches
 
 
-def trace(cell: Settings, world: World | None = None, stop: Stop | None = None, folder: Path | None = None,
-          norm: bool = True) -> Trace:  # fmt: skip
+def train_briefly(
+    cell: Settings,
+    world: World | None = None,
+    stop: Stop | None = None,
+    folder: Path | None = None,
+    norm: bool = True,
+) -> ShortTraining:
     """Train the small task to its end, or until `stop`; resumes where `folder` holds a checkpoint."""
     world = world or World()
     engine, batches = prepare(cell, world, norm=norm)
     with tempfile.TemporaryDirectory() as scratch:
         place = folder or Path(scratch)
         runtime = Runtime(log_every=1, checkpoint_every=1e9)
-        train.train(engine, batches, cell, runtime, key(cell), place, stop or Stop(), Board(1, shown=False))
+        train.train(engine, batches, cell, runtime, key(cell), place, stop or Stop(), ProgressDisplay(1, shown=False))
         lines = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()] if world.is_main else []
-    return Trace([line["loss"] for line in lines], {k: v.clone() for k, v in engine.method.state_dict().items()})
+    return ShortTraining(
+        [line["loss"] for line in lines], {k: v.clone() for k, v in engine.method.state_dict().items()}
+    )
 
 
 class StopAt(Stop):
@@ -119,13 +126,13 @@ def in_two_processes(names: list[str], folder: Path, timeout: float) -> bool:
     return False
 
 
-def left_behind(name: str, norm: bool, rank: int, folder: Path) -> Trace | str:
-    """What `in_two_processes` left of a method on one rank: its trace, or what went wrong."""
+def left_behind(name: str, norm: bool, rank: int, folder: Path) -> ShortTraining | str:
+    """What `in_two_processes` left of a method on one rank: its losses and state, or what went wrong."""
     path = folder / f"{name}-{norm}-{rank}.pt"
     if not path.exists():
         return "not run, because the method before it failed"
-    found = torch.load(path, weights_only=True)
-    return found if isinstance(found, str) else Trace(**found)
+    result = torch.load(path, weights_only=True)
+    return result if isinstance(result, str) else ShortTraining(**result)
 
 
 def _worker(rank: int, port: int, names: list[str], folder: Path) -> None:
@@ -136,11 +143,12 @@ def _worker(rank: int, port: int, names: list[str], folder: Path) -> None:
     for name, norm in [(name, norm) for name in names for norm in (True, False)]:
         path = folder / f"{name}-{norm}-{rank}.pt"
         try:
-            found = trace(settings(name, *(EXACT if norm else [*NORMLESS, FEWER, "microbatch=8"])), world, norm=norm)
+            cell = settings(name, *(EXACT if norm else [*NORMLESS, FEWER, "microbatch=8"]))
+            result = train_briefly(cell, world, norm=norm)
         except Exception as error:  # noqa: BLE001 - told to the parent
             torch.save(f"{type(error).__name__}: {error}", path)
             return  # the other process, if it waits for this one, then fails too
-        torch.save({"losses": found.losses, "state": found.state}, path)
+        torch.save({"losses": result.losses, "state": result.state}, path)
     distributed.stop()
 
 

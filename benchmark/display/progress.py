@@ -7,7 +7,7 @@ from types import TracebackType
 from typing import Any
 
 
-class Board:
+class ProgressDisplay:
     """Progress over `cells` cells. Silent on all but the main process."""
 
     def __init__(self, cells: int, shown: bool = True) -> None:
@@ -15,7 +15,7 @@ class Board:
         self.bar: Any = None
         self.task: Any = None
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> ProgressDisplay:
         if self.shown and sys.stderr.isatty():
             from rich.console import Console
             from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn

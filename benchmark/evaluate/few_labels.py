@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from benchmark.data.splits import limited
 from benchmark.evaluate import linear
 from benchmark.evaluate.features import Features
-from benchmark.evaluate.frozen_cell import Subject
+from benchmark.evaluate.frozen_cell import FrozenCell
 
 SHARES, DRAWS = (0.01, 0.1), 3
 STRENGTHS = linear.STRENGTHS
@@ -27,10 +27,10 @@ def settings() -> dict[str, Any]:
     return {"shares": list(SHARES), "draws": DRAWS, "probe": "L-BFGS", "strengths": [round(s, 12) for s in STRENGTHS]}
 
 
-def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
+def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     """Yields, for each share, the mean test accuracy over the draws."""
     for share in SHARES:
-        chosen = [probe(subject.features, rows) for rows in draws(subject.features.train[1], share)]
+        chosen = [probe(frozen.features, rows) for rows in draws(frozen.features.train[1], share)]
         yield f"{label(share)}_linear_top1", sum(chosen) / len(chosen)
 
 

@@ -21,7 +21,7 @@ from benchmark.augment.transforms import resize
 from benchmark.data.source import Split
 from benchmark.evaluate.features import encode
 from benchmark.evaluate.few_labels import DRAWS, SHARES, draws, label
-from benchmark.evaluate.frozen_cell import Subject, by_sgd
+from benchmark.evaluate.frozen_cell import FrozenCell, by_sgd
 from benchmark.evaluate.linear import top1
 
 EPOCHS, BATCH, MOMENTUM = 20, 64, 0.9
@@ -39,29 +39,29 @@ def settings() -> dict[str, Any]:
     return {"shares": list(SHARES), "draws": DRAWS, **by_sgd(EPOCHS, BATCH, MOMENTUM, RATES)}
 
 
-def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
+def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     """Yields, for each share, the mean test accuracy over the draws, and the rate that validation chose."""
     for share in SHARES:
-        first, *others = draws(subject.features.train[1], share)
-        tried = [tune(subject, first, rate) for rate in RATES]
-        accuracy = [measure(subject, tuned, subject.data.validation) for tuned in tried]
+        first, *others = draws(frozen.features.train[1], share)
+        tried = [tune(frozen, first, rate) for rate in RATES]
+        accuracy = [measure(frozen, tuned, frozen.data.validation) for tuned in tried]
         best = max(range(len(RATES)), key=accuracy.__getitem__)
-        found = [measure(subject, tried[best], subject.data.test)]
-        found += [measure(subject, tune(subject, rows, RATES[best]), subject.data.test) for rows in others]
+        found = [measure(frozen, tried[best], frozen.data.test)]
+        found += [measure(frozen, tune(frozen, rows, RATES[best]), frozen.data.test) for rows in others]
         yield f"{label(share)}_finetune_top1", sum(found) / len(found)
         yield f"{label(share)}_finetune_rate", RATES[best]
 
 
-def tune(subject: Subject, rows: Tensor, rate: float) -> Tuned:
+def tune(frozen: FrozenCell, rows: Tensor, rate: float) -> Tuned:
     """The encoder's copy and a linear layer that starts at 0, trained on these training rows."""
-    train, frozen = subject.data.train, subject.features
-    encoder = copy.deepcopy(subject.encoder).requires_grad_(True)
-    classifier = nn.Linear(frozen.train[0].shape[1], frozen.classes).to(subject.device)
+    train, features = frozen.data.train, frozen.features
+    encoder = copy.deepcopy(frozen.encoder).requires_grad_(True)
+    classifier = nn.Linear(features.train[0].shape[1], features.classes).to(frozen.device)
     for parameter in classifier.parameters():
         nn.init.zeros_(parameter)
     some = Split(train.images[rows.to(train.images.device)], train.labels[rows.to(train.labels.device)])
     # Nearly equal batches: what does not fill a last one would wait for the next epoch.
-    batches = subject.labelled(some, len(rows) // math.ceil(len(rows) / BATCH), seeds.mix("finetune"))
+    batches = frozen.labelled(some, len(rows) // math.ceil(len(rows) / BATCH), seeds.mix("finetune"))
     steps = EPOCHS * batches.per_epoch
     parameters = [*encoder.parameters(), *classifier.parameters()]
     optimiser = torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, nesterov=True)
@@ -78,8 +78,8 @@ def tune(subject: Subject, rows: Tensor, rate: float) -> Tuned:
 
 
 @torch.no_grad()
-def measure(subject: Subject, tuned: Tuned, split: Split) -> float:
+def measure(frozen: FrozenCell, tuned: Tuned, split: Split) -> float:
     """Accuracy on the un-augmented images of `split`."""
     whole = nn.Sequential(*tuned)
-    scores = encode(whole, split.images, lambda x: subject.normalised(resize(x, subject.size)), subject.device)
-    return top1(scores, split.labels.to(subject.device))
+    scores = encode(whole, split.images, lambda x: frozen.normalised(resize(x, frozen.size)), frozen.device)
+    return top1(scores, split.labels.to(frozen.device))

@@ -22,7 +22,7 @@ CROP, CROP_AND_FLIP = "crop", "crop+flip"  # of 8 to 100 % of the area, as SimCL
 
 
 def by_sgd(epochs: int, batch: int, momentum: float, rates: Sequence[float]) -> dict[str, Any]:
-    """What an evaluator that trains on `Subject.labelled` states of it in its protocol."""
+    """What an evaluator that trains on `FrozenCell.labelled` states of it in its protocol."""
     return {
         "epochs": epochs,
         "batch": batch,
@@ -34,7 +34,7 @@ def by_sgd(epochs: int, batch: int, momentum: float, rates: Sequence[float]) -> 
 
 
 @dataclass(frozen=True)
-class Subject:
+class FrozenCell:
     """A cell at its end. Evaluators change neither the encoder nor the head; `features` are extracted once for all."""
 
     encoder: nn.Module  # float32
@@ -71,11 +71,11 @@ class Subject:
         )  # fmt: skip
 
 
-def freeze(method: Method, data: Data, batches: Batches, device: torch.device) -> Subject:
+def freeze(method: Method, data: Data, batches: Batches, device: torch.device) -> FrozenCell:
     """The method's encoder and head, in float32, with images whose pixels are as `batches` made them."""
     single = replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float())
     head = getattr(method, "head", None)
-    return Subject(method.encoder.float(), None if head is None else head.float(), data, single, device)
+    return FrozenCell(method.encoder.float(), None if head is None else head.float(), data, single, device)
 
 
 def _on(split: Split, device: torch.device) -> Split:

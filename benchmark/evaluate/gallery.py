@@ -21,7 +21,7 @@ from torch.nn import functional as F
 from benchmark.augment.transforms import resize
 from benchmark.data.source import Images
 from benchmark.evaluate import knn
-from benchmark.evaluate.frozen_cell import Subject
+from benchmark.evaluate.frozen_cell import FrozenCell
 from results.record import LOOKS_NAME, write_json
 
 IMAGES, QUERIES, NEIGHBOURS = 500, 8, 8
@@ -33,15 +33,15 @@ def settings() -> dict[str, Any]:
     return {"projection": "tsne", "images": IMAGES, "queries": QUERIES, "neighbours": NEIGHBOURS}
 
 
-def evaluate(subject: Subject, folder: Path) -> Iterator[tuple[str, float]]:
+def evaluate(frozen: FrozenCell, folder: Path) -> Iterator[tuple[str, float]]:
     """Writes the file with a t-SNE; yields nothing, because there is no number to it."""
-    write(subject, folder, "tsne")
+    write(frozen, folder, "tsne")
     yield from ()
 
 
-def write(subject: Subject, folder: Path, kind: str) -> None:
+def write(frozen: FrozenCell, folder: Path, kind: str) -> None:
     """`folder/looks.json`; `kind` is `pca`, which takes a moment, or `tsne`, which takes seconds."""
-    features, names = subject.features, subject.data.class_names
+    features, names = frozen.features, frozen.data.class_names
     x, y = features.test
     some = _spread(len(x), IMAGES).to(x.device)
     points = F.normalize(x[some], dim=1)
@@ -60,7 +60,7 @@ def write(subject: Subject, folder: Path, kind: str) -> None:
     }
     room = BYTES - len(json.dumps(shown))
     for side in SIDES:
-        found = png(subject.data.test.images, subject.data.train.images, queries.cpu(), nearest.cpu(), side)
+        found = png(frozen.data.test.images, frozen.data.train.images, queries.cpu(), nearest.cpu(), side)
         if len(found) <= room:
             break
     shown["neighbours"]["png"] = found

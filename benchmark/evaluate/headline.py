@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from benchmark.evaluate import knn, linear, representation
-from benchmark.evaluate.frozen_cell import Subject
+from benchmark.evaluate.frozen_cell import FrozenCell
 from benchmark.settings.address import digest
 from benchmark.settings.cell import Settings
 
@@ -41,14 +41,13 @@ def protocol_hash(settings: Settings) -> str:
     return digest(protocol(settings))
 
 
-def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
+def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     """All headline numbers of a frozen encoder. Raises `NotFinite`."""
-    frozen = subject.features
-    if not all(bool(x.isfinite().all()) for x, _ in (frozen.train, frozen.validation, frozen.test)):
+    features = frozen.features
+    if not all(bool(x.isfinite().all()) for x, _ in (features.train, features.validation, features.test)):
         raise NotFinite("non-finite features")
-    yield from linear.evaluate(frozen)
-    yield from knn.evaluate(frozen)
-    one = subject
+    yield from linear.evaluate(features)
+    yield from knn.evaluate(features)
     yield from representation.evaluate(
-        one.encoder, frozen.validation[0], one.data.validation, one.normalised, one.size, one.device
+        frozen.encoder, features.validation[0], frozen.data.validation, frozen.normalised, frozen.size, frozen.device
     )

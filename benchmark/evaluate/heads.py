@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from benchmark.evaluate import linear, representation
 from benchmark.evaluate.features import Features
-from benchmark.evaluate.frozen_cell import Subject
+from benchmark.evaluate.frozen_cell import FrozenCell
 from benchmark.training.embed import ROWS
 
 
@@ -25,16 +25,16 @@ def settings() -> dict[str, Any]:
     }
 
 
-def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
+def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     """Yields the linear probe's numbers and the measures of health of g(h); nothing where there is no head."""
-    if subject.head is None:
+    if frozen.head is None:
         return
-    g, one = projected(subject.features, subject.head), subject
+    g = projected(frozen.features, frozen.head)
     for name, value in linear.evaluate(g):
         yield f"head_{name}", value
-    whole = nn.Sequential(one.encoder, subject.head)
+    whole = nn.Sequential(frozen.encoder, frozen.head)
     for name, value in representation.evaluate(
-        whole, g.validation[0], one.data.validation, one.normalised, one.size, one.device
+        whole, g.validation[0], frozen.data.validation, frozen.normalised, frozen.size, frozen.device
     ):
         yield f"head_{name}", value
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from benchmark.evaluate import knn
 from benchmark.evaluate.features import Features
-from benchmark.evaluate.frozen_cell import Subject
+from benchmark.evaluate.frozen_cell import FrozenCell
 from benchmark.evaluate.linear import top1
 
 NEIGHBOURS = (1, 5, 10, 20, 50, 200)
@@ -32,9 +32,9 @@ def settings() -> dict[str, Any]:
     return {"k": list(NEIGHBOURS), "temperatures": list(TEMPERATURES), "metrics": list(METRICS), "usual": USUAL}
 
 
-def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
+def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     """Yields, for each metric, test accuracy of each k, and of what validation chose; 0 stands for unweighted votes."""
-    yield from grid(subject.features)
+    yield from grid(frozen.features)
 
 
 def grid(features: Features) -> Iterator[tuple[str, float]]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from benchmark.data.catalogue import Dataset
 from benchmark.evaluate import few_labels, finetune, gallery, headline, heads, knn_grid, sgd_probe, transfer
-from benchmark.evaluate.frozen_cell import Subject
+from benchmark.evaluate.frozen_cell import FrozenCell
 from benchmark.settings.address import digest
 from benchmark.training import build
 
@@ -24,7 +24,7 @@ class Evaluation:
 
     name: str
     settings: dict[str, Any]
-    numbers: Callable[[Subject, Path], Numbers]  # of a cell and its folder
+    numbers: Callable[[FrozenCell, Path], Numbers]  # of a cell and its folder
 
     @property
     def protocol(self) -> str:
@@ -50,7 +50,7 @@ def evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list[Evalua
 
 
 def _transfer(to: Dataset) -> Evaluation:
-    def numbers(one: Subject, folder: Path) -> Numbers:
+    def numbers(one: FrozenCell, folder: Path) -> Numbers:
         return transfer.evaluate(one, build.dataset(to))
 
     return Evaluation(f"transfer_{to.name}", transfer.settings(to), numbers)

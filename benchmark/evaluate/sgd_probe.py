@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from benchmark import seeds
 from benchmark.evaluate import linear
-from benchmark.evaluate.frozen_cell import Subject, by_sgd
+from benchmark.evaluate.frozen_cell import FrozenCell, by_sgd
 from benchmark.training.batches import Batches
 
 EPOCHS, BATCH, MOMENTUM = 30, 256, 0.9
@@ -30,12 +30,12 @@ def settings() -> dict[str, Any]:
     return by_sgd(EPOCHS, BATCH, MOMENTUM, RATES)
 
 
-def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
+def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     """Yields test and validation accuracy, and the rate that validation chose."""
-    frozen, split = subject.features, subject.data.train
-    batches = subject.labelled(split, min(BATCH, len(split)), seeds.mix("sgd_probe"))
-    weights = fit(subject, batches, frozen.classes)
-    x, y = frozen.validation
+    features, split = frozen.features, frozen.data.train
+    batches = frozen.labelled(split, min(BATCH, len(split)), seeds.mix("sgd_probe"))
+    weights = fit(frozen, batches, features.classes)
+    x, y = features.validation
     scores = linear.logits(x, weights)
     accuracy = [linear.top1(s, y) for s in scores]
     losses = [float(F.cross_entropy(s, y)) for s in scores]
@@ -44,25 +44,25 @@ def evaluate(subject: Subject) -> Iterator[tuple[str, float]]:
     if not finite:
         raise ValueError("no learning rate of the SGD probe gives a finite loss on these features")
     best = max(finite, key=lambda i: (accuracy[i], -losses[i]))
-    test = linear.logits(frozen.test[0], weights[best : best + 1])[0]
-    yield "sgd_probe_top1", linear.top1(test, frozen.test[1])
+    test = linear.logits(features.test[0], weights[best : best + 1])[0]
+    yield "sgd_probe_top1", linear.top1(test, features.test[1])
     yield "sgd_probe_validation_top1", accuracy[best]
     yield "sgd_probe_rate", RATES[best]
 
 
-def fit(subject: Subject, batches: Batches, classes: int) -> Tensor:
+def fit(frozen: FrozenCell, batches: Batches, classes: int) -> Tensor:
     """Weights of a classifier a rate, (S, D + 1, C), the last row being the bias."""
-    width = subject.features.train[0].shape[1]
-    rates = torch.tensor(RATES, device=subject.device)[:, None, None]
-    free = torch.zeros(len(RATES), device=subject.device)
-    weights = torch.zeros(len(RATES), width + 1, classes, device=subject.device)
+    width = frozen.features.train[0].shape[1]
+    rates = torch.tensor(RATES, device=frozen.device)[:, None, None]
+    free = torch.zeros(len(RATES), device=frozen.device)
+    weights = torch.zeros(len(RATES), width + 1, classes, device=frozen.device)
     velocity = torch.zeros_like(weights)
     steps = EPOCHS * batches.per_epoch
-    subject.encoder.eval()
+    frozen.encoder.eval()
     with torch.no_grad():
         for step, batch in enumerate(batches.feed(0, steps)):
             assert batch.labels is not None
-            h = subject.encoder(batch.views[0]).float()
+            h = frozen.encoder(batch.views[0]).float()
             _, gradient = linear.objective(h, batch.labels, weights, free)
             velocity = MOMENTUM * velocity + gradient
             weights -= (1 + math.cos(math.pi * step / steps)) / 2 * rates * velocity

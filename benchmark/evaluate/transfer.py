@@ -12,7 +12,7 @@ from typing import Any
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import Data
 from benchmark.evaluate import knn, linear
-from benchmark.evaluate.frozen_cell import Subject
+from benchmark.evaluate.frozen_cell import FrozenCell
 
 
 def settings(dataset: Dataset) -> dict[str, Any]:
@@ -25,8 +25,8 @@ def settings(dataset: Dataset) -> dict[str, Any]:
     }
 
 
-def evaluate(subject: Subject, data: Data) -> Iterator[tuple[str, float]]:
+def evaluate(frozen: FrozenCell, data: Data) -> Iterator[tuple[str, float]]:
     """Yields the headline accuracies on `data`."""
-    there = replace(subject, data=data).features
+    there = replace(frozen, data=data).features
     for name, value in (*linear.evaluate(there), *knn.evaluate(there)):
         yield f"transfer_{data.name}_{name}", value

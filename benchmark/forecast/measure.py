@@ -21,7 +21,7 @@ from benchmark.evaluate.frozen_cell import freeze
 from benchmark.forecast import memory
 from benchmark.forecast.cost import Forecast
 from benchmark.profiling import profile
-from benchmark.profiling.profile import Subject
+from benchmark.profiling.profile import ProfiledCell
 from benchmark.profiling.timing import seconds, spread
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
@@ -82,22 +82,22 @@ def measure(cell: Settings, device: torch.device, compiled: bool, processes: int
         batches = build.batches(cell, method, data, World(), device, "fp32")
         took = _evaluation(lambda part: headline.evaluate(freeze(method, part, batches, device)), data, device)
         return Measured(evaluation=took, memory=machine.peak_memory(device))
-    subject: Subject = profile.prepare(cell, device, compiled)
+    profiled: ProfiledCell = profile.prepare(cell, device, compiled)
     # The first steps ask for memory, and choose or compile kernels: their excess counts once.
-    first = [seconds(partial(profile.step, subject, number), device) for number in range(profile.WARM_UP)]
-    profile.start_epoch(subject, profile.WARM_UP, device)  # with the clusters that the steps behind it need
+    first = [seconds(partial(profile.step, profiled, number), device) for number in range(profile.WARM_UP)]
+    profile.start_epoch(profiled, profile.WARM_UP, device)  # with the clusters that the steps behind it need
     steady: list[float] = []
     until = time.monotonic() + LIMIT
     while len(steady) < NEEDED or (len(steady) < STEPS and time.monotonic() < until):
-        steady.append(seconds(partial(profile.step, subject, profile.WARM_UP + len(steady)), device))
+        steady.append(seconds(partial(profile.step, profiled, profile.WARM_UP + len(steady)), device))
     peak = machine.peak_memory(device)
     each = sum(steady) / len(steady)
     middle, _, high = spread(steady)
-    method = subject.engine.method
-    took = _evaluation(lambda part: headline.evaluate(freeze(method, part, subject.batches, device)), data, device)
+    method = profiled.engine.method
+    took = _evaluation(lambda part: headline.evaluate(freeze(method, part, profiled.batches, device)), data, device)
     return Measured(
         once=max(0.0, sum(first) - len(first) * each),
-        epoch=subject.epoch_start + subject.batches.per_epoch // processes * each,
+        epoch=profiled.epoch_start + profiled.batches.per_epoch // processes * each,
         evaluation=took,
         memory=peak,
         spread=high / middle - 1,

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from benchmark.cells import lease, plan
-from benchmark.display.progress import Board
+from benchmark.display.progress import ProgressDisplay
 from benchmark.errors import UsageError
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
@@ -147,21 +147,21 @@ def _ends(found: dict[str, Any] | None, submitted: str) -> bool:
     return found is not None and (found["status"] != "failed" or found["finished"] >= submitted)
 
 
-def follow(cells: Sequence[Settings], out: Path, board: Board) -> None:
+def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> None:
     """Wait until no job of these cells waits or runs; says what becomes of each."""
     names, told = dict.fromkeys(address.folder_name(cell) for cell in cells), dict[str, str]()
     while True:
         try:
             active = {cell for cell, job in bury_ended(out).items() if not job.over and cell in names}
         except jobs.Unavailable as error:  # no news: the jobs go on without the controller
-            board.say(f"SLURM does not answer ({error}); asking again")
+            display.say(f"SLURM does not answer ({error}); asking again")
             time.sleep(POLL)
             continue
         for name in names:
             state = plan.state(out / name)
             if name not in active and not state.word.startswith(("new", "inter")) and told.get(name) != state.word:
                 told[name] = state.word
-                board.say(f"{name}: {state.word} {state.detail}".rstrip())
+                display.say(f"{name}: {state.word} {state.detail}".rstrip())
         if not active:
             return
         time.sleep(POLL)
@@ -221,19 +221,19 @@ def work(told: dict[str, Any]) -> bool:
     try:
         with contextlib.ExitStack() as held:
             world, device = held.enter_context(in_process.joined(runtime))
-            board = held.enter_context(Board(len(told["cells"]), shown=world.is_main))
+            display = held.enter_context(ProgressDisplay(len(told["cells"]), shown=world.is_main))
             stop = held.enter_context(Stop().listening((signal.SIGTERM, signal.SIGUSR2)))
-            place = run.Place(runtime, world, device, stop, board)
+            place = run.Place(runtime, world, device, stop, display)
             # What has ended goes last: if it failed, it is tried again in the time that the others leave.
             for name in world.broadcast(lambda: sorted(told["cells"], key=ended)):
                 cell = plan.cell(out / name)
-                board.cell(name)
+                display.cell(name)
                 begun, checkpoint = time.monotonic(), _stamp(out / name)
                 try:
                     if not _run(cell, place):
-                        board.say(f"{name}: another process is at work on it; left to that one")
+                        display.say(f"{name}: another process is at work on it; left to that one")
                 except UsageError as error:  # what only the data, the backbone or the processes can refuse
-                    board.say(f"{name}: {error}")
+                    display.say(f"{name}: {error}")
                     if world.is_main:
                         bury(out / name, " ".join(str(error).split()))
                 except Stopped as stopped:

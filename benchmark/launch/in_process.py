@@ -9,7 +9,7 @@ import torch
 
 from benchmark.cells import plan, run
 from benchmark.cells.plan import State
-from benchmark.display.progress import Board
+from benchmark.display.progress import ProgressDisplay
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.training import build, distributed
@@ -34,7 +34,7 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
     Every cell is checked before the first one trains; raises `UsageError` for one that cannot run.
     """
     failed = 0
-    board = Board(0)
+    display = ProgressDisplay(0)
     try:
         with contextlib.ExitStack() as held:
             world, device = held.enter_context(joined(runtime))
@@ -46,16 +46,16 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
             todo = [cells[i] for i in runs]
             for cell in todo:
                 build.check(cell, world, device)
-            board = held.enter_context(Board(len(todo), shown=world.is_main))
+            display = held.enter_context(ProgressDisplay(len(todo), shown=world.is_main))
             stop = held.enter_context(Stop().listening())
-            place = run.Place(runtime, world, device, stop, board)
+            place = run.Place(runtime, world, device, stop, display)
             for cell in todo:
-                board.cell(f"{cell.method} {plan.label({'seed': cell.seed}, ['seed'])}".strip())
+                display.cell(f"{cell.method} {plan.label({'seed': cell.seed}, ['seed'])}".strip())
                 made = run.run(cell, place)
                 if made is not None and made["status"] != "finished":
-                    board.say(f"{cell.method}: {made['status']}: {made['reason']}")
+                    display.say(f"{cell.method}: {made['status']}: {made['reason']}")
                 failed += made is not None and made["status"] == "failed"
     except Stopped as stopped:
-        board.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
+        display.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
         return stopped.exit_code
     return 1 if failed else 0

@@ -15,9 +15,9 @@ from typing import Any
 
 from benchmark.cells import lease, past_costs, plan
 from benchmark.errors import UsageError
-from benchmark.launch.local_progress import LocalBoard, Row
+from benchmark.launch.local_progress import LocalDisplay, Row
 from benchmark.launch.shares import devices, threads
-from benchmark.launch.worker_process import Worker, logs
+from benchmark.launch.worker_process import WorkerProcess, logs
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
@@ -38,8 +38,8 @@ def run(cells: list[Settings], again: list[bool], runtime: Runtime) -> int:
     with contextlib.ExitStack() as held:
         stop = held.enter_context(Stop().listening())
         held.enter_context(stop.patient())
-        board = held.enter_context(LocalBoard())
-        sweep = Sweep([cells[i] for i in order], runtime, held.enter_context(logs(out)), board, ran)
+        display = held.enter_context(LocalDisplay())
+        sweep = Sweep([cells[i] for i in order], runtime, held.enter_context(logs(out)), display, ran)
         held.callback(sweep.close)
         try:
             sweep.run(stop)
@@ -47,18 +47,18 @@ def run(cells: list[Settings], again: list[bool], runtime: Runtime) -> int:
             sweep.close()
         if stop.asked and sweep.done < len(cells):
             stopped = Stopped(stop.asked)
-            board.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
+            display.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
             return stopped.exit_code
         sweep.say_how_it_went(time.monotonic() - began)
     return 1 if sweep.failed or sweep.done < len(cells) else 0
 
 
 @dataclass
-class Seat:
+class Slot:
     """A device's share, and the worker that has it."""
 
     number: int
-    worker: Worker
+    worker: WorkerProcess
     free: bool = False  # checked, and without a cell
     proven: bool = False  # has begun a cell
     cell: int | None = None
@@ -71,163 +71,164 @@ class Sweep:
     """The cells, in the order in which they are given out, and who works on them."""
 
     def __init__(
-        self, cells: list[Settings], runtime: Runtime, logs: Path, board: LocalBoard,
-        ran: list[past_costs.Ran],
-    ) -> None:  # fmt: skip
-        self.cells, self.runtime, self.logs, self.board, self.ran = cells, runtime, logs, board, list(ran)
+        self, cells: list[Settings], runtime: Runtime, logs: Path, display: LocalDisplay, ran: list[past_costs.Ran]
+    ) -> None:
+        self.cells, self.runtime, self.logs, self.display, self.ran = cells, runtime, logs, display, list(ran)
         names = plan.varying(cells)
         identities = [address.identity(cell) for cell in cells]
         self.labels = [f"{values['method']} {plan.label(values, names)}".strip() for values in identities]
         self.shapes = [past_costs.shape(values) for values in identities]
         self.pending = list(range(len(cells)))
-        self.seats: list[Seat] = []
-        self.devices: list[str] = []  # of each seat, once the first worker has told what there is
+        self.slots: list[Slot] = []
+        self.devices: list[str] = []  # of each slot, once the first worker has said what there is
         self.checked = self.stopping = False
-        self.given = self.done = self.failed = self.left = self.most = 0
-        self.busy = 0.0  # seconds, over all seats
-        self.ears = selectors.DefaultSelector()
+        self.started = self.done = self.failed = self.left = self.most = 0
+        self.busy = 0.0  # seconds, over all slots
+        self.selector = selectors.DefaultSelector()
 
     def run(self, stop: Stop) -> None:
         """Until every worker has ended: all cells are done, a signal came, or none could start."""
         runtime = self.runtime
         known = devices(runtime, 0) if runtime.workers or runtime.device == "cpu" else [runtime.device]
         for number in range(min(len(known), len(self.cells))):
-            self._seat(number)
-        while self.seats:
-            for key, _ in self.ears.select(timeout=0.1):
+            self._open_slot(number)
+        while self.slots:
+            for key, _ in self.selector.select(timeout=0.1):
                 self._listen(key.data)
-            for seat in list(self.seats):
-                how = seat.worker.ended()
+            for slot in list(self.slots):
+                how = slot.worker.ended()
                 if how is not None:
-                    self._listen(seat)
-                    self._empty(seat, how)
+                    self._listen(slot)
+                    self._close_slot(slot, how)
             if stop.asked and not self.stopping:
                 self.stopping = True
-                self.board.say("stopping: each cell at its next step, behind a checkpoint; Ctrl-C again kills them")
-                for seat in self.seats:
-                    seat.worker.stop()
+                self.display.say("stopping: each cell at its next step, behind a checkpoint; Ctrl-C again kills them")
+                for slot in self.slots:
+                    slot.worker.stop()
             self._give_out()
-            if self.board.due():
-                rows = [seat.row for seat in sorted(self.seats, key=lambda seat: seat.number) if seat.row]
-                self.board.draw(rows, self.done, len(self.cells), self.failed, self._left())
+            if self.display.due():
+                rows = [slot.row for slot in sorted(self.slots, key=lambda slot: slot.number) if slot.row]
+                self.display.draw(rows, self.done, len(self.cells), self.failed, self._left())
 
     def close(self) -> None:
         """Kill what still runs."""
-        for seat in self.seats:
-            seat.worker.close()
-        self.seats.clear()
-        self.ears.close()
+        for slot in self.slots:
+            slot.worker.close()
+        self.slots.clear()
+        self.selector.close()
 
     def say_how_it_went(self, wall: float) -> None:
         if self.done < len(self.cells):
-            self.board.say(f"{len(self.cells) - self.done} cells did not start: no worker lives; see {self.logs}/")
+            self.display.say(f"{len(self.cells) - self.done} cells did not start: no worker lives; see {self.logs}/")
         if self.left:
-            self.board.say(f"{self.left} of the cells left to other processes, which are at work on them")
+            self.display.say(f"{self.left} of the cells left to other processes, which are at work on them")
         if self.most:
             share = self.busy / (self.most * wall)
-            self.board.say(f"{self.done} cells in {wall:.1f} s, {self.most} workers at work on them {share:.0%} of it")
+            self.display.say(
+                f"{self.done} cells in {wall:.1f} s, {self.most} workers at work on them {share:.0%} of it"
+            )
 
-    def _seat(self, number: int) -> None:
-        seat = Seat(number, Worker(self.logs / f"worker-{number}.log"))
-        self.seats.append(seat)
-        self.ears.register(seat.worker.events_from, selectors.EVENT_READ, seat)
-        self.most = max(self.most, len(self.seats))
+    def _open_slot(self, number: int) -> None:
+        slot = Slot(number, WorkerProcess(self.logs / f"worker-{number}.log"))
+        self.slots.append(slot)
+        self.selector.register(slot.worker.events_from, selectors.EVENT_READ, slot)
+        self.most = max(self.most, len(self.slots))
 
-    def _listen(self, seat: Seat) -> None:
-        for event in seat.worker.events():
-            self._hear(seat, event.pop("event"), event)
-        if seat.worker.silent and seat.worker.events_from in self.ears.get_map():
-            self.ears.unregister(seat.worker.events_from)
+    def _listen(self, slot: Slot) -> None:
+        for event in slot.worker.events():
+            self._handle(slot, event.pop("event"), event)
+        if slot.worker.silent and slot.worker.events_from in self.selector.get_map():
+            self.selector.unregister(slot.worker.events_from)
 
-    def _hear(self, seat: Seat, event: str, told: dict[str, Any]) -> None:
+    def _handle(self, slot: Slot, event: str, values: dict[str, Any]) -> None:
         if event == "ready":
-            self._start(seat, told["gpus"])
+            self._start(slot, values["gpus"])
         elif event == "refused" and not self.checked:
-            raise UsageError(told["message"])
+            raise UsageError(values["message"])
         elif event == "refused":
-            self.board.say(f"worker {seat.number}: {told['message']}")
+            self.display.say(f"worker {slot.number}: {values['message']}")
         elif event == "checked":
-            self.checked = seat.free = True
+            self.checked = slot.free = True
         elif event == "began":
-            seat.blank, seat.proven = told["record"], True
-        elif event == "step" and seat.row:
-            seat.row.step(**told)
+            slot.blank, slot.proven = values["record"], True
+        elif event == "step" and slot.row:
+            slot.row.step(**values)
         elif event == "say":
-            self.board.say(told["line"])
+            self.display.say(values["line"])
         elif event == "stopped":
-            seat.stopped = True
+            slot.stopped = True
         elif event == "done":
-            self._done(seat, **told)
+            self._done(slot, **values)
 
-    def _start(self, seat: Seat, gpus: int) -> None:
+    def _start(self, slot: Slot, gpus: int) -> None:
         """A worker has imported torch. The first to have done so checks the cells for all."""
         if not self.devices:
             self.devices = devices(self.runtime, gpus)
             order: dict[str, Any] = {"do": "check", "cells": [asdict(cell) for cell in self.cells]}
-            for number in range(len(self.seats), min(len(self.devices), len(self.cells))):
-                self._seat(number)
+            for number in range(len(self.slots), min(len(self.devices), len(self.cells))):
+                self._open_slot(number)
         else:
             order = {}
         each = threads(self.runtime, len(self.devices))
-        runtime = replace(self.runtime, device=self.devices[seat.number], threads=each)
-        seat.worker.order("start", runtime=asdict(runtime), beside=len(self.devices))
+        runtime = replace(self.runtime, device=self.devices[slot.number], threads=each)
+        slot.worker.order("start", runtime=asdict(runtime), beside=len(self.devices))
         if order:
-            seat.worker.order(**order)
+            slot.worker.order(**order)
         else:
-            seat.free = True
+            slot.free = True
 
     def _give_out(self) -> None:
         if not self.checked or self.stopping:
             return
-        for seat in self.seats:
-            if seat.worker.finishing or not seat.free:
+        for slot in self.slots:
+            if slot.worker.finishing or not slot.free:
                 continue
             if not self.pending:
-                seat.worker.finish()
+                slot.worker.finish()
                 continue
             cell = self.pending.pop(0)
-            self.given += 1
-            seat.cell, seat.free, seat.blank = cell, False, None
-            seat.row = Row(f"{self.devices[seat.number]} (worker {seat.number})", self.labels[cell], time.monotonic())
-            self.board.starts(self.given, len(self.cells), seat.row, self._left())
-            seat.worker.order("run", cell=asdict(self.cells[cell]))
+            self.started += 1
+            slot.cell, slot.free, slot.blank = cell, False, None
+            slot.row = Row(f"{self.devices[slot.number]} (worker {slot.number})", self.labels[cell], time.monotonic())
+            self.display.starts(self.started, len(self.cells), slot.row, self._left())
+            slot.worker.order("run", cell=asdict(self.cells[cell]))
 
-    def _done(self, seat: Seat, status: str | None, reason: str | None, seconds: float) -> None:
-        assert seat.cell is not None
-        assert seat.row is not None
+    def _done(self, slot: Slot, status: str | None, reason: str | None, seconds: float) -> None:
+        assert slot.cell is not None
+        assert slot.row is not None
         if status is None:
             self.left += 1
         elif status != "finished":
-            self.board.say(f"{self.labels[seat.cell]}: {status}: {reason}")
+            self.display.say(f"{self.labels[slot.cell]}: {status}: {reason}")
         elif seconds:
-            self.ran.append(past_costs.Ran(self.shapes[seat.cell], seconds))
+            self.ran.append(past_costs.Ran(self.shapes[slot.cell], seconds))
         self.failed += status == "failed"
         self.done += 1
-        self.busy += time.monotonic() - seat.row.began
-        seat.cell, seat.row, seat.free = None, None, True
-        if status == "failed" and self.devices[seat.number].startswith("cuda"):
-            seat.worker.finish()  # an error on a GPU may last as long as its process: the next cell gets a new one
+        self.busy += time.monotonic() - slot.row.began
+        slot.cell, slot.row, slot.free = None, None, True
+        if status == "failed" and self.devices[slot.number].startswith("cuda"):
+            slot.worker.finish()  # an error on a GPU may last as long as its process: the next cell gets a new one
 
-    def _empty(self, seat: Seat, how: str) -> None:
-        """A worker has ended. One that dies takes its own cell with it, and another takes its seat."""
+    def _close_slot(self, slot: Slot, how: str) -> None:
+        """A worker has ended. One that dies takes its own cell with it, and another takes its slot."""
         if not self.checked and not self.stopping:
-            said = (seat.worker.tail().splitlines() or [""])[-1]
-            raise ChildProcessError(f"worker {seat.number} {how} before the first cell: {said}; see {seat.worker.log}")
-        self.seats.remove(seat)
-        if seat.cell is not None and not self.stopping:
-            if seat.blank is None or seat.stopped:  # the cell had no part in it
-                self.pending.insert(0, seat.cell)
-                self.given -= 1
+            said = (slot.worker.tail().splitlines() or [""])[-1]
+            raise ChildProcessError(f"worker {slot.number} {how} before the first cell: {said}; see {slot.worker.log}")
+        self.slots.remove(slot)
+        if slot.cell is not None and not self.stopping:
+            if slot.blank is None or slot.stopped:  # the cell had no part in it
+                self.pending.insert(0, slot.cell)
+                self.started -= 1
             else:
-                self._fail(seat, seat.cell, seat.blank, f"worker {how}")
-        seat.worker.close()
+                self._fail(slot, slot.cell, slot.blank, f"worker {how}")
+        slot.worker.close()
         if self.pending and not self.stopping:
-            if seat.proven or seat.stopped:
-                self._seat(seat.number)
+            if slot.proven or slot.stopped:
+                self._open_slot(slot.number)
             else:
-                self.board.say(f"worker {seat.number} {how} before it began a cell; see {seat.worker.log}")
+                self.display.say(f"worker {slot.number} {how} before it began a cell; see {slot.worker.log}")
 
-    def _fail(self, seat: Seat, cell: int, blank: dict[str, Any], reason: str) -> None:
+    def _fail(self, slot: Slot, cell: int, blank: dict[str, Any], reason: str) -> None:
         """Record that the cell's worker died, unless it recorded its end before, or another process has the cell."""
         folder = Path(self.runtime.out) / address.folder_name(self.cells[cell])
         status: str | None = "failed"
@@ -239,17 +240,17 @@ class Sweep:
                 elif mine is None:
                     status = None
                 else:
-                    (folder / "error.txt").write_text(f"{reason}\n\n{seat.worker.tail()}")
+                    (folder / "error.txt").write_text(f"{reason}\n\n{slot.worker.tail()}")
                     record.write(folder, blank | {"status": status, "reason": reason, "finished": record.now()})
         except (OSError, ValueError) as error:  # a full disk; it must not end the others
             reason += f", which could not be recorded: {error}"
-        self._done(seat, status, reason, 0.0)
+        self._done(slot, status, reason, 0.0)
 
     def _left(self) -> float | None:
         now = time.monotonic()
         running = [
-            (self.shapes[seat.cell], now - seat.row.began, seat.row.left())
-            for seat in self.seats
-            if seat.cell is not None and seat.row is not None
+            (self.shapes[slot.cell], now - slot.row.began, slot.row.left())
+            for slot in self.slots
+            if slot.cell is not None and slot.row is not None
         ]
-        return past_costs.time_left(running, [self.shapes[cell] for cell in self.pending], self.ran, len(self.seats))
+        return past_costs.time_left(running, [self.shapes[cell] for cell in self.pending], self.ran, len(self.slots))

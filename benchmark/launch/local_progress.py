@@ -38,14 +38,14 @@ class Row:
         return (self.steps - self.done) * (time.monotonic() - when) / (self.done - done)
 
 
-class LocalBoard:
+class LocalDisplay:
     """Devices, cells, progress, time left."""
 
     def __init__(self) -> None:
         self._live: Any = None
         self._drawn = 0.0
 
-    def __enter__(self) -> LocalBoard:
+    def __enter__(self) -> LocalDisplay:
         if sys.stderr.isatty():
             from rich.console import Console
             from rich.live import Live

@@ -24,7 +24,7 @@ import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from benchmark.display.progress import Board
+from benchmark.display.progress import ProgressDisplay
 from benchmark.errors import UsageError
 from benchmark.settings.cell import Settings, restore
 from benchmark.settings.runtime import restore_runtime
@@ -46,8 +46,8 @@ class Lines:
         return [json.loads(line) for line in lines]
 
 
-class Told(Board):
-    """A board whose lines are events."""
+class EventDisplay(ProgressDisplay):
+    """A progress display whose lines are events for the launcher."""
 
     def __init__(self, descriptor: int) -> None:
         super().__init__(0, shown=False)
@@ -67,40 +67,40 @@ class Told(Board):
 
 
 def main() -> int:
-    board = Told(int(sys.argv[1]))
+    display = EventDisplay(int(sys.argv[1]))
     print(f"worker, process {os.getpid()}", flush=True)
     try:
         with Stop().listening() as stop:
-            _work(board, stop)
+            _work(display, stop)
     except Stopped as stopped:
-        board.tell("stopped", by=str(stopped))
+        display.tell("stopped", by=str(stopped))
         return stopped.exit_code
     return 0
 
 
-def _work(board: Told, stop: Stop) -> None:
+def _work(display: EventDisplay, stop: Stop) -> None:
     import torch
 
     from benchmark.backbones.library import library
     from benchmark.training import build
 
-    board.tell("ready", gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
+    display.tell("ready", gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
     library()  # as slow as torch, and nearly every cell needs it: now, while the first worker checks
     orders = _orders()
     try:
-        place = _place(next(orders), stop, board)
+        place = _place(next(orders), stop, display)
         for order in orders:
             if order["do"] == "check":
                 for cell in order["cells"]:
                     build.check(restore(cell), place.world, place.device)
-                board.tell("checked")
+                display.tell("checked")
             else:
-                _run(restore(order["cell"]), place, board)
+                _run(restore(order["cell"]), place, display)
     except UsageError as error:
-        board.tell("refused", message=str(error))
+        display.tell("refused", message=str(error))
 
 
-def _place(order: dict[str, Any], stop: Stop, board: Told) -> Place:
+def _place(order: dict[str, Any], stop: Stop, display: EventDisplay) -> Place:
     """Settle on the device and threads that the first order names."""
     from benchmark.cells.run import Place
     from benchmark.training.distributed import World
@@ -108,20 +108,20 @@ def _place(order: dict[str, Any], stop: Stop, board: Told) -> Place:
 
     runtime = restore_runtime(order["runtime"])
     os.environ["LOCAL_WORLD_SIZE"] = str(order["beside"])  # whoever reads images shares the cores by it
-    return Place(runtime, World(), claim_device(runtime), stop, board)
+    return Place(runtime, World(), claim_device(runtime), stop, display)
 
 
-def _run(cell: Settings, place: Place, board: Told) -> None:
+def _run(cell: Settings, place: Place, display: EventDisplay) -> None:
     import torch
 
     from benchmark.cells import past_costs, run
 
-    board.tell("began", record=run.blank(cell))
+    display.tell("began", record=run.blank(cell))
     made = run.run(cell, place)
     if made is None:
-        board.tell("done", status=None, reason=None, seconds=0.0)
+        display.tell("done", status=None, reason=None, seconds=0.0)
     else:
-        board.tell("done", status=made["status"], reason=made["reason"], seconds=past_costs.spent(made))
+        display.tell("done", status=made["status"], reason=made["reason"], seconds=past_costs.spent(made))
     if place.device.type == "cuda":  # what the allocator keeps is memory that no other cell on the GPU can have
         gc.collect()
         torch.cuda.empty_cache()

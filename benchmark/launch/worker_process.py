@@ -21,7 +21,7 @@ from benchmark.launch.worker import Lines
 TAIL = 4000  # bytes of a dead worker's log that its cell's error.txt holds
 
 
-class Worker:
+class WorkerProcess:
     """One process. What it, and any library in it, prints is appended to `log`."""
 
     def __init__(self, log: Path) -> None:

@@ -67,7 +67,7 @@ class Stopwatch:
 
 
 @dataclass
-class Subject:
+class ProfiledCell:
     """One cell under measurement."""
 
     cell: Settings
@@ -112,7 +112,7 @@ class Subject:
         return statistics.median(self.seconds[name])
 
 
-def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: int = STEPS) -> list[Subject]:
+def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: int = STEPS) -> list[ProfiledCell]:
     """Measure `steps` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
     once = {past_costs.alike(address.identity(cell)): cell for cell in cells if cell.epochs is not None}
     if not once:
@@ -121,23 +121,23 @@ def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: 
         if cell.microbatch:
             raise UsageError(f"microbatch={cell.microbatch}: profile measures whole batches")
         build.check(cell, World(), device)
-    subjects = [prepare(cell, device, compiled) for cell in once.values()]
-    for subject in subjects:
-        subject.passes = _passes(subject)
+    profiled_cells = [prepare(cell, device, compiled) for cell in once.values()]
+    for profiled in profiled_cells:
+        profiled.passes = _passes(profiled)
     for number in range(WARM_UP):
-        for subject in subjects:
-            step(subject, number)
-            _encoders_alone(subject, device)
-    for subject in subjects:  # with the memories that training would have by its last epoch
-        start_epoch(subject, WARM_UP, device)
-        subject.growth = _growth(subject, WARM_UP, device)
+        for profiled in profiled_cells:
+            step(profiled, number)
+            _encoders_alone(profiled, device)
+    for profiled in profiled_cells:  # with the memories that training would have by its last epoch
+        start_epoch(profiled, WARM_UP, device)
+        profiled.growth = _growth(profiled, WARM_UP, device)
     for number in range(WARM_UP, WARM_UP + steps):
-        for subject in subjects:
-            _measure(subject, number, device)
-    return subjects
+        for profiled in profiled_cells:
+            _measure(profiled, number, device)
+    return profiled_cells
 
 
-def prepare(cell: Settings, device: torch.device, compiled: bool) -> Subject:
+def prepare(cell: Settings, device: torch.device, compiled: bool) -> ProfiledCell:
     """The cell as `run` would make it, at the start of its first epoch."""
     world, data = World(), build.dataset(cell.dataset)
     method, _ = build.method(cell, data, device)
@@ -147,50 +147,50 @@ def prepare(cell: Settings, device: torch.device, compiled: bool) -> Subject:
     if compiled:
         method.encoder.compile()
     method.train()
-    subject = Subject(cell, engine, batches, optim.make(method, cell), batches.order(0))
-    start_epoch(subject, 0, device)
-    return subject
+    profiled = ProfiledCell(cell, engine, batches, optim.make(method, cell), batches.order(0))
+    start_epoch(profiled, 0, device)
+    return profiled
 
 
-def start_epoch(subject: Subject, number: int, device: torch.device) -> None:
+def start_epoch(profiled: ProfiledCell, number: int, device: torch.device) -> None:
     """What happens before the epoch of step `number`; `epoch_start` keeps the longest that it took."""
-    engine, batches, at, watch = subject.engine, subject.batches, _progress(subject, number), Stopwatch(device)
-    subject.order = batches.order(at.epoch)
+    engine, batches, at, watch = profiled.engine, profiled.batches, _progress(profiled, number), Stopwatch(device)
+    profiled.order = batches.order(at.epoch)
     with torch.no_grad():
         engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
-    subject.epoch_start = max(subject.epoch_start, watch.total())
+    profiled.epoch_start = max(profiled.epoch_start, watch.total())
 
 
-def _measure(subject: Subject, number: int, device: torch.device) -> None:
+def _measure(profiled: ProfiledCell, number: int, device: torch.device) -> None:
     """A step, its encoder alone, and where a clock can't see into a step that doesn't wait, a step that does."""
     watch = Stopwatch(device)
-    step(subject, number, watch.lap)
-    subject.seconds["step"].append(watch.total())
-    subject.seconds["encoder"].append(_encoders_alone(subject, device))
+    step(profiled, number, watch.lap)
+    profiled.seconds["step"].append(watch.total())
+    profiled.seconds["encoder"].append(_encoders_alone(profiled, device))
     if device.type == "cuda":
         watch = Stopwatch(device, each=True)
-        step(subject, number, watch.lap)
+        step(profiled, number, watch.lap)
     for part, seconds in watch.parts.items():
-        subject.seconds[part].append(seconds)
+        profiled.seconds[part].append(seconds)
 
 
-def _growth(subject: Subject, number: int, device: torch.device) -> int:
+def _growth(profiled: ProfiledCell, number: int, device: torch.device) -> int:
     """Bytes at the peak of a step over those before it. Not timed."""
-    subject.optimiser.zero_grad(set_to_none=True)  # what the step does first
+    profiled.optimiser.zero_grad(set_to_none=True)  # what the step does first
     machine.reset_peak_memory(device)
     resting = machine.peak_memory(device)
-    step(subject, number)
+    step(profiled, number)
     return max(0, machine.peak_memory(device) - resting)
 
 
-def step(subject: Subject, number: int, lap: Lap = lambda part: None) -> None:
+def step(profiled: ProfiledCell, number: int, lap: Lap = lambda part: None) -> None:
     """What the loop of `train.train` does for a step, with `lap` called behind each part."""
-    engine, batches, optimiser, at = subject.engine, subject.batches, subject.optimiser, _progress(subject, number)
+    engine, batches, optimiser, at = profiled.engine, profiled.batches, profiled.optimiser, _progress(profiled, number)
     for group in optimiser.param_groups:
-        group["lr"] = optim.learning_rate(at.step, at.steps, subject.cell)
+        group["lr"] = optim.learning_rate(at.step, at.steps, profiled.cell)
     optimiser.zero_grad(set_to_none=True)
     lap("optimiser")
-    fetched = batches.fetch(at.step, subject.order)
+    fetched = batches.fetch(at.step, profiled.order)
     lap("data")
     batch = batches.augmented(fetched)
     lap("augmentation")
@@ -227,9 +227,9 @@ def _lapped(method: Method, lap: Lap) -> Iterator[None]:
         del method.loss
 
 
-def _passes(subject: Subject) -> list[Pass]:
+def _passes(profiled: ProfiledCell) -> list[Pass]:
     """The encoder calls of one forward, with their inputs."""
-    method, found = subject.engine.method, list[Pass]()
+    method, found = profiled.engine.method, list[Pass]()
     names = [name for name, _ in method.encoder.named_parameters()]
     copies = [m.network for m in method.modules() if isinstance(m, MomentumCopy)]
     encoders = [method.encoder, *(copy for copy in copies if [name for name, _ in copy.named_parameters()] == names)]
@@ -238,19 +238,19 @@ def _passes(subject: Subject) -> list[Pass]:
         found.append(Pass(encoder, inputs[0].detach(), torch.is_grad_enabled()))
 
     hooks = [encoder.register_forward_pre_hook(note) for encoder in encoders]
-    subject.engine.rows(method, subject.batches.get(0, subject.order), _progress(subject, 0))
+    profiled.engine.rows(method, profiled.batches.get(0, profiled.order), _progress(profiled, 0))
     for hook in hooks:
         hook.remove()
     return found
 
 
-def _encoders_alone(subject: Subject, device: torch.device) -> float:
+def _encoders_alone(profiled: ProfiledCell, device: torch.device) -> float:
     """Seconds of the step's encoder passes: all forward, as in the step under one autocast, and then all backward."""
-    subject.optimiser.zero_grad(set_to_none=True)
+    profiled.optimiser.zero_grad(set_to_none=True)
     watch = Stopwatch(device)
     trained = []
-    with subject.engine.autocast():
-        for one in subject.passes:
+    with profiled.engine.autocast():
+        for one in profiled.passes:
             with torch.set_grad_enabled(one.trained):
                 features = one.encoder(one.images)
             if one.trained:
@@ -260,9 +260,9 @@ def _encoders_alone(subject: Subject, device: torch.device) -> float:
     return watch.total()
 
 
-def _progress(subject: Subject, number: int) -> Progress:
+def _progress(profiled: ProfiledCell, number: int) -> Progress:
     """In the last epoch, where no method warms up any more and every memory takes part; but first at the start."""
-    epochs, each = subject.cell.epochs or 1, subject.batches.per_epoch
+    epochs, each = profiled.cell.epochs or 1, profiled.batches.per_epoch
     if number < WARM_UP:
         return Progress(number, epochs * each, 0, epochs)
     return Progress((epochs - 1) * each + number % each, epochs * each, epochs - 1, epochs)

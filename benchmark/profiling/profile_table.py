@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from benchmark.cells import machine
-from benchmark.profiling.profile import PARTS, STEPS, WARM_UP, Spread, Subject
+from benchmark.profiling.profile import PARTS, STEPS, WARM_UP, ProfiledCell, Spread
 from benchmark.settings import address
 
 LEGEND = f"""\
@@ -22,16 +22,20 @@ memory: growth in a step over what rests between steps, which is state (weights,
 LEGEND_GPU = "\nwhole steps wait for the GPU at their end only; parts are of further steps that wait behind each part"
 
 
-def table(subjects: list[Subject]) -> list[list[str]]:
+def table(profiled_cells: list[ProfiledCell]) -> list[list[str]]:
     """A header, and a row a method."""
     header = ["method", "batch", "pixels/image", "images/s", "step ms", *PARTS, "epoch start", "encoder ms"]
     rows = [[*header, "memory MiB", "state MiB", "step/encoder"]]
-    for subject in subjects:
-        row = [subject.cell.method, str(subject.batches.batch_size), str(subject.batches.pixels)]
-        row += [_with_quartiles(subject.images_per_second, ".0f"), f"{1000 * subject.median('step'):.1f}"]
-        row += [f"{share:.1%}" for share in subject.shares.values()]
-        row += [f"{subject.epoch_share:.1%}", f"{1000 * subject.median('encoder'):.1f}"]
-        row += [f"{subject.growth / 2**20:.0f}", f"{subject.state / 2**20:.0f}", _with_quartiles(subject.ratio, ".2f")]
+    for profiled in profiled_cells:
+        row = [profiled.cell.method, str(profiled.batches.batch_size), str(profiled.batches.pixels)]
+        row += [_with_quartiles(profiled.images_per_second, ".0f"), f"{1000 * profiled.median('step'):.1f}"]
+        row += [f"{share:.1%}" for share in profiled.shares.values()]
+        row += [f"{profiled.epoch_share:.1%}", f"{1000 * profiled.median('encoder'):.1f}"]
+        row += [
+            f"{profiled.growth / 2**20:.0f}",
+            f"{profiled.state / 2**20:.0f}",
+            _with_quartiles(profiled.ratio, ".2f"),
+        ]
         rows.append(row)
     return rows
 
@@ -40,29 +44,29 @@ def legend(device: torch.device) -> str:
     return f"{machine.device_name(device)}\n" + LEGEND + (LEGEND_GPU if device.type == "cuda" else "")
 
 
-def as_json(subjects: list[Subject], device: torch.device) -> str:
-    return json.dumps(plain(subjects, device), indent=1)
+def as_json(profiled_cells: list[ProfiledCell], device: torch.device) -> str:
+    return json.dumps(plain(profiled_cells, device), indent=1)
 
 
-def plain(subjects: list[Subject], device: torch.device) -> dict[str, Any]:
+def plain(profiled_cells: list[ProfiledCell], device: torch.device) -> dict[str, Any]:
     """All numbers, for JSON: seconds, bytes, shares as fractions; a spread is [median, lower quartile, upper]."""
     cells = [
         {
-            "method": subject.cell.method,
-            "settings": address.identity(subject.cell),
-            "precision": subject.engine.precision,
-            "batch_size": subject.batches.batch_size,
-            "pixels_per_image": subject.batches.pixels,
-            "images_per_second": subject.images_per_second,
-            "ratio_to_encoder": subject.ratio,
-            "shares": subject.shares,
-            "epoch_start_seconds": subject.epoch_start,
-            "epoch_start_share": subject.epoch_share,
-            "memory_growth_bytes": subject.growth,
-            "state_bytes": subject.state,
-            "seconds": subject.seconds,
+            "method": profiled.cell.method,
+            "settings": address.identity(profiled.cell),
+            "precision": profiled.engine.precision,
+            "batch_size": profiled.batches.batch_size,
+            "pixels_per_image": profiled.batches.pixels,
+            "images_per_second": profiled.images_per_second,
+            "ratio_to_encoder": profiled.ratio,
+            "shares": profiled.shares,
+            "epoch_start_seconds": profiled.epoch_start,
+            "epoch_start_share": profiled.epoch_share,
+            "memory_growth_bytes": profiled.growth,
+            "state_bytes": profiled.state,
+            "seconds": profiled.seconds,
         }
-        for subject in subjects
+        for profiled in profiled_cells
     ]
     made = {"device": machine.device_name(device), "threads": torch.get_num_threads(), "versions": machine.versions()}
     return made | machine.commit() | {"warm_up": WARM_UP, "cells": cells}

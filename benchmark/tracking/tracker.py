@@ -192,13 +192,13 @@ def _start(begun: dict[str, Any], folder: Path, runtime: Runtime, mode: Literal[
     return client
 
 
-def _pictures(looks: dict[str, Any]) -> dict[str, Any]:
+def _pictures(gallery: dict[str, Any]) -> dict[str, Any]:
     """Panel -> the client's picture of it."""
     import plotly.graph_objects as go
     import wandb
     from PIL import Image
 
-    places, classes = looks["projection"], looks["classes"]
+    places, classes = gallery["projection"], gallery["classes"]
     axes = {"visible": False}
     figure = go.Figure(layout={"xaxis": axes, "yaxis": axes | {"scaleanchor": "x"}})
     for label in sorted(set(places["label"])):
@@ -206,7 +206,7 @@ def _pictures(looks: dict[str, Any]) -> dict[str, Any]:
         x, y = ([places[axis][at] for at in own] for axis in ("x", "y"))
         figure.add_scatter(x=x, y=y, mode="markers", name=str(classes[label]))
     caption = "A row a test image: itself, then the training images nearest to it in the features"
-    grid = Image.open(io.BytesIO(base64.b64decode(looks["neighbours"]["png"]))).convert("RGB")
+    grid = Image.open(io.BytesIO(base64.b64decode(gallery["neighbours"]["png"]))).convert("RGB")
     return {"features": wandb.Plotly(figure), "neighbours": wandb.Image(grid, caption=caption)}
 
 

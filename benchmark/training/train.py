@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from benchmark import seeds
-from benchmark.display.progress import Board
+from benchmark.display.progress import ProgressDisplay
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.training import checkpoint, optim
@@ -64,7 +64,7 @@ def train(
     key: str,
     folder: Path,
     stop: Stop,
-    board: Board,
+    display: ProgressDisplay,
     guard: Callable[[], None] = lambda: None,
     tell: Callable[[dict[str, Any]], None] = lambda line: None,
 ) -> Outcome:
@@ -78,7 +78,7 @@ def train(
     steps = settings.epochs * batches.per_epoch
     optimiser = optim.make(method, settings)
     clock, watch = Clock(), CollapseWatch(method, steps, world)
-    recorder = Recorder(engine, runtime.record, board.say)
+    recorder = Recorder(engine, runtime.record, display.say)
     start = _resume(folder, key, engine, optimiser, clock, watch)
     log = Log(folder / "log.jsonl", start, writes=world.is_main)
     method.train()
@@ -98,7 +98,7 @@ def train(
                 line, bad = _read_back(clock.pending, done)
                 if bad is not None:
                     return _outcome(f"non-finite loss at step {bad}", False, done, settings, batches, clock)
-                board.step(done, steps, line["loss"])
+                display.step(done, steps, line["loss"])
             if logs:
                 guard()
                 line = {"step": done, "epoch": at.epoch} | line
@@ -113,9 +113,7 @@ def train(
                 _save(folder, key, done, engine, optimiser, clock, watch, guard)
                 saved = time.perf_counter()
             if asked:
-                world.any_rank(
-                    False
-                )  # none leaves before the checkpoint is whole: torchrun would end the one that writes
+                world.any_rank(False)  # none leaves before the checkpoint is whole: torchrun would end its writer
                 raise Stopped(stop.asked or signal.SIGTERM)
     return _outcome(watch.verdict, True, steps, settings, batches, clock)
 

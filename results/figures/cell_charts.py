@@ -144,13 +144,13 @@ def _looks(among: Comparable, best: list[_Best]) -> Iterator[Chart]:
     """Projections first, then neighbours: figures of one sort are compared side by side."""
     found = []
     for one in best:
-        looks = next(filter(None, map(_read, one.cells["folder"])), None)
-        if looks is not None:
-            found.append((one, looks))
-    for one, looks in found[:MOST_CELLS]:
-        yield from _projection(among, one, looks)
-    for one, looks in found[:MOST_CELLS]:
-        yield from _neighbours(among, one, looks)
+        gallery = next(filter(None, map(_read, one.cells["folder"])), None)
+        if gallery is not None:
+            found.append((one, gallery))
+    for one, gallery in found[:MOST_CELLS]:
+        yield from _projection(among, one, gallery)
+    for one, gallery in found[:MOST_CELLS]:
+        yield from _neighbours(among, one, gallery)
 
 
 def _read(folder: str) -> dict[str, Any] | None:
@@ -161,13 +161,13 @@ def _read(folder: str) -> dict[str, Any] | None:
     return found if isinstance(found, dict) else None
 
 
-def _projection(among: Comparable, one: _Best, looks: dict[str, Any]) -> Iterator[Chart]:
+def _projection(among: Comparable, one: _Best, gallery: dict[str, Any]) -> Iterator[Chart]:
     try:
-        made = looks["projection"]
+        made = gallery["projection"]
         points = pd.DataFrame({name: list(made[name]) for name in ("x", "y", "label")})
         points = points.astype({"x": float, "y": float}).dropna()
         words = {"pca": "the first two principal components", "tsne": "t-SNE"}
-        kind, classes = words.get(made["kind"], str(made["kind"])), list(looks.get("classes", ()))
+        kind, classes = words.get(made["kind"], str(made["kind"])), list(gallery.get("classes", ()))
     except (KeyError, TypeError, ValueError):
         return
     series: list[Series] = []
@@ -185,9 +185,9 @@ def _class(label: Any, classes: list[Any]) -> str:
     return str(classes[int(label)] if known else label)
 
 
-def _neighbours(among: Comparable, one: _Best, looks: dict[str, Any]) -> Iterator[Chart]:
+def _neighbours(among: Comparable, one: _Best, gallery: dict[str, Any]) -> Iterator[Chart]:
     try:
-        made = looks["neighbours"]
+        made = gallery["neighbours"]
         png, queries, found = str(made["png"]), list(made["queries"]), [list(row) for row in made["neighbours"]]
         ours = len(png) <= _PICTURE and base64.b64decode(png, validate=True).startswith(_PNG)
     except (KeyError, TypeError, ValueError):

@@ -53,9 +53,9 @@ class DCL(Method):
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
         z = rows["z"].unbind(dim=1)
         pairs = [(z[large], z[other]) for large in (0, 1) for other in range(large + 1, len(z))]
-        return {"loss": stack([self.decoupled(z1, z2) for z1, z2 in pairs]).mean()}
+        return {"loss": stack([self.decoupled_loss(z1, z2) for z1, z2 in pairs]).mean()}
 
-    def decoupled(self, z1: Tensor, z2: Tensor) -> Tensor:
+    def decoupled_loss(self, z1: Tensor, z2: Tensor) -> Tensor:
         """L_DC, or L_DCW, for two views (N, D), the mean over both views of all images."""
         s = (z1 * z2).sum(dim=1)
         w = 2 - len(s) * (s.detach() / self.config.sigma).softmax(dim=0) if self.config.weighted else 1.0

@@ -39,10 +39,10 @@ class DenoisingAutoencoder(Method):
 
     def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         x = batch.views[0]
-        made = self.decoder(self.encoder(self.corrupted(x, batch.index, at.step)))
+        made = self.decoder(self.encoder(self.corrupt(x, batch.index, at.step)))
         return {"error": (made.to(x.dtype) - x).square().flatten(1).mean(dim=1)}
 
-    def corrupted(self, x: Tensor, index: Tensor, step: int) -> Tensor:
+    def corrupt(self, x: Tensor, index: Tensor, step: int) -> Tensor:
         """x (n, 3, H, W) with noise, then with holes."""
         _, _, height, width = x.shape
         noisy = x + self.config.noise * self.noise.normal(index, step, *x.shape[1:]).to(x.dtype)

@@ -75,12 +75,12 @@ class SwAV(Method):
 
     def codes(self, scores: Tensor, crop: int, at: Progress) -> Tensor:
         """(N, K) balanced codes of the batch's scores (N, K), with those of the queue where it takes part."""
-        if self.queues and self.queued(at) * len(scores) >= self.config.queue:
+        if self.queues and self.steps_queued(at) * len(scores) >= self.config.queue:
             earlier = self.queues[crop].get_buffer("rows") @ self.prototypes.weight.detach().T
             return sinkhorn(cat([scores, earlier]), self.config.epsilon, self.config.iterations)[: len(scores)]
         return sinkhorn(scores, self.config.epsilon, self.config.iterations)
 
-    def queued(self, at: Progress) -> int:
+    def steps_queued(self, at: Progress) -> int:
         """The steps whose embeddings the queue has been given before this one."""
         return at.step - self.config.queue_start * (at.steps // at.epochs)
 
@@ -93,7 +93,7 @@ class SwAV(Method):
             self.normalise_prototypes()
         for crop, queue in enumerate(self.queues):
             assert isinstance(queue, Queue)
-            if self.queued(at) >= 0:
+            if self.steps_queued(at) >= 0:
                 queue.push(rows["z"][:, crop])
 
     def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:

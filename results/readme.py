@@ -39,7 +39,7 @@ NEW_PAGE = """# {name}
 """
 
 
-def updated(page: Path, root: Path) -> str:
+def update(page: Path, root: Path) -> str:
     """The text of a page with what stands between its markers made anew; the folders they name are relative to `root`.
 
     Raises ValueError for a folder without records, or a marker without its end.
@@ -161,7 +161,7 @@ def _write(root: Path) -> int:
             page.parent.mkdir(parents=True, exist_ok=True)
             text = NEW_PAGE.format(name=folder.name, folder=(STUDIES / folder.name).as_posix(), end=END)
             page.write_text(text, encoding="utf-8")
-    made = {page: updated(page, root) for page in _pages(root)}
+    made = {page: update(page, root) for page in _pages(root)}
     for page, text in made.items():
         if page.read_text(encoding="utf-8") != text:
             page.write_text(text, encoding="utf-8")
@@ -176,7 +176,7 @@ def _check(root: Path) -> int:
     old = [f"{PAGES / folder.name}.md is missing" for folder in _studies(root)
            if not (root / PAGES / f"{folder.name}.md").exists()]  # fmt: skip
     for page in _pages(root) if not old else ():
-        text, new = page.read_text(encoding="utf-8"), updated(page, root)
+        text, new = page.read_text(encoding="utf-8"), update(page, root)
         old += difflib.unified_diff(text.splitlines(), new.splitlines(), str(page), "its records", lineterm="")
     old += [f"{path} is not drawn from the records that are there now" for _, path in _old_pictures(root)]
     for line in old:

@@ -149,7 +149,7 @@ def states(ids: Collection[str], users: Collection[str]) -> dict[str, Job]:
             found[id] = Job(id, *row)
     missing = [id for id in ids if id not in found]
     if missing:
-        found |= _accounted(missing)
+        found |= _read_accounting(missing)
     return {id: found.get(id, Job(id, "gone")) for id in ids}
 
 
@@ -174,7 +174,7 @@ def log(folder: Path, id: str) -> str:
     return "\n".join(part.read_text(errors="replace").rstrip() for part in parts if part.exists())
 
 
-def _accounted(ids: list[str]) -> dict[str, Job]:
+def _read_accounting(ids: list[str]) -> dict[str, Job]:
     """From sacct; nothing where the cluster keeps no accounts."""
     found = {}
     for start in range(0, len(ids), 500):

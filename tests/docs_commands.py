@@ -120,7 +120,7 @@ def read_words(span: str) -> None:
 def _beside() -> dict[str, tuple[str, ...]]:
     """Every key, and the words that it needs beside it: a method that has it, the launcher that it is for."""
     written = {canonical: name for name, canonical in schema.PLURAL.items()}
-    settings = [written.get(name, name) for name in schema.declared()]
+    settings = [written.get(name, name) for name in schema.declared_types()]
     found = dict.fromkeys((*settings, *schema.runtime_types(), "cluster", "ablation"), ("methods=simclr",))
     for method in methods.names():
         options = schema.options_of(method)

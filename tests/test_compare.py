@@ -126,7 +126,7 @@ def test_no_interval_is_said(tmp_path: Path, values: Mapping[int | None, float],
 def test_paired_is_scipy_over_shared_seeds_only(tmp_path: Path) -> None:
     put(tmp_path, "moco", A | {7: 0.1})
     put(tmp_path, "simclr", B | {8: 0.9, 9: 0.9})
-    row = only(compare.paired(frame_of(tmp_path), "simclr"))
+    row = only(compare.compare_pairs(frame_of(tmp_path), "simclr"))
     test = stats.ttest_rel(list(A.values()), list(B.values()))
     assert (row["n"], row["p"], row["p_corrected"]) == (4, pytest.approx(test.pvalue), pytest.approx(test.pvalue))
     assert (row["low"], row["high"]) == pytest.approx(tuple(test.confidence_interval(0.95)))
@@ -134,7 +134,7 @@ def test_paired_is_scipy_over_shared_seeds_only(tmp_path: Path) -> None:
     # t = 2 / (sqrt(2) / 2) = sqrt(8) = 2.828 < 3.182 = t(0.975, 3).
     assert (row["difference"], row["sd"]) == pytest.approx((0.02, math.sqrt(2) / 100))
     assert (row["configuration"], row["reference"], row["significant"]) == ("moco", "simclr", False)
-    other = only(compare.paired(frame_of(tmp_path), "moco"))
+    other = only(compare.compare_pairs(frame_of(tmp_path), "moco"))
     assert (other["difference"], other["low"], other["p"]) == pytest.approx(
         (-row["difference"], -row["high"], row["p"])
     )
@@ -144,7 +144,7 @@ def test_a_fixed_method_is_a_one_sample_test(tmp_path: Path) -> None:
     put(tmp_path, "moco", A)
     put(tmp_path, "pixels", {None: 0.85})
     put(tmp_path, "random", {None: 0.15})
-    found = compare.paired(frame_of(tmp_path), "pixels")
+    found = compare.compare_pairs(frame_of(tmp_path), "pixels")
     row, test = only(found, configuration="moco"), stats.ttest_1samp(list(A.values()), 0.85)
     assert (row["n"], row["p"], row["difference"]) == pytest.approx((4, test.pvalue, 0.075))
     assert (row["low"] + 0.85, row["high"] + 0.85) == pytest.approx(tuple(test.confidence_interval(0.95)))
@@ -164,7 +164,7 @@ def test_a_fixed_method_is_a_one_sample_test(tmp_path: Path) -> None:
 def test_no_test_is_said(tmp_path: Path, values: Mapping[int | None, float], note: str) -> None:
     put(tmp_path, "moco", A)
     put(tmp_path, "simclr", values)
-    row = only(compare.paired(frame_of(tmp_path), "moco"))
+    row = only(compare.compare_pairs(frame_of(tmp_path), "moco"))
     assert (row["note"], row["significant"]) == (note, False)
     assert row[["low", "high", "sd", "p", "p_corrected"]].isna().all()
     assert compare.ranks(frame_of(tmp_path))["rank"].tolist() == ["–", "–"]
@@ -187,13 +187,13 @@ def test_protocols_and_datasets_are_never_pooled(tmp_path: Path) -> None:
     put(tmp_path, "simclr", {0: 0.1, 1: 0.5, 2: 0.6}, protocol="bbbbbbbbbbbb")
     put(tmp_path, "simclr", {0: 0.4, 1: 0.5}, dataset="cifar10")
     frame = frame_of(tmp_path)
-    found = compare.paired(frame)
+    found = compare.compare_pairs(frame)
     assert sorted(zip(found["protocol"].str[0], found["dataset"], found["n"], strict=True)) == [
         ("a", "digits", 4),
         ("b", "digits", 0),
     ]
     assert compare.intervals(frame)["n"].tolist() == [4, 4, 2, 3, 2]
-    assert len(compare.paired(frame, "moco")) == 2, "a family without the reference is left out"
+    assert len(compare.compare_pairs(frame, "moco")) == 2, "a family without the reference is left out"
     header, *rows = compare.rows(frame, "moco")
     assert header[:3] == ["dataset", "protocol", "configuration"]
     assert len(rows) == 5
@@ -230,7 +230,7 @@ def test_holm_is_over_the_tests_of_one_family(tmp_path: Path) -> None:
     put(tmp_path, "pcl", {0: 0.5})  # in no test
     for seed in range(3):
         put(tmp_path, f"other{seed}", A, protocol="bbbbbbbbbbbb", lr=seed)  # in another family
-    tests = compare.paired(frame_of(tmp_path)).query("protocol == 'aaaaaaaaaaaa' and p.notna()")
+    tests = compare.compare_pairs(frame_of(tmp_path)).query("protocol == 'aaaaaaaaaaaa' and p.notna()")
     smallest, middle, largest = sorted(tests["p"])
     corrected = [3 * smallest, max(3 * smallest, 2 * middle), max(3 * smallest, 2 * middle, largest)]
     assert sorted(tests["p_corrected"]) == pytest.approx(corrected)
@@ -290,16 +290,16 @@ def test_seeds_needed_reach_their_power_at_the_corrected_level(tmp_path: Path) -
 
 
 def paired_studies(values: np.ndarray, one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
-    """`compare.paired` without the texts around it, which take eight times as long as the tests themselves."""
+    """`compare.compare_pairs` without the texts around it, which take eight times as long as the tests themselves."""
     fixed = np.zeros(values.shape[1], dtype=bool)
-    found = [significance.tested(study, fixed, one, other).assign(study=i) for i, study in enumerate(values)]
+    found = [significance.test_pairs(study, fixed, one, other).assign(study=i) for i, study in enumerate(values)]
     named = {"configuration": np.tile(one, len(values)), "reference": np.tile(other, len(values))}
     return pd.concat(found, ignore_index=True).assign(**named)
 
 
 def same_as_paired(values: np.ndarray, found: pd.DataFrame, reference: str | None = None) -> None:
-    """Simulations stand for `compare.paired`: the first studies through all of it give the same."""
-    whole = compare.paired(frame_of_studies(values[:20]), reference)
+    """Simulations stand for `compare.compare_pairs`: the first studies through all of it give the same."""
+    whole = compare.compare_pairs(frame_of_studies(values[:20]), reference)
     names = {"study": "protocol", "configuration": "configuration", "reference": "reference"}
     own = found.assign(study="p" + found["study"].astype(str))
     own = own.assign(**{name: "m" + own[name].astype(str) for name in ("configuration", "reference")})
@@ -346,9 +346,9 @@ def test_configurations_are_named_by_what_varies(tmp_path: Path) -> None:
     put(tmp_path, "simclr", B, options={"temperature": 0.5}, epochs=10)
     frame = frame_of(tmp_path)
     assert compare.intervals(frame)["configuration"].tolist() == ["moco queue=4096", "moco queue=65536", "simclr"]
-    assert compare.paired(frame, "moco queue=4096")["reference"].unique().tolist() == ["moco queue=4096"]
+    assert compare.compare_pairs(frame, "moco queue=4096")["reference"].unique().tolist() == ["moco queue=4096"]
     with pytest.raises(ValueError, match="'moco' is ambiguous: give one of moco queue=4096, moco queue=65536"):
-        compare.paired(frame, "moco")
+        compare.compare_pairs(frame, "moco")
     with pytest.raises(ValueError, match=r"no reference 'simclir'; there are: .*simclr; nearest: simclr"):
         compare.rows(frame, "simclir")
     with pytest.raises(
@@ -374,7 +374,7 @@ def test_rows_are_text_under_a_header(tmp_path: Path) -> None:
 
 
 def test_nothing_to_compare_is_empty(tmp_path: Path) -> None:
-    for table in (compare.intervals, compare.paired, compare.ranks, compare.seeds_needed):
+    for table in (compare.intervals, compare.compare_pairs, compare.ranks, compare.seeds_needed):
         assert table(frame_of(tmp_path)).empty
     assert compare.rows(frame_of(tmp_path), "moco") == []
     put(tmp_path, "moco", {0: 0.9}, "failed")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from benchmark.data.catalogue import CATALOGUE, Dataset, entry, require
 from benchmark.data.datasets import Data, channel_statistics, load
-from benchmark.data.splits import limited, stratified
+from benchmark.data.splits import stratify, subsample
 from benchmark.errors import UsageError
 
 
@@ -33,7 +33,7 @@ def rows(images: torch.Tensor) -> list[bytes]:
 
 def test_a_split_is_disjoint_covers_everything_and_keeps_proportions():
     labels = np.random.default_rng(0).choice(5, 1003, p=[0.5, 0.3, 0.15, 0.04, 0.01])
-    rest, taken = stratified(labels, 0.1, seed=3)
+    rest, taken = stratify(labels, 0.1, seed=3)
     assert sorted([*rest, *taken]) == list(range(1003))
     assert len(taken) == 100
     assert (np.diff(rest) > 0).all()
@@ -44,38 +44,40 @@ def test_a_split_is_disjoint_covers_everything_and_keeps_proportions():
 
 def test_a_split_depends_on_the_seed_alone():
     labels = np.repeat([7, 3, 5], [40, 20, 60])
-    first, again, other = (stratified(labels, 0.25, seed)[1] for seed in (0, 0, 1))
+    first, again, other = (stratify(labels, 0.25, seed)[1] for seed in (0, 0, 1))
     assert first.tolist() == again.tolist() != other.tolist()
     # Written down once: another machine, year or version of numpy must hold out the same images.
-    assert stratified(np.arange(30) % 3, 0.2, seed=0)[1].tolist() == [1, 3, 11, 13, 20, 21]
-    assert limited(np.arange(30) % 3, 6, seed=0).tolist() == [7, 10, 11, 15, 18, 23]
+    assert stratify(np.arange(30) % 3, 0.2, seed=0)[1].tolist() == [1, 3, 11, 13, 20, 21]
+    assert subsample(np.arange(30) % 3, 6, seed=0).tolist() == [7, 10, 11, 15, 18, 23]
 
 
 def test_small_classes_keep_an_image_on_either_side():
     labels = np.repeat([0, 1, 2, 3], [96, 3, 2, 1])
-    rest, taken = stratified(labels, 0.02, seed=0)
+    rest, taken = stratify(labels, 0.02, seed=0)
     assert np.bincount(labels[taken], minlength=4).tolist() == [1, 1, 1, 0]
-    rest, taken = stratified(labels, 0.99, seed=0)
+    rest, taken = stratify(labels, 0.99, seed=0)
     assert np.bincount(labels[rest], minlength=4).tolist() == [1, 1, 1, 1]
 
 
 def test_limited_keeps_proportions_and_every_class():
     labels = np.repeat([0, 1, 2], [70, 27, 3])
-    counts = {count: np.bincount(labels[limited(labels, count, 0)], minlength=3).tolist() for count in (1, 3, 10, 100)}
+    counts = {
+        count: np.bincount(labels[subsample(labels, count, 0)], minlength=3).tolist() for count in (1, 3, 10, 100)
+    }
     assert counts == {1: [1, 0, 0], 3: [1, 1, 1], 10: [7, 2, 1], 100: [70, 27, 3]}
-    assert np.bincount(labels[limited(labels, 6, 0, least=2)]).tolist() == [2, 2, 2]
-    assert limited(labels, 0, 0).tolist() == []
+    assert np.bincount(labels[subsample(labels, 6, 0, least=2)]).tolist() == [2, 2, 2]
+    assert subsample(labels, 0, 0).tolist() == []
 
 
 @pytest.mark.parametrize("fraction", [0, 1, float("nan")])
 def test_a_split_refuses_fractions_that_leave_a_side_empty(fraction):
     with pytest.raises(ValueError, match="fraction"):
-        stratified([0, 1], fraction, 0)
+        stratify([0, 1], fraction, 0)
 
 
 def test_limited_refuses_more_than_there_is():
     with pytest.raises(ValueError, match="cannot take 3 of 2"):
-        limited([0, 1], 3, 0)
+        subsample([0, 1], 3, 0)
 
 
 # Digits

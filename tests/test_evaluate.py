@@ -25,7 +25,7 @@ def digits(rows: int = 600) -> Problem:
 
     found = load_digits()
     x = torch.tensor(found.data[:rows], dtype=torch.float32)
-    return linear.standardised(x, *linear.moments(x)), torch.tensor(found.target[:rows])
+    return linear.standardise(x, *linear.moments(x)), torch.tensor(found.target[:rows])
 
 
 def ill_conditioned() -> Problem:
@@ -42,7 +42,7 @@ def wide() -> Problem:
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(60, 90, generator=generator)
     y = (x[:, :3] + torch.randn(60, 3, generator=generator)).argmax(dim=1)
-    return linear.standardised(x, *linear.moments(x)), y
+    return linear.standardise(x, *linear.moments(x)), y
 
 
 def separable() -> Problem:
@@ -135,9 +135,9 @@ def test_validation_chooses_the_strength() -> None:
     values = dict(linear.evaluate(features))
     mean, std = linear.moments(features.train[0])
     fits = linear.fit(
-        linear.standardised(features.train[0], mean, std), features.train[1], 2, torch.tensor(linear.STRENGTHS)
+        linear.standardise(features.train[0], mean, std), features.train[1], 2, torch.tensor(linear.STRENGTHS)
     )
-    scores = linear.logits(linear.standardised(features.validation[0], mean, std), fits.weights)
+    scores = linear.logits(linear.standardise(features.validation[0], mean, std), fits.weights)
     accuracy = [linear.top1(s, features.validation[1]) for s in scores]
     assert values["linear_validation_top1"] == max(accuracy) > min(accuracy)
     assert accuracy[linear.STRENGTHS.index(values["linear_strength"])] == max(accuracy)

@@ -152,7 +152,7 @@ def test_without_a_head_s_work_g_of_h_is_h() -> None:
     found = dict(heads.evaluate(one))
     exact = dict(linear.evaluate(one.features))
     own = dict(
-        representation.evaluate(one.encoder, one.features.validation[0], one.data.validation, one.normalised, 8, CPU)
+        representation.evaluate(one.encoder, one.features.validation[0], one.data.validation, one.normalise, 8, CPU)
     )
     assert found == {f"head_{name}": value for name, value in (exact | own).items()}
     assert dict(heads.evaluate(frozen_cell())) == {}
@@ -293,7 +293,7 @@ def test_a_cell_at_work_is_left_alone(out: Path, capsys: pytest.CaptureFixture[s
     from benchmark.cells import lease
 
     folder = next(out.glob("pixels-*"))
-    with lease.held(folder):
+    with lease.hold(folder):
         assert main(["evaluate", f"out={out}", "evaluations=knn", f"cells={folder.name}", "device=cpu"]) == 0
     assert "another process is at work" in capsys.readouterr().err
     assert not (folder / "evaluation.json").exists()

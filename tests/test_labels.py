@@ -65,7 +65,7 @@ def test_figures_shorten_the_same_names_and_say_how(tmp_path: Path) -> None:
     for changed in ({}, {"queue": 64}, {"momentum": 0.9}, {"temperature": 0.5}):
         put(tmp_path, options=usual | changed)
     summary = summary_of(tmp_path)
-    short, told = labels.abbreviated(summary)
+    short, told = labels.abbreviate(summary)
     assert short == ["moco", "moco queue=64", "moco momentum=0.9", "moco temperature=0.5"]
     assert told == " Labels name what differs from the usual (moco: temperature=0.2 queue=4096 momentum=0.99)."
     for whole, part in zip(labels.names(summary), short, strict=True):

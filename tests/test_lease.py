@@ -36,11 +36,11 @@ def elsewhere(folder: Path, renewed: float = 0.0, **more: object) -> Path:
 
 
 def test_a_lease_is_there_while_it_is_held(tmp_path: Path) -> None:
-    with lease.held(tmp_path) as mine:
+    with lease.hold(tmp_path) as mine:
         assert mine is not None
         mine.guard()
         assert lease.at_work(tmp_path)
-        with lease.held(tmp_path) as other:
+        with lease.hold(tmp_path) as other:
             assert other is None
     assert not lease.at_work(tmp_path)
     assert not (tmp_path / "lease.json").exists()
@@ -48,12 +48,12 @@ def test_a_lease_is_there_while_it_is_held(tmp_path: Path) -> None:
 
 def test_a_lease_of_another_machine_is_kept_while_it_is_renewed_and_void_after(tmp_path: Path) -> None:
     elsewhere(tmp_path, renewed=lease.EXPIRES / 2)
-    with lease.held(tmp_path) as mine:
+    with lease.hold(tmp_path) as mine:
         assert mine is None
     assert plan.state(tmp_path).word == "running"
     elsewhere(tmp_path, renewed=lease.EXPIRES + 5)
     assert plan.state(tmp_path).word == "new"
-    with lease.held(tmp_path) as mine:
+    with lease.hold(tmp_path) as mine:
         assert mine is not None
 
 
@@ -61,31 +61,31 @@ def test_a_restart_of_a_job_follows_its_earlier_start(tmp_path: Path, monkeypatc
     monkeypatch.setenv("SLURM_JOB_ID", "812")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
     elsewhere(tmp_path, job="811")
-    with lease.held(tmp_path) as mine:
+    with lease.hold(tmp_path) as mine:
         assert mine is None, "of another job"
     elsewhere(tmp_path, job="812", restart=2)
-    with lease.held(tmp_path) as mine:
+    with lease.hold(tmp_path) as mine:
         assert mine is None, "the earlier start comes back, and has lost"
     elsewhere(tmp_path, job="812", restart=0)
-    with lease.held(tmp_path) as mine:
+    with lease.hold(tmp_path) as mine:
         assert mine is not None
 
 
 def test_what_a_process_left_that_died_here_is_taken_at_once(tmp_path: Path, environment: dict[str, str]) -> None:
     code = f"""import os, pathlib
 from benchmark.cells import lease
-with lease.held(pathlib.Path({str(tmp_path)!r})) as mine:
+with lease.hold(pathlib.Path({str(tmp_path)!r})) as mine:
     assert mine is not None
     os._exit(9)"""
     subprocess.run([sys.executable, "-c", code], env=environment, timeout=PATIENCE, check=False)
     assert (tmp_path / "lease.json").exists()
-    with lease.held(tmp_path) as mine:
+    with lease.hold(tmp_path) as mine:
         assert mine is not None
 
 
 def test_a_lease_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lease, "RENEWED", 0.05)
-    with lease.held(tmp_path) as mine:
+    with lease.hold(tmp_path) as mine:
         assert mine is not None
         path = elsewhere(tmp_path, renewed=500, id=mine.attempt.id)
         until = time.monotonic() + PATIENCE

@@ -59,7 +59,7 @@ def test_every_row_is_a_number_of_a_known_method_with_a_source() -> None:
 
 def test_settings_and_axes_are_ours() -> None:
     """A misspelt one would silently never be compared."""
-    declared = schema.declared()
+    declared = schema.declared_types()
     for row in numbers.load().to_dict("records"):
         words = dict(word.split("=", 1) for word in row["settings"].split())
         options = schema.options_of(row["method"]) if row["method"] not in OTHERS else {}

@@ -39,7 +39,7 @@ def test_both_sides_of_the_augmentation_give_like_views(float_early: bool) -> No
     generator = torch.Generator().manual_seed(0)
     image = torch.rand(3, 4, 4, generator=generator).repeat_interleave(6, 1).repeat_interleave(6, 2)
     images = (255 * image).byte().expand(600, -1, -1, -1)
-    ours = augmentation.batched(images, policy, 24, generator)[0]
+    ours = augmentation.augment_batch(images, policy, 24, generator)[0]
     with torch.random.fork_rng():
         torch.manual_seed(0)
         theirs = augmentation.one_by_one(images, augmentation.transform(policy, 24, float_early))[0]

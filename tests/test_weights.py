@@ -46,7 +46,7 @@ def test_a_file_s_encoder_gives_the_features_of_its_model(file: Path, tmp_path: 
     whole = model()
     expected = whole.forward_head(whole.forward_features(x), pre_logits=True)
     for name in ("weights.pt", "weights.safetensors", "wrapped.pt"):
-        encoder, _, stem = encoders.make("test_resnet", "auto", 16, weights=weights.named(str(tmp_path / name)))
+        encoder, _, stem = encoders.make("test_resnet", "auto", 16, weights=weights.pin(str(tmp_path / name)))
         torch.testing.assert_close(encoder.eval()(x), expected)
         assert stem == "native", "the stem that the weights have"
 
@@ -56,7 +56,7 @@ def test_a_small_stem_s_weights_keep_their_stem(tmp_path: Path) -> None:
     encoder, _, stem = encoders.make("resnet18", "auto", 32)
     assert stem == "small"
     torch.save(encoder.state_dict(), tmp_path / "small.pt")
-    loaded, _, stem = encoders.make("resnet18", "auto", 32, weights=weights.named(str(tmp_path / "small.pt")))
+    loaded, _, stem = encoders.make("resnet18", "auto", 32, weights=weights.pin(str(tmp_path / "small.pt")))
     assert stem == "small"
     assert torch.equal(loaded.get_parameter("conv1.weight"), encoder.get_parameter("conv1.weight"))
 

@@ -141,7 +141,7 @@ def test_what_an_optimiser_does_not_read_makes_no_cell_of_its_own() -> None:
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_every_word_of_a_preset_means_something_and_every_method_has_a_cell(preset: str) -> None:
-    known = set(schema.declared()) | {f"{m}.{n}" for m in methods.names() for n in schema.declared()}
+    known = set(schema.declared_types()) | {f"{m}.{n}" for m in methods.names() for n in schema.declared_types()}
     known |= {f"{m}.{option}" for m in methods.names() for option in schema.options_of(m)}
     assert set(presets.PRESETS[preset]()) - known == set()
     assert len(cells(f"methods={','.join(methods.names())} dataset=cifar10 preset={preset}")) == len(methods.names())

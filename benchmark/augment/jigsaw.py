@@ -49,17 +49,17 @@ def draw(policy: Policy, count: int, height: Side, width: Side, size: int, gener
 
     A policy without crop takes the whole image. Takes equally many random numbers whatever the policy.
     """
-    return _drawn(policy, count, height, width, size, generator, shuffled=True)
+    return _draw(policy, count, height, width, size, generator, shuffled=True)
 
 
 def draw_in_order(
     policy: Policy, count: int, height: Side, width: Side, size: int, generator: torch.Generator
 ) -> Jigsaw:
     """The same patches, row by row from the top left."""
-    return _drawn(policy, count, height, width, size, generator, shuffled=False)
+    return _draw(policy, count, height, width, size, generator, shuffled=False)
 
 
-def _drawn(
+def _draw(
     policy: Policy, count: int, height: Side, width: Side, size: int, generator: torch.Generator, shuffled: bool
 ) -> Jigsaw:
     cell, patch = geometry(size)

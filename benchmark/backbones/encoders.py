@@ -33,7 +33,7 @@ def make(
     backbone: str, stem: str, size: int, others: Iterable[tuple[str, int]] = (), weights: str = ""
 ) -> tuple[nn.Module, int, str]:
     """(encoder, feature width, the stem it got) for views of `size` pixels. Untrained; weights from torch's seed, or
-    what `weights.named` has named.
+    what `weights.pin` has pinned.
 
     `others` are what else it must take: (what, in the plural; pixels). The stem is chosen by the view alone, but where
     there are weights: timm's are those of its own stem, and `auto` takes the one that a file's weights fit.
@@ -46,15 +46,15 @@ def make(
         if stem == "small":
             raise UsageError("stem=small: weights=timm are those of timm's own stem; use stem=native or auto")
         fetch(backbone)
-        return _made(backbone, "native", size, others, pretrained=True)
+        return _build(backbone, "native", size, others, pretrained=True)
     if not weights:
-        return _made(backbone, stem, size, others)
+        return _build(backbone, stem, size, others)
     found = read(weights)
     # Some stems differ in their strides alone. Our own cells have what `auto` gives; others' files, timm's own.
     stems = ["auto", "native"] if found.ours else ["native", "auto"]
     problem: UsageError | None = None
     for one in stems if stem == "auto" else [stem]:
-        made = _made(backbone, one, size, others)
+        made = _build(backbone, one, size, others)
         try:
             load(made[0], backbone, found)
             return made
@@ -64,7 +64,7 @@ def make(
     raise problem
 
 
-def _made(
+def _build(
     backbone: str, stem: str, size: int, others: list[tuple[str, int]], pretrained: bool = False
 ) -> tuple[nn.Module, int, str]:
     further = [(what, side) for what, side in others if side != size]

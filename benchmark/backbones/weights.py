@@ -32,7 +32,7 @@ class Weights(NamedTuple):
     ours: bool  # from a checkpoint of a cell
 
 
-def named(given: str) -> str:
+def pin(given: str) -> str:
     """Nothing, `timm`, or a file as PATH@HASH of its bytes. `UsageError` where there is no such file."""
     if given in ("", TIMM) or "@sha256:" in given:
         return given
@@ -81,7 +81,7 @@ def fetch(backbone: str) -> None:
 
 
 def read(named: str) -> Weights:
-    """The backbone's weights in a file that `named` has named. `UsageError` for one that is gone, changed or no such
+    """The backbone's weights in a file that `pin` has pinned. `UsageError` for one that is gone, changed or no such
     file."""
     from timm.models import load_state_dict
 

@@ -49,9 +49,9 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
     if others:
         say(f"not finished, not evaluated: {', '.join(state.folder.name for state in others)}")
     cells = [state for state in states if state.word == "finished" and state.record is not None]
-    missing = {state.folder: _wanted(state, request, asked) for state in cells}
+    missing = {state.folder: _select_missing(state, request, asked) for state in cells}
     for dataset in dict.fromkeys(
-        evaluate_words.located(plan.cell(f), request.files).dataset for f, m in missing.items() if m
+        evaluate_words.locate(plan.cell(f), request.files).dataset for f, m in missing.items() if m
     ):
         catalogue.require(dataset)
     count = sum(map(len, missing.values()))
@@ -78,9 +78,9 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
 
 def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], device: torch.device, say: Say) -> int:
     """Do what is missing of the cell `key` in `folder`. Returns how many evaluations failed."""
-    cell = evaluate_words.located(plan.cell(folder), request.files)
+    cell = evaluate_words.locate(plan.cell(folder), request.files)
     asked = _others(cell, asked)
-    with lease.held(folder) as held:
+    with lease.hold(folder) as held:
         if held is None:
             say(f"{folder.name}: another process is at work on it; left to that one")
             return 0
@@ -109,10 +109,10 @@ def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], dev
     return failed
 
 
-def _wanted(state: plan.State, request: Request, asked: list[Evaluation]) -> list[Evaluation]:
+def _select_missing(state: plan.State, request: Request, asked: list[Evaluation]) -> list[Evaluation]:
     """The evaluations that a finished cell is asked for and does not have; a file that cannot be read has none."""
     assert state.record is not None
-    cell = evaluate_words.located(plan.cell(state.folder), request.files)
+    cell = evaluate_words.locate(plan.cell(state.folder), request.files)
     try:
         done = record.read_evaluations(state.folder, state.record["key"])
     except ValueError:  # it is said when the cell is due

@@ -93,7 +93,7 @@ class Lease:
 
 
 @contextlib.contextmanager
-def held(folder: Path) -> Iterator[Lease | None]:
+def hold(folder: Path) -> Iterator[Lease | None]:
     """The cell in `folder` for this process, or None where another is at work on it."""
     with _lock(folder) as free:
         lease = Lease(folder, attempt())

@@ -104,7 +104,7 @@ def time_left(
     return max(sum(lefts) / max(1, workers), *lefts) if lefts else 0.0
 
 
-def recorded(out: Path) -> list[Ran]:
+def read(out: Path) -> list[Ran]:
     """Every finished cell below `out`, on whatever machine it ran."""
     found = []
     for _, made in record.find(out):
@@ -112,10 +112,12 @@ def recorded(out: Path) -> list[Ran]:
             with contextlib.suppress(UsageError, KeyError):  # of a method or a version that is not there any more
                 cost = made["cost"]
                 known = cost.get("peak_memory_bytes", 0), cost.get("device", ""), cost.get("processes", 1)
-                found.append(Ran(shape(made["settings"]), spent(made), cost.get("evaluation_seconds", 0.0), *known))
+                found.append(
+                    Ran(shape(made["settings"]), seconds_of(made), cost.get("evaluation_seconds", 0.0), *known)
+                )
     return found
 
 
-def spent(found: dict[str, Any]) -> float:
+def seconds_of(found: dict[str, Any]) -> float:
     """Seconds of training and evaluation in a record."""
     return found["cost"].get("seconds", 0.0) + found["cost"].get("evaluation_seconds", 0.0)

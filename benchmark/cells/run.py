@@ -52,7 +52,7 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
         leases: list[lease.Lease] = []
 
         def take() -> bool:
-            leases.extend(filter(None, [held.enter_context(lease.held(folder))]))
+            leases.extend(filter(None, [held.enter_context(lease.hold(folder))]))
             return bool(leases)
 
         if not place.world.broadcast(take):
@@ -62,7 +62,7 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
         if found is not None and found["status"] != "failed":
             return found
         try:
-            guard, is_main, say = leases[0].guard if leases else _unguarded, place.world.is_main, place.display.say
+            guard, is_main, say = leases[0].guard if leases else _no_guard, place.world.is_main, place.display.say
             with place.tracker.cell(blank(settings), folder, place.runtime, is_main, say) as tracked:
                 made = _make(settings, place, folder, guard, tracked.log)
                 tracked.end(made)
@@ -200,5 +200,5 @@ def _judge(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[dic
     return metrics, None
 
 
-def _unguarded() -> None:
+def _no_guard() -> None:
     """Only the main process writes."""

@@ -17,7 +17,7 @@ from results.frames import forecasts
 def keep(made: Forecasts, cells: list[Settings], states: list[State], out: Path) -> None:
     """Keep a forecast for `report`, but of what has begun."""
     begun = {state.folder.name.rpartition("-")[2] for state in states if state.word == "running"}
-    kept = {key: one for key, one in forecast_table.kept(cells, made).items() if key not in begun}
+    kept = {key: one for key, one in forecast_table.as_records(cells, made).items() if key not in begun}
     try:
         forecasts.keep(out, kept)
     except OSError as error:  # another's folder

@@ -99,7 +99,7 @@ def _state(name: str) -> str:
     """Like `queue.rows 65536 x 128 (32 MiB)`: copies that follow, and buffers outside of them and of batch norm."""
     if not methods.describe(name).trains:
         return ""
-    method, _ = _made(name)
+    method, _ = _build(name)
     copies = [at for at, one in method.named_modules() if isinstance(one, MomentumCopy)]
     kept = []
     for at, buffer in method.named_buffers():
@@ -114,10 +114,10 @@ def _state(name: str) -> str:
 @lru_cache
 def _work(name: str) -> float:
     """Multiplications and additions of a step for an image."""
-    method, kind = _made(name)
+    method, kind = _build(name)
     at = Progress(0, 10, 0, 10)
     with torch.device("meta"):
-        seen = batches.seen(kind.views, (), SIDE)
+        seen = batches.backbone_inputs(kind.views, (), SIDE)
         each = [(3, one.side, one.side) if one.images == 1 else (one.images, 3, one.side, one.side) for one in seen]
         labels = torch.zeros(BATCH, dtype=torch.int64) if kind.supervised else None
         batch = Batch([torch.zeros(BATCH, *shape) for shape in each], torch.arange(BATCH), labels)
@@ -126,13 +126,13 @@ def _work(name: str) -> float:
     return counted.count / BATCH
 
 
-def _made(name: str) -> tuple[Method, type[Method]]:
+def _build(name: str) -> tuple[Method, type[Method]]:
     """The method with its default options, on the meta device."""
     kind: type[Method] = methods.load(name)
     encoder, width, _ = _encoder()
-    told = ({"size": SIDE} if kind.sized else {}) | ({"classes": CLASSES} if kind.supervised else {})
+    arguments = ({"size": SIDE} if kind.sized else {}) | ({"classes": CLASSES} if kind.supervised else {})
     with torch.device("meta"):
-        return kind(kind.Config(), copy.deepcopy(encoder).to("meta"), width, IMAGES, **told).train(), kind
+        return kind(kind.Config(), copy.deepcopy(encoder).to("meta"), width, IMAGES, **arguments).train(), kind
 
 
 @lru_cache

@@ -31,7 +31,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
 
     Raises `UsageError` for a reference that is not there, and for what W&B did not take.
     """
-    if project and not site.installed("wandb_workspaces"):
+    if project and not site.is_installed("wandb_workspaces"):
         raise UsageError("report wandb=: wandb-workspaces is not installed; pip install '.[wandb]'")
     loaded, problems = frame.load(out)
     metric = comparable.headline(loaded)
@@ -91,7 +91,7 @@ def print_records(out: Path, folders: Sequence[Path]) -> None:
     """The table of these cells, and where to go from there."""
     print_summary(summaries.summarise(_of(out, folders)))
     print(f"records: {out}/; tables and figures of all of them: python -m benchmark report out={out}", file=sys.stderr)
-    if count := tracker.unsent(out):
+    if count := tracker.count_unsynced(out):
         print(f"{count} runs were kept offline; to W&B: wandb sync {out}/*/wandb/offline-run-*", file=sys.stderr)
 
 

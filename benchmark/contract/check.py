@@ -255,7 +255,7 @@ def _settle(engine: Engine, batches: Batches) -> None:
 def _neighbours(method: Method, cell: Settings, batches: Batches) -> float:
     data = build.dataset(cell.dataset)
     single = replace(batches, dtype=torch.float32)
-    found = features.extract(method.encoder, data, single.normalised, cell.view_size, CPU)
+    found = features.extract(method.encoder, data, single.normalise, cell.view_size, CPU)
     votes = knn.vote(found.validation[0], *found.train, found.classes, 20, knn.TEMPERATURE)
     return knn.top1(votes, found.validation[1])
 

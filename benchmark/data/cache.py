@@ -54,7 +54,7 @@ class Cached:
         return len(self) * self.images[0, 0].numel(), first, second
 
 
-def cached(paths: list[str], folder: Path, side: int, directory: Path) -> tuple[Tensor, NDArray[np.int64]]:
+def open_cache(paths: list[str], folder: Path, side: int, directory: Path) -> tuple[Tensor, NDArray[np.int64]]:
     """The images (N, 3, side, side), mapped from disk, and their sums (N, 2, 3).
 
     Built first if need be, by one process; others that want it at the same time wait. ``paths`` are all of ``folder``.
@@ -72,13 +72,13 @@ def cached(paths: list[str], folder: Path, side: int, directory: Path) -> tuple[
                     _build(place, paths, side)
     except OSError as error:
         raise UsageError(f"dataset.cache={side}: {error}; dataset.cache_dir=DIR puts it elsewhere") from error
-    return _opened(place, len(paths), side)
+    return _open(place, len(paths), side)
 
 
-def _opened(place: Path, count: int, side: int) -> tuple[Tensor, NDArray[np.int64]]:
+def _open(place: Path, count: int, side: int) -> tuple[Tensor, NDArray[np.int64]]:
     try:
         blocks = json.loads(_file(place, ".json").read_text())["checksums"]
-        images = _mapped(place, count, side)
+        images = _map(place, count, side)
         totals = np.load(_file(place, ".sums.npy"))
         some = np.unique(np.linspace(0, len(blocks) - 1, LOOKED_AT).round().astype(int))
         bad = next((b for b in some if _checksum(images[b * BLOCK : (b + 1) * BLOCK]) != blocks[b]), None)
@@ -102,7 +102,7 @@ def _build(place: Path, paths: list[str], side: int) -> None:
     _require_room(path, count * each)
     title = f"{place.name}: decoding"
     with path.open("r+b") as file, _file(place, ".blocks").open("a") as notes, _progress(title, count) as advance:
-        noted = _noted(place)
+        noted = _read_notes(place)
         for block, start in enumerate(range(0, count, BLOCK)):
             part = paths[start : start + BLOCK]
             file.seek(start * each)
@@ -126,7 +126,7 @@ def _build(place: Path, paths: list[str], side: int) -> None:
     _file(place, ".blocks").unlink()
 
 
-def _mapped(place: Path, count: int, side: int) -> np.memmap[Any, np.dtype[np.uint8]]:
+def _map(place: Path, count: int, side: int) -> np.memmap[Any, np.dtype[np.uint8]]:
     """The array on disk; ValueError where the file is of another size."""
     path, shape = _file(place, ".images"), (count, 3, side, side)
     if path.stat().st_size != np.prod(shape):
@@ -145,7 +145,7 @@ def _file(place: Path, kind: str) -> Path:
     return place.with_name(place.name + kind)
 
 
-def _noted(place: Path) -> dict[int, int]:
+def _read_notes(place: Path) -> dict[int, int]:
     """Block -> checksum of what an attempt before has written; a kill may have cut the last line."""
     found = {}
     for line in _file(place, ".blocks").read_text().splitlines():

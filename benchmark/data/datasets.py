@@ -15,7 +15,7 @@ from benchmark.data import folder
 from benchmark.data.catalogue import Dataset, entry, location, require
 from benchmark.data.files import sums
 from benchmark.data.source import TEST_SEED, Images, Indices, Rows, Source, Split, require_images
-from benchmark.data.splits import limited, stratified
+from benchmark.data.splits import stratify, subsample
 from benchmark.errors import UsageError
 
 _CHUNK = 4096  # images copied at a time
@@ -54,10 +54,10 @@ def load(dataset: Dataset) -> Data:
     elif dataset.name == "folder":
         source = folder.source(dataset)
     else:
-        source = _published(dataset)
+        source = _load_from_torchvision(dataset)
     require_images(source.training.labels, source.class_names, 2, "train and validation")
     training, unlabelled = _limit(dataset, source)
-    rest, taken = stratified(training.labels, dataset.validation, dataset.split_seed)
+    rest, taken = stratify(training.labels, dataset.validation, dataset.split_seed)
     if dataset.name == "folder":
         folder.require_memory(dataset, len(training.labels) + len(source.test.labels))
     train = training.take(rest).split()
@@ -97,9 +97,9 @@ def _limit(dataset: Dataset, source: Source) -> tuple[Rows, Rows | None]:
             f"of {len(source.class_names)} classes to train and one to validate on) to {largest}, or 0 for all"
         )
     if count < len(training.labels):
-        training = training.take(limited(training.labels, count, dataset.split_seed, least=2))
+        training = training.take(subsample(training.labels, count, dataset.split_seed, least=2))
     if unlabelled is not None:
-        unlabelled = unlabelled.take(limited(unlabelled.labels, count, dataset.split_seed))
+        unlabelled = unlabelled.take(subsample(unlabelled.labels, count, dataset.split_seed))
     return training, unlabelled
 
 
@@ -127,11 +127,11 @@ def _digits() -> Source:
     found = load_digits()
     pixels = np.rint(found.images * (255 / 16)).astype(np.uint8)
     rows = _array_rows(pixels, found.target)
-    rest, taken = stratified(rows.labels, 0.25, TEST_SEED)
+    rest, taken = stratify(rows.labels, 0.25, TEST_SEED)
     return Source(rows.take(rest), rows.take(taken), [str(digit) for digit in found.target_names])
 
 
-def _published(dataset: Dataset) -> Source:
+def _load_from_torchvision(dataset: Dataset) -> Source:
     """A dataset of torchvision's, from the arrays it holds."""
     from torchvision import datasets
 

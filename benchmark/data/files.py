@@ -62,7 +62,7 @@ def prefetch(make: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
                 future.cancel()
 
 
-def batched(images: Images, indices: Iterable[Tensor]) -> Iterator[Tensor]:
+def read_batches(images: Images, indices: Iterable[Tensor]) -> Iterator[Tensor]:
     """The images at each index; those on a disk are read while the caller is busy with the ones before."""
     if isinstance(images, Tensor):
         return (images[index.to(images.device)] for index in indices)
@@ -139,7 +139,7 @@ def sums(images: Tensor) -> tuple[int, list[int], list[int]]:
     return int(counts[0].sum()), (counts @ values).tolist(), (counts @ values**2).tolist()
 
 
-def decoded(path: str) -> Tensor:
+def decode(path: str) -> Tensor:
     """The whole file, uint8 (3, H, W)."""
     return _decode(_open(path)[0], path)
 

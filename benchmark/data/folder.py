@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.data.cache import Cached, cached
+from benchmark.data.cache import Cached, open_cache
 from benchmark.data.catalogue import LAYOUTS, Dataset, entry, location, subfolders
 from benchmark.data.files import Files, squares
 from benchmark.data.source import TEST_SEED, Images, Indices, Rows, Source, require_images
-from benchmark.data.splits import stratified
+from benchmark.data.splits import stratify
 from benchmark.errors import UsageError
 
 MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than this is refused
@@ -33,7 +33,7 @@ def source(dataset: Dataset) -> Source:
     rows, names = _class_folders(root, dataset)
     if held_out is None:
         require_images(rows.labels, names, 3, "train, validation and test")
-        rest, taken = stratified(rows.labels, 0.2, TEST_SEED)
+        rest, taken = stratify(rows.labels, 0.2, TEST_SEED)
         return Source(rows.take(rest), rows.take(taken), names)
     test, test_names = _class_folders(held_out, dataset)
     if names != test_names:
@@ -64,7 +64,7 @@ def _reader(paths: list[str], folder: Path, dataset: Dataset) -> Callable[[Indic
         return lambda chosen: Files(names[chosen], side)
     if dataset.cache:
         place = Path(dataset.cache_dir).expanduser() if dataset.cache_dir else _beside(location(dataset))
-        images, totals = cached(paths, folder, side, place)
+        images, totals = open_cache(paths, folder, side, place)
         return lambda chosen: Cached(images, totals, chosen)
 
     def read(chosen: Indices) -> Tensor:

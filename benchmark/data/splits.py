@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 _SPLIT, _LIMIT = 0, 1
 
 
-def stratified(labels: ArrayLike, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def stratify(labels: ArrayLike, fraction: float, seed: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Split (n,) integer labels in two: sorted int64 indices of the rest, and of the ``fraction`` taken.
 
     Each class gives its share of round(n * fraction) images to within one, by largest remainder. A class of two or
@@ -30,7 +30,7 @@ def stratified(labels: ArrayLike, fraction: float, seed: int) -> tuple[NDArray[n
     return np.setdiff1d(np.arange(len(classes)), taken), taken
 
 
-def limited(labels: ArrayLike, count: int, seed: int, least: int = 1) -> NDArray[np.int64]:
+def subsample(labels: ArrayLike, count: int, seed: int, least: int = 1) -> NDArray[np.int64]:
     """Sorted int64 indices of ``count`` of (n,) integer labels, in the proportions of the classes.
 
     Shares go by largest remainder, with at least ``least`` images of each class (all of a smaller one) where ``count``

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmark.augment.transforms import resize
 from benchmark.data.datasets import Data
-from benchmark.data.files import batched
+from benchmark.data.files import read_batches
 from benchmark.data.source import Images, Split
 from benchmark.training.embed import ROWS
 
@@ -30,7 +30,7 @@ def encode(encoder: nn.Module, images: Images, prepare: Callable[[Tensor], Tenso
     """(n, D) float32 features of uint8 `images`; `prepare` makes the encoder's input from a few of them."""
     encoder.eval()
     blocks = torch.arange(len(images), device=images.device).split(ROWS)
-    parts = [encoder(prepare(block.to(device))) for block in batched(images, blocks)]
+    parts = [encoder(prepare(block.to(device))) for block in read_batches(images, blocks)]
     return torch.cat(parts).float()
 
 

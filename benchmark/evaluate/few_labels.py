@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.data.splits import limited
+from benchmark.data.splits import subsample
 from benchmark.evaluate import linear
 from benchmark.evaluate.features import Features
 from benchmark.evaluate.frozen_cell import FrozenCell
@@ -43,17 +43,17 @@ def draws(labels: Tensor, share: float) -> list[Tensor]:
     """The rows of each draw from (n,) training labels, sorted."""
     classes = len(labels.unique())
     count = max(round(share * len(labels)), classes)
-    return [torch.from_numpy(limited(labels.cpu().numpy(), count, seed)).to(labels.device) for seed in range(DRAWS)]
+    return [torch.from_numpy(subsample(labels.cpu().numpy(), count, seed)).to(labels.device) for seed in range(DRAWS)]
 
 
 def probe(features: Features, rows: Tensor) -> float:
     """Test accuracy of the probe fitted on these training rows."""
     mean, std = linear.moments(features.train[0])
-    x, y = linear.standardised(features.train[0][rows], mean, std), features.train[1][rows]
+    x, y = linear.standardise(features.train[0][rows], mean, std), features.train[1][rows]
     fits = linear.fit(x, y, features.classes, torch.tensor(STRENGTHS))
-    scores = linear.logits(linear.standardised(features.validation[0], mean, std), fits.weights)
+    scores = linear.logits(linear.standardise(features.validation[0], mean, std), fits.weights)
     label = features.validation[1]
     ranked = [(linear.top1(s, label), -float(F.cross_entropy(s, label))) for s in scores]
     best = max(range(len(ranked)), key=ranked.__getitem__)
-    test = linear.logits(linear.standardised(features.test[0], mean, std), fits.weights[best : best + 1])[0]
+    test = linear.logits(linear.standardise(features.test[0], mean, std), fits.weights[best : best + 1])[0]
     return linear.top1(test, features.test[1])

@@ -61,7 +61,7 @@ def tune(frozen: FrozenCell, rows: Tensor, rate: float) -> Tuned:
         nn.init.zeros_(parameter)
     some = Split(train.images[rows.to(train.images.device)], train.labels[rows.to(train.labels.device)])
     # Nearly equal batches: what does not fill a last one would wait for the next epoch.
-    batches = frozen.labelled(some, len(rows) // math.ceil(len(rows) / BATCH), seeds.mix("finetune"))
+    batches = frozen.labelled_batches(some, len(rows) // math.ceil(len(rows) / BATCH), seeds.mix("finetune"))
     steps = EPOCHS * batches.per_epoch
     parameters = [*encoder.parameters(), *classifier.parameters()]
     optimiser = torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, nesterov=True)
@@ -81,5 +81,5 @@ def tune(frozen: FrozenCell, rows: Tensor, rate: float) -> Tuned:
 def measure(frozen: FrozenCell, tuned: Tuned, split: Split) -> float:
     """Accuracy on the un-augmented images of `split`."""
     whole = nn.Sequential(*tuned)
-    scores = encode(whole, split.images, lambda x: frozen.normalised(resize(x, frozen.size)), frozen.device)
+    scores = encode(whole, split.images, lambda x: frozen.normalise(resize(x, frozen.size)), frozen.device)
     return top1(scores, split.labels.to(frozen.device))

@@ -46,19 +46,19 @@ class FrozenCell:
     @cached_property
     def features(self) -> Features:
         """h of every image."""
-        return extract(self.encoder, self.data, self.normalised, self.size, self.device)
+        return extract(self.encoder, self.data, self.normalise, self.size, self.device)
 
     @property
-    def normalised(self) -> Callable[[Tensor], Tensor]:
+    def normalise(self) -> Callable[[Tensor], Tensor]:
         """What training did to pixels in [0, 1]."""
-        return self.batches.normalised
+        return self.batches.normalise
 
     @property
     def size(self) -> int:
         """Pixels of a view."""
         return self.batches.size
 
-    def labelled(self, split: Split, batch_size: int, seed: int) -> Batches:
+    def labelled_batches(self, split: Split, batch_size: int, seed: int) -> Batches:
         """Labelled batches of one augmented view an image, as the papers train their probes: crops, and flips where a
         mirrored image is of the same class."""
         from benchmark.augment import policies

@@ -51,8 +51,8 @@ def write(frozen: FrozenCell, folder: Path, kind: str) -> None:
     shown: dict[str, Any] = {
         "projection": {
             "kind": kind,
-            "x": _rounded(places[:, 0]),
-            "y": _rounded(places[:, 1]),
+            "x": _round(places[:, 0]),
+            "y": _round(places[:, 1]),
             "label": y[some].tolist(),
         },
         "classes": names,
@@ -102,5 +102,5 @@ def _spread(count: int, most: int) -> Tensor:
     return torch.linspace(0, count - 1, min(most, count)).round().long()
 
 
-def _rounded(values: Tensor) -> list[float]:
+def _round(values: Tensor) -> list[float]:
     return [round(value, 3) for value in values.tolist()]

@@ -49,5 +49,5 @@ def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     yield from linear.evaluate(features)
     yield from knn.evaluate(features)
     yield from representation.evaluate(
-        frozen.encoder, features.validation[0], frozen.data.validation, frozen.normalised, frozen.size, frozen.device
+        frozen.encoder, features.validation[0], frozen.data.validation, frozen.normalise, frozen.size, frozen.device
     )

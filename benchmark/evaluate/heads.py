@@ -29,18 +29,18 @@ def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     """Yields the linear probe's numbers and the measures of health of g(h); nothing where there is no head."""
     if frozen.head is None:
         return
-    g = projected(frozen.features, frozen.head)
+    g = project(frozen.features, frozen.head)
     for name, value in linear.evaluate(g):
         yield f"head_{name}", value
     whole = nn.Sequential(frozen.encoder, frozen.head)
     for name, value in representation.evaluate(
-        whole, g.validation[0], frozen.data.validation, frozen.normalised, frozen.size, frozen.device
+        whole, g.validation[0], frozen.data.validation, frozen.normalise, frozen.size, frozen.device
     ):
         yield f"head_{name}", value
 
 
 @torch.no_grad()
-def projected(features: Features, head: nn.Module) -> Features:
+def project(features: Features, head: nn.Module) -> Features:
     """g(h) of every image."""
     head.eval()
 

@@ -34,9 +34,9 @@ def evaluate(features: Features) -> Iterator[tuple[str, float]]:
     """Yields test and validation accuracy, and the strength that validation chose."""
     classes = features.classes
     mean, std = moments(features.train[0])
-    x, y = standardised(features.train[0], mean, std), features.train[1]
+    x, y = standardise(features.train[0], mean, std), features.train[1]
     fits = fit(x, y, classes, torch.tensor(STRENGTHS))
-    scores = logits(standardised(features.validation[0], mean, std), fits.weights)  # (S, n, C)
+    scores = logits(standardise(features.validation[0], mean, std), fits.weights)  # (S, n, C)
     label = features.validation[1]
     accuracy = [top1(s, label) for s in scores]
     losses = [float(F.cross_entropy(s, label)) for s in scores]
@@ -44,8 +44,8 @@ def evaluate(features: Features) -> Iterator[tuple[str, float]]:
 
     both, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
     mean, std = moments(both)
-    final = fit(standardised(both, mean, std), labels, classes, torch.tensor([STRENGTHS[best]]))
-    test = logits(standardised(features.test[0], mean, std), final.weights)[0]
+    final = fit(standardise(both, mean, std), labels, classes, torch.tensor([STRENGTHS[best]]))
+    test = logits(standardise(features.test[0], mean, std), final.weights)[0]
     yield "linear_top1", top1(test, features.test[1])
     yield "linear_validation_top1", accuracy[best]
     yield "linear_strength", STRENGTHS[best]
@@ -195,7 +195,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
     return x.mean(dim=0), torch.where(std > 1e-6 * x.abs().amax(dim=0).clamp(min=1e-12), std, torch.ones_like(std))
 
 
-def standardised(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+def standardise(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (x - mean) / std
 
 

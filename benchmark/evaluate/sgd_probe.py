@@ -33,7 +33,7 @@ def settings() -> dict[str, Any]:
 def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     """Yields test and validation accuracy, and the rate that validation chose."""
     features, split = frozen.features, frozen.data.train
-    batches = frozen.labelled(split, min(BATCH, len(split)), seeds.mix("sgd_probe"))
+    batches = frozen.labelled_batches(split, min(BATCH, len(split)), seeds.mix("sgd_probe"))
     weights = fit(frozen, batches, features.classes)
     x, y = features.validation
     scores = linear.logits(x, weights)

@@ -55,7 +55,7 @@ def at_once(runtime: Runtime, made: Forecasts) -> tuple[int, str]:
     return 1, ""
 
 
-def kept(cells: list[Settings], made: Forecasts) -> dict[str, dict[str, Any]]:
+def as_records(cells: list[Settings], made: Forecasts) -> dict[str, dict[str, Any]]:
     """Key -> what `results.frames.forecasts` keeps, of cells whose cost is known."""
     return {
         key(cell): {"seconds": one.seconds, "memory": one.memory, "device": made.device, "how": one.how}

@@ -62,7 +62,7 @@ def fitting(cell: Settings, device: torch.device, runtime: Runtime, processes: i
     halves = range(1) if grouped else range(max(1, whole.bit_length()))
     for microbatch in (math.ceil(whole / 2**half) for half in halves):
         as_asked = microbatch == whole
-        with contextlib.suppress(memory.NoRoom), memory.limited(device, room):
+        with contextlib.suppress(memory.NoRoom), memory.limit_memory(device, room):
             tried = share if as_asked else replace(share, microbatch=microbatch)
             found = measure(tried, device, runtime.compile, processes)
             return replace(found, microbatch=0 if as_asked else microbatch)

@@ -31,7 +31,7 @@ def capacity(device: torch.device, runtime: Runtime, workers: int = 1) -> int:
 
 
 @contextlib.contextmanager
-def limited(device: torch.device, room: int) -> Iterator[None]:
+def limit_memory(device: torch.device, room: int) -> Iterator[None]:
     """Raise `NoRoom` for what does not fit into `room` bytes, before the kernel has to kill somebody for it."""
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory

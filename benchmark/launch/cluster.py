@@ -64,7 +64,7 @@ def _submitting(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
+def _block_interrupts() -> Iterator[None]:
     """Ctrl-C waits: jobs that no note names would be submitted again."""
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
     try:
@@ -73,7 +73,7 @@ def _uninterrupted() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def packed(cells: Mapping[str, Settings], runtime: Runtime) -> list[dict[str, Any]]:
+def pack(cells: Mapping[str, Settings], runtime: Runtime) -> list[dict[str, Any]]:
     """What each job is told: its cells, `cells_per_job` of them, and how to run. Writes their settings."""
     out, names, each = Path(runtime.out).absolute(), list(cells), runtime.slurm.cells_per_job
     for name, cell in cells.items():
@@ -88,17 +88,17 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
     Raises `UsageError` where SLURM is not there or does not take them; what it took before stays noted.
     """
     out, resources = Path(runtime.out).absolute(), asdict(runtime.slurm)
-    with _submitting(out), _said():
+    with _submitting(out), _report_slurm_errors():
         taken = {cell for cell, job in bury_ended(out).items() if not job.over}
         missing = {
             name: cell
             for name, cell in {address.folder_name(cell): cell for cell in cells}.items()
             if name not in taken and plan.state(out / name).word in ("new", "interrupted", "failed")
         }
-        told, longest = packed(missing, runtime), jobs.longest_array() if missing else 1
+        told, longest = pack(missing, runtime), jobs.longest_array() if missing else 1
         for start in range(0, len(told), longest):
             some = told[start : start + longest]
-            with _uninterrupted():
+            with _block_interrupts():
                 _note(out, jobs.submit(work, some, out / FOLDER, "benchmark", resources), some)
     return len(missing)
 
@@ -169,7 +169,7 @@ def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> No
 
 def cancel(out: Path) -> int:
     """Cancel the jobs that wait or run; returns how many."""
-    with _said():
+    with _report_slurm_errors():
         found = sorted({job.id for job in jobs_of(out).values() if not job.over})
         jobs.cancel(found)
     return len(found)
@@ -184,12 +184,12 @@ def log(out: Path, cell: str) -> str:
 def script(cells: Sequence[Settings], runtime: Runtime) -> str:
     """What sbatch would be given for these cells."""
     count = -(-len(cells) // runtime.slurm.cells_per_job)
-    with _said():
+    with _report_slurm_errors():
         return jobs.script(count, Path(runtime.out).absolute() / FOLDER, "benchmark", asdict(runtime.slurm))
 
 
 @contextlib.contextmanager
-def _said() -> Iterator[None]:
+def _report_slurm_errors() -> Iterator[None]:
     """SLURM's errors in one line."""
     try:
         yield
@@ -215,17 +215,17 @@ def work(told: dict[str, Any]) -> bool:
     runtime = restore_runtime(told["runtime"])
     out, minutes = Path(runtime.out), runtime.slurm.timeout_min
 
-    def ended(name: str) -> bool:
+    def has_ended(name: str) -> bool:
         return _ends(record.read(out / name), told["submitted"])
 
     try:
         with contextlib.ExitStack() as held:
-            world, device = held.enter_context(in_process.joined(runtime))
+            world, device = held.enter_context(in_process.join_processes(runtime))
             display = held.enter_context(ProgressDisplay(len(told["cells"]), shown=world.is_main))
             stop = held.enter_context(Stop().listening((signal.SIGTERM, signal.SIGUSR2)))
             place = run.Place(runtime, world, device, stop, display)
             # What has ended goes last: if it failed, it is tried again in the time that the others leave.
-            for name in world.broadcast(lambda: sorted(told["cells"], key=ended)):
+            for name in world.broadcast(lambda: sorted(told["cells"], key=has_ended)):
                 cell = plan.cell(out / name)
                 display.cell(name)
                 begun, checkpoint = time.monotonic(), _stamp(out / name)
@@ -244,7 +244,7 @@ def work(told: dict[str, Any]) -> bool:
                         raise
                     if world.is_main:
                         bury(out / name, f"no step within slurm.timeout_min={minutes}: give more time")
-                    return not all(map(ended, told["cells"]))
+                    return not all(map(has_ended, told["cells"]))
     except Stopped as stopped:
         if stopped.exit_code == MORE_TIME:
             return True
@@ -278,7 +278,7 @@ def bury(folder: Path, reason: str, log: str = "") -> None:
     from benchmark.cells import run
 
     end = {"status": "failed", "reason": reason, "finished": record.now(), "log": log.splitlines()[-TAIL:]}
-    with lease.held(folder) as mine:
+    with lease.hold(folder) as mine:
         found = record.read(folder)
         if mine is not None and (found is None or found["status"] == "failed"):
             record.write(folder, run.blank(plan.cell(folder)) | end)

@@ -19,7 +19,7 @@ from benchmark.training.stop import Stop, Stopped
 
 
 @contextlib.contextmanager
-def joined(runtime: Runtime) -> Iterator[tuple[World, torch.device]]:
+def join_processes(runtime: Runtime) -> Iterator[tuple[World, torch.device]]:
     """This process among those of the run, on its device."""
     device = claim_device(runtime, distributed.local_rank())
     try:
@@ -37,7 +37,7 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
     display = ProgressDisplay(0)
     try:
         with contextlib.ExitStack() as held:
-            world, device = held.enter_context(joined(runtime))
+            world, device = held.enter_context(join_processes(runtime))
             # The main process says which, for all: a cell may have been finished since. What failed before goes last.
             runs = world.broadcast(
                 lambda: [i for i, state in enumerate(states) if state.runs and state.word != "failed"]

@@ -31,7 +31,7 @@ def run(cells: list[Settings], again: list[bool], runtime: Runtime) -> int:
     Every cell is checked before the first one trains; raises `UsageError` for one that cannot run.
     """
     out = Path(runtime.out)
-    ran = past_costs.recorded(out)
+    ran = past_costs.read(out)
     shapes = [past_costs.shape(address.identity(cell)) for cell in cells]
     order = sorted(past_costs.longest_first(shapes, ran), key=lambda i: again[i])
     began = time.monotonic()
@@ -96,7 +96,7 @@ class Sweep:
             for key, _ in self.selector.select(timeout=0.1):
                 self._listen(key.data)
             for slot in list(self.slots):
-                how = slot.worker.ended()
+                how = slot.worker.exit_reason()
                 if how is not None:
                     self._listen(slot)
                     self._close_slot(slot, how)
@@ -108,7 +108,7 @@ class Sweep:
             self._give_out()
             if self.display.due():
                 rows = [slot.row for slot in sorted(self.slots, key=lambda slot: slot.number) if slot.row]
-                self.display.draw(rows, self.done, len(self.cells), self.failed, self._left())
+                self.display.draw(rows, self.done, len(self.cells), self.failed, self._time_left())
 
     def close(self) -> None:
         """Kill what still runs."""
@@ -190,7 +190,7 @@ class Sweep:
             self.started += 1
             slot.cell, slot.free, slot.blank = cell, False, None
             slot.row = Row(f"{self.devices[slot.number]} (worker {slot.number})", self.labels[cell], time.monotonic())
-            self.display.starts(self.started, len(self.cells), slot.row, self._left())
+            self.display.starts(self.started, len(self.cells), slot.row, self._time_left())
             slot.worker.order("run", cell=asdict(self.cells[cell]))
 
     def _done(self, slot: Slot, status: str | None, reason: str | None, seconds: float) -> None:
@@ -233,7 +233,7 @@ class Sweep:
         folder = Path(self.runtime.out) / address.folder_name(self.cells[cell])
         status: str | None = "failed"
         try:
-            with lease.held(folder) as mine:
+            with lease.hold(folder) as mine:
                 found = record.read(folder)
                 if found is not None and found["started"] >= blank["started"]:
                     status, reason = found["status"], found["reason"]
@@ -246,10 +246,10 @@ class Sweep:
             reason += f", which could not be recorded: {error}"
         self._done(slot, status, reason, 0.0)
 
-    def _left(self) -> float | None:
+    def _time_left(self) -> float | None:
         now = time.monotonic()
         running = [
-            (self.shapes[slot.cell], now - slot.row.began, slot.row.left())
+            (self.shapes[slot.cell], now - slot.row.began, slot.row.seconds_left())
             for slot in self.slots
             if slot.cell is not None and slot.row is not None
         ]

@@ -30,7 +30,7 @@ class Row:
         self.done, self.steps, self.loss = done, steps, loss
         self.first = self.first or (done, time.monotonic())
 
-    def left(self) -> float | None:
+    def seconds_left(self) -> float | None:
         """Seconds until its last step, at its pace so far."""
         if self.first is None or self.done == self.first[0]:
             return None
@@ -80,7 +80,7 @@ class LocalDisplay:
         for name in ("device", "cell", "step", "loss", "left"):
             table.add_column(name, justify="right" if name in ("step", "loss", "left") else "left")
         for row in rows:
-            own, whole = row.left(), row.steps > 0 and row.done == row.steps
+            own, whole = row.seconds_left(), row.steps > 0 and row.done == row.steps
             left_text = "evaluation" if whole else "-" if own is None else span(own)
             step, loss = (f"{row.done}/{row.steps}", f"{row.loss:.4f}") if row.steps else ("-", "-")
             table.add_row(row.device, row.cell, step, loss, left_text)

@@ -121,7 +121,7 @@ def _run(cell: Settings, place: Place, display: EventDisplay) -> None:
     if made is None:
         display.tell("done", status=None, reason=None, seconds=0.0)
     else:
-        display.tell("done", status=made["status"], reason=made["reason"], seconds=past_costs.spent(made))
+        display.tell("done", status=made["status"], reason=made["reason"], seconds=past_costs.seconds_of(made))
     if place.device.type == "cuda":  # what the allocator keeps is memory that no other cell on the GPU can have
         gc.collect()
         torch.cuda.empty_cache()

@@ -47,7 +47,7 @@ class WorkerProcess:
         self._from = 0
 
     def order(self, do: str, **more: Any) -> None:
-        """Give an order. A worker that is dead does not hear it; `ended` says so."""
+        """Give an order. A worker that is dead does not hear it; `exit_reason` says so."""
         self._from = self.log.stat().st_size
         assert self.process.stdin is not None
         with contextlib.suppress(BrokenPipeError):
@@ -80,7 +80,7 @@ class WorkerProcess:
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(self.process.pid, signal.SIGKILL)
 
-    def ended(self) -> str | None:
+    def exit_reason(self) -> str | None:
         """How it ended; None while it runs."""
         if self.process.returncode is None:
             if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:

@@ -47,7 +47,7 @@ def measure(name: str, source: int, size: int, own: int, theirs: int, rounds: in
     policy, generator = parse(name).policies[0], torch.Generator().manual_seed(0)
     images = torch.randint(0, 256, (max(own, theirs), 3, source, source), generator=generator, dtype=torch.uint8)
     contestants: dict[str, Callable[[], object]] = {
-        "ours": partial(batched, images[:own], policy, size, generator),
+        "ours": partial(augment_batch, images[:own], policy, size, generator),
         "uint8": partial(one_by_one, images[:theirs], transform(policy, size, float_early=False)),
         "float32": partial(one_by_one, images[:theirs], transform(policy, size, float_early=True)),
     }
@@ -57,7 +57,7 @@ def measure(name: str, source: int, size: int, own: int, theirs: int, rounds: in
     return [*(f"{value:,.0f}" for value in speed.values()), ratio(found[faster], found["ours"], own / theirs)]
 
 
-def batched(images: Tensor, policy: Policy, size: int, generator: torch.Generator) -> list[Tensor]:
+def augment_batch(images: Tensor, policy: Policy, size: int, generator: torch.Generator) -> list[Tensor]:
     """Ours: what is drawn, then applied to the whole batch."""
     count, _, height, width = images.shape
     return [augment(images, policy, draw(policy, count, height, width, generator), size) for _ in range(VIEWS)]

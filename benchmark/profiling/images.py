@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmark.data.files import Files, decoded, readers
+from benchmark.data.files import Files, decode, readers
 from benchmark.profiling.timing import CPU, alternate, ratio, show, spread
 from benchmark.training import build
 from benchmark.training.batches import Batches
@@ -69,7 +69,7 @@ def _batches(task: list[str]) -> Batches:
 def _decode(batches: Batches) -> None:
     assert isinstance(batches.split.images, Files)
     paths = batches.split.images.paths[batches.order(0)[: batches.batch_size].numpy()].tolist()
-    for _ in readers().map(decoded, paths):
+    for _ in readers().map(decode, paths):
         pass
 
 

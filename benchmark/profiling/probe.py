@@ -71,7 +71,7 @@ def features(count: int, width: int) -> tuple[Tensor, Tensor]:
     hidden = (torch.randn(count, HIDDEN, generator=generator) + centres[labels]) * scale
     layer = torch.randn(HIDDEN, width, generator=generator) / HIDDEN**0.5
     x = torch.relu(hidden @ layer + NOISE * torch.randn(count, width, generator=generator))
-    return linear.standardised(x, *linear.moments(x)), labels
+    return linear.standardise(x, *linear.moments(x)), labels
 
 
 def scikit_learn(x: Tensor, y: Tensor, strength: float) -> Tensor:

@@ -192,9 +192,9 @@ def step(profiled: ProfiledCell, number: int, lap: Lap = lambda part: None) -> N
     lap("optimiser")
     fetched = batches.fetch(at.step, profiled.order)
     lap("data")
-    batch = batches.augmented(fetched)
+    batch = batches.augment(fetched)
     lap("augmentation")
-    with _lapped(engine.method, lap):
+    with _lap_inside(engine.method, lap):
         rows, _ = engine.gradient(batch, at)
     lap("backward")
     with torch.no_grad():
@@ -209,17 +209,17 @@ def step(profiled: ProfiledCell, number: int, lap: Lap = lambda part: None) -> N
 
 
 @contextlib.contextmanager
-def _lapped(method: Method, lap: Lap) -> Iterator[None]:
+def _lap_inside(method: Method, lap: Lap) -> Iterator[None]:
     """Call `lap` where the engine has called `forward` and where it has called `loss`."""
     loss = method.loss
 
-    def lapped(rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
+    def loss_with_lap(rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
         scalars = loss(rows, at)
         lap("loss")
         return scalars
 
     hook = method.register_forward_hook(lambda *_: lap("forward"))
-    method.loss = lapped  # type: ignore[method-assign]
+    method.loss = loss_with_lap  # type: ignore[method-assign]
     try:
         yield
     finally:

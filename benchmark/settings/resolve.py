@@ -28,7 +28,7 @@ def build(assigned: dict[str, Any]) -> Settings:
     size = settings.view_size or catalogue.entry(dataset.name).view
     settings = replace(settings, view_size=size, dataset=_with_side(dataset, size))
     validate(settings)
-    settings = replace(settings, weights=weights.named(settings.weights or ""))
+    settings = replace(settings, weights=weights.pin(settings.weights or ""))
     unread = inapplicable(settings.method) | NOT_READ_BY.get(settings.optimiser or "", set())
     nothing: dict[str, Any] = dict.fromkeys(unread, None)
     return replace(settings, **nothing)

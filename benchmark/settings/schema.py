@@ -35,10 +35,10 @@ def describe(method: str) -> methods.Description:
         ) from error
     except methods.BrokenMethod as error:
         raise UsageError(str(error)) from error
-    clash = next((f.name for f in fields(found.Config) if f.name in declared() or f.name in PLURAL), None)
+    clash = next((f.name for f in fields(found.Config) if f.name in declared_types() or f.name in PLURAL), None)
     if clash:
         raise UsageError(f"method {method!r}: option {clash!r} has the name of a setting; another name is needed")
-    optional = [name for name, kind in declared().items() if NoneType in typing.get_args(kind)]
+    optional = [name for name, kind in declared_types().items() if NoneType in typing.get_args(kind)]
     wrong = next((name for name in found.ignores if name not in optional), None)
     if wrong:
         raise UsageError(f"method {method!r} ignores {wrong!r}; allowed are {', '.join(optional)}")
@@ -46,7 +46,7 @@ def describe(method: str) -> methods.Description:
 
 
 @cache
-def declared() -> dict[str, Any]:
+def declared_types() -> dict[str, Any]:
     """Every key of `Settings` and `Dataset`, dotted, with its declared type."""
     own = {k: t for k, t in typing.get_type_hints(Settings).items() if k not in ("options", "dataset")}
     return own | {f"dataset.{k}": t for k, t in typing.get_type_hints(Dataset).items()}
@@ -79,7 +79,7 @@ def inapplicable(method: str) -> set[str]:
     return set(description.ignores) | (set() if description.trains else set(TRAINING))
 
 
-def pretrained(method: str) -> bool:
+def is_pretrained(method: str) -> bool:
     """Whether the method is what its weights are: a backbone that neither a training nor a seed decides on."""
     unread = inapplicable(method)
     return not describe(method).trains and "seed" in unread and not unread & {"backbone", "weights"}

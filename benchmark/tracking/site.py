@@ -17,7 +17,7 @@ SITES = ("https://api.forge.coreweave.com", "https://api.wandb.ai")  # where W&B
 PROBE = 2.0  # seconds that a cell waits at most for a connection
 
 
-def installed(package: str) -> bool:
+def is_installed(package: str) -> bool:
     """Whether it can be imported. A folder of that name, such as the client leaves behind, is no package."""
     spec = importlib.util.find_spec(package)
     return spec is not None and spec.origin is not None

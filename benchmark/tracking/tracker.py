@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from benchmark.errors import UsageError
 from benchmark.settings.runtime import Runtime
-from benchmark.tracking.site import has_key, installed, unreachable
+from benchmark.tracking.site import has_key, is_installed, unreachable
 from results import record
 
 Mode = Literal["online", "offline", "off"]
@@ -34,7 +34,7 @@ BLOCK, HEAD, WHOLE, FIRST, LAST = 32_768, 7, 1, 2, 4  # of the file: bytes of a 
 
 def require(runtime: Runtime) -> None:
     """Raise `UsageError` where a mode is asked for by name that needs what is not installed."""
-    if runtime.wandb in ("online", "offline") and not installed("wandb"):
+    if runtime.wandb in ("online", "offline") and not is_installed("wandb"):
         raise UsageError(f"wandb={runtime.wandb}: wandb is not installed; pip install '.[wandb]'")
 
 
@@ -44,10 +44,10 @@ def mode(runtime: Runtime) -> Mode:
         return runtime.wandb
     said: dict[str, Mode] = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
     wanted: Mode = said.get(os.environ.get("WANDB_MODE", "")) or ("online" if has_key() else "off")
-    return wanted if wanted == "off" or installed("wandb") else "off"
+    return wanted if wanted == "off" or is_installed("wandb") else "off"
 
 
-def unsent(out: Path) -> int:
+def count_unsynced(out: Path) -> int:
     """Runs below `out` that were written offline and were not synced since."""
     return sum(not path.with_name(path.name + ".synced").exists() for path in out.glob("*/wandb/offline-run-*/*.wandb"))
 

@@ -47,7 +47,7 @@ class Fetched(NamedTuple):
     drawn: list[Drawn]  # of each view
 
 
-class Seen(NamedTuple):
+class BackboneInput(NamedTuple):
     """What a backbone gets of one image in one view."""
 
     what: str  # in the plural
@@ -55,13 +55,15 @@ class Seen(NamedTuple):
     images: int = 1  # the patches of a jigsaw are nine
 
 
-def seen(views: tuple[str, ...], small: tuple[int, ...], size: int) -> list[Seen]:
+def backbone_inputs(views: tuple[str, ...], small: tuple[int, ...], size: int) -> list[BackboneInput]:
     """What a backbone gets of one image: the `views` of a method at `size` pixels, then the small crops."""
     large = [
-        Seen("views", size) if view == "crop" else Seen("jigsaw patches", jigsaw.geometry(size)[1], jigsaw.PATCHES)
+        BackboneInput("views", size)
+        if view == "crop"
+        else BackboneInput("jigsaw patches", jigsaw.geometry(size)[1], jigsaw.PATCHES)
         for view in views
     ]
-    return large + [Seen("small crops", side) for side in small]
+    return large + [BackboneInput("small crops", side) for side in small]
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,9 @@ class Batches:
     @property
     def pixels(self) -> int:
         """Pixels of an image that are encoded in an epoch, over all its views: what it costs."""
-        return sum(part.images * part.side**2 for part in seen(self.views, self.augmentation.small, self.size))
+        return sum(
+            part.images * part.side**2 for part in backbone_inputs(self.views, self.augmentation.small, self.size)
+        )
 
     def order(self, epoch: int) -> Tensor:
         """(N,) the order of the images in `epoch`."""
@@ -102,7 +106,7 @@ class Batches:
 
     def get(self, step: int, order: Tensor) -> Batch:
         """This rank's share of the global batch of `step`; `order` is that of its epoch."""
-        return self.augmented(self.fetch(step, order))
+        return self.augment(self.fetch(step, order))
 
     def feed(self, start: int, stop: int) -> Generator[Batch, None, None]:
         """The batches of the steps `start` to `stop`. Images on a disk are fetched ahead, while a step computes."""
@@ -115,7 +119,7 @@ class Batches:
         if isinstance(self.split.images, Tensor):
             yield from (self.get(step, order) for step, order in steps())
         else:
-            yield from map(self.augmented, prefetch(lambda one: self.fetch(*one), steps()))
+            yield from map(self.augment, prefetch(lambda one: self.fetch(*one), steps()))
 
     def fetch(self, step: int, order: Tensor) -> Fetched:
         """The images of `step`, and how they will be augmented: drawn for the global batch and then sliced, so that
@@ -126,28 +130,28 @@ class Batches:
         source = self.split.images
         if not isinstance(source, Files):
             images = source[index.to(source.device, non_blocking=True)]
-            return Fetched(index, [images], self._drawn(step, own, *images.shape[2:]))
+            return Fetched(index, [images], self._draw(step, own, *images.shape[2:]))
         opened = source.open(index)
         sides = torch.ones(2, self.batch_size, dtype=torch.int64)  # other ranks' images are not opened, nor needed
         sides[:, own] = opened.sides.T
-        drawn = self._drawn(step, own, *sides)
+        drawn = self._draw(step, own, *sides)
         boxes = [one.box for one in drawn if isinstance(one, Parameters)]
         return Fetched(index, opened.crops(list(zip(boxes, self._sizes, strict=True))), drawn)
 
-    def augmented(self, fetched: Fetched) -> Batch:
+    def augment(self, fetched: Fetched) -> Batch:
         """The views, on the device."""
         index = fetched.rows.to(self.device, non_blocking=True)
-        images = [self._sent(part) for part in fetched.images]
+        images = [self._send(part) for part in fetched.images]
         views = []
         for number, (name, size, drawn) in enumerate(zip(self._names, self._sizes, fetched.drawn, strict=True)):
             policy = self.augmentation.policy(number, len(self.views))
             if isinstance(self.split.images, Files):
                 policy = replace(policy, crop_scale=None)  # it was cropped as it was read
             view = VIEWS[name].augment(images[number % len(images)], policy, drawn, size)
-            views.append(self.normalised(view))
+            views.append(self.normalise(view))
         return Batch(views, index, self.split.labels[index] if self.labelled else None)
 
-    def _drawn(self, step: int, own: slice, height: Side, width: Side) -> list[Drawn]:
+    def _draw(self, step: int, own: slice, height: Side, width: Side) -> list[Drawn]:
         """One after the other from one generator: what a view draws does not depend on those behind it."""
         generator, drawn = seeds.generator(self.seed, "augmentation", step), []
         for number, (name, size) in enumerate(zip(self._names, self._sizes, strict=True)):
@@ -166,13 +170,13 @@ class Batches:
         """Pixels of each view."""
         return [*(self.size for _ in self.views), *self.augmentation.small]
 
-    def _sent(self, images: Tensor) -> Tensor:
+    def _send(self, images: Tensor) -> Tensor:
         """`images` on the device, without waiting for it."""
         if images.device == self.device:
             return images
         return images.pin_memory().to(self.device, non_blocking=True)
 
-    def normalised(self, images: Tensor) -> Tensor:
+    def normalise(self, images: Tensor) -> Tensor:
         """(n, 3, H, W) or (n, 9, 3, p, p) in [0, 1] to zero mean and unit variance of the training pixels.
 
         In the engine's layout, channels last. Patches lie as methods encode them, all images' first patch first.

@@ -218,12 +218,12 @@ def _replace(module: nn.Module, grouping: Grouping, shuffled: bool, inside_copy:
     inside_copy = inside_copy or isinstance(module, MomentumCopy)
     for name, child in module.named_children():
         if isinstance(child, _BatchNorm):
-            setattr(module, name, _grouped(child, grouping, shuffled and inside_copy))
+            setattr(module, name, _group(child, grouping, shuffled and inside_copy))
         else:
             _replace(child, grouping, shuffled, inside_copy)
 
 
-def _grouped(norm: _BatchNorm, grouping: Grouping, shuffled: bool) -> nn.Module:
+def _group(norm: _BatchNorm, grouping: Grouping, shuffled: bool) -> nn.Module:
     """The same norm over groups; timm's norms with an activation inside keep it behind the new one."""
     new = GroupedBatchNorm(norm, grouping, shuffled)
     behind = [m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if isinstance(m, nn.Module)]

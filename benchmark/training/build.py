@@ -20,7 +20,7 @@ from benchmark.errors import UsageError
 from benchmark.settings import schema
 from benchmark.settings.cell import Settings
 from benchmark.training import batchnorm
-from benchmark.training.batches import VIEWS, Batches, seen
+from benchmark.training.batches import VIEWS, Batches, backbone_inputs
 from benchmark.training.distributed import World
 from benchmark.training.engine import Engine
 from methods.method import Method
@@ -40,17 +40,19 @@ def method(settings: Settings, data: Data, device: torch.device) -> tuple[Method
         encoder, width, stem = encoders.make(
             settings.backbone, stem, settings.view_size, _others(settings, kind), settings.weights or ""
         )
-    images, told = _told(kind, data, settings.view_size)
-    made = kind(options, encoder, width, images, **told).to(DTYPES.get(settings.precision or "auto", torch.float32))
+    images, arguments = _init_arguments(kind, data, settings.view_size)
+    made = kind(options, encoder, width, images, **arguments).to(
+        DTYPES.get(settings.precision or "auto", torch.float32)
+    )
     return made.to(device, memory_format=torch.channels_last), stem
 
 
-def _told(kind: type[Method], data: Data, size: int) -> tuple[int, dict[str, int]]:
+def _init_arguments(kind: type[Method], data: Data, size: int) -> tuple[int, dict[str, int]]:
     """The length of the training set, and what else a method's `__init__` is told."""
-    told = {"size": size} if kind.sized else {}
+    arguments = {"size": size} if kind.sized else {}
     if kind.supervised:
-        return len(data.train), told | {"classes": len(data.class_names)}
-    return len(data.pretrain), told
+        return len(data.train), arguments | {"classes": len(data.class_names)}
+    return len(data.pretrain), arguments
 
 
 def _others(settings: Settings, kind: type[Method]) -> tuple[tuple[str, int], ...]:
@@ -58,7 +60,7 @@ def _others(settings: Settings, kind: type[Method]) -> tuple[tuple[str, int], ..
     if not kind.trains:
         return ()
     small = policies.parse(settings.augmentation or "none").small
-    parts = [(part.what, part.side) for part in seen(kind.views, small, settings.view_size)]
+    parts = [(part.what, part.side) for part in backbone_inputs(kind.views, small, settings.view_size)]
     return tuple(dict.fromkeys(part for part in parts if part[1] != settings.view_size))
 
 
@@ -113,12 +115,12 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
         raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
     if {"jigsaw", "grid"} & set(kind.views) and settings.dataset.stream:
         raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
-    if schema.pretrained(settings.method) and not settings.weights:
+    if schema.is_pretrained(settings.method) and not settings.weights:
         raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
     others, start = _others(settings, kind), settings.weights or ""
     backbone = (settings.backbone, settings.stem or "auto", settings.view_size, others, start)
-    images, told = _told(kind, data, settings.view_size)
-    _constructs(settings.method, tuple(settings.options.items()), backbone, images, tuple(told.items()))
+    images, arguments = _init_arguments(kind, data, settings.view_size)
+    _try_construction(settings.method, tuple(settings.options.items()), backbone, images, tuple(arguments.items()))
     if settings.batch_size is None:
         return
     if settings.batch_size > images:
@@ -133,7 +135,7 @@ Items = tuple[tuple[str, Any], ...]  # of a dictionary: what a cache can hold
 
 
 @lru_cache
-def _constructs(method: str, options: Items, backbone: Backbone, images: int, told: Items) -> None:
+def _try_construction(method: str, options: Items, backbone: Backbone, images: int, arguments: Items) -> None:
     """Let a method refuse what its `__init__` can tell: more clusters than images, a backbone without patches.
 
     On torch's meta device, which holds no numbers. What else goes wrong there need not go wrong on a real one.
@@ -142,7 +144,7 @@ def _constructs(method: str, options: Items, backbone: Backbone, images: int, to
     kind = methods.load(method)
     try:
         with torch.device("meta"):
-            kind(kind.Config(**dict(options)), copy.deepcopy(encoder), width, images, **dict(told))
+            kind(kind.Config(**dict(options)), copy.deepcopy(encoder), width, images, **dict(arguments))
     except ValueError as error:
         raise UsageError(f"{method}: {error}") from error
     except Exception:  # noqa: BLE001 - whatever a plugin's __init__ raises: the real one will say so

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from benchmark.augment.transforms import resize
-from benchmark.data.files import batched
+from benchmark.data.files import read_batches
 from benchmark.training.batches import Batches
 from benchmark.training.engine import Engine
 
@@ -27,10 +27,10 @@ def embed(f: Callable[[Tensor], Tensor], engine: Engine, batches: Batches) -> Te
     parts = []
     training = engine.method.training
     engine.method.eval()
-    for images in batched(batches.split.images, own.split(ROWS)):
+    for images in read_batches(batches.split.images, own.split(ROWS)):
         with engine.autocast():
-            parts.append(f(batches.normalised(resize(images.to(engine.device), batches.size))))
+            parts.append(f(batches.normalise(resize(images.to(engine.device), batches.size))))
     engine.method.train(training)
     share = torch.cat(parts)
     share = share if share.dtype == torch.float64 else share.float()
-    return engine.gathered({"rows": share})["rows"][:total]
+    return engine.gather({"rows": share})["rows"][:total]

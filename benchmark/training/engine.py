@@ -55,13 +55,13 @@ class Engine:
         Returns the gathered, detached rows and the scalars that `loss` returned, still on the device.
         """
         if 0 < self.microbatch < len(batch.index):
-            return self._cached(batch, at)
+            return self._cached_gradient(batch, at)
         rows = gather(self.rows(self.forward, batch, at), self.world)
         scalars = self._seeded_loss(rows, at)
         scalars["loss"].backward()
-        return _detached(rows), _detached(scalars)
+        return _detach(rows), _detach(scalars)
 
-    def _cached(self, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor]]:
+    def _cached_gradient(self, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor]]:
         """Gradient caching: rows without a graph, the loss once on all of them, then each micro-batch replayed
         against the gradient of its rows (Gao et al., arXiv:2101.06983, section 3)."""
         count = math.ceil(len(batch.index) / self.microbatch)
@@ -86,7 +86,7 @@ class Engine:
                 )
         if self.world.size > 1:
             average_gradients(list(self.method.parameters()), self.world)
-        return _detached(rows), _detached(scalars)
+        return _detach(rows), _detach(scalars)
 
     def rows(self, forward: nn.Module, batch: Batch, at: Progress, part: int = 0) -> Rows:
         """What `forward` makes of some images, the `part`-th of this rank's share, in float32 or float64."""
@@ -117,7 +117,7 @@ class Engine:
         torch.manual_seed(seeds.mix(self.seed, "loss", at.step))
         return self.loss(rows, at)
 
-    def gathered(self, rows: Rows) -> Rows:
+    def gather(self, rows: Rows) -> Rows:
         """The rows of all ranks, in rank order."""
         return gather(rows, self.world)
 
@@ -185,5 +185,5 @@ def _slice(gradient: Tensor | None, start: int, row: Tensor) -> Tensor:
     return torch.zeros_like(row) if gradient is None else gradient[start : start + len(row)].to(row.dtype)
 
 
-def _detached(values: dict[str, Tensor]) -> dict[str, Tensor]:
+def _detach(values: dict[str, Tensor]) -> dict[str, Tensor]:
     return {name: value.detach() for name, value in values.items()}

@@ -129,7 +129,7 @@ ABLATIONS = {
 }
 
 
-def named(name: str) -> Ablation:
+def find(name: str) -> Ablation:
     """The ablation, or the error that a typo deserves."""
     if name not in ABLATIONS:
         raise unknown("ablation", name, ABLATIONS)

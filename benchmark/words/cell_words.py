@@ -41,8 +41,8 @@ def read(words: list[str]) -> Request:
     named = given.pop("methods", [])
     if not named:
         raise UsageError("methods= is needed, such as methods=simclr,moco; `python -m benchmark methods` lists them")
-    chosen = selection.chosen(named)
-    asked = [ablations.named(name) for name in given.pop("ablation", [])]
+    chosen = selection.choose(named)
+    asked = [ablations.find(name) for name in given.pop("ablation", [])]
     for key in given:
         _recognise(key, chosen)
     for ablation in asked:
@@ -54,10 +54,10 @@ def read(words: list[str]) -> Request:
             axes = _axes(method, given)
             own = set(axes)
             for part in parts:
-                axes |= _ablated(method, part, axes, notes)
+                axes |= _ablation_axes(method, part, axes, notes)
             for name in [n for n in axes if n in schema.inapplicable(method)]:
                 what = "one cell" if len(axes.pop(name)) > 1 else "ignored"
-                notes[f"{_written(name)} does not apply to {method}: {what}"] = None
+                notes[f"{_spell(name)} does not apply to {method}: {what}"] = None
             missing = [k for k in given if _option_of_others(k, method, chosen)]
             notes |= dict.fromkeys(f"{k} does not apply to {method}: it has no such option, one cell" for k in missing)
             for values in itertools.product(*axes.values()):
@@ -70,17 +70,19 @@ def read(words: list[str]) -> Request:
 def _require_use(ablation: Ablation, chosen: list[str]) -> None:
     """Raise `UsageError` where no chosen method has what the ablation varies."""
     keys = [key for part in ablation.parts for key in part]
-    if not any(_target(key, method) and not _spared(key, method) for key in keys for method in chosen):
+    if not any(_target(key, method) and not _is_inapplicable(key, method) for key in keys for method in chosen):
         raise UsageError(
             f"none of methods={','.join(chosen)} has {', '.join(dict.fromkeys(keys))}, which is varied here"
         )
 
 
-def _spared(key: str, method: str) -> bool:
+def _is_inapplicable(key: str, method: str) -> bool:
     return _target(key, method) in schema.inapplicable(method)
 
 
-def _ablated(method: str, part: ablations.Words, given: dict[str, Any], notes: dict[str, None]) -> dict[str, list[Any]]:
+def _ablation_axes(
+    method: str, part: ablations.Words, given: dict[str, Any], notes: dict[str, None]
+) -> dict[str, list[Any]]:
     """The axes of a part of an ablation for this method, but for those that the user's words give."""
     found: dict[str, list[Any]] = {}
     for key, texts in part.items():
@@ -159,7 +161,7 @@ class Times:
 def _kind(target: str, method: str) -> Any:
     """The declared type of a setting or an option."""
     option = target.removeprefix("options.")
-    return schema.options_of(method)[option] if option != target else schema.declared()[target]
+    return schema.options_of(method)[option] if option != target else schema.declared_types()[target]
 
 
 def _value(text: str, kind: Any, key: str) -> Any:
@@ -172,7 +174,7 @@ def _value(text: str, kind: Any, key: str) -> Any:
 def _target(name: str, method: str) -> str | None:
     """Where a key without method prefix is assigned, for this method; None where it has no such option."""
     canonical = schema.PLURAL.get(name, name)
-    if canonical in schema.declared():
+    if canonical in schema.declared_types():
         return canonical
     return f"options.{name}" if name in schema.options_of(method) else None
 
@@ -182,13 +184,13 @@ def _whole(assigned: dict[str, Any], preset: str, asked: list[Ablation], own: se
 
     `own` are the names that the user's words give.
     """
-    below, method = _with_preset({"method": assigned["method"]} | _plain(assigned, own), preset), assigned["method"]
+    below, method = _add_preset({"method": assigned["method"]} | _plain(assigned, own), preset), assigned["method"]
     base: dict[str, Any] = {f.name: f.default for f in fields(Settings)} | _defaults("dataset", Dataset())
     base |= _defaults("options", schema.describe(method).Config()) | below
     idle = next((name for name, v in assigned.items() if isinstance(v, Times) and name in own and not base[name]), None)
     if idle:
         raise UsageError(
-            f"{_written(idle.removeprefix('options.'))} is {base[idle]} for {method}: a multiple says nothing"
+            f"{_spell(idle.removeprefix('options.'))} is {base[idle]} for {method}: a multiple says nothing"
         )
     made = {name: v.of(base[name] or 0) if isinstance(v, Times) else v for name, v in assigned.items()}
     also = {name: value for one in asked if one.also for name, value in one.also(base, made).items()}
@@ -204,7 +206,7 @@ def _plain(assigned: dict[str, Any], names: set[str]) -> dict[str, Any]:
     return {name: value for name, value in assigned.items() if name in names and not isinstance(value, Times)}
 
 
-def _with_preset(assigned: dict[str, Any], preset: str) -> dict[str, Any]:
+def _add_preset(assigned: dict[str, Any], preset: str) -> dict[str, Any]:
     """`assigned` over the preset's words for its dataset, and those over what the method recommends."""
     default = next(f.default for f in fields(Dataset) if f.name == "name")
     words = presets.words(preset, assigned.get("dataset.name", default))
@@ -216,10 +218,10 @@ def _with_preset(assigned: dict[str, Any], preset: str) -> dict[str, Any]:
 @cache
 def _settings() -> set[str]:
     """Every setting as it is written: `seeds`, not `seed`."""
-    return {_written(name) for name in schema.declared()} - {"methods"}
+    return {_spell(name) for name in schema.declared_types()} - {"methods"}
 
 
-def _written(name: str) -> str:
+def _spell(name: str) -> str:
     return next((written for written, canonical in schema.PLURAL.items() if canonical == name), name)
 
 

@@ -74,14 +74,14 @@ def read(given: list[str]) -> Request:
 
 def reference() -> str:
     """The method that is what its weights are."""
-    return next(name for name in methods.names() if schema.pretrained(name))
+    return next(name for name in methods.names() if schema.is_pretrained(name))
 
 
-def located(cell: Settings, files: dict[str, str]) -> Settings:
+def locate(cell: Settings, files: dict[str, str]) -> Settings:
     """The cell with its dataset where it lies on this machine. An image folder's path is its name, and stays."""
     if cell.dataset.name == "folder":
         return cell
-    return replace(cell, dataset=_placed(cell.dataset, files))
+    return replace(cell, dataset=_place(cell.dataset, files))
 
 
 def _files(said: dict[str, list[str]]) -> dict[str, str]:
@@ -93,13 +93,13 @@ def _files(said: dict[str, list[str]]) -> dict[str, str]:
 
 
 def _dataset(name: str, files: dict[str, str]) -> Dataset:
-    dataset = _placed(Dataset(name=name), files)
+    dataset = _place(Dataset(name=name), files)
     catalogue.require(dataset)
     return dataset
 
 
-def _placed(dataset: Dataset, files: dict[str, str]) -> Dataset:
-    types = schema.declared()
+def _place(dataset: Dataset, files: dict[str, str]) -> Dataset:
+    types = schema.declared_types()
     for key, text in files.items():
         dataset = replace(dataset, **{key.removeprefix("dataset."): parse_value(text, types[key], key)})
     return dataset

@@ -9,7 +9,7 @@ from benchmark.settings import schema
 ALL, FAMILY = "all", "family:"
 
 
-def chosen(given: list[str]) -> list[str]:
+def choose(given: list[str]) -> list[str]:
     """The methods that the values of `methods=` name, each once, in their order; a family's as `families` has them.
 
     `all` and families leave out what is nothing without a word of its own: a method that is what its weights are.
@@ -18,7 +18,7 @@ def chosen(given: list[str]) -> list[str]:
     found: dict[str, None] = {}
     for name in given:
         if name == ALL or name.startswith(FAMILY):
-            found |= dict.fromkeys(_selected(name))
+            found |= dict.fromkeys(_select(name))
         else:
             schema.describe(name)
             found[name] = None
@@ -40,7 +40,7 @@ def families() -> dict[str, list[str]]:
     return {family: names for family, names in known.items() if names}
 
 
-def _selected(word: str) -> list[str]:
+def _select(word: str) -> list[str]:
     known = families()
     if word == ALL:
         names = [name for family in known.values() for name in family]
@@ -49,4 +49,4 @@ def _selected(word: str) -> list[str]:
         if family not in known:
             raise UsageError(f"unknown family {family!r}{nearest(family, known)} (allowed: {', '.join(known)})")
         names = known[family]
-    return [name for name in names if not schema.pretrained(name)]
+    return [name for name in names if not schema.is_pretrained(name)]

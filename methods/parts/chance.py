@@ -29,8 +29,8 @@ class Chance(nn.Module):
     def uniform(self, index: Tensor, step: int, *shape: int) -> Tensor:
         """(n, *shape) float32 in (0, 1), a function of the images `index` (n,) and the step."""
         places = torch.arange(math.prod(shape), device=index.device)
-        start = _mixed(_mixed(self.salt + torch.full_like(self.salt, step) * GOLDEN) + index * GOLDEN)  # (n,)
-        bits = _mixed(start[:, None] + (places + 1) * GOLDEN)
+        start = _mix(_mix(self.salt + torch.full_like(self.salt, step) * GOLDEN) + index * GOLDEN)  # (n,)
+        bits = _mix(start[:, None] + (places + 1) * GOLDEN)
         return ((_right(bits, 64 - BITS).float() + 0.5) / 2**BITS).unflatten(1, shape)
 
     def normal(self, index: Tensor, step: int, *shape: int) -> Tensor:
@@ -43,7 +43,7 @@ class Chance(nn.Module):
         return (self.uniform(index, step, 1).squeeze(1) * below).long().clamp(max=below - 1)
 
 
-def _mixed(x: Tensor) -> Tensor:
+def _mix(x: Tensor) -> Tensor:
     """SplitMix64's finaliser; products of tensors wrap around, as they should (of Python's integers they would not)."""
     x = (x ^ _right(x, 30)) * MIX[0]
     x = (x ^ _right(x, 27)) * MIX[1]

@@ -103,7 +103,7 @@ def _lines(among: Comparable, axis: str) -> Iterator[_Line]:
 def _chart(among: Comparable, axis: str, lines: list[_Line], published: Sequence[Published]) -> Chart:
     values = pd.concat([line.part[axis] for line in lines])
     numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
-    kept = _kept(lines)
+    kept = _choose(lines)
     series = _series(axis, kept, numbers)
     order = () if numbers else tuple(dict.fromkeys(map(labels.value, values)))
     word, accuracy = labels.setting(axis), f"{among.measure} (%)"
@@ -136,7 +136,7 @@ def _apart(values: Sequence[float], log: bool) -> tuple[float, ...]:
     return tuple(values[i] for i in kept)
 
 
-def _kept(lines: list[_Line]) -> list[_Line]:
+def _choose(lines: list[_Line]) -> list[_Line]:
     """As many lines of each method as the figure has room for, at settings that have the most points in all methods."""
     methods = {line.method for line in lines}
     each = max(1, MOST_LINES // len(methods))
@@ -153,7 +153,7 @@ def _series(axis: str, lines: list[_Line], numbers: bool) -> list[Series]:
     for line, name in zip(lines, _names(lines), strict=True):
         part = line.part.sort_values(axis) if numbers else line.part
         x = tuple(float(value) if numbers else labels.value(value) for value in part[axis])
-        texts = tuple(_told(row) for row in part.to_dict("records"))
+        texts = tuple(_describe_point(row) for row in part.to_dict("records"))
         dash = counts.get(line.method, 0)
         counts[line.method] = dash + 1
         one = Series(
@@ -164,7 +164,7 @@ def _series(axis: str, lines: list[_Line], numbers: bool) -> list[Series]:
         lost = part[part["lost"] != ""]
         if len(lost):
             at = [place for place, word in zip(x, part["lost"], strict=True) if word]
-            said = tuple(_told(row) for row in lost.to_dict("records"))
+            said = tuple(_describe_point(row) for row in lost.to_dict("records"))
             made.append(
                 Series(
                     one.name, tuple(at), (math.nan,) * len(at), line.method, "lost", (), (), said, tuple(lost["row"])
@@ -177,10 +177,10 @@ def _names(lines: list[_Line]) -> list[str]:
     """The method of each line and the settings that tell it from the method's other lines."""
     methods = [line.method for line in lines]
     keys = [{name: labels.brief(text) for name, text in line.key.items()} for line in lines]
-    return [labels.label(*one) for one in zip(methods, labels.told(methods, keys), strict=True)]
+    return [labels.label(*one) for one in zip(methods, labels.find_differences(methods, keys), strict=True)]
 
 
-def _told(row: dict[Any, Any]) -> str:
+def _describe_point(row: dict[Any, Any]) -> str:
     seeds = f"{row['n']} seed{'' if row['n'] == 1 else 's'}"
     return ", ".join(filter(None, [row["configuration"], seeds, row["lost"]]))
 

@@ -100,7 +100,7 @@ def _legend(axes: Axes, chart: Chart, handles: Mapping[str, Artist]) -> None:
     blocks = _blocks(chart)
     names = list(handles)
     if blocks:
-        packed = _packed(blocks, columns)
+        packed = _pack(blocks, columns)
         columns, names = len(packed), [name for column in packed for name in column]
     figure = axes.get_figure()
     assert figure is not None
@@ -120,7 +120,7 @@ def _legend_rows(chart: Chart) -> float:
     blocks = _blocks(chart)
     if chart.headings or not blocks:
         return 0 if chart.headings else len({one.name for one in chart.series}) * longest / 100
-    return len(_packed(blocks, max(1, 100 // longest))[0])
+    return len(_pack(blocks, max(1, 100 // longest))[0])
 
 
 def _blocks(chart: Chart) -> list[list[str]]:
@@ -131,7 +131,7 @@ def _blocks(chart: Chart) -> list[list[str]]:
     return list(found.values()) if any(found) else []
 
 
-def _packed(blocks: list[list[str]], most: int) -> list[list[str]]:
+def _pack(blocks: list[list[str]], most: int) -> list[list[str]]:
     """The blocks in order in up to `most` columns, none in two, as short as they can be and all of one length."""
     for height in range(max(map(len, blocks)), sum(map(len, blocks)) + 1):
         columns: list[list[str]] = [[]]

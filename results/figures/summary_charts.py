@@ -42,7 +42,7 @@ def charts(found: Sequence[Comparable], frame: pd.DataFrame, published: Sequence
         made += ablation_charts.charts(among, published)
         made += cost(among)
         made += cell_charts.charts(among, cells[cells["row"].isin(among.table["row"])])
-    return _named(made)
+    return _name_files(made)
 
 
 def best_first(table: pd.DataFrame) -> pd.DataFrame:
@@ -152,7 +152,7 @@ def pareto(costs: np.ndarray, values: np.ndarray) -> np.ndarray:
     return front
 
 
-def _named(made: list[Chart]) -> list[Chart]:
+def _name_files(made: list[Chart]) -> list[Chart]:
     """The charts under names that are file names and differ."""
     flat = [one for chart in made for one in (chart, *chart.others)]
     names = iter(labels.distinct([re.sub(r"[^A-Za-z0-9_.-]+", "_", chart.name) for chart in flat]))

@@ -54,7 +54,7 @@ def of_data(name: str, dataset: str, protocol: str) -> str:
     return f"{name} ({dataset}, protocol {protocol[:8]})"
 
 
-def told(groups: Sequence[Hashable], rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
+def find_differences(groups: Sequence[Hashable], rows: Sequence[Mapping[str, str]]) -> list[dict[str, str]]:
     """Of each row's settings those that tell it from the others of its group, and what follows them only where
     nothing else does. All rows have the same settings, as texts."""
     together: dict[Hashable, list[int]] = {}
@@ -76,15 +76,15 @@ def told(groups: Sequence[Hashable], rows: Sequence[Mapping[str, str]]) -> list[
 def names(table: pd.DataFrame) -> list[str]:
     """The name of each configuration: a text for each row of `table`, whose columns are as `summaries.summarise` has
     them. No two of a dataset and protocol are equal."""
-    data, each = _told(table)
+    data, each = _name_parts(table)
     made = [label(*one) for one in zip(table["method"], each, strict=True)]
     return _distinct_in(data, made)
 
 
-def abbreviated(table: pd.DataFrame) -> tuple[list[str], str]:
+def abbreviate(table: pd.DataFrame) -> tuple[list[str], str]:
     """`names` of one dataset and protocol as a figure has room for them: where some are long, without the values that
     are usual for the method. And a sentence for the caption that says what is left out, "" where nothing is."""
-    _, each = _told(table)
+    _, each = _name_parts(table)
     methods = table["method"].tolist()
     each = [{name: brief(text) for name, text in one.items()} for one in each]
     whole = [label(*one) for one in zip(methods, each, strict=True)]
@@ -122,14 +122,14 @@ def _distinct_in(groups: Sequence[Hashable], texts: Sequence[str]) -> list[str]:
     return made
 
 
-def _told(table: pd.DataFrame) -> tuple[list[Hashable], list[dict[str, str]]]:
+def _name_parts(table: pd.DataFrame) -> tuple[list[Hashable], list[dict[str, str]]]:
     """Of each row its dataset and protocol, and the settings that its name tells."""
     columns = {name: list(map(value, table[name])) for name in setting_columns(table) if name != "method"}
     blank = [NONE] * len(table)
     data = list(zip(columns.get("dataset.name", blank), table.get("protocol", blank), strict=True))
     rows = [dict(zip(columns, texts, strict=True)) for texts in zip(*columns.values(), strict=True)]
     groups = list(zip(data, table["method"], strict=True))
-    return list(data), told(groups, rows or [{} for _ in blank])
+    return list(data), find_differences(groups, rows or [{} for _ in blank])
 
 
 def brief(text: str) -> str:

@@ -13,7 +13,7 @@ OTHER = "other"  # what a plugin is of that names none of them
 MOST = 6  # methods that a reader takes in without groups
 
 
-def grouped(table: pd.DataFrame) -> bool:
+def are_grouped(table: pd.DataFrame) -> bool:
     """Whether rows are grouped: a dataset has more than `MOST` methods, and they are of several known families.
 
     `table` has a row a configuration, with its `method`, `family` and, where it is known, `dataset.name`.

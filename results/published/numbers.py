@@ -52,11 +52,11 @@ def load() -> pd.DataFrame:
 
 def curves(axis: str, method: str | None = None) -> list[Curve]:
     """The published curves over the setting `axis`, of one method or of all; none where nothing is published."""
-    return [one.curve for one in published(axis) if method in (None, one.curve.method)]
+    return [one.curve for one in curves_of(axis) if method in (None, one.curve.method)]
 
 
 @cache
-def published(axis: str) -> tuple[Published, ...]:
+def curves_of(axis: str) -> tuple[Published, ...]:
     rows = load()
     rows = rows[[axis in axes.split() for axes in rows["axes"]]]
     groups: dict[tuple[Any, ...], list[tuple[Any, float, Any]]] = {}

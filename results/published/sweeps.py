@@ -13,7 +13,7 @@ import pandas as pd
 from results.frames import labels
 from results.frames.frame import setting_columns
 from results.frames.labels import FOLLOWS
-from results.published.numbers import Curve, Published, load, plain, published
+from results.published.numbers import Curve, Published, curves_of, load, plain
 from results.statistics import compare, significance
 from results.statistics.summaries import configurations
 
@@ -49,7 +49,7 @@ def beside(frame: pd.DataFrame, metric: str = "linear_top1") -> list[Beside]:
     Accuracies of other conditions are never compared. One disagreement makes the verdict `disagree`; without one it is
     `agree` where nothing is left that cannot be told, else `partly agree`. Sweeps are not corrected for each other.
     """
-    return list(_compared(frame, metric))
+    return list(_compare(frame, metric))
 
 
 def rows(found: Sequence[Beside]) -> list[list[str]]:
@@ -58,9 +58,9 @@ def rows(found: Sequence[Beside]) -> list[list[str]]:
     return [HEADER, *told] if told else []
 
 
-def _compared(frame: pd.DataFrame, metric: str) -> Iterator[Beside]:
+def _compare(frame: pd.DataFrame, metric: str) -> Iterator[Beside]:
     for axis in dict.fromkeys(" ".join(load()["axes"]).split()):
-        known = [one for one in published(axis) if one.curve.metric == metric]
+        known = [one for one in curves_of(axis) if one.curve.metric == metric]
         sweeps = _sweeps(frame, axis, {one.curve.method for one in known})
         for sweep, label in zip(sweeps, _names(sweeps, axis), strict=True):
             verdicts = ((one.curve, _verdict(sweep, one, metric)) for one in _nearest_first(sweep, known))
@@ -89,7 +89,7 @@ def _names(sweeps: list[pd.DataFrame], axis: str) -> list[str]:
     data = list(zip(firsts["dataset.name"].map(str), firsts["protocol"].map(str), strict=True))
     held = [name for name in setting_columns(firsts) if name not in ("method", axis, *FOLLOWS.get(axis, ()))]
     rows = [dict(zip(held, map(labels.value, row), strict=True)) for row in firsts[held].to_numpy(dtype=object)]
-    told = labels.told(list(zip(data, firsts["method"], strict=True)), rows)
+    told = labels.find_differences(list(zip(data, firsts["method"], strict=True)), rows)
     made = [labels.label(*one) for one in zip(firsts["method"], told, strict=True)]
     several = len(set(data)) > 1
     return [labels.of_data(name, *one) if several else name for name, one in zip(made, data, strict=True)]
@@ -171,7 +171,7 @@ def _order(sweep: pd.DataFrame, axis: str, values: list[Any], theirs: list[float
     # In the order of the values, as the records are: one configuration a value.
     number = pd.Series(pd.factorize(own[part.index])[0], part.index)
     drawn, fixed = compare.draws(part, number, metric)
-    tests = significance.tested(drawn, fixed, *np.triu_indices(len(drawn), 1))
+    tests = significance.test_pairs(drawn, fixed, *np.triu_indices(len(drawn), 1))
     gaps = np.array([before - after for before, after in itertools.combinations(theirs, 2)])
     apart = np.array([_apart(gap) for gap in gaps], dtype=bool)
     told = significance.holm(tests["p"].to_numpy()[apart]) < significance.LEVEL

@@ -117,14 +117,14 @@ class Figures:
         return path.exists() and path.read_text(encoding="utf-8").rstrip().endswith(digest)
 
     def _digest(self, name: str) -> str:
-        drawn = _rounded([asdict(self.chart(name)), self._styles])
+        drawn = _round([asdict(self.chart(name)), self._styles])
         return _DIGEST.format(hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()[:16])
 
 
-def _rounded(data: Any) -> Any:
+def _round(data: Any) -> Any:
     """Plain data whose numbers are texts of five digits: no more is seen, and machines differ in the last ones."""
     if isinstance(data, dict):
-        return {str(name): _rounded(value) for name, value in data.items()}
+        return {str(name): _round(value) for name, value in data.items()}
     if isinstance(data, list | tuple):
-        return [_rounded(value) for value in data]
+        return [_round(value) for value in data]
     return f"{float(data):.5g}" if isinstance(data, Real) else str(data)

@@ -109,7 +109,7 @@ def _grids(part: pd.DataFrame, target: Target, entity: str, protocol: str) -> li
 
     def runs(name: str, further: str = "", grouped: Sequence[str] = ()) -> Any:
         # As text, because the client's own expressions put quotes around a value that has some.
-        filters = f"Metric('Group') == {_quoted(target.group)} and Config('protocol') == {_quoted(protocol)}"
+        filters = f"Metric('Group') == {_quote(target.group)} and Config('protocol') == {_quote(protocol)}"
         filters += f" and SummaryMetric('{STATUS}') == 'finished'{further}"
         # With an entity, the client asks W&B for the project's number.
         return wr.Runset(entity=entity, project=target.project, name=name, filters=filters, groupby=list(grouped))
@@ -142,10 +142,10 @@ def _grids(part: pd.DataFrame, target: Target, entity: str, protocol: str) -> li
         else:
             bars = wr.BarPlot(title=title, metrics=[accuracy], groupby=axis, groupby_aggfunc="mean")
             panels.append(bars)
-    each = [runs(name, f" and Config('method') == {_quoted(name)}") for name in part["method"].unique()]
+    each = [runs(name, f" and Config('method') == {_quote(name)}") for name in part["method"].unique()]
     return [by_method, wr.PanelGrid(runsets=each, panels=panels)]
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     """As a literal of the client's filters, which would change an equals sign, or end at a quote, inside of one."""
     return "'" + "".join(c if c.isalnum() or c in " _-./" else f"\\U{ord(c):08x}" for c in text) + "'"

@@ -64,12 +64,12 @@ def comparables(frame: pd.DataFrame, metric: str, made: pd.DataFrame) -> list[Co
     for keys, part in found.groupby(["protocol", "dataset"], sort=False):
         protocol, dataset = map(str, keys)
         table = summary.loc[part["row"]].reset_index(drop=True)
-        names, (short, usual) = _within(table), labels.abbreviated(table)
+        names, (short, usual) = _within(table), labels.abbreviate(table)
         table = table.assign(row=part["row"].to_numpy(), n=part["n"].to_numpy(), label=short)
         table = table.assign(configuration=part["configuration"].to_numpy())
         table = table.assign(**{name: part[name].to_numpy() * 100 for name in ("mean", "low", "high")})
-        table = table.assign(lost=[_lost(*pair) for pair in table[["failed", "collapsed"]].to_numpy()])
-        words = table[FAMILY].map(method_families.word) if method_families.grouped(table) else ""
+        table = table.assign(lost=[_describe_losses(*pair) for pair in table[["failed", "collapsed"]].to_numpy()])
+        words = table[FAMILY].map(method_families.word) if method_families.are_grouped(table) else ""
         table = table.assign(group=words)
         collected.append(Comparable(dataset, protocol, metric, table, tuple(names), usual, several))
     return collected
@@ -99,5 +99,5 @@ def _within(table: pd.DataFrame) -> list[str]:
     return [name for name in setting_columns(table) if name in found]
 
 
-def _lost(failed: int, collapsed: int) -> str:
+def _describe_losses(failed: int, collapsed: int) -> str:
     return ", ".join(f"{count} {word}" for count, word in ((failed, "failed"), (collapsed, "collapsed")) if count)

@@ -50,7 +50,7 @@ def intervals(frame: pd.DataFrame, metric: str = "linear_top1") -> pd.DataFrame:
     return pd.concat([_intervals(family) for family in _families(frame, metric)], ignore_index=True)
 
 
-def paired(frame: pd.DataFrame, reference: str | None = None, metric: str = "linear_top1") -> pd.DataFrame:
+def compare_pairs(frame: pd.DataFrame, reference: str | None = None, metric: str = "linear_top1") -> pd.DataFrame:
     """A row a comparison: each configuration minus the reference, or every pair where no reference is given.
 
     Columns: `protocol`, `dataset`, `configuration`, `reference`; `n` shared seeds; `difference`, the mean over them,
@@ -74,9 +74,9 @@ def ranks(frame: pd.DataFrame, metric: str = "linear_top1") -> pd.DataFrame:
     """The rows of `intervals`, in each family from the highest mean, with `best`, `worst`, `rank` and `note`.
 
     `best` is 1 + the number of configurations that are significantly better, `worst` the number ranked less those
-    that are significantly worse, by `paired` over all pairs; `rank` is the two as text, "2" or "1-3". All true ranks
-    of a family lie within them in 95 % of studies (Mogstad, Romano, Shaikh and Wilhelm, Inference for Ranks, Review
-    of Economic Studies 2024, doi 10.1093/restud/rdad006). Higher is better.
+    that are significantly worse, by `compare_pairs` over all pairs; `rank` is the two as text, "2" or "1-3". All
+    true ranks of a family lie within them in 95 % of studies (Mogstad, Romano, Shaikh and Wilhelm, Inference for Ranks,
+    Review of Economic Studies 2024, doi 10.1093/restud/rdad006). Higher is better.
     Only what could be tested against another is ranked; `note` says why the others are not.
     """
     return pd.concat([_ranks(family) for family in _families(frame, metric)], ignore_index=True)
@@ -85,14 +85,14 @@ def ranks(frame: pd.DataFrame, metric: str = "linear_top1") -> pd.DataFrame:
 def seeds_needed(
     frame: pd.DataFrame, reference: str | None = None, metric: str = "linear_top1", power: float = 0.8
 ) -> pd.DataFrame:
-    """The tests of `paired` that are not significant, with `level` and `seeds`: how many in all, not how many more,
-    would show the observed difference at the observed sd with this power; `math.inf` beyond `MOST_SEEDS`.
+    """The tests of `compare_pairs` that are not significant, with `level` and `seeds`: how many in all, not how many
+    more, would show the observed difference at the observed sd with this power; `math.inf` beyond `MOST_SEEDS`.
 
     The power of the two-sided t-test by the noncentral t (Cohen 1988, Statistical Power Analysis for the Behavioral
     Sciences, ch. 2), at `level`: Bonferroni's, 5 % over the tests of the family, than which Holm's is never stricter.
     A difference seen in a few seeds is itself uncertain, and so is this number.
     """
-    tests = paired(frame, reference, metric)
+    tests = compare_pairs(frame, reference, metric)
     tests = tests[tests["p"].notna()]
     tests = tests.assign(level=LEVEL / tests.groupby(_FAMILY)["p"].transform("size"))
     tests = tests[~tests["significant"]].reset_index(drop=True)
@@ -124,7 +124,7 @@ def rows(
     if reference is not None:
         keys = [*_FAMILY, "configuration"]
         needed = seeds_needed(frame, reference, metric)[[*keys, "seeds"]]
-        to = found[keys].merge(paired(frame, reference, metric), "left").merge(needed, "left")
+        to = found[keys].merge(compare_pairs(frame, reference, metric), "left").merge(needed, "left")
         cells[f"minus {reference}"] = _percents(to, "difference", "+")
         cells["p (Holm)"] = [_number(p, ".2g") for p in to["p_corrected"]]
         cells["seeds needed"] = [_number(seeds, ".0f").replace("inf", f">{MOST_SEEDS}") for seeds in to["seeds"]]
@@ -153,7 +153,7 @@ def _families(frame: pd.DataFrame, metric: str) -> Iterator[_Family]:
 
 
 def draws(frame: pd.DataFrame, number: pd.Series, metric: str) -> tuple[np.ndarray, np.ndarray]:
-    """What `significance.tested` takes: (configurations, seeds) values, and which of them are fixed.
+    """What `significance.test_pairs` takes: (configurations, seeds) values, and which of them are fixed.
 
     `number` is each row's configuration, from 0.
     """
@@ -197,7 +197,7 @@ def _interval(draws: np.ndarray, fixed: bool) -> tuple[float, float, str]:
 
 
 def _tests(family: _Family, reference: int | None = None) -> pd.DataFrame:
-    """The rows of `paired` for one family, against the configuration at this place or of all pairs."""
+    """The rows of `compare_pairs` for one family, against the configuration at this place or of all pairs."""
     places = np.arange(len(family.labels))
     if reference is None:
         one, other = np.triu_indices(len(places), 1)
@@ -205,7 +205,7 @@ def _tests(family: _Family, reference: int | None = None) -> pd.DataFrame:
         one = places[places != reference]
         other = np.full_like(one, reference)
     named = np.array(family.labels, dtype=object)
-    tests = significance.tested(family.values, family.fixed, one, other)
+    tests = significance.test_pairs(family.values, family.fixed, one, other)
     columns: dict[str, Any] = {"protocol": family.protocol, "dataset": family.dataset}
     return tests.assign(**columns, configuration=named[one], reference=named[other])[
         [*_FAMILY, "configuration", "reference", *tests.columns]
@@ -218,7 +218,7 @@ def _ranks(family: _Family) -> pd.DataFrame:
     # others there may be many too, so that they are counted by their place and not by their label.
     able = np.flatnonzero(family.fixed | (np.count_nonzero(~np.isnan(family.values), axis=1) > 1))
     one, other = (able[side] for side in np.triu_indices(len(able), 1))
-    tests = significance.tested(family.values, family.fixed, one, other)
+    tests = significance.test_pairs(family.values, family.fixed, one, other)
     tested, told = tests["p"].notna().to_numpy(), tests["significant"].to_numpy()
     first = tests["difference"].gt(0).to_numpy()
     ranked = np.bincount(np.concatenate([one[tested], other[tested]]), minlength=len(found)) > 0

@@ -18,8 +18,8 @@ MOST_SEEDS = 1000
 ROUNDING = 1e-9  # a spread below this is rounding, which no t-test should divide by: no accuracy is that fine
 
 
-def tested(values: np.ndarray, fixed: np.ndarray, one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
-    """The numbers of `compare.paired`, a row for each place in `one` minus the same in `other`.
+def test_pairs(values: np.ndarray, fixed: np.ndarray, one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
+    """The numbers of `compare.compare_pairs`, a row for each place in `one` minus the same in `other`.
 
     `values` are (configurations, seeds), NaN where no run finished; a `fixed` one has its value in every column. A
     paired t-test is the one-sample test of the differences, so one subtraction and one test serve both.

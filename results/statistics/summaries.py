@@ -111,9 +111,9 @@ def _counts(frame: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
     for status in ("failed", "collapsed"):
         rows = frame[frame["status"] == status]
         columns[status] = rows["status"].groupby(group).count()
-        columns[f"{status}_reasons"] = rows["reason"].groupby(group).agg(_joined)
-    columns["commits"] = commit.groupby(group).agg(_joined)
-    columns["folders"] = frame["folder"].groupby(group).agg(_joined)
+        columns[f"{status}_reasons"] = rows["reason"].groupby(group).agg(_join)
+    columns["commits"] = commit.groupby(group).agg(_join)
+    columns["folders"] = frame["folder"].groupby(group).agg(_join)
     return pd.DataFrame(columns)
 
 
@@ -130,10 +130,10 @@ def _costs(finished: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
     columns = {f"cost.{name}": groups[f"cost.{name}"].agg(kind) for name, kind in kinds.items()}
     many = finished["cost.processes"].gt(1)
     times = finished["cost.processes"].map("{:.0f} x ".format).where(many, "")
-    columns["cost.devices"] = (times + finished["cost.device"].astype(object)).groupby(group).agg(_joined)
+    columns["cost.devices"] = (times + finished["cost.device"].astype(object)).groupby(group).agg(_join)
     return pd.DataFrame(columns)
 
 
-def _joined(values: pd.Series) -> str:
+def _join(values: pd.Series) -> str:
     """The distinct texts, sorted: a set that a CSV file can hold."""
     return "; ".join(sorted({str(value) for value in values if pd.notna(value)}))

@@ -34,13 +34,13 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
 
     `frame` is what `frames.frame.load` returns. A column that ends in `@` and digits is of that protocol alone.
     """
-    names = evaluated(frame)
+    names = evaluation_metrics(frame)
     if not names:
         return []
     summary = summarise(frame, [_HEADLINE, *names])
     summary = summary.assign(configuration=labels.names(summary))
     summary = summary[summary["seeds"] > 0]
-    grouped = method_families.grouped(summary)
+    grouped = method_families.are_grouped(summary)
     order = ["dataset.name", "protocol", "place", f"metrics.{_HEADLINE}.mean"]
     summary = summary.assign(place=summary[FAMILY].map(method_families.place) if grouped else 0)
     summary = summary.sort_values(order, ascending=[True, True, True, False])
@@ -55,7 +55,7 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
     return table
 
 
-def evaluated(frame: pd.DataFrame) -> list[str]:
+def evaluation_metrics(frame: pd.DataFrame) -> list[str]:
     """The metrics of a loaded frame that only `evaluate` yields and that have a column here, in their order here."""
     found = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
     order = list(_COLUMNS.values())

@@ -37,7 +37,7 @@ def grid(summary: pd.DataFrame) -> tuple[pd.DataFrame, list[Column], list[str]]:
 
     Where rows are grouped by the family of their method, that is the first column.
     """
-    ordered = _sorted(summary)
+    ordered = _sort(summary)
     return (ordered, _columns(ordered), _notes(ordered)) if len(ordered) else (ordered, [], [EMPTY])
 
 
@@ -62,7 +62,7 @@ def to_markdown(summary: pd.DataFrame) -> str:
     """The summary as a markdown pipe table, followed by its notes as a list."""
     if summary.empty:
         return EMPTY + "\n"
-    summary = _sorted(summary)
+    summary = _sort(summary)
     columns = once(_columns(summary))
     lines = [[column.header for column in columns], ["---:" if column.number else ":---" for column in columns]]
     lines += [list(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
@@ -110,7 +110,7 @@ def to_csv(summary: pd.DataFrame) -> str:
     """Each configuration's name, then every column of the summary in the order of the other tables, accuracies as
     fractions, families as methods declare them; each number's text reads back as the same float."""
     named = summary.assign(configuration=labels.names(summary))
-    return _sorted(named)[["configuration", *summary.columns]].to_csv(index=False)
+    return _sort(named)[["configuration", *summary.columns]].to_csv(index=False)
 
 
 def truth(found: pd.DataFrame) -> list[list[str]]:
@@ -123,11 +123,11 @@ def truth(found: pd.DataFrame) -> list[list[str]]:
     return [["method", "cells", "forecast", "truth", "truth/forecast", "by cell"], *rows] if rows else []
 
 
-def _sorted(summary: pd.DataFrame) -> pd.DataFrame:
+def _sort(summary: pd.DataFrame) -> pd.DataFrame:
     """By dataset, by family where rows are grouped, then linear top-1 from the best; what has no number comes last."""
     keys = summary.reindex(columns=["dataset.name", FAMILY, "metrics.linear_top1.mean"])
     keys["dataset.name"] = keys["dataset.name"].map(labels.value)
-    keys[FAMILY] = summary[FAMILY].map(method_families.place) if method_families.grouped(summary) else 0
+    keys[FAMILY] = summary[FAMILY].map(method_families.place) if method_families.are_grouped(summary) else 0
     order = keys.sort_values(list(keys.columns), ascending=[True, True, False], na_position="last").index
     return summary.loc[order]
 
@@ -137,7 +137,7 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
     settings = labels.headers([name for name in varying(summary) if name not in ("method", "dataset.name")])
     several = {name for name in ("dataset.name", "protocol", "cost.devices") if _several(summary, name)}
     columns = []
-    if method_families.grouped(summary):
+    if method_families.are_grouped(summary):
         columns.append(Column("family", list(summary[FAMILY].map(method_families.word)), source=FAMILY))
     columns.append(Column("method", _cells(summary, "method", labels.value), source="method"))
     if "dataset.name" in several:

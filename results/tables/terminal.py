@@ -34,7 +34,7 @@ def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = 
     columns = once(columns)
     if columns[-1].header == UNFINISHED:
         # Sentences in a column would leave no room for the numbers.
-        reasons = _told(summary, columns[-1])
+        reasons = _as_sentences(summary, columns[-1])
         notes += reasons[:most]
         notes += [f"and {len(reasons) - most} more did not finish"] if most and len(reasons) > most else []
         columns = columns[:-1]
@@ -71,7 +71,7 @@ def _width(columns: list[Column]) -> int:
     return Measurement.get(console, console.options, _rich_table(widest, [])).maximum
 
 
-def _told(summary: pd.DataFrame, last: Column) -> list[str]:
+def _as_sentences(summary: pd.DataFrame, last: Column) -> list[str]:
     """The cells of the last column as sentences, each after the configuration's name."""
     first = summary.sort_index()  # in the order in which all others name them
     made = pd.Series(labels.names(first), first.index)[summary.index].tolist()

@@ -69,7 +69,7 @@ class Testbed(Daemons):
             processes.send(found, signal.SIGKILL)
             if not processes.wait_gone(found, 5) or time.monotonic() > until:
                 raise TestbedError(f"processes that cannot be ended: {found}")
-        if not self._made():
+        if not self._is_ours():
             return
         for name in OURS:
             path = self.folder / name
@@ -169,7 +169,7 @@ class Testbed(Daemons):
             raise TestbedError(f"no node {name!r}; there are {', '.join(self.nodes)}")
         return name
 
-    def _made(self) -> bool:
+    def _is_ours(self) -> bool:
         """Whether the folder is one that a bed made."""
         file = self.folder / "slurm.conf"
         return has_text(file) and file.read_text(encoding="utf-8").startswith(conf.MADE)

@@ -93,9 +93,9 @@ def test_corruption_is_a_function_of_image_and_step(tiny: Any) -> None:
     size = 10
     x, index = torch.ones(500, 3, size, size), torch.arange(500)
     method = tiny.build("denoising_autoencoder", 500, told={"size": size}, noise=0.5, mask=0.25)
-    whole = method.corrupted(x, index, 3)
-    assert torch.equal(method.corrupted(x[100:], index[100:], 3), whole[100:])
-    assert not torch.equal(method.corrupted(x, index, 4), whole)
+    whole = method.corrupt(x, index, 3)
+    assert torch.equal(method.corrupt(x[100:], index[100:], 3), whole[100:])
+    assert not torch.equal(method.corrupt(x, index, 4), whole)
     assert not torch.equal(whole[0], whole[1])
     holes = whole == 0
     assert torch.equal(holes, holes[:, :1].expand_as(holes)), "all colours vanish together"

@@ -123,9 +123,9 @@ def test_the_sgd_probe_reaches_the_exact_one_on_separable_features() -> None:
 
 def test_digits_are_not_mirrored_by_the_probe_s_views() -> None:
     one = frozen_cell()
-    assert one.labelled(one.data.train, 8, 0).augmentation.policies[0].flip == 0
+    assert one.labelled_batches(one.data.train, 8, 0).augmentation.policies[0].flip == 0
     other = FrozenCell(one.encoder, None, Data(**vars(one.data) | {"name": "cifar10"}), one.batches, CPU)
-    assert other.labelled(one.data.train, 8, 0).augmentation.policies[0].flip == 0.5
+    assert other.labelled_batches(one.data.train, 8, 0).augmentation.policies[0].flip == 0.5
 
 
 def test_draws_of_few_labels_are_stratified_nested_and_not_the_same() -> None:

@@ -73,9 +73,9 @@ def fetch(backbone: str) -> None:
     try:
         timm.create_model(backbone, pretrained=True)
     except Exception as error:  # a hub without a network has many ways to fail
-        said = (str(error).splitlines() or [type(error).__name__])[0]
+        message = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"weights=timm: the weights of backbone={backbone} cannot be fetched ({said}): "
+            f"weights=timm: the weights of backbone={backbone} cannot be fetched ({message}): "
             "a network is needed once, or weights=FILE"
         ) from error
 
@@ -96,8 +96,8 @@ def read(named: str) -> Weights:
         ours = "method" in found
         state = {key: value for key, value in found.get("method", found).items() if hasattr(value, "shape")}
     except Exception as error:  # whatever a file that is no state dict makes of the readers
-        said = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"weights={name}: torch and safetensors read no weights from it ({said})") from error
+        message = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"weights={name}: torch and safetensors read no weights from it ({message})") from error
     for part in _PARTS:
         own = {key.removeprefix(part): value for key, value in state.items() if key.startswith(part)}
         if own:

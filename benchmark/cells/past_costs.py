@@ -106,18 +106,18 @@ def time_left(
 
 def read(out: Path) -> list[Ran]:
     """Every finished cell below `out`, on whatever machine it ran."""
-    found = []
-    for _, made in record.find(out):
-        if isinstance(made, dict) and made["status"] == "finished":
+    ran = []
+    for _, entry in record.find(out):
+        if isinstance(entry, dict) and entry["status"] == "finished":
             with contextlib.suppress(UsageError, KeyError):  # of a method or a version that is not there any more
-                cost = made["cost"]
+                cost = entry["cost"]
                 known = cost.get("peak_memory_bytes", 0), cost.get("device", ""), cost.get("processes", 1)
-                found.append(
-                    Ran(shape(made["settings"]), seconds_of(made), cost.get("evaluation_seconds", 0.0), *known)
+                ran.append(
+                    Ran(shape(entry["settings"]), seconds_of(entry), cost.get("evaluation_seconds", 0.0), *known)
                 )
-    return found
+    return ran
 
 
-def seconds_of(found: dict[str, Any]) -> float:
+def seconds_of(entry: dict[str, Any]) -> float:
     """Seconds of training and evaluation in a record."""
-    return found["cost"].get("seconds", 0.0) + found["cost"].get("evaluation_seconds", 0.0)
+    return entry["cost"].get("seconds", 0.0) + entry["cost"].get("evaluation_seconds", 0.0)

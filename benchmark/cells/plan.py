@@ -33,15 +33,15 @@ class State:
 def state(folder: Path) -> State:
     """What `folder` holds."""
     try:
-        found = record.read(folder)
+        existing = record.read(folder)
     except ValueError as error:
         return State(folder, "broken", str(error))
-    if found is not None and found["status"] != "failed":
-        return State(folder, found["status"], found["reason"] or "", found)
+    if existing is not None and existing["status"] != "failed":
+        return State(folder, existing["status"], existing["reason"] or "", existing)
     if lease.at_work(folder):
         return State(folder, "running", _progress(folder))
-    if found is not None:
-        return State(folder, "failed", found["reason"], found)
+    if existing is not None:
+        return State(folder, "failed", existing["reason"], existing)
     if (folder / "last.pt").exists() or (folder / "log.jsonl").exists():
         return State(folder, "interrupted", _progress(folder))
     return State(folder, "new", "")
@@ -60,13 +60,13 @@ def folders(out: Path) -> Iterator[Path]:
 def find(out: Path, names: Sequence[str]) -> list[Path]:
     """The folders below `out` of the cells of these names, or keys. `UsageError` for one that no cell has."""
     known = {folder.name: folder for folder in folders(out)}
-    found = []
+    matches = []
     for name in names:
         hits = [folder for full, folder in known.items() if full == name or full.endswith(f"-{name}")]
         if not hits:
             raise unknown("cell", name, known)
-        found += hits
-    return found
+        matches += hits
+    return matches
 
 
 def cell(folder: Path) -> Settings:
@@ -117,10 +117,10 @@ def varying(cells: list[Settings]) -> list[str]:
 
 
 def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in tree.items():
-        found |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return found
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def _progress(folder: Path) -> str:

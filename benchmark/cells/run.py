@@ -48,25 +48,25 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
     A failed record is tried again; a finished or collapsed one stands. Raises `Stopped` behind a checkpoint.
     """
     folder = Path(place.runtime.out) / address.folder_name(settings)
-    with contextlib.ExitStack() as held:
+    with contextlib.ExitStack() as stack:
         leases: list[lease.Lease] = []
 
         def take() -> bool:
-            leases.extend(filter(None, [held.enter_context(lease.hold(folder))]))
+            leases.extend(filter(None, [stack.enter_context(lease.hold(folder))]))
             return bool(leases)
 
         if not place.world.broadcast(take):
             place.display.say(f"{folder.name}: another process is at work on it; left to that one")
             return None
-        found = place.world.broadcast(lambda: record.read(folder))
-        if found is not None and found["status"] != "failed":
-            return found
+        existing = place.world.broadcast(lambda: record.read(folder))
+        if existing is not None and existing["status"] != "failed":
+            return existing
         try:
             guard, is_main, say = leases[0].guard if leases else _no_guard, place.world.is_main, place.display.say
-            with place.tracker.cell(blank(settings), folder, place.runtime, is_main, say) as tracked:
-                made = _make(settings, place, folder, guard, tracked.log)
-                tracked.end(made)
-            return made
+            with place.tracker.cell(blank(settings), folder, place.runtime, is_main, say) as tracker_run:
+                result = _make(settings, place, folder, guard, tracker_run.log)
+                tracker_run.end(result)
+            return result
         except lease.TakenOver as taken:
             if place.world.size > 1:  # the others wait in a collective: torchrun ends them
                 raise
@@ -80,28 +80,28 @@ def _make(
     """Train, evaluate and write the record. `guard` is called before each write, and may raise `TakenOver`."""
     if place.world.is_main:
         record.write_json(folder / "settings.json", asdict(settings))
-    made = blank(settings)
+    result = blank(settings)
     try:
-        made["reason"], made["metrics"] = _train_and_evaluate(
-            settings, place, folder, guard, tell, made["cost"], made["resolved"]
+        result["reason"], result["metrics"] = _train_and_evaluate(
+            settings, place, folder, guard, tell, result["cost"], result["resolved"]
         )
-        made["status"] = "collapsed" if made["reason"] else "finished"
+        result["status"] = "collapsed" if result["reason"] else "finished"
     except lease.TakenOver:
         raise
     except Exception as error:
         guard()
-        made |= {"status": "failed", "reason": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
+        result |= {"status": "failed", "reason": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
         with contextlib.suppress(OSError):  # a full disk may be the error
             (folder / "error.txt").write_text(traceback.format_exc())
         if place.world.size > 1:  # the others may wait in a collective: tell the folder, and let torchrun end them
-            record.write(folder, made | {"finished": record.now()})
+            record.write(folder, result | {"finished": record.now()})
             raise
     guard()
-    if made["status"] != "failed" and place.world.is_main:
+    if result["status"] != "failed" and place.world.is_main:
         (folder / "error.txt").unlink(missing_ok=True)  # of an attempt before
-    made["finished"] = record.now()
-    place.world.broadcast(lambda: record.write(folder, made))
-    return made
+    result["finished"] = record.now()
+    place.world.broadcast(lambda: record.write(folder, result))
+    return result
 
 
 def blank(settings: Settings) -> dict[str, Any]:
@@ -169,8 +169,8 @@ def _train_and_evaluate(
         began = time.perf_counter()
         frozen = freeze(method, data, batches, device)
         numbers, contrastive = headline.evaluate(frozen), method.trains and not method.supervised
-        metrics, found = world.broadcast(lambda: _judge(numbers, contrastive))
-        reason = reason or found  # the training's own sign names a remedy
+        metrics, collapse = world.broadcast(lambda: _judge(numbers, contrastive))
+        reason = reason or collapse  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
         if metrics and world.is_main:
             _show(frozen, folder, guard, place.display)

@@ -14,22 +14,22 @@ from benchmark.settings.runtime import Runtime
 from results.frames import forecasts
 
 
-def keep(made: Forecasts, cells: list[Settings], states: list[State], out: Path) -> None:
+def keep(forecast: Forecasts, cells: list[Settings], states: list[State], out: Path) -> None:
     """Keep a forecast for `report`, but of what has begun."""
     begun = {state.folder.name.rpartition("-")[2] for state in states if state.word == "running"}
-    kept = {key: one for key, one in forecast_table.as_records(cells, made).items() if key not in begun}
+    kept = {key: one for key, one in forecast_table.as_records(cells, forecast).items() if key not in begun}
     try:
         forecasts.keep(out, kept)
     except OSError as error:  # another's folder
         print(f"note: the forecast is not kept: {error}", file=sys.stderr)
 
 
-def require(made: Forecasts, runtime: Runtime) -> None:
+def require(forecast: Forecasts, runtime: Runtime) -> None:
     """Raise `UsageError` for what costs more than budget=, or nobody knows what."""
-    given = f"budget={runtime.budget:g}"
-    if runtime.budget and made.unknown:
-        raise UsageError(f"{given}: the cost of {made.unknown} of {len(made.each)} cells is not known here")
-    if runtime.budget and any(one.microbatch for one in made.each):
-        raise UsageError(f"{given}: some cells do not fit as they are; `plan` says which microbatch= does")
-    if runtime.budget and made.hours > runtime.budget:
-        raise UsageError(f"{given} hours would be exceeded; {forecast_table.lines(made, runtime)[0]}")
+    words = f"budget={runtime.budget:g}"
+    if runtime.budget and forecast.unknown:
+        raise UsageError(f"{words}: the cost of {forecast.unknown} of {len(forecast.each)} cells is not known here")
+    if runtime.budget and any(one.microbatch for one in forecast.each):
+        raise UsageError(f"{words}: some cells do not fit as they are; `plan` says which microbatch= does")
+    if runtime.budget and forecast.hours > runtime.budget:
+        raise UsageError(f"{words} hours would be exceeded; {forecast_table.lines(forecast, runtime)[0]}")

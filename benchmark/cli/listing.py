@@ -20,17 +20,18 @@ def print_methods(names: list[str]) -> int:
     code = 0
     for name in names or methods.names():
         try:
-            found = schema.describe(name)
+            description = schema.describe(name)
         except UsageError as error:
             if names:
                 raise
             print(f"{name}: cannot be read: {error}\n")
             code = 1
             continue
-        print(f"{name}: {found.title}")
-        for option in dataclasses.fields(found.Config):
+        print(f"{name}: {description.title}")
+        for option in dataclasses.fields(description.Config):
             allowed = type_text(schema.options_of(name)[option.name])
-            print(f"    {name}.{option.name}={option.default}  ({allowed}) {found.help.get(option.name, '')}".rstrip())
+            meaning = description.help.get(option.name, "")
+            print(f"    {name}.{option.name}={option.default}  ({allowed}) {meaning}".rstrip())
         print()
     return code
 

@@ -70,27 +70,31 @@ def page() -> str:
 def _table(rows: list[tuple[str, str]]) -> str:
     lines = ["| family | method | paper | views | cost | state |", "| :--- | :--- | :--- | :--- | ---: | :--- |"]
     for family, name in rows:
-        found = methods.describe(name)
-        views = " + ".join(found.views) or "none"
-        more = [word for word, holds in (("small crops", found.multicrop), ("labels", found.supervised)) if holds]
-        cost = f"{_work(name) / _work('simclr'):.2f}" if found.trains else "–"
-        line = [family, f"[`{name}`](#{name})", found.title, ", ".join([views, *more]), cost, _state(name) or "–"]
+        description = methods.describe(name)
+        views = " + ".join(description.views) or "none"
+        extras = (("small crops", description.multicrop), ("labels", description.supervised))
+        more = [word for word, holds in extras if holds]
+        cost = f"{_work(name) / _work('simclr'):.2f}" if description.trains else "–"
+        line = [family, f"[`{name}`](#{name})", description.title, ", ".join([views, *more]), cost, _state(name) or "–"]
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines) + "\n"
 
 
 def _section(name: str) -> str:
-    found = methods.describe(name)
-    lines = [f"### {name}", "", found.title + ".", ""]
-    lines += [found.about, ""] if found.about else []
-    if found.recommends:
-        lines += ["Recommends " + ", ".join(f"`{key}={value}`" for key, value in found.recommends.items()) + ".", ""]
-    options = dataclasses.fields(found.Config)
+    description = methods.describe(name)
+    lines = [f"### {name}", "", description.title + ".", ""]
+    lines += [description.about, ""] if description.about else []
+    if description.recommends:
+        lines += [
+            "Recommends " + ", ".join(f"`{key}={value}`" for key, value in description.recommends.items()) + ".",
+            "",
+        ]
+    options = dataclasses.fields(description.Config)
     if options:
         lines += ["| option | default | allowed | meaning |", "| :--- | :--- | :--- | :--- |"]
     for option in options:
         allowed = type_text(schema.options_of(name)[option.name]).replace("|", r"\|")
-        meaning = found.help.get(option.name, "").replace("|", r"\|")
+        meaning = description.help.get(option.name, "").replace("|", r"\|")
         lines.append(f"| `{name}.{option.name}` | {option.default} | {allowed} | {meaning} |")
     return "\n".join(lines) + ("\n" if options else "")
 
@@ -149,8 +153,10 @@ def main() -> int:
         return 0
     kept = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
     if kept != made:
-        found = difflib.unified_diff(kept.splitlines(), made.splitlines(), str(PAGE), "the methods", lineterm="", n=0)
-        print("\n".join(list(found)[:20]), file=sys.stderr)
+        difference = difflib.unified_diff(
+            kept.splitlines(), made.splitlines(), str(PAGE), "the methods", lineterm="", n=0
+        )
+        print("\n".join(list(difference)[:20]), file=sys.stderr)
         print(f"error: {PAGE} is old; make it anew: python -m benchmark.cli.methods_page", file=sys.stderr)
     return int(kept != made)
 

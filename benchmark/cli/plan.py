@@ -23,19 +23,19 @@ def print_plan(words: list[str], quick: bool) -> int:
         label = plan.label(address.identity(cell), names)
         rows.append([address.key(cell), cell.method, label, state.word, state.detail])
         todo += [cell] if state.runs else []
-    made = None if quick or not todo else forecast.forecast(todo, request.runtime)
-    if made:
-        budget.keep(made, todo, states, out)
-        costs = {address.key(cell): one for cell, one in zip(todo, made.each, strict=True)}
+    forecasts = None if quick or not todo else forecast.forecast(todo, request.runtime)
+    if forecasts:
+        budget.keep(forecasts, todo, states, out)
+        costs = {address.key(cell): one for cell, one in zip(todo, forecasts.each, strict=True)}
         header += forecast_table.HEADER
         rows = [[*row, *forecast_table.row(costs.get(row[0]))] for row in rows]
     columns.show(header, rows)
     print(f"{len(states)} cells: {len(states) - len(todo)} exist, {len(todo)} would run")
-    for line in forecast_table.lines(made, request.runtime) if made else []:
+    for line in forecast_table.lines(forecasts, request.runtime) if forecasts else []:
         print(line)
     if request.runtime.launcher == "slurm" and todo:
         print(f"\nThe script for sbatch:\n\n{cluster.script(todo, request.runtime)}".rstrip())
     checks.refuse_broken(states)
-    if made:
-        budget.require(made, request.runtime)
+    if forecasts:
+        budget.require(forecasts, request.runtime)
     return 0

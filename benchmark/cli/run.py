@@ -38,10 +38,10 @@ def run_request(request: Request, wait: bool) -> int:
     checks.refuse_broken(states)
     todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
     if request.runtime.budget and todo:
-        made = forecast.forecast(todo, request.runtime)
-        budget.require(made, request.runtime)
-        budget.keep(made, todo, states, out)
-        print(forecast_table.lines(made, request.runtime)[0], file=sys.stderr)
+        forecasts = forecast.forecast(todo, request.runtime)
+        budget.require(forecasts, request.runtime)
+        budget.keep(forecasts, todo, states, out)
+        print(forecast_table.lines(forecasts, request.runtime)[0], file=sys.stderr)
     if launcher == "slurm":
         return _submit(request, wait)
     # Under torchrun every process joins, whatever it sees on its disk: the first one decides.

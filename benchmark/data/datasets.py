@@ -153,7 +153,7 @@ def _open(dataset: Dataset, kind: Callable[..., Any], **part: str | bool) -> Any
         return kind(root=str(location(dataset)), download=dataset.download, **part)
     except (RuntimeError, OSError, ValueError, TypeError, LookupError, AssertionError, HTTPException) as error:
         # torchvision's own advice names its Python argument, and its reports can run over several lines.
-        said = " ".join(str(error).split()).removesuffix("You can use download=True to download it").strip(" .")
+        message = " ".join(str(error).split()).removesuffix("You can use download=True to download it").strip(" .")
         found = entry(dataset.name)
         if dataset.download:
             what, todo = "downloaded to", f"check the network, or put the files there by hand ({found.source})"
@@ -162,5 +162,5 @@ def _open(dataset: Dataset, kind: Callable[..., Any], **part: str | bool) -> Any
             what = "read from"
             todo = f"remove {files} and add dataset.download=true, or dataset.root=DIR if a whole copy is elsewhere"
         raise UsageError(
-            f"dataset {dataset.name} cannot be {what} {dataset.root!r} ({said or type(error).__name__}): {todo}"
+            f"dataset {dataset.name} cannot be {what} {dataset.root!r} ({message or type(error).__name__}): {todo}"
         ) from error

@@ -89,9 +89,9 @@ class Files:
 
     def open(self, index: Tensor | slice) -> Opened:
         paths = self.paths[index if isinstance(index, slice) else index.numpy()].tolist()
-        found = list(readers().map(_open, paths))
-        sides = torch.tensor([[height, width] for _, height, width in found], dtype=torch.int64).view(-1, 2)
-        return Opened(paths, [data for data, _, _ in found], sides)
+        files = list(readers().map(_open, paths))
+        sides = torch.tensor([[height, width] for _, height, width in files], dtype=torch.int64).view(-1, 2)
+        return Opened(paths, [data for data, _, _ in files], sides)
 
     def sums(self) -> tuple[int, list[int], list[int]]:
         """Of evenly spaced images: to decode all of them would take as long as an epoch."""
@@ -189,5 +189,5 @@ def _readable(path: str) -> Iterator[None]:
     try:
         yield
     except kinds as error:
-        said = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise UsageError(f"image {path!r} cannot be read ({said}): replace or remove it") from error
+        message = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        raise UsageError(f"image {path!r} cannot be read ({message}): replace or remove it") from error

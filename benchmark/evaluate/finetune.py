@@ -46,9 +46,9 @@ def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
         tried = [tune(frozen, first, rate) for rate in RATES]
         accuracy = [measure(frozen, tuned, frozen.data.validation) for tuned in tried]
         best = max(range(len(RATES)), key=accuracy.__getitem__)
-        found = [measure(frozen, tried[best], frozen.data.test)]
-        found += [measure(frozen, tune(frozen, rows, RATES[best]), frozen.data.test) for rows in others]
-        yield f"{label(share)}_finetune_top1", sum(found) / len(found)
+        accuracies = [measure(frozen, tried[best], frozen.data.test)]
+        accuracies += [measure(frozen, tune(frozen, rows, RATES[best]), frozen.data.test) for rows in others]
+        yield f"{label(share)}_finetune_top1", sum(accuracies) / len(accuracies)
         yield f"{label(share)}_finetune_rate", RATES[best]
 
 

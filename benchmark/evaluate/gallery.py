@@ -43,27 +43,27 @@ def write(frozen: FrozenCell, folder: Path, kind: str) -> None:
     """`folder/looks.json`; `kind` is `pca`, which takes a moment, or `tsne`, which takes seconds."""
     features, names = frozen.features, frozen.data.class_names
     x, y = features.test
-    some = _spread(len(x), IMAGES).to(x.device)
-    points = F.normalize(x[some], dim=1)
+    sample = _spread(len(x), IMAGES).to(x.device)
+    points = F.normalize(x[sample], dim=1)
     places = principal(points) if kind == "pca" else _tsne(points)
-    queries = some[_spread(len(some), QUERIES).to(x.device)]
+    queries = sample[_spread(len(sample), QUERIES).to(x.device)]
     _, nearest = knn.neighbours(x[queries], features.train[0], NEIGHBOURS)
     shown: dict[str, Any] = {
         "projection": {
             "kind": kind,
             "x": _round(places[:, 0]),
             "y": _round(places[:, 1]),
-            "label": y[some].tolist(),
+            "label": y[sample].tolist(),
         },
         "classes": names,
         "neighbours": {"png": "", "queries": y[queries].tolist(), "neighbours": features.train[1][nearest].tolist()},
     }
     room = BYTES - len(json.dumps(shown))
     for side in SIDES:
-        found = png(frozen.data.test.images, frozen.data.train.images, queries.cpu(), nearest.cpu(), side)
-        if len(found) <= room:
+        picture = png(frozen.data.test.images, frozen.data.train.images, queries.cpu(), nearest.cpu(), side)
+        if len(picture) <= room:
             break
-    shown["neighbours"]["png"] = found
+    shown["neighbours"]["png"] = picture
     write_json(folder / LOOKS_NAME, shown, compact=True)
 
 
@@ -80,8 +80,8 @@ def _tsne(x: Tensor) -> Tensor:
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(x) - 1) / 3)
-    made = TSNE(perplexity=perplexity, init="pca", max_iter=500, random_state=0).fit_transform(x.cpu().numpy())
-    return torch.from_numpy(np.asarray(made))
+    places = TSNE(perplexity=perplexity, init="pca", max_iter=500, random_state=0).fit_transform(x.cpu().numpy())
+    return torch.from_numpy(np.asarray(places))
 
 
 def png(test: Images, train: Images, queries: Tensor, nearest: Tensor, side: int) -> str:

@@ -36,10 +36,10 @@ def vote(queries: Tensor, references: Tensor, labels: Tensor, classes: int, k: i
 def neighbours(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Cosine similarity and row, both (q, min(k, n)), of the references most similar to each query, nearest first."""
     references = F.normalize(references, dim=1)
-    found = []
+    parts = []
     for block in F.normalize(queries, dim=1).split(QUERIES):
-        found.append((block @ references.T).topk(min(k, len(references)), dim=1))
-    return torch.cat([similarity for similarity, _ in found]), torch.cat([nearest for _, nearest in found])
+        parts.append((block @ references.T).topk(min(k, len(references)), dim=1))
+    return torch.cat([similarity for similarity, _ in parts]), torch.cat([nearest for _, nearest in parts])
 
 
 def weigh(similarity: Tensor, labels: Tensor, classes: int, temperature: float) -> Tensor:

@@ -41,25 +41,25 @@ def grid(features: Features) -> Iterator[tuple[str, float]]:
     x, y = features.train
     both, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
     for metric, search in METRICS.items():
-        found = search(features.validation[0], x, max(NEIGHBOURS))
+        neighbours = search(features.validation[0], x, max(NEIGHBOURS))
         choices = [(k, temperature) for k in NEIGHBOURS for temperature in TEMPERATURES]
-        accuracy = [top1(votes(found, y, features.classes, *one), features.validation[1]) for one in choices]
+        accuracy = [top1(votes(neighbours, y, features.classes, *one), features.validation[1]) for one in choices]
         k, temperature = choices[max(range(len(choices)), key=accuracy.__getitem__)]
-        found = search(features.test[0], both, max(NEIGHBOURS))
+        neighbours = search(features.test[0], both, max(NEIGHBOURS))
         for each in NEIGHBOURS:
             yield (
                 f"knn{each}_{metric}_top1",
-                top1(votes(found, labels, features.classes, each, USUAL), features.test[1]),
+                top1(votes(neighbours, labels, features.classes, each, USUAL), features.test[1]),
             )
-        tuned = votes(found, labels, features.classes, k, temperature)
+        tuned = votes(neighbours, labels, features.classes, k, temperature)
         yield f"knn_{metric}_tuned_top1", top1(tuned, features.test[1])
         yield f"knn_{metric}_tuned_k", k
         yield f"knn_{metric}_tuned_temperature", temperature or 0
 
 
-def votes(found: tuple[Tensor, Tensor], labels: Tensor, classes: int, k: int, temperature: float | None) -> Tensor:
+def votes(neighbours: tuple[Tensor, Tensor], labels: Tensor, classes: int, k: int, temperature: float | None) -> Tensor:
     """(q, C) votes of the k nearest of those `found`: similarity and row, both (q, n), nearest first."""
-    similarity, nearest = (part[:, :k] for part in found)
+    similarity, nearest = (part[:, :k] for part in neighbours)
     if temperature is None:
         return knn.weigh(torch.zeros_like(similarity), labels[nearest], classes, 1.0)
     # From the nearest on, so that the weights of what is far from everything do not all become 0.
@@ -71,10 +71,10 @@ def euclidean(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tens
     mean = references.mean(dim=0)
     centred = references - mean
     scale = 2 * centred.square().sum(dim=1).mean().clamp(min=1e-12)
-    found = []
+    neighbours = []
     for block in (queries - mean).split(knn.QUERIES):
-        found.append(torch.cdist(block, centred).topk(min(k, len(centred)), dim=1, largest=False))
-    return -torch.cat([d for d, _ in found]).square() / scale, torch.cat([nearest for _, nearest in found])
+        neighbours.append(torch.cdist(block, centred).topk(min(k, len(centred)), dim=1, largest=False))
+    return -torch.cat([d for d, _ in neighbours]).square() / scale, torch.cat([nearest for _, nearest in neighbours])
 
 
 METRICS: dict[str, Search] = {"cosine": knn.neighbours, "euclidean": euclidean}

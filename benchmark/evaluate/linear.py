@@ -106,9 +106,16 @@ def principal_directions(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _line_search(
-    x: Tensor, y: Tensor, strengths: Tensor, w: Tensor, value: Tensor, gradient: Tensor,
-    direction: Tensor, descent: Tensor, active: Tensor,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:  # fmt: skip
+    x: Tensor,
+    y: Tensor,
+    strengths: Tensor,
+    w: Tensor,
+    value: Tensor,
+    gradient: Tensor,
+    direction: Tensor,
+    descent: Tensor,
+    active: Tensor,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Halve each problem's step until it decreases enough (Armijo, 1e-4). Resting problems stay where they are."""
     w, value, gradient = w.clone(), value.clone(), gradient.clone()
     searching, moved = active.clone(), torch.zeros_like(active)

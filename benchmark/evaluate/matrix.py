@@ -43,10 +43,10 @@ def evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list[Evalua
         "heads": Evaluation("heads", heads.settings(), lambda one, _: heads.evaluate(one)),
         "looks": Evaluation("looks", gallery.settings(), gallery.evaluate),
     }
-    found = []
+    evaluations = []
     for name in names:
-        found += [_transfer(to) for to in targets] if name == "transfer" else [known[name]]
-    return found
+        evaluations += [_transfer(to) for to in targets] if name == "transfer" else [known[name]]
+    return evaluations
 
 
 def _transfer(to: Dataset) -> Evaluation:

@@ -30,9 +30,9 @@ def evaluate(
     """Yields the three measures of `features` (n, D), those of the validation images."""
     # Evenly spaced: an image folder is sorted by class.
     chosen = torch.linspace(0, len(features) - 1, min(IMAGES, len(features))).round().long()
-    some = features[chosen.to(features.device)]
-    yield "effective_rank", effective_rank(some)
-    yield "uniformity", uniformity(some)
+    sample = features[chosen.to(features.device)]
+    yield "effective_rank", effective_rank(sample)
+    yield "uniformity", uniformity(sample)
     images = validation.images[chosen]
     policy = policies.parse(POSITIVES).policies[0]
     generator = seeds.generator("alignment")

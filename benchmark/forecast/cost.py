@@ -37,7 +37,7 @@ class Forecasts:
 
     def wall(self, at_once: int, together: int = 1) -> float:
         """Seconds until all are done, so many jobs at once of so many cells, the longest first."""
-        seats, each = [0.0] * max(1, at_once), [one.seconds or 0.0 for one in self.each]
+        workers, each = [0.0] * max(1, at_once), [one.seconds or 0.0 for one in self.each]
         for seconds in sorted((sum(each[i : i + together]) for i in range(0, len(each), together)), reverse=True):
-            seats[seats.index(min(seats))] += seconds
-        return max(seats)
+            workers[workers.index(min(workers))] += seconds
+        return max(workers)

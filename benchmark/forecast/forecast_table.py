@@ -22,43 +22,48 @@ def row(one: Forecast | None) -> list[str]:
     return [seconds, "?" if one.memory is None else f"{one.memory / 2**30:.1f} GiB", how]
 
 
-def lines(made: Forecasts, runtime: Runtime) -> list[str]:
+def lines(forecasts: Forecasts, runtime: Runtime) -> list[str]:
     """What all cells cost together, and how much it is to be trusted."""
-    if all(one.how == "unknown" for one in made.each):
-        return [f"forecast: none, for {made.device}: run one cell of each shape first, or `plan` where there is one"]
-    kind = "CPU" if made.device.endswith(" threads") else "GPU"
-    most = max((one.memory or 0 for one in made.each), default=0)
-    seats, where = at_once(runtime, made)
-    first = f"{span(sum(one.seconds or 0.0 for one in made.each))} of training and evaluation in all, "
-    first += f"{made.hours:.3g} {kind}-hours on {made.device}"
-    first += f" ({made.processes} processes a cell)" if made.processes > 1 else ""
+    if all(one.how == "unknown" for one in forecasts.each):
+        return [
+            f"forecast: none, for {forecasts.device}: run one cell of each shape first, or `plan` where there is one"
+        ]
+    kind = "CPU" if forecasts.device.endswith(" threads") else "GPU"
+    most = max((one.memory or 0 for one in forecasts.each), default=0)
+    workers, where = at_once(runtime, forecasts)
+    first = f"{span(sum(one.seconds or 0.0 for one in forecasts.each))} of training and evaluation in all, "
+    first += f"{forecasts.hours:.3g} {kind}-hours on {forecasts.device}"
+    first += f" ({forecasts.processes} processes a cell)" if forecasts.processes > 1 else ""
     first += f"; at most {most / 2**30:.1f} GiB a process" if most else ""
-    found = [f"forecast: {first}"]
-    if seats > 1:
+    texts = [f"forecast: {first}"]
+    if workers > 1:
         together = runtime.slurm.cells_per_job if runtime.launcher == "slurm" else 1
-        found.append(f"with {where}: about {span(made.wall(seats, together))}, if they do not slow each other down")
-    if made.measured:
-        worst = max(one.spread for one in made.each)
-        line = f"{made.measured} shapes were measured here, upper quartile of their steps {worst:.0%} above the median"
-        found.append(line + (": this machine is not quiet" if worst > 0.1 else ""))
-    if made.unknown:
-        found.append(f"{made.unknown} cells are not in the sum: they fail, do not fit, or none like them ran")
-    return found
+        texts.append(
+            f"with {where}: about {span(forecasts.wall(workers, together))}, if they do not slow each other down"
+        )
+    if forecasts.measured:
+        worst = max(one.spread for one in forecasts.each)
+        line = f"{forecasts.measured} shapes were measured here, "
+        line += f"upper quartile of their steps {worst:.0%} above the median"
+        texts.append(line + (": this machine is not quiet" if worst > 0.1 else ""))
+    if forecasts.unknown:
+        texts.append(f"{forecasts.unknown} cells are not in the sum: they fail, do not fit, or none like them ran")
+    return texts
 
 
-def at_once(runtime: Runtime, made: Forecasts) -> tuple[int, str]:
+def at_once(runtime: Runtime, forecasts: Forecasts) -> tuple[int, str]:
     """How many cells run at a time, and how one says so."""
     if runtime.launcher == "slurm":
         return runtime.slurm.array_parallelism, f"slurm.array_parallelism={runtime.slurm.array_parallelism}"
     if runtime.launcher == "local":
-        return made.workers, f"{made.workers} workers"
+        return forecasts.workers, f"{forecasts.workers} workers"
     return 1, ""
 
 
-def as_records(cells: list[Settings], made: Forecasts) -> dict[str, dict[str, Any]]:
+def as_records(cells: list[Settings], forecasts: Forecasts) -> dict[str, dict[str, Any]]:
     """Key -> what `results.frames.forecasts` keeps, of cells whose cost is known."""
     return {
-        key(cell): {"seconds": one.seconds, "memory": one.memory, "device": made.device, "how": one.how}
-        for cell, one in zip(cells, made.each, strict=True)
+        key(cell): {"seconds": one.seconds, "memory": one.memory, "device": forecasts.device, "how": one.how}
+        for cell, one in zip(cells, forecasts.each, strict=True)
         if one.seconds is not None and not one.microbatch
     }

@@ -45,12 +45,12 @@ class Note(NamedTuple):
 
 def latest(out: Path) -> dict[str, Note]:
     """Cell -> the last job that was given it."""
-    path, found = out / FOLDER / "jobs.jsonl", dict[str, Note]()
+    path, notes = out / FOLDER / "jobs.jsonl", dict[str, Note]()
     for line in path.read_text().splitlines() if path.exists() else []:
         with contextlib.suppress(ValueError):  # a kill may have left a part of one
             note = Note(**json.loads(line))
-            found |= dict.fromkeys(note.cells, note)
-    return found
+            notes |= dict.fromkeys(note.cells, note)
+    return notes
 
 
 @contextlib.contextmanager
@@ -74,12 +74,12 @@ def _block_interrupts() -> Iterator[None]:
 
 
 def pack(cells: Mapping[str, Settings], runtime: Runtime) -> list[dict[str, Any]]:
-    """What each job is told: its cells, `cells_per_job` of them, and how to run. Writes their settings."""
+    """The argument of each job's `work`: its cells, `cells_per_job` of them, and how to run. Writes their settings."""
     out, names, each = Path(runtime.out).absolute(), list(cells), runtime.slurm.cells_per_job
     for name, cell in cells.items():
         record.write_json(out / name / "settings.json", asdict(cell))
-    told = {"runtime": asdict(replace(runtime, out=str(out), launcher="here")), "submitted": record.now()}
-    return [{"cells": names[i : i + each], **told} for i in range(0, len(names), each)]
+    common = {"runtime": asdict(replace(runtime, out=str(out), launcher="here")), "submitted": record.now()}
+    return [{"cells": names[i : i + each], **common} for i in range(0, len(names), each)]
 
 
 def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
@@ -95,9 +95,9 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
             for name, cell in {address.folder_name(cell): cell for cell in cells}.items()
             if name not in taken and plan.state(out / name).word in ("new", "interrupted", "failed")
         }
-        told, longest = pack(missing, runtime), jobs.longest_array() if missing else 1
-        for start in range(0, len(told), longest):
-            some = told[start : start + longest]
+        arguments, longest = pack(missing, runtime), jobs.longest_array() if missing else 1
+        for start in range(0, len(arguments), longest):
+            some = arguments[start : start + longest]
             with _block_interrupts():
                 _note(out, jobs.submit(work, some, out / FOLDER, "benchmark", resources), some)
     return len(missing)
@@ -122,18 +122,18 @@ def bury_ended(out: Path) -> dict[str, jobs.Job]:
     """Write the record of each cell whose job is over and has left none. Returns `jobs_of`, and raises what it does."""
 
     def look() -> tuple[dict[str, jobs.Job], set[str]]:
-        found, last = jobs_of(out), latest(out)
-        over = (cell for cell, job in found.items() if job.over and (out / cell / "settings.json").exists())
-        return found, {cell for cell in over if _without_end(out / cell, last[cell].submitted)}
+        jobs_now, last = jobs_of(out), latest(out)
+        over = (cell for cell, job in jobs_now.items() if job.over and (out / cell / "settings.json").exists())
+        return jobs_now, {cell for cell in over if _without_end(out / cell, last[cell].submitted)}
 
-    found, dead = look()
+    jobs_now, dead = look()
     if dead:
         time.sleep(2)  # a node's failure shows as an end for a moment, before the job waits again
-        found, still = look()
+        jobs_now, still = look()
         for cell in dead & still:
-            job, log = found[cell], jobs.log(out / FOLDER, found[cell].id)
+            job, log = jobs_now[cell], jobs.log(out / FOLDER, jobs_now[cell].id)
             bury(out / cell, f"job {job.id} ended: {jobs.ending(job, log)}", log)
-    return found
+    return jobs_now
 
 
 def _without_end(folder: Path, submitted: str) -> bool:
@@ -142,14 +142,14 @@ def _without_end(folder: Path, submitted: str) -> bool:
     return state.word in ("new", "interrupted", "failed") and not _ends(state.record, submitted)
 
 
-def _ends(found: dict[str, Any] | None, submitted: str) -> bool:
+def _ends(end: dict[str, Any] | None, submitted: str) -> bool:
     """Whether this record says how a cell ended in a job that was submitted then, or that it was done before."""
-    return found is not None and (found["status"] != "failed" or found["finished"] >= submitted)
+    return end is not None and (end["status"] != "failed" or end["finished"] >= submitted)
 
 
 def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> None:
     """Wait until no job of these cells waits or runs; says what becomes of each."""
-    names, told = dict.fromkeys(address.folder_name(cell) for cell in cells), dict[str, str]()
+    names, reported = dict.fromkeys(address.folder_name(cell) for cell in cells), dict[str, str]()
     while True:
         try:
             active = {cell for cell, job in bury_ended(out).items() if not job.over and cell in names}
@@ -159,8 +159,8 @@ def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> No
             continue
         for name in names:
             state = plan.state(out / name)
-            if name not in active and not state.word.startswith(("new", "inter")) and told.get(name) != state.word:
-                told[name] = state.word
+            if name not in active and not state.word.startswith(("new", "inter")) and reported.get(name) != state.word:
+                reported[name] = state.word
                 display.say(f"{name}: {state.word} {state.detail}".rstrip())
         if not active:
             return
@@ -170,9 +170,9 @@ def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> No
 def cancel(out: Path) -> int:
     """Cancel the jobs that wait or run; returns how many."""
     with _report_slurm_errors():
-        found = sorted({job.id for job in jobs_of(out).values() if not job.over})
-        jobs.cancel(found)
-    return len(found)
+        ids = sorted({job.id for job in jobs_of(out).values() if not job.over})
+        jobs.cancel(ids)
+    return len(ids)
 
 
 def log(out: Path, cell: str) -> str:
@@ -199,33 +199,33 @@ def _report_slurm_errors() -> Iterator[None]:
         raise UsageError(f"SLURM does not take the jobs: {error}") from error
 
 
-def _note(out: Path, ids: Sequence[str], told: Sequence[dict[str, Any]]) -> None:
+def _note(out: Path, ids: Sequence[str], arguments: Sequence[dict[str, Any]]) -> None:
     """Write down which job has which cells."""
     with (out / FOLDER / "jobs.jsonl").open("a") as file:
-        for id, one in zip(ids, told, strict=True):
-            note = Note(id, one["cells"], record.now(), getpass.getuser())
+        for id, argument in zip(ids, arguments, strict=True):
+            note = Note(id, argument["cells"], record.now(), getpass.getuser())
             file.write(json.dumps(note._asdict()) + "\n")
 
 
-def work(told: dict[str, Any]) -> bool:
+def work(argument: dict[str, Any]) -> bool:
     """In the job: train and evaluate its cells that have no record. Returns whether there is more to do."""
     from benchmark.cells import run
     from benchmark.launch import in_process
 
-    runtime = restore_runtime(told["runtime"])
+    runtime = restore_runtime(argument["runtime"])
     out, minutes = Path(runtime.out), runtime.slurm.timeout_min
 
     def has_ended(name: str) -> bool:
-        return _ends(record.read(out / name), told["submitted"])
+        return _ends(record.read(out / name), argument["submitted"])
 
     try:
-        with contextlib.ExitStack() as held:
-            world, device = held.enter_context(in_process.join_processes(runtime))
-            display = held.enter_context(ProgressDisplay(len(told["cells"]), shown=world.is_main))
-            stop = held.enter_context(Stop().listening((signal.SIGTERM, signal.SIGUSR2)))
+        with contextlib.ExitStack() as stack:
+            world, device = stack.enter_context(in_process.join_processes(runtime))
+            display = stack.enter_context(ProgressDisplay(len(argument["cells"]), shown=world.is_main))
+            stop = stack.enter_context(Stop().listening((signal.SIGTERM, signal.SIGUSR2)))
             place = run.Place(runtime, world, device, stop, display)
             # What has ended goes last: if it failed, it is tried again in the time that the others leave.
-            for name in world.broadcast(lambda: sorted(told["cells"], key=has_ended)):
+            for name in world.broadcast(lambda: sorted(argument["cells"], key=has_ended)):
                 cell = plan.cell(out / name)
                 display.cell(name)
                 begun, checkpoint = time.monotonic(), _stamp(out / name)
@@ -244,7 +244,7 @@ def work(told: dict[str, Any]) -> bool:
                         raise
                     if world.is_main:
                         bury(out / name, f"no step within slurm.timeout_min={minutes}: give more time")
-                    return not all(map(has_ended, told["cells"]))
+                    return not all(map(has_ended, argument["cells"]))
     except Stopped as stopped:
         if stopped.exit_code == MORE_TIME:
             return True

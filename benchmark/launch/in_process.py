@@ -36,8 +36,8 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
     failed = 0
     display = ProgressDisplay(0)
     try:
-        with contextlib.ExitStack() as held:
-            world, device = held.enter_context(join_processes(runtime))
+        with contextlib.ExitStack() as stack:
+            world, device = stack.enter_context(join_processes(runtime))
             # The main process says which, for all: a cell may have been finished since. What failed before goes last.
             runs = world.broadcast(
                 lambda: [i for i, state in enumerate(states) if state.runs and state.word != "failed"]
@@ -46,15 +46,15 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
             todo = [cells[i] for i in runs]
             for cell in todo:
                 build.check(cell, world, device)
-            display = held.enter_context(ProgressDisplay(len(todo), shown=world.is_main))
-            stop = held.enter_context(Stop().listening())
+            display = stack.enter_context(ProgressDisplay(len(todo), shown=world.is_main))
+            stop = stack.enter_context(Stop().listening())
             place = run.Place(runtime, world, device, stop, display)
             for cell in todo:
                 display.cell(f"{cell.method} {plan.label({'seed': cell.seed}, ['seed'])}".strip())
-                made = run.run(cell, place)
-                if made is not None and made["status"] != "finished":
-                    display.say(f"{cell.method}: {made['status']}: {made['reason']}")
-                failed += made is not None and made["status"] == "failed"
+                result = run.run(cell, place)
+                if result is not None and result["status"] != "finished":
+                    display.say(f"{cell.method}: {result['status']}: {result['reason']}")
+                failed += result is not None and result["status"] == "failed"
     except Stopped as stopped:
         display.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
         return stopped.exit_code

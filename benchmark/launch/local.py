@@ -35,12 +35,12 @@ def run(cells: list[Settings], again: list[bool], runtime: Runtime) -> int:
     shapes = [past_costs.shape(address.identity(cell)) for cell in cells]
     order = sorted(past_costs.longest_first(shapes, ran), key=lambda i: again[i])
     began = time.monotonic()
-    with contextlib.ExitStack() as held:
-        stop = held.enter_context(Stop().listening())
-        held.enter_context(stop.patient())
-        display = held.enter_context(LocalDisplay())
-        sweep = Sweep([cells[i] for i in order], runtime, held.enter_context(logs(out)), display, ran)
-        held.callback(sweep.close)
+    with contextlib.ExitStack() as stack:
+        stop = stack.enter_context(Stop().listening())
+        stack.enter_context(stop.patient())
+        display = stack.enter_context(LocalDisplay())
+        sweep = Sweep([cells[i] for i in order], runtime, stack.enter_context(logs(out)), display, ran)
+        stack.callback(sweep.close)
         try:
             sweep.run(stop)
         except Stopped:  # a second Ctrl-C
@@ -212,8 +212,8 @@ class Sweep:
     def _close_slot(self, slot: Slot, how: str) -> None:
         """A worker has ended. One that dies takes its own cell with it, and another takes its slot."""
         if not self.checked and not self.stopping:
-            said = (slot.worker.tail().splitlines() or [""])[-1]
-            raise ChildProcessError(f"worker {slot.number} {how} before the first cell: {said}; see {slot.worker.log}")
+            line = (slot.worker.tail().splitlines() or [""])[-1]
+            raise ChildProcessError(f"worker {slot.number} {how} before the first cell: {line}; see {slot.worker.log}")
         self.slots.remove(slot)
         if slot.cell is not None and not self.stopping:
             if slot.blank is None or slot.stopped:  # the cell had no part in it

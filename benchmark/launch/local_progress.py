@@ -84,12 +84,12 @@ class LocalDisplay:
             left_text = "evaluation" if whole else "-" if own is None else span(own)
             step, loss = (f"{row.done}/{row.steps}", f"{row.loss:.4f}") if row.steps else ("-", "-")
             table.add_row(row.device, row.cell, step, loss, left_text)
-        said = f" {done} of {cells} cells done" + (f", {failed} failed" if failed else "")
+        summary = f" {done} of {cells} cells done" + (f", {failed} failed" if failed else "")
         if left is not None and done < cells:
-            said += f", about {span(left)} left"
+            summary += f", about {span(left)} left"
         if not table.row_count and not done:
-            said = f" {cells} cells: workers start, and the cells are checked"
-        self._live.update(Group(*([table] if table.row_count else []), Text(said)), refresh=True)
+            summary = f" {cells} cells: workers start, and the cells are checked"
+        self._live.update(Group(*([table] if table.row_count else []), Text(summary)), refresh=True)
         self._drawn = time.monotonic()
 
     def say(self, line: str) -> None:

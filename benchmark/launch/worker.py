@@ -117,11 +117,11 @@ def _run(cell: Settings, place: Place, display: EventDisplay) -> None:
     from benchmark.cells import past_costs, run
 
     display.tell("began", record=run.blank(cell))
-    made = run.run(cell, place)
-    if made is None:
+    result = run.run(cell, place)
+    if result is None:
         display.tell("done", status=None, reason=None, seconds=0.0)
     else:
-        display.tell("done", status=made["status"], reason=made["reason"], seconds=past_costs.seconds_of(made))
+        display.tell("done", status=result["status"], reason=result["reason"], seconds=past_costs.seconds_of(result))
     if place.device.type == "cuda":  # what the allocator keeps is memory that no other cell on the GPU can have
         gc.collect()
         torch.cuda.empty_cache()

@@ -56,12 +56,12 @@ class WorkerProcess:
 
     def events(self) -> list[dict[str, Any]]:
         """What it told since, without waiting."""
-        found = []
+        events = []
         with contextlib.suppress(BlockingIOError):
             while piece := os.read(self.events_from, 1 << 16):
-                found += self._lines.whole(piece)
+                events += self._lines.whole(piece)
             self.silent = True  # for good: it is about to end
-        return found
+        return events
 
     def finish(self) -> None:
         """It may end: there is nothing more to do."""

@@ -27,7 +27,7 @@ PLURAL = {"methods": "method", "seeds": "seed", "dataset": "dataset.name"}
 def describe(method: str) -> methods.Description:
     """The method's description, or the error that a typo deserves."""
     try:
-        found = methods.describe(method)
+        description = methods.describe(method)
     except LookupError as error:
         near = nearest(method, methods.names())
         raise UsageError(
@@ -35,14 +35,14 @@ def describe(method: str) -> methods.Description:
         ) from error
     except methods.BrokenMethod as error:
         raise UsageError(str(error)) from error
-    clash = next((f.name for f in fields(found.Config) if f.name in declared_types() or f.name in PLURAL), None)
+    clash = next((f.name for f in fields(description.Config) if f.name in declared_types() or f.name in PLURAL), None)
     if clash:
         raise UsageError(f"method {method!r}: option {clash!r} has the name of a setting; another name is needed")
     optional = [name for name, kind in declared_types().items() if NoneType in typing.get_args(kind)]
-    wrong = next((name for name in found.ignores if name not in optional), None)
+    wrong = next((name for name in description.ignores if name not in optional), None)
     if wrong:
         raise UsageError(f"method {method!r} ignores {wrong!r}; allowed are {', '.join(optional)}")
-    return found
+    return description
 
 
 @cache

@@ -183,8 +183,8 @@ def _shuffle_around(copy: MomentumCopy, grouping: Grouping) -> None:
         views = len(x) // len(order)
         return _dense(x.unflatten(0, (views, len(order)))[:, order].flatten(0, 1))
 
-    copy.register_forward_pre_hook(lambda _, given: (move(given[0], grouping.there),))
-    copy.register_forward_hook(lambda _, given, rows: move(rows, grouping.back))
+    copy.register_forward_pre_hook(lambda _, inputs: (move(inputs[0], grouping.there),))
+    copy.register_forward_hook(lambda _, inputs, rows: move(rows, grouping.back))
 
 
 def convert(network: nn.Module, mode: str, seed: int, world: World, batch_size: int, device: str) -> Grouping | None:

@@ -41,10 +41,10 @@ def method(settings: Settings, data: Data, device: torch.device) -> tuple[Method
             settings.backbone, stem, settings.view_size, _others(settings, kind), settings.weights or ""
         )
     images, arguments = _init_arguments(kind, data, settings.view_size)
-    made = kind(options, encoder, width, images, **arguments).to(
+    method = kind(options, encoder, width, images, **arguments).to(
         DTYPES.get(settings.precision or "auto", torch.float32)
     )
-    return made.to(device, memory_format=torch.channels_last), stem
+    return method.to(device, memory_format=torch.channels_last), stem
 
 
 def _init_arguments(kind: type[Method], data: Data, size: int) -> tuple[int, dict[str, int]]:

@@ -122,13 +122,13 @@ class LARS(torch.optim.Optimizer):
 
 def _lars(weights: list[Tensor], gradients: list[Tensor], decay: float, trust: float) -> list[Tensor]:
     """t (g + b w), with t = 1 for tensors of one dimension."""
-    made = list(torch._foreach_add(gradients, weights, alpha=decay))
+    updates = list(torch._foreach_add(gradients, weights, alpha=decay))
     wide = [i for i, w in enumerate(weights) if w.ndim > 1]
     if wide:
-        norm_w, norm_g = _norms([weights[i] for i in wide]), _norms([made[i] for i in wide])
+        norm_w, norm_g = _norms([weights[i] for i in wide]), _norms([updates[i] for i in wide])
         ratio = torch.where((norm_w > 0) & (norm_g > 0), trust * norm_w / norm_g, 1.0)
-        torch._foreach_mul_([made[i] for i in wide], list(ratio.unbind()))
-    return made
+        torch._foreach_mul_([updates[i] for i in wide], list(ratio.unbind()))
+    return updates
 
 
 def _larc(weights: list[Tensor], gradients: list[Tensor], decay: float, trust: float) -> list[Tensor]:
@@ -136,10 +136,10 @@ def _larc(weights: list[Tensor], gradients: list[Tensor], decay: float, trust: f
     norm_w, norm_g = _norms(weights), _norms(gradients)
     usual = (norm_w > 0) & (norm_g > 0)
     ratio = torch.where(usual, trust * norm_w / (norm_g + decay * norm_w + 1e-8), 1.0)
-    made = list(torch._foreach_mul(weights, list((decay * usual.to(norm_w.dtype)).unbind())))
-    torch._foreach_add_(made, gradients)
-    torch._foreach_mul_(made, list(ratio.unbind()))
-    return made
+    updates = list(torch._foreach_mul(weights, list((decay * usual.to(norm_w.dtype)).unbind())))
+    torch._foreach_add_(updates, gradients)
+    torch._foreach_mul_(updates, list(ratio.unbind()))
+    return updates
 
 
 def _norms(tensors: list[Tensor]) -> Tensor:

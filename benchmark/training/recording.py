@@ -163,9 +163,9 @@ class _Inspector(TorchDispatchMode):
             self.obstacle = self._obstacle(func, [args, kwargs], result)
         return result
 
-    def _obstacle(self, func: Any, given: Any, result: Any) -> str | None:
+    def _obstacle(self, func: Any, arguments: Any, result: Any) -> str | None:
         name = func.name().removeprefix("aten::").partition(".")[0]
-        devices = {leaf.device.type for leaf in tree_leaves([given, result]) if isinstance(leaf, Tensor)}
+        devices = {leaf.device.type for leaf in tree_leaves([arguments, result]) if isinstance(leaf, Tensor)}
         if torch.Tag.nondeterministic_seeded in func.tags:
             return f"{name} draws random numbers"
         if name in WAITS and self.device.type in devices:

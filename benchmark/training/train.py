@@ -161,13 +161,13 @@ class Log:
 
 def _lines(path: Path) -> list[dict[str, Any]]:
     """The whole lines of a log; a kill may have left a part of one."""
-    found = []
+    lines = []
     for text in path.read_text().splitlines() if path.exists() else []:
         try:
-            found.append(json.loads(text))
+            lines.append(json.loads(text))
         except ValueError:
             break
-    return found
+    return lines
 
 
 def _resume(

@@ -41,35 +41,35 @@ class Request:
     notes: list[str]
 
 
-def read(given: list[str]) -> Request:
+def read(words: list[str]) -> Request:
     """Raises `UsageError` for any word that cannot be meant."""
-    said = runtime_words.split(given)
-    asked, datasets = said.get("evaluations", []), said.get("transfer", [])
+    assigned = runtime_words.split(words)
+    asked, datasets = assigned.get("evaluations", []), assigned.get("transfer", [])
     for name in asked:
         if name not in EVALUATIONS:
             raise unknown("evaluation", name, EVALUATIONS)
     if "transfer" in asked and not datasets:
         raise UsageError("evaluations=transfer needs transfer=DATASET,DATASET")
-    files = _files(said)
+    files = _files(assigned)
     transfer = [_dataset(name, files) for name in datasets]
     evaluations = asked or [name for name in EVALUATIONS if name != "transfer"]
     evaluations += ["transfer"] if transfer and "transfer" not in evaluations else []
-    for key in said:
+    for key in assigned:
         meant = difflib.get_close_matches(key, _FOLDER, n=1, cutoff=0.75)
         if key not in _FOLDER and meant:
             raise UsageError(
                 f"unknown word {key!r}; did you mean {meant[0]!r}? (`python -m benchmark evaluate --help`)"
             )
-    rest = {word: word.partition("=")[0] for word in given if word.partition("=")[0] not in _FOLDER}
+    rest = {word: word.partition("=")[0] for word in words if word.partition("=")[0] not in _FOLDER}
     if all(key in _FILES or runtime_words.says_how(key) for key in rest.values()):
         runtime = runtime_words.read_folder([word for word, key in rest.items() if key not in _FILES])
-        return Request(_here(runtime), evaluations, transfer, None, said.get("cells", []), files, [])
-    if "cells" in said:
+        return Request(_here(runtime), evaluations, transfer, None, assigned.get("cells", []), files, [])
+    if "cells" in assigned:
         raise UsageError(
             "cells= chooses of the cells of out=FOLDER; words that name cells themselves do not go with it"
         )
-    made = cell_words.read(list(rest) if "methods" in said else [f"methods={reference()}", *rest])
-    return Request(_here(made.runtime), evaluations, transfer, made.cells, [], {}, made.notes)
+    request = cell_words.read(list(rest) if "methods" in assigned else [f"methods={reference()}", *rest])
+    return Request(_here(request.runtime), evaluations, transfer, request.cells, [], {}, request.notes)
 
 
 def reference() -> str:
@@ -84,8 +84,8 @@ def locate(cell: Settings, files: dict[str, str]) -> Settings:
     return replace(cell, dataset=_place(cell.dataset, files))
 
 
-def _files(said: dict[str, list[str]]) -> dict[str, str]:
-    found = {key: said[key] for key in _FILES if key in said}
+def _files(assigned: dict[str, list[str]]) -> dict[str, str]:
+    found = {key: assigned[key] for key in _FILES if key in assigned}
     for key, values in found.items():
         if len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed")

@@ -16,14 +16,14 @@ from benchmark.words import clusters
 UNSENDABLE = set("/\\#?%:")  # what W&B takes in no name of a project
 
 
-def read_runtime(given: dict[str, list[str]]) -> Runtime:
+def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
     """How to run, from words that take one value each; those of `cluster=` lie below them."""
-    given = _with_cluster(given)
-    for key, values in given.items():
+    assigned = _with_cluster(assigned)
+    for key, values in assigned.items():
         if len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed, {key} is not an axis")
     types = schema.runtime_types()
-    parsed = {key: parse_value(values[0], types[key], key) for key, values in given.items()}
+    parsed = {key: parse_value(values[0], types[key], key) for key, values in assigned.items()}
     slurm = Slurm(**{key.removeprefix("slurm."): parsed.pop(key) for key in list(parsed) if key.startswith("slurm.")})
     runtime = Runtime(**parsed, slurm=slurm)
     if min(slurm.nodes, slurm.timeout_min, slurm.array_parallelism, slurm.cells_per_job) < 1:
@@ -37,11 +37,11 @@ def read_runtime(given: dict[str, list[str]]) -> Runtime:
     if runtime.workers < 0 or runtime.per_device < 1:
         raise UsageError("workers must be at least 0, per_device at least 1")
     for key in ("workers", "per_device"):
-        if key in given and runtime.launcher != "local":
-            raise UsageError(f"{key}={given[key][0]} is for launcher=local, not for launcher={runtime.launcher}")
-    stray = next((key for key in given if key.startswith("slurm.") and runtime.launcher != "slurm"), None)
+        if key in assigned and runtime.launcher != "local":
+            raise UsageError(f"{key}={assigned[key][0]} is for launcher=local, not for launcher={runtime.launcher}")
+    stray = next((key for key in assigned if key.startswith("slurm.") and runtime.launcher != "slurm"), None)
     if stray:
-        raise UsageError(f"{stray}={given[stray][0]} is for launcher=slurm, not for launcher={runtime.launcher}")
+        raise UsageError(f"{stray}={assigned[stray][0]} is for launcher=slurm, not for launcher={runtime.launcher}")
     if not runtime.wandb_project or set(runtime.wandb_project) & UNSENDABLE:
         raise UsageError(
             f"wandb_project={runtime.wandb_project}: a name without {' '.join(sorted(UNSENDABLE))} is needed"
@@ -52,17 +52,17 @@ def read_runtime(given: dict[str, list[str]]) -> Runtime:
 
 def read_folder(words: list[str]) -> Runtime:
     """How to run, of a command that takes its cells from a folder."""
-    given = split(words)
-    for key in given:
+    assigned = split(words)
+    for key in assigned:
         if not says_how(key):
             raise UsageError(f"{key}= does not apply here: the cells are those of out=FOLDER, as they were asked for")
-    return read_runtime(given)
+    return read_runtime(assigned)
 
 
 def read_report(words: list[str]) -> tuple[Path, str | None, tuple[str, str] | None]:
     """The folder of `report`, its reference, and (entity, project) of W&B: `out=`, `reference=`, `wandb=`, no more."""
-    given = split(words)
-    for key, values in given.items():
+    assigned = split(words)
+    for key, values in assigned.items():
         if key not in ("out", "reference", "wandb"):
             known = nearest(key, ("out", "reference", "wandb"))
             raise UsageError(
@@ -71,23 +71,23 @@ def read_report(words: list[str]) -> tuple[Path, str | None, tuple[str, str] | N
         if len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed")
     target = None
-    if "wandb" in given:
-        entity, _, project = given["wandb"][0].partition("/")
+    if "wandb" in assigned:
+        entity, _, project = assigned["wandb"][0].partition("/")
         if not (entity and project) or set(entity + project) & UNSENDABLE:
             raise UsageError(
-                f"wandb={given['wandb'][0]}: ENTITY/PROJECT is needed, such as wandb=my-team/{Runtime.wandb_project}"
+                f"wandb={assigned['wandb'][0]}: ENTITY/PROJECT is needed, such as wandb=my-team/{Runtime.wandb_project}"
             )
         target = (entity, project)
-    return Path(given.get("out", [Runtime.out])[0]), given.get("reference", [None])[0], target
+    return Path(assigned.get("out", [Runtime.out])[0]), assigned.get("reference", [None])[0], target
 
 
 def read_out(words: list[str]) -> Runtime:
     """The runtime of a command that only reads a folder: `out=` and nothing else."""
-    given = split(words)
-    for key in given:
+    assigned = split(words)
+    for key in assigned:
         if key != "out":
             raise UsageError(f"{key}= does not apply here; only out=FOLDER does")
-    return read_runtime(given)
+    return read_runtime(assigned)
 
 
 def says_how(key: str) -> bool:
@@ -95,17 +95,17 @@ def says_how(key: str) -> bool:
     return key == "cluster" or key in schema.runtime_types()
 
 
-def _with_cluster(given: dict[str, list[str]]) -> dict[str, list[str]]:
+def _with_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
     """`given` over the words of the cluster that it names, without those for a launcher that is not to be used."""
-    if "cluster" not in given:
-        return given
-    name = ",".join(given["cluster"])
+    if "cluster" not in assigned:
+        return assigned
+    name = ",".join(assigned["cluster"])
     below = {key: [",".join(values)] for key, values in split(clusters.words(name)).items()}
     stray = next((key for key in below if key not in schema.runtime_types()), None)
     if stray:
         known = schema.runtime_types()
         raise UsageError(f"cluster={name} has {stray}=, which does not say how to run{nearest(stray, known)}")
-    own = {key: values for key, values in given.items() if key != "cluster"}
+    own = {key: values for key, values in assigned.items() if key != "cluster"}
     both = below | own
     launcher = both.get("launcher", ["here"])[0]
 
@@ -118,7 +118,7 @@ def _with_cluster(given: dict[str, list[str]]) -> dict[str, list[str]]:
 
 def split(words: list[str]) -> dict[str, list[str]]:
     """Key -> values of each word. Raises `UsageError` for what is no `key=value,value`, or is given twice."""
-    given: dict[str, list[str]] = {}
+    assigned: dict[str, list[str]] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not key:
@@ -126,7 +126,7 @@ def split(words: list[str]) -> dict[str, list[str]]:
         values = text.split(",")
         if "" in values:
             raise UsageError(f"{word!r} has an empty value")
-        if key in given:
+        if key in assigned:
             raise UsageError(f"{key}= is given twice; several values are one word, {key}=A,B")
-        given[key] = values
-    return given
+        assigned[key] = values
+    return assigned

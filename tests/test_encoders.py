@@ -190,4 +190,5 @@ def test_taps_that_see_no_pixel_have_no_gradient_in_bf16(monkeypatch: pytest.Mon
     last = encoder.layer4[1].conv2.weight.grad
     assert all(bool(p.grad.isfinite().all()) for p in encoder.parameters())
     assert last[:, :, 1, 1].abs().max() > 0
-    assert last.abs().sum() == last[:, :, 1, 1].abs().sum()
+    last[:, :, 1, 1] = 0
+    assert not last.any()

@@ -222,6 +222,29 @@ def shapes(*given: str) -> list[past_costs.Shape]:
     return [past_costs.shape(address.identity(cell)) for cell in cell_words.read(list(given)).cells]
 
 
+def test_beside_other_work_a_process_takes_the_threads_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in shares.SHARED_OUT:
+        monkeypatch.delenv(name, raising=False)
+    cores = len(os.sched_getaffinity(0))
+    busy = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    try:
+        deadline = time.monotonic() + PATIENCE
+        while shares.busy_cores() < cores - 0.5 and time.monotonic() < deadline:
+            pass
+        threads, note = shares.spare_threads(Runtime())
+        assert threads == 1
+        assert (f"{cores - 1} of {cores} cores busy" in note) == (cores > 1)
+        assert shares.spare_threads(Runtime(threads=3)) == (3, "")
+        for name in shares.SHARED_OUT:
+            with monkeypatch.context() as patched:
+                patched.setenv(name, "1")
+                assert shares.spare_threads(Runtime()) == (0, "")
+    finally:
+        for process in busy:
+            process.kill()
+            process.wait()
+
+
 def test_the_longest_expected_cell_goes_first() -> None:
     by_work = shapes("methods=simclr", "epochs=2,8,4")
     assert past_costs.longest_first(by_work, []) == [1, 2, 0]

@@ -46,7 +46,7 @@ def test_the_installed_command_looks_nowhere_else(environment: dict[str, str], t
 @pytest.mark.parametrize(
     ("given", "expected"),
     [
-        ({}, ("passive", "0", None)),
+        ({}, ("passive", "10000", None)),
         ({"OMP_WAIT_POLICY": "active"}, ("active", None, None)),
         ({"GOMP_SPINCOUNT": "5"}, (None, "5", None)),
         ({"KMP_BLOCKTIME": "1"}, (None, None, "1")),

@@ -107,6 +107,21 @@ def gradients(name: str) -> None:
         raise Violation("the optimiser does not hold exactly the trainable parameters")
 
 
+def reads(name: str) -> None:
+    """`forward` and `loss` leave all buffers alone but batch norm's: what they write, a later row of them would see."""
+    engine, batches = prepare(settings(name), World())
+    engine.method.train()
+    at = Progress(0, 20, 0, 4)
+    engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
+    layers = [layer for layer in engine.method.modules() if isinstance(layer, _BatchNorm)]
+    own = {id(buffer) for layer in layers for buffer in layer.buffers()}
+    before = {n: (b, b.clone()) for n, b in engine.method.named_buffers() if id(b) not in own}
+    engine.gradient(batches.get(0, batches.order(0)), at)
+    written = [n for n, (buffer, kept) in before.items() if not torch.equal(buffer, kept)]
+    if written:
+        raise Violation(f"forward or loss writes {', '.join(written)}; only after_step and before_epoch may")
+
+
 def state(name: str) -> None:
     """All tensors of the method are parameters or persistent buffers: checkpoints hold them and `to` moves them."""
     engine, _ = prepare(settings(name), World())
@@ -176,6 +191,7 @@ CHECKS: dict[str, Callable[[str], None]] = {
     "resumes in mid-epoch bit for bit": resumes,
     "micro-batches give the whole batch's gradient": micro_batches,
     "gradients where they belong": gradients,
+    "forward and loss only read": reads,
     "state is in checkpoints": state,
     "moves to another device": device,
     "learns": learns,

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import contextlib
+import sys
 from collections.abc import Iterator
+from dataclasses import replace
 
 import torch
 
 from benchmark.cells import plan, run
 from benchmark.cells.plan import State
 from benchmark.display.progress import ProgressDisplay
+from benchmark.launch.shares import spare_threads
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.training import build, distributed
@@ -21,7 +24,10 @@ from benchmark.training.stop import Stop, Stopped
 @contextlib.contextmanager
 def join_processes(runtime: Runtime) -> Iterator[tuple[World, torch.device]]:
     """This process among those of the run, on its device."""
-    device = claim_device(runtime, distributed.local_rank())
+    threads, note = spare_threads(runtime)
+    device = claim_device(replace(runtime, threads=threads), distributed.local_rank())
+    if note and device.type == "cpu":
+        print(f"note: {note}", file=sys.stderr)
     try:
         yield distributed.start(device), device
     finally:

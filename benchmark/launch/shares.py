@@ -1,11 +1,16 @@
-"""How launcher=local shares this machine out: which device and how many threads each worker has. Imports no torch."""
+"""How a machine is shared out: which device and how many threads each process has. Imports no torch."""
 
 from __future__ import annotations
 
 import os
+import time
+from pathlib import Path
 
 from benchmark.errors import UsageError
 from benchmark.settings.runtime import Runtime
+
+# Set where someone has shared the cores out: the user, torchrun, a cluster.
+SHARED_OUT = ("OMP_NUM_THREADS", "RANK", "SLURM_JOB_ID")
 
 
 def devices(runtime: Runtime, gpus: int) -> list[str]:
@@ -30,6 +35,48 @@ def threads(runtime: Runtime, workers: int) -> int:
     out different, and a cell that is resumed should not.
     """
     return runtime.threads or (0 if "OMP_NUM_THREADS" in os.environ else max(1, _cores() // workers))
+
+
+def spare_threads(runtime: Runtime) -> tuple[int, str]:
+    """Threads of a process that trains on the CPU, 0 for torch's choice; and a note where others leave it fewer cores.
+
+    A thread that has to wait for a core lets all the others wait, thousands of times a second: on two cores with two
+    busy processes a small network trains a third as fast as alone by one thread, and a tenth by two.
+    """
+    if runtime.threads or any(name in os.environ for name in SHARED_OUT):
+        return runtime.threads, ""
+    cores = _cores()
+    spare = max(1, cores - round(busy_cores()))
+    if spare == cores:
+        return 0, ""
+    return spare, f"other work keeps {cores - spare} of {cores} cores busy: threads={spare}; threads={cores} takes all"
+
+
+def busy_cores(seconds: float = 0.2) -> float:
+    """How many of the cores that this process may use others keep busy, seen for so long; 0 where it can't be told."""
+    before = _times()
+    time.sleep(seconds)
+    after = _times()
+    shares = []
+    for core, (total, idle) in after.items():
+        passed = total - before[core][0]
+        shares.append(1 - (idle - before[core][1]) / passed if passed else 0.0)
+    return sum(shares)
+
+
+def _times() -> dict[int, tuple[int, int]]:
+    """(all, idle) ticks of each core of this process since the machine started, from Linux's /proc/stat."""
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return {}
+    own = os.sched_getaffinity(0)
+    numbers = {
+        int(name[3:]): [int(n) for n in rest.split()]
+        for name, _, rest in (line.partition(" ") for line in lines)
+        if name.startswith("cpu") and name[3:].isdigit()
+    }
+    return {core: (sum(ticks[:8]), sum(ticks[3:5])) for core, ticks in numbers.items() if core in own}
 
 
 def _cores() -> int:

@@ -105,6 +105,14 @@ FAULTS: dict[str, tuple[dict[str, str], Callable[[str], None], str]] = {
         check.resumes,
         "a resumed run differs",
     ),
+    "a memory that the loss writes": (
+        {
+            "init": "self.register_buffer('queue', torch.zeros(4, 8))",
+            "loss": "self.queue.copy_(rows['z1'][:4].detach())",
+        },
+        check.reads,
+        "writes queue",
+    ),
     "a parameter that nothing uses": ({"init": "self.idle = nn.Linear(3, 3)"}, check.gradients, "idle"),
     "statistics of the slice in forward": (
         {"forward": "batch = batch._replace(views=[v - v.mean() for v in batch.views])"},

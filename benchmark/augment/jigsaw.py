@@ -82,12 +82,12 @@ def augment(images: Tensor, policy: Policy, drawn: Jigsaw, size: int) -> Tensor:
         raise ValueError(f"{len(images)} images, but {len(drawn.corner)} patches")
     _, patch = geometry(size)
 
-    def some(start: int, stop: int) -> Tensor:
+    def augment_chunk(start: int, stop: int) -> Tensor:
         own = drawn.slice(start, stop)
         x = after_flip(_cut(images[start:stop], own, size), policy, own.patches)
         return x.unflatten(0, (stop - start, PATCHES))
 
-    return in_chunks(images, PATCHES * 3 * patch * patch, some)
+    return in_chunks(images, PATCHES * 3 * patch * patch, augment_chunk)
 
 
 def _cut(images: Tensor, drawn: Jigsaw, size: int) -> Tensor:

@@ -35,10 +35,10 @@ def augment(images: Tensor, policy: Policy, parameters: Parameters, size: int) -
     if len(parameters) != len(images):
         raise ValueError(f"{len(images)} images, but parameters for {len(parameters)}")
 
-    def some(start: int, stop: int) -> Tensor:
+    def augment_chunk(start: int, stop: int) -> Tensor:
         return _augment(images[start:stop], policy, parameters.slice(start, stop), size)
 
-    return in_chunks(images, 3 * size * size, some)
+    return in_chunks(images, 3 * size * size, augment_chunk)
 
 
 def in_chunks(images: Tensor, values: int, make: Callable[[int, int], Tensor]) -> Tensor:

@@ -84,12 +84,12 @@ def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
 
 def print_evaluations(out: Path, folders: Sequence[Path]) -> None:
     """The same of these cells, on the terminal."""
-    print_sections(evaluation_sections(_of(out, folders)))
+    print_sections(evaluation_sections(_load_folders(out, folders)))
 
 
 def print_records(out: Path, folders: Sequence[Path]) -> None:
     """The table of these cells, and where to go from there."""
-    print_summary(summaries.summarise(_of(out, folders)))
+    print_summary(summaries.summarise(_load_folders(out, folders)))
     print(f"records: {out}/; tables and figures of all of them: python -m benchmark report out={out}", file=sys.stderr)
     if count := tracker.count_unsynced(out):
         print(f"{count} runs were kept offline; to W&B: wandb sync {out}/*/wandb/offline-run-*", file=sys.stderr)
@@ -111,6 +111,6 @@ def print_sections(sections: Sequence[Section]) -> None:
                 print(f"and {len(rows) - 1 - MOST} more, in the report")
 
 
-def _of(out: Path, folders: Sequence[Path]) -> pd.DataFrame:
+def _load_folders(out: Path, folders: Sequence[Path]) -> pd.DataFrame:
     loaded, _ = frame.load(out)
     return loaded[loaded["folder"].isin([str(folder) for folder in folders])]

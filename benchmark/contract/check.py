@@ -55,7 +55,7 @@ class Violation(Exception):
 
 def reruns(name: str, *more: str) -> None:
     """The same settings give the same losses and the same bytes. `more`: words over those of the small task."""
-    _same(_whole(name, more), train_briefly(settings(name, *more)), "a rerun")
+    _require_same(_train_undisturbed(name, more), train_briefly(settings(name, *more)), "a rerun")
 
 
 def resumes(name: str, *more: str) -> None:
@@ -69,14 +69,14 @@ def resumes(name: str, *more: str) -> None:
             pass
         else:
             raise Violation("training did not stop when it was asked to")
-        _same(_whole(name, more), train_briefly(cell, folder=folder), "a resumed run")
+        _require_same(_train_undisturbed(name, more), train_briefly(cell, folder=folder), "a resumed run")
 
 
 def micro_batches(name: str, *more: str) -> None:
     """Encoding 12 images at a time gives the gradient of the whole batch of 32 (batch norm replaced by group norm)."""
-    whole = _whole(name, (*NORMLESS, FEWER, *more), norm=False)
+    whole = _train_undisturbed(name, (*NORMLESS, FEWER, *more), norm=False)
     parts = train_briefly(settings(name, *NORMLESS, FEWER, *more, "microbatch=12"), norm=False)
-    _close(whole, parts, "micro-batches")
+    _require_close(whole, parts, "micro-batches")
 
 
 def two_processes(names: list[str], timeout: float = 600.0) -> dict[str, str | None]:
@@ -230,21 +230,21 @@ def _problem(function: Callable[[str], None], name: str) -> str | None:
 
 
 @lru_cache(maxsize=4)
-def _whole(name: str, more: tuple[str, ...], norm: bool = True) -> ShortTraining:
+def _train_undisturbed(name: str, more: tuple[str, ...], norm: bool = True) -> ShortTraining:
     """The undisturbed training that several checks compare with."""
     return train_briefly(settings(name, *more), norm=norm)
 
 
 def _two_processes_problem(name: str, scratch: Path) -> str | None:
     for norm in (True, False):
-        one = _whole(name, tuple(EXACT if norm else [*NORMLESS, FEWER]), norm)
+        one = _train_undisturbed(name, tuple(EXACT if norm else [*NORMLESS, FEWER]), norm)
         found = [left_behind(name, norm, rank, scratch) for rank in (0, 1)]
         ranks = [result for result in found if isinstance(result, ShortTraining)]
         if len(ranks) < 2:
             return next(text for text in found if isinstance(text, str))
         what = "two processes" if norm else "two processes with micro-batches"
         try:
-            _close(one, ranks[0], what)
+            _require_close(one, ranks[0], what)
         except Violation as violation:
             return str(violation)
         differ = [n for n, value in ranks[0].state.items() if not torch.equal(value, ranks[1].state[n])]
@@ -276,7 +276,7 @@ def _neighbours(method: Method, cell: Settings, batches: Batches) -> float:
     return knn.top1(votes, found.validation[1])
 
 
-def _same(one: ShortTraining, other: ShortTraining, what: str) -> None:
+def _require_same(one: ShortTraining, other: ShortTraining, what: str) -> None:
     if one.losses != other.losses:
         step = next(i for i, (a, b) in enumerate(zip(one.losses, other.losses, strict=False)) if a != b)
         raise Violation(f"{what} differs in the loss of step {step}")
@@ -285,7 +285,7 @@ def _same(one: ShortTraining, other: ShortTraining, what: str) -> None:
         raise Violation(f"{what} differs in {', '.join(differ[:3])}")
 
 
-def _close(one: ShortTraining, other: ShortTraining, what: str) -> None:
+def _require_close(one: ShortTraining, other: ShortTraining, what: str) -> None:
     """Losses within 1e-5 relative, weights and memories within 1e-5."""
     if len(one.losses) != len(other.losses):
         raise Violation(f"{what}: {len(other.losses)} steps instead of {len(one.losses)}")

@@ -39,7 +39,9 @@ def extract(
 ) -> Features:
     """Every split through the frozen encoder, batch norm on its running statistics."""
 
-    def of(split: Split) -> tuple[Tensor, Tensor]:
+    def encode_split(split: Split) -> tuple[Tensor, Tensor]:
         return encode(encoder, split.images, lambda x: normalised(resize(x, size)), device), split.labels.to(device)
 
-    return Features(of(data.train), of(data.validation), of(data.test), len(data.class_names))
+    return Features(
+        encode_split(data.train), encode_split(data.validation), encode_split(data.test), len(data.class_names)
+    )

@@ -44,7 +44,9 @@ def project(features: Features, head: nn.Module) -> Features:
     """g(h) of every image."""
     head.eval()
 
-    def of(part: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
+    def project_part(part: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
         return torch.cat([head(rows) for rows in part[0].split(ROWS)]).float(), part[1]
 
-    return Features(of(features.train), of(features.validation), of(features.test), features.classes)
+    return Features(
+        project_part(features.train), project_part(features.validation), project_part(features.test), features.classes
+    )

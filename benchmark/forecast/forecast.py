@@ -44,7 +44,7 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
 
     device, workers = _device(runtime)
     processes = runtime.slurm.nodes * max(1, runtime.slurm.gpus_per_node) if runtime.launcher == "slurm" else 1
-    ran = [one for one in past_costs.read(Path(runtime.out)) if one.processes == processes and _same(one, device)]
+    ran = [one for one in past_costs.read(Path(runtime.out)) if one.processes == processes and _ran_on(one, device)]
     name = "a GPU, which is not here" if device is None else machine.device_name(device)
     if device is None and ran:  # of several kinds, the usual one
         name = mode(one.device for one in ran)
@@ -110,7 +110,7 @@ def _device(runtime: Runtime) -> tuple[torch.device | None, int]:
     return claim_device(runtime), workers
 
 
-def _same(one: past_costs.Ran, device: torch.device | None) -> bool:
+def _ran_on(one: past_costs.Ran, device: torch.device | None) -> bool:
     """Whether a cell ran on such a device; on any GPU, where it is not known which."""
     from benchmark.cells import machine
 

@@ -109,12 +109,12 @@ def _evaluation(numbers: Callable[[Data], Iterator[Any]], data: Data, device: to
     total = len(data.train) + len(data.validation) + len(data.test)
     share = min(1.0, EVALUATED[device.type] / total)
 
-    def some(split: Split, count: int) -> Split:
+    def take(split: Split, count: int) -> Split:
         index = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[: max(1, round(share * count))]
         return Split(split.images[index.to(split.images.device)], split.labels[index.to(split.labels.device)])
 
-    train, validation = some(data.train, len(data.train)), some(data.validation, len(data.validation))
-    part = replace(data, train=train, validation=validation, test=some(data.train, len(data.test)))
+    train, validation = take(data.train, len(data.train)), take(data.validation, len(data.validation))
+    part = replace(data, train=train, validation=validation, test=take(data.train, len(data.test)))
 
     def work() -> None:
         with contextlib.suppress(headline.NotFinite):

@@ -40,7 +40,7 @@ class Lines:
     def __init__(self) -> None:
         self._rest = b""
 
-    def whole(self, piece: bytes) -> list[dict[str, Any]]:
+    def complete(self, piece: bytes) -> list[dict[str, Any]]:
         """What `piece` completes."""
         *lines, self._rest = (self._rest + piece).split(b"\n")
         return [json.loads(line) for line in lines]
@@ -134,7 +134,7 @@ def _orders() -> Iterator[dict[str, Any]]:
     def read() -> None:
         lines = Lines()
         while piece := os.read(0, 1 << 16):  # not sys.stdin, whose lock a thread would hold when Python ends
-            for order in lines.whole(piece):
+            for order in lines.complete(piece):
                 waiting.put(order)
         main_thread = threading.main_thread().ident
         assert main_thread is not None

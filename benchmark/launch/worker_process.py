@@ -59,7 +59,7 @@ class WorkerProcess:
         events = []
         with contextlib.suppress(BlockingIOError):
             while piece := os.read(self.events_from, 1 << 16):
-                events += self._lines.whole(piece)
+                events += self._lines.complete(piece)
             self.silent = True  # for good: it is about to end
         return events
 

@@ -38,7 +38,7 @@ def method(settings: Settings, data: Data, device: torch.device) -> tuple[Method
     if settings.backbone is not None:
         stem = settings.stem or "auto"
         encoder, width, stem = encoders.make(
-            settings.backbone, stem, settings.view_size, _others(settings, kind), settings.weights or ""
+            settings.backbone, stem, settings.view_size, _other_inputs(settings, kind), settings.weights or ""
         )
     images, arguments = _init_arguments(kind, data, settings.view_size)
     method = kind(options, encoder, width, images, **arguments).to(
@@ -55,7 +55,7 @@ def _init_arguments(kind: type[Method], data: Data, size: int) -> tuple[int, dic
     return len(data.pretrain), arguments
 
 
-def _others(settings: Settings, kind: type[Method]) -> tuple[tuple[str, int], ...]:
+def _other_inputs(settings: Settings, kind: type[Method]) -> tuple[tuple[str, int], ...]:
     """What the backbone gets in training that is not of the view's size: (what, pixels), each once."""
     if not kind.trains:
         return ()
@@ -117,7 +117,7 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
         raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
     if schema.is_pretrained(settings.method) and not settings.weights:
         raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
-    others, start = _others(settings, kind), settings.weights or ""
+    others, start = _other_inputs(settings, kind), settings.weights or ""
     backbone = (settings.backbone, settings.stem or "auto", settings.view_size, others, start)
     images, arguments = _init_arguments(kind, data, settings.view_size)
     _try_construction(settings.method, tuple(settings.options.items()), backbone, images, tuple(arguments.items()))
@@ -130,7 +130,8 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     batchnorm.convert(torch.nn.Identity(), settings.batch_norm or "sync", 0, world, settings.batch_size, device.type)
 
 
-Backbone = tuple[str | None, str, int, tuple[tuple[str, int], ...], str]  # name, stem, view size, `_others`, weights
+# Name, stem, view size, `_other_inputs`, weights.
+Backbone = tuple[str | None, str, int, tuple[tuple[str, int], ...], str]
 Items = tuple[tuple[str, Any], ...]  # of a dictionary: what a cache can hold
 
 

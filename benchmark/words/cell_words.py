@@ -62,7 +62,7 @@ def read(words: list[str]) -> Request:
             notes |= dict.fromkeys(f"{k} does not apply to {method}: it has no such option, one cell" for k in missing)
             for values in itertools.product(*axes.values()):
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
-                settings = resolve.build(_whole(assigned, runtime.preset, asked, own))
+                settings = resolve.build(_complete(assigned, runtime.preset, asked, own))
                 cells.setdefault(address.key(settings), settings)
     return Request(list(cells.values()), runtime, list(notes))
 
@@ -179,7 +179,7 @@ def _target(name: str, method: str) -> str | None:
     return f"options.{name}" if name in schema.options_of(method) else None
 
 
-def _whole(assigned: dict[str, Any], preset: str, asked: list[Ablation], own: set[str]) -> dict[str, Any]:
+def _complete(assigned: dict[str, Any], preset: str, asked: list[Ablation], own: set[str]) -> dict[str, Any]:
     """`assigned` over what lies below it, with its multiples formed, and with what else the ablations set.
 
     `own` are the names that the user's words give.

@@ -63,13 +63,13 @@ def read(words: list[str]) -> Request:
     rest = {word: word.partition("=")[0] for word in words if word.partition("=")[0] not in _FOLDER}
     if all(key in _FILES or runtime_words.says_how(key) for key in rest.values()):
         runtime = runtime_words.read_folder([word for word, key in rest.items() if key not in _FILES])
-        return Request(_here(runtime), evaluations, transfer, None, assigned.get("cells", []), files, [])
+        return Request(_require_in_process(runtime), evaluations, transfer, None, assigned.get("cells", []), files, [])
     if "cells" in assigned:
         raise UsageError(
             "cells= chooses of the cells of out=FOLDER; words that name cells themselves do not go with it"
         )
     request = cell_words.read(list(rest) if "methods" in assigned else [f"methods={reference()}", *rest])
-    return Request(_here(request.runtime), evaluations, transfer, request.cells, [], {}, request.notes)
+    return Request(_require_in_process(request.runtime), evaluations, transfer, request.cells, [], {}, request.notes)
 
 
 def reference() -> str:
@@ -105,7 +105,7 @@ def _place(dataset: Dataset, files: dict[str, str]) -> Dataset:
     return dataset
 
 
-def _here(runtime: Runtime) -> Runtime:
+def _require_in_process(runtime: Runtime) -> Runtime:
     if runtime.launcher != "here":
         raise UsageError(f"launcher={runtime.launcher}: evaluate measures one cell after the other, here")
     return runtime

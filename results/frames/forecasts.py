@@ -42,11 +42,11 @@ def against(frame: pd.DataFrame, made: Mapping[str, Mapping[str, Any]]) -> pd.Da
     import pandas as pd
 
     columns = ["key", "made", "forecast", "cost.device"]
-    told = pd.DataFrame(
+    foretold = pd.DataFrame(
         [(key, one["made"], one["seconds"], one["device"]) for key, one in made.items()], columns=columns
     )
     texts = {"key": str, "cost.device": str}  # whatever pandas takes a column without rows for
-    both = frame[frame["status"] == "finished"].astype(texts).merge(told.astype(texts), on=list(texts))
+    both = frame[frame["status"] == "finished"].astype(texts).merge(foretold.astype(texts), on=list(texts))
     both = both[both["started"] >= both["made"]]
     both = both.assign(truth=both["cost.seconds"].fillna(0) + both["cost.evaluation_seconds"].fillna(0))
     each = both.assign(ratio=both["truth"] / both["forecast"])

@@ -63,8 +63,8 @@ def curves_of(axis: str) -> tuple[Published, ...]:
     for row in rows.to_dict("records"):
         fixed = _conditions(row)
         point = (fixed.pop(axis), row["result"], row["runs"])
-        told = [row[name] for name in ("table", "method", "metric", "source", "protocol", "verified")]
-        groups.setdefault((*told, tuple(fixed.items())), []).append(point)
+        curve = [row[name] for name in ("table", "method", "metric", "source", "protocol", "verified")]
+        groups.setdefault((*curve, tuple(fixed.items())), []).append(point)
     return tuple(_curve(axis, key, points, list(groups)) for key, points in groups.items() if len(points) > 1)
 
 

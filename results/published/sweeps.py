@@ -54,8 +54,8 @@ def beside(frame: pd.DataFrame, metric: str = "linear_top1") -> list[Beside]:
 
 def rows(found: Sequence[Beside]) -> list[list[str]]:
     """The same as rows of text under a header; none where nothing compares."""
-    told = [[one.sweep, labels.setting(one.curve.axis), *one.cells] for one in found]
-    return [HEADER, *told] if told else []
+    body = [[one.sweep, labels.setting(one.curve.axis), *one.cells] for one in found]
+    return [HEADER, *body] if body else []
 
 
 def _compare(frame: pd.DataFrame, metric: str) -> Iterator[Beside]:
@@ -89,8 +89,8 @@ def _names(sweeps: list[pd.DataFrame], axis: str) -> list[str]:
     data = list(zip(firsts["dataset.name"].map(str), firsts["protocol"].map(str), strict=True))
     held = [name for name in setting_columns(firsts) if name not in ("method", axis, *FOLLOWS.get(axis, ()))]
     rows = [dict(zip(held, map(labels.value, row), strict=True)) for row in firsts[held].to_numpy(dtype=object)]
-    told = labels.find_differences(list(zip(data, firsts["method"], strict=True)), rows)
-    made = [labels.label(*one) for one in zip(firsts["method"], told, strict=True)]
+    differences = labels.find_differences(list(zip(data, firsts["method"], strict=True)), rows)
+    made = [labels.label(*one) for one in zip(firsts["method"], differences, strict=True)]
     several = len(set(data)) > 1
     return [labels.of_data(name, *one) if several else name for name, one in zip(made, data, strict=True)]
 
@@ -174,9 +174,9 @@ def _order(sweep: pd.DataFrame, axis: str, values: list[Any], theirs: list[float
     tests = significance.test_pairs(drawn, fixed, *np.triu_indices(len(drawn), 1))
     gaps = np.array([before - after for before, after in itertools.combinations(theirs, 2)])
     apart = np.array([_apart(gap) for gap in gaps], dtype=bool)
-    told = significance.holm(tests["p"].to_numpy()[apart]) < significance.LEVEL
+    significant = significance.holm(tests["p"].to_numpy()[apart]) < significance.LEVEL
     same = np.sign(tests["difference"].to_numpy()[apart]) == np.sign(gaps[apart])
-    return np.array([(told & same).sum(), (told & ~same).sum(), (~told).sum()])
+    return np.array([(significant & same).sum(), (significant & ~same).sum(), (~significant).sum()])
 
 
 def _numbers(sweep: pd.DataFrame, one: Published, shared: list[Any], metric: str) -> np.ndarray:

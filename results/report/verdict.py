@@ -22,7 +22,7 @@ def verdict(frame: pd.DataFrame, found: Sequence[Comparable], ranks: pd.DataFram
     made = [_counts(frame)]
     for among in found:
         own = ranks[(ranks["protocol"] == among.protocol) & (ranks["dataset"] == among.dataset)]
-        made.append(_of(among, own))
+        made.append(_describe_comparable(among, own))
     if len(made) > 2:
         made.append("Numbers of different datasets or protocols are not compared.")
     return made
@@ -30,13 +30,13 @@ def verdict(frame: pd.DataFrame, found: Sequence[Comparable], ranks: pd.DataFram
 
 def _counts(frame: pd.DataFrame) -> str:
     counts = frame["status"].value_counts()
-    told = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("finished", "failed", "collapsed"))
+    states = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("finished", "failed", "collapsed"))
     devices = sorted({str(device) for device in frame["cost.device"].dropna()})
     on = f" Trained on {', '.join(devices)}." if devices else ""
-    return f"{_count(len(frame), 'cell')} of {_count(frame['method'].nunique(), 'method')}: {told}.{on}"
+    return f"{_count(len(frame), 'cell')} of {_count(frame['method'].nunique(), 'method')}: {states}.{on}"
 
 
-def _of(among: Comparable, ranks: pd.DataFrame) -> str:
+def _describe_comparable(among: Comparable, ranks: pd.DataFrame) -> str:
     named = dict(zip(among.table["row"], among.table["configuration"], strict=True))
     text = f"{among.dataset or 'unnamed data'}, protocol {among.protocol[:8]}: {_count(len(ranks), 'configuration')}, "
     text += f"{_seeds(ranks)}. "

@@ -46,8 +46,8 @@ class Comparable:
     def lost(self) -> str:
         """A sentence on runs that gave no number, or nothing."""
         counts = [(int(self.table[status].sum()), status) for status in ("failed", "collapsed")]
-        told = " and ".join(f"{count} {status}" for count, status in counts if count)
-        return f" Not in any mean: {told} runs." if told else ""
+        counts_text = " and ".join(f"{count} {status}" for count, status in counts if count)
+        return f" Not in any mean: {counts_text} runs." if counts_text else ""
 
 
 def comparables(frame: pd.DataFrame, metric: str, made: pd.DataFrame) -> list[Comparable]:

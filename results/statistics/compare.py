@@ -219,10 +219,10 @@ def _ranks(family: _Family) -> pd.DataFrame:
     able = np.flatnonzero(family.fixed | (np.count_nonzero(~np.isnan(family.values), axis=1) > 1))
     one, other = (able[side] for side in np.triu_indices(len(able), 1))
     tests = significance.test_pairs(family.values, family.fixed, one, other)
-    tested, told = tests["p"].notna().to_numpy(), tests["significant"].to_numpy()
+    tested, significant = tests["p"].notna().to_numpy(), tests["significant"].to_numpy()
     first = tests["difference"].gt(0).to_numpy()
     ranked = np.bincount(np.concatenate([one[tested], other[tested]]), minlength=len(found)) > 0
-    winners, losers = np.where(first, one, other)[told], np.where(first, other, one)[told]
+    winners, losers = np.where(first, one, other)[significant], np.where(first, other, one)[significant]
     best = 1 + pd.Series(np.bincount(losers, minlength=len(found)), index=found.index)
     worst = ranked.sum() - pd.Series(np.bincount(winners, minlength=len(found)), index=found.index)
     text = best.astype(str).where(best == worst, best.astype(str) + "-" + worst.astype(str))
@@ -235,12 +235,12 @@ def _ranks(family: _Family) -> pd.DataFrame:
 
 def _place(reference: str, family: _Family) -> int | None:
     """Where the reference stands in the family, by its label or by its method."""
-    named = family.labels if reference in family.labels else family.methods
-    found = [place for place, name in enumerate(named) if name == reference]
-    if len(found) > 1:
-        told = ", ".join(family.labels[place] for place in found)
-        raise ValueError(f"reference {reference!r} is ambiguous: give one of {told}")
-    return found[0] if found else None
+    names = family.labels if reference in family.labels else family.methods
+    places = [place for place, name in enumerate(names) if name == reference]
+    if len(places) > 1:
+        choices = ", ".join(family.labels[place] for place in places)
+        raise ValueError(f"reference {reference!r} is ambiguous: give one of {choices}")
+    return places[0] if places else None
 
 
 def _unknown(what: str, given: str, known: Sequence[str]) -> str:

@@ -58,9 +58,9 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
         [*(["dataset", "protocol"] if several else []), "ranks by", "Kendall's tau with linear", "p", "configurations"]
     ]
     for row in table.to_dict("records"):
-        told = [str(row["dataset"]), str(row["protocol"])[:8]] if several else []
+        first = [str(row["dataset"]), str(row["protocol"])[:8]] if several else []
         made.append(
-            [*told, str(row["other"]).replace(_SUFFIX, ""), f"{row['tau']:.2f}", f"{row['p']:.2g}", str(row["n"])]
+            [*first, str(row["other"]).replace(_SUFFIX, ""), f"{row['tau']:.2f}", f"{row['p']:.2g}", str(row["n"])]
         )
     return made
 

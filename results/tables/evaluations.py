@@ -49,9 +49,9 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
     first = ["dataset", "protocol"] * bool(several) + ["family"] * grouped
     table = [[*first, "configuration", "seeds", *(f"{header} %" for header in shown.values())]]
     for row in summary.to_dict("records"):
-        told = [str(row["dataset.name"]), str(row["protocol"])[:8]] * bool(several)
-        told += [method_families.word(row[FAMILY])] * grouped
-        table.append([*told, row["configuration"], f"{row['seeds']:.0f}", *(_cell(row, name) for name in shown)])
+        leading = [str(row["dataset.name"]), str(row["protocol"])[:8]] * bool(several)
+        leading += [method_families.word(row[FAMILY])] * grouped
+        table.append([*leading, row["configuration"], f"{row['seeds']:.0f}", *(_cell(row, name) for name in shown)])
     return table
 
 

@@ -46,8 +46,8 @@ def once(columns: list[Column]) -> list[Column]:
     starts = _starts(columns)
     if not starts:
         return columns
-    told = [cell if start else "" for cell, start in zip(columns[0].cells, starts, strict=True)]
-    return [replace(columns[0], cells=told), *columns[1:]]
+    families = [cell if start else "" for cell, start in zip(columns[0].cells, starts, strict=True)]
+    return [replace(columns[0], cells=families), *columns[1:]]
 
 
 def _starts(columns: list[Column]) -> list[bool]:
@@ -167,7 +167,7 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
             number=True,
             source="cost.peak_memory_bytes",
         ),
-        Column(UNFINISHED, _unfinished(summary)),
+        Column(UNFINISHED, _describe_unfinished(summary)),
     ]
     if "cost.devices" in several:
         others.insert(-1, Column("device", _cells(summary, "cost.devices", str)))
@@ -220,7 +220,7 @@ def _seeds(summary: pd.DataFrame) -> list[str]:
     return [f"{seeds:.0f} (fixed)" if fixed and seeds else f"{seeds:.0f}" for seeds, fixed in pairs]
 
 
-def _unfinished(summary: pd.DataFrame) -> list[str]:
+def _describe_unfinished(summary: pd.DataFrame) -> list[str]:
     """Cells like `1 collapsed: non-finite loss at step 12`; the whole of a long reason is in the CSV and the record."""
     cells = []
     for _, row in summary.iterrows():

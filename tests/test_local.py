@@ -280,6 +280,6 @@ def test_a_cell_goes_through_json_unchanged() -> None:
 
 def test_lines_come_whole_out_of_pieces() -> None:
     lines = Lines()
-    assert lines.whole(b'{"a": 1}\n{"b"') == [{"a": 1}]
-    assert lines.whole(b": 2}") == []
-    assert lines.whole(b"\n") == [{"b": 2}]
+    assert lines.complete(b'{"a": 1}\n{"b"') == [{"a": 1}]
+    assert lines.complete(b": 2}") == []
+    assert lines.complete(b"\n") == [{"b": 2}]

@@ -67,7 +67,7 @@ def open_cache(paths: list[str], folder: Path, side: int, directory: Path) -> tu
     try:
         directory.mkdir(parents=True, exist_ok=True)
         if not _file(place, ".json").exists():
-            with _alone(place):
+            with _lock(place):
                 if not _file(place, ".json").exists():
                     _build(place, paths, side)
     except OSError as error:
@@ -166,7 +166,7 @@ def _totals(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 
 
 @contextmanager
-def _alone(place: Path) -> Iterator[None]:
+def _lock(place: Path) -> Iterator[None]:
     """Wait until no other process builds this cache. The kernel lets go when one dies."""
     with _file(place, ".lock").open("w") as file:
         try:

@@ -38,8 +38,8 @@ def source(dataset: Dataset) -> Source:
     test, test_names = _class_folders(held_out, dataset)
     if names != test_names:
         only = ((root, sorted(set(names) - set(test_names))), (held_out, sorted(set(test_names) - set(names))))
-        told = "; ".join(f"only in {part.name}: {', '.join(few[:5])}" for part, few in only if few)
-        raise UsageError(f"class folders of {str(root)!r} and {str(held_out)!r} must be the same ({told})")
+        differences = "; ".join(f"only in {part.name}: {', '.join(few[:5])}" for part, few in only if few)
+        raise UsageError(f"class folders of {str(root)!r} and {str(held_out)!r} must be the same ({differences})")
     return Source(rows, test, names)
 
 

@@ -158,7 +158,7 @@ class Sweep:
         elif event == "stopped":
             slot.stopped = True
         elif event == "done":
-            self._done(slot, **values)
+            self._finish_cell(slot, **values)
 
     def _start(self, slot: Slot, gpus: int) -> None:
         """A worker has imported torch. The first to have done so checks the cells for all."""
@@ -190,10 +190,10 @@ class Sweep:
             self.started += 1
             slot.cell, slot.free, slot.blank = cell, False, None
             slot.row = Row(f"{self.devices[slot.number]} (worker {slot.number})", self.labels[cell], time.monotonic())
-            self.display.starts(self.started, len(self.cells), slot.row, self._time_left())
+            self.display.announce(self.started, len(self.cells), slot.row, self._time_left())
             slot.worker.order("run", cell=asdict(self.cells[cell]))
 
-    def _done(self, slot: Slot, status: str | None, reason: str | None, seconds: float) -> None:
+    def _finish_cell(self, slot: Slot, status: str | None, reason: str | None, seconds: float) -> None:
         assert slot.cell is not None
         assert slot.row is not None
         if status is None:
@@ -244,7 +244,7 @@ class Sweep:
                     record.write(folder, blank | {"status": status, "reason": reason, "finished": record.now()})
         except (OSError, ValueError) as error:  # a full disk; it must not end the others
             reason += f", which could not be recorded: {error}"
-        self._done(slot, status, reason, 0.0)
+        self._finish_cell(slot, status, reason, 0.0)
 
     def _time_left(self) -> float | None:
         now = time.monotonic()

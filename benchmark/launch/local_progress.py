@@ -60,7 +60,7 @@ class LocalDisplay:
         if self._live is not None:
             self._live.stop()
 
-    def starts(self, number: int, cells: int, row: Row, left: float | None) -> None:
+    def announce(self, number: int, cells: int, row: Row, left: float | None) -> None:
         """A cell starts, the `number`-th of `cells`."""
         if self._live is None:
             rest = "" if left is None else f", about {span(left)} left in all"

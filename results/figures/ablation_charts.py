@@ -221,11 +221,11 @@ def with_published(chart: Chart, curves: Sequence[Published]) -> Chart:
     span = max(left[1] - left[0], right[1] - right[0])
     centres = [(low + high) / 2 for low, high in (left, right)]
     left, right = [(centre - span / 2, centre + span / 2) for centre in centres]
-    told = "; ".join(
+    sources = "; ".join(
         f"{one.id}: {one.source}, {one.protocol}{'' if one.verified else ' (not verified)'}" for one in curves
     )
     caption = (
-        f"{chart.caption} Dashed grey, on the right-hand axis, what was published under other protocols ({told}): "
+        f"{chart.caption} Dashed grey, on the right-hand axis, what was published under other protocols ({sources}): "
     )
     caption += "both axes span the same number of points, so slopes compare and levels do not."
     metrics = ", ".join(dict.fromkeys(one.metric.replace("_", " ") for one in curves))

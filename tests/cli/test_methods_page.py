@@ -11,7 +11,7 @@ from benchmark.cli import methods_page
 
 
 def test_the_page_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(__file__).parents[1])
+    monkeypatch.chdir(Path(__file__).parents[2])
     monkeypatch.setattr("sys.argv", ["methods_page", "--check"])
     assert methods_page.main() == 0, "python -m benchmark.cli.methods_page"
 

@@ -72,7 +72,7 @@ def _no_client_left() -> Iterator[None]:
 
 def report(out: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
-    home = {"PYTHONPATH": str(Path(__file__).parent.parent), "HOME": str(out.parent), "COLUMNS": "200"}
+    home = {"PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(out.parent), "COLUMNS": "200"}
     return inside(["report", f"out={out}", *words], kept | home | environment)
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from results import record
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def example(**changes: Any) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from benchmark.settings.cell import Settings
 from benchmark.words.cell_words import Request, read
 from benchmark.words.runtime_words import read_out
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PLUGIN = '''"""A plugin: its paper."""
 
 from dataclasses import dataclass

@@ -187,7 +187,7 @@ def test_a_root_may_begin_with_the_home_folder(tmp_path, monkeypatch):
 
 def test_planning_looks_datasets_up_without_torch():
     code = "import sys, benchmark.data.catalogue; assert not {'torch', 'torchvision', 'numpy'} & set(sys.modules)"
-    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[1], timeout=PATIENCE)
+    subprocess.run([sys.executable, "-c", code], check=True, cwd=Path(__file__).parents[2], timeout=PATIENCE)
 
 
 def test_the_catalogue_is_complete():

@@ -18,7 +18,7 @@ from results import record
 from results.frames.frame import load
 from results.statistics import compare, significance
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 # Errors that no table should be made with, such as a division by a spread of nothing.
 pytestmark = pytest.mark.filterwarnings("error")
 

@@ -21,7 +21,7 @@ from results.statistics.summaries import summarise, varying
 from results.tables.formats import EMPTY, to_csv, to_markdown
 from results.tables.terminal import to_rich
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 def put(

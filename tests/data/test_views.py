@@ -107,7 +107,7 @@ def test_each_patch_is_torchvisions(text: str, height: int, width: int, size: in
     moved = jigsaw.augment(images, moving, jigsaw.draw(moving, 4, height, width, size, seed()), size)
     assert moved.shape == (4, 9, 3, patch, patch)
     torch.testing.assert_close(moved.flatten(0, 1), torch.stack(plain), atol=1e-5, rtol=0)
-    # and each is coloured by its own parameters, as an image would be (tests/test_augment.py)
+    # and each is coloured by its own parameters, as an image would be (test_augment.py)
     coloured = jigsaw.augment(images, policy, drawn, size)
     assert torch.equal(coloured.flatten(0, 1), after_flip(moved.flatten(0, 1), policy, drawn.patches))
 

@@ -96,7 +96,7 @@ def untracked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The cell's record where W&B is installed and no key is configured."""
     folder = tmp_path_factory.mktemp("untracked")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
-    environment = kept | {"PYTHONPATH": str(Path(__file__).parent.parent), "HOME": str(folder)}
+    environment = kept | {"PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(folder)}
     done = run([sys.executable, "-c", OFF, *typed(f"out={folder / 'runs'}")], environment, folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("\n[]\n"), "nothing of wandb is imported, by timm neither"

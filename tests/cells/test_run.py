@@ -33,7 +33,7 @@ def records(out: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, Any]]:
     """The small cell's folder and record, trained without any disturbance."""
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parent.parent)}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     out = tmp_path_factory.mktemp("reference")
     done = run(out, environment)
     assert done.returncode == 0, done.stderr

@@ -171,12 +171,14 @@ def learns(name: str) -> None:
     _settle(engine, batches)
     before = after = _neighbours(engine.method, cell, batches)
     with tempfile.TemporaryDirectory() as scratch:
-        for _ in range(cell.epochs or 0):
+        for epoch in range(cell.epochs or 0):
             with contextlib.suppress(Stopped):
                 stop, display = StopAt(batches.per_epoch - 1), ProgressDisplay(1, shown=False)
                 train.train(engine, batches, cell, Runtime(), key(cell), Path(scratch), stop, display)
-            trained = {name: value.clone() for name, value in engine.method.state_dict().items()}
             left = _neighbours(engine.method, cell, batches)
+            if left <= before + CLEAR and epoch + 1 != cell.epochs:
+                continue
+            trained = {name: value.clone() for name, value in engine.method.state_dict().items()}
             _settle(engine, batches)
             after = min(left, _neighbours(engine.method, cell, batches))
             engine.method.load_state_dict(trained)
@@ -229,7 +231,7 @@ def _problem(function: Callable[[str], None], name: str) -> str | None:
     return None
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=64)
 def _train_undisturbed(name: str, more: tuple[str, ...], norm: bool = True) -> ShortTraining:
     """The undisturbed training that several checks compare with."""
     return train_briefly(settings(name, *more), norm=norm)

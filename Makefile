@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slurm lint docs picture clean
+.PHONY: demo test test-slurm gpu lint docs picture clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m benchmark run methods=random,pixels,simclr,moco seeds=0,1,2
@@ -16,6 +16,11 @@ test: $(VENV)/installed-dev
 # On a two-node SLURM of its own, on this machine; the tests that are skipped say what to install.
 test-slurm: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slurm -rs tests/slurm
+
+# On a machine with a GPU and torch at least 2.11, whose python it takes, without network or git: tests/gpu/run.sh says
+# what it does and which variables it reads.
+gpu:
+	PYTHON=$(PYTHON) bash tests/gpu/run.sh
 
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .

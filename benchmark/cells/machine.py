@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import gc
 import importlib.metadata
+import os
 import platform
 import resource
 import subprocess
@@ -67,7 +68,12 @@ def versions() -> dict[str, str]:
 
 @cache
 def commit() -> dict[str, Any]:
-    """{"commit", "dirty"} of the checkout that this code runs from; None where it is an installed copy."""
+    """{"commit", "dirty"} of the checkout that this code runs from; None where it is an installed copy.
+
+    Where a copy runs that git does not know, on a machine without the repository, `BENCHMARK_COMMIT` names the commit.
+    """
+    if os.environ.get("BENCHMARK_COMMIT"):
+        return {"commit": os.environ["BENCHMARK_COMMIT"], "dirty": None}
     here = Path(__file__).parent
 
     def git(*words: str) -> str:

@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 from commandline import PATIENCE, inside, outside
 
+from benchmark.cells import machine
+
 SMALL = [
     "methods=simclr", "dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32",
     "epochs=6", "log_every=1", "checkpoint_every=0", "threads=1",
@@ -38,6 +40,13 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     done = run(out, environment)
     assert done.returncode == 0, done.stderr
     return out, records(out)[0]
+
+
+def test_a_copy_without_its_repository_is_told_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BENCHMARK_COMMIT", "29ef7f7")
+    assert machine.commit() == {"commit": "29ef7f7", "dirty": None}
+    monkeypatch.setenv("BENCHMARK_COMMIT", "")
+    assert machine.commit()["commit"] != ""
 
 
 def test_a_record_holds_what_the_number_can_be_traced_by(reference: tuple[Path, dict[str, Any]]) -> None:

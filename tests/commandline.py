@@ -15,15 +15,20 @@ from unittest import mock
 PATIENCE = 900.0  # seconds after which something hangs; nothing here depends on the speed of the machine
 
 
-def outside(words: list[str], environment: Mapping[str, str], folder: Path | None = None,
-            launcher: tuple[str, ...] = (sys.executable,)) -> subprocess.CompletedProcess[str]:  # fmt: skip
+def outside(
+    words: list[str],
+    environment: Mapping[str, str],
+    folder: Path | None = None,
+    launcher: tuple[str, ...] = (sys.executable,),
+) -> subprocess.CompletedProcess[str]:
     """As a user types it: a new interpreter, whose imports alone take seconds before a training."""
     call = [*launcher, "-m", "benchmark", *words]
     return subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
-def inside(words: list[str], environment: Mapping[str, str], folder: Path | None = None
-           ) -> subprocess.CompletedProcess[str]:  # fmt: skip
+def inside(
+    words: list[str], environment: Mapping[str, str], folder: Path | None = None
+) -> subprocess.CompletedProcess[str]:
     """The same in this process, for what does not depend on being another one; what it changes is put back."""
     from benchmark.__main__ import main
 

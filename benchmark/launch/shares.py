@@ -45,11 +45,11 @@ def spare_threads(runtime: Runtime) -> tuple[int, str]:
     """
     if runtime.threads or any(name in os.environ for name in SHARED_OUT):
         return runtime.threads, ""
-    cores = _cores()
-    spare = max(1, cores - round(busy_cores()))
+    cores, busy = _cores(), round(busy_cores())
+    spare = max(1, cores - busy)
     if spare == cores:
         return 0, ""
-    return spare, f"other work keeps {cores - spare} of {cores} cores busy: threads={spare}; threads={cores} takes all"
+    return spare, f"other work keeps {busy} of {cores} cores busy: threads={spare}; threads={cores} takes all"
 
 
 def busy_cores(seconds: float = 0.2) -> float:

@@ -20,8 +20,14 @@ SMALL = [
 ]  # fmt: skip
 
 
-def run(out: Path, environment: dict[str, str], *words: str, command: str = "run", small: bool = True,
-        launcher: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:  # fmt: skip
+def run(
+    out: Path,
+    environment: dict[str, str],
+    *words: str,
+    command: str = "run",
+    small: bool = True,
+    launcher: tuple[str, ...] = (),
+) -> subprocess.CompletedProcess[str]:
     keys = {word.partition("=")[0] for word in words}
     base = [word for word in SMALL if word.partition("=")[0] not in keys] if small else []
     typed = [command, *base, *words, f"out={out}"]
@@ -128,9 +134,12 @@ def test_killed_ten_times_at_random_moments(tmp_path: Path, environment: dict[st
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_by_a_signal_it_goes_on_where_it_was(
-    number: signal.Signals, code: int, tmp_path: Path, environment: dict[str, str],
+    number: signal.Signals,
+    code: int,
+    tmp_path: Path,
+    environment: dict[str, str],
     reference: tuple[Path, dict[str, Any]],
-) -> None:  # fmt: skip
+) -> None:
     words = [*(w for w in SMALL if not w.startswith("checkpoint_every")), f"out={tmp_path}"]
     call = [sys.executable, "-m", "benchmark", "run", *words]
     process = subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True)

@@ -233,7 +233,7 @@ def test_beside_other_work_a_process_takes_the_threads_that_are_left(monkeypatch
             pass
         threads, note = shares.spare_threads(Runtime())
         assert threads == 1
-        assert (f" of {cores} cores busy" in note) == (cores > 1)
+        assert (f"{cores} of {cores} cores busy: threads=1" in note) == (cores > 1)
         assert shares.spare_threads(Runtime(threads=3)) == (3, "")
         for name in shares.SHARED_OUT:
             with monkeypatch.context() as patched:

@@ -55,7 +55,7 @@ class Violation(Exception):
 
 def reruns(name: str, *more: str) -> None:
     """The same settings give the same losses and the same bytes. `more`: words over those of the small task."""
-    _require_same(_train_undisturbed(name, more), train_briefly(settings(name, *more)), "a rerun")
+    _require_same(_train_undisturbed(name, more, True), train_briefly(settings(name, *more)), "a rerun")
 
 
 def resumes(name: str, *more: str) -> None:
@@ -69,12 +69,12 @@ def resumes(name: str, *more: str) -> None:
             pass
         else:
             raise Violation("training did not stop when it was asked to")
-        _require_same(_train_undisturbed(name, more), train_briefly(cell, folder=folder), "a resumed run")
+        _require_same(_train_undisturbed(name, more, True), train_briefly(cell, folder=folder), "a resumed run")
 
 
 def micro_batches(name: str, *more: str) -> None:
     """Encoding 12 images at a time gives the gradient of the whole batch of 32 (batch norm replaced by group norm)."""
-    whole = _train_undisturbed(name, (*NORMLESS, FEWER, *more), norm=False)
+    whole = _train_undisturbed(name, (*NORMLESS, FEWER, *more), False)
     parts = train_briefly(settings(name, *NORMLESS, FEWER, *more, "microbatch=12"), norm=False)
     _require_close(whole, parts, "micro-batches")
 
@@ -231,8 +231,8 @@ def _problem(function: Callable[[str], None], name: str) -> str | None:
     return None
 
 
-@lru_cache(maxsize=64)
-def _train_undisturbed(name: str, more: tuple[str, ...], norm: bool = True) -> ShortTraining:
+@lru_cache(maxsize=128)
+def _train_undisturbed(name: str, more: tuple[str, ...], norm: bool) -> ShortTraining:
     """The undisturbed training that several checks compare with."""
     return train_briefly(settings(name, *more), norm=norm)
 

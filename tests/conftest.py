@@ -1,6 +1,7 @@
 """What all tests share."""
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,8 @@ from benchmark.start import let_threads_sleep
 
 ROOT = Path(__file__).parent.parent
 let_threads_sleep()
+kept_of_folders = tempfile.TemporaryDirectory(prefix="contrastive-benchmark-tests-")
+os.environ["XDG_CACHE_HOME"] = kept_of_folders.name
 os.environ["WANDB_MODE"] = "disabled"  # whoever runs the tests may have a key, and wandb=auto would use it
 
 

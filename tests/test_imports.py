@@ -59,7 +59,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "benchmark.backbones": ("benchmark.errors",),
     "benchmark.augment": ("benchmark.seeds", "benchmark.errors"),
-    "benchmark.data": ("benchmark.errors", "results.record"),
+    "benchmark.data": ("benchmark.display", "benchmark.errors", "results.record"),
     "benchmark.display": (),
     "benchmark.start": ("benchmark.errors",),
     "benchmark.seeds": (),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from benchmark.cells.plan import State
 from benchmark.cli.processes import is_main, is_torchrun
-from benchmark.data import catalogue
+from benchmark.data import catalogue, identity
 from benchmark.errors import UsageError
 from benchmark.settings.runtime import Runtime
 from benchmark.words import cell_words
@@ -27,6 +27,8 @@ def check_request(request: Request) -> Request:
     for cell in request.cells:
         catalogue.require(cell.dataset)
     if is_main():
+        for line in identity.describe(cell.dataset for cell in request.cells):
+            print(line, file=sys.stderr)
         for note in request.notes:
             print(f"note: {note}", file=sys.stderr)
     return request

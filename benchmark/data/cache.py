@@ -1,7 +1,7 @@
 """A folder's images decoded once, into one file on disk that every run maps into memory and all of them share.
 
 `NAME.images` holds uint8 (N, 3, side, side), the same squares that a folder kept in memory has, in the order of its
-paths; `NAME.sums` int64 (N, 2, 3), of each image and channel the sum of the values and of their squares;
+survey, all splits; `NAME.sums` int64 (N, 2, 3), of each image and channel the sum of the values and of their squares;
 `NAME.json`, written last, how many there are and a checksum of each block of images. While it is being built,
 `NAME.blocks` says which blocks are there: what a kill leaves, the next run verifies and goes on from.
 """
@@ -9,14 +9,13 @@ paths; `NAME.sums` int64 (N, 2, 3), of each image and channel the sum of the val
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 import sys
 import warnings
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from benchmark.data.files import squares
 from benchmark.data.source import Indices
+from benchmark.display import counting
 from benchmark.errors import UsageError
 from results.record import write_json
 
@@ -54,18 +54,15 @@ class Cached:
         return len(self) * self.images[0, 0].numel(), first, second
 
 
-def open_cache(paths: list[str], folder: Path, side: int, directory: Path) -> tuple[Tensor, NDArray[np.int64]]:
+def open_cache(paths: list[str], place: Path, side: int) -> tuple[Tensor, NDArray[np.int64]]:
     """The images (N, 3, side, side), mapped from disk, and their sums (N, 2, 3).
 
-    Built first if need be, by one process; others that want it at the same time wait. ``paths`` are all of ``folder``.
-    A cache is found by their names below it: one whose files have changed under the same names has to be removed by
-    hand. UsageError where it cannot be written, is damaged, or an image cannot be read.
+    Built first if need be, by one process; others that want it at the same time wait. ``place`` is the path of its
+    files but for their endings, and names the images by their fingerprint, so that others never get it.
+    UsageError where it cannot be written, is damaged, or an image cannot be read.
     """
-    names = "\n".join(os.path.relpath(path, folder) for path in paths)
-    digest = hashlib.sha256(f"{side}\n{names}".encode()).hexdigest()[:10]
-    place = directory / f"{folder.name}-{side}-{digest}"
     try:
-        directory.mkdir(parents=True, exist_ok=True)
+        place.parent.mkdir(parents=True, exist_ok=True)
         if not _file(place, ".json").exists():
             with _lock(place):
                 if not _file(place, ".json").exists():
@@ -100,8 +97,8 @@ def _build(place: Path, paths: list[str], side: int) -> None:
     path = _file(place, ".images")
     path.touch()
     _require_room(path, count * each)
-    title = f"{place.name}: decoding"
-    with path.open("r+b") as file, _file(place, ".blocks").open("a") as notes, _progress(title, count) as advance:
+    progress = counting.count(f"{place.name}: decoding", count, "images, once")
+    with path.open("r+b") as file, _file(place, ".blocks").open("a") as notes, progress as advance:
         noted = _read_notes(place)
         for block, start in enumerate(range(0, count, BLOCK)):
             part = paths[start : start + BLOCK]
@@ -177,19 +174,3 @@ def _lock(place: Path) -> Iterator[None]:
         except OSError:  # a file system without locks: two that build it write the same bytes
             pass
         yield
-
-
-@contextmanager
-def _progress(title: str, count: int) -> Iterator[Callable[[int], None]]:
-    """A bar on a terminal, a line elsewhere."""
-    if not sys.stderr.isatty():
-        print(f"{title} {count} images, once", file=sys.stderr, flush=True)
-        yield lambda done: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()
-    with Progress(*columns, console=Console(stderr=True)) as bar:
-        task = bar.add_task(title, total=count)
-        yield lambda done: bar.advance(task, done)

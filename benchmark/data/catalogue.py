@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmark.data.layout import LAYOUTS
 from benchmark.errors import UsageError, unknown
 
 
@@ -15,7 +14,7 @@ class Dataset:
     """Which images, and how they are split."""
 
     name: str = "digits"  # a name from `python -m benchmark datasets`
-    root: str = "data"  # folder that holds, or receives, its files
+    root: str = "data"  # folder that holds, or receives, its files; of dataset=folder, the images
     download: bool = False  # fetch the files if they are not there
     limit: int = 0  # use a stratified subset of this many training images; 0 is all
     validation: float = 0.1  # share of the training set that is carved off for validation, never trained on
@@ -24,6 +23,7 @@ class Dataset:
     cache: int = 0  # the same as dataset.side, kept in a file on disk that is made once, not in memory
     cache_dir: str = ""  # where that file lies; by default in dataset.root + ".cache"
     stream: bool = False  # decode a folder's images anew for every view, from their full size; nothing is kept
+    fingerprint: str = ""  # of a folder's images, found by looking at them; no word sets it
 
 
 @dataclass(frozen=True)
@@ -118,8 +118,6 @@ _ENTRIES = (
 )
 CATALOGUE: dict[str, Entry] = {item.name: item for item in _ENTRIES}
 
-LAYOUTS = "give dataset.root=DIR, laid out as DIR/train/CLASS/*.jpg (beside DIR/val or DIR/test) or DIR/CLASS/*.jpg"
-
 
 def entry(name: str) -> Entry:
     """The dataset called ``name``; UsageError with the nearest name if there is none."""
@@ -131,13 +129,6 @@ def entry(name: str) -> Entry:
 def location(dataset: Dataset) -> Path:
     """The root folder, with a leading ``~`` expanded (no shell expands it inside ``dataset.root=~/images``)."""
     return Path(dataset.root).expanduser()
-
-
-def subfolders(folder: Path) -> Iterator[str]:
-    """Names of the folders directly inside ``folder``; none if it is no folder. Lazy, so looking for one is cheap."""
-    if folder.is_dir():
-        with os.scandir(folder) as items:
-            yield from (item.name for item in items if item.is_dir())
 
 
 def require(dataset: Dataset) -> None:
@@ -169,20 +160,10 @@ def require(dataset: Dataset) -> None:
             "dataset=folder, and leave it at 0 for the others, which are kept as they are published"
         )
     root = location(dataset)
-    if dataset.name == "folder":
-        _require_folders(dataset, root)
-    elif not dataset.download and not all((root / file).exists() for file in found.files):
+    if dataset.name == "folder" and not root.is_dir():
+        raise UsageError(f"dataset folder: there is no folder {dataset.root!r}; {LAYOUTS}")
+    if not dataset.download and not all((root / file).exists() for file in found.files):
         raise UsageError(
             f"dataset {dataset.name} not found in {dataset.root!r} (looked for {', '.join(found.files)}): "
             "add dataset.download=true to download it, or dataset.root=DIR if it is elsewhere"
         )
-
-
-def _require_folders(dataset: Dataset, root: Path) -> None:
-    if not root.is_dir():
-        problem = f"there is no folder {dataset.root!r}"
-    elif next(subfolders(root), None) is None:
-        problem = f"{dataset.root!r} holds no class folders"
-    else:
-        return
-    raise UsageError(f"dataset folder: {problem}; {LAYOUTS}")

@@ -14,8 +14,8 @@ from torch import Tensor
 from benchmark.data import folder
 from benchmark.data.catalogue import Dataset, entry, location, require
 from benchmark.data.files import sums
-from benchmark.data.source import TEST_SEED, Images, Indices, Rows, Source, Split, require_images
-from benchmark.data.splits import stratify, subsample
+from benchmark.data.source import Images, Indices, Rows, Source, Split, require_images
+from benchmark.data.splits import TEST_SEED, stratify, subsample
 from benchmark.errors import UsageError
 
 _CHUNK = 4096  # images copied at a time
@@ -55,19 +55,16 @@ def load(dataset: Dataset) -> Data:
         source = folder.source(dataset)
     else:
         source = _load_from_torchvision(dataset)
-    require_images(source.training.labels, source.class_names, 2, "train and validation")
     training, unlabelled = _limit(dataset, source)
-    rest, taken = stratify(training.labels, dataset.validation, dataset.split_seed)
-    if dataset.name == "folder":
-        folder.require_memory(dataset, len(training.labels) + len(source.test.labels))
-    train = training.take(rest).split()
+    labelled, validation = _validate_on(dataset, source, training)
+    train = labelled.split()
     pretrain = train if unlabelled is None else unlabelled.split()
     mean, std = channel_statistics(pretrain.images)
     return Data(
         name=dataset.name,
         pretrain=pretrain,
         train=train,
-        validation=training.take(taken).split(),
+        validation=validation.split(),
         test=source.test.split(),
         class_names=source.class_names,
         mean=mean,
@@ -83,6 +80,15 @@ def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, 
     n, first, second = sums(images) if isinstance(images, Tensor) else images.sums()
     mean = tuple(x / (255 * n) for x in first)
     return mean, tuple((n * xx - x * x) ** 0.5 / (255 * n) for x, xx in zip(first, second, strict=True))
+
+
+def _validate_on(dataset: Dataset, source: Source, training: Rows) -> tuple[Rows, Rows]:
+    """What is trained on, and what is validated on: the dataset's own validation set, or a share of `training`."""
+    if source.validation is not None:
+        return training, source.validation
+    require_images(training.labels, source.class_names, 2, "train and validation")
+    rest, taken = stratify(training.labels, dataset.validation, dataset.split_seed)
+    return training.take(rest), training.take(taken)
 
 
 def _limit(dataset: Dataset, source: Source) -> tuple[Rows, Rows | None]:

@@ -22,11 +22,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.data.source import Images
+from benchmark.display.counting import count
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
     from PIL import Image
 
+LISTED = 100  # bad files in one message
 SAMPLE = 1024  # images from which the statistics of a streamed dataset are taken
 AHEAD = 2  # things made before they are asked for
 
@@ -124,10 +126,45 @@ class Opened:
         return made
 
 
+class BadImage(UsageError):
+    """A file that is no image, or a damaged one."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"image {path!r} cannot be read ({reason}): replace or remove it")
+        self.path, self.reason = path, reason
+
+
 def squares(paths: list[str], side: int) -> Iterator[NDArray[np.uint8]]:
     """Of each file the centre square, (3, side, side), in order."""
     # Where one file is bad, `map` cancels those not begun, so that the error does not wait for the whole folder.
     return readers().map(partial(_square, side=side), paths)
+
+
+def check_decoding(paths: list[str]) -> None:
+    """UsageError that names all files that cannot be decoded; a JPEG is decoded at an eighth of its size."""
+    with count("decoding, to find damaged files:", len(paths), "images, once") as advance:
+        bad = []
+        for problem in readers().map(_find_damage, paths):
+            bad += [problem] if problem else []
+            advance(1)
+    if len(bad) == 1:
+        raise bad[0]
+    if bad:
+        named = ", ".join(f"{image.path} ({image.reason})" for image in bad[:LISTED])
+        more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
+        raise UsageError(f"{len(bad)} of {len(paths)} images cannot be read: {named}{more}: replace or remove them")
+
+
+def _find_damage(path: str) -> BadImage | None:
+    from PIL import Image
+
+    try:
+        with _readable(path), Image.open(path) as image:
+            image.draft("RGB", (image.width // 8, image.height // 8))
+            image.load()
+    except BadImage as damage:
+        return damage
+    return None
 
 
 def sums(images: Tensor) -> tuple[int, list[int], list[int]]:
@@ -182,7 +219,7 @@ def _pixels(file: str | io.BytesIO) -> Image.Image:
 
 @contextmanager
 def _readable(path: str) -> Iterator[None]:
-    """UsageError for a file that is no image, or a broken one."""
+    """`BadImage` for a file that is no image, or a damaged one."""
     from PIL import Image
 
     kinds = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
@@ -190,4 +227,4 @@ def _readable(path: str) -> Iterator[None]:
         yield
     except kinds as error:
         message = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise UsageError(f"image {path!r} cannot be read ({message}): replace or remove it") from error
+        raise BadImage(path, message) from error

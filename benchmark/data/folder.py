@@ -1,4 +1,4 @@
-"""A folder of image files, one class a folder, as a dataset: its layout, and where its images are kept.
+"""A folder of image files as a dataset: which of them are which split, and where their pixels are kept.
 
 In memory as centre squares of `side` pixels, the same squares in a file on disk (`cache`), or nowhere (`stream`).
 """
@@ -12,65 +12,53 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from benchmark.data import inspection
 from benchmark.data.cache import Cached, open_cache
-from benchmark.data.catalogue import LAYOUTS, Dataset, entry, location, subfolders
-from benchmark.data.files import Files, squares
-from benchmark.data.source import TEST_SEED, Images, Indices, Rows, Source, require_images
-from benchmark.data.splits import stratify
+from benchmark.data.catalogue import Dataset, entry, location
+from benchmark.data.files import Files, check_decoding, squares
+from benchmark.data.source import Images, Indices, Rows, Source
+from benchmark.data.survey import Survey, survey
 from benchmark.errors import UsageError
 
 MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than this is refused
 
 
 def source(dataset: Dataset) -> Source:
-    """Images in class folders. Of `test` and `val` the test set is `test`, if it has class folders."""
-    root = location(dataset)
-    held_out = None
-    # A folder `train` without folders inside it is a class of that name.
-    if next(subfolders(root / "train"), None) is not None:
-        held_out = next((root / name for name in ("test", "val") if any(subfolders(root / name))), None)
-        root = root / "train"
-    rows, names = _class_folders(root, dataset)
-    if held_out is None:
-        require_images(rows.labels, names, 3, "train, validation and test")
-        rest, taken = stratify(rows.labels, 0.2, TEST_SEED)
-        return Source(rows.take(rest), rows.take(taken), names)
-    test, test_names = _class_folders(held_out, dataset)
-    if names != test_names:
-        only = ((root, sorted(set(names) - set(test_names))), (held_out, sorted(set(test_names) - set(names))))
-        differences = "; ".join(f"only in {part.name}: {', '.join(few[:5])}" for part, few in only if few)
-        raise UsageError(f"class folders of {str(root)!r} and {str(held_out)!r} must be the same ({differences})")
-    return Source(rows, test, names)
+    """The folder's splits. UsageError where it does not hold the images that the cell was asked for with."""
+    found = survey(location(dataset))
+    if dataset.fingerprint not in ("", found.fingerprint):
+        raise UsageError(
+            f"dataset.root={dataset.root} holds other images ({found.fingerprint}) than the cell was asked for with "
+            f"({dataset.fingerprint}): ask for it by its words again, which is another cell, or bring the images back"
+        )
+    require_memory(dataset, sum(found.count(dataset)))
+    if not inspection.is_decoded(found.fingerprint):
+        check_decoding(found.paths)
+        inspection.note_decoded(found.fingerprint)
+    everything = _reader(found, dataset)
+
+    def rows(chosen: Indices) -> Rows:
+        return Rows(found.labels[chosen], lambda some: everything(chosen[some]))
+
+    validation = None if found.validation is None else rows(found.validation)
+    return Source(rows(found.training), rows(found.test), found.classes, validation=validation)
 
 
-def _class_folders(folder: Path, dataset: Dataset) -> tuple[Rows, list[str]]:
-    from torchvision.datasets import ImageFolder
-
-    try:
-        found = ImageFolder(str(folder))
-    except OSError as error:
-        raise UsageError(f"dataset folder: {error} ({str(folder)!r}); {LAYOUTS}") from error
-    if len(found.classes) < 2:
-        raise UsageError(f"dataset folder: {str(folder)!r} holds only the class {found.classes[0]!r}; {LAYOUTS}")
-    paths = [path for path, _ in found.samples]
-    return Rows(np.asarray(found.targets, dtype=np.int64), _reader(paths, folder, dataset)), found.classes
-
-
-def _reader(paths: list[str], folder: Path, dataset: Dataset) -> Callable[[Indices], Images]:
-    """What gives the chosen ones of all the `paths` of `folder`."""
+def _reader(found: Survey, dataset: Dataset) -> Callable[[Indices], Images]:
+    """What gives the chosen ones of all the images."""
     side = dataset.side or entry("folder").side
     if dataset.stream:
-        names = np.array(paths)
+        names = np.array(found.paths)
         return lambda chosen: Files(names[chosen], side)
     if dataset.cache:
-        place = Path(dataset.cache_dir).expanduser() if dataset.cache_dir else _beside(location(dataset))
-        images, totals = open_cache(paths, folder, side, place)
+        place = Path(dataset.cache_dir).expanduser() if dataset.cache_dir else _beside(found.root)
+        images, totals = open_cache(found.paths, place / f"{found.root.name}-{side}-{found.fingerprint}", side)
         return lambda chosen: Cached(images, totals, chosen)
 
     def read(chosen: Indices) -> Tensor:
         kept = torch.empty((len(chosen), 3, side, side), dtype=torch.uint8)
         pixels = kept.numpy()
-        for row, square in enumerate(squares([paths[i] for i in chosen], side)):
+        for row, square in enumerate(squares([found.paths[i] for i in chosen], side)):
             pixels[row] = square
         return kept
 

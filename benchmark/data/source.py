@@ -13,8 +13,6 @@ from torch import Tensor
 
 from benchmark.errors import UsageError
 
-TEST_SEED = 1797  # draws the test images where none are published; no setting moves an image out of the test set
-
 Indices = NDArray[np.int64]
 
 
@@ -67,12 +65,14 @@ class Rows:
 
 @dataclass(frozen=True, eq=False)
 class Source:
-    """A dataset as published: the whole training set, the test set, and unlabelled images if it has any."""
+    """A dataset as published: the whole training set, the test set, and what else it has: unlabelled images, and a
+    validation set of its own, without which one is carved from the training set."""
 
     training: Rows
     test: Rows
     class_names: list[str]
     unlabelled: Rows | None = None
+    validation: Rows | None = None
 
 
 def require_images(labels: Indices, class_names: list[str], least: int, uses: str) -> None:

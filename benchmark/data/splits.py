@@ -9,6 +9,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+TEST_SEED = 1797  # draws the test images where none are published; no setting moves an image out of the test set
+TEST_SHARE = 0.2  # of a folder without a test set
+
 # Separate streams, so that the images a limit keeps say nothing about those a split of the same seed takes.
 _SPLIT, _LIMIT = 0, 1
 

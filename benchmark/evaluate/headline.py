@@ -7,7 +7,7 @@ from typing import Any
 
 from benchmark.evaluate import knn, linear, representation
 from benchmark.evaluate.frozen_cell import FrozenCell
-from benchmark.settings.address import digest
+from benchmark.settings.address import data_name, digest
 from benchmark.settings.cell import Settings
 
 
@@ -23,7 +23,7 @@ def protocol(settings: Settings) -> dict[str, Any]:
     dataset = settings.dataset
     return {
         "version": VERSION,
-        "dataset": dataset.name if dataset.name != "folder" else f"folder:{dataset.root}",
+        "dataset": data_name(dataset),
         "side": dataset.side if not dataset.stream else "streamed",
         "limit": dataset.limit,
         "validation": dataset.validation,

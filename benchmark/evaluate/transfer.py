@@ -13,11 +13,12 @@ from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import Data
 from benchmark.evaluate import knn, linear
 from benchmark.evaluate.frozen_cell import FrozenCell
+from benchmark.settings.address import data_name
 
 
 def settings(dataset: Dataset) -> dict[str, Any]:
     return {
-        "dataset": dataset.name if dataset.name != "folder" else f"folder:{dataset.root}",
+        "dataset": data_name(dataset),
         "validation": dataset.validation,
         "split_seed": dataset.split_seed,
         "linear_strengths": [round(s, 12) for s in linear.STRENGTHS],

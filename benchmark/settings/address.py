@@ -7,6 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+from benchmark.data.catalogue import Dataset
 from benchmark.settings.cell import Settings
 
 # Raised when a change to the code alters the numbers that the same settings give; old records then stay, as others.
@@ -20,8 +21,10 @@ def identity(settings: Settings) -> dict[str, Any]:
     values = asdict(settings)
     for name in MACHINE:
         del values["dataset"][name]
-    if settings.dataset.name == "folder":  # the path is what names the data
-        values["dataset"]["root"] = settings.dataset.root
+    if not settings.dataset.fingerprint:
+        del values["dataset"]["fingerprint"]
+        if settings.dataset.name == "folder":  # of a cell made before images had one: the path is what names them
+            values["dataset"]["root"] = settings.dataset.root
     if not settings.dataset.stream:  # younger than the first records, which have no such setting
         del values["dataset"]["stream"]
     if not settings.weights:  # the same
@@ -39,6 +42,11 @@ def key(settings: Settings) -> str:
 def digest(values: dict[str, Any]) -> str:
     """Ten hexadecimal digits that plain data always gives, in any order of its names."""
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def data_name(dataset: Dataset) -> str:
+    """Which images they are, wherever they lie: what decides whether two numbers may be compared."""
+    return dataset.name if dataset.name != "folder" else f"folder:{dataset.fingerprint or dataset.root}"
 
 
 def folder_name(settings: Settings) -> str:

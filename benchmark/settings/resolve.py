@@ -7,8 +7,9 @@ from typing import Any
 
 from benchmark.augment import policies
 from benchmark.backbones import weights
-from benchmark.data import catalogue
+from benchmark.data import catalogue, identity
 from benchmark.data.catalogue import Dataset
+from benchmark.data.layout import LAYOUTS
 from benchmark.errors import UsageError
 from benchmark.settings.cell import Settings
 from benchmark.settings.schema import NOT_READ_BY, describe, inapplicable, options_of
@@ -25,8 +26,10 @@ def build(assigned: dict[str, Any]) -> Settings:
     dataset = Dataset(**{k.removeprefix("dataset."): v for k, v in assigned.items() if k.startswith("dataset.")})
     own = {k: v for k, v in assigned.items() if "." not in k}
     settings = Settings(**own, options=options, dataset=dataset)
+    if dataset.name == "folder" and "dataset.root" not in assigned:
+        raise UsageError(f"dataset=folder needs its folder: {LAYOUTS}")
     size = settings.view_size or catalogue.entry(dataset.name).view
-    settings = replace(settings, view_size=size, dataset=_with_side(dataset, size))
+    settings = replace(settings, view_size=size, dataset=identity.identify(_with_side(dataset, size)))
     validate(settings)
     settings = replace(settings, weights=weights.pin(settings.weights or ""))
     unread = inapplicable(settings.method) | NOT_READ_BY.get(settings.optimiser or "", set())

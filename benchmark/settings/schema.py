@@ -47,9 +47,9 @@ def describe(method: str) -> methods.Description:
 
 @cache
 def declared_types() -> dict[str, Any]:
-    """Every key of `Settings` and `Dataset`, dotted, with its declared type."""
+    """Every key of `Settings` and `Dataset` that a word can set, dotted, with its declared type."""
     own = {k: t for k, t in typing.get_type_hints(Settings).items() if k not in ("options", "dataset")}
-    return own | {f"dataset.{k}": t for k, t in typing.get_type_hints(Dataset).items()}
+    return own | {f"dataset.{k}": t for k, t in typing.get_type_hints(Dataset).items() if k != "fingerprint"}
 
 
 @cache

@@ -14,6 +14,7 @@ from functools import cache
 from typing import Any
 
 import methods
+from benchmark.data import identity
 from benchmark.data.catalogue import Dataset
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import address, presets, resolve, schema
@@ -36,6 +37,7 @@ class Request:
 
 def read(words: list[str]) -> Request:
     """The cells and the runtime that `words` describe. Raises `UsageError` for any word that cannot be meant."""
+    identity.look_anew()
     given = split(words)
     runtime = read_runtime({k: given.pop(k) for k in list(given) if says_how(k)})
     named = given.pop("methods", [])

@@ -6,7 +6,7 @@ import difflib
 from dataclasses import dataclass, replace
 
 import methods
-from benchmark.data import catalogue
+from benchmark.data import catalogue, identity
 from benchmark.data.catalogue import Dataset
 from benchmark.errors import UsageError, unknown
 from benchmark.settings import schema
@@ -78,8 +78,8 @@ def reference() -> str:
 
 
 def locate(cell: Settings, files: dict[str, str]) -> Settings:
-    """The cell with its dataset where it lies on this machine. An image folder's path is its name, and stays."""
-    if cell.dataset.name == "folder":
+    """The cell with its dataset where it lies on this machine; a folder is elsewhere only if its images are there."""
+    if cell.dataset.name == "folder" and not identity.holds(files.get("dataset.root", ""), cell.dataset.fingerprint):
         return cell
     return replace(cell, dataset=_place(cell.dataset, files))
 
@@ -95,7 +95,7 @@ def _files(assigned: dict[str, list[str]]) -> dict[str, str]:
 def _dataset(name: str, files: dict[str, str]) -> Dataset:
     dataset = _place(Dataset(name=name), files)
     catalogue.require(dataset)
-    return dataset
+    return identity.identify(dataset)
 
 
 def _place(dataset: Dataset, files: dict[str, str]) -> Dataset:

@@ -1,0 +1,179 @@
+"""What is in each file of a folder: whether it is an image, its sides, a digest of its bytes. Imports no torch.
+
+A file is opened once: what was seen is kept in the user's cache folder, and holds as long as size, times and inode of
+the file stay what they were. The kept facts only save time; without them, or where they cannot be written, all files
+are opened again.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+import struct
+import uuid
+import warnings
+import zipfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.display.counting import count
+
+WHOLE = 8 * 2**30  # bytes of all files together, up to which each is hashed whole
+END = 4096  # of larger ones these many bytes at either end, and the size
+SLOW = 20_000  # files above which it is said that they are being looked at
+CHUNK = 256
+VERSION = 1  # of what is kept
+# Image formats that Pillow opens but only draws with another program, or not at all.
+UNDRAWN = {"EPS", "WMF", "MPEG", "HDF5", "GRIB", "BUFR", "PDF"}
+FIRST = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # looked for first
+
+STAT = [("size", "i8"), ("modified", "i8"), ("changed", "i8"), ("inode", "i8"), ("device", "i8")]
+Facts = np.dtype([*STAT, ("digest", "u8", (2,)), ("height", "i4"), ("width", "i4"), ("format", "U8"), ("flags", "i4")])
+UNKNOWN, UNREADABLE, DEEP, PAGES, ROTATED = 1, 2, 4, 8, 16  # flags
+
+
+def inspect(root: Path, paths: Sequence[str], stats: Sequence[os.stat_result]) -> NDArray[Any]:
+    """One row of `Facts` for each of `paths`, which lie below `root`.
+
+    UNKNOWN: no image format that Pillow can draw; UNREADABLE: what it is cannot be told, for it is damaged, or cannot
+    be read, or is called as an image is and holds something else; DEEP: more than 8 bits a channel in one channel;
+    PAGES: several pages or frames; ROTATED: its EXIF data say that it has to be turned.
+    """
+    facts = np.zeros(len(paths), Facts)
+    for name, attribute in (("size", "st_size"), ("modified", "st_mtime_ns"), ("changed", "st_ctime_ns")):
+        facts[name] = [getattr(stat, attribute) for stat in stats]
+    facts["inode"] = [stat.st_ino for stat in stats]
+    facts["device"] = [stat.st_dev & 0x7FFFFFFF for stat in stats]
+    whole = int(facts["size"].sum()) <= WHOLE
+    place = _place(root, whole)
+    missing = _fill_known(facts, paths, place)
+    if len(missing):
+        _fill(facts, paths, missing, whole, root)
+        _keep(facts, paths, place)
+    return facts
+
+
+def explain(path: str) -> str:
+    """Why a file that `inspect` called UNREADABLE or DEEP cannot be used."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            return f"pixels of mode {image.mode}, not 8 bits a channel"
+    except Image.UnidentifiedImageError:
+        return "empty" if os.path.getsize(path) == 0 else "not an image"
+    except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of the readers
+        return " ".join(str(error).split()) or type(error).__name__
+
+
+def is_decoded(fingerprint: str) -> bool:
+    """Whether these images are known to decode without a fault."""
+    return (_folder() / f"{fingerprint}.decoded").exists()
+
+
+def note_decoded(fingerprint: str) -> None:
+    with suppress(OSError):
+        _folder().mkdir(parents=True, exist_ok=True)
+        (_folder() / f"{fingerprint}.decoded").touch()
+
+
+def _fill(facts: NDArray[Any], paths: Sequence[str], missing: NDArray[np.int64], whole: bool, root: Path) -> None:
+    """Open the files in `missing`, in threads: they wait for the disk, and hashing lets go of Python's lock."""
+    from PIL import Image
+
+    Image.init()
+    formats = [*FIRST, *(name for name in Image.ID if name not in FIRST and name not in UNDRAWN)]
+    endings = {ending for ending, name in Image.registered_extensions().items() if name in formats}
+    chunks = [missing[start : start + CHUNK] for start in range(0, len(missing), CHUNK)]
+
+    def look(chunk: NDArray[np.int64]) -> int:
+        for row in chunk:
+            facts[row] = (*facts[row].tolist()[: len(STAT)], *_look(paths[row], whole, formats, endings))
+        return len(chunk)
+
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+        if len(missing) < SLOW:
+            list(pool.map(look, chunks))
+            return
+        with count(f"{root.name}: looking at", len(missing), "files, once") as advance:
+            for done in pool.map(look, chunks):
+                advance(done)
+
+
+def _look(path: str, whole: bool, formats: list[str], endings: set[str]) -> tuple[Any, ...]:
+    """(digest, height, width, format, flags) of one file."""
+    from PIL import Image
+
+    digest = (0, 0)
+    try:
+        with open(path, "rb") as file:
+            data = file.read() if whole else _ends(file)
+            digest = struct.unpack("<QQ", hashlib.blake2b(data, digest_size=16).digest())
+            source: IO[bytes] = io.BytesIO(data) if whole else file
+            source.seek(0)
+            with Image.open(source, formats=formats) as image:
+                return digest, image.height, image.width, str(image.format)[:8], _flags(image)
+    except Image.UnidentifiedImageError:
+        called_image = os.path.splitext(path)[1].lower() in endings
+        return digest, 0, 0, "", UNREADABLE if called_image else UNKNOWN
+    except Exception:  # noqa: BLE001 - whatever a damaged file makes of the readers; `explain` says it
+        return digest, 0, 0, "", UNREADABLE
+
+
+def _flags(image: Any) -> int:
+    deep = DEEP if image.mode.startswith(("I", "F")) else 0
+    pages = PAGES if getattr(image, "is_animated", False) else 0
+    turned = "exif" in image.info and image.getexif().get(0x0112, 1) != 1
+    return deep | pages | (ROTATED if turned else 0)
+
+
+def _ends(file: IO[bytes]) -> bytes:
+    size = os.fstat(file.fileno()).st_size
+    first = file.read(END)
+    file.seek(max(size - END, 0))
+    return size.to_bytes(8, "little") + first + file.read(END)
+
+
+def _place(root: Path, whole: bool) -> Path:
+    """The file that keeps what was seen below `root`."""
+    name = hashlib.sha256(f"{VERSION}\0{whole}\0{root.absolute()}".encode()).hexdigest()[:16]
+    return _folder() / f"{name}.npz"
+
+
+def _folder() -> Path:
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "contrastive-benchmark" / "folders"
+
+
+def _fill_known(facts: NDArray[Any], paths: Sequence[str], place: Path) -> NDArray[np.int64]:
+    """Fill in the rows of files that have not changed since they were last seen; the indices of the others."""
+    try:
+        with np.load(place, allow_pickle=False) as kept:
+            known, names = kept["facts"], bytes(kept["paths"]).decode().split("\0")
+        if known.dtype != Facts or len(known) != len(names):
+            raise ValueError
+    except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
+        return np.arange(len(facts))
+    if names != list(paths):
+        rows = {name: row for row, name in enumerate(names)}
+        order = np.array([rows.get(path, -1) for path in paths], dtype=np.int64)
+        known = np.where(order >= 0, known[order], np.zeros(1, Facts))
+    same = np.logical_and.reduce([known[name] == facts[name] for name, _ in STAT])
+    same &= (known["flags"] & UNREADABLE) == 0  # it may have been the disk's fault
+    same &= (known["format"] != "") | (known["flags"] != 0)
+    facts[same] = known[same]
+    return np.flatnonzero(~same)
+
+
+def _keep(facts: NDArray[Any], paths: Sequence[str], place: Path) -> None:
+    with suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        scratch = place.with_name(f"{place.stem}.{uuid.uuid4().hex[:8]}.npz")
+        np.savez(scratch, facts=facts, paths=np.frombuffer("\0".join(paths).encode(), np.uint8))
+        scratch.replace(place)

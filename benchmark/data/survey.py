@@ -1,0 +1,220 @@
+"""What lies in a folder of images: classes, splits, what is left out, and a fingerprint that names the images.
+
+Imports no torch: words are read, and a plan is made, with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections import Counter
+from dataclasses import dataclass
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmark.data.catalogue import Dataset
+from benchmark.data.inspection import DEEP, PAGES, ROTATED, UNKNOWN, UNREADABLE, explain, inspect
+from benchmark.data.layout import LAYOUTS, TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, list_classes, shorten
+from benchmark.data.splits import TEST_SEED, TEST_SHARE, stratify, subsample
+from benchmark.errors import UsageError
+
+LISTED = 100  # bad files in one message
+
+Indices = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """``paths`` and ``labels`` (n,) of all images, class by class, and the indices into them of each split.
+
+    ``validation`` is None where the folder has none of its own. ``sides`` (n, 2): height and width in pixels.
+    ``fingerprint`` names the images by split, class, name below it, size and content, wherever the folder lies.
+    """
+
+    root: Path
+    classes: list[str]
+    paths: list[str]
+    labels: Indices
+    sides: NDArray[np.int32]
+    training: Indices
+    validation: Indices | None
+    test: Indices
+    test_from: str
+    fingerprint: str
+    notes: list[str]
+
+    def count(self, dataset: Dataset) -> tuple[int, int, int]:
+        """Images to train on, to validate on and to test on, with the limit and the validation share of `dataset`."""
+        labels = self.labels[self.training]
+        if 0 < dataset.limit < len(labels):
+            labels = labels[subsample(labels, dataset.limit, dataset.split_seed, least=2)]
+        if self.validation is not None:
+            return len(labels), len(self.validation), len(self.test)
+        rest, taken = stratify(labels, dataset.validation, dataset.split_seed)
+        return len(rest), len(taken), len(self.test)
+
+    def describe(self, dataset: Dataset) -> str:
+        """Such as '10 classes (church, tench and 8 more), 720 train / 80 validation / 200 test images (...)'."""
+        train, validation, test = self.count(dataset)
+        heights = np.sort(self.sides.min(axis=1))
+        drawn = "validation drawn from train" if self.validation is None else "a validation folder of its own"
+        return (
+            f"{self.root.name}: {len(self.classes)} classes ({shorten(self.classes)}), {train} train / {validation} "
+            f"validation / {test} test images (test {self.test_from}, {drawn}); shorter side {heights[0]} to "
+            f"{heights[-1]} pixels, median {heights[len(heights) // 2]}; {self.fingerprint}"
+        )
+
+
+def survey(root: Path) -> Survey:
+    """The images below `root`.
+
+    UsageError for a layout that cannot be read (see `layout`), a class without images, and files that are damaged:
+    all of them at once.
+    """
+    left_out = LeftOut()
+    folders = list_classes(root, left_out)
+    paths = [path for folder in folders for path in folder.files]
+    facts = inspect(root, paths, [stat for folder in folders for stat in folder.stats])
+    _refuse_bad(root, paths, facts)
+    owner = np.repeat(np.arange(len(folders)), [len(folder.files) for folder in folders])
+    images = np.flatnonzero((facts["flags"] & UNKNOWN) == 0)
+    for row in np.flatnonzero(facts["flags"] & UNKNOWN):
+        ending = os.path.splitext(paths[row])[1].lower() or "nameless"
+        left_out.add(f"{ending} files that are no images", os.path.relpath(paths[row], root))
+    owner, facts, paths = owner[images], facts[images], [paths[i] for i in images]
+    classes = _class_names(root, folders, np.bincount(owner, minlength=len(folders)))
+    number_of = {name: number for number, name in enumerate(classes)}
+    labels = np.array([number_of[folder.name] for folder in folders], dtype=np.int64)[owner]
+    of_split = np.array([folder.split for folder in folders])[owner]
+    parts = {split: np.flatnonzero(of_split == split) for split in (TRAIN, VALIDATION, TEST)}
+    training, validation, test = parts[TRAIN], parts[VALIDATION], parts[TEST]
+    test_from = f"from {_split_folder(root, folders, TEST)}"
+    if not len(test) and len(validation):
+        test, validation, test_from = validation, test, f"from {_split_folder(root, folders, VALIDATION)}"
+    elif not len(test):
+        _require_three(labels, classes)
+        rest, taken = stratify(labels[training], TEST_SHARE, TEST_SEED)
+        training, test, test_from = training[rest], training[taken], f"drawn from all, {TEST_SHARE:.0%}"
+    return Survey(
+        root=root,
+        classes=classes,
+        paths=paths,
+        labels=labels,
+        sides=np.stack([facts["height"], facts["width"]], axis=1),
+        training=training,
+        validation=validation if len(validation) else None,
+        test=test,
+        test_from=test_from,
+        fingerprint=_fingerprint(folders, owner, paths, facts),
+        notes=[*left_out.sentences(), *_remarks(root, paths, facts, training, test)],
+    )
+
+
+survey_once = lru_cache(maxsize=8)(survey)  # for the words of one command; its `cache_clear()` looks anew
+
+
+def _refuse_bad(root: Path, paths: list[str], facts: NDArray[Any]) -> None:
+    bad = np.flatnonzero(facts["flags"] & (UNREADABLE | DEEP))
+    if len(bad):
+        named = [f"{os.path.relpath(paths[i], root)} ({explain(paths[i])})" for i in bad[:LISTED]]
+        more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
+        raise UsageError(
+            f"dataset folder: {len(bad)} of {len(paths)} files in {str(root)!r} cannot be used: {', '.join(named)}"
+            f"{more}: replace or remove {'it' if len(bad) == 1 else 'them'}"
+        )
+
+
+def _class_names(root: Path, folders: list[ClassFolder], counts: NDArray[np.int64]) -> list[str]:
+    """The classes, in order, which must be the same in all splits and have an image each."""
+    empty = [os.path.relpath(folder.path, root) for folder, n in zip(folders, counts, strict=True) if not n]
+    if empty:
+        raise UsageError(
+            f"dataset folder: no image in the class folder{'s' if len(empty) > 1 else ''} {shorten(empty)} of "
+            f"{str(root)!r}: remove {'them' if len(empty) > 1 else 'it'}, or add images"
+        )
+    by_split = {
+        split: [folder.name for folder in folders if folder.split == split] for split in (TRAIN, VALIDATION, TEST)
+    }
+    classes = by_split[TRAIN]
+    if len(classes) < 2:
+        raise UsageError(f"dataset folder: {str(root)!r} holds only the class {classes[0]!r}; {LAYOUTS}")
+    for split in (VALIDATION, TEST):
+        other = by_split[split]
+        if other and other != classes:
+            pairs = ((TRAIN, sorted(set(classes) - set(other))), (split, sorted(set(other) - set(classes))))
+            differences = "; ".join(
+                f"only in {_split_folder(root, folders, part)} {shorten(few)}" for part, few in pairs if few
+            )
+            raise UsageError(f"dataset folder: the class folders of {str(root)!r} must be the same ({differences})")
+    return classes
+
+
+def _split_folder(root: Path, folders: list[ClassFolder], split: str) -> str:
+    return next((f"{Path(folder.path).parent.name}/" for folder in folders if folder.split == split), "")
+
+
+def _require_three(labels: Indices, classes: list[str]) -> None:
+    counts = np.bincount(labels, minlength=len(classes))
+    few = [f"{classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < 3)]
+    if few:
+        raise UsageError(
+            f"dataset folder: classes of too few images, at least 3 are needed to train, validate and test: "
+            f"{shorten(few)}: add images or remove the class"
+        )
+
+
+def _fingerprint(folders: list[ClassFolder], owner: Indices, paths: list[str], facts: NDArray[Any]) -> str:
+    """Sixteen hexadecimal digits that the same images give in any folder, on any machine."""
+    starts = [(f"{folder.split}\0{folder.name}\0", len(folder.path) + 1) for folder in folders]
+    lines = [
+        f"{starts[of][0]}{path[starts[of][1] :]}\0{size}\0{low:016x}{high:016x}"
+        for of, path, size, (low, high) in zip(
+            owner.tolist(), paths, facts["size"].tolist(), facts["digest"].tolist(), strict=True
+        )
+    ]
+    return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
+
+
+def _remarks(root: Path, paths: list[str], facts: NDArray[Any], training: Indices, test: Indices) -> list[str]:
+    """What is no error and yet moves a number."""
+    formats = Counter(facts["format"].tolist()).most_common()
+    remarks = ["formats: " + ", ".join(f"{n} {name}" for name, n in formats)] if len(formats) > 1 else []
+    kinds = (
+        (PAGES, "of several pages or frames: the first is used"),
+        (ROTATED, "with an EXIF rotation, which is not applied"),
+    )
+    for flag, what in kinds:
+        flagged = np.flatnonzero(facts["flags"] & flag)
+        if len(flagged):
+            remarks.append(f"{len(flagged)} images {what} ({os.path.relpath(paths[flagged[0]], root)})")
+    files, content = _same(facts[["device", "inode"]]), _same(facts["digest"][:, 0])
+    trained, tested = np.zeros(len(paths), bool), np.zeros(len(paths), bool)
+    trained[training], tested[test] = True, True
+
+    def pair(group: int, groups: Indices) -> str:
+        first, second = np.flatnonzero(groups == group)[:2]
+        return f"{os.path.relpath(paths[first], root)} = {os.path.relpath(paths[second], root)}"
+
+    twice = np.flatnonzero(np.bincount(files) > 1)
+    if len(twice):
+        remarks.append(f"{len(twice)} files are reached more than once ({pair(twice[0], files)})")
+    repeated = np.flatnonzero(np.bincount(content) > 1)
+    in_both = np.intersect1d(content[trained], content[tested])
+    if len(in_both):
+        number = int(np.isin(content[tested], in_both).sum())
+        remarks.append(
+            f"{number} test images have the content of a training image ({pair(in_both[0], content)}): "
+            "the accuracy on them says nothing"
+        )
+    elif len(repeated):
+        remarks.append(f"{len(repeated)} contents lie in more than one file ({pair(repeated[0], content)})")
+    return remarks
+
+
+def _same(values: NDArray[Any]) -> Indices:
+    """(n,) numbers, equal where the values are."""
+    return np.unique(values, return_inverse=True)[1].astype(np.int64)

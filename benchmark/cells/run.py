@@ -151,7 +151,7 @@ def _train_and_evaluate(
     resolved |= {"stem": stem, "precision": precision, "policies": [policies.describe(p) for p in used.policies]}
     if used.small:
         resolved |= {"small_crops": list(used.small), "small_crop_scale": list(policies.SMALL_SCALE)}
-    resolved |= {"protocol": headline.protocol(settings)}
+    resolved |= {"protocol": headline.protocol(settings), "test": headline.describe_test_set(data)}
     reason, whole = None, True
     if method.trains:
         engine = build.engine(settings, method, world, device, precision)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from benchmark.data.datasets import Data
 from benchmark.evaluate import knn, linear, representation
 from benchmark.evaluate.frozen_cell import FrozenCell
 from benchmark.settings.address import data_name, digest
@@ -39,6 +40,17 @@ def protocol(settings: Settings) -> dict[str, Any]:
 
 def protocol_hash(settings: Settings) -> str:
     return digest(protocol(settings))
+
+
+def describe_test_set(data: Data) -> dict[str, float]:
+    """What the accuracies are measured on: test images, their classes, the share of the largest class; and how many
+    references kNN has."""
+    return {
+        "images": len(data.test),
+        "classes": len(data.class_names),
+        "largest_class": int(data.test.labels.bincount().max()) / len(data.test),
+        "references": len(data.train) + len(data.validation),
+    }
 
 
 def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:

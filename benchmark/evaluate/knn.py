@@ -12,19 +12,20 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.evaluate.features import Features
-from benchmark.evaluate.linear import top1
+from benchmark.evaluate.linear import balanced_accuracy, top1
 
 NEIGHBOURS, TEMPERATURE = (20, 200), 0.07
 QUERIES = 1024  # queries scored at once
 
 
 def evaluate(features: Features) -> Iterator[tuple[str, float]]:
-    """Yields test accuracy for each k; references are train and validation."""
+    """Yields test accuracy for each k, plain and balanced; references are train and validation."""
     references, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
     similarity, nearest = neighbours(features.test[0], references, max(NEIGHBOURS))
     for k in NEIGHBOURS:
         votes = weigh(similarity[:, :k], labels[nearest[:, :k]], features.classes, TEMPERATURE)
         yield f"knn{k}_top1", top1(votes, features.test[1])
+        yield f"knn{k}_balanced", balanced_accuracy(votes, features.test[1])
 
 
 def vote(queries: Tensor, references: Tensor, labels: Tensor, classes: int, k: int, temperature: float) -> Tensor:

@@ -31,7 +31,7 @@ class Fit:
 
 
 def evaluate(features: Features) -> Iterator[tuple[str, float]]:
-    """Yields test and validation accuracy, and the strength that validation chose."""
+    """Yields test accuracy, plain and balanced, validation accuracy, and the strength that validation chose."""
     classes = features.classes
     mean, std = moments(features.train[0])
     x, y = standardise(features.train[0], mean, std), features.train[1]
@@ -47,6 +47,7 @@ def evaluate(features: Features) -> Iterator[tuple[str, float]]:
     final = fit(standardise(both, mean, std), labels, classes, torch.tensor([STRENGTHS[best]]))
     test = logits(standardise(features.test[0], mean, std), final.weights)[0]
     yield "linear_top1", top1(test, features.test[1])
+    yield "linear_balanced", balanced_accuracy(test, features.test[1])
     yield "linear_validation_top1", accuracy[best]
     yield "linear_strength", STRENGTHS[best]
 
@@ -209,3 +210,13 @@ def standardise(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
 def top1(scores: Tensor, labels: Tensor) -> float:
     """Share of rows whose largest score is the label's."""
     return float((scores.argmax(dim=1) == labels).double().mean())
+
+
+def balanced_accuracy(scores: Tensor, labels: Tensor) -> float:
+    """Mean over the classes of `labels` (n,) of the share of their rows whose largest score, of (n, C), is theirs.
+
+    Brodersen, Ong, Stephan and Buhmann, The Balanced Accuracy and Its Posterior Distribution, ICPR 2010.
+    """
+    from sklearn.metrics import balanced_accuracy_score  # which takes long to import
+
+    return float(balanced_accuracy_score(labels.cpu().numpy(), scores.argmax(dim=1).cpu().numpy()))

@@ -2,7 +2,7 @@
 
 Columns: the record's own fields (`FIELDS`); its settings flattened with dots and without a prefix (`method`, `seed`,
 `dataset.name`, `options.temperature`); `family`, the method's, which is no setting, "" where no record says it;
-`metrics.*` as fractions; `cost.*` in seconds, bytes and images.
+`metrics.*` as fractions; `cost.*` in seconds, bytes and images; `test.*`, the test set, where the record says it.
 
 What `evaluate` measured later (`evaluation.json`) stands under `metrics.*` too. Where the cells hold an evaluation
 under more than one protocol, its names end in `@` and six digits of the protocol: no mean is over two of them.
@@ -23,6 +23,8 @@ FIELDS = ("key", "folder", "protocol", "status", "reason", "commit", "dirty", "s
 FAMILY = "family"  # of the method: what it is, not how it was set
 # Columns that `summaries.summarise` adds and that are no setting either.
 COUNTS = ("seeds", "fixed", "failed", "collapsed", "failed_reasons", "collapsed_reasons", "commits", "folders")
+TEST_SET = ("images", "classes", "largest_class", "references")  # the largest class as a fraction
+_NO_SETTINGS = ("metrics.", "cost.", "test.")
 COSTS = ("views", "seconds", "evaluation_seconds", "images_per_second", "peak_memory_bytes", "processes")
 
 
@@ -75,7 +77,7 @@ def setting_columns(frame: pd.DataFrame) -> list[str]:
     return [
         name
         for name in frame.columns
-        if name not in ("seed", FAMILY, *FIELDS, *COUNTS) and not name.startswith(("metrics.", "cost."))
+        if name not in ("seed", FAMILY, *FIELDS, *COUNTS) and not name.startswith(_NO_SETTINGS)
     ]
 
 
@@ -83,10 +85,11 @@ def _row(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {name: found.get(name) for name in FIELDS}
     row["folder"] = str(folder)
     resolved = found.get("resolved")
-    family = resolved.get(FAMILY) if isinstance(resolved, Mapping) else None
+    family, test = (resolved.get(FAMILY), resolved.get("test")) if isinstance(resolved, Mapping) else (None, None)
     row[FAMILY] = family if isinstance(family, str) else ""
+    row |= {f"test.{name}": test.get(name) for name in TEST_SET} if isinstance(test, Mapping) else {}
     for name, value in _flat(found["settings"]):
-        reserved = name in (FAMILY, *FIELDS, *COUNTS) or name.startswith(("metrics.", "cost."))
+        reserved = name in (FAMILY, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
         row[f"settings.{name}" if reserved else name] = value
     row |= {f"metrics.{name}": value for name, value in found["metrics"].items()}
     row |= {f"cost.{name}": value for name, value in _flat(found["cost"])}
@@ -104,15 +107,15 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The rows as a frame that has the columns every reader relies on, even when there are no rows."""
-    costs = [f"cost.{name}" for name in COSTS]
+    costs, test = [f"cost.{name}" for name in COSTS], [f"test.{name}" for name in TEST_SET]
     frame = pd.DataFrame(rows)
     wanted = [*FIELDS, "method", FAMILY, "seed"]
     settings = [name for name in setting_columns(frame) if name not in wanted]
     metrics = sorted(name for name in frame.columns if name.startswith("metrics."))
     rest = [name for name in frame.columns if name.startswith("cost.") and name not in [*costs, "cost.device"]]
-    frame = frame.reindex(columns=[*wanted, *settings, *metrics, *costs, "cost.device", *rest])
+    frame = frame.reindex(columns=[*wanted, *settings, *metrics, *costs, "cost.device", *rest, *test])
     # A column of nulls only is of type object, which has no mean.
-    numbers = {name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in [*metrics, *costs]}
+    numbers = {name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in [*metrics, *costs, *test]}
     return frame.assign(**numbers, **{FAMILY: families(frame)})
 
 

@@ -119,16 +119,16 @@ def rows(
     cells: dict[str, Any] = {"dataset": found["dataset"], "protocol": found["protocol"].str[:8]}
     cells = {name: column for name, column in cells.items() if found[name].nunique() > 1}
     cells |= {"configuration": found["configuration"], "seeds": found["n"].astype(str)}
-    cells |= {f"{metric} %": _percents(found, "mean"), "rank": found["rank"]}
-    notes = [found["interval"].replace("t", "").str.removeprefix("none: "), found["note"]]
+    cells |= {f"{metric} %": _percents(found, "mean", 0), "rank": found["rank"]}
+    notes = [found["interval"].replace("t", "").str.removeprefix("none: "), _cuts(found, 0), found["note"]]
     if reference is not None:
         keys = [*_FAMILY, "configuration"]
         needed = seeds_needed(frame, reference, metric)[[*keys, "seeds"]]
         to = found[keys].merge(compare_pairs(frame, reference, metric), "left").merge(needed, "left")
-        cells[f"minus {reference}"] = _percents(to, "difference", "+")
+        cells[f"minus {reference}"] = _percents(to, "difference", -100, "+")
         cells["p (Holm)"] = [_number(p, ".2g") for p in to["p_corrected"]]
         cells["seeds needed"] = [_number(seeds, ".0f").replace("inf", f">{MOST_SEEDS}") for seeds in to["seeds"]]
-        notes.append(to["note"].fillna(""))
+        notes += [_cuts(to, -100), to["note"].fillna("")]
     cells["note"] = ["; ".join(dict.fromkeys(filter(None, texts))) for texts in zip(*notes, strict=True)]
     return [list(cells), *pd.DataFrame(cells).to_numpy().tolist()]
 
@@ -248,13 +248,26 @@ def _unknown(what: str, given: str, known: Sequence[str]) -> str:
     return f"no {what} {given!r}; there are: {', '.join(dict.fromkeys(known))}{near}"
 
 
-def _percents(table: pd.DataFrame, name: str, sign: str = "") -> list[str]:
-    """Texts like `+1.2 (0.3 to 2.1)` of the fractions in the columns `name`, `low` and `high`."""
+def _percents(table: pd.DataFrame, name: str, least: float, sign: str = "") -> list[str]:
+    """Texts like `+1.2 (0.3 to 2.1)` of the fractions in the columns `name`, `low` and `high`.
+
+    An interval of Student's t can reach beyond what an accuracy can be. It is cut at `least` and 100, which leaves out
+    nothing that the true mean could be.
+    """
     triples = 100 * table[[name, "low", "high"]].to_numpy(dtype=float)
     return [
-        _number(value, f"{sign}z.1f") + ("" if math.isnan(low) else f" ({low:z.1f} to {high:z.1f})")
+        _number(value, f"{sign}z.1f")
+        + ("" if math.isnan(low) else f" ({max(low, least):z.1f} to {min(high, 100):z.1f})")
         for value, low, high in triples
     ]
+
+
+def _cuts(table: pd.DataFrame, least: float) -> list[str]:
+    """Where `_percents` cut each interval, "" where it did not."""
+    what = "difference's interval" if least < 0 else "interval"
+    ends = zip(100 * table["low"] < least, 100 * table["high"] > 100, strict=True)
+    cut = [[f"{end:g}" for end, beyond in ((least, low), (100, high)) if beyond] for low, high in ends]
+    return [f"{what} cut at {' and '.join(places)}" if places else "" for places in cut]
 
 
 def _number(value: float, form: str) -> str:

@@ -11,7 +11,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from results.frames.frame import FAMILY, families, setting_columns
+from results.frames.frame import FAMILY, TEST_SET, families, setting_columns
 
 CONFIDENCE = 0.95
 _NULL = "null"
@@ -23,8 +23,8 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     `frame` is what `frames.frame.load` returns; `metrics` are names without the prefix, by default all there are.
     Columns: `protocol`, the method's `family`, and the settings; `seeds` finished, `fixed` (the method does not depend
     on a seed), `failed`, `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean`, `.half_width` (of
-    the 95 % t-interval, NaN below 2 seeds), `.sd` (ddof=1) and `.n`, as fractions; `cost.*`. Only finished records are
-    averaged.
+    the 95 % t-interval, NaN below 2 seeds), `.sd` (ddof=1) and `.n`, as fractions; `cost.*`; `test.*`, of the first
+    record that has it. Only finished records are averaged.
     """
     if metrics is None:
         metrics = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
@@ -34,7 +34,8 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     labels = frame.loc[~group.duplicated(), ["protocol", FAMILY, *setting_columns(frame)]]
     labels.index = pd.RangeIndex(len(labels))
     finished = frame[frame["status"] == "finished"]
-    parts = [_counts(frame, group), _intervals(finished, group, metrics), _costs(finished, group)]
+    test = frame[[f"test.{name}" for name in TEST_SET]].groupby(group).first()
+    parts = [_counts(frame, group), _intervals(finished, group, metrics), _costs(finished, group), test]
     summary = pd.concat([labels, *(part.reindex(labels.index) for part in parts)], axis=1)
     # A group with no finished record is missing from the parts: it has no mean, but it does have a count.
     counts = ["seeds", "failed", "collapsed", *(f"metrics.{name}.n" for name in metrics)]

@@ -13,6 +13,7 @@ import pandas as pd
 from results.frames import labels, method_families
 from results.frames.frame import FAMILY
 from results.statistics.summaries import varying
+from results.tables import test_sets
 
 EMPTY = "No records to show."
 CAPTION = "mean ± half-width of the 95 % t-interval over seeds"
@@ -169,6 +170,9 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
         ),
         Column(UNFINISHED, _describe_unfinished(summary)),
     ]
+    if test_sets.are_imbalanced(summary):
+        balanced = _metric(summary, "linear_balanced", 100)
+        others.insert(0, Column("linear balanced %", balanced, number=True, source="metrics.linear_balanced.mean"))
     if "cost.devices" in several:
         others.insert(-1, Column("device", _cells(summary, "cost.devices", str)))
     return columns + [column for column in others if set(column.cells) != {labels.NONE}]
@@ -176,7 +180,7 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
 
 def _notes(summary: pd.DataFrame) -> list[str]:
     """What a reader must know beside the numbers."""
-    notes = [CAPTION]
+    notes = [CAPTION, *test_sets.notes(summary)]
     counts = summary.reindex(columns=[f"metrics.{name}.n" for name in ("linear_top1", "knn20_top1", "knn200_top1")])
     fixed = summary["fixed"].astype(bool)
     if counts[~fixed].eq(1).any(axis=None):

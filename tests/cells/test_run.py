@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from commandline import PATIENCE, inside, outside
+from PIL import Image
 
 from benchmark.cells import machine
 
@@ -67,6 +68,8 @@ def test_a_record_holds_what_the_number_can_be_traced_by(reference: tuple[Path, 
     assert record["cost"]["peak_memory_bytes"] > 10**8
     assert record["settings"]["options"]["temperature"] == 0.2
     assert (record["resolved"]["stem"], record["resolved"]["family"]) == ("native", "end_to_end")
+    # scikit-learn's 1,797 digits: a quarter is the test set; of the 180 that are kept all are references.
+    assert record["resolved"]["test"] == {"images": 449, "classes": 10, "largest_class": 46 / 449, "references": 180}
     folder = out / f"simclr-digits-{record['key']}"
     assert (folder / "settings.json").is_file()
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -82,6 +85,28 @@ def test_the_same_command_again_runs_nothing(
     assert done.returncode == 0, done.stderr
     assert f"{100 * record['metrics']['linear_top1']:.1f}" in done.stdout
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+
+
+def test_unequal_classes_and_few_references_are_told_beside_the_numbers(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Of images without a signal the probe says the larger class: top-1 is high, balanced accuracy is chance."""
+    for split, counts in (("train", (30, 6)), ("test", (20, 4))):
+        for name, count in zip(("common", "rare"), counts, strict=True):
+            (tmp_path / "images" / split / name).mkdir(parents=True)
+            for i in range(count):
+                Image.new("RGB", (16, 16), (90, 90, 90)).save(tmp_path / "images" / split / name / f"{i}.png")
+    words = ["methods=pixels", "dataset=folder", f"dataset.root={tmp_path / 'images'}", "dataset.side=16"]
+    done = run(tmp_path / "runs", environment, *words, "view_size=16", small=False)
+    assert done.returncode == 0, done.stderr
+    (record,) = records(tmp_path / "runs")
+    assert record["resolved"]["test"] == {"images": 24, "classes": 2, "largest_class": 20 / 24, "references": 36}
+    assert (record["metrics"]["linear_top1"], record["metrics"]["linear_balanced"]) == (pytest.approx(20 / 24), 0.5)
+    told = " ".join(done.stdout.split())
+    assert "83.3 50.0" in told, "linear top-1, linear balanced"
+    assert "24 test images; largest class 83.3 %, above 1.5 times an equal share of 50.0 %" in told
+    assert "kNN-200: only 36 references, all of them vote" in told
+    assert "kNN-20:" not in told
 
 
 KILLER = """

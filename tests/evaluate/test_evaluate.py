@@ -116,8 +116,8 @@ def test_test_images_decide_nothing_but_the_test_accuracy() -> None:
     before = dict(linear.evaluate(features))
     x, y = features.test
     after = dict(linear.evaluate(replace(features, test=(1e3 * x.flip(0) - 7, (y + 1) % 3))))
-    assert before["linear_top1"] != after.pop("linear_top1")
-    del before["linear_top1"]
+    for name in ("linear_top1", "linear_balanced"):
+        assert before.pop(name) != after.pop(name)
     assert before == after
 
 
@@ -207,10 +207,18 @@ def test_ties_among_neighbours_are_harmless() -> None:
 def test_knn_refers_to_training_and_validation_images() -> None:
     features = sample()
     names, values = zip(*knn.evaluate(features), strict=True)
-    assert names == ("knn20_top1", "knn200_top1")
+    assert names == ("knn20_top1", "knn20_balanced", "knn200_top1", "knn200_balanced")
     joined = [torch.cat([features.train[i], features.validation[i]]) for i in (0, 1)]
     votes = knn.vote(features.test[0], joined[0], joined[1], 3, 20, knn.TEMPERATURE)
     assert values[0] == linear.top1(votes, features.test[1])
+
+
+def test_balanced_accuracy_is_the_mean_recall_of_the_classes() -> None:
+    labels = torch.tensor([0] * 8 + [1] * 2)
+    always_the_largest = F.one_hot(torch.zeros(10, dtype=torch.long), 2)
+    assert (linear.top1(always_the_largest, labels), linear.balanced_accuracy(always_the_largest, labels)) == (0.8, 0.5)
+    predicted = torch.tensor([0] * 6 + [1] * 2 + [1, 0])  # recalls of 6/8 and 1/2
+    assert linear.balanced_accuracy(F.one_hot(predicted, 2), labels) == pytest.approx(0.625)
 
 
 @pytest.mark.parametrize("rank", [1, 2, 5, 16])

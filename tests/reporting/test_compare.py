@@ -373,6 +373,19 @@ def test_rows_are_text_under_a_header(tmp_path: Path) -> None:
     assert compare.rows(frame_of(tmp_path))[0] == ["configuration", "seeds", "linear_top1 %", "rank", "note"]
 
 
+def test_no_interval_reaches_an_accuracy_that_cannot_be(tmp_path: Path) -> None:
+    put(tmp_path, "moco", {0: 0.96, 1: 0.99})
+    put(tmp_path, "simclr", {0: 0.02, 1: 0.04})
+    put(tmp_path, "pcl", {0: 0.02, 1: 0.98})
+    frame = frame_of(tmp_path)
+    assert compare.intervals(frame)["high"].max() > 1, "the numbers are the whole intervals"
+    moco, pcl, simclr = compare.rows(frame, "simclr")[1:]
+    assert (moco[2], moco[-1]) == ("97.5 (78.4 to 100.0)", "interval cut at 100; difference's interval cut at 100")
+    assert (simclr[2], simclr[-1]) == ("3.0 (0.0 to 15.7)", "interval cut at 0")
+    assert (pcl[2], pcl[4]) == ("50.0 (0.0 to 100.0)", "+47.0 (-100.0 to 100.0)")
+    assert pcl[-1] == "interval cut at 0 and 100; difference's interval cut at -100 and 100"
+
+
 def test_nothing_to_compare_is_empty(tmp_path: Path) -> None:
     for table in (compare.intervals, compare.compare_pairs, compare.ranks, compare.seeds_needed):
         assert table(frame_of(tmp_path)).empty

@@ -34,6 +34,7 @@ def put(
     protocol: str = "aaaaaaaaaaaa",
     options: dict[str, Any] | None = None,
     cost: dict[str, Any] | None = None,
+    test: dict[str, float] | None = None,
     **settings: Any,
 ) -> Path:
     """Write one synthetic record, as the training side would, in a folder of its own."""
@@ -54,7 +55,7 @@ def put(
     made |= {"settings": full, "metrics": metrics if done else {}}
     made |= {"cost": (spent if done else {"views": 10}) | (cost or {}), "versions": {}, "commit": "0123456789abcdef"}
     made |= {"dirty": False, "started": "2025-01-01T00:00:00", "finished": "2025-01-01T00:01:00"}
-    record.write(folder, made)
+    record.write(folder, made | ({"resolved": {"test": test}} if test else {}))
     return folder
 
 
@@ -238,6 +239,31 @@ def test_devices_are_a_note_when_equal_and_a_column_when_not(tmp_path: Path) -> 
     text = to_markdown(summary_of(tmp_path))
     assert "- device" not in text
     assert "| 4 x H200; Intel, 2 threads |" in text
+
+
+def test_each_dataset_s_test_images_and_few_references_are_told(tmp_path: Path) -> None:
+    digits = {"images": 200, "classes": 10, "largest_class": 0.1, "references": 200}
+    put(tmp_path, "moco", test=digits)
+    put(tmp_path, "moco", seed=1)  # a record from before
+    text = to_markdown(summary_of(tmp_path))
+    assert "- 200 test images; largest class 10.0 %\n" in text
+    assert "- kNN-200: only 200 references, all of them vote\n" in text
+    assert "kNN-20:" not in text
+    assert "balanced" not in text
+    unequal = {"images": 1200, "classes": 4, "largest_class": 0.5, "references": 900}
+    few = {"images": 80, "classes": 4, "largest_class": 0.25, "references": 20}
+    put(tmp_path, "simclr", dataset={"name": "folder"}, protocol="b" * 12, test=unequal)
+    put(tmp_path, "simclr", dataset={"name": "folder"}, protocol="c" * 12, test=few)
+    notes = to_markdown(summary_of(tmp_path)).partition("\n\n")[2]
+    for line in (
+        "digits: 200 test images; largest class 10.0 %\n",
+        "folder, protocol bbbbbbbb: 1,200 test images; largest class 50.0 %, above 1.5 times an equal share of 25.0 %",
+        "folder, protocol cccccccc: 80 test images; largest class 25.0 %\n",
+        "digits: kNN-200: only 200 references",
+        "folder, protocol cccccccc: kNN-20: only 20 references",
+    ):
+        assert f"- {line}" in notes
+    assert notes.count("kNN-") == 3, "of 900 references not all vote"
 
 
 def test_a_narrow_terminal_breaks_no_number(tmp_path: Path) -> None:

@@ -74,5 +74,6 @@ class InstDisc(Method):
         self.bank.write(rows["index"], rows["v"][:, 0], self.config.momentum)
 
     def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
-        remedy = "a lower learning rate, or loss=softmax where the images are few, helps"
+        few = "" if self.config.loss == "softmax" else ", or loss=softmax where the images are few,"
+        remedy = f"a lower learning rate{few} helps"
         yield from at_chance(logged["loss"], self.bank.chance(self.config.loss), remedy)

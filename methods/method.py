@@ -95,7 +95,8 @@ class Method(nn.Module):
         """After the optimiser's step, with the gathered, detached rows: momentum update, queue push, bank write."""
 
     def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
-        """Signs of a collapse that this method knows: (name, what is seen and the remedy).
+        """Signs of a collapse that this method knows: (name, what is seen and the remedy). One whose name begins with
+        "sign: " is no collapse; at the end of the training it is a warning in the record.
 
         `logged` are the means of the scalars of the last steps, `rows` the gathered, detached rows of the last one.
         Called some fifty times in a training, so it may read from the device.

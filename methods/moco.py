@@ -90,4 +90,6 @@ class MoCo(Method):
     def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
         chance = math.log(self.config.queue + 1) * (2 if self.config.symmetric else 1)
         yield from at_chance(logged["loss"], chance, "a lower learning rate or a shorter queue helps")
-        yield from dead_queue(self.queue.rows, "a momentum nearer to 1 and batch_norm=shuffle:8 help")
+        yield from dead_queue(
+            self.queue.rows, "a momentum nearer to 1, and batch norm over more groups (batch_norm=shuffle:N), help"
+        )

@@ -119,6 +119,8 @@ class PCL(Method):
     def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
         chance = math.log(self.config.queue + 1)
         yield from at_chance(logged["info_nce"], chance, "a lower learning rate or a shorter queue helps")
-        yield from dead_queue(self.queue.rows, "a momentum nearer to 1 and batch_norm=shuffle:8 help")
+        yield from dead_queue(
+            self.queue.rows, "a momentum nearer to 1, and batch norm over more groups (batch_norm=shuffle:N), help"
+        )
         if float(self.prototypes.abs().sum()) > 0:
             yield from one_takes_all(self.assigned[0], self.clusters[0], "a longer warmup_epochs helps")

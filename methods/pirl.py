@@ -97,5 +97,6 @@ class PIRL(Method):
         self.bank.write(rows["index"], rows["f"], self.config.momentum)
 
     def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
-        remedy = "a lower learning rate, fewer negatives or loss=infonce helps"
+        form = "" if self.config.loss == "infonce" else " or loss=infonce"
+        remedy = f"a lower learning rate, fewer negatives{form} helps"
         yield from at_chance(logged["loss"], self.bank.chance(self.config.loss), remedy)

@@ -15,10 +15,11 @@ import torch
 import methods
 from benchmark.augment import policies
 from benchmark.cells import lease, machine
+from benchmark.data import identity
 from benchmark.display.progress import ProgressDisplay
 from benchmark.evaluate import gallery, headline
 from benchmark.evaluate.frozen_cell import FrozenCell, freeze
-from benchmark.settings import address
+from benchmark.settings import address, remarks
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.tracking.tracker import Tracker
@@ -152,6 +153,8 @@ def _train_and_evaluate(
     if used.small:
         resolved |= {"small_crops": list(used.small), "small_crop_scale": list(policies.SMALL_SCALE)}
     resolved |= {"protocol": headline.protocol(settings), "test": headline.describe_test_set(data)}
+    resolved |= {"data": identity.describe([settings.dataset]), "warnings": remarks.warn(settings)}
+    resolved |= {"fitted": remarks.explain_fit(settings, place.runtime.preset)}
     reason, whole = None, True
     if method.trains:
         engine = build.engine(settings, method, world, device, precision)
@@ -161,6 +164,7 @@ def _train_and_evaluate(
         key, stop = address.key(settings), place.stop
         outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.display, guard, tell)
         reason, whole = outcome.reason, outcome.whole
+        resolved["warnings"] += outcome.signs
         cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}
         cost |= {"images_per_second": round(outcome.images_per_second, 2)}
     cost["peak_memory_bytes"] = machine.peak_memory(device)

@@ -12,12 +12,12 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.data import inspection
+from benchmark.data import identity, inspection
 from benchmark.data.cache import Cached, open_cache
 from benchmark.data.catalogue import Dataset, entry, location
 from benchmark.data.files import Files, check_decoding, squares
 from benchmark.data.source import Images, Indices, Rows, Source
-from benchmark.data.survey import Survey, survey
+from benchmark.data.survey import Survey, survey_once
 from benchmark.errors import UsageError
 
 MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than this is refused
@@ -25,7 +25,8 @@ MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than thi
 
 def source(dataset: Dataset) -> Source:
     """The folder's splits. UsageError where it does not hold the images that the cell was asked for with."""
-    found = survey(location(dataset))
+    identity.look_anew()
+    found = survey_once(location(dataset))
     if dataset.fingerprint not in ("", found.fingerprint):
         raise UsageError(
             f"dataset.root={dataset.root} holds other images ({found.fingerprint}) than the cell was asked for with "

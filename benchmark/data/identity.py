@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
-from benchmark.data.catalogue import Dataset, location
+from benchmark.data.catalogue import Dataset, entry, location
 from benchmark.errors import UsageError
 
 
@@ -33,6 +33,31 @@ def holds(root: str, fingerprint: str) -> bool:
         return identify(Dataset("folder", root)).fingerprint == fingerprint
     except UsageError:
         return False
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What settings can be fitted to: images to train on, classes, and the median of the shorter sides in pixels."""
+
+    images: int
+    classes: int
+    side: int
+
+
+def measure(dataset: Dataset) -> Facts | None:
+    """The facts of a folder, or of a dataset whose numbers are published; None where only its files could tell."""
+    if dataset.name == "folder":
+        from benchmark.data.survey import survey_once
+
+        found = survey_once(location(dataset))
+        return Facts(found.count(dataset)[0], len(found.classes), found.shorter_side)
+    published = entry(dataset.name)
+    if published.images is None or published.classes is None:
+        return None
+    images = min(dataset.limit or published.images, published.images)
+    if dataset.name != "stl10":  # whose unlabelled images are all trained on
+        images -= round(images * dataset.validation)
+    return Facts(images, published.classes, published.side)
 
 
 def describe(datasets: Iterable[Dataset]) -> list[str]:

@@ -57,15 +57,20 @@ class Survey:
         rest, taken = stratify(labels, dataset.validation, dataset.split_seed)
         return len(rest), len(taken), len(self.test)
 
+    @property
+    def shorter_side(self) -> int:
+        """The median, in pixels, of each image's shorter side."""
+        return int(np.median(self.sides.min(axis=1)))
+
     def describe(self, dataset: Dataset) -> str:
         """Such as '10 classes (church, tench and 8 more), 720 train / 80 validation / 200 test images (...)'."""
         train, validation, test = self.count(dataset)
-        heights = np.sort(self.sides.min(axis=1))
+        shorter = self.sides.min(axis=1)
         drawn = "validation drawn from train" if self.validation is None else "a validation folder of its own"
         return (
             f"{self.root.name}: {len(self.classes)} classes ({shorten(self.classes)}), {train} train / {validation} "
-            f"validation / {test} test images (test {self.test_from}, {drawn}); shorter side {heights[0]} to "
-            f"{heights[-1]} pixels, median {heights[len(heights) // 2]}; {self.fingerprint}"
+            f"validation / {test} test images (test {self.test_from}, {drawn}); shorter side {shorter.min()} to "
+            f"{shorter.max()} pixels, median {self.shorter_side}; fingerprint {self.fingerprint}"
         )
 
 

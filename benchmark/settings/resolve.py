@@ -23,11 +23,9 @@ def build(assigned: dict[str, Any]) -> Settings:
         if kind is float:  # a default of 1 and a word that says 1 are the same cell
             options[name] = float(options[name])
     options |= {k.removeprefix("options."): v for k, v in assigned.items() if k.startswith("options.")}
-    dataset = Dataset(**{k.removeprefix("dataset."): v for k, v in assigned.items() if k.startswith("dataset.")})
+    dataset = read_dataset(assigned)
     own = {k: v for k, v in assigned.items() if "." not in k}
     settings = Settings(**own, options=options, dataset=dataset)
-    if dataset.name == "folder" and "dataset.root" not in assigned:
-        raise UsageError(f"dataset=folder needs its folder: {LAYOUTS}")
     size = settings.view_size or catalogue.entry(dataset.name).view
     settings = replace(settings, view_size=size, dataset=identity.identify(_with_side(dataset, size)))
     validate(settings)
@@ -35,6 +33,14 @@ def build(assigned: dict[str, Any]) -> Settings:
     unread = inapplicable(settings.method) | NOT_READ_BY.get(settings.optimiser or "", set())
     nothing: dict[str, Any] = dict.fromkeys(unread, None)
     return replace(settings, **nothing)
+
+
+def read_dataset(assigned: dict[str, Any]) -> Dataset:
+    """The dataset of dotted assignments. `UsageError` for a folder that is not said."""
+    dataset = Dataset(**{k.removeprefix("dataset."): v for k, v in assigned.items() if k.startswith("dataset.")})
+    if dataset.name == "folder" and "dataset.root" not in assigned:
+        raise UsageError(f"dataset=folder needs its folder: {LAYOUTS}")
+    return dataset
 
 
 def _with_side(dataset: Dataset, view_size: int) -> Dataset:

@@ -14,6 +14,8 @@ from methods.method import Method
 
 LOOKS = 50  # in a training
 PATIENCE = 5  # looks in a row at which a sign must be seen: a tenth of the training
+RISE = 1.1  # times the loss after the first tenth: above that it rose
+MILD = "sign: "  # how the names of signs begin that are no collapse
 LEAST = 20  # steps that these looks must span, in a short training
 IMAGES = 512  # at most, of the batch at hand
 COLLAPSED_RANK = 1.1  # an effective rank below this is one direction
@@ -33,14 +35,33 @@ class CollapseWatch:
         self.sums: dict[str, Tensor] = {}  # of the scalars since the last look, on their device
         self.counts: dict[str, int] = {}
         self.lasting: dict[str, tuple[int, str]] = {}  # sign -> looks in a row that saw it, what the last one said
+        self.phase: object = None
+        self.losses: list[float] = []  # means over the first look behind the first tenth, and over the last
 
     @property
     def verdict(self) -> str | None:
-        """What is seen, and the remedy, of a sign that has lasted long enough and still lasts."""
-        return next((text for count, text in self.lasting.values() if count >= self.patience), None)
+        """What is seen, and the remedy, of a sign of collapse that has lasted long enough and still lasts."""
+        lasting = {name: text for name, (count, text) in self.lasting.items() if count >= self.patience}
+        return next((text for name, text in lasting.items() if not name.startswith(MILD)), None)
 
-    def see(self, step: int, scalars: dict[str, Tensor], rows: dict[str, Tensor]) -> str | None:
-        """Take in what `step` (from 0) gave, gathered and detached; the verdict behind it. Waits only for a look."""
+    @property
+    def signs(self) -> list[str]:
+        """What is no collapse but has to be said: mild signs that last, and a loss that rose."""
+        mild = [
+            text for name, (count, text) in self.lasting.items() if count >= self.patience and name.startswith(MILD)
+        ]
+        if len(self.losses) == 2 and self.losses[1] > max(RISE * self.losses[0], 0.0):
+            first, last = self.losses
+            mild.append(f"loss rose from {first:.3f}, after a tenth of the training, to {last:.3f}")
+        return mild
+
+    def see(self, step: int, scalars: dict[str, Tensor], rows: dict[str, Tensor], phase: object = None) -> str | None:
+        """Take in what `step` (from 0) gave, gathered and detached; the verdict behind it. Waits only for a look.
+
+        `phase`: the method's own; in another one its loss is another, and is not compared.
+        """
+        if phase != self.phase:
+            self.phase, self.losses = phase, [] if self.phase is not None else self.losses
         for name, value in scalars.items():
             value = value.double()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
@@ -50,19 +71,20 @@ class CollapseWatch:
             sums, counts = self.sums, self.counts
             self.sums, self.counts = {}, {}
             if 10 * done > self.steps:
-                seen = self.world.broadcast(
-                    lambda: self._signs({name: float(sums[name]) / counts[name] for name in sums}, rows)
-                )
+                means = {name: float(sums[name]) / counts[name] for name in sums}
+                seen = self.world.broadcast(lambda: self._signs(means, rows))
                 self.lasting = {name: (self._count(name) + 1, text) for name, text in seen.items()}
+                self.losses = [*self.losses[:1], means["loss"]]
         return self.verdict
 
     def state_dict(self) -> dict[str, Any]:
         """What a resumed training needs to come to the same verdict."""
         sums = {name: value.cpu() for name, value in self.sums.items()}
-        return {"sums": sums, "counts": dict(self.counts), "lasting": self.lasting}
+        return {"sums": sums, "counts": dict(self.counts), "lasting": self.lasting, "losses": self.losses}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.sums, self.counts, self.lasting = state["sums"], state["counts"], state["lasting"]
+        self.losses = state.get("losses", [])  # younger than the first checkpoints
 
     def _count(self, name: str) -> int:
         return self.lasting[name][0] if name in self.lasting else 0

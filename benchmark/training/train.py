@@ -39,6 +39,7 @@ class Outcome(NamedTuple):
 
     reason: str | None
     whole: bool
+    signs: list[str]  # what is no collapse, and yet has to be said
     views: int  # augmented image views seen, over all devices
     seconds: float  # over all attempts, but for steps that a kill threw away
     images_per_second: float
@@ -91,31 +92,31 @@ def train(
             rows, scalars = _step(recorder, optimiser, next(feed), at, settings)
             clock.pending.append(scalars)
             done = step + 1
-            ends = watch.see(step, scalars, rows) is not None and runtime.stop_collapsed and done < steps
+            watch.see(step, scalars, rows, method.phase(at))
+            ends = watch.verdict is not None and runtime.stop_collapsed and done < steps
             asked, due = world.any_rank(stop.asked > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
             logs = done % runtime.log_every == 0 or done == steps or ends
             if logs or asked or due:
                 line, bad = _read_back(clock.pending, done)
                 if bad is not None:
-                    return _outcome(f"non-finite loss at step {bad}", False, done, settings, batches, clock)
+                    return _outcome(f"non-finite loss at step {bad}", False, watch, done, batches, clock)
                 display.step(done, steps, line["loss"])
             if logs:
                 guard()
-                line = {"step": done, "epoch": at.epoch} | line
-                line["learning_rate"] = optim.learning_rate(step, steps, settings)
-                line["images_per_second"] = done * batches.batch_size / clock.total()
+                rate, speed = optim.learning_rate(step, steps, settings), done * batches.batch_size / clock.total()
+                line = {"step": done, "epoch": at.epoch} | line | {"learning_rate": rate, "images_per_second": speed}
                 log.write(line)
                 tell(line)
                 clock.pending.clear()
             if ends:
-                return _outcome(watch.verdict, False, done, settings, batches, clock)
+                return _outcome(watch.verdict, False, watch, done, batches, clock)
             if asked or due or done == steps:
                 _save(folder, key, done, engine, optimiser, clock, watch, guard)
                 saved = time.perf_counter()
             if asked:
                 world.any_rank(False)  # none leaves before the checkpoint is whole: torchrun would end its writer
                 raise Stopped(stop.asked or signal.SIGTERM)
-    return _outcome(watch.verdict, True, steps, settings, batches, clock)
+    return _outcome(watch.verdict, True, watch, steps, batches, clock)
 
 
 def _begin_epoch(engine: Engine, batches: Batches, at: Progress) -> None:
@@ -223,7 +224,8 @@ def _read_back(pending: list[dict[str, Tensor]], done: int) -> tuple[dict[str, f
     return {name: sum(values) / len(values) for name, values in columns.items()}, first
 
 
-def _outcome(reason: str | None, whole: bool, done: int, settings: Settings, batches: Batches, clock: Clock) -> Outcome:
-    assert settings.batch_size is not None
-    images, seconds = done * settings.batch_size, clock.total()
-    return Outcome(reason, whole, images * batches.views_per_image, seconds, images / seconds)
+def _outcome(
+    reason: str | None, whole: bool, watch: CollapseWatch, done: int, batches: Batches, clock: Clock
+) -> Outcome:
+    images, seconds = done * batches.batch_size, clock.total()
+    return Outcome(reason, whole, watch.signs, images * batches.views_per_image, seconds, images / seconds)

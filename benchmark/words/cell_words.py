@@ -17,7 +17,7 @@ import methods
 from benchmark.data import identity
 from benchmark.data.catalogue import Dataset
 from benchmark.errors import UsageError, nearest
-from benchmark.settings import address, presets, resolve, schema
+from benchmark.settings import address, presets, remarks, resolve, schema
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.settings.values import parse_value, type_text
@@ -32,7 +32,7 @@ class Request:
 
     cells: list[Settings]  # in the order of methods, then of the axes as given
     runtime: Runtime
-    notes: list[str]  # axes that do not apply to some method
+    notes: list[str]  # axes that do not apply to some method, what was fitted to the data, what cannot work there
 
 
 def read(words: list[str]) -> Request:
@@ -51,6 +51,7 @@ def read(words: list[str]) -> Request:
         _require_use(ablation, chosen)
     cells: dict[str, Settings] = {}
     notes: dict[str, None] = {}
+    on_cells: dict[str, None] = {}
     for method in chosen:
         for parts in itertools.product(*(ablation.parts for ablation in asked)):
             axes = _axes(method, given)
@@ -66,7 +67,8 @@ def read(words: list[str]) -> Request:
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
                 settings = resolve.build(_complete(assigned, runtime.preset, asked, own))
                 cells.setdefault(address.key(settings), settings)
-    return Request(list(cells.values()), runtime, list(notes))
+                on_cells |= dict.fromkeys(remarks.explain_fit(settings, runtime.preset) + remarks.warn(settings))
+    return Request(list(cells.values()), runtime, [*notes, *on_cells])
 
 
 def _require_use(ablation: Ablation, chosen: list[str]) -> None:
@@ -210,8 +212,8 @@ def _plain(assigned: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 def _add_preset(assigned: dict[str, Any], preset: str) -> dict[str, Any]:
     """`assigned` over the preset's words for its dataset, and those over what the method recommends."""
-    default = next(f.default for f in fields(Dataset) if f.name == "name")
-    words = presets.words(preset, assigned.get("dataset.name", default))
+    dataset = resolve.read_dataset(assigned)
+    words = presets.words(preset, dataset, assigned.get("epochs"), assigned.get("batch_size"))
     words = schema.describe(assigned["method"]).recommends | words
     below = _axes(assigned["method"], {key: [text] for key, text in words.items()})
     return {name: values[0] for name, values in below.items()} | assigned

@@ -46,7 +46,7 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
         raise UsageError(
             f"wandb_project={runtime.wandb_project}: a name without {' '.join(sorted(UNSENDABLE))} is needed"
         )
-    presets.words(runtime.preset, "")
+    presets.require(runtime.preset)
     return runtime
 
 

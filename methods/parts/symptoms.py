@@ -8,14 +8,17 @@ import torch
 from torch import Tensor
 
 NEAR = 0.002  # of the loss at chance; stuck trainings were within 0.1 %, slow ones that learnt 0.3 % away
+CLOSE = 0.01  # within which little was told apart: no collapse, but worth a word
 SHARE = 0.9  # of the images in one cluster
 ALIKE = 0.99  # mean cosine of the keys in a queue
 
 
 def at_chance(loss: float, chance: float, remedy: str) -> Iterator[tuple[str, str]]:
-    """The loss is within 0.2 % of the one that equal embeddings have: nothing is told apart."""
+    """The loss is within 0.2 % of the one that equal embeddings have: nothing is told apart; or within 1 %: little."""
     if abs(loss - chance) <= NEAR * abs(chance):
         yield "chance", f"loss stuck at {loss:.3f}, where nothing is told apart ({chance:.3f}); {remedy}"
+    elif abs(loss - chance) <= CLOSE * abs(chance):
+        yield "sign: chance", f"loss of {loss:.3f} is near {chance:.3f}, where nothing is told apart; {remedy}"
 
 
 def one_takes_all(assigned: Tensor, clusters: int, remedy: str) -> Iterator[tuple[str, str]]:

@@ -24,6 +24,7 @@ FAMILY = "family"  # of the method: what it is, not how it was set
 # Columns that `summaries.summarise` adds and that are no setting either.
 COUNTS = ("seeds", "fixed", "failed", "collapsed", "failed_reasons", "collapsed_reasons", "commits", "folders")
 TEST_SET = ("images", "classes", "largest_class", "references")  # the largest class as a fraction
+NOTES = "notes"  # JSON text of a list: what was found in the data, and what is to be known of the training
 _NO_SETTINGS = ("metrics.", "cost.", "test.")
 COSTS = ("views", "seconds", "evaluation_seconds", "images_per_second", "peak_memory_bytes", "processes")
 
@@ -77,7 +78,7 @@ def setting_columns(frame: pd.DataFrame) -> list[str]:
     return [
         name
         for name in frame.columns
-        if name not in ("seed", FAMILY, *FIELDS, *COUNTS) and not name.startswith(_NO_SETTINGS)
+        if name not in ("seed", FAMILY, NOTES, *FIELDS, *COUNTS) and not name.startswith(_NO_SETTINGS)
     ]
 
 
@@ -85,11 +86,13 @@ def _row(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {name: found.get(name) for name in FIELDS}
     row["folder"] = str(folder)
     resolved = found.get("resolved")
-    family, test = (resolved.get(FAMILY), resolved.get("test")) if isinstance(resolved, Mapping) else (None, None)
+    resolved = resolved if isinstance(resolved, Mapping) else {}
+    family, test = resolved.get(FAMILY), resolved.get("test")
+    row[NOTES] = json.dumps([*(resolved.get("data") or []), *(resolved.get("warnings") or [])])
     row[FAMILY] = family if isinstance(family, str) else ""
     row |= {f"test.{name}": test.get(name) for name in TEST_SET} if isinstance(test, Mapping) else {}
     for name, value in _flat(found["settings"]):
-        reserved = name in (FAMILY, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
+        reserved = name in (FAMILY, NOTES, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
         row[f"settings.{name}" if reserved else name] = value
     row |= {f"metrics.{name}": value for name, value in found["metrics"].items()}
     row |= {f"cost.{name}": value for name, value in _flat(found["cost"])}
@@ -113,7 +116,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     settings = [name for name in setting_columns(frame) if name not in wanted]
     metrics = sorted(name for name in frame.columns if name.startswith("metrics."))
     rest = [name for name in frame.columns if name.startswith("cost.") and name not in [*costs, "cost.device"]]
-    frame = frame.reindex(columns=[*wanted, *settings, *metrics, *costs, "cost.device", *rest, *test])
+    frame = frame.reindex(columns=[*wanted, *settings, *metrics, *costs, "cost.device", *rest, *test, NOTES])
     # A column of nulls only is of type object, which has no mean.
     numbers = {name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in [*metrics, *costs, *test]}
     return frame.assign(**numbers, **{FAMILY: families(frame)})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from functools import lru_cache
 from numbers import Real
@@ -11,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from results.frames.frame import FAMILY, TEST_SET, families, setting_columns
+from results.frames.frame import FAMILY, NOTES, TEST_SET, families, setting_columns
 
 CONFIDENCE = 0.95
 _NULL = "null"
@@ -24,7 +25,7 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     Columns: `protocol`, the method's `family`, and the settings; `seeds` finished, `fixed` (the method does not depend
     on a seed), `failed`, `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean`, `.half_width` (of
     the 95 % t-interval, NaN below 2 seeds), `.sd` (ddof=1) and `.n`, as fractions; `cost.*`; `test.*`, of the first
-    record that has it. Only finished records are averaged.
+    record that has it; `notes`, a list. Only finished records are averaged.
     """
     if metrics is None:
         metrics = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
@@ -35,11 +36,17 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     labels.index = pd.RangeIndex(len(labels))
     finished = frame[frame["status"] == "finished"]
     test = frame[[f"test.{name}" for name in TEST_SET]].groupby(group).first()
-    parts = [_counts(frame, group), _intervals(finished, group, metrics), _costs(finished, group), test]
+    notes = frame[[NOTES]].fillna("[]").groupby(group).agg(_unite)
+    parts = [_counts(frame, group), _intervals(finished, group, metrics), _costs(finished, group), test, notes]
     summary = pd.concat([labels, *(part.reindex(labels.index) for part in parts)], axis=1)
     # A group with no finished record is missing from the parts: it has no mean, but it does have a count.
     counts = ["seeds", "failed", "collapsed", *(f"metrics.{name}.n" for name in metrics)]
     return summary.assign(**{name: summary[name].fillna(0).astype(int) for name in counts})
+
+
+def _unite(notes: pd.Series) -> list[str]:
+    """Each of the notes of several records once."""
+    return list(dict.fromkeys(note for text in notes for note in json.loads(text)))
 
 
 def varying(frame: pd.DataFrame) -> list[str]:

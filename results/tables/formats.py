@@ -11,7 +11,7 @@ from typing import Any
 import pandas as pd
 
 from results.frames import labels, method_families
-from results.frames.frame import FAMILY
+from results.frames.frame import FAMILY, NOTES
 from results.statistics.summaries import varying
 from results.tables import test_sets
 
@@ -180,7 +180,8 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
 
 def _notes(summary: pd.DataFrame) -> list[str]:
     """What a reader must know beside the numbers."""
-    notes = [CAPTION, *test_sets.notes(summary)]
+    said = dict.fromkeys(note.removeprefix("note: ") for notes in summary[NOTES].dropna() for note in notes)
+    notes = [CAPTION, *test_sets.notes(summary), *said]
     counts = summary.reindex(columns=[f"metrics.{name}.n" for name in ("linear_top1", "knn20_top1", "knn200_top1")])
     fixed = summary["fixed"].astype(bool)
     if counts[~fixed].eq(1).any(axis=None):

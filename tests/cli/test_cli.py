@@ -78,14 +78,14 @@ def test_a_file_in_the_place_of_the_folder_is_named(environment: dict[str, str],
 
 
 def test_a_plan_lists_the_cells_and_creates_nothing(environment: dict[str, str], tmp_path: Path) -> None:
-    done = bench(environment, tmp_path, "plan", "methods=simclr,moco,pixels", "seeds=0,1,2", "moco.queue=512,1024",
+    done = bench(environment, tmp_path, "plan", "methods=simclr,moco,pixels", "seeds=0,1,2", "moco.queue=256,512",
                  "--quick")  # fmt: skip
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[1] for row in rows[1:-1]] == ["simclr"] * 3 + ["moco"] * 6 + ["pixels"]
     assert len({row[0] for row in rows[1:-1]}) == 10, "a key a cell"
     assert all(row[-1] == "new" for row in rows[1:-1])
-    assert any({"seed=1", "queue=512"} <= set(row) for row in rows)
+    assert any({"seed=1", "queue=256"} <= set(row) for row in rows)
     assert done.stdout.endswith("10 cells: 0 exist, 10 would run\n")
     assert done.stderr == "note: seeds does not apply to pixels: one cell\n"
     assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,114 @@
+"""Settings from what a dataset holds: for image folders, and whatever has no preset of its own.
+
+`run methods=simclr,moco dataset=folder dataset.root=DIR`. Each rule has its reason, which `plan`, the notes of `run`
+and the record repeat. What follows from nothing but the size is taken from other presets: `cifar` and `stl10` at full
+length, `cifar_quick` and `digits`, which were chosen by trials, where the training is short.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from benchmark.data.identity import Facts
+from benchmark.settings.cell import Settings
+from benchmark.settings.presets.cifar import cifar
+from benchmark.settings.presets.larger import stl10
+
+LARGEST_VIEW = 128
+LONG = 10_000  # steps, above which momenta, rates and heads are those of the authors' CIFAR settings
+
+
+class Rule(NamedTuple):
+    """A word's value, and why it is that one; "" where the size of the data has no part in it."""
+
+    value: str
+    why: str
+
+
+def fit(facts: Facts, epochs: int | None = None, batch: int | None = None) -> dict[str, Rule]:
+    """Word -> rule. ``epochs`` and ``batch``, images of a step, are those that the user's words give."""
+    n = facts.images
+    view = max(32, min(LARGEST_VIEW, facts.side // 32 * 32))
+    usual = batch or min(256, max(16, _power_below(n / 10)))
+    length = epochs or min(500, max(200, round(1e6 / n / 100) * 100))
+    steps = length * max(1, n // usual)
+    rules = {name: Rule(value, "") for name, value in (cifar() if view < 64 else stl10()).items()}
+    rules |= {name: Rule(str(usual), "") for name in rules if name.endswith(".batch_size")}
+    rules |= {
+        "view_size": Rule(str(view), f"the shorter side is {facts.side} pixels, in steps of 32 up to {LARGEST_VIEW}"),
+        "batch_size": Rule(str(usual), f"about a tenth of {n} images, so that an epoch has steps; 256 at most"),
+        "epochs": Rule(str(length), f"a million images seen with {n}, from 200 to 500 epochs"),
+    }
+    rules |= _memories(n, usual, length)
+    return rules | (_short(n, usual, steps) if steps < LONG else {})
+
+
+def explain(settings: Settings, facts: Facts) -> tuple[str, str]:
+    """'epochs=500 (why), ...' of the rules for all methods, and of those for the cell's own, whose values it has."""
+    values = vars(settings) | settings.options
+    parts: dict[str, dict[str, str]] = {"": {}, settings.method: {}}
+    untold = {word: rule for word, rule in fit(facts).items() if word in ("epochs", "batch_size")}
+    for word, (value, why) in (fit(facts, settings.epochs, settings.batch_size) | untold).items():
+        owner, _, name = word.rpartition(".")
+        if why and owner in parts and str(values.get(name)) == value:
+            parts[owner][name] = f"{name}={value} ({why})"
+    return ", ".join(parts[""].values()), ", ".join(parts[settings.method].values())
+
+
+def _memories(n: int, batch: int, epochs: int) -> dict[str, Rule]:
+    """Queues, drawn negatives and clusters."""
+    quarter = max(batch, _power_below(n / 4))
+    keys = f"at most a quarter of {n} images: in a longer queue an image meets its own older keys"
+    prototypes = max(10, min(512, batch * 3 // 4))
+    clusters = max(4, min(512, n // 25))
+    pcl = [max(4, min(largest, n // share)) for largest, share in ((250, 60), (500, 25), (1000, 12))]
+    return {
+        "moco.queue": Rule(str(min(4096, quarter)), keys),
+        "pcl.queue": Rule(str(min(4096, quarter)), keys),
+        "nnclr.queue": Rule(str(min(16384, quarter)), keys),
+        "pirl.negatives": Rule(str(min(4096, max(1, _power_below(n / 2)))), f"at most half of the bank's {n} rows"),
+        "instdisc.negatives": Rule(str(min(4096, max(1, _power_below(n / 2)))), f"at most half of the {n} rows"),
+        "swav.prototypes": Rule(str(prototypes), f"below the {batch} images that a step balances over them"),
+        "deepcluster.prototypes": Rule(str(clusters), f"25 or more of {n} images a cluster"),
+        "pcl.clusters": Rule("+".join(map(str, sorted(set(pcl)))), f"12 or more of {n} images a cluster"),
+        "pcl.warmup_epochs": Rule(str(max(1, epochs // 10)), "a tenth of the training"),
+    }
+
+
+def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
+    """Where steps are few: what `digits` and `cifar_quick` were chosen with."""
+    momentum = Rule("0.95" if steps < 2000 else "0.99", f"the key encoder has to follow within {steps} steps")
+    rate = f"of {steps} steps; the authors' 0.03 is for {LONG} and more"
+    plain = {
+        "instdisc.schedule": "cosine",
+        "instdisc.loss": "softmax",
+        "instdisc.start": "features",
+        "pirl.start": "features",
+        "pirl.temperature": "0.1",
+        "swav.epsilon": "0.03",
+        "swav.freeze": "1",
+        "moco_v3.head_hidden": "1024",
+        "byol.head_hidden": "1024",
+        "simsiam.head_dim": "1024",
+        "simsiam.predictor_hidden": "256",
+        "nnclr.head_hidden": "512",
+        "nnclr.predictor_hidden": "512",
+        "barlow_twins.head_dim": "1024",
+        "vicreg.head_dim": "1024",
+        "barlow_twins.learning_rate": "0.002",
+        "vicreg.learning_rate": "0.002",
+    }
+    groups = Rule(f"shuffle:{max(2, min(8, batch // 16))}", "groups of 16 images or more")
+    return (
+        {name: Rule(value, "") for name, value in plain.items()}
+        | {f"{name}.momentum": momentum for name in ("moco", "pcl", "moco_v3", "byol")}
+        | {f"{name}.batch_norm": groups for name in ("moco", "pcl")}
+        | {f"{name}.learning_rate": Rule("0.12", rate) for name in ("moco", "pcl", "instdisc", "pirl", "simsiam")}
+        | {f"{name}.warmup": Rule("0.1", "") for name in ("moco", "pcl", "instdisc", "pirl", "simsiam")}
+        | {"swav.learning_rate": Rule("0.25", f"of {steps} steps: with less its codes stayed flat on small data")}
+    )
+
+
+def _power_below(number: float) -> int:
+    """The largest power of two that is not above it, at least 1."""
+    return 1 << max(0, int(number).bit_length() - 1)

@@ -1,0 +1,57 @@
+"""What is said of a cell's settings beside its data: what was fitted and why, and what cannot work."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from benchmark.data.identity import Facts, measure
+from benchmark.settings import presets
+from benchmark.settings.cell import Settings
+from benchmark.settings.presets import fitted
+from benchmark.settings.schema import describe
+
+KEYS = ("moco", "pcl", "nnclr")  # whose queue holds negatives, or neighbours, of the same images
+FEW_STEPS = 4  # of an epoch
+
+
+def explain_fit(settings: Settings, preset: str) -> list[str]:
+    """What was fitted to the data and why, where `preset` fits: what all methods share, then the method's own."""
+    facts = measure(settings.dataset)
+    if facts is None or not describe(settings.method).trains or not presets.is_fitted(preset, settings.dataset.name):
+        return []
+    shared, own = fitted.explain(settings, facts)
+    lines = {f"fitted to {facts.images} training images: ": shared, f"{settings.method}: fitted ": own}
+    return [start + reasons for start, reasons in lines.items() if reasons]
+
+
+def warn(settings: Settings) -> list[str]:
+    """What cannot work as it is meant; not refused, because somebody may want to see it."""
+    facts = measure(settings.dataset)
+    if facts is None or not describe(settings.method).trains:
+        return []
+    return [f"{settings.method}: {doubt}" for doubt in _doubts(settings, facts)]
+
+
+def _doubts(settings: Settings, facts: Facts) -> Iterator[str]:
+    options, images, batch = settings.options, facts.images, settings.batch_size or 1
+    queue, prototypes = int(options.get("queue") or 0), int(options.get("prototypes") or 0)
+    if settings.method in KEYS and 2 * queue > images:
+        share = f"{queue / images:.0f} times" if queue >= 2 * images else f"{queue / images:.0%} of"
+        yield f"queue={queue} is {share} the {images} training images: a key meets itself; a quarter is usual"
+    if settings.method == "swav" and prototypes > batch + queue:
+        yield (
+            f"prototypes={prototypes} are more than the {batch + queue} embeddings that a step spreads over them: "
+            "codes degenerate (SwAV, appendix A)"
+        )
+    if settings.method == "deepcluster" and 2 * prototypes > images:
+        yield f"prototypes={prototypes} for {images} training images: clusters of one or two images"
+    if "negatives" in options and options["negatives"] > images and options.get("loss") != "softmax":
+        yield f"negatives={options['negatives']} are drawn from {images} rows, so that each comes again and again"
+    if images // batch < FEW_STEPS:
+        steps = images // batch
+        yield (
+            f"batch_size={batch} of {images} training images: {steps} step{'s' * (steps != 1)} an epoch, "
+            f"{steps * (settings.epochs or 0)} in all"
+        )
+    if settings.dataset.name == "folder" and settings.view_size > facts.side:
+        yield f"view_size={settings.view_size} is more than the {facts.side} pixels of most images' shorter side"

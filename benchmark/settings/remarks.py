@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 from benchmark.data.identity import Facts, measure
@@ -26,10 +27,15 @@ def explain_fit(settings: Settings, preset: str) -> list[str]:
 
 def warn(settings: Settings) -> list[str]:
     """What cannot work as it is meant; not refused, because somebody may want to see it."""
-    facts = measure(settings.dataset)
-    if facts is None or not describe(settings.method).trains:
-        return []
-    return [f"{settings.method}: {doubt}" for doubt in _doubts(settings, facts)]
+    facts, patch = measure(settings.dataset), re.search(r"patch(\d+)", settings.backbone or "")
+    doubts = [] if facts is None or not describe(settings.method).trains else list(_doubts(settings, facts))
+    if patch and settings.view_size % int(patch[1]):
+        rest = settings.view_size % int(patch[1])
+        doubts.append(
+            f"view_size={settings.view_size} is no multiple of the {patch[1]} pixels of a patch: {rest} are left out; "
+            f"{settings.view_size - rest} or {settings.view_size - rest + int(patch[1])} leave out none"
+        )
+    return [f"{settings.method}: {doubt}" for doubt in doubts]
 
 
 def _doubts(settings: Settings, facts: Facts) -> Iterator[str]:

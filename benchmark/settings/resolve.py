@@ -44,13 +44,22 @@ def read_dataset(assigned: dict[str, Any]) -> Dataset:
 
 
 def _with_side(dataset: Dataset, view_size: int) -> Dataset:
-    """The pixels at which images are kept, if a cache or a stream says it."""
+    """The pixels at which images are kept: as a cache or a stream says it, and never fewer than a view has."""
     side, name = dataset.cache or dataset.side, "cache"
     if dataset.stream:  # they are kept nowhere: evaluation sees squares of the view's size
         side, name = view_size, "stream"
     if dataset.side not in (0, side):
         raise UsageError(f"dataset.side={dataset.side} and dataset.{name}={getattr(dataset, name)}: give one of them")
-    return replace(dataset, side=side)
+    if dataset.name != "folder":
+        return replace(dataset, side=side)
+    if 0 < side < view_size:
+        name = name if dataset.cache else "side"
+        raise UsageError(
+            f"view_size={view_size} is more than dataset.{name}={side}, at which images are kept: they would be "
+            f"enlarged; give dataset.{name}={view_size}, or view_size={side} at most"
+        )
+    usual = catalogue.entry(dataset.name).side
+    return replace(dataset, side=side or (view_size if view_size > usual else 0))
 
 
 def validate(settings: Settings) -> None:

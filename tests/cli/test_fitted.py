@@ -11,6 +11,7 @@ from PIL import Image
 
 import methods
 from benchmark.data.identity import Facts
+from benchmark.errors import UsageError
 from benchmark.settings.presets.fitted import fit
 from benchmark.words.cell_words import read
 
@@ -61,6 +62,26 @@ def test_a_word_wins_and_is_told_where_it_cannot_work(folder: Path) -> None:
     assert "view_size=96 is more than the 64 pixels" in told
     assert "epochs=7" not in told, "what the user said is not said to be fitted"
     assert "momentum=0.95 (the key encoder has to follow within 35 steps)" in told, "it follows the user's epochs"
+
+
+def test_views_are_never_larger_than_the_images_that_are_kept(folder: Path) -> None:
+    words = ["methods=random", "dataset=folder", f"dataset.root={folder}"]
+    (cell,) = read([*words, "view_size=224"]).cells
+    assert cell.dataset.side == 224, "the side follows the view"
+    assert read([*words, "view_size=96"]).cells[0].dataset.side == 0, "the usual 128 are enough"
+    with pytest.raises(UsageError, match=r"view_size=224 is more than dataset\.side=160, .* give dataset\.side=224"):
+        read([*words, "view_size=224", "dataset.side=160"])
+    with pytest.raises(UsageError, match=r"view_size=224 is more than dataset\.cache=160"):
+        read([*words, "view_size=224", "dataset.cache=160"])
+
+
+def test_patches_that_leave_pixels_out_are_said(folder: Path) -> None:
+    words = ["methods=random", "dataset=digits", "backbone=vit_tiny_patch16_224"]
+    assert (
+        "view_size=40 is no multiple of the 16 pixels of a patch: 8 are left out"
+        in read([*words, "view_size=40"]).notes[0]
+    )
+    assert not read([*words, "view_size=48"]).notes
 
 
 def test_without_a_preset_nothing_is_fitted(folder: Path) -> None:

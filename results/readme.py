@@ -173,8 +173,11 @@ def _write(root: Path) -> int:
 
 def _check(root: Path) -> int:
     """Print what is out of date."""
-    old = [f"{PAGES / folder.name}.md is missing" for folder in _studies(root)
-           if not (root / PAGES / f"{folder.name}.md").exists()]  # fmt: skip
+    old = [
+        f"{PAGES / folder.name}.md is missing"
+        for folder in _studies(root)
+        if not (root / PAGES / f"{folder.name}.md").exists()
+    ]
     for page in _pages(root) if not old else ():
         text, new = page.read_text(encoding="utf-8"), update(page, root)
         old += difflib.unified_diff(text.splitlines(), new.splitlines(), str(page), "its records", lineterm="")

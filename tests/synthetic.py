@@ -92,11 +92,20 @@ def _record(method: str, seed: int, chosen: dict[str, Any], key: str, accuracy: 
     cost |= {"peak_memory_bytes": 2**30 + 2**22 * chosen["batch_size"], "device": "synthetic", "processes": 1}
     cost |= {"images_per_second": 2000.0, "evaluation_seconds": 20.0}
     return {
-        "schema": 1, "key": key, "protocol": "aaaaaaaaaaaa", "status": "collapsed" if lost else "finished",
-        "reason": "effective rank 1.0" if lost else None, "settings": settings, "metrics": {} if lost else metrics,
-        "cost": cost, "versions": {"torch": "2.8.0"}, "commit": "0123456789abcdef", "dirty": False,
-        "started": "2025-01-01T00:00:00+00:00", "finished": "2025-01-01T01:00:00+00:00",
-    }  # fmt: skip
+        "schema": 1,
+        "key": key,
+        "protocol": "aaaaaaaaaaaa",
+        "status": "collapsed" if lost else "finished",
+        "reason": "effective rank 1.0" if lost else None,
+        "settings": settings,
+        "metrics": {} if lost else metrics,
+        "cost": cost,
+        "versions": {"torch": "2.8.0"},
+        "commit": "0123456789abcdef",
+        "dirty": False,
+        "started": "2025-01-01T00:00:00+00:00",
+        "finished": "2025-01-01T01:00:00+00:00",
+    }
 
 
 def _looks(rng: np.random.Generator) -> dict[str, Any]:

@@ -70,8 +70,14 @@ class Server(ThreadingHTTPServer):
 
     @staticmethod
     def project(name: str) -> dict[str, Any]:
-        return {"id": "p", "name": name, "entityName": "me", "createdAt": "2025-01-01T00:00:00Z", "isBenchmark": False,
-                "user": None}  # fmt: skip
+        return {
+            "id": "p",
+            "name": name,
+            "entityName": "me",
+            "createdAt": "2025-01-01T00:00:00Z",
+            "isBenchmark": False,
+            "user": None,
+        }
 
 
 class Handler(BaseHTTPRequestHandler):

@@ -27,9 +27,20 @@ from benchmark.words import cell_words
 
 # 70 training images, batches of 32: 2 steps an epoch, 8 in all; what happens at an epoch's start happens four times,
 # and as many rows pass as the longest memory of the digits' presets holds.
-TASK = ["dataset=digits", "dataset.limit=80", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32",
-        "epochs=4", "optimiser=sgd", "learning_rate=0.1", "seeds=3", "augmentation=crop+colour+grey",
-        "precision=fp32"]  # fmt: skip
+TASK = [
+    "dataset=digits",
+    "dataset.limit=80",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "batch_size=32",
+    "epochs=4",
+    "optimiser=sgd",
+    "learning_rate=0.1",
+    "seeds=3",
+    "augmentation=crop+colour+grey",
+    "precision=fp32",
+]
 # Where sums are taken in another order: float64, and for micro-batches a backbone without batch norm.
 EXACT = ["precision=fp64"]
 NORMLESS = ["precision=fp64", "batch_norm=sync"]

@@ -66,9 +66,14 @@ class FrozenCell:
         text = CROP_AND_FLIP if entry(self.data.name).mirrored else CROP
         augmentation: Augmentation = policies.parse(text)
         return replace(
-            self.batches, split=_on(split, self.device), views=("crop",), augmentation=augmentation,
-            batch_size=batch_size, seed=seed, labelled=True,
-        )  # fmt: skip
+            self.batches,
+            split=_on(split, self.device),
+            views=("crop",),
+            augmentation=augmentation,
+            batch_size=batch_size,
+            seed=seed,
+            labelled=True,
+        )
 
 
 def freeze(method: Method, data: Data, batches: Batches, device: torch.device) -> FrozenCell:

@@ -178,11 +178,17 @@ def _start(begun: dict[str, Any], folder: Path, runtime: Runtime, mode: Literal[
         resume="allow",
         mode=mode,
         settings=wandb.Settings(
-            root_dir=str(folder.absolute()), console="off", silent=True, symlink=False, init_timeout=INIT,
-            finish_timeout=FINISH, finish_timeout_raises=True, x_transaction_log_flush_interval=LOST,
+            root_dir=str(folder.absolute()),
+            console="off",
+            silent=True,
+            symlink=False,
+            init_timeout=INIT,
+            finish_timeout=FINISH,
+            finish_timeout_raises=True,
+            x_transaction_log_flush_interval=LOST,
             x_save_requirements=False,  # the record has the versions; reading all that is installed takes its time
         ),
-    )  # fmt: skip
+    )
     if not Path(client.dir).resolve().is_relative_to(folder.resolve()):
         client.finish()
         raise OSError(f"{folder} cannot be written: the client would keep the run in {client.dir}")

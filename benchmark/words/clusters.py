@@ -23,8 +23,9 @@ def words(name: str) -> list[str]:
     if found is None:
         known = sorted({path.stem for folder in folders for path in folder.glob("*.txt")})
         there = f"; there are {', '.join(known)}" if known else ""
-        raise UsageError(f"cluster={name}: no {folders[0] / name}.txt, nor {folders[1] / name}.txt"
-                         f"{nearest(name, known)}{there}")  # fmt: skip
+        raise UsageError(
+            f"cluster={name}: no {folders[0] / name}.txt, nor {folders[1] / name}.txt{nearest(name, known)}{there}"
+        )
     try:
         lines = [line.strip() for line in found.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:

@@ -109,15 +109,23 @@ def _chart(among: Comparable, axis: str, lines: list[_Line], published: Sequence
     word, accuracy = labels.setting(axis), f"{among.measure} (%)"
     name, left_out = word.replace("_", " "), len(lines) - len(kept)
     caption = f"Each line changes {name} alone; all other settings are equal along it. {_ERRORS}"
-    caption += "".join(f" {one.replace('_', ' ').capitalize()} follows it." for one in FOLLOWS.get(axis, ())
-                       if one in among.names)  # fmt: skip
+    caption += "".join(
+        f" {one.replace('_', ' ').capitalize()} follows it." for one in FOLLOWS.get(axis, ()) if one in among.names
+    )
     caption += f" {len(kept)} lines are shown; the points of {left_out} more are in the table." if left_out else ""
     lost = any(one.look == "lost" for one in series)
     caption += " A cross on the lower edge: runs there failed or collapsed, and are in no mean." if lost else ""
     chart = Chart(
-        "curve" if numbers else "groups", f"{word}{among.file}", f"Accuracy by {name}{among.suffix}", caption,
-        name, accuracy, tuple(series), y_range=_range(series), order=order,
-    )  # fmt: skip
+        "curve" if numbers else "groups",
+        f"{word}{among.file}",
+        f"Accuracy by {name}{among.suffix}",
+        caption,
+        name,
+        accuracy,
+        tuple(series),
+        y_range=_range(series),
+        order=order,
+    )
     if numbers:
         ticks = sorted({float(value) for value in values})
         log = ticks[0] > 0 and ticks[-1] / ticks[0] >= 4
@@ -157,9 +165,17 @@ def _series(axis: str, lines: list[_Line], numbers: bool) -> list[Series]:
         dash = counts.get(line.method, 0)
         counts[line.method] = dash + 1
         one = Series(
-            name, x, tuple(part["mean"]), line.method, "line", tuple(part["low"]),
-            tuple(part["high"]), texts, tuple(part["row"]), dash,
-        )  # fmt: skip
+            name,
+            x,
+            tuple(part["mean"]),
+            line.method,
+            "line",
+            tuple(part["low"]),
+            tuple(part["high"]),
+            texts,
+            tuple(part["row"]),
+            dash,
+        )
         made.append(one)
         lost = part[part["lost"] != ""]
         if len(lost):
@@ -212,10 +228,16 @@ def with_published(chart: Chart, curves: Sequence[Published]) -> Chart:
     """
     words = chart.kind == "groups"
     drawn = tuple(
-        Series(f"published: {one.id}", tuple(map(str if words else float, one.x)), tuple(100 * y for y in one.y),
-               look="published", texts=(f"{one.source}, {one.metric}",) * len(one.x), dash=dash)
+        Series(
+            f"published: {one.id}",
+            tuple(map(str if words else float, one.x)),
+            tuple(100 * y for y in one.y),
+            look="published",
+            texts=(f"{one.source}, {one.metric}",) * len(one.x),
+            dash=dash,
+        )
         for dash, one in enumerate(curves)
-    )  # fmt: skip
+    )
     assert chart.y_range is not None
     left, right = chart.y_range, _range(drawn)
     span = max(left[1] - left[0], right[1] - right[0])
@@ -232,9 +254,14 @@ def with_published(chart: Chart, curves: Sequence[Published]) -> Chart:
     label = f"published {metrics} (%)"
     ticks = sorted({*chart.x_ticks, *(x for one in drawn for x in one.x)}) if not words else []
     return replace(
-        chart, series=(*chart.series, *drawn), y_range=left, right_range=right, right_label=label, caption=caption,
+        chart,
+        series=(*chart.series, *drawn),
+        y_range=left,
+        right_range=right,
+        right_label=label,
+        caption=caption,
         x_ticks=_apart(ticks, chart.x_log),
-    )  # fmt: skip
+    )
 
 
 def _operations(part: pd.DataFrame) -> list[list[str]]:

@@ -16,8 +16,18 @@ if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-_MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "triangle-down": "v", "pentagon": "p",
-          "star": "*", "cross": "P", "x": "X", "hexagon": "h"}  # fmt: skip
+_MARKS = {
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "triangle-up": "^",
+    "triangle-down": "v",
+    "pentagon": "p",
+    "star": "*",
+    "cross": "P",
+    "x": "X",
+    "hexagon": "h",
+}
 _DASHES = ("-", "--", ":", "-.")
 _DPI = 150
 
@@ -106,8 +116,15 @@ def _legend(axes: Axes, chart: Chart, handles: Mapping[str, Artist]) -> None:
     assert figure is not None
     small = {"handletextpad": 0.3, "columnspacing": 0.8, "handlelength": 1.2 if chart.kind == "points" else 2.2}
     nothing = Line2D([], [], linestyle="none")
-    made = figure.legend([handles.get(name, nothing) for name in names], names, loc="outside lower left",
-                         ncols=columns, frameon=False, fontsize=8, **small)  # fmt: skip
+    made = figure.legend(
+        [handles.get(name, nothing) for name in names],
+        names,
+        loc="outside lower left",
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        **small,
+    )
     headings = {block[0] for block in blocks}
     for text, name in zip(made.get_texts(), names, strict=True):
         if name in headings and name not in handles:

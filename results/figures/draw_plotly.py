@@ -35,16 +35,29 @@ def figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:
     layout["margin"] = {"l": 60, "r": 20, "t": 34, "b": 50}
     if chart.kind == "intervals":
         order = [_safe(name) for name in reversed(chart.order)]
-        layout["yaxis"] = {"type": "category", "categoryorder": "array", "categoryarray": order, "automargin": True,
-                           "tickmode": "array", "tickvals": order, "range": [-0.7, len(order) - 0.3]}  # fmt: skip
+        layout["yaxis"] = {
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": order,
+            "automargin": True,
+            "tickmode": "array",
+            "tickvals": order,
+            "range": [-0.7, len(order) - 0.3],
+        }
         bold = {_safe(name) for name in chart.headings}
         layout["yaxis"]["ticktext"] = [f"<b>{name}</b>" if name in bold else name for name in order]
         layout["height"] = 110 + 21 * len(order)
     elif chart.y_range:
         layout["yaxis"]["range"] = list(chart.y_range)
     if chart.right_range:
-        layout["yaxis2"] = {"overlaying": "y", "side": "right", "range": list(chart.right_range), "showgrid": False,
-                            "tickmode": "auto", "title": {"text": _safe(chart.right_label)}}  # fmt: skip
+        layout["yaxis2"] = {
+            "overlaying": "y",
+            "side": "right",
+            "range": list(chart.right_range),
+            "showgrid": False,
+            "tickmode": "auto",
+            "title": {"text": _safe(chart.right_label)},
+        }
         layout["margin"]["r"] = 60
     if chart.kind == "points":
         hidden = {"showgrid": False, "showticklabels": False, "zeroline": False, "showline": False}
@@ -140,14 +153,28 @@ def _x_axis(chart: Chart) -> dict[str, Any]:
 def _heatmap(chart: Chart) -> dict[str, Any]:
     names = [_safe(name) for name in chart.order]
     low, high = chart.z_range
-    trace = {"type": "heatmap", "x": names, "y": names, "z": [_plain(row) for row in chart.matrix], "zmin": low,
-             "zmax": high, "colorscale": "Cividis", "texttemplate": "%{z:.1f}", "xgap": 2, "ygap": 2,
-             "customdata": [list(row) for row in chart.matrix_rows], "hoverongaps": False,
-             "hovertemplate": "%{y} and %{x}: %{z:.2f} %<extra></extra>", "colorbar": {"thickness": 12,
-             "outlinewidth": 0}}  # fmt: skip
-    layout = {"height": 130 + 46 * len(names), "margin": {"l": 70, "r": 20, "t": 34, "b": 50},
-              "xaxis": {"showgrid": False, "automargin": True},
-              "yaxis": {"autorange": "reversed", "showgrid": False, "automargin": True}}  # fmt: skip
+    trace = {
+        "type": "heatmap",
+        "x": names,
+        "y": names,
+        "z": [_plain(row) for row in chart.matrix],
+        "zmin": low,
+        "zmax": high,
+        "colorscale": "Cividis",
+        "texttemplate": "%{z:.1f}",
+        "xgap": 2,
+        "ygap": 2,
+        "customdata": [list(row) for row in chart.matrix_rows],
+        "hoverongaps": False,
+        "hovertemplate": "%{y} and %{x}: %{z:.2f} %<extra></extra>",
+        "colorbar": {"thickness": 12, "outlinewidth": 0},
+    }
+    layout = {
+        "height": 130 + 46 * len(names),
+        "margin": {"l": 70, "r": 20, "t": 34, "b": 50},
+        "xaxis": {"showgrid": False, "automargin": True},
+        "yaxis": {"autorange": "reversed", "showgrid": False, "automargin": True},
+    }
     return {"data": [trace], "layout": layout}
 
 

@@ -11,8 +11,17 @@ from results.frames import method_families
 GREY = "#808080"
 # Okabe and Ito's palette without black and yellow, which vanish on a dark and on a white page, then Paul Tol's muted.
 COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#44AA99", "#AA4499",
-)  # fmt: skip
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#882255",
+    "#999933",
+    "#44AA99",
+    "#AA4499",
+)
 MARKS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star")
 MORE_MARKS = (*MARKS, "cross", "x", "hexagon")  # of the methods of one family
 

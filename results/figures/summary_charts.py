@@ -60,9 +60,19 @@ def intervals(among: Comparable) -> Chart:
     for (method, group), part in shown.groupby(["method", "group"], sort=False):
         texts = tuple(f"{n} seed{'' if n == 1 else 's'}" for n in part["n"])
         series.append(
-            Series(str(method), tuple(part["mean"]), tuple(part["label"]), str(method), "dots", tuple(part["low"]),
-                   tuple(part["high"]), texts, tuple(part["row"]), family=str(group))
-        )  # fmt: skip
+            Series(
+                str(method),
+                tuple(part["mean"]),
+                tuple(part["label"]),
+                str(method),
+                "dots",
+                tuple(part["low"]),
+                tuple(part["high"]),
+                texts,
+                tuple(part["row"]),
+                family=str(group),
+            )
+        )
     caption = f"Mean {among.measure} of each configuration"
     if table["low"].notna().any():
         caption += "; bars are 95 % intervals over seeds. Overlapping bars are no test: the ranks of the table are."
@@ -80,9 +90,16 @@ def intervals(among: Comparable) -> Chart:
             order.append(head)
         order.append(label)
     return Chart(
-        "intervals", f"accuracy{among.file}", f"Accuracy{among.suffix}", caption, f"{among.measure} (%)", "",
-        tuple(series), order=tuple(order), headings=tuple(headings),
-    )  # fmt: skip
+        "intervals",
+        f"accuracy{among.file}",
+        f"Accuracy{among.suffix}",
+        caption,
+        f"{among.measure} (%)",
+        "",
+        tuple(series),
+        order=tuple(order),
+        headings=tuple(headings),
+    )
 
 
 def by_family(table: pd.DataFrame) -> pd.DataFrame:
@@ -114,14 +131,33 @@ def _cost(among: Comparable, word: str, column: str, label: str) -> Chart:
     for (method, group), part in spent.groupby(["method", "group"], sort=False):
         texts = tuple(f"{name}, {n} seed{'' if n == 1 else 's'}" for name, n in part[["configuration", "n"]].to_numpy())
         series.append(
-            Series(str(method), tuple(part[column]), tuple(part["mean"]), str(method), "dots", tuple(part["low"]),
-                   tuple(part["high"]), texts, tuple(part["row"]), family=str(group))
-        )  # fmt: skip
+            Series(
+                str(method),
+                tuple(part[column]),
+                tuple(part["mean"]),
+                str(method),
+                "dots",
+                tuple(part["low"]),
+                tuple(part["high"]),
+                texts,
+                tuple(part["row"]),
+                family=str(group),
+            )
+        )
     for number, ((method, group), part) in enumerate(free.groupby(["method", "group"], sort=False)):
         best = part["mean"].max()
         x = (spent[column].min(), spent[column].max()) if len(spent) else (0.0, 1.0)
-        series.append(Series(f"{method} (no cost)", x, (best, best), str(method), "level", dash=number if group else 0,
-                             family=str(group)))  # fmt: skip
+        series.append(
+            Series(
+                f"{method} (no cost)",
+                x,
+                (best, best),
+                str(method),
+                "level",
+                dash=number if group else 0,
+                family=str(group),
+            )
+        )
     series.sort(key=lambda one: method_families.place(one.family) if one.family else -1)  # the front first
     caption = f"A point is a configuration; {bars}."
     caption += _COLOURS if table["group"].any() else ""
@@ -138,9 +174,16 @@ def _cost(among: Comparable, word: str, column: str, label: str) -> Chart:
         caption += f" Device: {devices[0]}."
     log = len(spent) > 0 and spent[column].max() / spent[column].min() >= 10
     return Chart(
-        "scatter", f"cost_{word.replace(' ', '_')}{among.file}", f"Accuracy against cost{among.suffix}", caption,
-        label, f"{among.measure} (%)", tuple(series), x_log=bool(log), choice=word,
-    )  # fmt: skip
+        "scatter",
+        f"cost_{word.replace(' ', '_')}{among.file}",
+        f"Accuracy against cost{among.suffix}",
+        caption,
+        label,
+        f"{among.measure} (%)",
+        tuple(series),
+        x_log=bool(log),
+        choice=word,
+    )
 
 
 def pareto(costs: np.ndarray, values: np.ndarray) -> np.ndarray:

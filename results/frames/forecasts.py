@@ -51,7 +51,10 @@ def against(frame: pd.DataFrame, made: Mapping[str, Mapping[str, Any]]) -> pd.Da
     both = both.assign(truth=both["cost.seconds"].fillna(0) + both["cost.evaluation_seconds"].fillna(0))
     each = both.assign(ratio=both["truth"] / both["forecast"])
     found = each.groupby("method", sort=False).agg(
-        cells=("key", "size"), forecast=("forecast", "sum"), truth=("truth", "sum"),
-        least=("ratio", "min"), most=("ratio", "max"),
-    )  # fmt: skip
+        cells=("key", "size"),
+        forecast=("forecast", "sum"),
+        truth=("truth", "sum"),
+        least=("ratio", "min"),
+        most=("ratio", "max"),
+    )
     return found.assign(ratio=found["truth"] / found["forecast"]).reset_index()

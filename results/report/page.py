@@ -31,10 +31,20 @@ from results.tables import formats
 
 # What is shown of a cell, and the column of the loaded frame that has it.
 _CELL = {
-    "seed": "seed", "status": "status", "linear top-1": "metrics.linear_top1", "kNN-20": "metrics.knn20_top1",
-    "folder": "folder", "key": "key", "protocol": "protocol", "commit": "commit", "seconds": "cost.seconds",
-    "views": "cost.views", "device": "cost.device", "started": "started", "reason": "reason",
-}  # fmt: skip
+    "seed": "seed",
+    "status": "status",
+    "linear top-1": "metrics.linear_top1",
+    "kNN-20": "metrics.knn20_top1",
+    "folder": "folder",
+    "key": "key",
+    "protocol": "protocol",
+    "commit": "commit",
+    "seconds": "cost.seconds",
+    "views": "cost.views",
+    "device": "cost.device",
+    "started": "started",
+    "reason": "reason",
+}
 _REPEATED = ("status", "device", "protocol", "commit")  # kept once, and named by their number
 
 
@@ -94,10 +104,18 @@ def _figures(charts: Sequence[Chart], styles: Mapping[str, Style]) -> list[dict[
         drawn = [] if chart.kind == "picture" else [draw_plotly.figure(one, styles) for one in each]
         group, _, part = chart.title.partition(": ")
         made.append(
-            {"number": number, "title": chart.title, "group": group, "part": part, "png": chart.png, "drawn": drawn,
-             "choices": [one.choice for one in each], "captions": [one.caption for one in each],
-             "height": drawn[0]["layout"]["height"] if drawn else 0}
-        )  # fmt: skip
+            {
+                "number": number,
+                "title": chart.title,
+                "group": group,
+                "part": part,
+                "png": chart.png,
+                "drawn": drawn,
+                "choices": [one.choice for one in each],
+                "captions": [one.caption for one in each],
+                "height": drawn[0]["layout"]["height"] if drawn else 0,
+            }
+        )
     return made
 
 
@@ -137,8 +155,10 @@ def _table(
         keys[0] = [f"{method_families.place(one)} {method_families.word(one)}" for one in ordered[FAMILY]]
     rows = []
     for place, number in enumerate(ordered.index):
-        cells = [{"text": one.cells[place], "key": key[place] if key[place] != one.cells[place] else None}
-                 for one, key in zip(columns, keys, strict=True)]  # fmt: skip
+        cells = [
+            {"text": one.cells[place], "key": key[place] if key[place] != one.cells[place] else None}
+            for one, key in zip(columns, keys, strict=True)
+        ]
         rows.append({"number": number, "cells": cells})
     return columns, rows, notes
 

@@ -54,9 +54,17 @@ def write(
     chosen = styles(charts)
     more = [("Which can be told apart", rows if len(rows) > 2 else []), *extras]
     text = page.render(
-        frame, summary, charts, chosen, folder=out, page_folder=folder, verdict=verdict(frame, found, ranks),
-        ranks=ranks, extras=more, problems=problems,
-    )  # fmt: skip
+        frame,
+        summary,
+        charts,
+        chosen,
+        folder=out,
+        page_folder=folder,
+        verdict=verdict(frame, found, ranks),
+        ranks=ranks,
+        extras=more,
+        problems=problems,
+    )
     record.write_whole(folder / "report.html", text.encode())
     below = "\n".join(f"## {title}\n\n{formats.pipes(lines)}" for title, lines in more if lines)
     record.write_whole(folder / "table.md", f"{formats.to_markdown(summary)}\n{below}".encode())

@@ -55,9 +55,11 @@ def _describe_comparable(among: Comparable, ranks: pd.DataFrame) -> str:
     leaders = ranked[ranked["best"] == 1]
     untested = len(done) - len(ranked)
     if len(leaders) == 1 and leaders["worst"].iloc[0] == 1:
-        text += f"It is significantly better than each of the {len(ranked) - 1} others that could be tested." if (
-            leaders["row"].iloc[0] == first["row"]
-        ) else f"Of those that could be tested, {named[leaders['row'].iloc[0]]} is the best."  # fmt: skip
+        text += (
+            f"It is significantly better than each of the {len(ranked) - 1} others that could be tested."
+            if (leaders["row"].iloc[0] == first["row"])
+            else f"Of those that could be tested, {named[leaders['row'].iloc[0]]} is the best."
+        )
     else:
         names = [named[row] for row in leaders["row"].head(_NAMED)]
         more = f" and {len(leaders) - _NAMED} more" if len(leaders) > _NAMED else ""

@@ -119,12 +119,17 @@ def _grids(part: pd.DataFrame, target: Target, entity: str, protocol: str) -> li
         runsets=[runs("by method", grouped=["config.method"])],
         panels=[
             # Without a range: it would be over configurations as well as seeds.
-            wr.BarPlot(title=f"{top1} by method, over all its runs", metrics=[wr.SummaryMetric(ACCURACY)],
-                       groupby=method, groupby_aggfunc="mean"),
-            wr.LinePlot(title="loss by method, over all its runs", x=STEP, y=[LOSS], groupby=method,
-                        groupby_aggfunc="mean"),
+            wr.BarPlot(
+                title=f"{top1} by method, over all its runs",
+                metrics=[wr.SummaryMetric(ACCURACY)],
+                groupby=method,
+                groupby_aggfunc="mean",
+            ),
+            wr.LinePlot(
+                title="loss by method, over all its runs", x=STEP, y=[LOSS], groupby=method, groupby_aggfunc="mean"
+            ),
         ],
-    )  # fmt: skip
+    )
     accuracy = wr.SummaryMetric(ACCURACY)
     panels: list[Any] = [wr.ScatterPlot(title=f"{top1} against seconds", x=wr.SummaryMetric(SECONDS), y=accuracy)]
     for name in varying(part):

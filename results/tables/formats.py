@@ -117,10 +117,16 @@ def to_csv(summary: pd.DataFrame) -> str:
 def truth(found: pd.DataFrame) -> list[list[str]]:
     """What `forecasts.against` found, as rows of text under a header; none where nothing was foretold."""
     rows = [
-        [str(row["method"]), str(row["cells"]), _time(row["forecast"]), _time(row["truth"]), f"{row['ratio']:.2f}",
-         f"{row['least']:.2f} to {row['most']:.2f}"]
+        [
+            str(row["method"]),
+            str(row["cells"]),
+            _time(row["forecast"]),
+            _time(row["truth"]),
+            f"{row['ratio']:.2f}",
+            f"{row['least']:.2f} to {row['most']:.2f}",
+        ]
         for row in found.to_dict("records")
-    ]  # fmt: skip
+    ]
     return [["method", "cells", "forecast", "truth", "truth/forecast", "by cell"], *rows] if rows else []
 
 

@@ -26,8 +26,18 @@ from benchmark.settings.runtime import Runtime
 from benchmark.tracking import tracker
 from results.report import wandb_report
 
-CELL = ["temperature=0.3", "dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native",
-        "batch_size=32", "epochs=4", "log_every=2", "threads=1", "device=cpu"]  # fmt: skip
+CELL = [
+    "temperature=0.3",
+    "dataset.limit=180",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "batch_size=32",
+    "epochs=4",
+    "log_every=2",
+    "threads=1",
+    "device=cpu",
+]
 FAILS = '''"""A method that fails."""
 from methods.method import Method
 
@@ -231,8 +241,12 @@ def test_online_the_server_gets_what_was_logged(outside: dict[str, str], tmp_pat
     asked = dict(server.calls[::-1])
     assert asked["RunResumeStatus"]["name"] == asked["UpsertBucket"]["name"] == "key1"
     assert asked["UpsertBucket"]["groupName"] == "runs"
-    lines = [json.loads(line) for run, posted in server.streams if run == "key1"
-             for line in posted.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])]  # fmt: skip
+    lines = [
+        json.loads(line)
+        for run, posted in server.streams
+        if run == "key1"
+        for line in posted.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
+    ]
     assert [line["loss"] for line in lines] == [1 / step for step in range(1, 11)]
     assert server.streams[-1][1].get("exitcode") == 0
 

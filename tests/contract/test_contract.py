@@ -122,12 +122,14 @@ FAULTS: dict[str, tuple[dict[str, str], Callable[[str], None], str]] = {
         "a rerun differs",
     ),
     "no gradient reaches the encoder": (
-        {"forward": "batch = batch._replace(views=[v.detach() for v in batch.views])",
-         "init": "self.encoder.requires_grad_(False); self.head.weight.data.zero_()"},
+        {
+            "forward": "batch = batch._replace(views=[v.detach() for v in batch.views])",
+            "init": "self.encoder.requires_grad_(False); self.head.weight.data.zero_()",
+        },
         check.learns,
         "before",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

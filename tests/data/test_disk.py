@@ -32,9 +32,17 @@ from benchmark.training.distributed import World
 from benchmark.words import cell_words
 
 WORDS = [
-    "dataset=folder", "view_size=16", "backbone=test_resnet", "stem=native", "preset=none", "epochs=2", "batch_size=8",
-    "precision=fp32", "seeds=3", "augmentation=simclr_cifar",
-]  # fmt: skip
+    "dataset=folder",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "preset=none",
+    "epochs=2",
+    "batch_size=8",
+    "precision=fp32",
+    "seeds=3",
+    "augmentation=simclr_cifar",
+]
 
 
 @pytest.fixture

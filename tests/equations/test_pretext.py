@@ -174,12 +174,19 @@ def cells(w: dict[str, Tensor], image: Tensor) -> list[list[list[Tensor]]]:
         half = range(len(table) // 2)
         square = [
             [
-                torch.stack([table[2 * i][2 * j], table[2 * i][2 * j + 1], table[2 * i + 1][2 * j],
-                             table[2 * i + 1][2 * j + 1]], dim=1).flatten()
+                torch.stack(
+                    [
+                        table[2 * i][2 * j],
+                        table[2 * i][2 * j + 1],
+                        table[2 * i + 1][2 * j],
+                        table[2 * i + 1][2 * j + 1],
+                    ],
+                    dim=1,
+                ).flatten()
                 for j in half
             ]
             for i in half
-        ]  # fmt: skip
+        ]
         table = [[(weight @ one + bias).tanh() for one in row] for row in square]
         maps.append(table)
     return maps

@@ -27,8 +27,16 @@ from benchmark.training.distributed import World
 from benchmark.words import evaluate_words
 
 CPU = torch.device("cpu")
-SMALL = ("dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32", "epochs=1",
-         "threads=1", "device=cpu")  # fmt: skip
+SMALL = (
+    "dataset.limit=180",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "batch_size=32",
+    "epochs=1",
+    "threads=1",
+    "device=cpu",
+)
 NUMBERS = ("knn", "sgd_probe", "few_labels", "finetune", "heads")
 
 
@@ -66,8 +74,9 @@ def frozen_cell(head: nn.Module | None = None, encoder: nn.Module | None = None)
     train, validation, test = coloured(600, 0), coloured(60, 1), coloured(90, 2)
     data = Data("digits", train, train, validation, test, ["red", "green", "blue"], (0.5,) * 3, (0.25,) * 3)
     half, quarter = (torch.full((3, 1, 1), value) for value in (0.5, 0.25))
-    batches = Batches(train, ("crop",), policies.parse("none"), 8, 32, 0, half, quarter, World(), CPU, torch.float32,
-                      False)  # fmt: skip
+    batches = Batches(
+        train, ("crop",), policies.parse("none"), 8, 32, 0, half, quarter, World(), CPU, torch.float32, False
+    )
     return FrozenCell(encoder or Colour(), head, data, batches, CPU)
 
 
@@ -84,8 +93,9 @@ def test_neighbours_vote_as_scikit_learn_s_do(metric: str) -> None:
         theirs = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(*(part.numpy() for part in found.train))
         ours = knn_grid.votes(near, found.train[1], 3, k, None)
         assert ours.argmax(dim=1).tolist() == theirs.predict(found.test[0].numpy()).tolist(), f"k={k}"
-        torch.testing.assert_close(ours.double() / k, torch.tensor(theirs.predict_proba(found.test[0].numpy())),
-                                   check_dtype=False)  # fmt: skip
+        torch.testing.assert_close(
+            ours.double() / k, torch.tensor(theirs.predict_proba(found.test[0].numpy())), check_dtype=False
+        )
 
 
 def test_a_temperature_means_the_same_for_both_metrics() -> None:
@@ -239,8 +249,10 @@ def test_without_looks_a_cell_is_as_good(tmp_path: Path, monkeypatch: pytest.Mon
 def test_noisy_images_take_no_more_room(tmp_path: Path) -> None:
     one = frozen_cell()
     noise = torch.randint(0, 256, (600, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    data = Data(**vars(one.data) | {"train": Split(noise, one.data.train.labels),
-                                    "test": Split(noise[:90], one.data.test.labels)})  # fmt: skip
+    data = Data(
+        **vars(one.data)
+        | {"train": Split(noise, one.data.train.labels), "test": Split(noise[:90], one.data.test.labels)}
+    )
     gallery.write(FrozenCell(one.encoder, None, data, one.batches, CPU), tmp_path, "pca")
     assert (tmp_path / "looks.json").stat().st_size < 60_000
 

@@ -67,8 +67,10 @@ def test_jobs_of_several_people_are_found_and_none_that_lives_is_given_up(
     shown, news = cluster.rows(out)
     assert news == ""
     assert [shown[address.folder_name(cell)] for cell in CELLS] == [
-        ("7_0", "running", ""), ("7_1", "pending", "Priority"), ("7_2", "a_state_of_tomorrow", ""),
-    ]  # fmt: skip
+        ("7_0", "running", ""),
+        ("7_1", "pending", "Priority"),
+        ("7_2", "a_state_of_tomorrow", ""),
+    ]
     assert words_of(out) == ["new", "new", "new"]
 
 
@@ -80,8 +82,10 @@ def test_a_job_that_ended_without_a_record_gets_one_that_says_why(out: Path, say
     cluster.rows(out)
     found = [record.read(out / address.folder_name(cell)) for cell in CELLS]
     assert [one and one["reason"] for one in found] == [
-        "job 7_0 ended: out of memory", "job 7_1 ended: cancelled", "job 7_2 ended: cancelled",
-    ]  # fmt: skip
+        "job 7_0 ended: out of memory",
+        "job 7_1 ended: cancelled",
+        "job 7_2 ended: cancelled",
+    ]
     assert found[0] is not None
     assert found[0]["log"][-1].endswith("exceeded memory limit")
     assert found[0]["key"] == address.key(CELLS[0])

@@ -28,9 +28,19 @@ from benchmark.settings.runtime import Runtime
 from benchmark.words import cell_words
 
 SMALL = [
-    "methods=simclr", "dataset.limit=60", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=8",
-    "augmentation=flip", "epochs=8", "log_every=1", "checkpoint_every=0.2", "threads=1", "device=cpu",
-]  # fmt: skip
+    "methods=simclr",
+    "dataset.limit=60",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "batch_size=8",
+    "augmentation=flip",
+    "epochs=8",
+    "log_every=1",
+    "checkpoint_every=0.2",
+    "threads=1",
+    "device=cpu",
+]
 LOCAL = ("launcher=local", "workers=2")
 STEPS = list(range(1, 49))
 

@@ -246,13 +246,19 @@ def test_ranks_are_shared_by_what_cannot_be_told_apart(tmp_path: Path) -> None:
     put(tmp_path, "broken", {0: 0.99}, "failed")
     found = compare.ranks(frame_of(tmp_path)).set_index("configuration")
     assert found["rank"].to_dict() == {
-        "lucky": "–", "near": "1-2", "high": "1-2", "low": "3", "pixels": "4", "broken": "–",
-    }  # fmt: skip
+        "lucky": "–",
+        "near": "1-2",
+        "high": "1-2",
+        "low": "3",
+        "pixels": "4",
+        "broken": "–",
+    }
     assert list(found.index) == ["lucky", "near", "high", "low", "pixels", "broken"]
     assert (found.loc["near", "best"], found.loc["near", "worst"]) == (1, 2)
     assert found["note"].to_dict() == dict.fromkeys(found.index, "") | {
-        "lucky": "one seed", "broken": "no finished run",
-    }  # fmt: skip
+        "lucky": "one seed",
+        "broken": "no finished run",
+    }
 
 
 def test_a_chain_has_overlapping_ranks(tmp_path: Path) -> None:

@@ -166,8 +166,10 @@ def test_heads_of_one_width_stand_beside_the_curves(tmp_path: Path) -> None:
                 put(tmp_path, seed=seed, options={"head": head, "head_dim": width})
     chart = named(drawn_of(load(tmp_path)[0]), "head_dim")
     assert {one.name: one.x for one in chart.series} == {
-        "moco head=linear": (32, 128), "moco head=mlp": (32, 128), "moco head=none": (128,)
-    }  # fmt: skip
+        "moco head=linear": (32, 128),
+        "moco head=mlp": (32, 128),
+        "moco head=none": (128,),
+    }
 
 
 @dataclass(frozen=True)

@@ -60,8 +60,11 @@ def test_an_older_record_takes_the_family_of_its_method(tmp_path: Path) -> None:
     frame, problems = load(tmp_path)
     assert problems == []
     assert dict(zip(frame["method"], frame["family"], strict=True)) == {
-        "moco": "momentum", "plugin": "", "old": "", "odd": ""
-    }  # fmt: skip
+        "moco": "momentum",
+        "plugin": "",
+        "old": "",
+        "odd": "",
+    }
     assert "family" not in setting_columns(frame) + varying(frame)
     summary = summarise(frame)
     moco = summary[summary["method"] == "moco"]
@@ -81,9 +84,15 @@ def test_a_method_that_changed_its_family_stays_one_row(tmp_path: Path) -> None:
 
 
 STUDY = {
-    "random": "reference", "simclr": "end_to_end", "swav": "clustering", "plugin": "", "pcl": "clustering",
-    "moco": "momentum", "byol": "no_negatives", "nnclr": "end_to_end",
-}  # fmt: skip
+    "random": "reference",
+    "simclr": "end_to_end",
+    "swav": "clustering",
+    "plugin": "",
+    "pcl": "clustering",
+    "moco": "momentum",
+    "byol": "no_negatives",
+    "nnclr": "end_to_end",
+}
 ORDER = ["end to end", "momentum", "clustering", "no negatives", "reference", "other"]
 
 
@@ -104,8 +113,11 @@ def by_family(out: Path) -> list[tuple[str, str]]:
 
 
 def test_markdown_names_each_family_once_and_the_best_of_it_first(study: Path) -> None:
-    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in (study / "report/table.md").open()
-            if line.startswith("|")]  # fmt: skip
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:3]]
+        for line in (study / "report/table.md").open()
+        if line.startswith("|")
+    ]
     assert rows[0] == ["family", "method"]
     shown = rows[2 : 2 + len(STUDY)]
     assert [family for family, _ in shown if family] == ORDER
@@ -163,13 +175,20 @@ def test_datasets_are_counted_and_ordered_apart(tmp_path: Path) -> None:
             told(put(tmp_path, method, dataset={"name": name}), STUDY[method])
     assert "family" not in to_markdown(summarise(load(tmp_path)[0]))
     told(put(tmp_path, "simclr", dataset={"name": "b"}), "end_to_end")
-    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in to_markdown(summarise(load(tmp_path)[0]))
-            .splitlines()[2:] if line.startswith("|")]  # fmt: skip
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:4]]
+        for line in to_markdown(summarise(load(tmp_path)[0])).splitlines()[2:]
+        if line.startswith("|")
+    ]
     assert [dataset for _, _, dataset in rows] == ["a"] * 6 + ["b"] * 7
     assert rows[6][0] == "end to end", "said again where a dataset begins"
     assert [family for family, _, dataset in rows if family and dataset == "a"] == [
-        "end to end", "momentum", "clustering", "reference", "other"
-    ]  # fmt: skip
+        "end to end",
+        "momentum",
+        "clustering",
+        "reference",
+        "other",
+    ]
 
 
 @pytest.fixture(scope="module")

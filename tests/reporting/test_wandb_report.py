@@ -107,20 +107,22 @@ def check(spec: dict[str, Any], named: bool) -> None:
         assert runs.get("project") == ({"name": "proj", "entityName": "me", "id": "cDox"} if named else None)
     (bar, bars), (line, lines) = panels(by_method)
     assert (bar, bars["metrics"], bars["groupBy"]) == (
-        "Bar Chart", [f"summary_metrics.{wandb_report.ACCURACY}"], "method.value"
-    )  # fmt: skip
-    assert (line, lines["xAxis"], lines["metrics"]) == (
-        "Run History Line Plot", wandb_report.STEP, [wandb_report.LOSS]
-    )  # fmt: skip
+        "Bar Chart",
+        [f"summary_metrics.{wandb_report.ACCURACY}"],
+        "method.value",
+    )
+    assert (line, lines["xAxis"], lines["metrics"]) == ("Run History Line Plot", wandb_report.STEP, [wandb_report.LOSS])
     assert lines["groupAgg"] == "mean"
     assert "groupArea" not in lines, "the spread would be over configurations as well as seeds"
     accuracy = f"summary:{wandb_report.ACCURACY}"
     found = [(kind, config.get("xAxis", config.get("groupBy")), config.get("yAxis")) for kind, config in panels(over)]
-    assert sorted(found) == sorted([
-        ("Scatter Plot", f"summary:{wandb_report.SECONDS}", accuracy),
-        ("Scatter Plot", "config:options.value.temperature", accuracy),
-        ("Bar Chart", "augmentation.value", None),
-    ])  # fmt: skip
+    assert sorted(found) == sorted(
+        [
+            ("Scatter Plot", f"summary:{wandb_report.SECONDS}", accuracy),
+            ("Scatter Plot", "config:options.value.temperature", accuracy),
+            ("Bar Chart", "augmentation.value", None),
+        ]
+    )
     assert next(config for _, config in panels(over) if "temperature" in str(config))["xAxisLogScale"] is True
 
 

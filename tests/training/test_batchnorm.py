@@ -15,8 +15,11 @@ from methods.parts.statistics import frozen_statistics
 
 SHAPES = [(12, 5), (12, 5, 3), (12, 5, 3, 4), (12, 5, 2, 2, 2)]
 NORMS: dict[int, Callable[..., nn.modules.batchnorm._BatchNorm]] = {
-    2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d,
-}  # fmt: skip
+    2: nn.BatchNorm1d,
+    3: nn.BatchNorm1d,
+    4: nn.BatchNorm2d,
+    5: nn.BatchNorm3d,
+}
 
 
 def norm(shape: tuple[int, ...], **kwargs: float | bool | None) -> nn.modules.batchnorm._BatchNorm:

@@ -179,9 +179,17 @@ class Still(Method):
 '''
 
 SMALL = [
-    "methods=extra.still", "dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32",
-    "epochs=6", "log_every=4", "threads=1", "device=cpu",
-]  # fmt: skip
+    "methods=extra.still",
+    "dataset.limit=180",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "batch_size=32",
+    "epochs=6",
+    "log_every=4",
+    "threads=1",
+    "device=cpu",
+]
 
 
 @pytest.fixture

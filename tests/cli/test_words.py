@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,9 @@ def cells(words: str) -> list[Settings]:
 
 
 def cell(words: str) -> Settings:
-    found = cells(words)
-    assert len(found) == 1
-    return found[0]
+    matches = cells(words)
+    assert len(matches) == 1
+    return matches[0]
 
 
 def key(words: str) -> str:
@@ -61,7 +62,7 @@ def refusal(words: str) -> str:
 
 
 def of(request: Request, method: str) -> list[Settings]:
-    return [found for found in request.cells if found.method == method]
+    return [cell for cell in request.cells if cell.method == method]
 
 
 def test_a_method_s_option_multiplies_only_its_own_cells() -> None:
@@ -298,14 +299,9 @@ def test_commands_that_read_a_folder_take_only_out() -> None:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def plugin(write_plugin: Callable[[str], str]) -> str:
     """The dotted path of a method outside of this project."""
-    package = tmp_path / f"words_plugin_{tmp_path.name}"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "mine.py").write_text(PLUGIN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return f"{package.name}.mine"
+    return write_plugin(PLUGIN)
 
 
 def test_a_plugin_by_dotted_path(plugin: str) -> None:

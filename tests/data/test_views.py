@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -53,14 +54,9 @@ SMALL = ["dataset.limit=180", "view_size=16", "batch_size=32", "epochs=2", "back
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def plugin(write_plugin: Callable[[str], str]) -> str:
     """The dotted path of a method that takes a crop, a jigsaw and small crops."""
-    package = tmp_path / f"views_plugin_{tmp_path.name}"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "mine.py").write_text(PLUGIN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return f"{package.name}.mine"
+    return write_plugin(PLUGIN)
 
 
 def random_images(count: int, height: int, width: int) -> Tensor:

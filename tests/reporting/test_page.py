@@ -115,14 +115,14 @@ def test_the_page_holds_every_configuration_and_its_cells(study: Path) -> None:
 
 
 def addresses(page: str) -> list[str]:
-    found: list[str] = []
+    texts: list[str] = []
 
     class Parser(HTMLParser):
         def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-            found.extend(value or "" for name, value in attributes if name in ("src", "href", "srcset", "action"))
+            texts.extend(value or "" for name, value in attributes if name in ("src", "href", "srcset", "action"))
 
     Parser().feed(page)
-    return found
+    return texts
 
 
 def test_what_records_say_is_text(study: Path) -> None:
@@ -236,9 +236,9 @@ def browser() -> Iterator[Any]:
     for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    yield found
-    found.quit()
+    chrome = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+    yield chrome
+    chrome.quit()
 
 
 def until(true: Callable[[], Any], what: str, seconds: float = 900) -> None:

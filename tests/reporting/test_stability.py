@@ -15,7 +15,7 @@ from results.tables import evaluations, formats
 def cell(out: Path, method: str, seed: int, linear: float, later: dict[str, Any] | None = None) -> Path:
     """A finished record, and evaluations beside it: name -> (protocol, metrics)."""
     folder, key = out / f"{method}-{seed}", f"{method}{seed}"
-    made: dict[str, Any] = {
+    content: dict[str, Any] = {
         "schema": 1,
         "cost": {"device": "cpu", "processes": 1},
         "versions": {},
@@ -30,7 +30,7 @@ def cell(out: Path, method: str, seed: int, linear: float, later: dict[str, Any]
         "metrics": {"linear_top1": linear, "knn20_top1": linear},
         "settings": {"method": method, "seed": seed, "dataset": {"name": "digits"}},
     }
-    record.write(folder, made)
+    record.write(folder, content)
     if later is not None:
         record.write_evaluations(
             folder, key, {name: {"protocol": p, "settings": {}, "metrics": m} for name, (p, m) in later.items()}

@@ -21,8 +21,8 @@ from methods.method import Method
 CROP, CROP_AND_FLIP = "crop", "crop+flip"  # of 8 to 100 % of the area, as SimCLR and MoCo have it for their probes
 
 
-def by_sgd(epochs: int, batch: int, momentum: float, rates: Sequence[float]) -> dict[str, Any]:
-    """What an evaluator that trains on `FrozenCell.labelled` states of it in its protocol."""
+def describe_sgd(epochs: int, batch: int, momentum: float, rates: Sequence[float]) -> dict[str, Any]:
+    """What an evaluator that trains on `FrozenCell.labelled_batches` states of it in its protocol."""
     return {
         "epochs": epochs,
         "batch": batch,

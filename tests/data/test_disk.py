@@ -62,8 +62,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def cell(folder: Path, *more: str, method: str = "simclr") -> Settings:
-    given = {word.partition("=")[0] for word in more}
-    usual = [word for word in WORDS if word.partition("=")[0] not in given]
+    keys = {word.partition("=")[0] for word in more}
+    usual = [word for word in WORDS if word.partition("=")[0] not in keys]
     return cell_words.read([f"methods={method}", f"dataset.root={folder}", *usual, *more]).cells[0]
 
 

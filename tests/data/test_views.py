@@ -16,7 +16,7 @@ from benchmark.__main__ import main
 from benchmark.augment import jigsaw
 from benchmark.augment.parameters import draw
 from benchmark.augment.policies import SMALL_SCALE, Augmentation, Policy, parse
-from benchmark.augment.transforms import CACHED, after_flip
+from benchmark.augment.transforms import CACHED, apply_after_flip
 from benchmark.data.datasets import Split
 from benchmark.errors import UsageError
 from benchmark.settings import schema
@@ -105,7 +105,7 @@ def test_each_patch_is_torchvisions(text: str, height: int, width: int, size: in
     torch.testing.assert_close(moved.flatten(0, 1), torch.stack(plain), atol=1e-5, rtol=0)
     # and each is coloured by its own parameters, as an image would be (test_augment.py)
     coloured = jigsaw.augment(images, policy, drawn, size)
-    assert torch.equal(coloured.flatten(0, 1), after_flip(moved.flatten(0, 1), policy, drawn.patches))
+    assert torch.equal(coloured.flatten(0, 1), apply_after_flip(moved.flatten(0, 1), policy, drawn.patches))
 
 
 def test_patches_differ_in_place_and_colour() -> None:

@@ -43,13 +43,13 @@ def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
     monkeypatch.setattr(cluster.time, "sleep", lambda seconds: None)
 
     def made(squeue: str, sacct: str = "") -> None:
-        def command(asked: list[str]) -> str:
-            if asked[0] == "squeue":
-                users = asked[asked.index("-u") + 1].split(",")
+        def command(words: list[str]) -> str:
+            if words[0] == "squeue":
+                users = words[words.index("-u") + 1].split(",")
                 return "\n".join(line.partition(" ")[2] for line in squeue.splitlines() if line.split()[0] in users)
-            if asked[0] == "sacct" and sacct:
+            if words[0] == "sacct" and sacct:
                 return sacct
-            raise jobs.Unavailable(f"{asked[0]} is not there")
+            raise jobs.Unavailable(f"{words[0]} is not there")
 
         monkeypatch.setattr(jobs, "_command", command)
 
@@ -142,13 +142,13 @@ def job(out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
             writes(out / address.folder_name(settings))
             os.kill(os.getpid(), signal.SIGUSR2)
 
-        given = [f"out={out}", "device=cpu", "launcher=slurm", f"slurm.timeout_min={minutes}"]
+        words = [f"out={out}", "device=cpu", "launcher=slurm", f"slurm.timeout_min={minutes}"]
         monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
         monkeypatch.setattr(run, "run", works)
         names = [address.folder_name(cell) for cell in CELLS[:2]]
-        runtime = asdict(runtime_words.read_folder(given))
-        told = {"cells": names, "runtime": runtime, "submitted": "2001-01-01T00:00:00+00:00"}
-        return cluster.work(told)
+        runtime = asdict(runtime_words.read_folder(words))
+        argument = {"cells": names, "runtime": runtime, "submitted": "2001-01-01T00:00:00+00:00"}
+        return cluster.work(argument)
 
     return started
 

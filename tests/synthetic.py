@@ -27,17 +27,17 @@ def configurations() -> list[dict[str, Any]]:
         "temperature": [0.05, 0.1, 0.2, 0.5, 1.0],
         "augmentation": [*OPERATIONS, *pairs, "crop+colour+grey", "crop+colour+grey+blur"],
     }
-    made = [{**USUAL, name: value} for name, values in axes.items() for value in values]
-    made += [
+    settings = [{**USUAL, name: value} for name, values in axes.items() for value in values]
+    settings += [
         {**USUAL, "batch_size": size, "learning_rate_rule": rule}
         for size in (64, 128, 256, 512, 1024)
         for rule in ("linear", "sqrt")
     ]
-    made += [
+    settings += [
         {**USUAL, "temperature": round(0.03 * step, 2), "batch_size": size}
         for step, size in itertools.product(range(1, 40), (64, 128, 512))
     ]
-    return list({json.dumps(one): one for one in made}.values())
+    return list({json.dumps(each): each for each in settings}.values())
 
 
 def write(count: int, out: Path, methods: Sequence[str] = METHODS) -> None:

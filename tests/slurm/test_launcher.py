@@ -80,10 +80,10 @@ class Sweep:
 
 def until(true: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
     end = time.monotonic() + timeout
-    while not (found := true()):
+    while not (result := true()):
         assert time.monotonic() < end, f"not within {timeout:.0f} s: {what}"
         time.sleep(0.2)
-    return found
+    return result
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""A method trained for a few steps on the digits, what the checks look at."""
+"""A method trained for a few steps on the digits: what the checks look at."""
 
 from __future__ import annotations
 

@@ -24,8 +24,17 @@ FOLDER = Path(__file__).parent
 NOT_METHODS = {"__init__", "method"}
 OPTION_TYPES = (int, float, bool, str)  # of a method's options, besides Literal: what a word can say
 # What a method's signal comes from, in the order of tables.
-FAMILIES = ("end_to_end", "memory_bank", "momentum", "clustering", "no_negatives", "pretext", "reconstruction",
-            "energy", "reference")  # fmt: skip
+FAMILIES = (
+    "end_to_end",
+    "memory_bank",
+    "momentum",
+    "clustering",
+    "no_negatives",
+    "pretext",
+    "reconstruction",
+    "energy",
+    "reference",
+)
 # Class attributes that `describe` reads.
 DECLARED = ("family", "views", "trains", "supervised", "multicrop", "ignores", "recommends")
 

@@ -51,5 +51,8 @@ class BarlowTwins(Method):
     def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
         width = rows["z"].shape[2]
         if logged["on_diagonal"] > 0.998 * width:
-            yield "uncorrelated", f"the views' embeddings are uncorrelated ({logged['on_diagonal']:.0f} of {width}); " \
-                "a lower learning rate helps"  # fmt: skip
+            yield (
+                "uncorrelated",
+                f"the views' embeddings are uncorrelated ({logged['on_diagonal']:.0f} of {width}); "
+                "a lower learning rate helps",
+            )

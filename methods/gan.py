@@ -56,5 +56,7 @@ class GAN(Method):
 
     def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
         if logged["discriminator"] < 1e-3:
-            yield "won", "the discriminator tells all images from what is made, and learns no more; " \
-                "a lower learning rate helps"  # fmt: skip
+            yield (
+                "won",
+                "the discriminator tells all images from what is made, and learns no more; a lower learning rate helps",
+            )

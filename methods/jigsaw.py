@@ -47,7 +47,7 @@ class Jigsaw(Method):
 
     def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
         h = patches(self.encoder, batch.views[0], self.each)  # (n, 9, D), in their places
-        target = self.chance.whole(batch.index, at.step, self.config.permutations)
+        target = self.chance.integers(batch.index, at.step, self.config.permutations)
         order = self.get_buffer("orders")[target]  # (n, 9)
         shuffled = h.gather(1, order[:, :, None].expand_as(h))
         return {"logits": self.classifier(shuffled.flatten(1)), "target": target}

@@ -44,7 +44,7 @@ def update(page: Path, root: Path) -> str:
 
     Raises ValueError for a folder without records, or a marker without its end.
     """
-    made: list[str] = []
+    text: list[str] = []
     open_marker = ""
     for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(keepends=True), 1):
         start = _START.match(line.strip())
@@ -55,13 +55,13 @@ def update(page: Path, root: Path) -> str:
                 raise ValueError(f"{page}: line {number}: {END} without a beginning")
             open_marker = ""
         if not open_marker:
-            made.append(line)
+            text.append(line)
         if start:
             open_marker = line.strip()
-            made.append(f"\n{_block(start[1], start[2], start[3], page, root)}\n")
+            text.append(f"\n{_block(start[1], start[2], start[3], page, root)}\n")
     if open_marker:
         raise ValueError(f"{page}: {open_marker} has no {END}")
-    return "".join(made)
+    return "".join(text)
 
 
 def _block(kind: str, name: str, reference: str | None, page: Path, root: Path) -> str:
@@ -74,8 +74,8 @@ def _block(kind: str, name: str, reference: str | None, page: Path, root: Path) 
 
 def pictures(page: Path, root: Path) -> Iterator[tuple[Path, Path]]:
     """(study, file) of each figure of a study that the page shows; the file's name is the figure's."""
-    for shown in _PICTURE.findall(page.read_text(encoding="utf-8")):
-        path = (page.parent / shown).resolve()
+    for link in _PICTURE.findall(page.read_text(encoding="utf-8")):
+        path = (page.parent / link).resolve()
         folder = root / STUDIES / path.parent.name
         if path.parent.parent == (root / PAGES).resolve() and folder.is_dir():
             yield folder, path
@@ -87,22 +87,22 @@ def keep(runs: Path, folder: Path, command: str = "") -> int:
     Returns how many. Raises ValueError, and copies nothing, where there are none, one cannot be read, or one, or the
     command, holds an absolute path.
     """
-    found = list(record.find(runs))
-    if not found:
+    cells = list(record.find(runs))
+    if not cells:
         raise ValueError(f"{runs}: no records")
     good: list[tuple[Path, dict[str, Any]]] = []
-    for cell, one in found:
-        if isinstance(one, ValueError):
-            raise ValueError(" ".join(str(one).split()))
-        path = next(_absolute(one), None)
+    for cell, cell_record in cells:
+        if isinstance(cell_record, ValueError):
+            raise ValueError(" ".join(str(cell_record).split()))
+        path = next(_absolute(cell_record), None)
         if path:
             raise ValueError(f"{cell}: its record holds the absolute path {path}, which means nothing elsewhere")
-        good.append((cell, one))
+        good.append((cell, cell_record))
     path = next(_absolute(command), None)
     if path:
         raise ValueError(f"--command holds the absolute path {path}, which means nothing elsewhere: write DIR")
-    for cell, one in good:
-        record.write(folder / cell.relative_to(runs), one)
+    for cell, cell_record in good:
+        record.write(folder / cell.relative_to(runs), cell_record)
     if command:
         (folder / study.COMMAND).write_text(command.strip() + "\n", encoding="utf-8")
     return len(good)
@@ -116,7 +116,7 @@ def _study(root: Path, name: str) -> Path:
     folder = root / name
     if not folder.is_dir():
         known = [path.relative_to(root).as_posix() for path in _studies(root)]
-        near = "".join(f"; nearest: {one}" for one in difflib.get_close_matches(name, known, 1))
+        near = "".join(f"; nearest: {match}" for match in difflib.get_close_matches(name, known, 1))
         raise ValueError(f"no folder {name!r}; there are: {', '.join(known) or 'none'}{near}")
     return folder
 
@@ -137,11 +137,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 with a diff if out of date")
     parser.add_argument("--keep", nargs=2, metavar=("RUNS", "NAME"), help="copy the records below RUNS to a study")
     parser.add_argument("--command", default="", help="with --keep: the command that made the records")
-    given = parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
     try:
-        if given.keep:
-            _keep(given.root, Path(given.keep[0]), given.keep[1], given.command)
-        return _check(given.root) if given.check else _write(given.root)
+        if options.keep:
+            _keep(options.root, Path(options.keep[0]), options.keep[1], options.command)
+        return _check(options.root) if options.check else _write(options.root)
     except (ValueError, OSError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
@@ -161,8 +161,8 @@ def _write(root: Path) -> int:
             page.parent.mkdir(parents=True, exist_ok=True)
             text = NEW_PAGE.format(name=folder.name, folder=(STUDIES / folder.name).as_posix(), end=END)
             page.write_text(text, encoding="utf-8")
-    made = {page: update(page, root) for page in _pages(root)}
-    for page, text in made.items():
+    texts = {page: update(page, root) for page in _pages(root)}
+    for page, text in texts.items():
         if page.read_text(encoding="utf-8") != text:
             page.write_text(text, encoding="utf-8")
     for figures, path in _old_pictures(root):
@@ -173,8 +173,11 @@ def _write(root: Path) -> int:
 
 def _check(root: Path) -> int:
     """Print what is out of date."""
-    old = [f"{PAGES / folder.name}.md is missing" for folder in _studies(root)
-           if not (root / PAGES / f"{folder.name}.md").exists()]  # fmt: skip
+    old = [
+        f"{PAGES / folder.name}.md is missing"
+        for folder in _studies(root)
+        if not (root / PAGES / f"{folder.name}.md").exists()
+    ]
     for page in _pages(root) if not old else ():
         text, new = page.read_text(encoding="utf-8"), update(page, root)
         old += difflib.unified_diff(text.splitlines(), new.splitlines(), str(page), "its records", lineterm="")

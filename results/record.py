@@ -80,32 +80,34 @@ def read_evaluations(folder: Path, key: str) -> dict[str, Any]:
     finished; nothing where there is none. Raises ValueError, as `read` does, for a broken file or another cell's."""
     path = Path(folder) / EVALUATION_NAME
     try:
-        found = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: unreadable evaluations: {error}") from error
-    if not isinstance(found, dict) or found.get("schema") != EVALUATION_SCHEMA:
+    if not isinstance(content, dict) or content.get("schema") != EVALUATION_SCHEMA:
         raise ValueError(f"{path}: not evaluations of schema {EVALUATION_SCHEMA}")
-    if found.get("key") != key:
-        raise ValueError(f"{path}: belongs to cell {found.get('key')}, not to {key}")
-    held = found.get("evaluations")
-    if not isinstance(held, dict):
+    if content.get("key") != key:
+        raise ValueError(f"{path}: belongs to cell {content.get('key')}, not to {key}")
+    evaluations = content.get("evaluations")
+    if not isinstance(evaluations, dict):
         raise ValueError(f"{path}: field 'evaluations' must be an object")
-    for name, one in held.items():
+    for name, evaluation in evaluations.items():
         if not (
-            isinstance(one, dict) and isinstance(one.get("protocol"), str) and isinstance(one.get("metrics"), dict)
+            isinstance(evaluation, dict)
+            and isinstance(evaluation.get("protocol"), str)
+            and isinstance(evaluation.get("metrics"), dict)
         ):
             raise ValueError(f"{path}: evaluation {name!r} lacks its protocol or its metrics")
-        if problem := _metrics_problem(one["metrics"]):
+        if problem := _metrics_problem(evaluation["metrics"]):
             raise ValueError(f"{path}: evaluation {name!r}: {problem}")
-    return held
+    return evaluations
 
 
 def write_evaluations(folder: Path, key: str, evaluations: dict[str, Any]) -> None:
     """Write all of them to `evaluation.json`, as `write_json` does."""
-    held = {"schema": EVALUATION_SCHEMA, "key": key, "evaluations": evaluations}
-    write_json(Path(folder) / EVALUATION_NAME, held)
+    content = {"schema": EVALUATION_SCHEMA, "key": key, "evaluations": evaluations}
+    write_json(Path(folder) / EVALUATION_NAME, content)
 
 
 def find(out: Path) -> Iterator[tuple[Path, dict[str, Any] | ValueError]]:
@@ -130,10 +132,10 @@ def sweep(out: Path) -> str:
 
 def outcome(record: dict[str, Any]) -> dict[str, Any]:
     """How a cell ended, as a tracker shows it: `status`, `reason`, `metrics/NAME`, `cost/NAME`, in one level."""
-    found = {name: record[name] for name in ("status", "reason")}
+    columns = {name: record[name] for name in ("status", "reason")}
     for part in ("metrics", "cost"):
-        found |= {f"{part}/{name}": value for name, value in record[part].items()}
-    return found
+        columns |= {f"{part}/{name}": value for name, value in record[part].items()}
+    return columns
 
 
 def write_json(path: Path, data: Any, compact: bool = False) -> None:
@@ -176,8 +178,8 @@ def _problem(record: Any) -> str | None:
         if name not in record:
             return f"field {name!r} is missing"
         if not isinstance(record[name], types):
-            wanted = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
-            return f"field {name!r} is {type(record[name]).__name__}, must be {wanted}"
+            allowed = " or ".join("null" if kind is type(None) else kind.__name__ for kind in types)
+            return f"field {name!r} is {type(record[name]).__name__}, must be {allowed}"
     if not record["key"] or not record["protocol"]:
         return "fields 'key' and 'protocol' must not be empty"
     if record["status"] not in STATUSES:

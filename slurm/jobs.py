@@ -117,28 +117,28 @@ def _require_submitit() -> None:
 
 def _parameters(name: str, resources: Mapping[str, Any]) -> dict[str, Any]:
     """In the words of submitit's SlurmExecutor."""
-    made: dict[str, Any] = {"job_name": name, "time": resources["timeout_min"], "nodes": resources["nodes"]}
-    made |= {"ntasks_per_node": max(1, resources["gpus_per_node"]), "signal_delay_s": NOTICE}
-    made |= {"array_parallelism": resources["array_parallelism"], "additional_parameters": {"requeue": True}}
-    asked = ("partition", "account", "qos", "constraint", "cpus_per_task", "gpus_per_node")
-    made |= {word: resources[word] for word in asked if resources[word]}
+    parameters: dict[str, Any] = {"job_name": name, "time": resources["timeout_min"], "nodes": resources["nodes"]}
+    parameters |= {"ntasks_per_node": max(1, resources["gpus_per_node"]), "signal_delay_s": NOTICE}
+    parameters |= {"array_parallelism": resources["array_parallelism"], "additional_parameters": {"requeue": True}}
+    optional = ("partition", "account", "qos", "constraint", "cpus_per_task", "gpus_per_node")
+    parameters |= {word: resources[word] for word in optional if resources[word]}
     if resources["mem_gb"]:
-        made["mem"] = f"{resources['mem_gb']}GB"
+        parameters["mem"] = f"{resources['mem_gb']}GB"
     setup = [resources["setup"]] if resources["setup"] else []
     if resources["cpus_per_task"]:  # srun does not inherit it since SLURM 22.05
         setup.append("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK")
-    return made | ({"setup": setup} if setup else {})
+    return parameters | ({"setup": setup} if setup else {})
 
 
 def longest_array() -> int:
     """How many jobs one array may have (MaxArraySize counts index 0)."""
-    found = re.search(r"MaxArraySize\s*=\s*(\d+)", _command(["scontrol", "show", "config"]))
-    return max(1, int(found[1]) - 1) if found else 1000
+    match = re.search(r"MaxArraySize\s*=\s*(\d+)", _command(["scontrol", "show", "config"]))
+    return max(1, int(match[1]) - 1) if match else 1000
 
 
 def states(ids: Collection[str], users: Collection[str]) -> dict[str, Job]:
     """Each job, of one of these users, as the controller has it; what it has forgotten, as the accounting has it."""
-    listed, found = {}, {}
+    listed, jobs = {}, {}
     words = ["squeue", "-u", ",".join(sorted(users)), "-h", "-r", "-t", "all", "-o", "%i|%T|%r"]
     for line in _command(words).splitlines():
         id, state, reason = line.split("|", 2)
@@ -146,11 +146,11 @@ def states(ids: Collection[str], users: Collection[str]) -> dict[str, Job]:
     for id in ids:  # elements of an array that were cancelled before they began stand under the array's own id
         row = listed.get(id) or listed.get(id.partition("_")[0])
         if row:
-            found[id] = Job(id, *row)
-    missing = [id for id in ids if id not in found]
+            jobs[id] = Job(id, *row)
+    missing = [id for id in ids if id not in jobs]
     if missing:
-        found |= _read_accounting(missing)
-    return {id: found.get(id, Job(id, "gone")) for id in ids}
+        jobs |= _read_accounting(missing)
+    return {id: jobs.get(id, Job(id, "gone")) for id in ids}
 
 
 def cancel(ids: Sequence[str]) -> None:
@@ -176,7 +176,7 @@ def log(folder: Path, id: str) -> str:
 
 def _read_accounting(ids: list[str]) -> dict[str, Job]:
     """From sacct; nothing where the cluster keeps no accounts."""
-    found = {}
+    jobs = {}
     for start in range(0, len(ids), 500):
         try:
             text = _command(["sacct", "-X", "-n", "-P", "-o", "JobID,State", "-j", ",".join(ids[start : start + 500])])
@@ -184,20 +184,20 @@ def _read_accounting(ids: list[str]) -> dict[str, Job]:
             return {}
         for line in text.splitlines():
             id, state = line.split("|", 1)
-            found[id] = Job(id, state.split(" ")[0])  # "CANCELLED by 0"
-    return {id: job for id, job in found.items() if id in ids}
+            jobs[id] = Job(id, state.split(" ")[0])  # "CANCELLED by 0"
+    return {id: job for id, job in jobs.items() if id in ids}
 
 
 def _command(words: list[str]) -> str:
     try:
-        done = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
+        process = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
     except FileNotFoundError as error:
         raise Unavailable(f"{words[0]} is not installed here: launcher=slurm runs on a cluster's login node") from error
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"{words[0]} does not answer within {PATIENCE} s") from error
     except subprocess.CalledProcessError as error:
         raise Unavailable(" ".join((error.stderr or error.stdout or f"{words[0]} failed").split())) from error
-    return done.stdout
+    return process.stdout
 
 
 def _own_id() -> str:
@@ -218,7 +218,7 @@ def _export_processes() -> None:
         return
     import submitit
 
-    found = submitit.helpers.TorchDistributedEnvironment()
+    environment = submitit.helpers.TorchDistributedEnvironment()
     # submitit takes the first node's name, which not every node can resolve.
-    found.master_addr = os.environ.get("SLURM_LAUNCH_NODE_IPADDR", found.master_addr)
-    found.export(set_cuda_visible_devices=False)
+    environment.master_addr = os.environ.get("SLURM_LAUNCH_NODE_IPADDR", environment.master_addr)
+    environment.export(set_cuda_visible_devices=False)

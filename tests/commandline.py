@@ -33,16 +33,16 @@ def inside(
     from benchmark.__main__ import main
 
     out, errors = io.StringIO(), io.StringIO()
-    with contextlib.ExitStack() as held:
-        held.enter_context(mock.patch.dict(os.environ, environment, clear=True))
-        held.enter_context(_threads_and_paths(environment))
-        held.enter_context(contextlib.chdir(folder or Path.cwd()))
-        held.enter_context(contextlib.redirect_stdout(out))
-        held.enter_context(contextlib.redirect_stderr(errors))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(mock.patch.dict(os.environ, environment, clear=True))
+        stack.enter_context(_threads_and_paths(environment))
+        stack.enter_context(contextlib.chdir(folder or Path.cwd()))
+        stack.enter_context(contextlib.redirect_stdout(out))
+        stack.enter_context(contextlib.redirect_stderr(errors))
         try:
             code = main(words)
-        except SystemExit as left:
-            code = left.code if isinstance(left.code, int) else 0 if left.code is None else 1
+        except SystemExit as exit:
+            code = exit.code if isinstance(exit.code, int) else 0 if exit.code is None else 1
     return subprocess.CompletedProcess(words, code, out.getvalue(), errors.getvalue())
 
 

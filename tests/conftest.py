@@ -2,6 +2,7 @@
 
 import os
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,21 @@ os.environ["WANDB_MODE"] = "disabled"  # whoever runs the tests may have a key, 
 def environment() -> dict[str, str]:
     """The environment of a child process that runs `python -m benchmark` from any folder."""
     return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+@pytest.fixture
+def write_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], str]:
+    """Writes a method's source as the module `mine` of a package outside of this project; returns its dotted path."""
+
+    def write(source: str) -> str:
+        package = tmp_path / f"plugin_{tmp_path.name}"
+        package.mkdir()
+        (package / "__init__.py").touch()
+        (package / "mine.py").write_text(source)
+        monkeypatch.syspath_prepend(str(tmp_path))
+        return f"{package.name}.mine"
+
+    return write
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -63,21 +63,21 @@ def is_command(span: str) -> bool:
     return span.startswith(("python -m ", "contrastive-benchmark ", "make ", "pip install ", "torchrun "))
 
 
-def wrong(text: str) -> list[str]:
+def find_problems(text: str) -> list[str]:
     """What stands in a page that cannot be meant, with the reason."""
-    found = [
+    problems = [
         f"a block is sh, bash, python or text, not {kind!r}" for kind, *_ in BLOCK.findall(text) if kind not in KINDS
     ]
     code = spans(text)
     commands = [*blocks(text, "sh"), *blocks(text, "bash"), *filter(is_command, code)]
     alone = [span for span in code if all(map(WORD.fullmatch, span.split()))]
-    for reader, told in ((read, commands), (read_words, alone)):
-        for one in told:
+    for reader, texts in ((read, commands), (read_words, alone)):
+        for words in texts:
             try:
-                reader(one)
+                reader(words)
             except UsageError as error:
-                found.append(f"{one}: {error}")
-    return found
+                problems.append(f"{words}: {error}")
+    return problems
 
 
 def read(command: str) -> None:
@@ -119,39 +119,39 @@ def read_words(span: str) -> None:
 @cache
 def _beside() -> dict[str, tuple[str, ...]]:
     """Every key, and the words that it needs beside it: a method that has it, the launcher that it is for."""
-    written = {canonical: name for name, canonical in schema.PLURAL.items()}
-    settings = [written.get(name, name) for name in schema.declared_types()]
-    found = dict.fromkeys((*settings, *schema.runtime_types(), "cluster", "ablation"), ("methods=simclr",))
+    plural = {canonical: name for name, canonical in schema.PLURAL.items()}
+    settings = [plural.get(name, name) for name in schema.declared_types()]
+    needs = dict.fromkeys((*settings, *schema.runtime_types(), "cluster", "ablation"), ("methods=simclr",))
     for method in methods.names():
         options = schema.options_of(method)
         own = (f"{method}.{name}" for name in (*options, *settings))
-        found |= dict.fromkeys((*options, *own), (f"methods={method}",))
-    for key in found:
+        needs |= dict.fromkeys((*options, *own), (f"methods={method}",))
+    for key in needs:
         launcher = "slurm" if key.startswith("slurm.") else "local" if key in ("workers", "per_device") else ""
-        found[key] += (f"launcher={launcher}",) if launcher else ()
-    return found | {"methods": ()}
+        needs[key] += (f"launcher={launcher}",) if launcher else ()
+    return needs | {"methods": ()}
 
 
 def _read_ours(arguments: list[str]) -> None:
     if arguments and PLACEHOLDER.fullmatch(arguments[0]):
         return
     parsed = help.parse([argument for argument in arguments if argument != "--help"])
-    given = [word for word in parsed.words if not PLACEHOLDER.fullmatch(word)]
-    if any(word.endswith("...") for word in given):
+    words = [word for word in parsed.words if not PLACEHOLDER.fullmatch(word)]
+    if any(word.endswith("...") for word in words):
         return
-    if parsed.command in ("run", "plan", "profile") and given:
-        for cell in cell_words.read(given).cells:
+    if parsed.command in ("run", "plan", "profile") and words:
+        for cell in cell_words.read(words).cells:
             catalogue.require(cell.dataset)
     elif parsed.command == "evaluate":
-        evaluate_words.read(given)
+        evaluate_words.read(words)
     elif parsed.command == "report":
-        runtime_words.read_report(given)
+        runtime_words.read_report(words)
     elif parsed.command == "resume":
-        runtime_words.read_folder(given)
+        runtime_words.read_folder(words)
     elif parsed.command in ("status", "cancel"):
-        runtime_words.read_out(given)
+        runtime_words.read_out(words)
     elif parsed.command in ("check", "methods"):
-        for name in given:
+        for name in words:
             schema.describe(name)
 
 
@@ -167,8 +167,8 @@ def scratch() -> Iterator[Path]:
     from PIL import Image
     from sklearn.datasets import load_digits
 
-    with tempfile.TemporaryDirectory() as made:
-        folder, digits = Path(made), load_digits()
+    with tempfile.TemporaryDirectory() as root:
+        folder, digits = Path(root), load_digits()
         for label in range(3):
             (folder / f"my/images/class{label}").mkdir(parents=True)
             for number, pixels in enumerate(digits.images[digits.target == label][:40]):

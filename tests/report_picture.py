@@ -43,10 +43,10 @@ def main() -> int:
         page = (folder / "runs/report/report.html").as_uri()
         call = [browser, *options, "--virtual-time-budget=10000", f"--screenshot={shot}", page]
         subprocess.run(call, check=True, capture_output=True, timeout=120)
-        told = PngInfo()
-        told.add_text("records", digest())
+        info = PngInfo()
+        info.add_text("records", digest())
         Image.open(shot).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE).save(
-            PICTURE, optimize=True, pnginfo=told
+            PICTURE, optimize=True, pnginfo=info
         )
     print(f"{PICTURE.relative_to(ROOT)}: {PICTURE.stat().st_size / 1024:.0f} KiB")
     return 0

@@ -27,17 +27,17 @@ def configurations() -> list[dict[str, Any]]:
         "temperature": [0.05, 0.1, 0.2, 0.5, 1.0],
         "augmentation": [*OPERATIONS, *pairs, "crop+colour+grey", "crop+colour+grey+blur"],
     }
-    made = [{**USUAL, name: value} for name, values in axes.items() for value in values]
-    made += [
+    settings = [{**USUAL, name: value} for name, values in axes.items() for value in values]
+    settings += [
         {**USUAL, "batch_size": size, "learning_rate_rule": rule}
         for size in (64, 128, 256, 512, 1024)
         for rule in ("linear", "sqrt")
     ]
-    made += [
+    settings += [
         {**USUAL, "temperature": round(0.03 * step, 2), "batch_size": size}
         for step, size in itertools.product(range(1, 40), (64, 128, 512))
     ]
-    return list({json.dumps(one): one for one in made}.values())
+    return list({json.dumps(each): each for each in settings}.values())
 
 
 def write(count: int, out: Path, methods: Sequence[str] = METHODS) -> None:
@@ -92,11 +92,20 @@ def _record(method: str, seed: int, chosen: dict[str, Any], key: str, accuracy: 
     cost |= {"peak_memory_bytes": 2**30 + 2**22 * chosen["batch_size"], "device": "synthetic", "processes": 1}
     cost |= {"images_per_second": 2000.0, "evaluation_seconds": 20.0}
     return {
-        "schema": 1, "key": key, "protocol": "aaaaaaaaaaaa", "status": "collapsed" if lost else "finished",
-        "reason": "effective rank 1.0" if lost else None, "settings": settings, "metrics": {} if lost else metrics,
-        "cost": cost, "versions": {"torch": "2.8.0"}, "commit": "0123456789abcdef", "dirty": False,
-        "started": "2025-01-01T00:00:00+00:00", "finished": "2025-01-01T01:00:00+00:00",
-    }  # fmt: skip
+        "schema": 1,
+        "key": key,
+        "protocol": "aaaaaaaaaaaa",
+        "status": "collapsed" if lost else "finished",
+        "reason": "effective rank 1.0" if lost else None,
+        "settings": settings,
+        "metrics": {} if lost else metrics,
+        "cost": cost,
+        "versions": {"torch": "2.8.0"},
+        "commit": "0123456789abcdef",
+        "dirty": False,
+        "started": "2025-01-01T00:00:00+00:00",
+        "finished": "2025-01-01T01:00:00+00:00",
+    }
 
 
 def _looks(rng: np.random.Generator) -> dict[str, Any]:

@@ -24,8 +24,8 @@ MADE = ("docs/methods.md",)  # by another command, from docstrings
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    with docs_commands.scratch() as made:
-        yield made
+    with docs_commands.scratch() as path:
+        yield path
 
 
 @pytest.fixture
@@ -37,8 +37,8 @@ def inside(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
 @pytest.mark.usefixtures("inside")
 def test_what_a_page_says_to_type_can_be_meant(page: Path) -> None:
-    wrong = docs_commands.wrong(page.read_text(encoding="utf-8"))
-    assert not wrong, "\n" + "\n".join(wrong)
+    problems = docs_commands.find_problems(page.read_text(encoding="utf-8"))
+    assert not problems, "\n" + "\n".join(problems)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_what_a_page_says_to_type_can_be_meant(page: Path) -> None:
 )
 @pytest.mark.usefixtures("inside")
 def test_what_cannot_be_meant_is_found(text: str, told: str) -> None:
-    (found,) = docs_commands.wrong(text + "\n")
+    (found,) = docs_commands.find_problems(text + "\n")
     assert told in found
 
 
@@ -72,7 +72,7 @@ def test_what_cannot_be_meant_is_found(text: str, told: str) -> None:
 def test_what_a_reader_fills_in_may_be_anything() -> None:
     text = "`check NAME`, `python -m benchmark check NAME`, `dataset.root=DIR`, `out=`, `batch_norm=split:N`, "
     text += "`python -m benchmark profile methods=...`, `key=value`, `reference=METHOD`, `methods=simclr seeds=0,1`"
-    assert docs_commands.wrong(text) == []
+    assert docs_commands.find_problems(text) == []
 
 
 def test_readme_is_short() -> None:
@@ -101,11 +101,11 @@ def test_every_ablation_has_a_line() -> None:
 
 
 def test_every_page_is_in_the_site_s_navigation_or_in_the_list_of_results() -> None:
-    def leaves(found: Any) -> Iterator[str]:
-        for value in found if isinstance(found, list) else found.values() if isinstance(found, dict) else ():
+    def leaves(tree: Any) -> Iterator[str]:
+        for value in tree if isinstance(tree, list) else tree.values() if isinstance(tree, dict) else ():
             yield from leaves(value)
-        if isinstance(found, str):
-            yield found
+        if isinstance(tree, str):
+            yield tree
 
     site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
     listed = set(leaves(site["nav"]))

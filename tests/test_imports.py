@@ -18,44 +18,111 @@ OURS = ("benchmark", "methods", "results", "slurm")
 ROOMS: dict[str, tuple[str, ...]] = {
     "benchmark.__main__": ("benchmark.cli", "benchmark.start", "benchmark.errors"),
     "benchmark.cli": (
-        "benchmark.forecast", "benchmark.launch", "benchmark.profiling", "benchmark.contract", "benchmark.cells",
-        "benchmark.training", "benchmark.tracking", "benchmark.words", "benchmark.settings", "benchmark.backbones",
-        "benchmark.augment", "benchmark.data", "benchmark.display", "benchmark.errors", "methods",
-        "results.report", "results.published", "results.tables", "results.statistics", "results.frames",
+        "benchmark.forecast",
+        "benchmark.launch",
+        "benchmark.profiling",
+        "benchmark.contract",
+        "benchmark.cells",
+        "benchmark.training",
+        "benchmark.tracking",
+        "benchmark.words",
+        "benchmark.settings",
+        "benchmark.backbones",
+        "benchmark.augment",
+        "benchmark.data",
+        "benchmark.display",
+        "benchmark.errors",
+        "methods",
+        "results.report",
+        "results.published",
+        "results.tables",
+        "results.statistics",
+        "results.frames",
     ),
     "benchmark.forecast": (
-        "benchmark.launch", "benchmark.profiling", "benchmark.cells", "benchmark.evaluate", "benchmark.training",
-        "benchmark.settings", "benchmark.data", "benchmark.display", "benchmark.errors",
+        "benchmark.launch",
+        "benchmark.profiling",
+        "benchmark.cells",
+        "benchmark.evaluate",
+        "benchmark.training",
+        "benchmark.settings",
+        "benchmark.data",
+        "benchmark.display",
+        "benchmark.errors",
     ),
     "benchmark.launch": (
-        "benchmark.cells", "benchmark.training", "benchmark.settings", "benchmark.backbones", "benchmark.display",
-        "benchmark.errors", "slurm.jobs", "results.record",
+        "benchmark.cells",
+        "benchmark.training",
+        "benchmark.settings",
+        "benchmark.backbones",
+        "benchmark.display",
+        "benchmark.errors",
+        "slurm.jobs",
+        "results.record",
     ),
     "benchmark.profiling": (
-        "benchmark.cells", "benchmark.evaluate", "benchmark.training", "benchmark.words", "benchmark.settings",
-        "benchmark.backbones", "benchmark.augment", "benchmark.data", "benchmark.display", "benchmark.seeds",
-        "benchmark.errors", "methods",
+        "benchmark.cells",
+        "benchmark.evaluate",
+        "benchmark.training",
+        "benchmark.words",
+        "benchmark.settings",
+        "benchmark.backbones",
+        "benchmark.augment",
+        "benchmark.data",
+        "benchmark.display",
+        "benchmark.seeds",
+        "benchmark.errors",
+        "methods",
     ),
     "benchmark.contract": (
-        "benchmark.evaluate", "benchmark.training", "benchmark.words", "benchmark.settings", "benchmark.display",
+        "benchmark.evaluate",
+        "benchmark.training",
+        "benchmark.words",
+        "benchmark.settings",
+        "benchmark.display",
         "methods",
     ),
     "benchmark.cells": (
-        "benchmark.evaluate", "benchmark.training", "benchmark.tracking", "benchmark.words", "benchmark.settings",
-        "benchmark.augment", "benchmark.data", "benchmark.display", "benchmark.errors", "methods", "results.record",
+        "benchmark.evaluate",
+        "benchmark.training",
+        "benchmark.tracking",
+        "benchmark.words",
+        "benchmark.settings",
+        "benchmark.augment",
+        "benchmark.data",
+        "benchmark.display",
+        "benchmark.errors",
+        "methods",
+        "results.record",
     ),
     "benchmark.evaluate": (
-        "benchmark.training", "benchmark.settings", "benchmark.augment", "benchmark.data", "benchmark.seeds", "methods",
+        "benchmark.training",
+        "benchmark.settings",
+        "benchmark.augment",
+        "benchmark.data",
+        "benchmark.seeds",
+        "methods",
         "results.record",
     ),
     "benchmark.training": (
-        "benchmark.settings", "benchmark.backbones", "benchmark.augment", "benchmark.data", "benchmark.display",
-        "benchmark.seeds", "benchmark.errors", "methods", "results.record",
+        "benchmark.settings",
+        "benchmark.backbones",
+        "benchmark.augment",
+        "benchmark.data",
+        "benchmark.display",
+        "benchmark.seeds",
+        "benchmark.errors",
+        "methods",
+        "results.record",
     ),
     "benchmark.tracking": ("benchmark.settings", "benchmark.errors", "results.record"),
     "benchmark.words": ("benchmark.settings", "benchmark.data", "benchmark.errors", "methods"),
     "benchmark.settings": (
-        "benchmark.backbones", "benchmark.augment", "benchmark.data", "benchmark.errors", "methods",
+        "benchmark.backbones",
+        "benchmark.augment",
+        "benchmark.data",
+        "benchmark.errors",
+        "methods",
     ),
     "benchmark.backbones": ("benchmark.errors",),
     "benchmark.augment": ("benchmark.seeds", "benchmark.errors"),
@@ -69,7 +136,11 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "slurm.jobs": (),
     "results.readme": ("results.report", "results.record"),
     "results.report": (
-        "results.figures", "results.published", "results.tables", "results.statistics", "results.frames",
+        "results.figures",
+        "results.published",
+        "results.tables",
+        "results.statistics",
+        "results.frames",
         "results.record",
     ),
     "results.figures": ("results.statistics", "results.frames", "results.record"),
@@ -78,7 +149,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "results.statistics": ("results.frames",),
     "results.frames": ("results.record",),
     "results.record": (),
-}  # fmt: skip
+}
 TORCH = ("torch", "torchvision", "timm")
 REGISTRY = "methods"  # the folder of equals, which may grow
 MOST_FILES, MOST_LINES, MOST_LINES_OF_A_FUNCTION = 15, 300, 60
@@ -118,34 +189,34 @@ def imports(path: str, source: str) -> Iterator[tuple[int, str]]:
 def violations(path: str, source: str) -> list[str]:
     """`file:line: what` for each import in `source` that the file at `path`, relative to the root, may not make."""
     folder, own = Path(path).parts[0], room(module(path))
-    found = [f"{path}:1: no module is named utils"] if "utils" in Path(path).with_suffix("").parts else []
+    lines = [f"{path}:1: no module is named utils"] if "utils" in Path(path).with_suffix("").parts else []
     if folder in OURS and own not in ROOMS and own != folder:
-        found.append(f"{path}:1: {own} is no room; give it a place in the table of tests/test_imports.py")
+        lines.append(f"{path}:1: {own} is no room; give it a place in the table of tests/test_imports.py")
     for line, name in imports(path, source):
         top = name.split(".")[0]
         if top == "tests":
-            found.append(f"{path}:{line}: imports {name}; nothing imports the tests")
+            lines.append(f"{path}:{line}: imports {name}; nothing imports the tests")
         elif folder in OURS and top in OURS and room(name) not in (own, *ROOMS.get(own, ())):
-            found.append(f"{path}:{line}: imports {name}; {own} may import only {', '.join(ROOMS.get(own, ()))}")
+            lines.append(f"{path}:{line}: imports {name}; {own} may import only {', '.join(ROOMS.get(own, ()))}")
         elif folder == "methods" and top not in (*OURS, "torch") and top not in sys.stdlib_module_names:
-            found.append(f"{path}:{line}: imports {name}; methods may import of third parties only torch")
+            lines.append(f"{path}:{line}: imports {name}; methods may import of third parties only torch")
         elif folder == "results" and top in TORCH:
-            found.append(f"{path}:{line}: imports {name}; results never imports torch")
-    return found
+            lines.append(f"{path}:{line}: imports {name}; results never imports torch")
+    return lines
 
 
-def imported(paths: Iterable[Path]) -> dict[str, set[str]]:
+def read_imports(paths: Iterable[Path]) -> dict[str, set[str]]:
     """Module of ours -> the modules of ours that it imports, somewhere in it."""
     known = {module(path.as_posix()) for path in paths}
-    found: dict[str, set[str]] = {name: set() for name in known}
+    modules: dict[str, set[str]] = {name: set() for name in known}
     for path in paths:
         own = module(path.as_posix())
         for _, name in imports(path.as_posix(), (ROOT / path).read_text(encoding="utf-8")):
             target = name
             while target and target not in known:  # a name in a module
                 target = target.rpartition(".")[0]
-            found[own] |= {target} - {"", own}
-    return found
+            modules[own] |= {target} - {"", own}
+    return modules
 
 
 def circle(arrows: Mapping[str, Iterable[str]]) -> list[str]:
@@ -180,14 +251,14 @@ def test_the_table_goes_down_and_allows_nothing_that_is_not_used() -> None:
     order = list(ROOMS)
     upwards = [f"{a} -> {b}" for a, below in ROOMS.items() for b in below if order.index(b) <= order.index(a)]
     assert not upwards
-    arrows = {(room(own), room(other)) for own, others in imported(ours()).items() for other in others}
+    arrows = {(room(own), room(other)) for own, others in read_imports(ours()).items() for other in others}
     idle = [f"{a} -> {b}" for a, below in ROOMS.items() for b in below if (a, b) not in arrows]
     assert not idle, "the table allows what nobody needs"
-    assert set(ROOMS) == {room(name) for name in imported(ours())} - {"benchmark", "results", "slurm"}
+    assert set(ROOMS) == {room(name) for name in read_imports(ours())} - {"benchmark", "results", "slurm"}
 
 
 def test_no_file_imports_itself_through_others() -> None:
-    assert circle(imported(ours())) == []
+    assert circle(read_imports(ours())) == []
 
 
 def test_folders_files_and_functions_are_small() -> None:
@@ -211,7 +282,7 @@ def test_every_room_says_what_it_is_and_is_installed() -> None:
 
 def test_scripts_in_tests_import_modules_that_exist() -> None:
     """What a test runs in another process would be looked for in an installed copy, if there is one."""
-    known = set(imported(ours()))
+    known = set(read_imports(ours()))
     for path in sorted((ROOT / "tests").rglob("*.py")):
         if path == Path(__file__):
             continue

@@ -28,17 +28,17 @@ def put(folder: Path, method: str, seed: int, value: float, **settings: Any) -> 
     """Write one synthetic record, as the training side would."""
     full = {"method": method, "options": {}, "dataset": {"name": "digits"}, "seed": seed} | settings
     cost = {"views": 100, "seconds": 61.0, "images_per_second": 50.0, "device": "cpu", "processes": 1}
-    made = {"schema": 1, "key": folder.name, "protocol": "aaaaaaaaaaaa", "status": "finished", "reason": None}
-    made |= {"settings": full, "metrics": {"linear_top1": value}, "cost": cost, "versions": {}, "commit": None}
-    record.write(folder, made | {"dirty": None, "started": "", "finished": ""})
+    content = {"schema": 1, "key": folder.name, "protocol": "aaaaaaaaaaaa", "status": "finished", "reason": None}
+    content |= {"settings": full, "metrics": {"linear_top1": value}, "cost": cost, "versions": {}, "commit": None}
+    record.write(folder, content | {"dirty": None, "started": "", "finished": ""})
 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
     """Finished cells, each with the checkpoint, log and settings that training leaves."""
     values = {"simclr": (0.971, 0.968, 0.975), "moco": (0.912, 0.915, 0.909)}
-    for method, found in values.items():
-        for seed, value in enumerate(found):
+    for method, accuracies in values.items():
+        for seed, value in enumerate(accuracies):
             folder = tmp_path / "runs" / f"{method}-digits-{seed}"
             put(folder, method, seed, value)
             for name in ("last.pt", "log.jsonl", "settings.json"):

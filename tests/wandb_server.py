@@ -36,9 +36,9 @@ class Server(ThreadingHTTPServer):
     def environment(self) -> dict[str, str]:
         return {"WANDB_BASE_URL": f"http://127.0.0.1:{self.server_port}", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
 
-    def answer(self, operation: str, given: dict[str, Any]) -> dict[str, Any]:
+    def answer(self, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
         """The data of a GraphQL answer."""
-        found = given.get("projectName") or given.get("project") or given.get("name")
+        name = variables.get("projectName") or variables.get("project") or variables.get("name")
         if operation == "Viewer":
             teams = {"edges": [{"node": {"id": "e", "name": "me"}}]}
             return {"viewer": {"id": "u", "entity": "me", "username": "me", "flags": "{}", "teams": teams}}
@@ -46,7 +46,7 @@ class Server(ThreadingHTTPServer):
             project = {"id": "p", "name": "proj", "entity": {"id": "e", "name": "me"}}
             bucket = {
                 "id": "b",
-                "name": given.get("name"),
+                "name": variables.get("name"),
                 "displayName": "n",
                 "project": project,
                 "historyLineCount": 0,
@@ -54,24 +54,40 @@ class Server(ThreadingHTTPServer):
             return {"upsertBucket": {"bucket": bucket, "inserted": True}}
         if operation == "CreateRunFiles":
             url = self.environment()["WANDB_BASE_URL"]
-            files = [{"name": name, "uploadUrl": f"{url}/{name}"} for name in given["files"]]
+            files = [{"name": name, "uploadUrl": f"{url}/{name}"} for name in variables["files"]]
             return {"createRunFiles": {"runID": "b", "uploadHeaders": [], "files": files}}
         if operation == "ProjectInternalId":
-            return {"project": {"id": "p", "internalId": "cDox"} if found in self.projects else None}
+            return {"project": {"id": "p", "internalId": "cDox"} if name in self.projects else None}
         if operation == "GetProjects":
             edges = [{"cursor": "c", "node": self.project(name)} for name in self.projects]
             return {"models": {"edges": edges, "pageInfo": {"endCursor": None, "hasNextPage": False}}}
         if operation == "upsertView":
-            view = {"id": "Vmlldzox", "name": given["name"], "displayName": given["displayName"], "type": "runs"}
-            view |= {"description": given["description"], "spec": given["spec"], "createdAt": None, "updatedAt": None}
+            view = {
+                "id": "Vmlldzox",
+                "name": variables["name"],
+                "displayName": variables["displayName"],
+                "type": "runs",
+            }
+            view |= {
+                "description": variables["description"],
+                "spec": variables["spec"],
+                "createdAt": None,
+                "updatedAt": None,
+            }
             view |= {"project": {"id": "p", "name": "proj", "entityName": "me"}}
             return {"upsertView": {"view": view, "inserted": True}}
         return {}
 
     @staticmethod
     def project(name: str) -> dict[str, Any]:
-        return {"id": "p", "name": name, "entityName": "me", "createdAt": "2025-01-01T00:00:00Z", "isBenchmark": False,
-                "user": None}  # fmt: skip
+        return {
+            "id": "p",
+            "name": name,
+            "entityName": "me",
+            "createdAt": "2025-01-01T00:00:00Z",
+            "isBenchmark": False,
+            "user": None,
+        }
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -82,11 +98,11 @@ class Handler(BaseHTTPRequestHandler):
         self.server.open.wait()
         answer: dict[str, Any] = {}
         if self.path == "/graphql":
-            asked = json.loads(body)
-            operation = re.search(r"(?:query|mutation)\s+(\w+)", asked["query"])
-            name, given = operation[1] if operation else asked["query"], asked.get("variables") or {}
-            self.server.calls.append((name, given))
-            answer = {"data": self.server.answer(name, given)}
+            request = json.loads(body)
+            operation = re.search(r"(?:query|mutation)\s+(\w+)", request["query"])
+            name, variables = operation[1] if operation else request["query"], request.get("variables") or {}
+            self.server.calls.append((name, variables))
+            answer = {"data": self.server.answer(name, variables)}
         elif self.path.endswith("/file_stream"):
             self.server.streams.append((self.path.split("/")[-2], json.loads(body)))
         self.reply(answer)

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from benchmark.augment.parameters import Parameters, Side, boxes, draw_with, uniforms
 from benchmark.augment.policies import Policy
-from benchmark.augment.transforms import after_flip, in_chunks, interpolate, interpolation
+from benchmark.augment.transforms import apply_after_flip, interpolate, interpolation, map_chunks
 
 PATCHES = 9
 CROP_SCALE = (0.6, 1.0)  # area of the crop that is cut into cells (facebookresearch/vissl)
@@ -73,30 +73,30 @@ def _draw(
     return Jigsaw(draw_with(box.repeat_interleave(PATCHES, dim=0), policy, generator), corner)
 
 
-def augment(images: Tensor, policy: Policy, drawn: Jigsaw, size: int) -> Tensor:
+def augment(images: Tensor, policy: Policy, parameters: Jigsaw, size: int) -> Tensor:
     """The view (n, 9, 3, p, p) float32 in [0, 1] of uint8 ``images`` (n, 3, H, W), on their device.
 
     p is the patch's size by :func:`geometry`; no more of the resized crop is made than the patches.
     """
-    if len(drawn.corner) != PATCHES * len(images):
-        raise ValueError(f"{len(images)} images, but {len(drawn.corner)} patches")
+    if len(parameters.corner) != PATCHES * len(images):
+        raise ValueError(f"{len(images)} images, but {len(parameters.corner)} patches")
     _, patch = geometry(size)
 
     def augment_chunk(start: int, stop: int) -> Tensor:
-        own = drawn.slice(start, stop)
-        x = after_flip(_cut(images[start:stop], own, size), policy, own.patches)
+        own = parameters.slice(start, stop)
+        x = apply_after_flip(_cut(images[start:stop], own, size), policy, own.patches)
         return x.unflatten(0, (stop - start, PATCHES))
 
-    return in_chunks(images, PATCHES * 3 * patch * patch, augment_chunk)
+    return map_chunks(images, PATCHES * 3 * patch * patch, augment_chunk)
 
 
-def _cut(images: Tensor, drawn: Jigsaw, size: int) -> Tensor:
+def _cut(images: Tensor, parameters: Jigsaw, size: int) -> Tensor:
     """(9 n, 3, p, p): the patches, flipped."""
     cell, patch = geometry(size)
     (height, width), device = images.shape[-2:], images.device
-    box = drawn.patches.box.float().to(device, non_blocking=True)
-    corner = drawn.corner.float().to(device, non_blocking=True)
-    flip = drawn.patches.flip.to(device, non_blocking=True)
+    box = parameters.patches.box.float().to(device, non_blocking=True)
+    corner = parameters.corner.float().to(device, non_blocking=True)
+    flip = parameters.patches.flip.to(device, non_blocking=True)
     rows = interpolation(box[:, 0::2], height, 3 * cell, corner[:, :1], patch)
     columns = interpolation(box[:, 1::2], width, 3 * cell, corner[:, 1:], patch, flip)
     return interpolate(images, rows, columns, PATCHES)

@@ -68,28 +68,28 @@ def draw_with(box: Tensor, policy: Policy, generator: torch.Generator) -> Parame
     def uniform(*shape: int, stream: torch.Generator = generator) -> Tensor:
         return uniforms((len(box), *shape), stream)
 
-    own = _beside(generator)
+    own = _fork(generator)
     return Parameters(
         box=box,
         flip=uniform() < policy.flip,
         jitter=uniform() < policy.jitter,
-        factor=_between(low, high, uniform(4)).float(),
+        factor=_interpolate(low, high, uniform(4)).float(),
         order=uniform(4).argsort(dim=1),
         grey=uniform() < policy.grey,
         blur=uniform() < policy.blur,
-        sigma=_between(*policy.blur_sigma, uniform()).float(),
+        sigma=_interpolate(*policy.blur_sigma, uniform()).float(),
         solarise=uniform() < policy.solarise,
         rotate=(uniform(stream=own) < policy.rotate) * (4 * uniform(stream=own)).long(),
         sobel=uniform(stream=own) < policy.sobel,
         noise=uniform(stream=own) < policy.noise,
-        noise_sigma=_between(*policy.noise_sigma, uniform(stream=own)).float(),
+        noise_sigma=_interpolate(*policy.noise_sigma, uniform(stream=own)).float(),
         noise_seed=(2**53 * uniform(stream=own)).long(),
         cutout=uniform(stream=own) < policy.cutout,
         cutout_centre=uniform(2, stream=own),
     )
 
 
-def _beside(generator: torch.Generator) -> torch.Generator:
+def _fork(generator: torch.Generator) -> torch.Generator:
     """A stream of its own, for the operations that came after the first records: all else is drawn as it was there.
 
     Seeded by the number that ``generator`` gives next, and still gives.
@@ -103,7 +103,7 @@ def uniforms(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     return torch.rand(shape, generator=generator, dtype=torch.float64)
 
 
-def _between(low: Tensor | float, high: Tensor | float, uniform: Tensor) -> Tensor:
+def _interpolate(low: Tensor | float, high: Tensor | float, uniform: Tensor) -> Tensor:
     return low + (high - low) * uniform
 
 
@@ -117,9 +117,9 @@ def boxes(policy: Policy, count: int, height: Side, width: Side, generator: torc
     sides = torch.stack([torch.as_tensor(side).expand(count) for side in (height, width)], dim=1).double()
     if policy.crop_scale is None:
         return torch.cat([torch.zeros_like(sides), sides], dim=1).long()
-    area = sides.prod(dim=1, keepdim=True) * _between(*policy.crop_scale, shape[:, 0])
+    area = sides.prod(dim=1, keepdim=True) * _interpolate(*policy.crop_scale, shape[:, 0])
     low, high = policy.crop_ratio
-    ratio = _between(math.log(low), math.log(high), shape[:, 1]).exp()
+    ratio = _interpolate(math.log(low), math.log(high), shape[:, 1]).exp()
     heights, widths = (area / ratio).sqrt().round(), (area * ratio).sqrt().round()
     fits = (widths > 0) & (widths <= sides[:, 1:]) & (heights > 0) & (heights <= sides[:, :1])
     first = fits.int().argmax(dim=1, keepdim=True)  # the first of equal maxima

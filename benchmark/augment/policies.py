@@ -86,8 +86,8 @@ _OPERATIONS = {
 
 def merge(left: Policy, right: Policy) -> Policy:
     """``left`` with every operation that ``right`` switches on, at the right one's settings."""
-    taken = [name for switch, group in _OPERATIONS.items() if getattr(right, switch) for name in group]
-    return replace(left, **{name: getattr(right, name) for name in taken})
+    settings = [name for switch, group in _OPERATIONS.items() if getattr(right, switch) for name in group]
+    return replace(left, **{name: getattr(right, name) for name in settings})
 
 
 def _jitter(brightness: float, contrast: float, saturation: float, hue: float, probability: float = 0.8) -> Policy:

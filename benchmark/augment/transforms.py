@@ -38,10 +38,10 @@ def augment(images: Tensor, policy: Policy, parameters: Parameters, size: int) -
     def augment_chunk(start: int, stop: int) -> Tensor:
         return _augment(images[start:stop], policy, parameters.slice(start, stop), size)
 
-    return in_chunks(images, 3 * size * size, augment_chunk)
+    return map_chunks(images, 3 * size * size, augment_chunk)
 
 
-def in_chunks(images: Tensor, values: int, make: Callable[[int, int], Tensor]) -> Tensor:
+def map_chunks(images: Tensor, values: int, make: Callable[[int, int], Tensor]) -> Tensor:
     """``make(start, stop)`` of all uint8 ``images``, each of which becomes ``values`` numbers: on a CPU, of some images
     at a time."""
     count, chunk = len(images), max(1, CACHED // values)
@@ -84,10 +84,10 @@ def _augment(images: Tensor, policy: Policy, parameters: Parameters, size: int) 
         _apply(x, parameters.flip, lambda some: some.flip(-1))
     else:
         x = _crop_and_flip(images, parameters, size)
-    return after_flip(x, policy, parameters)
+    return apply_after_flip(x, policy, parameters)
 
 
-def after_flip(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
+def apply_after_flip(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
     """What follows crop and flip: all other operations, of ``x`` (n, 3, S, S), which may be written over."""
     if policy.rotate:
         for turns in (1, 2, 3):

@@ -16,8 +16,17 @@ from benchmark.settings import address, schema
 from results import record
 
 # What tells cells apart that take the same time for the same work; nor do options that are fractions (a temperature).
-EQUALLY_FAST = ("seed", "epochs", "learning_rate", "learning_rate_rule", "schedule", "warmup", "weight_decay",
-                "decay_all", "sgd_momentum")  # fmt: skip
+EQUALLY_FAST = (
+    "seed",
+    "epochs",
+    "learning_rate",
+    "learning_rate_rule",
+    "schedule",
+    "warmup",
+    "weight_decay",
+    "decay_all",
+    "sgd_momentum",
+)
 
 
 class Shape(NamedTuple):

@@ -17,9 +17,9 @@ from results.frames import forecasts
 def keep(forecast: Forecasts, cells: list[Settings], states: list[State], out: Path) -> None:
     """Keep a forecast for `report`, but of what has begun."""
     begun = {state.folder.name.rpartition("-")[2] for state in states if state.word == "running"}
-    kept = {key: one for key, one in forecast_table.as_records(cells, forecast).items() if key not in begun}
+    entries = {key: entry for key, entry in forecast_table.as_records(cells, forecast).items() if key not in begun}
     try:
-        forecasts.keep(out, kept)
+        forecasts.keep(out, entries)
     except OSError as error:  # another's folder
         print(f"note: the forecast is not kept: {error}", file=sys.stderr)
 
@@ -29,7 +29,7 @@ def require(forecast: Forecasts, runtime: Runtime) -> None:
     words = f"budget={runtime.budget:g}"
     if runtime.budget and forecast.unknown:
         raise UsageError(f"{words}: the cost of {forecast.unknown} of {len(forecast.each)} cells is not known here")
-    if runtime.budget and any(one.microbatch for one in forecast.each):
+    if runtime.budget and any(cost.microbatch for cost in forecast.each):
         raise UsageError(f"{words}: some cells do not fit as they are; `plan` says which microbatch= does")
     if runtime.budget and forecast.hours > runtime.budget:
         raise UsageError(f"{words} hours would be exceeded; {forecast_table.lines(forecast, runtime)[0]}")

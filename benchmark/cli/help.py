@@ -70,15 +70,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
-    asked = next((a for a in arguments if not a.startswith("-")), None)
+    word = next((a for a in arguments if not a.startswith("-")), None)
     for name, summary in COMMANDS.items():
         command = commands.add_parser(
             name,
             help=summary,
             description=summary[0].upper() + summary[1:] + ".",
             epilog=_examples(name)
-            + (_keys() if name in ("run", "plan", "profile") and asked == name else "")
-            + (_evaluations() if name == asked == "evaluate" else ""),
+            + (_keys() if name in ("run", "plan", "profile") and word == name else "")
+            + (_evaluations() if name == word == "evaluate" else ""),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -88,8 +88,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         command.add_argument(
             "words", nargs="*", metavar="key=value" if name in ("run", "plan", "profile", "evaluate") else "word"
         )
-    if asked is not None and asked not in COMMANDS:
-        raise unknown("command", asked, COMMANDS)
+    if word is not None and word not in COMMANDS:
+        raise unknown("command", word, COMMANDS)
     # Flags go last: argparse takes no words behind them.
     flags = {flag for flag, _, _ in FLAGS}
     return parser.parse_args(sorted(arguments, key=flags.__contains__) or ["--help"])

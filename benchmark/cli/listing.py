@@ -38,12 +38,12 @@ def print_methods(names: list[str]) -> int:
 
 def print_ablations(words: list[str]) -> int:
     checks.refuse_words("ablations", words)
-    for name, one in ABLATIONS.items():
-        print(f"ablation={name}: {one.question}")
-        for part in one.parts:
+    for name, ablation in ABLATIONS.items():
+        print(f"ablation={name}: {ablation.question}")
+        for part in ablation.parts:
             print("    " + " ".join(f"{key}={','.join(values)}" for key, values in part.items()))
-        print(f"    fixed: {one.fixed}")
-        print(f"    figure: {one.figure}; published curves: {', '.join(one.published) or 'none'}\n")
+        print(f"    fixed: {ablation.fixed}")
+        print(f"    figure: {ablation.figure}; published curves: {', '.join(ablation.published) or 'none'}\n")
     return 0
 
 

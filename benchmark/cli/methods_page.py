@@ -104,15 +104,15 @@ def _state(name: str) -> str:
     if not methods.describe(name).trains:
         return ""
     method, _ = _build(name)
-    copies = [at for at, one in method.named_modules() if isinstance(one, MomentumCopy)]
-    kept = []
+    copies = [at for at, module in method.named_modules() if isinstance(module, MomentumCopy)]
+    buffers = []
     for at, buffer in method.named_buffers():
         counts = at.rpartition(".")[2] in ("running_mean", "running_var", "num_batches_tracked")
         if not counts and buffer.numel() > 1:
             size = buffer.numel() * buffer.element_size() / 2**20
             shape = " x ".join(map(str, buffer.shape))
-            kept.append(f"{at} {shape}" + (f" ({size:,.0f} MiB)" if size >= 1 else ""))
-    return ", ".join([*(f"{one} (follows)" for one in copies), *kept])
+            buffers.append(f"{at} {shape}" + (f" ({size:,.0f} MiB)" if size >= 1 else ""))
+    return ", ".join([*(f"{at} (follows)" for at in copies), *buffers])
 
 
 @lru_cache
@@ -121,8 +121,10 @@ def _work(name: str) -> float:
     method, kind = _build(name)
     at = Progress(0, 10, 0, 10)
     with torch.device("meta"):
-        seen = batches.backbone_inputs(kind.views, (), SIDE)
-        each = [(3, one.side, one.side) if one.images == 1 else (one.images, 3, one.side, one.side) for one in seen]
+        views = batches.backbone_inputs(kind.views, (), SIDE)
+        each = [
+            (3, view.side, view.side) if view.images == 1 else (view.images, 3, view.side, view.side) for view in views
+        ]
         labels = torch.zeros(BATCH, dtype=torch.int64) if kind.supervised else None
         batch = Batch([torch.zeros(BATCH, *shape) for shape in each], torch.arange(BATCH), labels)
         with Multiplications() as counted:
@@ -147,18 +149,18 @@ def _encoder() -> tuple[Any, int, str]:
 def main() -> int:
     parser = argparse.ArgumentParser(description="docs/methods.md from the registry")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where the page is old")
-    check, made = parser.parse_args().check, page()
+    check, text = parser.parse_args().check, page()
     if not check:
-        PAGE.write_text(made, encoding="utf-8")
+        PAGE.write_text(text, encoding="utf-8")
         return 0
-    kept = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
-    if kept != made:
+    previous = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    if previous != text:
         difference = difflib.unified_diff(
-            kept.splitlines(), made.splitlines(), str(PAGE), "the methods", lineterm="", n=0
+            previous.splitlines(), text.splitlines(), str(PAGE), "the methods", lineterm="", n=0
         )
         print("\n".join(list(difference)[:20]), file=sys.stderr)
         print(f"error: {PAGE} is old; make it anew: python -m benchmark.cli.methods_page", file=sys.stderr)
-    return int(kept != made)
+    return int(previous != text)
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def print_plan(words: list[str], quick: bool) -> int:
     forecasts = None if quick or not todo else forecast.forecast(todo, request.runtime)
     if forecasts:
         budget.keep(forecasts, todo, states, out)
-        costs = {address.key(cell): one for cell, one in zip(todo, forecasts.each, strict=True)}
+        costs = {address.key(cell): cost for cell, cost in zip(todo, forecasts.each, strict=True)}
         header += forecast_table.HEADER
         rows = [[*row, *forecast_table.row(costs.get(row[0]))] for row in rows]
     columns.show(header, rows)

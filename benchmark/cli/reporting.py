@@ -43,16 +43,16 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     summary = summaries.summarise(loaded)
-    beside = sweeps.beside(loaded, metric)
+    comparisons = sweeps.compare_sweeps(loaded, metric)
     sections = [
-        ("Beside published numbers", sweeps.rows(beside)),
+        ("Beside published numbers", sweeps.rows(comparisons)),
         *evaluation_sections(loaded),
-        ("Forecasts against truth", formats.truth(forecasts.against(loaded, forecasts.read(out)))),
+        ("Forecasts against truth", formats.truth(forecasts.compare_with_truth(loaded, forecasts.read(out)))),
     ]
     print_summary(summary)
     print_sections([("Which can be told apart (ranks that the seeds allow, 95 %)", compared), *sections])
     if not loaded.empty:
-        curves = list(dict.fromkeys(one.curve for one in beside))
+        curves = list(dict.fromkeys(comparison.curve for comparison in comparisons))
         folder, notes = report.write(
             out, loaded, problems, published=curves, ranked=ranked, compared=compared, extras=sections
         )
@@ -62,8 +62,8 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     if project:
         from results.report import wandb_report
 
-        told = [("Which can be told apart", compared), *sections]
-        below = [f"## {title}\n\n{formats.pipes(rows)}" for title, rows in told if len(rows) > 1]
+        tables = [("Which can be told apart", compared), *sections]
+        below = [f"## {title}\n\n{formats.pipes(rows)}" for title, rows in tables if len(rows) > 1]
         text = "\n".join([formats.to_markdown(summary), *below])
         try:
             print(wandb_report.write(loaded, text, out, project, site.unreachable()))
@@ -73,11 +73,11 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
 
 def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
     """What `evaluate` measured of these records, and how alike it orders the configurations."""
-    found = evaluations.rows(loaded)
-    if not found:
+    rows = evaluations.rows(loaded)
+    if not rows:
         return []
     return [
-        ("By other evaluations (rates and strengths are chosen on the whole validation split)", found),
+        ("By other evaluations (rates and strengths are chosen on the whole validation split)", rows),
         ("Whether they order the configurations alike", stability.rows(loaded)),
     ]
 

@@ -1,24 +1,22 @@
-"""A method trained for a few steps on the digits, in this process or in two: what the checks look at."""
+"""A method trained for a few steps on the digits: what the checks look at."""
 
 from __future__ import annotations
 
 import json
-import os
-import socket
 import tempfile
-import time
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import torch
-from torch import Tensor, multiprocessing, nn
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.display.progress import ProgressDisplay
 from benchmark.settings.address import key
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
-from benchmark.training import build, distributed, train
+from benchmark.training import build, train
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
 from benchmark.training.engine import Engine
@@ -27,9 +25,20 @@ from benchmark.words import cell_words
 
 # 70 training images, batches of 32: 2 steps an epoch, 8 in all; what happens at an epoch's start happens four times,
 # and as many rows pass as the longest memory of the digits' presets holds.
-TASK = ["dataset=digits", "dataset.limit=80", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32",
-        "epochs=4", "optimiser=sgd", "learning_rate=0.1", "seeds=3", "augmentation=crop+colour+grey",
-        "precision=fp32"]  # fmt: skip
+TASK = [
+    "dataset=digits",
+    "dataset.limit=80",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "batch_size=32",
+    "epochs=4",
+    "optimiser=sgd",
+    "learning_rate=0.1",
+    "seeds=3",
+    "augmentation=crop+colour+grey",
+    "precision=fp32",
+]
 # Where sums are taken in another order: float64, and for micro-batches a backbone without batch norm.
 EXACT = ["precision=fp64"]
 NORMLESS = ["precision=fp64", "batch_norm=sync"]
@@ -56,7 +65,7 @@ def prepare(cell: Settings, world: World, device: torch.device = CPU, norm: bool
     data = build.dataset(cell.dataset)
     method, _ = build.method(cell, data, device)
     if not norm:
-        without_batch_norm(method)
+        replace_batch_norm(method)
     precision = cell.precision if cell.precision in ("fp32", "bf16", "fp64") else "fp32"
     batches = build.batches(cell, method, data, world, device, precision)
     return build.engine(cell, method, world, device, precision), batches
@@ -82,6 +91,12 @@ def train_briefly(
     )
 
 
+@lru_cache(maxsize=128)
+def train_undisturbed(name: str, more: tuple[str, ...], norm: bool) -> ShortTraining:
+    """The undisturbed training that several checks compare with."""
+    return train_briefly(settings(name, *more), norm=norm)
+
+
 class StopAt(Stop):
     """Asks to stop when the loop has looked `looks` times, which it does once a step."""
 
@@ -98,7 +113,7 @@ class StopAt(Stop):
     def asked(self, number: int) -> None: ...
 
 
-def without_batch_norm(network: nn.Module) -> None:
+def replace_batch_norm(network: nn.Module) -> None:
     """Replace every batch norm by a group norm of one group, in place, keeping its scale and shift."""
     for name, child in network.named_children():
         if isinstance(child, _BatchNorm):
@@ -107,52 +122,4 @@ def without_batch_norm(network: nn.Module) -> None:
                 norm.weight, norm.bias = child.weight, child.bias
             setattr(network, name, norm)
         else:
-            without_batch_norm(child)
-
-
-def in_two_processes(names: list[str], folder: Path, timeout: float) -> bool:
-    """Train each method's small task twice over two gloo processes, and leave what came out in `folder`.
-
-    Returns whether both processes ended in time; otherwise they are killed. One pair serves all the names, because
-    starting one costs more than a training.
-    """
-    context = multiprocessing.spawn(_worker, (_free_port(), names, folder), nprocs=2, join=False)
-    until = time.monotonic() + timeout
-    while time.monotonic() < until:
-        if context.join(timeout=1.0):
-            return True
-    for process in context.processes:
-        process.kill()
-    return False
-
-
-def left_behind(name: str, norm: bool, rank: int, folder: Path) -> ShortTraining | str:
-    """What `in_two_processes` left of a method on one rank: its losses and state, or what went wrong."""
-    path = folder / f"{name}-{norm}-{rank}.pt"
-    if not path.exists():
-        return "not run, because the method before it failed"
-    result = torch.load(path, weights_only=True)
-    return result if isinstance(result, str) else ShortTraining(**result)
-
-
-def _worker(rank: int, port: int, names: list[str], folder: Path) -> None:
-    os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
-    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
-    torch.set_num_threads(1)
-    world = distributed.start(CPU)
-    for name, norm in [(name, norm) for name in names for norm in (True, False)]:
-        path = folder / f"{name}-{norm}-{rank}.pt"
-        try:
-            cell = settings(name, *(EXACT if norm else [*NORMLESS, FEWER, "microbatch=8"]))
-            result = train_briefly(cell, world, norm=norm)
-        except Exception as error:  # noqa: BLE001 - told to the parent
-            torch.save(f"{type(error).__name__}: {error}", path)
-            return  # the other process, if it waits for this one, then fails too
-        torch.save({"losses": result.losses, "state": result.state}, path)
-    distributed.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+            replace_batch_norm(child)

@@ -21,7 +21,7 @@ from benchmark.augment.transforms import resize
 from benchmark.data.source import Split
 from benchmark.evaluate.features import encode
 from benchmark.evaluate.few_labels import DRAWS, SHARES, draws, label
-from benchmark.evaluate.frozen_cell import FrozenCell, by_sgd
+from benchmark.evaluate.frozen_cell import FrozenCell, describe_sgd
 from benchmark.evaluate.linear import top1
 
 EPOCHS, BATCH, MOMENTUM = 20, 64, 0.9
@@ -36,7 +36,7 @@ class Tuned(NamedTuple):
 
 
 def settings() -> dict[str, Any]:
-    return {"shares": list(SHARES), "draws": DRAWS, **by_sgd(EPOCHS, BATCH, MOMENTUM, RATES)}
+    return {"shares": list(SHARES), "draws": DRAWS, **describe_sgd(EPOCHS, BATCH, MOMENTUM, RATES)}
 
 
 def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:

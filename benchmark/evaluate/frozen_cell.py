@@ -21,8 +21,8 @@ from methods.method import Method
 CROP, CROP_AND_FLIP = "crop", "crop+flip"  # of 8 to 100 % of the area, as SimCLR and MoCo have it for their probes
 
 
-def by_sgd(epochs: int, batch: int, momentum: float, rates: Sequence[float]) -> dict[str, Any]:
-    """What an evaluator that trains on `FrozenCell.labelled` states of it in its protocol."""
+def describe_sgd(epochs: int, batch: int, momentum: float, rates: Sequence[float]) -> dict[str, Any]:
+    """What an evaluator that trains on `FrozenCell.labelled_batches` states of it in its protocol."""
     return {
         "epochs": epochs,
         "batch": batch,
@@ -66,9 +66,14 @@ class FrozenCell:
         text = CROP_AND_FLIP if entry(self.data.name).mirrored else CROP
         augmentation: Augmentation = policies.parse(text)
         return replace(
-            self.batches, split=_on(split, self.device), views=("crop",), augmentation=augmentation,
-            batch_size=batch_size, seed=seed, labelled=True,
-        )  # fmt: skip
+            self.batches,
+            split=_on(split, self.device),
+            views=("crop",),
+            augmentation=augmentation,
+            batch_size=batch_size,
+            seed=seed,
+            labelled=True,
+        )
 
 
 def freeze(method: Method, data: Data, batches: Batches, device: torch.device) -> FrozenCell:

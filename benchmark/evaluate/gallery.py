@@ -48,7 +48,7 @@ def write(frozen: FrozenCell, folder: Path, kind: str) -> None:
     places = principal(points) if kind == "pca" else _tsne(points)
     queries = sample[_spread(len(sample), QUERIES).to(x.device)]
     _, nearest = knn.neighbours(x[queries], features.train[0], NEIGHBOURS)
-    shown: dict[str, Any] = {
+    content: dict[str, Any] = {
         "projection": {
             "kind": kind,
             "x": _round(places[:, 0]),
@@ -58,13 +58,13 @@ def write(frozen: FrozenCell, folder: Path, kind: str) -> None:
         "classes": names,
         "neighbours": {"png": "", "queries": y[queries].tolist(), "neighbours": features.train[1][nearest].tolist()},
     }
-    room = BYTES - len(json.dumps(shown))
+    room = BYTES - len(json.dumps(content))
     for side in SIDES:
         picture = png(frozen.data.test.images, frozen.data.train.images, queries.cpu(), nearest.cpu(), side)
         if len(picture) <= room:
             break
-    shown["neighbours"]["png"] = picture
-    write_json(folder / LOOKS_NAME, shown, compact=True)
+    content["neighbours"]["png"] = picture
+    write_json(folder / LOOKS_NAME, content, compact=True)
 
 
 def principal(x: Tensor) -> Tensor:

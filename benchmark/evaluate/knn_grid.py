@@ -43,7 +43,7 @@ def grid(features: Features) -> Iterator[tuple[str, float]]:
     for metric, search in METRICS.items():
         neighbours = search(features.validation[0], x, max(NEIGHBOURS))
         choices = [(k, temperature) for k in NEIGHBOURS for temperature in TEMPERATURES]
-        accuracy = [top1(votes(neighbours, y, features.classes, *one), features.validation[1]) for one in choices]
+        accuracy = [top1(votes(neighbours, y, features.classes, *choice), features.validation[1]) for choice in choices]
         k, temperature = choices[max(range(len(choices)), key=accuracy.__getitem__)]
         neighbours = search(features.test[0], both, max(NEIGHBOURS))
         for each in NEIGHBOURS:

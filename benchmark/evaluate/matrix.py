@@ -36,11 +36,11 @@ class Evaluation:
 def evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list[Evaluation]:
     """Those of `names`, in their order; for `transfer` one for each dataset of `targets`."""
     known = {
-        "knn": Evaluation("knn", knn_grid.settings(), lambda one, _: knn_grid.evaluate(one)),
-        "sgd_probe": Evaluation("sgd_probe", sgd_probe.settings(), lambda one, _: sgd_probe.evaluate(one)),
-        "few_labels": Evaluation("few_labels", few_labels.settings(), lambda one, _: few_labels.evaluate(one)),
-        "finetune": Evaluation("finetune", finetune.settings(), lambda one, _: finetune.evaluate(one)),
-        "heads": Evaluation("heads", heads.settings(), lambda one, _: heads.evaluate(one)),
+        "knn": Evaluation("knn", knn_grid.settings(), lambda frozen, _: knn_grid.evaluate(frozen)),
+        "sgd_probe": Evaluation("sgd_probe", sgd_probe.settings(), lambda frozen, _: sgd_probe.evaluate(frozen)),
+        "few_labels": Evaluation("few_labels", few_labels.settings(), lambda frozen, _: few_labels.evaluate(frozen)),
+        "finetune": Evaluation("finetune", finetune.settings(), lambda frozen, _: finetune.evaluate(frozen)),
+        "heads": Evaluation("heads", heads.settings(), lambda frozen, _: heads.evaluate(frozen)),
         "looks": Evaluation("looks", gallery.settings(), gallery.evaluate),
     }
     evaluations = []
@@ -50,7 +50,7 @@ def evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list[Evalua
 
 
 def _transfer(to: Dataset) -> Evaluation:
-    def numbers(one: FrozenCell, folder: Path) -> Numbers:
-        return transfer.evaluate(one, build.dataset(to))
+    def numbers(frozen: FrozenCell, folder: Path) -> Numbers:
+        return transfer.evaluate(frozen, build.dataset(to))
 
     return Evaluation(f"transfer_{to.name}", transfer.settings(to), numbers)

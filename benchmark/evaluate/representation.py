@@ -38,8 +38,8 @@ def evaluate(
     generator = seeds.generator("alignment")
     views = []
     for _ in range(2):
-        drawn = draw(policy, len(images), images.shape[2], images.shape[3], generator)
-        whole = augment(images.to(device), policy, drawn, size)
+        parameters = draw(policy, len(images), images.shape[2], images.shape[3], generator)
+        whole = augment(images.to(device), policy, parameters, size)
         views.append(encode(encoder, whole, normalised, device))
     yield "alignment", alignment(views[0], views[1])
 

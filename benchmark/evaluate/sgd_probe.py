@@ -19,7 +19,7 @@ from torch.nn import functional as F
 
 from benchmark import seeds
 from benchmark.evaluate import linear
-from benchmark.evaluate.frozen_cell import FrozenCell, by_sgd
+from benchmark.evaluate.frozen_cell import FrozenCell, describe_sgd
 from benchmark.training.batches import Batches
 
 EPOCHS, BATCH, MOMENTUM = 30, 256, 0.9
@@ -27,7 +27,7 @@ RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 def settings() -> dict[str, Any]:
-    return by_sgd(EPOCHS, BATCH, MOMENTUM, RATES)
+    return describe_sgd(EPOCHS, BATCH, MOMENTUM, RATES)
 
 
 def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:

@@ -40,29 +40,29 @@ def forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
 def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     """The same, in this process."""
     from benchmark.cells import machine
-    from benchmark.forecast.measure import Measured, fitting
+    from benchmark.forecast.measure import Measured, measure_fitting
 
     device, workers = _device(runtime)
     processes = runtime.slurm.nodes * max(1, runtime.slurm.gpus_per_node) if runtime.launcher == "slurm" else 1
-    ran = [one for one in past_costs.read(Path(runtime.out)) if one.processes == processes and _ran_on(one, device)]
+    ran = [run for run in past_costs.read(Path(runtime.out)) if run.processes == processes and _ran_on(run, device)]
     name = "a GPU, which is not here" if device is None else machine.device_name(device)
     if device is None and ran:  # of several kinds, the usual one
-        name = mode(one.device for one in ran)
-        ran = [one for one in ran if one.device == name]
+        name = mode(run.device for run in ran)
+        ran = [run for run in ran if run.device == name]
     by_shape: dict[str, Measured] = {}
     each = []
     for cell in cells:
         shape = past_costs.shape(address.identity(cell))
-        if (known := _as_before(shape, ran, 0)) is not None:
+        if (known := _recall(shape, ran, 0)) is not None:
             each.append(known)
         elif device is None:
-            each.append(_as_before(shape, ran, 1) or Forecast(None, None, "unknown"))
+            each.append(_recall(shape, ran, 1) or Forecast(None, None, "unknown"))
         else:
             like = shape.likenesses[0]
             if like not in by_shape:
                 print(f"measuring a shape of {cell.method} ({len(by_shape) + 1})", file=sys.stderr, flush=True)
                 try:
-                    by_shape[like] = fitting(cell, device, runtime, processes, workers)
+                    by_shape[like] = measure_fitting(cell, device, runtime, processes, workers)
                 except UsageError:
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever a method raises; the run will record it
@@ -73,17 +73,17 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     return Forecasts(each, name, processes, workers, len(by_shape))
 
 
-def _as_before(shape: past_costs.Shape, ran: list[past_costs.Ran], likeness: int) -> Forecast | None:
+def _recall(shape: past_costs.Shape, ran: list[past_costs.Ran], likeness: int) -> Forecast | None:
     """By the cells that ran and are like it: the training by its pixels, the evaluation by its own."""
-    alike = [one for one in ran if one.shape.likenesses[likeness] == shape.likenesses[likeness]]
+    alike = [run for run in ran if run.shape.likenesses[likeness] == shape.likenesses[likeness]]
     if not alike:
         return None
-    trained = [(one.seconds - one.evaluation) / one.shape.trained for one in alike if one.shape.trained]
-    judged = median(one.evaluation / one.shape.judged for one in alike) * shape.judged
+    trained = [(run.seconds - run.evaluation) / run.shape.trained for run in alike if run.shape.trained]
+    judged = median(run.evaluation / run.shape.judged for run in alike) * shape.judged
     seconds = judged + (median(trained) * shape.trained if trained else 0.0)
     if likeness:
         return Forecast(seconds, None, "like records")
-    return Forecast(seconds, max(one.memory for one in alike) or None, "records")
+    return Forecast(seconds, max(run.memory for run in alike) or None, "records")
 
 
 def _device(runtime: Runtime) -> tuple[torch.device | None, int]:
@@ -110,8 +110,8 @@ def _device(runtime: Runtime) -> tuple[torch.device | None, int]:
     return claim_device(runtime), workers
 
 
-def _ran_on(one: past_costs.Ran, device: torch.device | None) -> bool:
+def _ran_on(run: past_costs.Ran, device: torch.device | None) -> bool:
     """Whether a cell ran on such a device; on any GPU, where it is not known which."""
     from benchmark.cells import machine
 
-    return not one.device.endswith(" threads") if device is None else one.device == machine.device_name(device)
+    return not run.device.endswith(" threads") if device is None else run.device == machine.device_name(device)

@@ -13,25 +13,29 @@ from benchmark.settings.runtime import Runtime
 HEADER = ["forecast", "memory", "by"]
 
 
-def row(one: Forecast | None) -> list[str]:
+def row(forecast: Forecast | None) -> list[str]:
     """The columns of `HEADER` of one cell; empty for one that has nothing to do."""
-    if one is None:
+    if forecast is None:
         return ["", "", ""]
-    how = f"{one.how}, with microbatch={one.microbatch}: all at once do not fit" if one.microbatch else one.how
-    seconds = "?" if one.seconds is None else span(one.seconds)
-    return [seconds, "?" if one.memory is None else f"{one.memory / 2**30:.1f} GiB", how]
+    how = (
+        f"{forecast.how}, with microbatch={forecast.microbatch}: all at once do not fit"
+        if forecast.microbatch
+        else forecast.how
+    )
+    seconds = "?" if forecast.seconds is None else span(forecast.seconds)
+    return [seconds, "?" if forecast.memory is None else f"{forecast.memory / 2**30:.1f} GiB", how]
 
 
 def lines(forecasts: Forecasts, runtime: Runtime) -> list[str]:
     """What all cells cost together, and how much it is to be trusted."""
-    if all(one.how == "unknown" for one in forecasts.each):
+    if all(forecast.how == "unknown" for forecast in forecasts.each):
         return [
             f"forecast: none, for {forecasts.device}: run one cell of each shape first, or `plan` where there is one"
         ]
     kind = "CPU" if forecasts.device.endswith(" threads") else "GPU"
-    most = max((one.memory or 0 for one in forecasts.each), default=0)
+    most = max((forecast.memory or 0 for forecast in forecasts.each), default=0)
     workers, where = at_once(runtime, forecasts)
-    first = f"{span(sum(one.seconds or 0.0 for one in forecasts.each))} of training and evaluation in all, "
+    first = f"{span(sum(forecast.seconds or 0.0 for forecast in forecasts.each))} of training and evaluation in all, "
     first += f"{forecasts.hours:.3g} {kind}-hours on {forecasts.device}"
     first += f" ({forecasts.processes} processes a cell)" if forecasts.processes > 1 else ""
     first += f"; at most {most / 2**30:.1f} GiB a process" if most else ""
@@ -42,7 +46,7 @@ def lines(forecasts: Forecasts, runtime: Runtime) -> list[str]:
             f"with {where}: about {span(forecasts.wall(workers, together))}, if they do not slow each other down"
         )
     if forecasts.measured:
-        worst = max(one.spread for one in forecasts.each)
+        worst = max(forecast.spread for forecast in forecasts.each)
         line = f"{forecasts.measured} shapes were measured here, "
         line += f"upper quartile of their steps {worst:.0%} above the median"
         texts.append(line + (": this machine is not quiet" if worst > 0.1 else ""))
@@ -63,7 +67,12 @@ def at_once(runtime: Runtime, forecasts: Forecasts) -> tuple[int, str]:
 def as_records(cells: list[Settings], forecasts: Forecasts) -> dict[str, dict[str, Any]]:
     """Key -> what `results.frames.forecasts` keeps, of cells whose cost is known."""
     return {
-        key(cell): {"seconds": one.seconds, "memory": one.memory, "device": forecasts.device, "how": one.how}
-        for cell, one in zip(cells, forecasts.each, strict=True)
-        if one.seconds is not None and not one.microbatch
+        key(cell): {
+            "seconds": forecast.seconds,
+            "memory": forecast.memory,
+            "device": forecasts.device,
+            "how": forecast.how,
+        }
+        for cell, forecast in zip(cells, forecasts.each, strict=True)
+        if forecast.seconds is not None and not forecast.microbatch
     }

@@ -52,7 +52,9 @@ class Measured:
         return Forecast(seconds, self.memory, "measured", self.microbatch, self.spread)
 
 
-def fitting(cell: Settings, device: torch.device, runtime: Runtime, processes: int = 1, workers: int = 1) -> Measured:
+def measure_fitting(
+    cell: Settings, device: torch.device, runtime: Runtime, processes: int = 1, workers: int = 1
+) -> Measured:
     """Measure `cell` as it is, or with the largest half, quarter ... of its batch at once that fits into memory."""
     build.check(cell, World(), device)
     share = replace(cell, batch_size=cell.batch_size // processes) if cell.batch_size else cell
@@ -64,8 +66,8 @@ def fitting(cell: Settings, device: torch.device, runtime: Runtime, processes: i
         as_asked = microbatch == whole
         with contextlib.suppress(memory.NoRoom), memory.limit_memory(device, room):
             tried = share if as_asked else replace(share, microbatch=microbatch)
-            found = measure(tried, device, runtime.compile, processes)
-            return replace(found, microbatch=0 if as_asked else microbatch)
+            measured = measure(tried, device, runtime.compile, processes)
+            return replace(measured, microbatch=0 if as_asked else microbatch)
         gc.collect()  # what the error held
     return Measured()
 

@@ -21,13 +21,13 @@ def capacity(device: torch.device, runtime: Runtime, workers: int = 1) -> int:
     """Bytes that one process may have: of the GPU, or of this machine, the container or the job, and its share."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory // runtime.per_device
-    found = [int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) * 1024]  # type: ignore[index]
+    limits = [int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) * 1024]  # type: ignore[index]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # "max"
-            found.append(int(Path(path).read_text()))
+            limits.append(int(Path(path).read_text()))
     if runtime.launcher == "slurm" and runtime.slurm.mem_gb:
-        found.append(runtime.slurm.mem_gb * 2**30 // max(1, runtime.slurm.gpus_per_node))
-    return min(found) // workers
+        limits.append(runtime.slurm.mem_gb * 2**30 // max(1, runtime.slurm.gpus_per_node))
+    return min(limits) // workers
 
 
 @contextlib.contextmanager

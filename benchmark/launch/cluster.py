@@ -54,7 +54,7 @@ def latest(out: Path) -> dict[str, Note]:
 
 
 @contextlib.contextmanager
-def _submitting(out: Path) -> Iterator[None]:
+def _lock_submissions(out: Path) -> Iterator[None]:
     """One process at a time decides what is missing and submits it."""
     (out / FOLDER).mkdir(parents=True, exist_ok=True)
     with (out / FOLDER / "lock").open("w") as file:
@@ -88,12 +88,12 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
     Raises `UsageError` where SLURM is not there or does not take them; what it took before stays noted.
     """
     out, resources = Path(runtime.out).absolute(), asdict(runtime.slurm)
-    with _submitting(out), _report_slurm_errors():
-        taken = {cell for cell, job in bury_ended(out).items() if not job.over}
+    with _lock_submissions(out), _report_slurm_errors():
+        under_way = {cell for cell, job in bury_ended(out).items() if not job.over}
         missing = {
             name: cell
             for name, cell in {address.folder_name(cell): cell for cell in cells}.items()
-            if name not in taken and plan.state(out / name).word in ("new", "interrupted", "failed")
+            if name not in under_way and plan.state(out / name).word in ("new", "interrupted", "failed")
         }
         arguments, longest = pack(missing, runtime), jobs.longest_array() if missing else 1
         for start in range(0, len(arguments), longest):
@@ -124,7 +124,7 @@ def bury_ended(out: Path) -> dict[str, jobs.Job]:
     def look() -> tuple[dict[str, jobs.Job], set[str]]:
         jobs_now, last = jobs_of(out), latest(out)
         over = (cell for cell, job in jobs_now.items() if job.over and (out / cell / "settings.json").exists())
-        return jobs_now, {cell for cell in over if _without_end(out / cell, last[cell].submitted)}
+        return jobs_now, {cell for cell in over if _lacks_end(out / cell, last[cell].submitted)}
 
     jobs_now, dead = look()
     if dead:
@@ -136,13 +136,13 @@ def bury_ended(out: Path) -> dict[str, jobs.Job]:
     return jobs_now
 
 
-def _without_end(folder: Path, submitted: str) -> bool:
+def _lacks_end(folder: Path, submitted: str) -> bool:
     """Whether a job that was submitted then has left no record, or only a failed one from before."""
     state = plan.state(folder)
-    return state.word in ("new", "interrupted", "failed") and not _ends(state.record, submitted)
+    return state.word in ("new", "interrupted", "failed") and not _is_end(state.record, submitted)
 
 
-def _ends(end: dict[str, Any] | None, submitted: str) -> bool:
+def _is_end(end: dict[str, Any] | None, submitted: str) -> bool:
     """Whether this record says how a cell ended in a job that was submitted then, or that it was done before."""
     return end is not None and (end["status"] != "failed" or end["finished"] >= submitted)
 
@@ -216,13 +216,13 @@ def work(argument: dict[str, Any]) -> bool:
     out, minutes = Path(runtime.out), runtime.slurm.timeout_min
 
     def has_ended(name: str) -> bool:
-        return _ends(record.read(out / name), argument["submitted"])
+        return _is_end(record.read(out / name), argument["submitted"])
 
     try:
         with contextlib.ExitStack() as stack:
             world, device = stack.enter_context(in_process.join_processes(runtime))
             display = stack.enter_context(ProgressDisplay(len(argument["cells"]), shown=world.is_main))
-            stop = stack.enter_context(Stop().listening((signal.SIGTERM, signal.SIGUSR2)))
+            stop = stack.enter_context(Stop().listen((signal.SIGTERM, signal.SIGUSR2)))
             place = run.Place(runtime, world, device, stop, display)
             # What has ended goes last: if it failed, it is tried again in the time that the others leave.
             for name in world.broadcast(lambda: sorted(argument["cells"], key=has_ended)):
@@ -279,6 +279,6 @@ def bury(folder: Path, reason: str, log: str = "") -> None:
 
     end = {"status": "failed", "reason": reason, "finished": record.now(), "log": log.splitlines()[-TAIL:]}
     with lease.hold(folder) as mine:
-        found = record.read(folder)
-        if mine is not None and (found is None or found["status"] == "failed"):
+        previous = record.read(folder)
+        if mine is not None and (previous is None or previous["status"] == "failed"):
             record.write(folder, run.blank(plan.cell(folder)) | end)

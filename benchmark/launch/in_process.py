@@ -53,7 +53,7 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
             for cell in todo:
                 build.check(cell, world, device)
             display = stack.enter_context(ProgressDisplay(len(todo), shown=world.is_main))
-            stop = stack.enter_context(Stop().listening())
+            stop = stack.enter_context(Stop().listen())
             place = run.Place(runtime, world, device, stop, display)
             for cell in todo:
                 display.cell(f"{cell.method} {plan.label({'seed': cell.seed}, ['seed'])}".strip())

@@ -36,8 +36,8 @@ def run(cells: list[Settings], again: list[bool], runtime: Runtime) -> int:
     order = sorted(past_costs.longest_first(shapes, ran), key=lambda i: again[i])
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
-        stop = stack.enter_context(Stop().listening())
-        stack.enter_context(stop.patient())
+        stop = stack.enter_context(Stop().listen())
+        stack.enter_context(stop.defer())
         display = stack.enter_context(LocalDisplay())
         sweep = Sweep([cells[i] for i in order], runtime, stack.enter_context(logs(out)), display, ran)
         stack.callback(sweep.close)
@@ -49,7 +49,7 @@ def run(cells: list[Settings], again: list[bool], runtime: Runtime) -> int:
             stopped = Stopped(stop.asked)
             display.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
             return stopped.exit_code
-        sweep.say_how_it_went(time.monotonic() - began)
+        sweep.summarise(time.monotonic() - began)
     return 1 if sweep.failed or sweep.done < len(cells) else 0
 
 
@@ -117,7 +117,7 @@ class Sweep:
         self.slots.clear()
         self.selector.close()
 
-    def say_how_it_went(self, wall: float) -> None:
+    def summarise(self, wall: float) -> None:
         if self.done < len(self.cells):
             self.display.say(f"{len(self.cells) - self.done} cells did not start: no worker lives; see {self.logs}/")
         if self.left:
@@ -234,9 +234,9 @@ class Sweep:
         status: str | None = "failed"
         try:
             with lease.hold(folder) as mine:
-                found = record.read(folder)
-                if found is not None and found["started"] >= blank["started"]:
-                    status, reason = found["status"], found["reason"]
+                previous = record.read(folder)
+                if previous is not None and previous["started"] >= blank["started"]:
+                    status, reason = previous["status"], previous["reason"]
                 elif mine is None:
                     status = None
                 else:

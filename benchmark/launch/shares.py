@@ -15,17 +15,17 @@ SHARED_OUT = ("OMP_NUM_THREADS", "RANK", "SLURM_JOB_ID")
 
 def devices(runtime: Runtime, gpus: int) -> list[str]:
     """The device of each worker, on a machine with so many GPUs; first one on each, then the second ones."""
-    wanted = runtime.device
-    if wanted.startswith("cuda") or (wanted == "auto" and gpus):
+    device = runtime.device
+    if device.startswith("cuda") or (device == "auto" and gpus):
         if runtime.workers:
             raise UsageError(
                 f"workers={runtime.workers} is for CPUs; on GPUs there is one a GPU, or per_device={runtime.workers}"
             )
-        each = [f"cuda:{i}" for i in range(gpus)] if wanted in ("auto", "cuda") else [wanted]
-        return (each or [wanted]) * runtime.per_device
+        each = [f"cuda:{i}" for i in range(gpus)] if device in ("auto", "cuda") else [device]
+        return (each or [device]) * runtime.per_device
     if runtime.per_device > 1:
         raise UsageError(f"per_device={runtime.per_device} is for GPUs; workers=N makes N processes on a CPU")
-    return ["cpu" if wanted == "auto" else wanted] * (runtime.workers or max(1, _cores() // 2))
+    return ["cpu" if device == "auto" else device] * (runtime.workers or max(1, _cores() // 2))
 
 
 def threads(runtime: Runtime, workers: int) -> int:

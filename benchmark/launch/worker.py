@@ -70,7 +70,7 @@ def main() -> int:
     display = EventDisplay(int(sys.argv[1]))
     print(f"worker, process {os.getpid()}", flush=True)
     try:
-        with Stop().listening() as stop:
+        with Stop().listen() as stop:
             _work(display, stop)
     except Stopped as stopped:
         display.tell("stopped", by=str(stopped))

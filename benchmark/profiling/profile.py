@@ -127,7 +127,7 @@ def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: 
     for number in range(WARM_UP):
         for profiled in profiled_cells:
             step(profiled, number)
-            _encoders_alone(profiled, device)
+            _time_encoders(profiled, device)
     for profiled in profiled_cells:  # with the memories that training would have by its last epoch
         start_epoch(profiled, WARM_UP, device)
         profiled.growth = _growth(profiled, WARM_UP, device)
@@ -166,7 +166,7 @@ def _measure(profiled: ProfiledCell, number: int, device: torch.device) -> None:
     watch = Stopwatch(device)
     step(profiled, number, watch.lap)
     profiled.seconds["step"].append(watch.total())
-    profiled.seconds["encoder"].append(_encoders_alone(profiled, device))
+    profiled.seconds["encoder"].append(_time_encoders(profiled, device))
     if device.type == "cuda":
         watch = Stopwatch(device, each=True)
         step(profiled, number, watch.lap)
@@ -194,7 +194,7 @@ def step(profiled: ProfiledCell, number: int, lap: Lap = lambda part: None) -> N
     lap("data")
     batch = batches.augment(fetched)
     lap("augmentation")
-    with _lap_inside(engine.method, lap):
+    with _insert_laps(engine.method, lap):
         rows, _ = engine.gradient(batch, at)
     lap("backward")
     with torch.no_grad():
@@ -209,7 +209,7 @@ def step(profiled: ProfiledCell, number: int, lap: Lap = lambda part: None) -> N
 
 
 @contextlib.contextmanager
-def _lap_inside(method: Method, lap: Lap) -> Iterator[None]:
+def _insert_laps(method: Method, lap: Lap) -> Iterator[None]:
     """Call `lap` where the engine has called `forward` and where it has called `loss`."""
     loss = method.loss
 
@@ -244,7 +244,7 @@ def _passes(profiled: ProfiledCell) -> list[Pass]:
     return found
 
 
-def _encoders_alone(profiled: ProfiledCell, device: torch.device) -> float:
+def _time_encoders(profiled: ProfiledCell, device: torch.device) -> float:
     """Seconds of the step's encoder passes: all forward, as in the step under one autocast, and then all backward."""
     profiled.optimiser.zero_grad(set_to_none=True)
     watch = Stopwatch(device)

@@ -28,13 +28,13 @@ def table(profiled_cells: list[ProfiledCell]) -> list[list[str]]:
     rows = [[*header, "memory MiB", "state MiB", "step/encoder"]]
     for profiled in profiled_cells:
         row = [profiled.cell.method, str(profiled.batches.batch_size), str(profiled.batches.pixels)]
-        row += [_with_quartiles(profiled.images_per_second, ".0f"), f"{1000 * profiled.median('step'):.1f}"]
+        row += [_format_quartiles(profiled.images_per_second, ".0f"), f"{1000 * profiled.median('step'):.1f}"]
         row += [f"{share:.1%}" for share in profiled.shares.values()]
         row += [f"{profiled.epoch_share:.1%}", f"{1000 * profiled.median('encoder'):.1f}"]
         row += [
             f"{profiled.growth / 2**20:.0f}",
             f"{profiled.state / 2**20:.0f}",
-            _with_quartiles(profiled.ratio, ".2f"),
+            _format_quartiles(profiled.ratio, ".2f"),
         ]
         rows.append(row)
     return rows
@@ -72,6 +72,6 @@ def plain(profiled_cells: list[ProfiledCell], device: torch.device) -> dict[str,
     return made | machine.commit() | {"warm_up": WARM_UP, "cells": cells}
 
 
-def _with_quartiles(values: Spread, form: str) -> str:
+def _format_quartiles(values: Spread, form: str) -> str:
     middle, low, high = (format(value, form) for value in values)
     return f"{middle} ({low} to {high})"

@@ -27,14 +27,14 @@ def has_key() -> bool:
     """Whether the client will find a key without asking: in the environment, its settings, or netrc for its site."""
     if os.environ.get("WANDB_API_KEY") or os.environ.get("WANDB_IDENTITY_TOKEN_FILE") or _setting("api_key"):
         return True
-    given = os.environ.get("NETRC")
-    paths = [Path(given).expanduser()] if given else [Path.home() / ".netrc", Path.home() / "_netrc"]
+    netrc_path = os.environ.get("NETRC")
+    paths = [Path(netrc_path).expanduser()] if netrc_path else [Path.home() / ".netrc", Path.home() / "_netrc"]
     try:
-        found = netrc.netrc(next(path for path in paths if path.exists()))
+        logins = netrc.netrc(next(path for path in paths if path.exists()))
     except (StopIteration, OSError, netrc.NetrcParseError):
         return False
     own = site()
-    entries = [found.authenticators(urlsplit(url).netloc) for url in (SITES if own in SITES else (own,))]
+    entries = [logins.authenticators(urlsplit(url).netloc) for url in (SITES if own in SITES else (own,))]
     return any(entry and entry[2] for entry in entries)
 
 

@@ -42,9 +42,9 @@ def mode(runtime: Runtime) -> Mode:
     """What `wandb=` says, and for auto WANDB_MODE, else online where there is a key."""
     if runtime.wandb != "auto":
         return runtime.wandb
-    said: dict[str, Mode] = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
-    wanted: Mode = said.get(os.environ.get("WANDB_MODE", "")) or ("online" if has_key() else "off")
-    return wanted if wanted == "off" or is_installed("wandb") else "off"
+    modes: dict[str, Mode] = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
+    chosen: Mode = modes.get(os.environ.get("WANDB_MODE", "")) or ("online" if has_key() else "off")
+    return chosen if chosen == "off" or is_installed("wandb") else "off"
 
 
 def count_unsynced(out: Path) -> int:
@@ -73,23 +73,23 @@ class Run:
             self._step = line["step"]
             self._safely(lambda: self._client.log(line))
 
-    def end(self, made: dict[str, Any]) -> None:
+    def end(self, cell_record: dict[str, Any]) -> None:
         """The cell has its record."""
         if self._client is not None:
-            self._safely(lambda: self._tell(made))
-        self.close(1 if made["status"] == "failed" else 0)
+            self._safely(lambda: self._tell(cell_record))
+        self.close(1 if cell_record["status"] == "failed" else 0)
 
     def close(self, exit_code: int) -> None:
         if self._client is not None:
             self._safely(lambda: self._finish(exit_code))
         self._client = None
 
-    def _tell(self, made: dict[str, Any]) -> None:
-        self._client.config.update({"resolved": made["resolved"]}, allow_val_change=True)
-        if made["metrics"]:
+    def _tell(self, cell_record: dict[str, Any]) -> None:
+        self._client.config.update({"resolved": cell_record["resolved"]}, allow_val_change=True)
+        if cell_record["metrics"]:
             self._show()
-        self._client.summary.update(record.outcome(made))
-        self._client.tags = (*self._client.tags, made["status"])
+        self._client.summary.update(record.outcome(cell_record))
+        self._client.tags = (*self._client.tags, cell_record["status"])
 
     def _show(self) -> None:
         """What the cell's folder has to look at: the map of features, and images with their neighbours."""
@@ -178,11 +178,17 @@ def _start(begun: dict[str, Any], folder: Path, runtime: Runtime, mode: Literal[
         resume="allow",
         mode=mode,
         settings=wandb.Settings(
-            root_dir=str(folder.absolute()), console="off", silent=True, symlink=False, init_timeout=INIT,
-            finish_timeout=FINISH, finish_timeout_raises=True, x_transaction_log_flush_interval=LOST,
+            root_dir=str(folder.absolute()),
+            console="off",
+            silent=True,
+            symlink=False,
+            init_timeout=INIT,
+            finish_timeout=FINISH,
+            finish_timeout_raises=True,
+            x_transaction_log_flush_interval=LOST,
             x_save_requirements=False,  # the record has the versions; reading all that is installed takes its time
         ),
-    )  # fmt: skip
+    )
     if not Path(client.dir).resolve().is_relative_to(folder.resolve()):
         client.finish()
         raise OSError(f"{folder} cannot be written: the client would keep the run in {client.dir}")
@@ -202,7 +208,7 @@ def _pictures(gallery: dict[str, Any]) -> dict[str, Any]:
     axes = {"visible": False}
     figure = go.Figure(layout={"xaxis": axes, "yaxis": axes | {"scaleanchor": "x"}})
     for label in sorted(set(places["label"])):
-        own = [at for at, other in enumerate(places["label"]) if other == label]
+        own = [at for at, number in enumerate(places["label"]) if number == label]
         x, y = ([places[axis][at] for at in own] for axis in ("x", "y"))
         figure.add_scatter(x=x, y=y, mode="markers", name=str(classes[label]))
     caption = "A row a test image: itself, then the training images nearest to it in the features"

@@ -89,7 +89,7 @@ class GroupedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         if input.is_cuda and self.grouping.world.size == 1 and not self.shuffled and self.grouping.one_view(len(input)):
-            return self._in_slices(input)
+            return self._normalise_slices(input)
         x = input if input.dtype == torch.float64 else input.float()
         with torch.autocast(x.device.type, enabled=False):
             group = self.grouping.of(len(x), self.shuffled)
@@ -105,7 +105,7 @@ class GroupedBatchNorm(_BatchNorm):
             self._follow(mean, variance * (count / max(count - 1, 1)))
         return y.to(input.dtype)
 
-    def _in_slices(self, x: Tensor) -> Tensor:
+    def _normalise_slices(self, x: Tensor) -> Tensor:
         """The same of contiguous groups in one process, by the device's own kernel for each group."""
         y, mean, inverse = _NormOfSlices.apply(x, self.weight, self.bias, self.grouping.groups, self.eps)
         count = x[:, 0].numel() / self.grouping.groups

@@ -141,7 +141,7 @@ def _try_construction(method: str, options: Items, backbone: Backbone, images: i
 
     On torch's meta device, which holds no numbers. What else goes wrong there need not go wrong on a real one.
     """
-    encoder, width = _on_meta(*backbone)
+    encoder, width = _build_on_meta(*backbone)
     kind = methods.load(method)
     try:
         with torch.device("meta"):
@@ -153,7 +153,7 @@ def _try_construction(method: str, options: Items, backbone: Backbone, images: i
 
 
 @lru_cache
-def _on_meta(
+def _build_on_meta(
     name: str | None, stem: str, size: int, others: tuple[tuple[str, int], ...], weights: str
 ) -> tuple[torch.nn.Module, int]:
     """(encoder without weights, feature width). Raises `UsageError` where a size is not taken or weights do not fit."""

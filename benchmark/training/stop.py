@@ -17,28 +17,28 @@ class Stopped(BaseException):
 
 
 class Stop:
-    """What the signals asked for. While `patient` they are only noted, for the loop to see, but for a second Ctrl-C."""
+    """What the signals asked for. Within `defer` they are only noted, for the loop to see, but for a second Ctrl-C."""
 
     def __init__(self) -> None:
         self.asked = 0
-        self._patient = False
+        self._deferred = False
 
     @contextlib.contextmanager
-    def patient(self) -> Iterator[None]:
-        self._patient = True
+    def defer(self) -> Iterator[None]:
+        self._deferred = True
         try:
             yield
         finally:
-            self._patient = False
+            self._deferred = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         again = self.asked == number == signal.SIGINT  # schedulers repeat SIGTERM; a person means it
         self.asked = number
-        if again or not self._patient:
+        if again or not self._deferred:
             raise Stopped(number)
 
     @contextlib.contextmanager
-    def listening(self, numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> Iterator[Stop]:
+    def listen(self, numbers: Sequence[int] = (signal.SIGINT, signal.SIGTERM)) -> Iterator[Stop]:
         """Handle those signals within."""
         before = {number: signal.signal(number, self._handle) for number in numbers}
         try:

@@ -84,7 +84,7 @@ def train(
     log = Log(folder / "log.jsonl", start, writes=world.is_main)
     method.train()
     saved = time.perf_counter()
-    with stop.patient(), contextlib.closing(batches.feed(start, steps)) as feed:
+    with stop.defer(), contextlib.closing(batches.feed(start, steps)) as feed:
         for step in range(start, steps):
             at = Progress(step, steps, step // batches.per_epoch, settings.epochs)
             if step % batches.per_epoch == 0:

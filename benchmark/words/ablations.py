@@ -17,10 +17,10 @@ Words = dict[str, tuple[str, ...]]  # key -> its values
 Figure = Literal["curve", "heatmap of pairs", "bars"]
 
 
-def _in_parts(base: dict[str, Any], made: dict[str, Any]) -> dict[str, Any]:
+def _split_batch(base: dict[str, Any], values: dict[str, Any]) -> dict[str, Any]:
     """A larger batch than usual comes in parts of the usual one: it fits where that does, with its batch norm."""
     usual, whole = base["batch_size"], base["batch_norm"] not in (None, "sync", "local")  # such groups need it at once
-    return {} if whole or made.get("batch_size", 0) <= usual else {"microbatch": base["microbatch"] or usual}
+    return {} if whole or values.get("batch_size", 0) <= usual else {"microbatch": base["microbatch"] or usual}
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ ABLATIONS = {
         "Does a larger batch help, or only the learning rate that goes with it? (SimCLR, figure 9 and table B.1)",
         ({"batch_size": SIZES, "learning_rate_rule": ("linear", "sqrt")},),
         f"epochs, so larger batches take fewer steps; {NORM}",
-        _in_parts,
+        _split_batch,
         published=(
             "simclr-tableB1/epochs=100/learning_rate_rule=linear/learning_rate=0.3",
             "simclr-tableB1/epochs=100/learning_rate_rule=sqrt/learning_rate=1.2",
@@ -118,7 +118,7 @@ ABLATIONS = {
         "How should the rate grow with the batch? (SimCLR, table B.1)",
         ({"learning_rate_rule": ("linear", "sqrt", "none"), "batch_size": ("x0.5", "x1", "x2")},),
         f"epochs; {NORM}",
-        _in_parts,
+        _split_batch,
         figure="bars",
         # Not over the rules: the paper changes the base rate along with them.
         published=(

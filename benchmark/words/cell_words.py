@@ -23,7 +23,7 @@ from benchmark.settings.runtime import Runtime
 from benchmark.settings.values import parse_value, type_text
 from benchmark.words import ablations, selection
 from benchmark.words.ablations import Ablation
-from benchmark.words.runtime_words import read_runtime, says_how, split
+from benchmark.words.runtime_words import is_runtime_word, read_runtime, split
 
 
 @dataclass(frozen=True)
@@ -38,34 +38,34 @@ class Request:
 def read(words: list[str]) -> Request:
     """The cells and the runtime that `words` describe. Raises `UsageError` for any word that cannot be meant."""
     identity.look_anew()
-    given = split(words)
-    runtime = read_runtime({k: given.pop(k) for k in list(given) if says_how(k)})
-    named = given.pop("methods", [])
+    assigned_words = split(words)
+    runtime = read_runtime({k: assigned_words.pop(k) for k in list(assigned_words) if is_runtime_word(k)})
+    named = assigned_words.pop("methods", [])
     if not named:
         raise UsageError("methods= is needed, such as methods=simclr,moco; `python -m benchmark methods` lists them")
     chosen = selection.choose(named)
-    asked = [ablations.find(name) for name in given.pop("ablation", [])]
-    for key in given:
+    chosen_ablations = [ablations.find(name) for name in assigned_words.pop("ablation", [])]
+    for key in assigned_words:
         _recognise(key, chosen)
-    for ablation in asked:
+    for ablation in chosen_ablations:
         _require_use(ablation, chosen)
     cells: dict[str, Settings] = {}
     notes: dict[str, None] = {}
     on_cells: dict[str, None] = {}
     for method in chosen:
-        for parts in itertools.product(*(ablation.parts for ablation in asked)):
-            axes = _axes(method, given)
+        for parts in itertools.product(*(ablation.parts for ablation in chosen_ablations)):
+            axes = _axes(method, assigned_words)
             own = set(axes)
             for part in parts:
                 axes |= _ablation_axes(method, part, axes, notes)
             for name in [n for n in axes if n in schema.inapplicable(method)]:
                 what = "one cell" if len(axes.pop(name)) > 1 else "ignored"
                 notes[f"{_spell(name)} does not apply to {method}: {what}"] = None
-            missing = [k for k in given if _option_of_others(k, method, chosen)]
+            missing = [k for k in assigned_words if _option_of_others(k, method, chosen)]
             notes |= dict.fromkeys(f"{k} does not apply to {method}: it has no such option, one cell" for k in missing)
             for values in itertools.product(*axes.values()):
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
-                settings = resolve.build(_complete(assigned, runtime.preset, asked, own))
+                settings = resolve.build(_complete(assigned, runtime.preset, chosen_ablations, own))
                 cells.setdefault(address.key(settings), settings)
                 on_cells |= dict.fromkeys(remarks.explain_fit(settings, runtime.preset) + remarks.warn(settings))
     return Request(list(cells.values()), runtime, [*notes, *on_cells])
@@ -85,15 +85,15 @@ def _is_inapplicable(key: str, method: str) -> bool:
 
 
 def _ablation_axes(
-    method: str, part: ablations.Words, given: dict[str, Any], notes: dict[str, None]
+    method: str, part: ablations.Words, own: dict[str, Any], notes: dict[str, None]
 ) -> dict[str, list[Any]]:
     """The axes of a part of an ablation for this method, but for those that the user's words give."""
-    found: dict[str, list[Any]] = {}
+    axes: dict[str, list[Any]] = {}
     for key, texts in part.items():
         target = _target(key, method)
         if target is None:
             notes[f"{key} does not apply to {method}: it has no such option, one cell"] = None
-        elif target not in given:
+        elif target not in own:
             kind, values = _kind(target, method), []
             for text in texts:
                 try:
@@ -101,8 +101,8 @@ def _ablation_axes(
                 except UsageError:
                     notes[f"{method} has no {key}={text}: left out"] = None
             if values:
-                found[target] = values
-    return found
+                axes[target] = values
+    return axes
 
 
 def _recognise(key: str, chosen: list[str]) -> None:
@@ -131,12 +131,12 @@ def _recognise(key: str, chosen: list[str]) -> None:
     raise UsageError(f"unknown key {key!r}{nearest(key, known)} (`python -m benchmark run --help` lists the keys)")
 
 
-def _axes(method: str, given: dict[str, list[str]]) -> dict[str, list[Any]]:
+def _axes(method: str, assigned: dict[str, list[str]]) -> dict[str, list[Any]]:
     """The method's axes: canonical name -> parsed values. What names the method goes before what names all."""
-    found: dict[str, list[Any]] = {}
+    axes: dict[str, list[Any]] = {}
     for own in (False, True):
         keys: dict[str, str] = {}
-        for key, texts in given.items():
+        for key, texts in assigned.items():
             prefix, _, name = key.rpartition(".")
             named = bool(prefix) and prefix in (method, method.rpartition(".")[2])
             if named is not own:
@@ -147,8 +147,8 @@ def _axes(method: str, given: dict[str, list[str]]) -> dict[str, list[Any]]:
             if target in keys:
                 raise UsageError(f"{keys[target]}= and {key}= are the same option of {method}; one of them is needed")
             keys[target] = key
-            found[target] = [_value(text, _kind(target, method), key) for text in texts]
-    return found
+            axes[target] = [_value(text, _kind(target, method), key) for text in texts]
+    return axes
 
 
 @dataclass(frozen=True)
@@ -183,7 +183,7 @@ def _target(name: str, method: str) -> str | None:
     return f"options.{name}" if name in schema.options_of(method) else None
 
 
-def _complete(assigned: dict[str, Any], preset: str, asked: list[Ablation], own: set[str]) -> dict[str, Any]:
+def _complete(assigned: dict[str, Any], preset: str, chosen_ablations: list[Ablation], own: set[str]) -> dict[str, Any]:
     """`assigned` over what lies below it, with its multiples formed, and with what else the ablations set.
 
     `own` are the names that the user's words give.
@@ -196,14 +196,19 @@ def _complete(assigned: dict[str, Any], preset: str, asked: list[Ablation], own:
         raise UsageError(
             f"{_spell(idle.removeprefix('options.'))} is {base[idle]} for {method}: a multiple says nothing"
         )
-    made = {name: v.of(base[name] or 0) if isinstance(v, Times) else v for name, v in assigned.items()}
-    also = {name: value for one in asked if one.also for name, value in one.also(base, made).items()}
+    values = {name: v.of(base[name] or 0) if isinstance(v, Times) else v for name, v in assigned.items()}
+    also = {
+        name: value
+        for ablation in chosen_ablations
+        if ablation.also
+        for name, value in ablation.also(base, values).items()
+    }
     also = {name: value for name, value in also.items() if name not in schema.inapplicable(method)}
-    return below | also | made
+    return below | also | values
 
 
-def _defaults(prefix: str, made: Any) -> dict[str, Any]:
-    return {f"{prefix}.{name}": value for name, value in asdict(made).items()}
+def _defaults(prefix: str, config: Any) -> dict[str, Any]:
+    return {f"{prefix}.{name}": value for name, value in asdict(config).items()}
 
 
 def _plain(assigned: dict[str, Any], names: set[str]) -> dict[str, Any]:
@@ -226,7 +231,7 @@ def _settings() -> set[str]:
 
 
 def _spell(name: str) -> str:
-    return next((written for written, canonical in schema.PLURAL.items() if canonical == name), name)
+    return next((plural for plural, canonical in schema.PLURAL.items() if canonical == name), name)
 
 
 def _option_of_others(key: str, method: str, chosen: list[str]) -> bool:

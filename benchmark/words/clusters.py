@@ -19,14 +19,15 @@ from benchmark.errors import UsageError, nearest
 def words(name: str) -> list[str]:
     """The words of the cluster `name`, blank lines and those behind # left out."""
     folders = [Path("clusters"), Path("~/.config/contrastive-benchmark/clusters").expanduser()]
-    found = next((folder / f"{name}.txt" for folder in folders if (folder / f"{name}.txt").is_file()), None)
-    if found is None:
-        known = sorted({path.stem for folder in folders for path in folder.glob("*.txt")})
+    path = next((folder / f"{name}.txt" for folder in folders if (folder / f"{name}.txt").is_file()), None)
+    if path is None:
+        known = sorted({file.stem for folder in folders for file in folder.glob("*.txt")})
         there = f"; there are {', '.join(known)}" if known else ""
-        raise UsageError(f"cluster={name}: no {folders[0] / name}.txt, nor {folders[1] / name}.txt"
-                         f"{nearest(name, known)}{there}")  # fmt: skip
+        raise UsageError(
+            f"cluster={name}: no {folders[0] / name}.txt, nor {folders[1] / name}.txt{nearest(name, known)}{there}"
+        )
     try:
-        lines = [line.strip() for line in found.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
-        raise UsageError(f"{found} cannot be read: {error}") from error
+        raise UsageError(f"{path} cannot be read: {error}") from error
     return [line for line in lines if line and not line.startswith("#")]

@@ -44,15 +44,15 @@ class Request:
 def read(words: list[str]) -> Request:
     """Raises `UsageError` for any word that cannot be meant."""
     assigned = runtime_words.split(words)
-    asked, datasets = assigned.get("evaluations", []), assigned.get("transfer", [])
-    for name in asked:
+    evaluations, datasets = assigned.get("evaluations", []), assigned.get("transfer", [])
+    for name in evaluations:
         if name not in EVALUATIONS:
             raise unknown("evaluation", name, EVALUATIONS)
-    if "transfer" in asked and not datasets:
+    if "transfer" in evaluations and not datasets:
         raise UsageError("evaluations=transfer needs transfer=DATASET,DATASET")
     files = _files(assigned)
     transfer = [_dataset(name, files) for name in datasets]
-    evaluations = asked or [name for name in EVALUATIONS if name != "transfer"]
+    evaluations = evaluations or [name for name in EVALUATIONS if name != "transfer"]
     evaluations += ["transfer"] if transfer and "transfer" not in evaluations else []
     for key in assigned:
         meant = difflib.get_close_matches(key, _FOLDER, n=1, cutoff=0.75)
@@ -61,7 +61,7 @@ def read(words: list[str]) -> Request:
                 f"unknown word {key!r}; did you mean {meant[0]!r}? (`python -m benchmark evaluate --help`)"
             )
     rest = {word: word.partition("=")[0] for word in words if word.partition("=")[0] not in _FOLDER}
-    if all(key in _FILES or runtime_words.says_how(key) for key in rest.values()):
+    if all(key in _FILES or runtime_words.is_runtime_word(key) for key in rest.values()):
         runtime = runtime_words.read_folder([word for word, key in rest.items() if key not in _FILES])
         return Request(_require_in_process(runtime), evaluations, transfer, None, assigned.get("cells", []), files, [])
     if "cells" in assigned:
@@ -85,11 +85,11 @@ def locate(cell: Settings, files: dict[str, str]) -> Settings:
 
 
 def _files(assigned: dict[str, list[str]]) -> dict[str, str]:
-    found = {key: assigned[key] for key in _FILES if key in assigned}
-    for key, values in found.items():
+    files = {key: assigned[key] for key in _FILES if key in assigned}
+    for key, values in files.items():
         if len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed")
-    return {key: values[0] for key, values in found.items()}
+    return {key: values[0] for key, values in files.items()}
 
 
 def _dataset(name: str, files: dict[str, str]) -> Dataset:

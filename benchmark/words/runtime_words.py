@@ -18,7 +18,7 @@ UNSENDABLE = set("/\\#?%:")  # what W&B takes in no name of a project
 
 def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
     """How to run, from words that take one value each; those of `cluster=` lie below them."""
-    assigned = _with_cluster(assigned)
+    assigned = _add_cluster(assigned)
     for key, values in assigned.items():
         if len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed, {key} is not an axis")
@@ -54,7 +54,7 @@ def read_folder(words: list[str]) -> Runtime:
     """How to run, of a command that takes its cells from a folder."""
     assigned = split(words)
     for key in assigned:
-        if not says_how(key):
+        if not is_runtime_word(key):
             raise UsageError(f"{key}= does not apply here: the cells are those of out=FOLDER, as they were asked for")
     return read_runtime(assigned)
 
@@ -90,13 +90,13 @@ def read_out(words: list[str]) -> Runtime:
     return read_runtime(assigned)
 
 
-def says_how(key: str) -> bool:
+def is_runtime_word(key: str) -> bool:
     """Whether a word of this key says how to run, not which cell."""
     return key == "cluster" or key in schema.runtime_types()
 
 
-def _with_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
-    """`given` over the words of the cluster that it names, without those for a launcher that is not to be used."""
+def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
+    """`assigned` over the words of the cluster that it names, without those for a launcher that is not to be used."""
     if "cluster" not in assigned:
         return assigned
     name = ",".join(assigned["cluster"])
@@ -109,11 +109,11 @@ def _with_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
     both = below | own
     launcher = both.get("launcher", ["here"])[0]
 
-    def meant(key: str) -> bool:
+    def applies(key: str) -> bool:
         for_slurm, for_local = key.startswith("slurm."), key in ("workers", "per_device")
         return key in own or ((launcher == "slurm" or not for_slurm) and (launcher == "local" or not for_local))
 
-    return {key: values for key, values in both.items() if meant(key)}
+    return {key: values for key, values in both.items() if applies(key)}
 
 
 def split(words: list[str]) -> dict[str, list[str]]:

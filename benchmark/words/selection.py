@@ -9,20 +9,20 @@ from benchmark.settings import schema
 ALL, FAMILY = "all", "family:"
 
 
-def choose(given: list[str]) -> list[str]:
+def choose(names: list[str]) -> list[str]:
     """The methods that the values of `methods=` name, each once, in their order; a family's as `families` has them.
 
     `all` and families leave out what is nothing without a word of its own: a method that is what its weights are.
     Raises `UsageError` for what is neither a method nor a family.
     """
-    found: dict[str, None] = {}
-    for name in given:
+    chosen: dict[str, None] = {}
+    for name in names:
         if name == ALL or name.startswith(FAMILY):
-            found |= dict.fromkeys(_select(name))
+            chosen |= dict.fromkeys(_select(name))
         else:
             schema.describe(name)
-            found[name] = None
-    return list(found)
+            chosen[name] = None
+    return list(chosen)
 
 
 def families() -> dict[str, list[str]]:

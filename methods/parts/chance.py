@@ -38,7 +38,7 @@ class Chance(nn.Module):
         u, v = self.uniform(index, step, 2, *shape).unbind(dim=1)
         return (-2 * u.log()).sqrt() * (2 * math.pi * v).cos()
 
-    def whole(self, index: Tensor, step: int, below: int) -> Tensor:
+    def integers(self, index: Tensor, step: int, below: int) -> Tensor:
         """(n,) int64 in 0 to `below` - 1."""
         return (self.uniform(index, step, 1).squeeze(1) * below).long().clamp(max=below - 1)
 

@@ -9,11 +9,12 @@ import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from numbers import Real
-from typing import Any, Protocol
+from typing import Any
 
 import pandas as pd
 
-from results.figures.chart import Chart, Series
+from results.figures.chart import Chart, Series, pad_range, space_ticks
+from results.figures.published_curves import Published, fits, overlay
 from results.frames import labels
 from results.frames.labels import FOLLOWS
 from results.statistics.comparable import Comparable
@@ -23,29 +24,6 @@ MOST_LINES = 10
 _PARTNERS = {"options.head_dim": "options.head"}
 _SHOWN = ("configuration", "row", "n", "mean", "low", "high", "lost")
 _ERRORS = "Bars are 95 % intervals over seeds; a point without one has a single seed."
-
-
-class Published(Protocol):
-    """A curve from a paper: what `published.curves` returns. `y` are fractions."""
-
-    @property
-    def id(self) -> str: ...
-    @property
-    def method(self) -> str: ...
-    @property
-    def axis(self) -> str: ...
-    @property
-    def x(self) -> Sequence[Any]: ...
-    @property
-    def y(self) -> Sequence[float]: ...
-    @property
-    def metric(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-    @property
-    def protocol(self) -> str: ...
-    @property
-    def verified(self) -> Any: ...
 
 
 @dataclass(frozen=True)
@@ -58,7 +36,7 @@ class _Line:
 def charts(among: Comparable, published: Sequence[Published] = ()) -> list[Chart]:
     """A chart for each setting that varies within a method, other settings equal."""
     followers = {follower for name in among.names for follower in FOLLOWS.get(name, ())}
-    made = []
+    drawn = []
     for axis in among.names:
         if axis in followers:
             continue
@@ -66,19 +44,19 @@ def charts(among: Comparable, published: Sequence[Published] = ()) -> list[Chart
         if axis == "augmentation":
             paired = [line for line in lines if len(_pairs(line.part)) > 2]
             maps = [_heatmap(among, line, name) for line, name in zip(paired, _names(paired), strict=True)]
-            made += maps
+            drawn += maps
             lines = _chains(lines) if maps else lines
         if lines:
-            same = [one for one in published if labels.setting(one.axis) == labels.setting(axis)]
-            made.append(_chart(among, axis, lines, same))
-    return made
+            same = [curve for curve in published if labels.setting(curve.axis) == labels.setting(axis)]
+            drawn.append(_chart(among, axis, lines, same))
+    return drawn
 
 
 def _lines(among: Comparable, axis: str) -> Iterator[_Line]:
     """What is equal but for `axis`, where it has two values or more; single ones of its partner after them."""
     others = [name for name in among.names if name != axis and name not in FOLLOWS.get(axis, ())]
     partner, single = _PARTNERS.get(axis), []
-    drawn: set[tuple[Any, ...]] = set()
+    joined: set[tuple[Any, ...]] = set()  # that have a line
     # Of a wide table each line would copy all columns.
     table = among.table[["method", *among.names, *_SHOWN]]
     for method, rows in table.groupby("method", sort=False):
@@ -93,47 +71,47 @@ def _lines(among: Comparable, axis: str) -> Iterator[_Line]:
             line = _Line(str(method), dict(zip(others, key, strict=True)), rows.iloc[places].drop_duplicates(axis))
             rest = (method, *(value for name, value in line.key.items() if name != partner))
             if len(line.part) > 1:
-                drawn.add(rest)
+                joined.add(rest)
                 yield line
             else:
                 single.append((rest, line))
-    yield from (line for rest, line in single if rest in drawn)
+    yield from (line for rest, line in single if rest in joined)
 
 
 def _chart(among: Comparable, axis: str, lines: list[_Line], published: Sequence[Published]) -> Chart:
     values = pd.concat([line.part[axis] for line in lines])
     numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
-    kept = _choose(lines)
-    series = _series(axis, kept, numbers)
+    shown = _choose(lines)
+    series = _series(axis, shown, numbers)
     order = () if numbers else tuple(dict.fromkeys(map(labels.value, values)))
     word, accuracy = labels.setting(axis), f"{among.measure} (%)"
-    name, left_out = word.replace("_", " "), len(lines) - len(kept)
+    name, left_out = word.replace("_", " "), len(lines) - len(shown)
     caption = f"Each line changes {name} alone; all other settings are equal along it. {_ERRORS}"
-    caption += "".join(f" {one.replace('_', ' ').capitalize()} follows it." for one in FOLLOWS.get(axis, ())
-                       if one in among.names)  # fmt: skip
-    caption += f" {len(kept)} lines are shown; the points of {left_out} more are in the table." if left_out else ""
-    lost = any(one.look == "lost" for one in series)
+    caption += "".join(
+        f" {follower.replace('_', ' ').capitalize()} follows it."
+        for follower in FOLLOWS.get(axis, ())
+        if follower in among.names
+    )
+    caption += f" {len(shown)} lines are shown; the points of {left_out} more are in the table." if left_out else ""
+    lost = any(points.look == "lost" for points in series)
     caption += " A cross on the lower edge: runs there failed or collapsed, and are in no mean." if lost else ""
     chart = Chart(
-        "curve" if numbers else "groups", f"{word}{among.file}", f"Accuracy by {name}{among.suffix}", caption,
-        name, accuracy, tuple(series), y_range=_range(series), order=order,
-    )  # fmt: skip
+        "curve" if numbers else "groups",
+        f"{word}{among.file}",
+        f"Accuracy by {name}{among.suffix}",
+        caption,
+        name,
+        accuracy,
+        tuple(series),
+        y_range=pad_range(series),
+        order=order,
+    )
     if numbers:
         ticks = sorted({float(value) for value in values})
         log = ticks[0] > 0 and ticks[-1] / ticks[0] >= 4
-        chart = replace(chart, x_log=log, x_ticks=_apart(ticks, log))
-    fitting = [one for one in published if _fits(one, chart)]
-    return with_published(chart, fitting) if fitting else chart
-
-
-def _apart(values: Sequence[float], log: bool) -> tuple[float, ...]:
-    """Of sorted values those that leave room for each other's text: never closer than a twelfth of the axis."""
-    places = [math.log(value) if log else value for value in values]
-    kept: list[int] = []
-    for i, place in enumerate(places):
-        if not kept or place - places[kept[-1]] >= (places[-1] - places[0]) / 12:
-            kept.append(i)
-    return tuple(values[i] for i in kept)
+        chart = replace(chart, x_log=log, x_ticks=space_ticks(ticks, log))
+    fitting = [curve for curve in published if fits(curve, chart)]
+    return overlay(chart, fitting) if fitting else chart
 
 
 def _choose(lines: list[_Line]) -> list[_Line]:
@@ -149,92 +127,34 @@ def _choose(lines: list[_Line]) -> list[_Line]:
 
 
 def _series(axis: str, lines: list[_Line], numbers: bool) -> list[Series]:
-    made, counts = [], dict[str, int]()
+    series, counts = [], dict[str, int]()
     for line, name in zip(lines, _names(lines), strict=True):
         part = line.part.sort_values(axis) if numbers else line.part
         x = tuple(float(value) if numbers else labels.value(value) for value in part[axis])
         texts = tuple(_describe_point(row) for row in part.to_dict("records"))
         dash = counts.get(line.method, 0)
         counts[line.method] = dash + 1
-        one = Series(
-            name, x, tuple(part["mean"]), line.method, "line", tuple(part["low"]),
-            tuple(part["high"]), texts, tuple(part["row"]), dash,
-        )  # fmt: skip
-        made.append(one)
+        ends = tuple(part["low"]), tuple(part["high"])
+        rows = tuple(part["row"])
+        series.append(Series(name, x, tuple(part["mean"]), line.method, "line", *ends, texts, rows, dash))
         lost = part[part["lost"] != ""]
         if len(lost):
-            at = [place for place, word in zip(x, part["lost"], strict=True) if word]
-            said = tuple(_describe_point(row) for row in lost.to_dict("records"))
-            made.append(
-                Series(
-                    one.name, tuple(at), (math.nan,) * len(at), line.method, "lost", (), (), said, tuple(lost["row"])
-                )
-            )
-    return made
+            at = tuple(place for place, word in zip(x, part["lost"], strict=True) if word)
+            texts, rows = tuple(_describe_point(row) for row in lost.to_dict("records")), tuple(lost["row"])
+            series.append(Series(name, at, (math.nan,) * len(at), line.method, "lost", texts=texts, rows=rows))
+    return series
 
 
 def _names(lines: list[_Line]) -> list[str]:
     """The method of each line and the settings that tell it from the method's other lines."""
     methods = [line.method for line in lines]
     keys = [{name: labels.brief(text) for name, text in line.key.items()} for line in lines]
-    return [labels.label(*one) for one in zip(methods, labels.find_differences(methods, keys), strict=True)]
+    return [labels.label(*parts) for parts in zip(methods, labels.find_differences(methods, keys), strict=True)]
 
 
 def _describe_point(row: dict[Any, Any]) -> str:
     seeds = f"{row['n']} seed{'' if row['n'] == 1 else 's'}"
     return ", ".join(filter(None, [row["configuration"], seeds, row["lost"]]))
-
-
-def _range(series: Sequence[Series]) -> tuple[float, float]:
-    """Room for every point and interval, in percent."""
-    values = [value for one in series for value in (*one.y, *one.low, *one.high) if not math.isnan(value)]
-    if not values:
-        return 0.0, 100.0
-    room = 0.08 * max(max(values) - min(values), 1.0)
-    return min(values) - room, max(values) + room
-
-
-def _fits(curve: Published, chart: Chart) -> bool:
-    """Numbers on an axis of numbers, known words on one of words; of one of its methods, or of none."""
-    methods = {one.method for one in chart.series}
-    if chart.kind == "groups":
-        known = all(str(value) in chart.order for value in curve.x)
-    else:
-        known = all(isinstance(value, int | float) and (value > 0 or not chart.x_log) for value in curve.x)
-    return known and len(curve.x) > 0 and (not curve.method or curve.method in methods)
-
-
-def with_published(chart: Chart, curves: Sequence[Published]) -> Chart:
-    """The chart with published curves over it, on an axis of their own.
-
-    Theirs are other data, another backbone and another protocol: only the shape can be compared. Both axes span the
-    same number of points, so that slopes compare although levels do not.
-    """
-    words = chart.kind == "groups"
-    drawn = tuple(
-        Series(f"published: {one.id}", tuple(map(str if words else float, one.x)), tuple(100 * y for y in one.y),
-               look="published", texts=(f"{one.source}, {one.metric}",) * len(one.x), dash=dash)
-        for dash, one in enumerate(curves)
-    )  # fmt: skip
-    assert chart.y_range is not None
-    left, right = chart.y_range, _range(drawn)
-    span = max(left[1] - left[0], right[1] - right[0])
-    centres = [(low + high) / 2 for low, high in (left, right)]
-    left, right = [(centre - span / 2, centre + span / 2) for centre in centres]
-    sources = "; ".join(
-        f"{one.id}: {one.source}, {one.protocol}{'' if one.verified else ' (not verified)'}" for one in curves
-    )
-    caption = (
-        f"{chart.caption} Dashed grey, on the right-hand axis, what was published under other protocols ({sources}): "
-    )
-    caption += "both axes span the same number of points, so slopes compare and levels do not."
-    metrics = ", ".join(dict.fromkeys(one.metric.replace("_", " ") for one in curves))
-    label = f"published {metrics} (%)"
-    ticks = sorted({*chart.x_ticks, *(x for one in drawn for x in one.x)}) if not words else []
-    return replace(
-        chart, series=(*chart.series, *drawn), y_range=left, right_range=right, right_label=label, caption=caption,
-        x_ticks=_apart(ticks, chart.x_log),
-    )  # fmt: skip
 
 
 def _operations(part: pd.DataFrame) -> list[list[str]]:
@@ -249,17 +169,17 @@ def _heatmap(among: Comparable, line: _Line, title: str) -> Chart:
     """Pairs of operations; one alone is on the diagonal. A pair is a set: the figure is symmetric."""
     rows = line.part.to_dict("records")
     operations = _operations(line.part)
-    found = {frozenset(names): row for names, row in zip(operations, rows, strict=True) if len(names) < 3}
-    in_pairs = {name for names in found if len(names) == 2 for name in names}
+    fields = {frozenset(names): row for names, row in zip(operations, rows, strict=True) if len(names) < 3}
+    in_pairs = {name for names in fields if len(names) == 2 for name in names}
     alone = [name for names in operations if len(names) == 1 for name in names if name in in_pairs]
     order = tuple(dict.fromkeys([*alone, *(name for names in _pairs(line.part) for name in names)]))
-    cells = [[found.get(frozenset({one, other})) for other in order] for one in order]
+    cells = [[fields.get(frozenset({first, second})) for second in order] for first in order]
     matrix = tuple(tuple(math.nan if cell is None else float(cell["mean"]) for cell in row) for row in cells)
     places = tuple(tuple(-1 if cell is None else int(cell["row"]) for cell in row) for row in cells)
     values = [value for row in matrix for value in row if not math.isnan(value)]
     scale = (min(values), max(values)) if values else (0.0, 100.0)
-    counts = sorted({int(row["n"]) for row in found.values()})
-    half = [(row["high"] - row["low"]) / 2 for row in found.values() if not math.isnan(row["high"])]
+    counts = sorted({int(row["n"]) for row in fields.values()})
+    half = [(row["high"] - row["low"]) / 2 for row in fields.values() if not math.isnan(row["high"])]
     seeds = (
         f"{counts[0]} seed{'' if counts[-1] == 1 else 's'}"
         if len(counts) == 1
@@ -269,9 +189,9 @@ def _heatmap(among: Comparable, line: _Line, title: str) -> Chart:
     caption = f"{capital} in percent after training with two operations in both views, one alone on "
     caption += f"the diagonal. Means over {seeds}"
     caption += f"; the half-width of their 95 % intervals is at most {max(half):.1f} points." if half else "."
-    lost = [row for row in found.values() if row["lost"]]
+    lost = [row for row in fields.values() if row["lost"]]
     caption += (
-        f" In {len(lost)} of {len(found)} fields some runs failed or collapsed, and are in no mean." if lost else ""
+        f" In {len(lost)} of {len(fields)} fields some runs failed or collapsed, and are in no mean." if lost else ""
     )
     title = f"Augmentation pairs: {title}{among.suffix}"
     name = f"augmentation_pairs-{line.method}{among.file}"
@@ -280,14 +200,14 @@ def _heatmap(among: Comparable, line: _Line, title: str) -> Chart:
 
 def _chains(lines: list[_Line]) -> list[_Line]:
     """Of each line what a chain of three operations or more is built from, each a step longer than the one before."""
-    made = []
+    chains = []
     for line in lines:
         words = set(map(str, line.part["augmentation"]))
         long = [names for names in _operations(line.part) if len(names) > 2]
         steps = {"+".join(names[:count]) for names in long for count in range(1, len(names) + 1)} & words
         part = line.part[line.part["augmentation"].astype(str).isin(steps)]
         if len(part) > 1:
-            made.append(
+            chains.append(
                 replace(line, part=part.sort_values("augmentation", key=lambda column: column.str.count(r"\+")))
             )
-    return made
+    return chains

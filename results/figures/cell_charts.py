@@ -46,23 +46,23 @@ class _Best(NamedTuple):
 def _best(among: Comparable, cells: pd.DataFrame) -> list[_Best]:
     """One of each method, from the best method."""
     table = among.table[among.table["mean"].notna()].sort_values("mean", ascending=False, kind="stable")
-    found = []
+    best = []
     for row in table.drop_duplicates("method").to_dict("records"):
         own = cells[(cells["row"] == row["row"]) & (cells["status"] == "finished")]
-        found.append(_Best(row["method"], row["label"], row["configuration"], own.sort_values("seed")))
-    return found
+        best.append(_Best(row["method"], row["label"], row["configuration"], own.sort_values("seed")))
+    return best
 
 
 def _training(among: Comparable, cells: pd.DataFrame, best: list[_Best]) -> list[Chart]:
-    drawn, left_out = _finished_curves(among, best)
-    series = [*drawn, *_lost_curves(among, cells)]
+    finished, left_out = _finished_curves(among, best)
+    series = [*finished, *_lost_curves(among, cells)]
     if not series:
         return []
     caption = "Loss of each method's best configuration: a thin line a seed, a thick one their mean."
     height = "training loss"
-    several, lost = len({one.method for one in series}) > 1, len(series) > len(drawn)
+    several, lost = len({curve.method for curve in series}) > 1, len(series) > len(finished)
     if several:
-        series, height = _own_ranges(series), "training loss, from its lowest to its highest"
+        series, height = _scale_to_own_ranges(series), "training loss, from its lowest to its highest"
         caption += " Losses of different methods are not comparable, so each has its own range, 0 to 1: the shape "
         caption += "tells, not the height."
     caption += " Only the methods of the highest accuracy are here." * left_out
@@ -80,15 +80,15 @@ def _finished_curves(among: Comparable, best: list[_Best]) -> tuple[list[Series]
     """From the best method, while there is room, and whether there was not for all."""
     series: list[Series] = []
     groups = dict(zip(among.table["method"], among.table["group"], strict=True))
-    drawn: Counter[str] = Counter()
+    dashes: Counter[str] = Counter()
     for method, label, _, own in best:
         runs = [run for run in map(loss_curve, own["folder"]) if len(run)]
         if not runs:
             continue
         if len(series) + len(runs) >= MOST_LINES:
             return series, True
-        dash = drawn[groups[method]] if groups[method] else 0  # the colour is the family's
-        drawn[groups[method]] += 1
+        dash = dashes[groups[method]] if groups[method] else 0  # the colour is the family's
+        dashes[groups[method]] += 1
         if len(runs) == 1:
             series.append(Series(label, tuple(runs[0]["epoch"]), tuple(runs[0]["loss"]), method, dash=dash))
             continue
@@ -107,15 +107,15 @@ def _lost_curves(among: Comparable, cells: pd.DataFrame) -> Iterator[Series]:
             yield Series(name, tuple(run["epoch"]), tuple(run["loss"]), row["method"], "level")
 
 
-def _own_ranges(series: list[Series]) -> list[Series]:
+def _scale_to_own_ranges(series: list[Series]) -> list[Series]:
     """Each method's curves between 0 and 1, its lowest and highest loss; a lost run's count if it has no others."""
     scaled = []
-    for one in series:
-        own = [other for other in series if other.method == one.method]
-        kept = [other for other in own if other.look != "level"] or own
-        low, high = min(min(other.y) for other in kept), max(max(other.y) for other in kept)
-        y = tuple(min(max((loss - low) / (high - low or 1.0), 0.0), 1.0) for loss in one.y)
-        scaled.append(replace(one, y=y, texts=tuple(f"loss {loss:.4g}" for loss in one.y)))
+    for curve in series:
+        own = [each for each in series if each.method == curve.method]
+        counted = [each for each in own if each.look != "level"] or own
+        low, high = min(min(each.y) for each in counted), max(max(each.y) for each in counted)
+        y = tuple(min(max((loss - low) / (high - low or 1.0), 0.0), 1.0) for loss in curve.y)
+        scaled.append(replace(curve, y=y, texts=tuple(f"loss {loss:.4g}" for loss in curve.y)))
     return scaled
 
 
@@ -128,8 +128,8 @@ def loss_curve(folder: str) -> pd.DataFrame:
     if path.exists():
         for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
             try:
-                found = json.loads(line)
-                lines.append((int(found["step"]), float(found["epoch"]), float(found["loss"])))
+                entry = json.loads(line)
+                lines.append((int(entry["step"]), float(entry["epoch"]), float(entry["loss"])))
             except (ValueError, KeyError, TypeError):
                 continue
     table = pd.DataFrame([line for line in lines if math.isfinite(line[2])], columns=["step", "epoch", "loss"])
@@ -142,42 +142,42 @@ def loss_curve(folder: str) -> pd.DataFrame:
 
 def _looks(among: Comparable, best: list[_Best]) -> Iterator[Chart]:
     """Projections first, then neighbours: figures of one sort are compared side by side."""
-    found = []
-    for one in best:
-        gallery = next(filter(None, map(_read, one.cells["folder"])), None)
+    galleries = []
+    for configuration in best:
+        gallery = next(filter(None, map(_read, configuration.cells["folder"])), None)
         if gallery is not None:
-            found.append((one, gallery))
-    for one, gallery in found[:MOST_CELLS]:
-        yield from _projection(among, one, gallery)
-    for one, gallery in found[:MOST_CELLS]:
-        yield from _neighbours(among, one, gallery)
+            galleries.append((configuration, gallery))
+    for configuration, gallery in galleries[:MOST_CELLS]:
+        yield from _projection(among, configuration, gallery)
+    for configuration, gallery in galleries[:MOST_CELLS]:
+        yield from _neighbours(among, configuration, gallery)
 
 
 def _read(folder: str) -> dict[str, Any] | None:
     try:
-        found = json.loads((Path(folder) / LOOKS_NAME).read_text(encoding="utf-8"))
+        gallery = json.loads((Path(folder) / LOOKS_NAME).read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return gallery if isinstance(gallery, dict) else None
 
 
-def _projection(among: Comparable, one: _Best, gallery: dict[str, Any]) -> Iterator[Chart]:
+def _projection(among: Comparable, best: _Best, gallery: dict[str, Any]) -> Iterator[Chart]:
     try:
-        made = gallery["projection"]
-        points = pd.DataFrame({name: list(made[name]) for name in ("x", "y", "label")})
+        projection = gallery["projection"]
+        points = pd.DataFrame({name: list(projection[name]) for name in ("x", "y", "label")})
         points = points.astype({"x": float, "y": float}).dropna()
         words = {"pca": "the first two principal components", "tsne": "t-SNE"}
-        kind, classes = words.get(made["kind"], str(made["kind"])), list(gallery.get("classes", ()))
+        kind, classes = words.get(projection["kind"], str(projection["kind"])), list(gallery.get("classes", ()))
     except (KeyError, TypeError, ValueError):
         return
     series: list[Series] = []
     for number, part in points.groupby("label", sort=True):
         name = _class(number, classes)
         series.append(Series(name, tuple(part["x"]), tuple(part["y"]), look="dots", dash=len(series)))
-    caption = f"{len(points)} frozen features of {one.configuration}, projected by {kind}; a colour a class. The "
+    caption = f"{len(points)} frozen features of {best.configuration}, projected by {kind}; a colour a class. The "
     caption += "projection never saw the labels; axes have no unit, and distances between far groups mean little."
-    title = f"Features: {one.label}{among.suffix}"
-    yield Chart("points", f"features-{one.method}{among.file}", title, caption, series=tuple(series))
+    title = f"Features: {best.label}{among.suffix}"
+    yield Chart("points", f"features-{best.method}{among.file}", title, caption, series=tuple(series))
 
 
 def _class(label: Any, classes: list[Any]) -> str:
@@ -185,18 +185,19 @@ def _class(label: Any, classes: list[Any]) -> str:
     return str(classes[int(label)] if known else label)
 
 
-def _neighbours(among: Comparable, one: _Best, gallery: dict[str, Any]) -> Iterator[Chart]:
+def _neighbours(among: Comparable, best: _Best, gallery: dict[str, Any]) -> Iterator[Chart]:
     try:
-        made = gallery["neighbours"]
-        png, queries, found = str(made["png"]), list(made["queries"]), [list(row) for row in made["neighbours"]]
+        picture = gallery["neighbours"]
+        png, queries = str(picture["png"]), list(picture["queries"])
+        nearest = [list(row) for row in picture["neighbours"]]
         ours = len(png) <= _PICTURE and base64.b64decode(png, validate=True).startswith(_PNG)
     except (KeyError, TypeError, ValueError):
         return
-    pairs = [(query, near) for query, row in zip(queries, found, strict=False) for near in row]
+    pairs = [(query, near) for query, row in zip(queries, nearest, strict=False) for near in row]
     if not ours or not pairs:
         return
     same = sum(query == near for query, near in pairs)
     caption = "A row a test image: itself, then its nearest neighbours among the training images, in the features of "
-    caption += f"{one.configuration}. {same} of {len(pairs)} neighbours have its class."
-    title = f"Nearest neighbours: {one.label}{among.suffix}"
-    yield Chart("picture", f"neighbours-{one.method}{among.file}", title, caption, png=png)
+    caption += f"{best.configuration}. {same} of {len(pairs)} neighbours have its class."
+    title = f"Nearest neighbours: {best.label}{among.suffix}"
+    yield Chart("picture", f"neighbours-{best.method}{among.file}", title, caption, png=png)

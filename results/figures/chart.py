@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -63,8 +65,27 @@ class Chart:
     others: tuple[Chart, ...] = ()  # the same against other axes
 
 
-def positions(chart: Chart, one: Series) -> list[float]:
+def positions(chart: Chart, series: Series) -> list[float]:
     """Where a series stands among the categories: beside the others, the same step from each category's middle."""
-    names = list(dict.fromkeys(other.name for other in chart.series))
-    shift = (names.index(one.name) - (len(names) - 1) / 2) * 0.7 / max(len(names), 2)
-    return [chart.order.index(value) + shift for value in one.x]
+    names = list(dict.fromkeys(each.name for each in chart.series))
+    shift = (names.index(series.name) - (len(names) - 1) / 2) * 0.7 / max(len(names), 2)
+    return [chart.order.index(value) + shift for value in series.x]
+
+
+def pad_range(series: Sequence[Series]) -> tuple[float, float]:
+    """The (low, high) of an axis with room for every point and interval, in percent."""
+    values = [value for points in series for value in (*points.y, *points.low, *points.high) if not math.isnan(value)]
+    if not values:
+        return 0.0, 100.0
+    room = 0.08 * max(max(values) - min(values), 1.0)
+    return min(values) - room, max(values) + room
+
+
+def space_ticks(values: Sequence[float], log: bool) -> tuple[float, ...]:
+    """Of sorted values those that leave room for each other's text: never closer than a twelfth of the axis."""
+    places = [math.log(value) if log else value for value in values]
+    chosen: list[int] = []
+    for i, place in enumerate(places):
+        if not chosen or place - places[chosen[-1]] >= (places[-1] - places[0]) / 12:
+            chosen.append(i)
+    return tuple(values[i] for i in chosen)

@@ -10,14 +10,24 @@ from typing import TYPE_CHECKING, Any
 
 from results.figures import palette
 from results.figures.chart import MANY, Chart, Series, positions
-from results.figures.palette import GREY, Style, of_class
+from results.figures.palette import GREY, Style, style_class
 
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
 
-_MARKS = {"circle": "o", "square": "s", "diamond": "D", "triangle-up": "^", "triangle-down": "v", "pentagon": "p",
-          "star": "*", "cross": "P", "x": "X", "hexagon": "h"}  # fmt: skip
+_MARKS = {
+    "circle": "o",
+    "square": "s",
+    "diamond": "D",
+    "triangle-up": "^",
+    "triangle-down": "v",
+    "pentagon": "p",
+    "star": "*",
+    "cross": "P",
+    "x": "X",
+    "hexagon": "h",
+}
 _DASHES = ("-", "--", ":", "-.")
 _DPI = 150
 
@@ -74,9 +84,9 @@ def _axes(axes: Axes, chart: Chart, styles: Mapping[str, Style]) -> None:
     if chart.right_range:
         right.set_ylim(*chart.right_range)
         right.set_ylabel(_plain(chart.right_label))
-    many = sum(len(one.x) for one in chart.series) > MANY
-    for one in chart.series:
-        _draw(right if one.look == "published" else axes, chart, one, styles, many)
+    many = sum(len(series.x) for series in chart.series) > MANY
+    for series in chart.series:
+        _draw(right if series.look == "published" else axes, chart, series, styles, many)
     _ticks(axes, chart)
     if chart.kind == "points":
         axes.set_axis_off()
@@ -106,29 +116,36 @@ def _legend(axes: Axes, chart: Chart, handles: Mapping[str, Artist]) -> None:
     assert figure is not None
     small = {"handletextpad": 0.3, "columnspacing": 0.8, "handlelength": 1.2 if chart.kind == "points" else 2.2}
     nothing = Line2D([], [], linestyle="none")
-    made = figure.legend([handles.get(name, nothing) for name in names], names, loc="outside lower left",
-                         ncols=columns, frameon=False, fontsize=8, **small)  # fmt: skip
+    legend = figure.legend(
+        [handles.get(name, nothing) for name in names],
+        names,
+        loc="outside lower left",
+        ncols=columns,
+        frameon=False,
+        fontsize=8,
+        **small,
+    )
     headings = {block[0] for block in blocks}
-    for text, name in zip(made.get_texts(), names, strict=True):
+    for text, name in zip(legend.get_texts(), names, strict=True):
         if name in headings and name not in handles:
             text.set_fontweight("bold")
 
 
 def _legend_rows(chart: Chart) -> float:
     """About how many rows of text the legend has."""
-    longest = max((len(one.name) + 7 for one in chart.series), default=0)
+    longest = max((len(series.name) + 7 for series in chart.series), default=0)
     blocks = _blocks(chart)
     if chart.headings or not blocks:
-        return 0 if chart.headings else len({one.name for one in chart.series}) * longest / 100
+        return 0 if chart.headings else len({series.name for series in chart.series}) * longest / 100
     return len(_pack(blocks, max(1, 100 // longest))[0])
 
 
 def _blocks(chart: Chart) -> list[list[str]]:
     """The parts of a legend by family, each under its heading; what is of none first. Nothing without families."""
-    found: dict[str, list[str]] = {}
-    for one in chart.series:
-        found.setdefault(one.family, [f"{one.family}:"] if one.family else []).append(_plain(one.name))
-    return list(found.values()) if any(found) else []
+    blocks: dict[str, list[str]] = {}
+    for series in chart.series:
+        blocks.setdefault(series.family, [f"{series.family}:"] if series.family else []).append(_plain(series.name))
+    return list(blocks.values()) if any(blocks) else []
 
 
 def _pack(blocks: list[list[str]], most: int) -> list[list[str]]:
@@ -153,44 +170,46 @@ def _headings(axes: Axes, chart: Chart) -> None:
             tick.tick1line.set_visible(False)
 
 
-def _draw(axes: Axes, chart: Chart, one: Series, styles: Mapping[str, Style], many: bool) -> None:
-    style = of_class(one.dash) if chart.kind == "points" else styles.get(one.method, Style(GREY, "circle"))
-    x: list[Any] = list(one.x)
-    y: list[Any] = list(one.y)
+def _draw(axes: Axes, chart: Chart, series: Series, styles: Mapping[str, Style], many: bool) -> None:
+    style = style_class(series.dash) if chart.kind == "points" else styles.get(series.method, Style(GREY, "circle"))
+    x: list[Any] = list(series.x)
+    y: list[Any] = list(series.y)
     if chart.kind == "intervals":
-        y = [len(chart.order) - 1 - chart.order.index(label) for label in one.y]
+        y = [len(chart.order) - 1 - chart.order.index(label) for label in series.y]
     elif chart.kind == "groups":
-        x = positions(chart, one)
-    name, dash = _plain(one.name), _DASHES[one.dash % len(_DASHES)]
+        x = positions(chart, series)
+    name, dash = _plain(series.name), _DASHES[series.dash % len(_DASHES)]
     mark: dict[str, Any] = {
-        "marker": _MARKS[palette.mark(style, one.dash)],
+        "marker": _MARKS[palette.mark(style, series.dash)],
         "markersize": 3 if many or chart.kind == "points" else 5,
     }
-    if one.look == "lost":
+    if series.look == "lost":
         at = axes.get_ylim()[0]
         axes.plot(x, [at] * len(x), "x", color=style.colour, clip_on=False, markersize=6)
-    elif one.look == "published":
-        axes.plot(x, y, ("--", ":", "-.")[one.dash % 3], color=GREY, marker="o", markerfacecolor="none", label=name)
-    elif one.look == "front":
+    elif series.look == "published":
+        axes.plot(x, y, ("--", ":", "-.")[series.dash % 3], color=GREY, marker="o", markerfacecolor="none", label=name)
+    elif series.look == "front":
         axes.step(x, y, where="post", color=GREY, linewidth=1.2, label=name)
-    elif one.look == "level":
-        axes.plot(x, y, _DASHES[1 + one.dash % 3], color=style.colour, linewidth=1.2, label=name)
-    elif one.look == "thin":
+    elif series.look == "level":
+        axes.plot(x, y, _DASHES[1 + series.dash % 3], color=style.colour, linewidth=1.2, label=name)
+    elif series.look == "thin":
         axes.plot(x, y, color=style.colour, linewidth=0.6, alpha=0.4)
     elif chart.kind == "lines":
         axes.plot(x, y, dash, color=style.colour, linewidth=1.6, label=name)
     else:
-        line = "none" if one.look == "dots" or chart.kind == "groups" else dash
-        hollow = one.dash % 2 and chart.kind != "points"
+        line = "none" if series.look == "dots" or chart.kind == "groups" else dash
+        hollow = series.dash % 2 and chart.kind != "points"
         mark["markerfacecolor"] = "none" if hollow else style.colour
         axes.plot(x, y, linestyle=line, color=style.colour, label=name, **mark)
-        if one.low and not (many and chart.kind == "scatter"):
-            _bars(axes, chart, one, x, y, style.colour)
+        if series.low and not (many and chart.kind == "scatter"):
+            _bars(axes, chart, series, x, y, style.colour)
 
 
-def _bars(axes: Axes, chart: Chart, one: Series, x: list[Any], y: list[Any], colour: str) -> None:
+def _bars(axes: Axes, chart: Chart, series: Series, x: list[Any], y: list[Any], colour: str) -> None:
     """Lines from end to end, in one call: errorbar takes several times as long."""
-    ends = [(i, low, high) for i, (low, high) in enumerate(zip(one.low, one.high, strict=True)) if not math.isnan(low)]
+    ends = [
+        (i, low, high) for i, (low, high) in enumerate(zip(series.low, series.high, strict=True)) if not math.isnan(low)
+    ]
     lows, highs = [low for _, low, _ in ends], [high for _, _, high in ends]
     if chart.kind == "intervals":
         axes.hlines([y[i] for i, _, _ in ends], lows, highs, color=colour, linewidth=1.1)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from results.figures.chart import MANY, Chart, Series, positions
-from results.figures.palette import GREY, Style, mark, of_class
+from results.figures.palette import GREY, Style, mark, style_class
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _HEIGHT = 430
@@ -22,29 +22,42 @@ def figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:
     """
     if chart.kind == "heatmap":
         return _heatmap(chart)
-    many = sum(len(one.x) for one in chart.series) > MANY
-    traces = [_trace(chart, one, number, styles, many) for number, one in enumerate(chart.series)]
+    many = sum(len(series.x) for series in chart.series) > MANY
+    traces = [_trace(chart, series, number, styles, many) for number, series in enumerate(chart.series)]
     # Under headings, each row is named already.
-    legend = len({one.name for one in chart.series if one.look != "thin"}) > 1 and not chart.headings
+    legend = len({series.name for series in chart.series if series.look != "thin"}) > 1 and not chart.headings
     above = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0}
     layout: dict[str, Any] = {"height": _HEIGHT, "showlegend": legend, "legend": above}
-    if legend and any(one.family for one in chart.series):
+    if legend and any(series.family for series in chart.series):
         layout["height"] += _LEGEND
         above |= {"groupclick": "toggleitem"}
     layout |= {"hovermode": "closest", "xaxis": _x_axis(chart), "yaxis": {"title": {"text": _safe(chart.y_label)}}}
     layout["margin"] = {"l": 60, "r": 20, "t": 34, "b": 50}
     if chart.kind == "intervals":
         order = [_safe(name) for name in reversed(chart.order)]
-        layout["yaxis"] = {"type": "category", "categoryorder": "array", "categoryarray": order, "automargin": True,
-                           "tickmode": "array", "tickvals": order, "range": [-0.7, len(order) - 0.3]}  # fmt: skip
+        layout["yaxis"] = {
+            "type": "category",
+            "categoryorder": "array",
+            "categoryarray": order,
+            "automargin": True,
+            "tickmode": "array",
+            "tickvals": order,
+            "range": [-0.7, len(order) - 0.3],
+        }
         bold = {_safe(name) for name in chart.headings}
         layout["yaxis"]["ticktext"] = [f"<b>{name}</b>" if name in bold else name for name in order]
         layout["height"] = 110 + 21 * len(order)
     elif chart.y_range:
         layout["yaxis"]["range"] = list(chart.y_range)
     if chart.right_range:
-        layout["yaxis2"] = {"overlaying": "y", "side": "right", "range": list(chart.right_range), "showgrid": False,
-                            "tickmode": "auto", "title": {"text": _safe(chart.right_label)}}  # fmt: skip
+        layout["yaxis2"] = {
+            "overlaying": "y",
+            "side": "right",
+            "range": list(chart.right_range),
+            "showgrid": False,
+            "tickmode": "auto",
+            "title": {"text": _safe(chart.right_label)},
+        }
         layout["margin"]["r"] = 60
     if chart.kind == "points":
         hidden = {"showgrid": False, "showticklabels": False, "zeroline": False, "showline": False}
@@ -53,71 +66,76 @@ def figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def _trace(chart: Chart, one: Series, number: int, styles: Mapping[str, Style], many: bool) -> dict[str, Any]:
-    style = of_class(one.dash) if chart.kind == "points" else styles.get(one.method, Style(GREY, "circle"))
-    x, y = list(one.x), list(one.y)
+def _trace(chart: Chart, series: Series, number: int, styles: Mapping[str, Style], many: bool) -> dict[str, Any]:
+    style = style_class(series.dash) if chart.kind == "points" else styles.get(series.method, Style(GREY, "circle"))
+    x, y = list(series.x), list(series.y)
     if chart.kind == "groups":
-        x = positions(chart, one)
-    if one.look == "lost" and chart.y_range:
+        x = positions(chart, series)
+    if series.look == "lost" and chart.y_range:
         low, high = chart.y_range
         y = [low + 0.025 * (high - low)] * len(x)
     modes = {"dots": "markers", "lost": "markers", "line": "lines+markers", "published": "lines+markers"}
-    mode = "markers" if chart.kind == "groups" else modes.get(one.look, "lines")
+    mode = "markers" if chart.kind == "groups" else modes.get(series.look, "lines")
     mode = "lines" if chart.kind == "lines" else mode
-    trace: dict[str, Any] = {"type": "scatter", "mode": mode, "name": _safe(one.name), "legendgroup": _safe(one.name)}
-    if one.family:
-        trace |= {"legendgroup": _safe(one.family), "legendgrouptitle": {"text": f"<b>{_safe(one.family)}</b>"}}
+    trace: dict[str, Any] = {
+        "type": "scatter",
+        "mode": mode,
+        "name": _safe(series.name),
+        "legendgroup": _safe(series.name),
+    }
+    if series.family:
+        trace |= {"legendgroup": _safe(series.family), "legendgrouptitle": {"text": f"<b>{_safe(series.family)}</b>"}}
     trace |= {"x": _plain(x), "y": _plain(y), "line": {"color": style.colour, "width": 2, "dash": "solid"}}
-    small = chart.kind == "points" or (many and one.look == "dots")
-    hollow = "-open" if one.dash % 2 and chart.kind != "points" else ""
-    trace["marker"] = {"color": style.colour, "symbol": mark(style, one.dash) + hollow, "size": 6 if small else 9}
-    trace |= _looks(one, style)
-    if one.texts:
-        trace["text"] = [_safe(text) for text in one.texts]
-    if one.rows:
-        trace["customdata"] = list(one.rows)
-    trace["hovertemplate"] = _hover(chart, one)
-    if any(not math.isnan(low) for low in one.low) and not (many and chart.kind == "scatter"):
+    small = chart.kind == "points" or (many and series.look == "dots")
+    hollow = "-open" if series.dash % 2 and chart.kind != "points" else ""
+    trace["marker"] = {"color": style.colour, "symbol": mark(style, series.dash) + hollow, "size": 6 if small else 9}
+    trace |= _looks(series, style)
+    if series.texts:
+        trace["text"] = [_safe(text) for text in series.texts]
+    if series.rows:
+        trace["customdata"] = list(series.rows)
+    trace["hovertemplate"] = _hover(chart, series)
+    if any(not math.isnan(low) for low in series.low) and not (many and chart.kind == "scatter"):
         key = "error_x" if chart.kind == "intervals" else "error_y"
-        trace[key] = _bars(one, chart.kind == "intervals") | {"color": style.colour, "thickness": 1.4, "width": 3}
+        trace[key] = _bars(series, chart.kind == "intervals") | {"color": style.colour, "thickness": 1.4, "width": 3}
     return trace
 
 
-def _looks(one: Series, style: Style) -> dict[str, Any]:
+def _looks(series: Series, style: Style) -> dict[str, Any]:
     """What a look changes in a trace."""
-    line = {"color": style.colour, "width": 2, "dash": _DASHES[one.dash % len(_DASHES)]}
-    if one.look == "front":
+    line = {"color": style.colour, "width": 2, "dash": _DASHES[series.dash % len(_DASHES)]}
+    if series.look == "front":
         return {"line": line | {"color": GREY, "width": 1.5, "shape": "hv"}}
-    if one.look == "level":
-        return {"line": line | {"width": 1.5, "dash": _DASHES[1 + one.dash % 4]}}
-    if one.look == "thin":
+    if series.look == "level":
+        return {"line": line | {"width": 1.5, "dash": _DASHES[1 + series.dash % 4]}}
+    if series.look == "thin":
         return {"line": line | {"width": 0.9}, "opacity": 0.45, "showlegend": False}
-    if one.look == "lost":
+    if series.look == "lost":
         mark = {"color": style.colour, "symbol": "x-thin", "size": 9, "line": {"width": 2, "color": style.colour}}
         return {"marker": mark, "showlegend": False, "cliponaxis": False}
-    if one.look == "published":
+    if series.look == "published":
         mark = {"color": GREY, "symbol": "circle-open", "size": 7}
-        dash = ("dash", "dot", "dashdot", "longdash")[one.dash % 4]
+        dash = ("dash", "dot", "dashdot", "longdash")[series.dash % 4]
         return {"yaxis": "y2", "line": line | {"color": GREY, "width": 1.5, "dash": dash}, "marker": mark}
     return {"line": line}
 
 
-def _bars(one: Series, along_x: bool) -> dict[str, Any]:
-    centre = one.x if along_x else one.y
-    above = [high - mid for high, mid in zip(one.high, centre, strict=True)]
-    below = [mid - low for low, mid in zip(one.low, centre, strict=True)]
+def _bars(series: Series, along_x: bool) -> dict[str, Any]:
+    centre = series.x if along_x else series.y
+    above = [high - mid for high, mid in zip(series.high, centre, strict=True)]
+    below = [mid - low for low, mid in zip(series.low, centre, strict=True)]
     return {"type": "data", "symmetric": False, "array": _plain(above), "arrayminus": _plain(below)}
 
 
-def _hover(chart: Chart, one: Series) -> str:
-    text = "<br>%{text}" if one.texts else ""
+def _hover(chart: Chart, series: Series) -> str:
+    text = "<br>%{text}" if series.texts else ""
     if chart.kind == "points":
         return "%{fullData.name}<extra></extra>"
     if chart.kind == "intervals":
         return f"<b>%{{y}}</b><br>{_safe(chart.x_label)}: %{{x:.2f}}{text}<extra></extra>"
-    if one.look == "lost":
+    if series.look == "lost":
         return "%{text}<extra></extra>"
-    if one.look == "published":
+    if series.look == "published":
         return f"%{{fullData.name}}<br>%{{x}}: %{{y:.2f}}{text}<extra></extra>"
     value = "%{y:.3g}" if chart.kind == "lines" else "%{y:.2f}"
     at = "" if chart.kind == "groups" else f"{_safe(chart.x_label)}: %{{x}}<br>"
@@ -140,26 +158,40 @@ def _x_axis(chart: Chart) -> dict[str, Any]:
 def _heatmap(chart: Chart) -> dict[str, Any]:
     names = [_safe(name) for name in chart.order]
     low, high = chart.z_range
-    trace = {"type": "heatmap", "x": names, "y": names, "z": [_plain(row) for row in chart.matrix], "zmin": low,
-             "zmax": high, "colorscale": "Cividis", "texttemplate": "%{z:.1f}", "xgap": 2, "ygap": 2,
-             "customdata": [list(row) for row in chart.matrix_rows], "hoverongaps": False,
-             "hovertemplate": "%{y} and %{x}: %{z:.2f} %<extra></extra>", "colorbar": {"thickness": 12,
-             "outlinewidth": 0}}  # fmt: skip
-    layout = {"height": 130 + 46 * len(names), "margin": {"l": 70, "r": 20, "t": 34, "b": 50},
-              "xaxis": {"showgrid": False, "automargin": True},
-              "yaxis": {"autorange": "reversed", "showgrid": False, "automargin": True}}  # fmt: skip
+    trace = {
+        "type": "heatmap",
+        "x": names,
+        "y": names,
+        "z": [_plain(row) for row in chart.matrix],
+        "zmin": low,
+        "zmax": high,
+        "colorscale": "Cividis",
+        "texttemplate": "%{z:.1f}",
+        "xgap": 2,
+        "ygap": 2,
+        "customdata": [list(row) for row in chart.matrix_rows],
+        "hoverongaps": False,
+        "hovertemplate": "%{y} and %{x}: %{z:.2f} %<extra></extra>",
+        "colorbar": {"thickness": 12, "outlinewidth": 0},
+    }
+    layout = {
+        "height": 130 + 46 * len(names),
+        "margin": {"l": 70, "r": 20, "t": 34, "b": 50},
+        "xaxis": {"showgrid": False, "automargin": True},
+        "yaxis": {"autorange": "reversed", "showgrid": False, "automargin": True},
+    }
     return {"data": [trace], "layout": layout}
 
 
 def _plain(values: Sequence[Any]) -> list[Any]:
     """Values for JSON, which has no NaN; six digits are more than a screen shows."""
-    made: list[Any] = []
+    plain: list[Any] = []
     for value in values:
         if isinstance(value, str):
-            made.append(_safe(value))
+            plain.append(_safe(value))
         else:
-            made.append(None if math.isnan(value) else float(f"{value:.6g}"))
-    return made
+            plain.append(None if math.isnan(value) else float(f"{value:.6g}"))
+    return plain
 
 
 def _safe(text: str) -> str:

@@ -11,8 +11,17 @@ from results.frames import method_families
 GREY = "#808080"
 # Okabe and Ito's palette without black and yellow, which vanish on a dark and on a white page, then Paul Tol's muted.
 COLOURS = (
-    "#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#882255", "#999933", "#44AA99", "#AA4499",
-)  # fmt: skip
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#882255",
+    "#999933",
+    "#44AA99",
+    "#AA4499",
+)
 MARKS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star")
 MORE_MARKS = (*MARKS, "cross", "x", "hexagon")  # of the methods of one family
 
@@ -28,12 +37,14 @@ def styles(charts: Iterable[Chart]) -> dict[str, Style]:
     Where methods are grouped by family, a colour is a family's: it is seen before a mark is. Up to ten methods of one
     have marks that differ.
     """
-    flat = [one for chart in charts for one in (chart, *chart.others)]
-    methods = sorted({one.method for chart in flat for one in chart.series if one.method})
-    families = {one.method: one.family for chart in flat for one in chart.series if one.family}
+    flat = [variant for chart in charts for variant in (chart, *chart.others)]
+    methods = sorted({series.method for chart in flat for series in chart.series if series.method})
+    families = {series.method: series.family for chart in flat for series in chart.series if series.family}
     if families:
         places = {name: method_families.place(families.get(name, "")) for name in methods}
-        within = {name: [other for other in methods if places[other] == places[name]].index(name) for name in methods}
+        within = {
+            name: [method for method in methods if places[method] == places[name]].index(name) for name in methods
+        }
         return {name: Style(COLOURS[places[name]], MORE_MARKS[within[name] % len(MORE_MARKS)]) for name in methods}
     # Seven marks on ten colours: no two of the first seventy methods look alike.
     return {name: Style(COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]) for i, name in enumerate(methods)}
@@ -44,6 +55,6 @@ def mark(style: Style, number: int) -> str:
     return MARKS[(MARKS.index(style.mark) + number // 2) % len(MARKS)] if number > 1 else style.mark
 
 
-def of_class(number: int) -> Style:
+def style_class(number: int) -> Style:
     """The style of a class of images, beside which no method is drawn."""
     return Style(COLOURS[number % len(COLOURS)], MARKS[(number // len(COLOURS)) % len(MARKS)])

@@ -16,24 +16,28 @@ if TYPE_CHECKING:
 FILE_NAME = "forecasts.json"
 
 
-def keep(out: Path, made: Mapping[str, Mapping[str, Any]]) -> None:
+def keep(out: Path, estimates: Mapping[str, Mapping[str, Any]]) -> None:
     """Note a forecast for each key, over any that was there: `seconds`, `memory` in bytes, `device`, `how`."""
-    if not made:
+    if not estimates:
         return
     now = record.now()
-    record.write_json(out / FILE_NAME, read(out) | {key: {**values, "made": now} for key, values in made.items()})
+    record.write_json(out / FILE_NAME, read(out) | {key: {**values, "made": now} for key, values in estimates.items()})
 
 
 def read(out: Path) -> dict[str, dict[str, Any]]:
     """Key -> its forecast; what cannot be read is left out, which costs no result."""
-    found: Any = None
+    stored: Any = None
     with contextlib.suppress(OSError, ValueError):
-        found = json.loads((out / FILE_NAME).read_text(encoding="utf-8"))
-    rows = found.items() if isinstance(found, dict) else ()
-    return {key: one for key, one in rows if isinstance(one, dict) and {"made", "seconds", "device"} <= one.keys()}
+        stored = json.loads((out / FILE_NAME).read_text(encoding="utf-8"))
+    rows = stored.items() if isinstance(stored, dict) else ()
+    return {
+        key: forecast
+        for key, forecast in rows
+        if isinstance(forecast, dict) and {"made", "seconds", "device"} <= forecast.keys()
+    }
 
 
-def against(frame: pd.DataFrame, made: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
+def compare_with_truth(frame: pd.DataFrame, estimates: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:
     """A row a method: `cells` finished after their forecast, `forecast` and `truth` in seconds, and the `ratio` of
     truth to forecast in all, for its `least` and its `most` cell. Empty where nothing was foretold.
 
@@ -43,15 +47,19 @@ def against(frame: pd.DataFrame, made: Mapping[str, Mapping[str, Any]]) -> pd.Da
 
     columns = ["key", "made", "forecast", "cost.device"]
     foretold = pd.DataFrame(
-        [(key, one["made"], one["seconds"], one["device"]) for key, one in made.items()], columns=columns
+        [(key, forecast["made"], forecast["seconds"], forecast["device"]) for key, forecast in estimates.items()],
+        columns=columns,
     )
     texts = {"key": str, "cost.device": str}  # whatever pandas takes a column without rows for
     both = frame[frame["status"] == "finished"].astype(texts).merge(foretold.astype(texts), on=list(texts))
     both = both[both["started"] >= both["made"]]
     both = both.assign(truth=both["cost.seconds"].fillna(0) + both["cost.evaluation_seconds"].fillna(0))
     each = both.assign(ratio=both["truth"] / both["forecast"])
-    found = each.groupby("method", sort=False).agg(
-        cells=("key", "size"), forecast=("forecast", "sum"), truth=("truth", "sum"),
-        least=("ratio", "min"), most=("ratio", "max"),
-    )  # fmt: skip
-    return found.assign(ratio=found["truth"] / found["forecast"]).reset_index()
+    totals = each.groupby("method", sort=False).agg(
+        cells=("key", "size"),
+        forecast=("forecast", "sum"),
+        truth=("truth", "sum"),
+        least=("ratio", "min"),
+        most=("ratio", "max"),
+    )
+    return totals.assign(ratio=totals["truth"] / totals["forecast"]).reset_index()

@@ -37,21 +37,21 @@ def load(out: Path) -> tuple[pd.DataFrame, list[str]]:
     rows: list[dict[str, Any]] = []
     later: list[dict[str, Any]] = []
     problems: list[str] = []
-    seen: dict[tuple[str, str], Path] = {}
+    folders: dict[tuple[str, str], Path] = {}
     if not Path(out).is_dir():
         problems.append(f"{out}: no such folder")
-    for folder, found in record.find(out):
-        if isinstance(found, ValueError):
-            problems.append(" ".join(str(found).split()))
+    for folder, cell in record.find(out):
+        if isinstance(cell, ValueError):
+            problems.append(" ".join(str(cell).split()))
             continue
-        first = seen.setdefault((found["key"], found["protocol"]), folder)
+        first = folders.setdefault((cell["key"], cell["protocol"]), folder)
         if first != folder:
             problems.append(f"{folder}: same cell and protocol as {first}: ignored")
             continue
-        rows.append(_row(folder, found))
+        rows.append(_row(folder, cell))
         later.append({})
         try:
-            later[-1] = record.read_evaluations(folder, found["key"])
+            later[-1] = record.read_evaluations(folder, cell["key"])
         except ValueError as error:
             problems.append(" ".join(str(error).split()))
     for row, metrics in zip(rows, _later(later), strict=True):
@@ -59,17 +59,17 @@ def load(out: Path) -> tuple[pd.DataFrame, list[str]]:
     return _frame(rows), problems
 
 
-def _later(found: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _later(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The columns of each cell's evaluations."""
     protocols: dict[str, set[str]] = {}
-    for cell in found:
-        for name, one in cell.items():
-            protocols.setdefault(name, set()).add(one["protocol"])
-    for cell in found:
+    for cell in cells:
+        for name, evaluation in cell.items():
+            protocols.setdefault(name, set()).add(evaluation["protocol"])
+    for cell in cells:
         columns: dict[str, Any] = {}
-        for name, one in cell.items():
-            mark = f"@{one['protocol'][:6]}" if len(protocols[name]) > 1 else ""
-            columns |= {f"metrics.{metric}{mark}": value for metric, value in one["metrics"].items()}
+        for name, evaluation in cell.items():
+            mark = f"@{evaluation['protocol'][:6]}" if len(protocols[name]) > 1 else ""
+            columns |= {f"metrics.{metric}{mark}": value for metric, value in evaluation["metrics"].items()}
         yield columns
 
 
@@ -82,20 +82,20 @@ def setting_columns(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def _row(folder: Path, found: Mapping[str, Any]) -> dict[str, Any]:
-    row: dict[str, Any] = {name: found.get(name) for name in FIELDS}
+def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
+    row: dict[str, Any] = {name: cell.get(name) for name in FIELDS}
     row["folder"] = str(folder)
-    resolved = found.get("resolved")
+    resolved = cell.get("resolved")
     resolved = resolved if isinstance(resolved, Mapping) else {}
     family, test = resolved.get(FAMILY), resolved.get("test")
     row[NOTES] = json.dumps([*(resolved.get("data") or []), *(resolved.get("warnings") or [])])
     row[FAMILY] = family if isinstance(family, str) else ""
     row |= {f"test.{name}": test.get(name) for name in TEST_SET} if isinstance(test, Mapping) else {}
-    for name, value in _flat(found["settings"]):
+    for name, value in _flat(cell["settings"]):
         reserved = name in (FAMILY, NOTES, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
         row[f"settings.{name}" if reserved else name] = value
-    row |= {f"metrics.{name}": value for name, value in found["metrics"].items()}
-    row |= {f"cost.{name}": value for name, value in _flat(found["cost"])}
+    row |= {f"metrics.{name}": value for name, value in cell["metrics"].items()}
+    row |= {f"cost.{name}": value for name, value in _flat(cell["cost"])}
     return row
 
 
@@ -112,11 +112,11 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The rows as a frame that has the columns every reader relies on, even when there are no rows."""
     costs, test = [f"cost.{name}" for name in COSTS], [f"test.{name}" for name in TEST_SET]
     frame = pd.DataFrame(rows)
-    wanted = [*FIELDS, "method", FAMILY, "seed"]
-    settings = [name for name in setting_columns(frame) if name not in wanted]
+    leading = [*FIELDS, "method", FAMILY, "seed"]
+    settings = [name for name in setting_columns(frame) if name not in leading]
     metrics = sorted(name for name in frame.columns if name.startswith("metrics."))
     rest = [name for name in frame.columns if name.startswith("cost.") and name not in [*costs, "cost.device"]]
-    frame = frame.reindex(columns=[*wanted, *settings, *metrics, *costs, "cost.device", *rest, *test, NOTES])
+    frame = frame.reindex(columns=[*leading, *settings, *metrics, *costs, "cost.device", *rest, *test, NOTES])
     # A column of nulls only is of type object, which has no mean.
     numbers = {name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in [*metrics, *costs, *test]}
     return frame.assign(**numbers, **{FAMILY: families(frame)})

@@ -33,15 +33,15 @@ def headers(names: Sequence[str]) -> dict[str, str]:
 
 
 @lru_cache(maxsize=2**16, typed=True)  # a few values stand in thousands of rows; True is not 1
-def value(given: Any) -> str:
+def value(raw: Any) -> str:
     """A setting as the command line takes it; a whole number may stand in a column of floats. Null does not apply."""
-    if pd.isna(given):
+    if pd.isna(raw):
         return NONE
-    if isinstance(given, bool | np.bool_):
-        return str(bool(given)).lower()
-    if isinstance(given, float):
-        return str(int(given)) if given.is_integer() and abs(given) < 1e15 else f"{given:.6g}"
-    return " ".join(str(given).split())
+    if isinstance(raw, bool | np.bool_):
+        return str(bool(raw)).lower()
+    if isinstance(raw, float):
+        return str(int(raw)) if raw.is_integer() and abs(raw) < 1e15 else f"{raw:.6g}"
+    return " ".join(str(raw).split())
 
 
 def label(method: str, settings: Mapping[str, str]) -> str:
@@ -49,7 +49,7 @@ def label(method: str, settings: Mapping[str, str]) -> str:
     return " ".join([method, *(f"{head}={settings[name]}" for name, head in headers(list(settings)).items())])
 
 
-def of_data(name: str, dataset: str, protocol: str) -> str:
+def append_data(name: str, dataset: str, protocol: str) -> str:
     """A name where those of several datasets or protocols stand under each other and no column says which is whose."""
     return f"{name} ({dataset}, protocol {protocol[:8]})"
 
@@ -60,25 +60,25 @@ def find_differences(groups: Sequence[Hashable], rows: Sequence[Mapping[str, str
     together: dict[Hashable, list[int]] = {}
     for place, group in enumerate(groups):
         together.setdefault(group, []).append(place)
-    found: list[dict[str, str]] = [{} for _ in rows]
+    differences: list[dict[str, str]] = [{} for _ in rows]
     for places in together.values():
         differing = [name for name in rows[places[0]] if len({rows[place][name] for place in places}) > 1]
         followers = {follower for name in differing for follower in FOLLOWS.get(name, ())}
         leading = [name for name in differing if name not in followers]
         for names in (leading, differing):
             for place in places:
-                found[place] = {name: rows[place][name] for name in names}
-            if len({tuple(found[place].values()) for place in places}) == len(places):
+                differences[place] = {name: rows[place][name] for name in names}
+            if len({tuple(differences[place].values()) for place in places}) == len(places):
                 break
-    return found
+    return differences
 
 
 def names(table: pd.DataFrame) -> list[str]:
     """The name of each configuration: a text for each row of `table`, whose columns are as `summaries.summarise` has
     them. No two of a dataset and protocol are equal."""
     data, each = _name_parts(table)
-    made = [label(*one) for one in zip(table["method"], each, strict=True)]
-    return _distinct_in(data, made)
+    texts = [label(*parts) for parts in zip(table["method"], each, strict=True)]
+    return _number_repeats_within(data, texts)
 
 
 def abbreviate(table: pd.DataFrame) -> tuple[list[str], str]:
@@ -86,20 +86,20 @@ def abbreviate(table: pd.DataFrame) -> tuple[list[str], str]:
     are usual for the method. And a sentence for the caption that says what is left out, "" where nothing is."""
     _, each = _name_parts(table)
     methods = table["method"].tolist()
-    each = [{name: brief(text) for name, text in one.items()} for one in each]
-    whole = [label(*one) for one in zip(methods, each, strict=True)]
+    each = [{name: brief(text) for name, text in parts.items()} for parts in each]
+    whole = [label(*pair) for pair in zip(methods, each, strict=True)]
     if max(map(len, whole), default=0) <= _LONG:
-        return distinct(whole), ""
+        return number_repeats(whole), ""
     usual: dict[str, dict[str, str]] = {}
     for method in dict.fromkeys(methods):
-        own = [one for other, one in zip(methods, each, strict=True) if other == method]
-        counts = {name: Counter(one[name] for one in own) for name in own[0]}
+        own = [parts for owner, parts in zip(methods, each, strict=True) if owner == method]
+        counts = {name: Counter(parts[name] for parts in own) for name in own[0]}
         usual[method] = {name: max(sorted(count), key=count.__getitem__) for name, count in counts.items()}
     short = []
-    for method, one in zip(methods, each, strict=True):
-        short.append(label(method, {name: text for name, text in one.items() if text != usual[method][name]}))
+    for method, parts in zip(methods, each, strict=True):
+        short.append(label(method, {name: text for name, text in parts.items() if text != usual[method][name]}))
     if len(set(short)) < len(short):
-        return distinct(whole), ""
+        return number_repeats(whole), ""
     shared: dict[str, list[str]] = {}
     for method, settings in usual.items():
         known = {name: text for name, text in settings.items() if text != NONE}
@@ -108,18 +108,18 @@ def abbreviate(table: pd.DataFrame) -> tuple[list[str], str]:
     return short, f" Labels name what differs from the usual ({words})."
 
 
-def distinct(texts: Sequence[str]) -> list[str]:
+def number_repeats(texts: Sequence[str]) -> list[str]:
     """Texts as they are; equal ones, which would share a row or a file, with a number."""
-    return _distinct_in([None] * len(texts), texts)
+    return _number_repeats_within([None] * len(texts), texts)
 
 
-def _distinct_in(groups: Sequence[Hashable], texts: Sequence[str]) -> list[str]:
-    seen: Counter[tuple[Hashable, str]] = Counter()
-    made = []
+def _number_repeats_within(groups: Sequence[Hashable], texts: Sequence[str]) -> list[str]:
+    counts: Counter[tuple[Hashable, str]] = Counter()
+    distinct_texts = []
     for group, text in zip(groups, texts, strict=True):
-        seen[group, text] += 1
-        made.append(text if seen[group, text] == 1 else f"{text} #{seen[group, text]}")
-    return made
+        counts[group, text] += 1
+        distinct_texts.append(text if counts[group, text] == 1 else f"{text} #{counts[group, text]}")
+    return distinct_texts
 
 
 def _name_parts(table: pd.DataFrame) -> tuple[list[Hashable], list[dict[str, str]]]:

@@ -7,8 +7,17 @@ import pandas as pd
 from results.frames.frame import FAMILY
 
 # `methods.FAMILIES`, which nothing here may import; a test holds the two equal.
-FAMILIES = ("end_to_end", "memory_bank", "momentum", "clustering", "no_negatives", "pretext", "reconstruction",
-            "energy", "reference")  # fmt: skip
+FAMILIES = (
+    "end_to_end",
+    "memory_bank",
+    "momentum",
+    "clustering",
+    "no_negatives",
+    "pretext",
+    "reconstruction",
+    "energy",
+    "reference",
+)
 OTHER = "other"  # what a plugin is of that names none of them
 MOST = 6  # methods that a reader takes in without groups
 

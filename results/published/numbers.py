@@ -52,7 +52,7 @@ def load() -> pd.DataFrame:
 
 def curves(axis: str, method: str | None = None) -> list[Curve]:
     """The published curves over the setting `axis`, of one method or of all; none where nothing is published."""
-    return [one.curve for one in curves_of(axis) if method in (None, one.curve.method)]
+    return [published.curve for published in curves_of(axis) if method in (None, published.curve.method)]
 
 
 @cache
@@ -80,29 +80,31 @@ def _curve(
 ) -> Published:
     table, method, metric, source, evaluation, verified, items = key
     # The id names what tells the curve from the others of its table.
-    others = [other for other in keys if other[0] == table]
-    several = {name for other in others if other[1] == method for name, _ in set(other[-1]) ^ set(items)}
-    parts = [method] if len({other[1] for other in others}) > 1 else []
+    siblings = [sibling for sibling in keys if sibling[0] == table]
+    several = {name for sibling in siblings if sibling[1] == method for name, _ in set(sibling[-1]) ^ set(items)}
+    parts = [method] if len({sibling[1] for sibling in siblings}) > 1 else []
     parts += [f"{name}={labels.value(value)}" for name, value in items if name in several]
     if not any(isinstance(x, str) for x, _, _ in points):
         points = sorted(points, key=lambda point: point[0])
     x, y, runs = zip(*points, strict=True)
     known = {name: value for name, value in items if name != "dataset.name"}
-    held = ", ".join([dict(items)["dataset.name"], *(f"{name} {labels.value(value)}" for name, value in known.items())])
+    conditions = ", ".join(
+        [dict(items)["dataset.name"], *(f"{name} {labels.value(value)}" for name, value in known.items())]
+    )
     stated = sorted({count for count in runs if not pd.isna(count)})
     many = "runs each: " + " to ".join(str(count) for count in dict.fromkeys((stated[0], stated[-1]))) if stated else ""
-    protocol = "; ".join(filter(None, [held, evaluation, many]))
-    made = Curve("/".join([table, *parts]), method, axis, x, y, metric, source, protocol, verified)
-    return Published(made, dict(items), runs)
+    protocol = "; ".join(filter(None, [conditions, evaluation, many]))
+    curve = Curve("/".join([table, *parts]), method, axis, x, y, metric, source, protocol, verified)
+    return Published(curve, dict(items), runs)
 
 
-def plain(given: Any) -> Any:
+def plain(value: Any) -> Any:
     """A number as a float, however pandas or a text holds it; `true` and `false` as bool; else text."""
-    if given in ("true", "false"):
-        return given == "true"
-    if isinstance(given, bool | np.bool_):
-        return bool(given)
+    if value in ("true", "false"):
+        return value == "true"
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
     try:
-        return float(given)
+        return float(value)
     except ValueError:
-        return str(given)
+        return str(value)

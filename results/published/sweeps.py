@@ -22,7 +22,7 @@ APART = 0.005
 HEADER = ["method", "axis", "published", "values", "agree", "disagree", "cannot be told", "verdict", "conditions"]
 
 
-class Beside(NamedTuple):
+class Comparison(NamedTuple):
     """A sweep of ours and the published curve that it is compared with."""
 
     sweep: str  # what tells it from the others over its axis, such as `simclr epochs=20`
@@ -30,7 +30,7 @@ class Beside(NamedTuple):
     cells: list[str]  # of `rows`, from `published` on
 
 
-def beside(frame: pd.DataFrame, metric: str = "linear_top1") -> list[Beside]:
+def compare_sweeps(frame: pd.DataFrame, metric: str = "linear_top1") -> list[Comparison]:
     """Whether our sweeps go the way of published curves; none where nothing compares.
 
     `frame` is what `frames.frame.load` returns. A sweep is a setting that varies within a method, dataset and protocol
@@ -52,19 +52,21 @@ def beside(frame: pd.DataFrame, metric: str = "linear_top1") -> list[Beside]:
     return list(_compare(frame, metric))
 
 
-def rows(found: Sequence[Beside]) -> list[list[str]]:
+def rows(comparisons: Sequence[Comparison]) -> list[list[str]]:
     """The same as rows of text under a header; none where nothing compares."""
-    body = [[one.sweep, labels.setting(one.curve.axis), *one.cells] for one in found]
+    body = [[comparison.sweep, labels.setting(comparison.curve.axis), *comparison.cells] for comparison in comparisons]
     return [HEADER, *body] if body else []
 
 
-def _compare(frame: pd.DataFrame, metric: str) -> Iterator[Beside]:
+def _compare(frame: pd.DataFrame, metric: str) -> Iterator[Comparison]:
     for axis in dict.fromkeys(" ".join(load()["axes"]).split()):
-        known = [one for one in curves_of(axis) if one.curve.metric == metric]
-        sweeps = _sweeps(frame, axis, {one.curve.method for one in known})
+        known = [candidate for candidate in curves_of(axis) if candidate.curve.metric == metric]
+        sweeps = _sweeps(frame, axis, {candidate.curve.method for candidate in known})
         for sweep, label in zip(sweeps, _names(sweeps, axis), strict=True):
-            verdicts = ((one.curve, _verdict(sweep, one, metric)) for one in _nearest_first(sweep, known))
-            yield from (Beside(label, *found) for found in itertools.islice((v for v in verdicts if v[1]), 1))
+            verdicts = (
+                (candidate.curve, _verdict(sweep, candidate, metric)) for candidate in _nearest_first(sweep, known)
+            )
+            yield from (Comparison(label, *row) for row in itertools.islice((v for v in verdicts if v[1]), 1))
 
 
 def _sweeps(frame: pd.DataFrame, axis: str, methods: set[str]) -> list[pd.DataFrame]:
@@ -87,67 +89,67 @@ def _names(sweeps: list[pd.DataFrame], axis: str) -> list[str]:
         return []
     firsts = pd.concat([sweep[:1] for sweep in sweeps], ignore_index=True)
     data = list(zip(firsts["dataset.name"].map(str), firsts["protocol"].map(str), strict=True))
-    held = [name for name in setting_columns(firsts) if name not in ("method", axis, *FOLLOWS.get(axis, ()))]
-    rows = [dict(zip(held, map(labels.value, row), strict=True)) for row in firsts[held].to_numpy(dtype=object)]
+    fixed = [name for name in setting_columns(firsts) if name not in ("method", axis, *FOLLOWS.get(axis, ()))]
+    rows = [dict(zip(fixed, map(labels.value, row), strict=True)) for row in firsts[fixed].to_numpy(dtype=object)]
     differences = labels.find_differences(list(zip(data, firsts["method"], strict=True)), rows)
-    made = [labels.label(*one) for one in zip(firsts["method"], differences, strict=True)]
+    names = [labels.label(*parts) for parts in zip(firsts["method"], differences, strict=True)]
     several = len(set(data)) > 1
-    return [labels.of_data(name, *one) if several else name for name, one in zip(made, data, strict=True)]
+    return [labels.append_data(name, *pair) if several else name for name, pair in zip(names, data, strict=True)]
 
 
 def _nearest_first(sweep: pd.DataFrame, known: Sequence[Published]) -> list[Published]:
     """The curves of the sweep's method, from the nearest conditions."""
     first = sweep.iloc[0]
 
-    def distance(one: Published) -> tuple[int, bool, float]:
-        sizes = [(one.fixed.get(name), first.get(name)) for name in ("epochs", "batch_size")]
+    def distance(published: Published) -> tuple[int, bool, float]:
+        sizes = [(published.fixed.get(name), first.get(name)) for name in ("epochs", "batch_size")]
         apart = [abs(math.log(theirs / ours)) for theirs, ours in sizes if theirs and ours and ours > 0]
-        differ = len(_differences(first, one))
+        differ = len(_differences(first, published))
         # Against those that are the same: who states little differs in little.
-        return 2 * differ - len(one.fixed), not one.curve.verified, sum(apart)
+        return 2 * differ - len(published.fixed), not published.curve.verified, sum(apart)
 
-    return sorted((one for one in known if one.curve.method == first["method"]), key=distance)
+    return sorted((published for published in known if published.curve.method == first["method"]), key=distance)
 
 
-def _differences(first: pd.Series, one: Published) -> list[str]:
+def _differences(first: pd.Series, published: Published) -> list[str]:
     """Texts like `dataset digits (imagenet)`, ours before theirs, for what the source states and we did not do."""
-    ours = {name: None if pd.isna(first.get(name)) else plain(first[name]) for name in one.fixed}
+    ours = {name: None if pd.isna(first.get(name)) else plain(first[name]) for name in published.fixed}
     if first.get("dataset.limit", 0) > 0:
         ours["dataset.name"] = f"{ours['dataset.name']} limit={first['dataset.limit']:g}"
     return [
         f"{labels.setting(name.removesuffix('.name'))} {labels.value(ours[name])} ({labels.value(theirs)})"
-        for name, theirs in one.fixed.items()
+        for name, theirs in published.fixed.items()
         if ours[name] != theirs
     ]
 
 
-def _verdict(sweep: pd.DataFrame, one: Published, metric: str) -> list[str]:
+def _verdict(sweep: pd.DataFrame, published: Published, metric: str) -> list[str]:
     """The cells from `published` on; none where there is nothing to compare."""
-    curve, axis = one.curve, one.curve.axis
+    curve, axis = published.curve, published.curve.axis
     ours = list(dict.fromkeys(sweep[axis].map(plain)))
     theirs = dict(zip(curve.x, curve.y, strict=True))
     shared = [value for value in ours if value in theirs]
-    differing = _differences(sweep.iloc[0], one)
+    differing = _differences(sweep.iloc[0], published)
     if len(shared) < min(3, len(theirs)) and _goes_one_way(curve):
         inside = [value for value in ours if curve.x[0] <= value <= curve.x[-1]]
         if len(inside) < 2:
             return []
         ends = inside[0], inside[-1]
         values = "trend {} to {} ({} to {})".format(*map(labels.value, (*ends, curve.x[0], curve.x[-1])))
-        found = _order(sweep, axis, list(ends), [curve.y[0], curve.y[-1]], metric)
+        counts = _order(sweep, axis, list(ends), [curve.y[0], curve.y[-1]], metric)
     else:
         values = ", ".join(map(labels.value, shared))
-        found = _order(sweep, axis, shared, [theirs[value] for value in shared], metric)
+        counts = _order(sweep, axis, shared, [theirs[value] for value in shared], metric)
     conditions = f"protocol differs: {', '.join(differing)}"
     if not differing:
-        numbers = _numbers(sweep, one, shared, metric)
+        numbers = _numbers(sweep, published, shared, metric)
         conditions = (
             f"the same; numbers: {numbers[0]} within our interval, {numbers[1]} outside; theirs: {curve.protocol}"
         )
-        found += numbers
-    if not found.any():
+        counts += numbers
+    if not counts.any():
         return []
-    agree, disagree, untold = map(int, found)
+    agree, disagree, untold = map(int, counts)
     word = "disagree" if disagree else "cannot be told" if not agree else "partly agree" if untold else "agree"
     source = curve.source + ("" if curve.verified else ", unverified")
     return [source, values, str(agree), str(disagree), str(untold), word, conditions]
@@ -156,11 +158,11 @@ def _verdict(sweep: pd.DataFrame, one: Published, metric: str) -> list[str]:
 def _goes_one_way(curve: Curve) -> bool:
     """Over numbers, from its lowest to its highest, and never back by as much as counts."""
     gaps = [after - before for before, after in itertools.combinations(curve.y, 2)]
-    signs = {math.copysign(1, gap) for gap in gaps if _apart(gap)}
-    return not isinstance(curve.x[0], str) and len(signs) == 1 and _apart(curve.y[-1] - curve.y[0])
+    signs = {math.copysign(1, gap) for gap in gaps if _is_apart(gap)}
+    return not isinstance(curve.x[0], str) and len(signs) == 1 and _is_apart(curve.y[-1] - curve.y[0])
 
 
-def _apart(gap: float) -> bool:
+def _is_apart(gap: float) -> bool:
     return abs(gap) > APART - 1e-9  # differences of decimals
 
 
@@ -170,21 +172,21 @@ def _order(sweep: pd.DataFrame, axis: str, values: list[Any], theirs: list[float
     part = sweep[own.isin(values)]
     # In the order of the values, as the records are: one configuration a value.
     number = pd.Series(pd.factorize(own[part.index])[0], part.index)
-    drawn, fixed = compare.draws(part, number, metric)
-    tests = significance.test_pairs(drawn, fixed, *np.triu_indices(len(drawn), 1))
+    draws, fixed = compare.draws(part, number, metric)
+    tests = significance.test_pairs(draws, fixed, *np.triu_indices(len(draws), 1))
     gaps = np.array([before - after for before, after in itertools.combinations(theirs, 2)])
-    apart = np.array([_apart(gap) for gap in gaps], dtype=bool)
+    apart = np.array([_is_apart(gap) for gap in gaps], dtype=bool)
     significant = significance.holm(tests["p"].to_numpy()[apart]) < significance.LEVEL
     same = np.sign(tests["difference"].to_numpy()[apart]) == np.sign(gaps[apart])
     return np.array([(significant & same).sum(), (significant & ~same).sum(), (~significant).sum()])
 
 
-def _numbers(sweep: pd.DataFrame, one: Published, shared: list[Any], metric: str) -> np.ndarray:
+def _numbers(sweep: pd.DataFrame, published: Published, shared: list[Any], metric: str) -> np.ndarray:
     """(within, outside, cannot be told): the published numbers and the prediction intervals of our seeds."""
     from scipy import special
 
-    axis = one.curve.axis
-    theirs = {x: (y, runs) for x, y, runs in zip(one.curve.x, one.curve.y, one.runs, strict=True)}
+    axis = published.curve.axis
+    theirs = {x: (y, runs) for x, y, runs in zip(published.curve.x, published.curve.y, published.runs, strict=True)}
     counts = np.zeros(3, dtype=int)
     # A seed run twice is one draw.
     seeds = sweep.groupby([axis, "seed"])[f"metrics.{metric}"].mean().groupby(axis).agg(["mean", "std", "count"])

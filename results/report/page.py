@@ -31,10 +31,20 @@ from results.tables import formats
 
 # What is shown of a cell, and the column of the loaded frame that has it.
 _CELL = {
-    "seed": "seed", "status": "status", "linear top-1": "metrics.linear_top1", "kNN-20": "metrics.knn20_top1",
-    "folder": "folder", "key": "key", "protocol": "protocol", "commit": "commit", "seconds": "cost.seconds",
-    "views": "cost.views", "device": "cost.device", "started": "started", "reason": "reason",
-}  # fmt: skip
+    "seed": "seed",
+    "status": "status",
+    "linear top-1": "metrics.linear_top1",
+    "kNN-20": "metrics.knn20_top1",
+    "folder": "folder",
+    "key": "key",
+    "protocol": "protocol",
+    "commit": "commit",
+    "seconds": "cost.seconds",
+    "views": "cost.views",
+    "device": "cost.device",
+    "started": "started",
+    "reason": "reason",
+}
 _REPEATED = ("status", "device", "protocol", "commit")  # kept once, and named by their number
 
 
@@ -73,32 +83,41 @@ def render(
         rows=rows,
         notes=notes,
         groups=[
-            {"title": title, "charts": list(each)} for title, each in groupby(figures, key=lambda one: one["group"])
+            {"title": title, "charts": list(each)}
+            for title, each in groupby(figures, key=lambda figure: figure["group"])
         ],
         extras=[{"title": title, "rows": lines} for title, lines in extras if lines],
         problems=problems,
         cells=Markup(_json(_cells(frame, summary, folder, page_folder))),
-        figures=Markup(_json([one["drawn"] for one in figures])),
+        figures=Markup(_json([figure["drawn"] for figure in figures])),
         aligned=[i + 1 for i, column in enumerate(columns) if column.number],
         css=Markup(_file("css")),
         js=Markup(_file("js")),
-        plotly=Markup(_plotly() if any(one["drawn"] for one in figures) else ""),
+        plotly=Markup(_plotly() if any(figure["drawn"] for figure in figures) else ""),
     )
 
 
 def _figures(charts: Sequence[Chart], styles: Mapping[str, Style]) -> list[dict[str, Any]]:
     """What the template needs of each chart. Those whose titles share what is before a colon stand side by side."""
-    made = []
+    figures = []
     for number, chart in enumerate(charts):
         each = [chart, *chart.others]
-        drawn = [] if chart.kind == "picture" else [draw_plotly.figure(one, styles) for one in each]
+        drawn = [] if chart.kind == "picture" else [draw_plotly.figure(variant, styles) for variant in each]
         group, _, part = chart.title.partition(": ")
-        made.append(
-            {"number": number, "title": chart.title, "group": group, "part": part, "png": chart.png, "drawn": drawn,
-             "choices": [one.choice for one in each], "captions": [one.caption for one in each],
-             "height": drawn[0]["layout"]["height"] if drawn else 0}
-        )  # fmt: skip
-    return made
+        figures.append(
+            {
+                "number": number,
+                "title": chart.title,
+                "group": group,
+                "part": part,
+                "png": chart.png,
+                "drawn": drawn,
+                "choices": [variant.choice for variant in each],
+                "captions": [variant.caption for variant in each],
+                "height": drawn[0]["layout"]["height"] if drawn else 0,
+            }
+        )
+    return figures
 
 
 def _file(ending: str) -> str:
@@ -126,19 +145,21 @@ def _table(
     """Columns, rows of cells with the numbers that they sort by, and notes."""
     ordered, columns, notes = formats.grid(summary)
     if ranks is not None and len(columns) and ranks["best"].notna().any():
-        found = ranks.set_index("row").reindex(ordered.index)
-        ordered = ordered.assign(rank=found["best"].astype(float))
-        at = next((i for i, one in enumerate(columns) if one.header.startswith("linear")), len(columns) - 1)
-        columns.insert(at + 1, formats.Column("rank", list(found["rank"].fillna(labels.NONE)), True, "rank"))
+        ranked = ranks.set_index("row").reindex(ordered.index)
+        ordered = ordered.assign(rank=ranked["best"].astype(float))
+        at = next((i for i, column in enumerate(columns) if column.header.startswith("linear")), len(columns) - 1)
+        columns.insert(at + 1, formats.Column("rank", list(ranked["rank"].fillna(labels.NONE)), True, "rank"))
         notes.append("rank: the places that the seeds allow, corrected over all pairs, in 95 % of studies")
-    sources = [ordered[one.source] if one.source in ordered else [None] * len(ordered) for one in columns]
+    sources = [ordered[column.source] if column.source in ordered else [None] * len(ordered) for column in columns]
     keys: list[list[str | None]] = [[_key(value) for value in values] for values in sources]
     if columns and columns[0].source == FAMILY:  # it sorts in the order of the families, which is no alphabet
-        keys[0] = [f"{method_families.place(one)} {method_families.word(one)}" for one in ordered[FAMILY]]
+        keys[0] = [f"{method_families.place(family)} {method_families.word(family)}" for family in ordered[FAMILY]]
     rows = []
     for place, number in enumerate(ordered.index):
-        cells = [{"text": one.cells[place], "key": key[place] if key[place] != one.cells[place] else None}
-                 for one, key in zip(columns, keys, strict=True)]  # fmt: skip
+        cells = [
+            {"text": column.cells[place], "key": key[place] if key[place] != column.cells[place] else None}
+            for column, key in zip(columns, keys, strict=True)
+        ]
         rows.append({"number": number, "cells": cells})
     return columns, rows, notes
 
@@ -160,8 +181,8 @@ def _cells(frame: pd.DataFrame, summary: pd.DataFrame, folder: Path, page_folder
     shared = [name for name in names if name not in several and len(summary)]
     common = {name: labels.value(summary[name].iloc[0]) for name in shared}
     words, columns = dict[str, list[Any]](), {}
-    shown = {title: name for title, name in _CELL.items() if name in frame and frame[name].notna().any()}
-    for title, name in shown.items():
+    titles = {title: name for title, name in _CELL.items() if name in frame and frame[name].notna().any()}
+    for title, name in titles.items():
         values = [_value(value) for value in frame[name]]
         if title == "folder":
             values = [os.path.relpath(value, folder) if value is not None else None for value in values]
@@ -175,11 +196,11 @@ def _cells(frame: pd.DataFrame, summary: pd.DataFrame, folder: Path, page_folder
         cells[row].append(list(cell))
     settings = summary[several].astype(object).to_dict("records")
     own = [{name: labels.value(value) for name, value in row.items() if pd.notna(value)} for row in settings]
-    made = []
+    entries = []
     for name, chosen, each in zip(labels.names(summary), own, cells, strict=True):
-        made.append({"label": name, "settings": chosen, "cells": each})
+        entries.append({"label": name, "settings": chosen, "cells": each})
     base = Path(os.path.relpath(folder.resolve(), page_folder.resolve())).as_posix() + "/"
-    return {"common": common, "columns": list(columns), "words": words, "base": base, "configurations": made}
+    return {"common": common, "columns": list(columns), "words": words, "base": base, "configurations": entries}
 
 
 def _value(value: Any) -> Any:

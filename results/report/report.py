@@ -15,9 +15,9 @@ import pandas as pd
 
 from results import record
 from results.figures import draw_matplotlib, summary_charts
-from results.figures.ablation_charts import Published
 from results.figures.chart import Chart
 from results.figures.palette import Style, styles
+from results.figures.published_curves import Published
 from results.report import page
 from results.report.verdict import verdict
 from results.statistics import compare
@@ -49,14 +49,22 @@ def write(
     metric = headline(frame)
     ranks = compare.ranks(frame, metric) if ranked is None else ranked
     rows = compare.rows(frame, metric=metric, ranked=ranks) if compared is None else compared
-    found = comparables(frame, metric, ranks)
-    charts = summary_charts.charts(found, frame, published)
+    comparable_tables = comparables(frame, metric, ranks)
+    charts = summary_charts.charts(comparable_tables, frame, published)
     chosen = styles(charts)
     more = [("Which can be told apart", rows if len(rows) > 2 else []), *extras]
     text = page.render(
-        frame, summary, charts, chosen, folder=out, page_folder=folder, verdict=verdict(frame, found, ranks),
-        ranks=ranks, extras=more, problems=problems,
-    )  # fmt: skip
+        frame,
+        summary,
+        charts,
+        chosen,
+        folder=out,
+        page_folder=folder,
+        verdict=verdict(frame, comparable_tables, ranks),
+        ranks=ranks,
+        extras=more,
+        problems=problems,
+    )
     record.write_whole(folder / "report.html", text.encode())
     below = "\n".join(f"## {title}\n\n{formats.pipes(lines)}" for title, lines in more if lines)
     record.write_whole(folder / "table.md", f"{formats.to_markdown(summary)}\n{below}".encode())
@@ -99,6 +107,6 @@ def _text(value: object) -> str:
 
 def _figures(folder: Path, charts: Sequence[Chart], chosen: dict[str, Style]) -> None:
     for chart in charts:
-        for one in (chart, *chart.others):
-            for ending, content in draw_matplotlib.files(one, chosen).items():
-                record.write_whole(folder / f"{one.name}.{ending}", content)
+        for variant in (chart, *chart.others):
+            for ending, content in draw_matplotlib.files(variant, chosen).items():
+                record.write_whole(folder / f"{variant.name}.{ending}", content)

@@ -46,7 +46,7 @@ def render(folder: Path) -> str:
     parts = [formats.to_markdown(summary)]
     if summary["seeds"].max() > 1:
         parts.append(formats.pipes(compare.rows(frame)))
-    parts.append(formats.pipes(sweeps.rows(sweeps.beside(frame))))
+    parts.append(formats.pipes(sweeps.rows(sweeps.compare_sweeps(frame))))
     command = folder / COMMAND
     if command.exists():
         parts.insert(0, f"```bash\n{command.read_text(encoding='utf-8').strip()}\n```\n")
@@ -59,8 +59,8 @@ def comparison(folder: Path, reference: str | None) -> str:
     Raises ValueError for a reference that is not there.
     """
     rows = compare.rows(records(folder), reference)
-    shown = [place for place in range(len(rows[0])) if any(row[place] not in ("", labels.NONE) for row in rows[1:])]
-    return formats.pipes([[row[place] for place in shown] for row in rows])
+    places = [place for place in range(len(rows[0])) if any(row[place] not in ("", labels.NONE) for row in rows[1:])]
+    return formats.pipes([[row[place] for place in places] for row in rows])
 
 
 def listing(folders: Sequence[Path], pages: Path, start: Path) -> str:
@@ -70,7 +70,7 @@ def listing(folders: Sequence[Path], pages: Path, start: Path) -> str:
         frame, page = records(folder), pages / f"{folder.name}.md"
         link = Path(os.path.relpath(page, start)).as_posix()
         most = summarise(frame, [])["seeds"].max()
-        devices = "; ".join(sorted({str(one) for one in frame["cost.device"].dropna()}))
+        devices = "; ".join(sorted({str(device) for device in frame["cost.device"].dropna()}))
         counts = [str(frame["method"].nunique()), str(len(frame)), str(most)]
         rows.append([f"[{title(page)}]({link})", _data(frame), *counts, devices])
     return formats.pipes(rows)
@@ -78,8 +78,8 @@ def listing(folders: Sequence[Path], pages: Path, start: Path) -> str:
 
 def title(page: Path) -> str:
     """The first heading of a page."""
-    found = re.search(r"^# +(.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return found[1].strip() if found else page.stem
+    heading = re.search(r"^# +(.+)$", page.read_text(encoding="utf-8"), flags=re.MULTILINE)
+    return heading[1].strip() if heading else page.stem
 
 
 def _data(frame: pd.DataFrame) -> str:
@@ -95,10 +95,10 @@ class Figures:
     def __init__(self, folder: Path) -> None:
         frame = records(folder)
         metric = headline(frame)
-        curves = [one.curve for one in sweeps.beside(frame, metric)]
-        made = summary_charts.charts(comparables(frame, metric, compare.ranks(frame, metric)), frame, curves)
-        self._charts = {one.name: one for chart in made for one in (chart, *chart.others)}
-        self._styles = palette.styles(made)
+        curves = [row.curve for row in sweeps.compare_sweeps(frame, metric)]
+        charts = summary_charts.charts(comparables(frame, metric, compare.ranks(frame, metric)), frame, curves)
+        self._charts = {variant.name: variant for chart in charts for variant in (chart, *chart.others)}
+        self._styles = palette.styles(charts)
 
     def chart(self, name: str) -> Chart:
         """Raises ValueError for a name that no figure has."""
@@ -117,8 +117,8 @@ class Figures:
         return path.exists() and path.read_text(encoding="utf-8").rstrip().endswith(digest)
 
     def _digest(self, name: str) -> str:
-        drawn = _round([asdict(self.chart(name)), self._styles])
-        return _DIGEST.format(hashlib.sha256(json.dumps(drawn, sort_keys=True).encode()).hexdigest()[:16])
+        content = _round([asdict(self.chart(name)), self._styles])
+        return _DIGEST.format(hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16])
 
 
 def _round(data: Any) -> Any:

@@ -12,20 +12,20 @@ from results.statistics.comparable import Comparable
 _NAMED = 5
 
 
-def verdict(frame: pd.DataFrame, found: Sequence[Comparable], ranks: pd.DataFrame) -> list[str]:
+def verdict(frame: pd.DataFrame, comparables: Sequence[Comparable], ranks: pd.DataFrame) -> list[str]:
     """A text on all of what `frames.frame.load` returned, and one on each of its comparables and their ranks.
 
     `ranks` is what `compare.ranks` returned for their metric.
     """
     if frame.empty:
         return ["There are no records yet."]
-    made = [_counts(frame)]
-    for among in found:
+    texts = [_counts(frame)]
+    for among in comparables:
         own = ranks[(ranks["protocol"] == among.protocol) & (ranks["dataset"] == among.dataset)]
-        made.append(_describe_comparable(among, own))
-    if len(made) > 2:
-        made.append("Numbers of different datasets or protocols are not compared.")
-    return made
+        texts.append(_describe_comparable(among, own))
+    if len(texts) > 2:
+        texts.append("Numbers of different datasets or protocols are not compared.")
+    return texts
 
 
 def _counts(frame: pd.DataFrame) -> str:
@@ -40,24 +40,26 @@ def _describe_comparable(among: Comparable, ranks: pd.DataFrame) -> str:
     named = dict(zip(among.table["row"], among.table["configuration"], strict=True))
     text = f"{among.dataset or 'unnamed data'}, protocol {among.protocol[:8]}: {_count(len(ranks), 'configuration')}, "
     text += f"{_seeds(ranks)}. "
-    done = ranks[ranks["mean"].notna()]
-    if done.empty:
+    finished = ranks[ranks["mean"].notna()]
+    if finished.empty:
         return text + f"None has a {among.measure}."
-    first = done.iloc[0]
+    first = finished.iloc[0]
     half = (first["high"] - first["low"]) / 2
     interval = "" if math.isnan(half) else f" ± {100 * half:.1f}"
     text += f"The highest {among.measure} is {100 * first['mean']:.1f}{interval} % by {named[first['row']]}. "
-    ranked = done[done["best"].notna()]
-    if len(done) == 1:
+    ranked = finished[finished["best"].notna()]
+    if len(finished) == 1:
         return text.rstrip()
     if ranked.empty:
         return text + "Nothing can be tested: that takes two seeds or more of each configuration."
     leaders = ranked[ranked["best"] == 1]
-    untested = len(done) - len(ranked)
+    untested = len(finished) - len(ranked)
     if len(leaders) == 1 and leaders["worst"].iloc[0] == 1:
-        text += f"It is significantly better than each of the {len(ranked) - 1} others that could be tested." if (
-            leaders["row"].iloc[0] == first["row"]
-        ) else f"Of those that could be tested, {named[leaders['row'].iloc[0]]} is the best."  # fmt: skip
+        text += (
+            f"It is significantly better than each of the {len(ranked) - 1} others that could be tested."
+            if leaders["row"].iloc[0] == first["row"]
+            else f"Of those that could be tested, {named[leaders['row'].iloc[0]]} is the best."
+        )
     else:
         names = [named[row] for row in leaders["row"].head(_NAMED)]
         more = f" and {len(leaders) - _NAMED} more" if len(leaders) > _NAMED else ""

@@ -47,13 +47,13 @@ def write(frame: pd.DataFrame, text: str, out: Path, project: tuple[str, str], u
         raise Unsaved(f"no cell below {out} has finished; there is nothing to compare")
     target, path = Target(*project, record.sweep(out)), out / "wandb_report.json"
     record.write_json(path, specification(frame, text, target))
-    kept = f"the report's specification is in {path}"
+    where = f"the report's specification is in {path}"
     if unreachable:
-        return f"W&B: {unreachable}; {kept}"
+        return f"W&B: {unreachable}; {where}"
     try:
         return publish(frame, text, target)
     except Unsaved as error:
-        raise Unsaved(f"{error}; {kept}") from error
+        raise Unsaved(f"{error}; {where}") from error
 
 
 def specification(frame: pd.DataFrame, text: str, target: Target) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def specification(frame: pd.DataFrame, text: str, target: Target) -> dict[str, A
 
 def publish(frame: pd.DataFrame, text: str, target: Target) -> str:
     """Save the report and return its address. Raises `Unsaved`, at the latest after `WAIT` seconds."""
-    found: list[str | Exception] = []
+    answers: list[str | Exception] = []
 
     def save() -> None:
         try:
@@ -73,22 +73,22 @@ def publish(frame: pd.DataFrame, text: str, target: Target) -> str:
             import wandb
 
             wandb.setup(wandb.Settings(silent=True))
-            found.append(_report(frame, text, target, target.entity).save().url)
+            answers.append(_report(frame, text, target, target.entity).save().url)
         except Exception as error:  # noqa: BLE001 - whatever the client raises, one line is told
-            found.append(error)
+            answers.append(error)
 
     # In a thread: the client tries again for many minutes where a server takes connections and says nothing.
     thread = threading.Thread(target=save, name="report", daemon=True)
     thread.start()
     thread.join(WAIT)
-    if not found:
+    if not answers:
         raise Unsaved(f"no answer within {WAIT:g} s")
-    if isinstance(found[0], str):
-        return found[0]
-    line = " ".join(str(found[0]).split())
+    if isinstance(answers[0], str):
+        return answers[0]
+    line = " ".join(str(answers[0]).split())
     if "not found" in line:
         line = f"there is no project {target.entity}/{target.project}; send its runs first, with `wandb sync`"
-    raise Unsaved(line) from found[0]
+    raise Unsaved(line) from answers[0]
 
 
 def _report(frame: pd.DataFrame, text: str, target: Target, entity: str) -> Any:
@@ -119,12 +119,17 @@ def _grids(part: pd.DataFrame, target: Target, entity: str, protocol: str) -> li
         runsets=[runs("by method", grouped=["config.method"])],
         panels=[
             # Without a range: it would be over configurations as well as seeds.
-            wr.BarPlot(title=f"{top1} by method, over all its runs", metrics=[wr.SummaryMetric(ACCURACY)],
-                       groupby=method, groupby_aggfunc="mean"),
-            wr.LinePlot(title="loss by method, over all its runs", x=STEP, y=[LOSS], groupby=method,
-                        groupby_aggfunc="mean"),
+            wr.BarPlot(
+                title=f"{top1} by method, over all its runs",
+                metrics=[wr.SummaryMetric(ACCURACY)],
+                groupby=method,
+                groupby_aggfunc="mean",
+            ),
+            wr.LinePlot(
+                title="loss by method, over all its runs", x=STEP, y=[LOSS], groupby=method, groupby_aggfunc="mean"
+            ),
         ],
-    )  # fmt: skip
+    )
     accuracy = wr.SummaryMetric(ACCURACY)
     panels: list[Any] = [wr.ScatterPlot(title=f"{top1} against seconds", x=wr.SummaryMetric(SECONDS), y=accuracy)]
     for name in varying(part):

@@ -50,21 +50,21 @@ class Comparable:
         return f" Not in any mean: {counts_text} runs." if counts_text else ""
 
 
-def comparables(frame: pd.DataFrame, metric: str, made: pd.DataFrame) -> list[Comparable]:
+def comparables(frame: pd.DataFrame, metric: str, ranks: pd.DataFrame) -> list[Comparable]:
     """Every comparable of a loaded frame, in order of first appearance.
 
-    `made` is what `compare.intervals` or `compare.ranks` returned for the metric.
+    `ranks` is what `compare.intervals` or `compare.ranks` returned for the metric.
     """
     if frame.empty:
         return []
-    found = made.sort_values("row")
-    summary = _with_costs(frame)
-    several = found[["protocol", "dataset"]].drop_duplicates().shape[0] > 1
+    ranks = ranks.sort_values("row")
+    summary = _add_costs(frame)
+    several = ranks[["protocol", "dataset"]].drop_duplicates().shape[0] > 1
     collected = []
-    for keys, part in found.groupby(["protocol", "dataset"], sort=False):
+    for keys, part in ranks.groupby(["protocol", "dataset"], sort=False):
         protocol, dataset = map(str, keys)
         table = summary.loc[part["row"]].reset_index(drop=True)
-        names, (short, usual) = _within(table), labels.abbreviate(table)
+        names, (short, usual) = _find_varying(table), labels.abbreviate(table)
         table = table.assign(row=part["row"].to_numpy(), n=part["n"].to_numpy(), label=short)
         table = table.assign(configuration=part["configuration"].to_numpy())
         table = table.assign(**{name: part[name].to_numpy() * 100 for name in ("mean", "low", "high")})
@@ -82,7 +82,7 @@ def headline(frame: pd.DataFrame) -> str:
     return next((name for name in ("linear_top1", "knn20_top1", *accuracies) if name in accuracies), "linear_top1")
 
 
-def _with_costs(frame: pd.DataFrame) -> pd.DataFrame:
+def _add_costs(frame: pd.DataFrame) -> pd.DataFrame:
     """The summary, with the hours of all processes: four GPUs for an hour are four hours."""
     summary = summarise(frame, [])
     finished = frame.reset_index(drop=True)
@@ -93,10 +93,10 @@ def _with_costs(frame: pd.DataFrame) -> pd.DataFrame:
     return summary.assign(**{"cost.hours": hours.groupby(group).median(), "cost.memory": memory})
 
 
-def _within(table: pd.DataFrame) -> list[str]:
+def _find_varying(table: pd.DataFrame) -> list[str]:
     """The settings that vary within a method; what only tells methods apart is told by their names."""
-    found = {name for _, part in table.groupby("method", sort=False) for name in varying(part)} - {"method"}
-    return [name for name in setting_columns(table) if name in found]
+    differing = {name for _, part in table.groupby("method", sort=False) for name in varying(part)} - {"method"}
+    return [name for name in setting_columns(table) if name in differing]
 
 
 def _describe_losses(failed: int, collapsed: int) -> str:

@@ -64,10 +64,10 @@ def compare_pairs(frame: pd.DataFrame, reference: str | None = None, metric: str
     if reference is None:
         return pd.concat([_tests(family) for family in families], ignore_index=True)
     places = [(family, _place(reference, family)) for family in families]
-    found = [_tests(family, place) for family, place in places if place is not None]
-    if not found:
+    tests = [_tests(family, place) for family, place in places if place is not None]
+    if not tests:
         raise ValueError(_unknown("reference", reference, [label for family in families for label in family.labels]))
-    return pd.concat(found, ignore_index=True)
+    return pd.concat(tests, ignore_index=True)
 
 
 def ranks(frame: pd.DataFrame, metric: str = "linear_top1") -> pd.DataFrame:
@@ -113,18 +113,18 @@ def rows(
     Ranks are corrected over all pairs, differences to the `reference` over the fewer comparisons with it: a
     difference can be significant while the ranks overlap.
     """
-    found = ranks(frame, metric) if ranked is None else ranked
-    if found.empty:
+    table = ranks(frame, metric) if ranked is None else ranked
+    if table.empty:
         return []
-    cells: dict[str, Any] = {"dataset": found["dataset"], "protocol": found["protocol"].str[:8]}
-    cells = {name: column for name, column in cells.items() if found[name].nunique() > 1}
-    cells |= {"configuration": found["configuration"], "seeds": found["n"].astype(str)}
-    cells |= {f"{metric} %": _percents(found, "mean", 0), "rank": found["rank"]}
-    notes = [found["interval"].replace("t", "").str.removeprefix("none: "), _cuts(found, 0), found["note"]]
+    cells: dict[str, Any] = {"dataset": table["dataset"], "protocol": table["protocol"].str[:8]}
+    cells = {name: column for name, column in cells.items() if table[name].nunique() > 1}
+    cells |= {"configuration": table["configuration"], "seeds": table["n"].astype(str)}
+    cells |= {f"{metric} %": _percents(table, "mean", 0), "rank": table["rank"]}
+    notes = [table["interval"].replace("t", "").str.removeprefix("none: "), _cuts(table, 0), table["note"]]
     if reference is not None:
         keys = [*_FAMILY, "configuration"]
         needed = seeds_needed(frame, reference, metric)[[*keys, "seeds"]]
-        to = found[keys].merge(compare_pairs(frame, reference, metric), "left").merge(needed, "left")
+        to = table[keys].merge(compare_pairs(frame, reference, metric), "left").merge(needed, "left")
         cells[f"minus {reference}"] = _percents(to, "difference", -100, "+")
         cells["p (Holm)"] = [_number(p, ".2g") for p in to["p_corrected"]]
         cells["seeds needed"] = [_number(seeds, ".0f").replace("inf", f">{MOST_SEEDS}") for seeds in to["seeds"]]
@@ -167,13 +167,13 @@ def draws(frame: pd.DataFrame, number: pd.Series, metric: str) -> tuple[np.ndarr
 
 
 def _intervals(family: _Family) -> pd.DataFrame:
-    found = []
+    lines = []
     columns = (family.labels, family.values, family.fixed, family.rows)
     for label, values, fixed, row in zip(*columns, strict=True):
         draws = values[~np.isnan(values)][: 1 if fixed else None]
         mean = draws.mean() if len(draws) else math.nan
-        found.append((family.protocol, family.dataset, label, len(draws), mean, *_interval(draws, fixed), row))
-    return pd.DataFrame(found, columns=[*_FAMILY, "configuration", "n", "mean", "low", "high", "interval", "row"])
+        lines.append((family.protocol, family.dataset, label, len(draws), mean, *_interval(draws, fixed), row))
+    return pd.DataFrame(lines, columns=[*_FAMILY, "configuration", "n", "mean", "low", "high", "interval", "row"])
 
 
 def _interval(draws: np.ndarray, fixed: bool) -> tuple[float, float, str]:
@@ -192,45 +192,45 @@ def _interval(draws: np.ndarray, fixed: bool) -> tuple[float, float, str]:
     from scipy import stats  # which takes long to import
 
     rng = np.random.default_rng(0)
-    made = stats.bootstrap((draws,), np.mean, confidence_level=CONFIDENCE, method="BCa", random_state=rng)
-    return *made.confidence_interval, "bootstrap"
+    result = stats.bootstrap((draws,), np.mean, confidence_level=CONFIDENCE, method="BCa", random_state=rng)
+    return *result.confidence_interval, "bootstrap"
 
 
 def _tests(family: _Family, reference: int | None = None) -> pd.DataFrame:
     """The rows of `compare_pairs` for one family, against the configuration at this place or of all pairs."""
     places = np.arange(len(family.labels))
     if reference is None:
-        one, other = np.triu_indices(len(places), 1)
+        left, right = np.triu_indices(len(places), 1)
     else:
-        one = places[places != reference]
-        other = np.full_like(one, reference)
+        left = places[places != reference]
+        right = np.full_like(left, reference)
     named = np.array(family.labels, dtype=object)
-    tests = significance.test_pairs(family.values, family.fixed, one, other)
+    tests = significance.test_pairs(family.values, family.fixed, left, right)
     columns: dict[str, Any] = {"protocol": family.protocol, "dataset": family.dataset}
-    return tests.assign(**columns, configuration=named[one], reference=named[other])[
+    return tests.assign(**columns, configuration=named[left], reference=named[right])[
         [*_FAMILY, "configuration", "reference", *tests.columns]
     ]
 
 
 def _ranks(family: _Family) -> pd.DataFrame:
-    found = _intervals(family)
+    table = _intervals(family)
     # Pairs grow with the square: a sweep of single seeds, of which none can be tested, has a million of them. Of the
     # others there may be many too, so that they are counted by their place and not by their label.
     able = np.flatnonzero(family.fixed | (np.count_nonzero(~np.isnan(family.values), axis=1) > 1))
-    one, other = (able[side] for side in np.triu_indices(len(able), 1))
-    tests = significance.test_pairs(family.values, family.fixed, one, other)
+    left, right = (able[side] for side in np.triu_indices(len(able), 1))
+    tests = significance.test_pairs(family.values, family.fixed, left, right)
     tested, significant = tests["p"].notna().to_numpy(), tests["significant"].to_numpy()
     first = tests["difference"].gt(0).to_numpy()
-    ranked = np.bincount(np.concatenate([one[tested], other[tested]]), minlength=len(found)) > 0
-    winners, losers = np.where(first, one, other)[significant], np.where(first, other, one)[significant]
-    best = 1 + pd.Series(np.bincount(losers, minlength=len(found)), index=found.index)
-    worst = ranked.sum() - pd.Series(np.bincount(winners, minlength=len(found)), index=found.index)
+    ranked = np.bincount(np.concatenate([left[tested], right[tested]]), minlength=len(table)) > 0
+    winners, losers = np.where(first, left, right)[significant], np.where(first, right, left)[significant]
+    best = 1 + pd.Series(np.bincount(losers, minlength=len(table)), index=table.index)
+    worst = ranked.sum() - pd.Series(np.bincount(winners, minlength=len(table)), index=table.index)
     text = best.astype(str).where(best == worst, best.astype(str) + "-" + worst.astype(str))
-    few = found["n"].lt(2) & ~family.fixed
-    why = found["interval"].str.removeprefix("none: ").where(few, "no test against another")
-    found = found.assign(best=best.astype("Int64").where(ranked), worst=worst.astype("Int64").where(ranked))
-    found = found.assign(rank=text.where(ranked, labels.NONE), note=why.where(~ranked, ""))
-    return found.sort_values("mean", ascending=False, kind="stable")
+    few = table["n"].lt(2) & ~family.fixed
+    why = table["interval"].str.removeprefix("none: ").where(few, "no test against another")
+    table = table.assign(best=best.astype("Int64").where(ranked), worst=worst.astype("Int64").where(ranked))
+    table = table.assign(rank=text.where(ranked, labels.NONE), note=why.where(~ranked, ""))
+    return table.sort_values("mean", ascending=False, kind="stable")
 
 
 def _place(reference: str, family: _Family) -> int | None:
@@ -243,9 +243,9 @@ def _place(reference: str, family: _Family) -> int | None:
     return places[0] if places else None
 
 
-def _unknown(what: str, given: str, known: Sequence[str]) -> str:
-    near = "".join(f"; nearest: {name}" for name in difflib.get_close_matches(given, known, 1))
-    return f"no {what} {given!r}; there are: {', '.join(dict.fromkeys(known))}{near}"
+def _unknown(what: str, text: str, known: Sequence[str]) -> str:
+    near = "".join(f"; nearest: {name}" for name in difflib.get_close_matches(text, known, 1))
+    return f"no {what} {text!r}; there are: {', '.join(dict.fromkeys(known))}{near}"
 
 
 def _percents(table: pd.DataFrame, name: str, least: float, sign: str = "") -> list[str]:

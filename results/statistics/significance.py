@@ -18,15 +18,15 @@ MOST_SEEDS = 1000
 ROUNDING = 1e-9  # a spread below this is rounding, which no t-test should divide by: no accuracy is that fine
 
 
-def test_pairs(values: np.ndarray, fixed: np.ndarray, one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
-    """The numbers of `compare.compare_pairs`, a row for each place in `one` minus the same in `other`.
+def test_pairs(values: np.ndarray, fixed: np.ndarray, left: np.ndarray, right: np.ndarray) -> pd.DataFrame:
+    """The numbers of `compare.compare_pairs`, a row for each place in `left` minus the same in `right`.
 
     `values` are (configurations, seeds), NaN where no run finished; a `fixed` one has its value in every column. A
     paired t-test is the one-sample test of the differences, so one subtraction and one test serve both.
     """
     from scipy import special
 
-    gaps, both = values[one] - values[other], fixed[one] & fixed[other]
+    gaps, both = values[left] - values[right], fixed[left] & fixed[right]
     there = ~np.isnan(gaps)
     count = there.sum(axis=1)
     n = np.where(both, 0, count)

@@ -31,18 +31,18 @@ def taus(frame: pd.DataFrame) -> pd.DataFrame:
 
     names = accuracies(frame)
     summary = summarise(frame, names)
-    found: list[tuple[Any, ...]] = []
+    lines: list[tuple[Any, ...]] = []
     if "dataset.name" not in summary:  # no records
-        return pd.DataFrame(found, columns=COLUMNS)
+        return pd.DataFrame(lines, columns=COLUMNS)
     for (protocol, dataset), part in summary.groupby(["protocol", "dataset.name"], sort=False):
         # Rounded: equal means may differ in their last digits, and would not count as a tie.
         means = part[[f"metrics.{name}.mean" for name in names]].set_axis(names, axis=1).round(9)
-        for one, other in itertools.combinations(names, 2):
-            both = means[[one, other]].dropna()
+        for left, right in itertools.combinations(names, 2):
+            both = means[[left, right]].dropna()
             if len(both) >= LEAST:
-                tau, p = kendalltau(both[one], both[other])
-                found.append((protocol, dataset, one, other, float(tau), float(p), len(both)))
-    return pd.DataFrame(found, columns=COLUMNS)
+                tau, p = kendalltau(both[left], both[right])
+                lines.append((protocol, dataset, left, right, float(tau), float(p), len(both)))
+    return pd.DataFrame(lines, columns=COLUMNS)
 
 
 def rows(frame: pd.DataFrame) -> list[list[str]]:
@@ -54,20 +54,20 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
         return []
     table = table.sort_values(["dataset", "protocol", "tau"], ascending=[True, True, False], kind="stable")
     several = table[["protocol", "dataset"]].drop_duplicates().shape[0] > 1
-    made = [
+    lines = [
         [*(["dataset", "protocol"] if several else []), "ranks by", "Kendall's tau with linear", "p", "configurations"]
     ]
     for row in table.to_dict("records"):
         first = [str(row["dataset"]), str(row["protocol"])[:8]] if several else []
-        made.append(
+        lines.append(
             [*first, str(row["other"]).replace(_SUFFIX, ""), f"{row['tau']:.2f}", f"{row['p']:.2g}", str(row["n"])]
         )
-    return made
+    return lines
 
 
 def accuracies(frame: pd.DataFrame) -> list[str]:
     """The metrics of a loaded frame that are accuracies on test images, the headline first."""
-    found = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
-    found = [name for name in found if name.partition("@")[0].endswith(_SUFFIX) and _CHOOSING not in name]
-    found = [name for name in found if name.partition("@")[0] not in _TWICE]
-    return sorted(found, key=lambda name: name != _HEADLINE)
+    names = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
+    names = [name for name in names if name.partition("@")[0].endswith(_SUFFIX) and _CHOOSING not in name]
+    names = [name for name in names if name.partition("@")[0] not in _TWICE]
+    return sorted(names, key=lambda name: name != _HEADLINE)

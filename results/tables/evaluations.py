@@ -44,22 +44,22 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
     order = ["dataset.name", "protocol", "place", f"metrics.{_HEADLINE}.mean"]
     summary = summary.assign(place=summary[FAMILY].map(method_families.place) if grouped else 0)
     summary = summary.sort_values(order, ascending=[True, True, True, False])
-    shown = {name: header for name in (_HEADLINE, *names) if (header := _header(name))}
+    headers = {name: header for name in (_HEADLINE, *names) if (header := _header(name))}
     several = summary[["dataset.name", "protocol"]].nunique().gt(1).any()
     first = ["dataset", "protocol"] * bool(several) + ["family"] * grouped
-    table = [[*first, "configuration", "seeds", *(f"{header} %" for header in shown.values())]]
+    table = [[*first, "configuration", "seeds", *(f"{header} %" for header in headers.values())]]
     for row in summary.to_dict("records"):
         leading = [str(row["dataset.name"]), str(row["protocol"])[:8]] * bool(several)
         leading += [method_families.word(row[FAMILY])] * grouped
-        table.append([*leading, row["configuration"], f"{row['seeds']:.0f}", *(_cell(row, name) for name in shown)])
+        table.append([*leading, row["configuration"], f"{row['seeds']:.0f}", *(_cell(row, name) for name in headers)])
     return table
 
 
 def evaluation_metrics(frame: pd.DataFrame) -> list[str]:
     """The metrics of a loaded frame that only `evaluate` yields and that have a column here, in their order here."""
-    found = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
+    names = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
     order = list(_COLUMNS.values())
-    known = {name: header for name in found if name != _HEADLINE and (header := _pattern(name))}
+    known = {name: header for name in names if name != _HEADLINE and (header := _pattern(name))}
     return sorted(known, key=lambda name: order.index(known[name]))
 
 
@@ -69,8 +69,8 @@ def _pattern(name: str) -> str | None:
 
 def _header(name: str) -> str | None:
     base, at, protocol = name.partition("@")
-    found = next((re.sub(p, _COLUMNS[p], base) for p in _COLUMNS if re.fullmatch(p, base)), None)
-    return found and found + at + protocol
+    header = next((re.sub(p, _COLUMNS[p], base) for p in _COLUMNS if re.fullmatch(p, base)), None)
+    return header and header + at + protocol
 
 
 def _cell(row: Mapping[Hashable, Any], name: str) -> str:

@@ -42,7 +42,7 @@ def grid(summary: pd.DataFrame) -> tuple[pd.DataFrame, list[Column], list[str]]:
     return (ordered, _columns(ordered), _notes(ordered)) if len(ordered) else (ordered, [], [EMPTY])
 
 
-def once(columns: list[Column]) -> list[Column]:
+def show_families_once(columns: list[Column]) -> list[Column]:
     """The columns of `grid` with each group's family in its first row alone, for readers who cannot sort them."""
     starts = _starts(columns)
     if not starts:
@@ -56,7 +56,7 @@ def _starts(columns: list[Column]) -> list[bool]:
     if columns[0].source != FAMILY:
         return []
     within = [column.cells for column in columns if column.source in (FAMILY, "dataset.name")]
-    return [True, *(one != other for one, other in pairwise(zip(*within, strict=True)))]
+    return [True, *(before != after for before, after in pairwise(zip(*within, strict=True)))]
 
 
 def to_markdown(summary: pd.DataFrame) -> str:
@@ -64,7 +64,7 @@ def to_markdown(summary: pd.DataFrame) -> str:
     if summary.empty:
         return EMPTY + "\n"
     summary = _sort(summary)
-    columns = once(_columns(summary))
+    columns = show_families_once(_columns(summary))
     lines = [[column.header for column in columns], ["---:" if column.number else ":---" for column in columns]]
     lines += [list(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
     return _pipes(lines) + "\n\n" + "\n".join(f"- {note}" for note in _notes(summary)) + "\n"
@@ -85,8 +85,8 @@ def to_latex(summary: pd.DataFrame) -> str:
     if not columns:
         return f"% {EMPTY}\n"
     layout = "".join("r" if column.number else "l" for column in columns)
-    starts, columns = _starts(columns), once(columns)
-    lines = [" & ".join(map(_latex, line)) + r" \\" for line in zip(*(one.cells for one in columns), strict=True)]
+    starts, columns = _starts(columns), show_families_once(columns)
+    lines = [" & ".join(map(_latex, line)) + r" \\" for line in zip(*(column.cells for column in columns), strict=True)]
     for place in [i for i, start in enumerate(starts) if start and i]:
         lines[place] = r"\addlinespace " + lines[place]
     header = " & ".join(_latex(column.header) for column in columns) + r" \\"
@@ -114,13 +114,19 @@ def to_csv(summary: pd.DataFrame) -> str:
     return _sort(named)[["configuration", *summary.columns]].to_csv(index=False)
 
 
-def truth(found: pd.DataFrame) -> list[list[str]]:
-    """What `forecasts.against` found, as rows of text under a header; none where nothing was foretold."""
+def truth(totals: pd.DataFrame) -> list[list[str]]:
+    """What `forecasts.compare_with_truth` returns, as rows of text under a header; none where nothing was foretold."""
     rows = [
-        [str(row["method"]), str(row["cells"]), _time(row["forecast"]), _time(row["truth"]), f"{row['ratio']:.2f}",
-         f"{row['least']:.2f} to {row['most']:.2f}"]
-        for row in found.to_dict("records")
-    ]  # fmt: skip
+        [
+            str(row["method"]),
+            str(row["cells"]),
+            _time(row["forecast"]),
+            _time(row["truth"]),
+            f"{row['ratio']:.2f}",
+            f"{row['least']:.2f} to {row['most']:.2f}",
+        ]
+        for row in totals.to_dict("records")
+    ]
     return [["method", "cells", "forecast", "truth", "truth/forecast", "by cell"], *rows] if rows else []
 
 

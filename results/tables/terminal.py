@@ -10,7 +10,7 @@ import pandas as pd
 
 from results.frames import labels
 from results.frames.frame import FAMILY
-from results.tables.formats import UNFINISHED, Column, grid, once
+from results.tables.formats import UNFINISHED, Column, grid, show_families_once
 
 if TYPE_CHECKING:
     import rich.table
@@ -40,7 +40,7 @@ def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = 
     summary, columns, notes = grid(summary)
     if not columns:
         return _rich_table([Column("results", notes)], [])
-    columns = once(columns)
+    columns = show_families_once(columns)
     if columns[-1].header == UNFINISHED:
         # Sentences in a column would leave no room for the numbers.
         reasons = _as_sentences(summary, columns[-1])
@@ -51,7 +51,7 @@ def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = 
         notes.insert(0, f"and {len(summary) - most} more configurations, in the report")
         columns = [replace(column, cells=column.cells[:most]) for column in columns]
     width, dropped = Console().width if width is None else width, list[str]()
-    for lesser in (*_told_by_method(columns), *_LESSER):
+    for lesser in (*_find_settings_of_methods(columns), *_LESSER):
         if _width(columns) <= width:
             break
         if lesser in [column.header for column in columns]:
@@ -60,13 +60,13 @@ def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = 
     return _rich_table(columns, notes + ([f"too narrow for: {', '.join(dropped)}"] if dropped else []))
 
 
-def _told_by_method(columns: list[Column]) -> list[str]:
+def _find_settings_of_methods(columns: list[Column]) -> list[str]:
     """The headers of the settings, from the last, that have one value in all rows of a method."""
     methods = next(column.cells for column in columns if column.source == "method")
     settings = itertools.takewhile(lambda column: column.source != "seeds", columns)
     own = [column for column in settings if column.source not in ("method", "dataset.name", "protocol", FAMILY)]
     count = len(set(methods))
-    return [one.header for one in reversed(own) if len(set(zip(methods, one.cells, strict=True))) == count]
+    return [column.header for column in reversed(own) if len(set(zip(methods, column.cells, strict=True))) == count]
 
 
 def _width(columns: list[Column]) -> int:
@@ -83,11 +83,11 @@ def _width(columns: list[Column]) -> int:
 def _as_sentences(summary: pd.DataFrame, last: Column) -> list[str]:
     """The cells of the last column as sentences, each after the configuration's name."""
     first = summary.sort_index()  # in the order in which all others name them
-    made = pd.Series(labels.names(first), first.index)[summary.index].tolist()
+    names = pd.Series(labels.names(first), first.index)[summary.index].tolist()
     data = summary.reindex(columns=["dataset.name", "protocol"]).astype(str)
     if len(data.drop_duplicates()) > 1:
-        made = [labels.of_data(name, *one) for name, one in zip(made, data.to_numpy(), strict=True)]
-    return [f"{name}: {cell}" for name, cell in zip(made, last.cells, strict=True) if cell != labels.NONE]
+        names = [labels.append_data(name, *pair) for name, pair in zip(names, data.to_numpy(), strict=True)]
+    return [f"{name}: {cell}" for name, cell in zip(names, last.cells, strict=True) if cell != labels.NONE]
 
 
 def _rich_table(columns: list[Column], notes: list[str]) -> rich.table.Table:

@@ -30,9 +30,9 @@ def main(arguments: list[str]) -> int:
     try:
         if command not in COMMANDS:
             raise UnavailableError(f"unknown command {command!r}{_nearest(command, COMMANDS)} ({', '.join(COMMANDS)})")
-        given = _read(words, [field.name for field in fields(Testbed)] if command == "up" else ["folder"])
-        bed = Testbed(**({"folder": Path(tempfile.gettempdir(), f"testbed-{os.geteuid()}")} | given))
-        return {"up": _up, "status": _status, "down": _down}[command](bed, set(given) - {"folder"})
+        settings = _read(words, [field.name for field in fields(Testbed)] if command == "up" else ["folder"])
+        bed = Testbed(**({"folder": Path(tempfile.gettempdir(), f"testbed-{os.geteuid()}")} | settings))
+        return {"up": _up, "status": _status, "down": _down}[command](bed, set(settings) - {"folder"})
     except (TestbedError, OSError) as error:
         print("error:", error, file=sys.stderr)
         return 2 if isinstance(error, UnavailableError) else 1
@@ -41,10 +41,10 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
-def _up(bed: Testbed, given: set[str]) -> int:
+def _up(bed: Testbed, keys: set[str]) -> int:
     if not bed.processes():
         bed.up()
-    elif given:
+    elif keys:
         raise UnavailableError(f"a cluster is up in {bed.folder}; {_again('down', bed)} ends it")
     # Fit for eval: what is no command is a comment.
     print(f"export SLURM_CONF={bed.environment()['SLURM_CONF']}")
@@ -55,7 +55,7 @@ def _up(bed: Testbed, given: set[str]) -> int:
     return 0
 
 
-def _status(bed: Testbed, given: set[str]) -> int:
+def _status(bed: Testbed, keys: set[str]) -> int:
     running = bed.processes()
     if not running:
         print(f"no cluster in {bed.folder}", file=sys.stderr)
@@ -67,7 +67,7 @@ def _status(bed: Testbed, given: set[str]) -> int:
     return 0
 
 
-def _down(bed: Testbed, given: set[str]) -> int:
+def _down(bed: Testbed, keys: set[str]) -> int:
     bed.down()
     return 0
 
@@ -75,17 +75,17 @@ def _down(bed: Testbed, given: set[str]) -> int:
 def _read(words: list[str], allowed: list[str]) -> dict[str, Any]:
     """`key=value` words to the fields of a `Testbed`."""
     kinds = get_type_hints(Testbed)
-    found: dict[str, Any] = {}
+    settings: dict[str, Any] = {}
     for word in words:
         key, equals, text = word.partition("=")
         if not equals or not text:
             raise UnavailableError(f"{word!r} is not key=value, such as folder=/tmp/bed")
         if key not in allowed:
             raise UnavailableError(f"unknown key {key!r}{_nearest(key, allowed)} (allowed: {', '.join(allowed)})")
-        if key in found:
+        if key in settings:
             raise UnavailableError(f"{key}= is given twice")
-        found[key] = _value(text, kinds[key], key)
-    return found
+        settings[key] = _value(text, kinds[key], key)
+    return settings
 
 
 def _value(text: str, kind: type, key: str) -> Any:
@@ -99,8 +99,8 @@ def _value(text: str, kind: type, key: str) -> Any:
         raise UnavailableError(f"{key}={text}: a whole number is needed") from None
 
 
-def _nearest(given: str, allowed: Iterable[str]) -> str:
-    near = difflib.get_close_matches(given, allowed, n=1, cutoff=0.5)
+def _nearest(name: str, allowed: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, allowed, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -53,8 +53,8 @@ class Testbed(Daemons):
         self.folder.mkdir(mode=0o755, parents=True, exist_ok=True)
         if self.folder.stat().st_uid != os.geteuid():
             raise UnavailableError(f"{self.folder} belongs to another user; give another folder")
-        if found := [name for name in OURS if (self.folder / name).exists()]:
-            raise UnavailableError(f"{self.folder} holds {', '.join(found)} that no bed made; give another folder")
+        if present := [name for name in OURS if (self.folder / name).exists()]:
+            raise UnavailableError(f"{self.folder} holds {', '.join(present)} that no bed made; give another folder")
         try:
             conf.write(self.folder, self.nodes, self.cpus, self.memory, self.gpus, self.max_array_size, self.accounting)
             self._start_all()
@@ -65,10 +65,10 @@ class Testbed(Daemons):
     def down(self) -> None:
         """Kill every process of the bed, jobs included, and remove what it wrote. Does nothing where there is none."""
         until = time.monotonic() + 20
-        while found := self.processes():
-            processes.send(found, signal.SIGKILL)
-            if not processes.wait_gone(found, 5) or time.monotonic() > until:
-                raise TestbedError(f"processes that cannot be ended: {found}")
+        while remaining := self.processes():
+            processes.send(remaining, signal.SIGKILL)
+            if not processes.wait_gone(remaining, 5) or time.monotonic() > until:
+                raise TestbedError(f"processes that cannot be ended: {remaining}")
         if not self._is_ours():
             return
         for name in OURS:
@@ -96,12 +96,12 @@ class Testbed(Daemons):
     def wait(self, job: str, *states: str, timeout: float = 60) -> dict[str, str]:
         """Wait until the job is in one of `states`; what `job` then says."""
         until = time.monotonic() + timeout
-        while (found := self.job(job))["JobState"] not in states:
+        while (job_state := self.job(job))["JobState"] not in states:
             if time.monotonic() > until:
-                now = f"{found['JobState']}, not {' or '.join(states)}, after {timeout:g} s"
-                raise self._error(f"job {job} is {now} (reason {found['Reason']})")
+                now = f"{job_state['JobState']}, not {' or '.join(states)}, after {timeout:g} s"
+                raise self._error(f"job {job} is {now} (reason {job_state['Reason']})")
             time.sleep(0.1)
-        return found
+        return job_state
 
     def wait_idle(self, timeout: float = 60) -> None:
         """Wait until no job runs or waits and every node is idle."""
@@ -128,8 +128,8 @@ class Testbed(Daemons):
         # In this order: a slurmstepd that outlived its job would report the job's end. Again, for what began meanwhile.
         kinds = ("slurmd", "slurmstepd", "job") if jobs else ("slurmd",)
         self._node(name)
-        while found := [p for kind in kinds for p in self.processes() if (p.node, p.name) == (name, kind)]:
-            self._kill(found)
+        while victims := [p for kind in kinds for p in self.processes() if (p.node, p.name) == (name, kind)]:
+            self._kill(victims)
 
     def start_node(self, name: str, timeout: float = 30) -> None:
         """Bring a killed node back; returns when the controller takes it for up."""
@@ -144,9 +144,9 @@ class Testbed(Daemons):
 
     def restart_controller(self, timeout: float = 30) -> None:
         """End slurmctld if it runs, so that it saves its state, and start it; returns when it answers."""
-        found = [p for p in self.processes() if p.name == "slurmctld"]
-        processes.send(found, signal.SIGTERM)
-        if not processes.wait_gone(found, timeout):
+        controllers = [p for p in self.processes() if p.name == "slurmctld"]
+        processes.send(controllers, signal.SIGTERM)
+        if not processes.wait_gone(controllers, timeout):
             raise self._error(f"the controller does not end in {timeout:g} s")
         self._daemon("slurmctld", log="slurmctld")
         self._until(self._answers, "the controller does not answer", timeout)

@@ -63,13 +63,13 @@ def write(
     """What the daemons need below `folder`: their configuration, on free ports, folders, fake GPUs and a munge key."""
     controller, database, *rest = free_ports(2 + len(nodes))
     ports = Ports(controller, database, tuple(rest))
-    written = {
+    texts = {
         "slurm.conf": slurm(folder, nodes, ports, user(), cpus, memory, gpus, max_array_size, accounting),
         "gres.conf": gres(folder, nodes, gpus),
     }
     if accounting:
-        written["slurmdbd.conf"] = slurmdbd(folder, ports, user())
-    for name, text in written.items():
+        texts["slurmdbd.conf"] = slurmdbd(folder, ports, user())
+    for name, text in texts.items():
         (folder / name).write_text(text, encoding="utf-8")
         (folder / name).chmod(0o600 if name == "slurmdbd.conf" else 0o644)
     for name in ("run", "log", "state", "jobs", *(f"spool/{node}" for node in nodes)):
@@ -175,14 +175,14 @@ StorageLoc=slurm
 
 def free_ports(count: int) -> list[int]:
     """Loopback ports that nobody listens on, below the range that outgoing connections take theirs from."""
-    found: list[int] = []
+    ports: list[int] = []
     for port in random.sample(range(10000, 20000), 1000):
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
             except OSError:
                 continue
-        found.append(port)
-        if len(found) == count:
-            return found
+        ports.append(port)
+        if len(ports) == count:
+            return ports
     raise OSError("no free port between 10000 and 20000")

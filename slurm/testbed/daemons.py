@@ -48,7 +48,7 @@ class Daemons:
 
     def processes(self) -> list[Process]:
         """What runs of it now: daemons, and the processes of its jobs."""
-        return processes.of_bed(self.folder, self.nodes)
+        return processes.find(self.folder, self.nodes)
 
     def environment(self) -> dict[str, str]:
         """What a child process needs on top of its own environment to use this cluster."""
@@ -57,7 +57,7 @@ class Daemons:
     def command(self, *words: str, timeout: float = 30) -> str:
         """The output of a SLURM command, such as `command("squeue", "--noheader")`."""
         try:
-            done = subprocess.run(
+            process = subprocess.run(
                 words,
                 env=os.environ | self.environment(),
                 capture_output=True,
@@ -67,9 +67,9 @@ class Daemons:
             )
         except subprocess.TimeoutExpired as error:
             raise self._error(f"{' '.join(words)}: no answer in {timeout:g} s") from error
-        if done.returncode:
-            raise self._error(f"{' '.join(words)}: {(done.stderr or done.stdout).strip()}")
-        return done.stdout
+        if process.returncode:
+            raise self._error(f"{' '.join(words)}: {(process.stderr or process.stdout).strip()}")
+        return process.stdout
 
     def states(self) -> dict[str, str]:
         """Each node's state: idle, mixed, allocated, completing, down*, unknown, ..."""
@@ -137,10 +137,10 @@ class Daemons:
         lines = next((file.read_text(errors="replace").splitlines() for file in files if has_text(file)), [])
         return TestbedError("\n".join([text, *(f"  {log}: {line}" for line in lines[-10:])]))
 
-    def _kill(self, found: list[Process]) -> None:
-        processes.send(found, signal.SIGKILL)
-        if not processes.wait_gone(found, 10):
-            raise self._error(f"processes that cannot be ended: {found}")
+    def _kill(self, victims: list[Process]) -> None:
+        processes.send(victims, signal.SIGKILL)
+        if not processes.wait_gone(victims, 10):
+            raise self._error(f"processes that cannot be ended: {victims}")
 
     def _succeeds(self, *words: str) -> bool:
         try:

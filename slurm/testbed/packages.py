@@ -24,8 +24,8 @@ def install_line(packages: list[str]) -> str:
 
 def search_path() -> str:
     """PATH with the places where daemons stand."""
-    given = os.environ.get("PATH", "").split(os.pathsep)
-    return os.pathsep.join([*given, *(place for place in PLACES if place not in given)])
+    folders = os.environ.get("PATH", "").split(os.pathsep)
+    return os.pathsep.join([*folders, *(place for place in PLACES if place not in folders)])
 
 
 def program(name: str) -> str:

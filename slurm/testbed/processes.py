@@ -21,9 +21,9 @@ class Process:
     node: str
 
 
-def of_bed(folder: Path, nodes: tuple[str, ...]) -> list[Process]:
+def find(folder: Path, nodes: tuple[str, ...]) -> list[Process]:
     """The daemons that have a file open below `folder`, and the processes of the jobs of its cluster."""
-    found: dict[int, Process] = {}
+    daemons: dict[int, Process] = {}
     parents: dict[int, int] = {}
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit():
@@ -34,14 +34,14 @@ def of_bed(folder: Path, nodes: tuple[str, ...]) -> list[Process]:
         except (OSError, ValueError):
             continue  # gone, a zombie, or another user's
         if process:
-            found[process.pid] = process
+            daemons[process.pid] = process
     for pid in parents:
         above = _ancestors(pid, parents)
-        step = next((found[p] for p in above if p in found and found[p].name in ("slurmstepd", "job")), None)
-        if step and pid not in found:
-            found[pid] = Process(pid, "job", step.node)
+        step = next((daemons[p] for p in above if p in daemons and daemons[p].name in ("slurmstepd", "job")), None)
+        if step and pid not in daemons:
+            daemons[pid] = Process(pid, "job", step.node)
     spared = {os.getpid(), *_ancestors(os.getpid(), parents)}
-    return [process for process in found.values() if process.pid not in spared]
+    return [process for process in daemons.values() if process.pid not in spared]
 
 
 def send(processes: list[Process], number: signal.Signals) -> None:

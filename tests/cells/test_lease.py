@@ -21,8 +21,16 @@ from benchmark.training.distributed import World
 from benchmark.training.stop import Stop
 from benchmark.words import cell_words
 
-WORDS = ["methods=simclr", "dataset=digits", "dataset.limit=180", "backbone=test_resnet", "epochs=2", "batch_size=32",
-         "precision=fp32", "view_size=16"]  # fmt: skip
+WORDS = [
+    "methods=simclr",
+    "dataset=digits",
+    "dataset.limit=180",
+    "backbone=test_resnet",
+    "epochs=2",
+    "batch_size=32",
+    "precision=fp32",
+    "view_size=16",
+]
 
 
 def elsewhere(folder: Path, renewed: float = 0.0, **more: object) -> Path:

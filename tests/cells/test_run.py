@@ -16,9 +16,17 @@ from PIL import Image
 from benchmark.cells import machine
 
 SMALL = [
-    "methods=simclr", "dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32",
-    "epochs=6", "log_every=1", "checkpoint_every=0", "threads=1",
-]  # fmt: skip
+    "methods=simclr",
+    "dataset.limit=180",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "batch_size=32",
+    "epochs=6",
+    "log_every=1",
+    "checkpoint_every=0",
+    "threads=1",
+]
 
 
 def run(

@@ -26,8 +26,18 @@ from benchmark.settings.runtime import Runtime
 from benchmark.tracking import tracker
 from results.report import wandb_report
 
-CELL = ["temperature=0.3", "dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native",
-        "batch_size=32", "epochs=4", "log_every=2", "threads=1", "device=cpu"]  # fmt: skip
+CELL = [
+    "temperature=0.3",
+    "dataset.limit=180",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "batch_size=32",
+    "epochs=4",
+    "log_every=2",
+    "threads=1",
+    "device=cpu",
+]
 FAILS = '''"""A method that fails."""
 from methods.method import Method
 
@@ -41,15 +51,15 @@ class Failing(Method):
 def outside(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """An environment without W&B's variables, whose home is empty."""
     (tmp_path / "home").mkdir()
-    kept = {name: value for name, value in environment.items() if not name.startswith(("WANDB_", "NETRC"))}
-    return kept | {"HOME": str(tmp_path / "home")}
+    others = {name: value for name, value in environment.items() if not name.startswith(("WANDB_", "NETRC"))}
+    return others | {"HOME": str(tmp_path / "home")}
 
 
 def call(*words: str, methods: str = "simclr") -> list[str]:
-    return [sys.executable, "-m", "benchmark", *typed(*words, methods=methods)]
+    return [sys.executable, "-m", "benchmark", *run_words(*words, methods=methods)]
 
 
-def typed(*words: str, methods: str = "simclr") -> list[str]:
+def run_words(*words: str, methods: str = "simclr") -> list[str]:
     return ["run", f"methods={methods}", *CELL, *words]
 
 
@@ -62,25 +72,25 @@ def one_record(out: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def kept(run: Path) -> dict[str, list[dict[str, Any]]]:
+def read_run(run: Path) -> dict[str, list[dict[str, Any]]]:
     """What the client wrote into the folder of a run, by the kind of record, in its order."""
     command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    found: dict[str, list[dict[str, Any]]] = {}
+    records: dict[str, list[dict[str, Any]]] = {}
     for line in done.stdout.splitlines():
         kind = json.loads(line)["type"]
-        found.setdefault(kind, []).append(json.loads(line)[kind])
-    return found
+        records.setdefault(kind, []).append(json.loads(line)[kind])
+    return records
 
 
-def rows(found: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def rows(records: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The lines of a history, without what the client adds."""
-    items = [one["item"] for one in found.get("history", [])]
+    items = [line["item"] for line in records.get("history", [])]
     return [{name: value for name, value in item.items() if not name.startswith("_")} for item in items]
 
 
-def merged(found: list[dict[str, Any]]) -> dict[str, Any]:
-    return {name: value for one in found for name, value in one["update"].items()}
+def merge(records: list[dict[str, Any]]) -> dict[str, Any]:
+    return {name: value for record in records for name, value in record["update"].items()}
 
 
 OFF = """
@@ -95,9 +105,9 @@ print([name for name in sys.modules if "wandb" in name])
 def untracked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The cell's record where W&B is installed and no key is configured."""
     folder = tmp_path_factory.mktemp("untracked")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
-    environment = kept | {"PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(folder)}
-    done = run([sys.executable, "-c", OFF, *typed(f"out={folder / 'runs'}")], environment, folder)
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
+    environment = others | {"PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(folder)}
+    done = run([sys.executable, "-c", OFF, *run_words(f"out={folder / 'runs'}")], environment, folder)
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("\n[]\n"), "nothing of wandb is imported, by timm neither"
     assert not list(folder.rglob("*wandb*"))
@@ -118,13 +128,13 @@ def test_a_stopped_cell_goes_on_in_the_same_run(
     process.send_signal(signal.SIGTERM)
     process.communicate(timeout=PATIENCE)
     assert process.returncode == 143
-    done = inside(typed(*words, "launcher=local", "workers=1"), outside, tmp_path)  # whose worker is a process
+    done = inside(run_words(*words, "launcher=local", "workers=1"), outside, tmp_path)  # whose worker is a process
     assert done.returncode == 0, done.stderr
     assert f"wandb sync {out}/*/wandb/offline-run-*" in done.stderr
 
     record, lines = one_record(out), [json.loads(line) for line in log.read_text().splitlines()]
     assert record["metrics"] == untracked["metrics"], "tracking draws no random numbers"
-    first, second = map(kept, sorted(log.parent.glob("wandb/offline-run-*")))
+    first, second = map(read_run, sorted(log.parent.glob("wandb/offline-run-*")))
     for part in (first, second):
         told = part["run"][0]
         assert told["run_id"] == record["key"]
@@ -149,11 +159,11 @@ def test_a_stopped_cell_goes_on_in_the_same_run(
     assert rows(first)
     assert rows(second)
     assert (first["exit"][0]["exit_code"], second["exit"][0].get("exit_code", 0)) == (143, 0)
-    summary = merged(second["summary"])
+    summary = merge(second["summary"])
     assert {name: summary[f"metrics/{name}"] for name in record["metrics"]} == record["metrics"]
     assert {name: summary[f"cost/{name}"] for name in record["cost"]} == record["cost"]
     assert (summary["status"], summary["reason"]) == ("finished", None)
-    assert merged(second["config"])["resolved"] == record["resolved"]
+    assert merge(second["config"])["resolved"] == record["resolved"]
     assert second["run"][-1]["tags"] == ["digits", "test_resnet", "finished"]
     assert {"step", "epoch"} <= {metric.get("name") for metric in second["metric"]}
     # What the panels of a report ask for is there.
@@ -182,8 +192,8 @@ def test_a_dead_network_costs_a_warning(outside: dict[str, str], tmp_path: Path,
     assert "Traceback" not in done.stderr
     assert one_record(out)["metrics"] == untracked["metrics"]
     (failed,) = out.glob("extra*/wandb/offline-run-*")
-    assert kept(failed)["exit"][0]["exit_code"] == 1
-    assert merged(kept(failed)["summary"])["reason"] == "RuntimeError: no such luck"
+    assert read_run(failed)["exit"][0]["exit_code"] == 1
+    assert merge(read_run(failed)["summary"])["reason"] == "RuntimeError: no such luck"
 
 
 ALONE = (
@@ -231,8 +241,12 @@ def test_online_the_server_gets_what_was_logged(outside: dict[str, str], tmp_pat
     asked = dict(server.calls[::-1])
     assert asked["RunResumeStatus"]["name"] == asked["UpsertBucket"]["name"] == "key1"
     assert asked["UpsertBucket"]["groupName"] == "runs"
-    lines = [json.loads(line) for run, posted in server.streams if run == "key1"
-             for line in posted.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])]  # fmt: skip
+    lines = [
+        json.loads(line)
+        for run, posted in server.streams
+        if run == "key1"
+        for line in posted.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
+    ]
     assert [line["loss"] for line in lines] == [1 / step for step in range(1, 11)]
     assert server.streams[-1][1].get("exitcode") == 0
 
@@ -355,7 +369,7 @@ def test_what_is_not_installed_is_said_before_any_cell_runs(outside: dict[str, s
     (tmp_path / "wandb").mkdir()  # such as the client leaves behind: no package
     block = "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]\n"
     script = block + "from benchmark.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    done = run([sys.executable, "-c", script, *typed("wandb=offline", f"out={tmp_path}/runs")], outside, tmp_path)
+    done = run([sys.executable, "-c", script, *run_words("wandb=offline", f"out={tmp_path}/runs")], outside, tmp_path)
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: wandb=offline: wandb is not installed; pip install '.[wandb]'\n"
     assert not (tmp_path / "runs").exists()

@@ -15,8 +15,8 @@ from benchmark.words.ablations import ABLATIONS, CHAIN, PAIRS
 from results.published import numbers
 
 
-def cells(*given: str) -> list[Settings]:
-    return cell_words.read(list(given)).cells
+def cells(*words: str) -> list[Settings]:
+    return cell_words.read(list(words)).cells
 
 
 @pytest.mark.parametrize("name", ABLATIONS)

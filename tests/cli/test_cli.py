@@ -10,8 +10,22 @@ from pathlib import Path
 import pytest
 from commandline import PATIENCE, inside, outside
 
-COMMANDS = ("run", "plan", "evaluate", "report", "status", "resume", "cancel", "logs", "methods", "ablations",
-            "datasets", "augmentations", "check", "profile")  # fmt: skip
+COMMANDS = (
+    "run",
+    "plan",
+    "evaluate",
+    "report",
+    "status",
+    "resume",
+    "cancel",
+    "logs",
+    "methods",
+    "ablations",
+    "datasets",
+    "augmentations",
+    "check",
+    "profile",
+)
 PLUGIN = '''"""Mine: A Paper (arXiv:0000.00000)."""
 
 from dataclasses import dataclass
@@ -54,8 +68,10 @@ def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         (["run", "methods=simclr", "--epochs=3"], ["--epochs=3", "key=value, without dashes"]),
         (["run", "methods=simclr", "--json"], ["--json", "key=value, without dashes"]),
         (["profile", "methods=simclr", "--js"], ["--js", "key=value, without dashes"]),
-        (["run", "methods=simclr", "dataset=cifar10"],
-         ["cifar10 not found in 'data'", "cifar-10-batches-py", "dataset.download=true", "dataset.root=DIR"]),
+        (
+            ["run", "methods=simclr", "dataset=cifar10"],
+            ["cifar10 not found in 'data'", "cifar-10-batches-py", "dataset.download=true", "dataset.root=DIR"],
+        ),
         (["run", "methods=simclr", "device=xpu"], ["device=xpu", "cpu, cuda"]),
         (["plan", "methods=random", "epochs=2,3", "dataset.limit=-1"], ["dataset.limit=-1", "0 for all"]),
         (["report"], ["out=runs", "no such folder", "python -m benchmark run"]),
@@ -64,7 +80,7 @@ def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         (["check", "mocoo"], ["'mocoo'", "did you mean 'moco'"]),
         (["datasets", "cifar10"], ["datasets takes no words", "'cifar10'"]),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line_and_writes_nothing(
     environment: dict[str, str], tmp_path: Path, words: list[str], parts: list[str]
 ) -> None:
@@ -78,8 +94,9 @@ def test_a_file_in_the_place_of_the_folder_is_named(environment: dict[str, str],
 
 
 def test_a_plan_lists_the_cells_and_creates_nothing(environment: dict[str, str], tmp_path: Path) -> None:
-    done = bench(environment, tmp_path, "plan", "methods=simclr,moco,pixels", "seeds=0,1,2", "moco.queue=256,512",
-                 "--quick")  # fmt: skip
+    done = bench(
+        environment, tmp_path, "plan", "methods=simclr,moco,pixels", "seeds=0,1,2", "moco.queue=256,512", "--quick"
+    )
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[1] for row in rows[1:-1]] == ["simclr"] * 3 + ["moco"] * 6 + ["pixels"]

@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,9 @@ def cells(words: str) -> list[Settings]:
 
 
 def cell(words: str) -> Settings:
-    found = cells(words)
-    assert len(found) == 1
-    return found[0]
+    matches = cells(words)
+    assert len(matches) == 1
+    return matches[0]
 
 
 def key(words: str) -> str:
@@ -61,7 +62,7 @@ def refusal(words: str) -> str:
 
 
 def of(request: Request, method: str) -> list[Settings]:
-    return [found for found in request.cells if found.method == method]
+    return [cell for cell in request.cells if cell.method == method]
 
 
 def test_a_method_s_option_multiplies_only_its_own_cells() -> None:
@@ -81,8 +82,11 @@ def test_all_methods_or_a_family_s() -> None:
     at = every.index("deepcluster")
     assert every[at : at + 3] == clustering, "families stand together"
     assert [cell.method for cell in cells("methods=pcl,family:clustering,random")] == [
-        "pcl", "deepcluster", "swav", "random",
-    ]  # fmt: skip
+        "pcl",
+        "deepcluster",
+        "swav",
+        "random",
+    ]
     with pytest.raises(
         UsageError, match=r"unknown family 'clusterin'; did you mean 'clustering'\? \(allowed: end_to_end"
     ):
@@ -184,19 +188,51 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
     assert usual == key(f"methods=simclr epochs={presets.digits()['epochs']} learning_rate=1.2e-1"), (
         "a word that says the default"
     )
-    for word in ("out=elsewhere", "device=cpu", "threads=1", "compile=true", "log_every=1", "checkpoint_every=5",
-                 "dataset.root=/somewhere", "dataset.download=true"):  # fmt: skip
+    for word in (
+        "out=elsewhere",
+        "device=cpu",
+        "threads=1",
+        "compile=true",
+        "log_every=1",
+        "checkpoint_every=5",
+        "dataset.root=/somewhere",
+        "dataset.download=true",
+    ):
         assert key(f"methods=simclr {word}") == usual, word
 
 
 @pytest.mark.parametrize(
     "word",
-    ["seeds=1", "backbone=resnet18", "stem=native", "view_size=24", "augmentation=crop", "epochs=13", "batch_size=64",
-     "microbatch=32", "optimiser=adamw", "learning_rate=0.1", "learning_rate_rule=sqrt", "schedule=constant",
-     "warmup=0", "weight_decay=0", "decay_all=true", "sgd_momentum=0.8", "batch_norm=local", "precision=fp32",
-     "temperature=0.3", "head=linear", "head_dim=64", "head_norm=false", "dataset.limit=500",
-     "dataset.validation=0.2", "dataset.split_seed=1", "dataset=mnist", "preset=none"],
-)  # fmt: skip
+    [
+        "seeds=1",
+        "backbone=resnet18",
+        "stem=native",
+        "view_size=24",
+        "augmentation=crop",
+        "epochs=13",
+        "batch_size=64",
+        "microbatch=32",
+        "optimiser=adamw",
+        "learning_rate=0.1",
+        "learning_rate_rule=sqrt",
+        "schedule=constant",
+        "warmup=0",
+        "weight_decay=0",
+        "decay_all=true",
+        "sgd_momentum=0.8",
+        "batch_norm=local",
+        "precision=fp32",
+        "temperature=0.3",
+        "head=linear",
+        "head_dim=64",
+        "head_norm=false",
+        "dataset.limit=500",
+        "dataset.validation=0.2",
+        "dataset.split_seed=1",
+        "dataset=mnist",
+        "preset=none",
+    ],
+)
 def test_what_changes_the_result_changes_the_key(word: str) -> None:
     assert key(f"methods=simclr {word}") != key("methods=simclr")
 
@@ -263,14 +299,9 @@ def test_commands_that_read_a_folder_take_only_out() -> None:
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def plugin(write_plugin: Callable[[str], str]) -> str:
     """The dotted path of a method outside of this project."""
-    package = tmp_path / f"words_plugin_{tmp_path.name}"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "mine.py").write_text(PLUGIN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return f"{package.name}.mine"
+    return write_plugin(PLUGIN)
 
 
 def test_a_plugin_by_dotted_path(plugin: str) -> None:

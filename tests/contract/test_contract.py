@@ -8,13 +8,15 @@ from commandline import PATIENCE
 
 import methods
 from benchmark.contract import check
+from benchmark.contract.comparison import Violation
+from benchmark.contract.two_processes import compare_processes
 
 TRAINED = [name for name in methods.names() if methods.describe(name).trains]
 REFERENCES = [name for name in methods.names() if name not in TRAINED]
 
 
 # A run that was stopped and ends in the same bytes has been rerun bit for bit.
-TITLES = [title for title, function in check.CHECKS.items() if function is not check.reruns]
+TITLES = [title for title, function in check.CHECKS.items() if function is not check.check_rerun]
 
 
 @pytest.mark.parametrize("title", TITLES)  # varies fastest: a method's checks share a training
@@ -37,8 +39,8 @@ VARIANTS = {
 @pytest.mark.parametrize("variant", VARIANTS)
 def test_variants_keep_the_contract(variant: str) -> None:
     name, *more = VARIANTS[variant]
-    check.resumes(name, *more)
-    check.micro_batches(name, *more)
+    check.check_resume(name, *more)
+    check.check_micro_batches(name, *more)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -90,7 +92,7 @@ class Broken(Method):
 FAULTS: dict[str, tuple[dict[str, str], Callable[[str], None], str]] = {
     "state in a plain attribute": (
         {"init": "self.centre = torch.zeros(8)", "after": "self.centre = rows['z1'].mean(0)"},
-        check.state,
+        check.check_state,
         "centre",
     ),
     "state that no checkpoint holds": (
@@ -99,7 +101,7 @@ FAULTS: dict[str, tuple[dict[str, str], Callable[[str], None], str]] = {
             "loss": "rows = {k: r * (1 + self.total) for k, r in rows.items()}",
             "after": "self.total += rows['z1'].mean()",
         },
-        check.resumes,
+        check.check_resume,
         "a resumed run differs",
     ),
     "a memory that the loss writes": (
@@ -107,27 +109,29 @@ FAULTS: dict[str, tuple[dict[str, str], Callable[[str], None], str]] = {
             "init": "self.register_buffer('queue', torch.zeros(4, 8))",
             "loss": "self.queue.copy_(rows['z1'][:4].detach())",
         },
-        check.reads,
+        check.check_reads,
         "writes queue",
     ),
-    "a parameter that nothing uses": ({"init": "self.idle = nn.Linear(3, 3)"}, check.gradients, "idle"),
+    "a parameter that nothing uses": ({"init": "self.idle = nn.Linear(3, 3)"}, check.check_gradients, "idle"),
     "statistics of the slice in forward": (
         {"forward": "batch = batch._replace(views=[v - v.mean() for v in batch.views])"},
-        check.micro_batches,
+        check.check_micro_batches,
         "micro-batches: the loss of step 0",
     ),
     "chance without a seed": (
         {"forward": "batch = batch._replace(views=[v * __import__('random').random() for v in batch.views])"},
-        check.reruns,
+        check.check_rerun,
         "a rerun differs",
     ),
     "no gradient reaches the encoder": (
-        {"forward": "batch = batch._replace(views=[v.detach() for v in batch.views])",
-         "init": "self.encoder.requires_grad_(False); self.head.weight.data.zero_()"},
-        check.learns,
+        {
+            "forward": "batch = batch._replace(views=[v.detach() for v in batch.views])",
+            "init": "self.encoder.requires_grad_(False); self.head.weight.data.zero_()",
+        },
+        check.check_learning,
         "before",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)
@@ -139,7 +143,7 @@ def test_a_fault_is_found(fault: str, tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "faulty" / f"{name}.py").write_text(BROKEN.format(**parts))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "faulty", raising=False)
-    with pytest.raises(check.Violation, match=said):
+    with pytest.raises(Violation, match=said):
         checked(f"faulty.{name}")
 
 
@@ -158,6 +162,6 @@ def test_two_processes_agree_with_one(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "apart" / "local_loss.py").write_text(code.replace("import torch\n", "import torch.distributed\n", 1))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    problems = check.two_processes([*TRAINED, "apart.local_loss"], 2 * PATIENCE)
+    problems = compare_processes([*TRAINED, "apart.local_loss"], 2 * PATIENCE)
     assert "two processes: the loss of step 0" in str(problems.pop("apart.local_loss"))
     assert not {name: problem for name, problem in problems.items() if problem}

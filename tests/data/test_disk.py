@@ -32,9 +32,17 @@ from benchmark.training.distributed import World
 from benchmark.words import cell_words
 
 WORDS = [
-    "dataset=folder", "view_size=16", "backbone=test_resnet", "stem=native", "preset=none", "epochs=2", "batch_size=8",
-    "precision=fp32", "seeds=3", "augmentation=simclr_cifar",
-]  # fmt: skip
+    "dataset=folder",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "preset=none",
+    "epochs=2",
+    "batch_size=8",
+    "precision=fp32",
+    "seeds=3",
+    "augmentation=simclr_cifar",
+]
 
 
 @pytest.fixture
@@ -54,8 +62,8 @@ def folder(tmp_path: Path) -> Path:
 
 
 def cell(folder: Path, *more: str, method: str = "simclr") -> Settings:
-    given = {word.partition("=")[0] for word in more}
-    usual = [word for word in WORDS if word.partition("=")[0] not in given]
+    keys = {word.partition("=")[0] for word in more}
+    usual = [word for word in WORDS if word.partition("=")[0] not in keys]
     return cell_words.read([f"methods={method}", f"dataset.root={folder}", *usual, *more]).cells[0]
 
 

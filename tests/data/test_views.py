@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,7 +16,7 @@ from benchmark.__main__ import main
 from benchmark.augment import jigsaw
 from benchmark.augment.parameters import draw
 from benchmark.augment.policies import SMALL_SCALE, Augmentation, Policy, parse
-from benchmark.augment.transforms import CACHED, after_flip
+from benchmark.augment.transforms import CACHED, apply_after_flip
 from benchmark.data.datasets import Split
 from benchmark.errors import UsageError
 from benchmark.settings import schema
@@ -53,14 +54,9 @@ SMALL = ["dataset.limit=180", "view_size=16", "batch_size=32", "epochs=2", "back
 
 
 @pytest.fixture
-def plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+def plugin(write_plugin: Callable[[str], str]) -> str:
     """The dotted path of a method that takes a crop, a jigsaw and small crops."""
-    package = tmp_path / f"views_plugin_{tmp_path.name}"
-    package.mkdir()
-    (package / "__init__.py").touch()
-    (package / "mine.py").write_text(PLUGIN)
-    monkeypatch.syspath_prepend(str(tmp_path))
-    return f"{package.name}.mine"
+    return write_plugin(PLUGIN)
 
 
 def random_images(count: int, height: int, width: int) -> Tensor:
@@ -109,7 +105,7 @@ def test_each_patch_is_torchvisions(text: str, height: int, width: int, size: in
     torch.testing.assert_close(moved.flatten(0, 1), torch.stack(plain), atol=1e-5, rtol=0)
     # and each is coloured by its own parameters, as an image would be (test_augment.py)
     coloured = jigsaw.augment(images, policy, drawn, size)
-    assert torch.equal(coloured.flatten(0, 1), after_flip(moved.flatten(0, 1), policy, drawn.patches))
+    assert torch.equal(coloured.flatten(0, 1), apply_after_flip(moved.flatten(0, 1), policy, drawn.patches))
 
 
 def test_patches_differ_in_place_and_colour() -> None:

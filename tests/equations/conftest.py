@@ -34,22 +34,23 @@ class Tiny:
         name: str,
         images: int,
         batch_norm: bool = True,
-        told: dict[str, int] | None = None,
+        inputs: dict[str, int] | None = None,
         backbone: Callable[[], tuple[nn.Module, int]] | None = None,
         **options: Any,
     ) -> Any:
         """In float64 from the start, so that what starts at unit length has it to the last digit.
 
-        `told`: the `size` of a sized method, the `classes` of a supervised one. `backbone`: another one, and its width.
+        `inputs`: the `size` of a sized method, the `classes` of a supervised one. `backbone`: another one and
+        its width.
         """
         torch.manual_seed(7)
-        made = load(name)
+        method = load(name)
         torch.set_default_dtype(torch.float64)
         try:
             encoder = nn.Sequential(nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(12, WIDTH))
             encoder.append(nn.BatchNorm1d(WIDTH) if batch_norm else nn.Identity())
             network, width = backbone() if backbone else (encoder, WIDTH)
-            return made(made.Config(**options), network, width, images, **(told or {}))
+            return method(method.Config(**options), network, width, images, **(inputs or {}))
         finally:
             torch.set_default_dtype(torch.float32)
 
@@ -62,7 +63,7 @@ class Tiny:
             shape = (n, 3, side, side) if side else (n, 9, 3, 2, 2)
             return torch.randn(*shape, generator=generator, dtype=torch.float64)
 
-        return [Batch([view(len(one), side) for side in sides], torch.tensor(one)) for one in indices]
+        return [Batch([view(len(numbers), side) for side in sides], torch.tensor(numbers)) for numbers in indices]
 
     @staticmethod
     def train(
@@ -74,7 +75,7 @@ class Tiny:
         """
         trained = [p for p in method.parameters() if p.requires_grad]
         optimiser = torch.optim.SGD(trained, lr=RATE, **sgd)
-        found = []
+        steps = []
 
         def embed(f: Any) -> Tensor:
             method.eval()
@@ -88,7 +89,7 @@ class Tiny:
                 torch.manual_seed(100 + at.epoch)
                 with torch.no_grad():
                     method.before_epoch(at, embed)
-            before = copied(method)
+            before = copy_state(method)
             optimiser.zero_grad(set_to_none=True)
             rows = method(batch, at)
             scalars = method.loss(rows, at)
@@ -102,8 +103,8 @@ class Tiny:
             optimiser.step()
             with torch.no_grad():
                 method.after_step({name: row.detach() for name, row in rows.items()}, at)
-            found.append(Step({n: s.detach() for n, s in scalars.items()}, gradients, before, copied(method)))
-        return found
+            steps.append(Step({n: s.detach() for n, s in scalars.items()}, gradients, before, copy_state(method)))
+        return steps
 
 
 class Paper:
@@ -113,7 +114,7 @@ class Paper:
 
     @staticmethod
     def start(method: Method) -> State:
-        w = copied(method)
+        w = copy_state(method)
         for name, parameter in method.named_parameters():
             w[name].requires_grad_(parameter.requires_grad)
         return w
@@ -158,7 +159,7 @@ class Paper:
         for layer in range(layers):
             h = cls.linear(w, f"{name}.{3 * layer}", h)
             if layer < layers - 1:
-                h = [one.clamp(min=0) for one in cls.batch_norm(w, f"{name}.{3 * layer + 1}", h)]
+                h = [row.clamp(min=0) for row in cls.batch_norm(w, f"{name}.{3 * layer + 1}", h)]
             elif last_norm:
                 h = cls.batch_norm(w, f"{name}.{3 * layer + 1}", h)
         return h
@@ -167,7 +168,7 @@ class Paper:
     def decoder(cls, w: State, name: str, code: Sequence[Tensor], size: int) -> Tensor:
         """(n, 3, size, size): linear, ReLU, 4 x 4 pixels; each doubled by nearest neighbours, then a 3 x 3 convolution,
         batch norm and ReLU, until there are `size`; a last 3 x 3 convolution."""
-        x = torch.stack([one.clamp(min=0).view(-1, 4, 4) for one in cls.linear(w, f"{name}.first", code)])
+        x = torch.stack([row.clamp(min=0).view(-1, 4, 4) for row in cls.linear(w, f"{name}.first", code)])
         stage = 0
         while x.shape[-1] < size:
             old, side = x.shape[-1], min(2 * x.shape[-1], size)
@@ -199,11 +200,11 @@ class Paper:
 
     @staticmethod
     @contextlib.contextmanager
-    def statistics_kept(w: State) -> Iterator[None]:
+    def keep_statistics(w: State) -> Iterator[None]:
         """Passes inside leave the running statistics as they were."""
-        kept = {name: value.clone() for name, value in w.items() if "running_" in name}
+        before = {name: value.clone() for name, value in w.items() if "running_" in name}
         yield
-        w.update(kept)
+        w.update(before)
 
     @staticmethod
     def info_nce(q: Tensor, k: Tensor, negatives: Sequence[Tensor], tau: float) -> Tensor:
@@ -231,7 +232,7 @@ class Paper:
                 w[name] = m * w[name] + (1 - m) * w[f"{followed}.{rest}"].detach()
 
 
-def copied(method: Method) -> State:
+def copy_state(method: Method) -> State:
     return {name: value.detach().clone() for name, value in method.state_dict().items()}
 
 

@@ -18,7 +18,7 @@ def test_gan(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
     Running statistics, with which features are evaluated, are of images alone.
     """
     dim = 3
-    method = tiny.build("gan", 6, told={"size": SIZE}, code=dim)
+    method = tiny.build("gan", 6, inputs={"size": SIZE}, code=dim)
     w, batches = paper.start(method), tiny.batches(BATCHES[:2], (SIZE,))
 
     def d(w: dict[str, Tensor], x: Tensor) -> list[Tensor]:
@@ -28,7 +28,7 @@ def test_gan(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
         noise = list(method.chance.normal(batch.index, step, dim).double())
         made = paper.decoder(w, "generator", noise, SIZE)
         of_images = d(w, batch.views[0])
-        with paper.statistics_kept(w):
+        with paper.keep_statistics(w):
             of_made = d(w, made.detach())
         constant = {name: value.detach().clone() for name, value in w.items()}
         fooled = d(constant, made)
@@ -43,7 +43,7 @@ def test_gan(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
 
 
 def test_each_network_of_the_gan_learns_from_its_own_loss_only(tiny: Any) -> None:
-    method = tiny.build("gan", 6, told={"size": SIZE})
+    method = tiny.build("gan", 6, inputs={"size": SIZE})
     (batch,) = tiny.batches(BATCHES[:1], (SIZE,))
     at = Progress(0, 1, 0, 1)
     scalars = method.loss(method(batch, at), at)
@@ -59,7 +59,7 @@ def langevin(w: dict[str, Tensor], start: Tensor, noise: Tensor, rate: float, sc
     x = start
     for number in range(noise.shape[1]):
         x = x.detach().requires_grad_()
-        with paper.statistics_kept(w):
+        with paper.keep_statistics(w):
             energies = paper.linear(w, "energy", paper.encoder(w, "encoder", x))
         (slope,) = torch.autograd.grad(sum(energies), x)
         x = x - rate / 2 * slope + scale * noise[:, number].double()
@@ -95,7 +95,7 @@ def test_contrastive_divergence(
             )
         sample = langevin(w, start, noise[:, :k], rate, scale, paper)
         of_x = paper.linear(w, "energy", paper.encoder(w, "encoder", x))
-        with paper.statistics_kept(w):
+        with paper.keep_statistics(w):
             of_sample = paper.linear(w, "energy", paper.encoder(w, "encoder", sample))
         n = len(x)
         divergence = (sum(of_x) - sum(of_sample)).squeeze() / n
@@ -114,7 +114,7 @@ def test_contrastive_divergence(
 def test_langevin_steps_go_down_in_energy(tiny: Any) -> None:
     """Without noise, and small enough: samples have a lower energy than the images that they start from."""
     options = {"persistent": False, "langevin_rate": 0.01, "langevin_noise": 0.0}
-    method = tiny.build("contrastive_divergence", 6, batch_norm=False, told={"size": 4}, **options)
+    method = tiny.build("contrastive_divergence", 6, batch_norm=False, inputs={"size": 4}, **options)
     (batch,) = tiny.batches(BATCHES[:1], (4,))
     rows = method(batch, Progress(0, 1, 0, 1))
     assert (rows["sample"] < rows["x"]).all()
@@ -123,7 +123,7 @@ def test_langevin_steps_go_down_in_energy(tiny: Any) -> None:
 def test_a_twentieth_of_the_chains_begins_anew(tiny: Any) -> None:
     """With rate 0 and no noise a sample is what it starts from."""
     options = {"langevin_steps": 1, "langevin_rate": 0.0, "langevin_noise": 0.0, "chains": 4000}
-    method = tiny.build("contrastive_divergence", 4000, told={"size": 2}, **options)
+    method = tiny.build("contrastive_divergence", 4000, inputs={"size": 2}, **options)
     index, x = torch.arange(4000), torch.zeros(4000, 3, 2, 2, dtype=torch.float64)
     shares = []
     for step in (0, 1, 7):
@@ -135,4 +135,4 @@ def test_a_twentieth_of_the_chains_begins_anew(tiny: Any) -> None:
 
 def test_large_views_are_refused(tiny: Any) -> None:
     with pytest.raises(ValueError, match=r"views of 65 pixels.*view_size"):
-        tiny.build("contrastive_divergence", 6, told={"size": 65})
+        tiny.build("contrastive_divergence", 6, inputs={"size": 65})

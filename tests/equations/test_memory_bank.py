@@ -17,23 +17,23 @@ IMAGES, K = 6, 5
 INDICES = [[0, 3, 3, 1], [5, 1, 0, 0], [2, 2, 2, 4], [3, 5, 0, 1]]  # with images that come twice and thrice
 
 
-def scored(v: Tensor, m: Tensor, tau: float) -> Tensor:
+def score(v: Tensor, m: Tensor, tau: float) -> Tensor:
     return (torch.dot(v, m) / tau).exp()
 
 
-def first_z(v: Sequence[Tensor], y: Sequence[int], bank: list[Tensor], drawn: list[int], tau: float) -> Tensor:
+def first_z(v: Sequence[Tensor], y: Sequence[int], bank: list[Tensor], negatives: list[int], tau: float) -> Tensor:
     """InstDisc, equation 8: Z is N times the mean of exp(v.m / tau) over the B x (K + 1) scores of a batch."""
-    every = [scored(v[b], bank[j], tau) for b in range(len(v)) for j in [y[b], *drawn]]
+    every = [score(v[b], bank[j], tau) for b in range(len(v)) for j in [y[b], *negatives]]
     return IMAGES * torch.stack(every).mean().detach()
 
 
-def l_nce(form: str, v: Tensor, y: int, bank: list[Tensor], drawn: list[int], tau: float, z: Tensor) -> Tensor:
+def l_nce(form: str, v: Tensor, y: int, bank: list[Tensor], negatives: list[int], tau: float, z: Tensor) -> Tensor:
     """The loss of one embedding of image y."""
     if form in ("infonce", "shared"):  # PIRL: D_N holds other images
-        drawn = [j for j in drawn if j != y]
-    own, others = scored(v, bank[y], tau), [scored(v, bank[j], tau) for j in drawn]
+        negatives = [j for j in negatives if j != y]
+    own, others = score(v, bank[y], tau), [score(v, bank[j], tau) for j in negatives]
     if form == "softmax":  # InstDisc, equation 2
-        return -(own / sum(scored(v, m, tau) for m in bank)).log()
+        return -(own / sum(score(v, m, tau) for m in bank)).log()
     if form == "infonce":
         return -(own / (own + sum(others))).log()
     if form == "shared":  # PIRL, equations 3 and 4, with one softmax seen from the anchor
@@ -46,7 +46,7 @@ def l_nce(form: str, v: Tensor, y: int, bank: list[Tensor], drawn: list[int], ta
     return -h(own).log() - sum((1 - h(p)).log() for p in others)
 
 
-def written(bank: list[Tensor], y: Sequence[int], v: Sequence[Tensor], momentum: float, paper: Any) -> list[Tensor]:
+def write(bank: list[Tensor], y: Sequence[int], v: Sequence[Tensor], momentum: float, paper: Any) -> list[Tensor]:
     """m_y <- norm(momentum m_y + (1 - momentum) v), always from the old row: the last of an image wins."""
     new = list(bank)
     for image, one in zip(y, v, strict=True):
@@ -74,7 +74,7 @@ def test_instdisc(form: str, sides: tuple[int, ...], tiny: Any, paper: Any, same
         loss = sum(losses) / len(losses)
         same(ours.scalars["loss"], loss)
         same(ours.gradients, paper.sgd(w, loss))
-        bank = written(bank, y, v[: len(y)], momentum, paper)
+        bank = write(bank, y, v[: len(y)], momentum, paper)
         same(ours.after["bank.rows"], bank)
         same(ours.after["bank.z"], z)
     assert ours.after["bank.drawn"].tolist() != drawn
@@ -111,7 +111,7 @@ def test_pirl(form: str, weight: float, tiny: Any, paper: Any, same: Any) -> Non
         loss = weight * of_g + (1 - weight) * of_f
         same(ours.scalars, {"loss": loss, "loss_patches": of_g, "loss_image": of_f})
         same(ours.gradients, paper.sgd(w, loss))
-        bank = written(bank, y, f, momentum, paper)
+        bank = write(bank, y, f, momentum, paper)
         same(ours.after["bank.rows"], bank)
         same(ours.after["bank.z"], z)
 

@@ -16,7 +16,7 @@ from methods.parts.chance import Chance
 BATCHES = [[0, 3, 3, 1], [5, 1, 0, 0], [2, 2, 2, 4]]
 
 
-def turned(image: Tensor, turns: int) -> Tensor:
+def turn(image: Tensor, turns: int) -> Tensor:
     """Counter-clockwise by quarter turns, pixel by pixel."""
     side = image.shape[-1]
     for _ in range(turns):
@@ -31,7 +31,7 @@ def test_rotation(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
     w, batches = paper.start(method), tiny.batches(BATCHES, (4,))
     for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
         turns = [y for y in range(4) for _ in batch.index]
-        x = torch.stack([turned(image, y) for y in range(4) for image in batch.views[0]])
+        x = torch.stack([turn(image, y) for y in range(4) for image in batch.views[0]])
         logits = paper.linear(w, "classifier", paper.encoder(w, "encoder", x))
         loss = paper.cross_entropy(logits, turns)
         same(ours.scalars["loss"], loss)
@@ -41,7 +41,7 @@ def test_rotation(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
     same_state(ours.after, w)
 
 
-def shared(w: dict[str, Tensor], name: str, h: list[Tensor], paper: Any) -> list[Tensor]:
+def shared_mlp(w: dict[str, Tensor], name: str, h: list[Tensor], paper: Any) -> list[Tensor]:
     """Linear without bias, batch norm, ReLU."""
     assert f"{name}.0.bias" not in w
     return [one.clamp(min=0) for one in paper.batch_norm(w, f"{name}.1", paper.linear(w, f"{name}.0", h))]
@@ -55,7 +55,7 @@ def test_jigsaw(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
     orders = permutations(count)
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
         n = len(batch.index)
-        h = shared(w, "each", paper.encoder(w, "encoder", batch.views[0].flatten(0, 1)), paper)  # image by image
+        h = shared_mlp(w, "each", paper.encoder(w, "encoder", batch.views[0].flatten(0, 1)), paper)  # image by image
         drawn = method.chance.uniform(batch.index, step, 1).flatten().tolist()
         targets = [int(number * count) for number in drawn]
         pictures = [torch.cat([h[9 * i + patch] for patch in orders[targets[i]]]) for i in range(n)]
@@ -92,7 +92,7 @@ def test_each_next_permutation_is_the_farthest_from_its_nearest() -> None:
 def test_permutations_are_drawn_evenly_and_anew_in_each_step() -> None:
     torch.manual_seed(0)
     chance, index = Chance(), torch.arange(20_000)
-    first, second = chance.whole(index, 3, 10), chance.whole(index, 4, 10)
+    first, second = chance.integers(index, 3, 10), chance.integers(index, 4, 10)
     assert torch.bincount(first, minlength=10).float().div(2000).sub(1).abs().max() < 0.1
     assert (first == second).float().mean().item() == pytest.approx(0.1, abs=0.01)
 
@@ -136,7 +136,7 @@ def test_relative_position(tiny: Any, paper: Any, same: Any, same_state: Any) ->
         h = paper.encoder(w, "encoder", batch.views[0].flatten(0, 1))  # image by image
         around = [0, 1, 2, 3, 5, 6, 7, 8]
         pairs = [torch.cat([h[9 * i + 4], h[9 * i + patch]]) for i in range(n) for patch in around]
-        logits = paper.linear(w, "pair.3", shared(w, "pair", pairs, paper))
+        logits = paper.linear(w, "pair.3", shared_mlp(w, "pair", pairs, paper))
         loss = paper.cross_entropy(logits, list(range(8)) * n)
         same(ours.scalars["loss"], loss)
         same(ours.gradients, paper.sgd(w, loss))
@@ -174,12 +174,19 @@ def cells(w: dict[str, Tensor], image: Tensor) -> list[list[list[Tensor]]]:
         half = range(len(table) // 2)
         square = [
             [
-                torch.stack([table[2 * i][2 * j], table[2 * i][2 * j + 1], table[2 * i + 1][2 * j],
-                             table[2 * i + 1][2 * j + 1]], dim=1).flatten()
+                torch.stack(
+                    [
+                        table[2 * i][2 * j],
+                        table[2 * i][2 * j + 1],
+                        table[2 * i + 1][2 * j],
+                        table[2 * i + 1][2 * j + 1],
+                    ],
+                    dim=1,
+                ).flatten()
                 for j in half
             ]
             for i in half
-        ]  # fmt: skip
+        ]
         table = [[(weight @ one + bias).tanh() for one in row] for row in square]
         maps.append(table)
     return maps
@@ -192,7 +199,7 @@ def test_deep_infomax(bound: str, tiny: Any, paper: Any, same: Any, same_state: 
     jsd: -E_own[-sp(-T)] + E_other[sp(T)], sp the softplus. nce: each own place against all places of other images.
     """
     method = tiny.build(
-        "deep_infomax", 6, told={"size": 16}, backbone=lambda: (Cells(), 6), loss=bound, head_hidden=7, head_dim=3
+        "deep_infomax", 6, inputs={"size": 16}, backbone=lambda: (Cells(), 6), loss=bound, head_hidden=7, head_dim=3
     )
     w, batches = paper.start(method), tiny.batches(BATCHES, (16,))
 
@@ -227,7 +234,7 @@ def test_deep_infomax(bound: str, tiny: Any, paper: Any, same: Any, same_state: 
 def test_deep_infomax_of_a_critic_that_says_nothing(tiny: Any) -> None:
     """0 for Jensen-Shannon, the logarithm of the choices for noise contrast."""
     for bound, chance in (("jsd", 0), ("nce", math.log(3 * 16 + 1))):
-        method = tiny.build("deep_infomax", 6, told={"size": 16}, backbone=lambda: (Cells(), 6), loss=bound)
+        method = tiny.build("deep_infomax", 6, inputs={"size": 16}, backbone=lambda: (Cells(), 6), loss=bound)
         rows = {"global": torch.zeros(4, 3), "local": torch.zeros(4, 16, 3)}
         assert method.loss(rows, None)["loss"].item() == pytest.approx(chance, abs=1e-6)
 
@@ -235,11 +242,11 @@ def test_deep_infomax_of_a_critic_that_says_nothing(tiny: Any) -> None:
 @pytest.mark.parametrize(("size", "places"), [(8, 4 * 4), (16, 4 * 4), (32, 8 * 8), (64, 16 * 16)])
 def test_deep_infomax_looks_at_a_map_behind_which_there_are_layers(size: int, places: int, tiny: Any) -> None:
     """The last map's mean is the pooled feature itself: to be told from its own mean is no task."""
-    method = tiny.build("deep_infomax", 6, told={"size": size}, backbone=lambda: (Cells(), 6), head_dim=3)
+    method = tiny.build("deep_infomax", 6, inputs={"size": size}, backbone=lambda: (Cells(), 6), head_dim=3)
     (batch,) = tiny.batches([[0, 1]], (size,))
     assert method(batch, None)["local"].shape == (2, places, 3)
 
 
 def test_a_backbone_without_maps_is_refused(tiny: Any) -> None:
     with pytest.raises(ValueError, match="no inner maps"):
-        tiny.build("deep_infomax", 6, told={"size": 16})
+        tiny.build("deep_infomax", 6, inputs={"size": 16})

@@ -10,11 +10,11 @@ from methods.parts.decoder import Decoder
 
 BATCHES = [[0, 3, 3, 1], [5, 1, 0, 2]]
 SIZE = 8
-TOLD = {"size": SIZE}
+INPUTS = {"size": SIZE}
 
 
-def mean_squared_error(made: Tensor, x: Tensor) -> Tensor:
-    pixels = list(zip(made.flatten(), x.flatten(), strict=True))
+def mean_squared_error(output: Tensor, x: Tensor) -> Tensor:
+    pixels = list(zip(output.flatten(), x.flatten(), strict=True))
     return sum((a - b) ** 2 for a, b in pixels) / len(pixels)
 
 
@@ -25,7 +25,7 @@ def mean_squared_error(made: Tensor, x: Tensor) -> Tensor:
 )
 def test_autoencoder(options: dict[str, Any], tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
     """The mean squared error of pixels, and `sparse` times the mean absolute value of the code."""
-    method = tiny.build("autoencoder", 6, told=TOLD, **options)
+    method = tiny.build("autoencoder", 6, inputs=INPUTS, **options)
     w, batches = paper.start(method), tiny.batches(BATCHES, (SIZE,))
     for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
         code = paper.encoder(w, "encoder", batch.views[0])
@@ -48,7 +48,7 @@ def test_a_linear_bottleneck_spans_the_subspace_of_pca(tiny: Any) -> None:
     def flat() -> tuple[nn.Module, int]:
         return nn.Flatten(), pixels
 
-    method = tiny.build("autoencoder", 12, told=TOLD, backbone=flat, bottleneck=code)
+    method = tiny.build("autoencoder", 12, inputs=INPUTS, backbone=flat, bottleneck=code)
     method.decoder = nn.Sequential(nn.Linear(code, pixels), nn.Unflatten(1, (3, SIZE, SIZE))).double()
     (batch,) = tiny.batches([range(12)], (SIZE,))
     optimiser = torch.optim.LBFGS(method.parameters(), max_iter=300, line_search_fn="strong_wolfe")
@@ -69,7 +69,7 @@ def test_a_linear_bottleneck_spans_the_subspace_of_pca(tiny: Any) -> None:
 @pytest.mark.parametrize("options", [{"noise": 0.7}, {"noise": 0.0, "mask": 0.5}, {"noise": 0.3, "mask": 0.3}], ids=str)
 def test_denoising_autoencoder(options: dict[str, float], tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
     """The encoder sees the corrupted view, the error is against the clean one."""
-    method = tiny.build("denoising_autoencoder", 6, told=TOLD, **options)
+    method = tiny.build("denoising_autoencoder", 6, inputs=INPUTS, **options)
     w, batches = paper.start(method), tiny.batches(BATCHES, (SIZE,))
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
         x = batch.views[0]
@@ -92,7 +92,7 @@ def test_corruption_is_a_function_of_image_and_step(tiny: Any) -> None:
     """Not of the slice of the batch; blocks of 4 pixels vanish whole, at the image's edge too."""
     size = 10
     x, index = torch.ones(500, 3, size, size), torch.arange(500)
-    method = tiny.build("denoising_autoencoder", 500, told={"size": size}, noise=0.5, mask=0.25)
+    method = tiny.build("denoising_autoencoder", 500, inputs={"size": size}, noise=0.5, mask=0.25)
     whole = method.corrupt(x, index, 3)
     assert torch.equal(method.corrupt(x[100:], index[100:], 3), whole[100:])
     assert not torch.equal(method.corrupt(x, index, 4), whole)
@@ -112,7 +112,7 @@ def test_corruption_is_a_function_of_image_and_step(tiny: Any) -> None:
 def test_vae(beta: float, tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
     """-ELBO = 1/2 |x - x'|^2 - beta/2 sum_j (1 + log s_j^2 - m_j^2 - s_j^2), x' from m + s e; over the pixel values."""
     dim = 2
-    method = tiny.build("vae", 6, told=TOLD, code=dim, beta=beta)
+    method = tiny.build("vae", 6, inputs=INPUTS, code=dim, beta=beta)
     w, batches = paper.start(method), tiny.batches(BATCHES, (SIZE,))
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
         x = batch.views[0]
@@ -143,4 +143,4 @@ def test_the_decoder_makes_images_of_the_size(size: int) -> None:
 @pytest.mark.parametrize("size", [7, 97, 224])
 def test_other_sizes_are_refused(size: int, name: str, tiny: Any) -> None:
     with pytest.raises(ValueError, match=rf"views of {size} pixels.*8 to 96.*view_size"):
-        tiny.build(name, 6, told={"size": size})
+        tiny.build(name, 6, inputs={"size": size})

@@ -15,7 +15,7 @@ SIDES = [(4, 4), (4, 4, 2, 2)]
 crops = pytest.mark.parametrize("sides", SIDES, ids=["two views", "and two small crops"])
 
 
-def encoded(w: dict[str, Tensor], views: list[Tensor], paper: Any) -> list[Tensor]:
+def encode(w: dict[str, Tensor], views: list[Tensor], paper: Any) -> list[Tensor]:
     """A pass for each size, all rows behind each other: view by view."""
     h = paper.encoder(w, "encoder", torch.cat(views[:2]))
     return h + (paper.encoder(w, "encoder", torch.cat(views[2:])) if len(views) > 2 else [])
@@ -38,7 +38,7 @@ def test_nnclr(queue: int, sides: tuple[int, ...], tiny: Any, paper: Any, same: 
     assert {"head.7.weight", "head.7.bias", "head.7.running_mean"} <= set(w)
     rows, place = list(w["queue.rows"]), 0
     for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
-        g = paper.mlp(w, "head", encoded(w, batch.views, paper), 3, last_norm=True)
+        g = paper.mlp(w, "head", encode(w, batch.views, paper), 3, last_norm=True)
         p = by_view([paper.unit(one) for one in paper.mlp(w, "predictor", g, 2)], n)
         z = by_view([paper.unit(one).detach() for one in g], n)
         losses = []
@@ -80,7 +80,7 @@ def test_dcl(sigma: float | None, sides: tuple[int, ...], tiny: Any, paper: Any,
     method = tiny.build("dcl", 6, temperature=tau, head_hidden=6, head_dim=3, **weights)
     w, batches = paper.start(method), tiny.batches(BATCHES, sides)
     for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
-        rows = paper.mlp(w, "head", encoded(w, batch.views, paper), 2, last_norm=True)
+        rows = paper.mlp(w, "head", encode(w, batch.views, paper), 2, last_norm=True)
         z = by_view([paper.unit(one) for one in rows], n)
         pairs = [(a, b) for b in range(len(z)) for a in range(b) if a < 2]
         loss = sum(dcl(z[a], z[b], tau, sigma) for a, b in pairs) / len(pairs)
@@ -128,11 +128,11 @@ def test_supcon(
     """
     tau = 0.4
     options = {"temperature": tau, "head": head, "head_hidden": 6, "head_dim": 3}
-    method = tiny.build("supcon", 6, told={"classes": classes}, **options)
+    method = tiny.build("supcon", 6, inputs={"classes": classes}, **options)
     w = paper.start(method)
     batches = [one._replace(labels=one.index % classes) for one in tiny.batches(BATCHES, sides)]
     for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
-        h = encoded(w, batch.views, paper)
+        h = encode(w, batch.views, paper)
         if head == "mlp":
             h = paper.linear(w, "head.2", [one.clamp(min=0) for one in paper.linear(w, "head.0", h)])
         else:
@@ -155,7 +155,7 @@ def test_supcon_without_relatives_is_simclr(tiny: Any) -> None:
     (batch,) = tiny.batches([[0, 1, 2, 3]])
     batch = batch._replace(labels=batch.index)
     plain = {"temperature": 0.3, "head": "linear", "head_dim": 3}
-    supcon, simclr = tiny.build("supcon", 4, told={"classes": 4}, **plain), tiny.build("simclr", 4, **plain)
+    supcon, simclr = tiny.build("supcon", 4, inputs={"classes": 4}, **plain), tiny.build("simclr", 4, **plain)
     simclr.load_state_dict(supcon.state_dict())
     losses = [tiny.train(method, [batch])[0].scalars["loss"] for method in (supcon, simclr)]
     torch.testing.assert_close(*losses)

@@ -23,9 +23,9 @@ def digits(rows: int = 600) -> Problem:
     """Standardised pixels; those at the border are constant."""
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    x = torch.tensor(found.data[:rows], dtype=torch.float32)
-    return linear.standardise(x, *linear.moments(x)), torch.tensor(found.target[:rows])
+    loaded = load_digits()
+    x = torch.tensor(loaded.data[:rows], dtype=torch.float32)
+    return linear.standardise(x, *linear.moments(x)), torch.tensor(loaded.target[:rows])
 
 
 def ill_conditioned() -> Problem:
@@ -148,11 +148,11 @@ def test_constant_and_repeated_features_are_harmless() -> None:
     features = sample()
     plain = dict(linear.evaluate(features))
 
-    def padded(split: Problem) -> Problem:
+    def pad(split: Problem) -> Problem:
         x, y = split
         return torch.cat([x, torch.full((len(x), 3), 0.1), torch.zeros(len(x), 2)], dim=1), y
 
-    more = Features(padded(features.train), padded(features.validation), padded(features.test), 3)
+    more = Features(pad(features.train), pad(features.validation), pad(features.test), 3)
     assert dict(linear.evaluate(more)) == pytest.approx(plain)
     empty = torch.full((30, 4), 0.3), torch.arange(30) % 3
     nothing = Features(empty, empty, empty, 3)

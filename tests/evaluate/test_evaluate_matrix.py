@@ -27,8 +27,16 @@ from benchmark.training.distributed import World
 from benchmark.words import evaluate_words
 
 CPU = torch.device("cpu")
-SMALL = ("dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32", "epochs=1",
-         "threads=1", "device=cpu")  # fmt: skip
+SMALL = (
+    "dataset.limit=180",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "batch_size=32",
+    "epochs=1",
+    "threads=1",
+    "device=cpu",
+)
 NUMBERS = ("knn", "sgd_probe", "few_labels", "finetune", "heads")
 
 
@@ -54,7 +62,7 @@ class Colour(nn.Module):
         return self.layer(x.mean(dim=(2, 3)))
 
 
-def coloured(rows: int, seed: int) -> Split:
+def colour_images(rows: int, seed: int) -> Split:
     """Images of one colour each, which no crop changes, near that of their class."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(rows) % 3
@@ -63,11 +71,12 @@ def coloured(rows: int, seed: int) -> Split:
 
 
 def frozen_cell(head: nn.Module | None = None, encoder: nn.Module | None = None) -> FrozenCell:
-    train, validation, test = coloured(600, 0), coloured(60, 1), coloured(90, 2)
+    train, validation, test = colour_images(600, 0), colour_images(60, 1), colour_images(90, 2)
     data = Data("digits", train, train, validation, test, ["red", "green", "blue"], (0.5,) * 3, (0.25,) * 3)
     half, quarter = (torch.full((3, 1, 1), value) for value in (0.5, 0.25))
-    batches = Batches(train, ("crop",), policies.parse("none"), 8, 32, 0, half, quarter, World(), CPU, torch.float32,
-                      False)  # fmt: skip
+    batches = Batches(
+        train, ("crop",), policies.parse("none"), 8, 32, 0, half, quarter, World(), CPU, torch.float32, False
+    )
     return FrozenCell(encoder or Colour(), head, data, batches, CPU)
 
 
@@ -84,8 +93,9 @@ def test_neighbours_vote_as_scikit_learn_s_do(metric: str) -> None:
         theirs = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(*(part.numpy() for part in found.train))
         ours = knn_grid.votes(near, found.train[1], 3, k, None)
         assert ours.argmax(dim=1).tolist() == theirs.predict(found.test[0].numpy()).tolist(), f"k={k}"
-        torch.testing.assert_close(ours.double() / k, torch.tensor(theirs.predict_proba(found.test[0].numpy())),
-                                   check_dtype=False)  # fmt: skip
+        torch.testing.assert_close(
+            ours.double() / k, torch.tensor(theirs.predict_proba(found.test[0].numpy())), check_dtype=False
+        )
 
 
 def test_a_temperature_means_the_same_for_both_metrics() -> None:
@@ -199,10 +209,10 @@ def out(finished: Path, tmp_path: Path) -> Path:
     return tmp_path / "runs"
 
 
-def held(out: Path, method: str) -> dict[str, Any]:
-    found = json.loads(next(out.glob(f"{method}-*/evaluation.json")).read_text())
-    assert found["schema"] == 1
-    return found["evaluations"]
+def read_evaluations(out: Path, method: str) -> dict[str, Any]:
+    content = json.loads(next(out.glob(f"{method}-*/evaluation.json")).read_text())
+    assert content["schema"] == 1
+    return content["evaluations"]
 
 
 def bytes_of(out: Path, name: str) -> dict[str, bytes]:
@@ -239,8 +249,10 @@ def test_without_looks_a_cell_is_as_good(tmp_path: Path, monkeypatch: pytest.Mon
 def test_noisy_images_take_no_more_room(tmp_path: Path) -> None:
     one = frozen_cell()
     noise = torch.randint(0, 256, (600, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    data = Data(**vars(one.data) | {"train": Split(noise, one.data.train.labels),
-                                    "test": Split(noise[:90], one.data.test.labels)})  # fmt: skip
+    data = Data(
+        **vars(one.data)
+        | {"train": Split(noise, one.data.train.labels), "test": Split(noise[:90], one.data.test.labels)}
+    )
     gallery.write(FrozenCell(one.encoder, None, data, one.batches, CPU), tmp_path, "pca")
     assert (tmp_path / "looks.json").stat().st_size < 60_000
 
@@ -254,7 +266,7 @@ def test_a_finished_cell_is_evaluated_once_and_its_record_stays(
     name = next(out.glob("simclr-*")).name
     asked = ["evaluate", f"out={out}", f"cells={name}", "device=cpu", "threads=1"]
     assert main([*asked, f"evaluations={','.join(NUMBERS)}"]) == 0
-    first = held(out, "simclr")
+    first = read_evaluations(out, "simclr")
     assert tuple(first) == NUMBERS
     assert evaluate_words.read(asked[1:]).evaluations == [*NUMBERS, "looks"], "all that need no word of their own"
     record = json.loads(records[name])
@@ -267,7 +279,7 @@ def test_a_finished_cell_is_evaluated_once_and_its_record_stays(
     assert bytes_of(out, "evaluation.json") == before
     monkeypatch.setattr(few_labels, "DRAWS", 2)
     assert main([*asked, "evaluations=knn,few_labels"]) == 0
-    after = held(out, "simclr")
+    after = read_evaluations(out, "simclr")
     assert [kind for kind in first if after[kind] != first[kind]] == ["few_labels"]
     assert after["few_labels"]["protocol"] != first["few_labels"]["protocol"]
     assert bytes_of(out, "record.json") == records
@@ -281,8 +293,8 @@ def test_one_cell_s_fault_stops_no_other(out: Path, capsys: pytest.CaptureFixtur
     assert [line.split()[0] for line in said.err.splitlines() if "failed" in line] == [
         f"{next(out.glob('simclr-*')).name}:"
     ]
-    assert held(out, "pixels")["few_labels"]["metrics"]["labels10_linear_top1"] > 0.3
-    assert held(out, "random")["heads"]["metrics"] == {}
+    assert read_evaluations(out, "pixels")["few_labels"]["metrics"]["labels10_linear_top1"] > 0.3
+    assert read_evaluations(out, "random")["heads"]["metrics"] == {}
     next(out.glob("simclr-*/last.pt")).unlink()
     assert main(["evaluate", f"out={out}", "evaluations=few_labels,heads", "device=cpu"]) == 0
     assert f"no last.pt, not evaluated: {next(out.glob('simclr-*')).name}\n" in capsys.readouterr().err
@@ -311,7 +323,7 @@ def test_encoders_are_carried_over_to_a_folder_of_images(out: Path, tmp_path: Pa
                 )
     words = ["transfer=folder", f"dataset.root={tmp_path / 'images'}", "evaluations=transfer", "device=cpu"]
     assert main(["evaluate", f"out={out}", f"cells={next(out.glob('pixels-*')).name}", *words]) == 0
-    found = held(out, "pixels")["transfer_folder"]
+    found = read_evaluations(out, "pixels")["transfer_folder"]
     assert found["settings"]["dataset"] == f"folder:{tmp_path / 'images'}"
     assert found["metrics"]["transfer_folder_linear_top1"] == 1
     assert found["metrics"]["transfer_folder_knn20_top1"] == 1

@@ -31,7 +31,7 @@ def start_epoch(engine: Engine, batches: Batches, at: Progress) -> None:
         engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
 
 
-def moved(batch: Batch, device: torch.device) -> Batch:
+def move(batch: Batch, device: torch.device) -> Batch:
     labels = None if batch.labels is None else batch.labels.to(device)
     return Batch([view.to(device) for view in batch.views], batch.index.to(device), labels)
 
@@ -46,7 +46,7 @@ def test_a_step_in_float64_is_the_cpu_s(name: str) -> None:
         engine.method.train()
         start_epoch(engine, batches, at)
         batch = batch or batches.get(0, batches.order(0))
-        _, scalars = engine.gradient(moved(batch, device), at)
+        _, scalars = engine.gradient(move(batch, device), at)
         losses.append(float(scalars["loss"]))
         slopes.append(torch.cat([p.grad.flatten().cpu() for p in engine.method.parameters() if p.grad is not None]))
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)

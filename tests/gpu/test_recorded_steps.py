@@ -28,7 +28,7 @@ def losses(name: str, mode: str, *words: str) -> tuple[list[float], Recorder, li
     """The losses of a short training, as `train.train` takes its steps."""
     cell = short_training.settings(name, *words)
     engine, batches = short_training.prepare(cell, World(), torch.device("cuda:0"))
-    optimiser, notes, found = optim.make(engine.method, cell), [], []
+    optimiser, notes, values = optim.make(engine.method, cell), [], []
     recorder = Recorder(engine, mode, notes.append)
     engine.method.train()
     for step in range(STEPS):
@@ -47,8 +47,8 @@ def losses(name: str, mode: str, *words: str) -> tuple[list[float], Recorder, li
         torch.manual_seed(step)
         with torch.no_grad():
             engine.method.after_step(rows, at)
-        found.append(scalars["loss"])
-    return torch.stack(found).tolist(), recorder, notes
+        values.append(scalars["loss"])
+    return torch.stack(values).tolist(), recorder, notes
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -43,13 +43,13 @@ def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
     monkeypatch.setattr(cluster.time, "sleep", lambda seconds: None)
 
     def made(squeue: str, sacct: str = "") -> None:
-        def command(asked: list[str]) -> str:
-            if asked[0] == "squeue":
-                users = asked[asked.index("-u") + 1].split(",")
+        def command(words: list[str]) -> str:
+            if words[0] == "squeue":
+                users = words[words.index("-u") + 1].split(",")
                 return "\n".join(line.partition(" ")[2] for line in squeue.splitlines() if line.split()[0] in users)
-            if asked[0] == "sacct" and sacct:
+            if words[0] == "sacct" and sacct:
                 return sacct
-            raise jobs.Unavailable(f"{asked[0]} is not there")
+            raise jobs.Unavailable(f"{words[0]} is not there")
 
         monkeypatch.setattr(jobs, "_command", command)
 
@@ -67,8 +67,10 @@ def test_jobs_of_several_people_are_found_and_none_that_lives_is_given_up(
     shown, news = cluster.rows(out)
     assert news == ""
     assert [shown[address.folder_name(cell)] for cell in CELLS] == [
-        ("7_0", "running", ""), ("7_1", "pending", "Priority"), ("7_2", "a_state_of_tomorrow", ""),
-    ]  # fmt: skip
+        ("7_0", "running", ""),
+        ("7_1", "pending", "Priority"),
+        ("7_2", "a_state_of_tomorrow", ""),
+    ]
     assert words_of(out) == ["new", "new", "new"]
 
 
@@ -80,8 +82,10 @@ def test_a_job_that_ended_without_a_record_gets_one_that_says_why(out: Path, say
     cluster.rows(out)
     found = [record.read(out / address.folder_name(cell)) for cell in CELLS]
     assert [one and one["reason"] for one in found] == [
-        "job 7_0 ended: out of memory", "job 7_1 ended: cancelled", "job 7_2 ended: cancelled",
-    ]  # fmt: skip
+        "job 7_0 ended: out of memory",
+        "job 7_1 ended: cancelled",
+        "job 7_2 ended: cancelled",
+    ]
     assert found[0] is not None
     assert found[0]["log"][-1].endswith("exceeded memory limit")
     assert found[0]["key"] == address.key(CELLS[0])
@@ -138,13 +142,13 @@ def job(out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
             writes(out / address.folder_name(settings))
             os.kill(os.getpid(), signal.SIGUSR2)
 
-        given = [f"out={out}", "device=cpu", "launcher=slurm", f"slurm.timeout_min={minutes}"]
+        words = [f"out={out}", "device=cpu", "launcher=slurm", f"slurm.timeout_min={minutes}"]
         monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
         monkeypatch.setattr(run, "run", works)
         names = [address.folder_name(cell) for cell in CELLS[:2]]
-        runtime = asdict(runtime_words.read_folder(given))
-        told = {"cells": names, "runtime": runtime, "submitted": "2001-01-01T00:00:00+00:00"}
-        return cluster.work(told)
+        runtime = asdict(runtime_words.read_folder(words))
+        argument = {"cells": names, "runtime": runtime, "submitted": "2001-01-01T00:00:00+00:00"}
+        return cluster.work(argument)
 
     return started
 

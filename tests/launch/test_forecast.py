@@ -27,9 +27,9 @@ SMALL = ["backbone=test_resnet", "dataset.limit=100", "view_size=16", "batch_siz
 CPU = torch.device("cpu")
 
 
-def cells(*given: str) -> list[Settings]:
+def cells(*words: str) -> list[Settings]:
     return cell_words.read(
-        [*given, *(w for w in SMALL if w.split("=")[0] not in {g.split("=")[0] for g in given})]
+        [*words, *(w for w in SMALL if w.split("=")[0] not in {g.split("=")[0] for g in words})]
     ).cells
 
 
@@ -93,14 +93,14 @@ def test_what_does_not_fit_is_tried_in_smaller_parts(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(measuring, "measure", measure)
     monkeypatch.setattr(memory, "capacity", lambda device, runtime, workers: _resident() + 2 * 2**30)
-    found = measuring.fitting(cell, CPU, Runtime())
+    found = measuring.measure_fitting(cell, CPU, Runtime())
     assert asked == [0, 32, 16]
     assert found.microbatch == 16
     assert "microbatch=16: all at once do not fit" in forecast_table.row(found.forecast(3))[2]
     torch.empty(2**29)  # the limit is gone
 
     asked.clear()
-    grouped = measuring.fitting(replace(cell, batch_norm="shuffle:2"), CPU, Runtime())
+    grouped = measuring.measure_fitting(replace(cell, batch_norm="shuffle:2"), CPU, Runtime())
     assert asked == [0], "groups of batch norm need the whole batch"
     assert grouped.forecast(3) == Forecast(None, None, "does not fit")
 
@@ -112,7 +112,7 @@ def _resident() -> int:
 
 def test_a_measured_cell_costs_its_epochs_its_start_and_its_evaluation() -> None:
     (cell,) = cells("methods=moco", "batch_size=32")
-    found = measuring.fitting(cell, CPU, Runtime())
+    found = measuring.measure_fitting(cell, CPU, Runtime())
     assert found.microbatch == 0
     few, many = found.forecast(10).seconds, found.forecast(20).seconds
     assert few is not None
@@ -163,9 +163,9 @@ def test_only_what_was_foretold_before_and_for_this_device_is_compared(tmp_path:
     put(tmp_path, late, 6.0, "here")
     put(tmp_path, elsewhere, 1.0, "there")
     loaded, _ = frame.load(tmp_path)
-    found = forecasts.against(loaded, forecasts.read(tmp_path))
+    found = forecasts.compare_with_truth(loaded, forecasts.read(tmp_path))
     assert found[["method", "cells", "forecast", "truth", "ratio"]].values.tolist() == [["simclr", 1, 5.0, 6.0, 1.2]]
     (tmp_path / forecasts.FILE_NAME).write_text("{")
-    assert forecasts.against(loaded, forecasts.read(tmp_path)).empty
+    assert forecasts.compare_with_truth(loaded, forecasts.read(tmp_path)).empty
     (tmp_path / forecasts.FILE_NAME).write_text('{"x": {"made": ""}, "y": 3}')
-    assert forecasts.against(loaded.iloc[:0], forecasts.read(tmp_path)).empty
+    assert forecasts.compare_with_truth(loaded.iloc[:0], forecasts.read(tmp_path)).empty

@@ -28,9 +28,19 @@ from benchmark.settings.runtime import Runtime
 from benchmark.words import cell_words
 
 SMALL = [
-    "methods=simclr", "dataset.limit=60", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=8",
-    "augmentation=flip", "epochs=8", "log_every=1", "checkpoint_every=0.2", "threads=1", "device=cpu",
-]  # fmt: skip
+    "methods=simclr",
+    "dataset.limit=60",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "batch_size=8",
+    "augmentation=flip",
+    "epochs=8",
+    "log_every=1",
+    "checkpoint_every=0.2",
+    "threads=1",
+    "device=cpu",
+]
 LOCAL = ("launcher=local", "workers=2")
 STEPS = list(range(1, 49))
 
@@ -73,9 +83,9 @@ def wait(happened: Callable[[], Any], process: subprocess.Popen[str] | None = No
     """What `happened` says, once it is true."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
-        found = happened()
-        if found:
-            return found
+        result = happened()
+        if result:
+            return result
         assert process is None or process.poll() is None, process.communicate()
         time.sleep(0.01)
     raise AssertionError("it did not happen")
@@ -218,8 +228,8 @@ def test_devices() -> None:
         shares.devices(two, gpus=0)
 
 
-def shapes(*given: str) -> list[past_costs.Shape]:
-    return [past_costs.shape(address.identity(cell)) for cell in cell_words.read(list(given)).cells]
+def shapes(*words: str) -> list[past_costs.Shape]:
+    return [past_costs.shape(address.identity(cell)) for cell in cell_words.read(list(words)).cells]
 
 
 def test_beside_other_work_a_process_takes_the_threads_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:

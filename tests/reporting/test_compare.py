@@ -39,15 +39,15 @@ def put(
     for seed, value in values.items():
         key = f"{method}{len(list(record.find(out)))}"
         full = {"method": method, "dataset": {"name": dataset}} | settings | {"seed": seed}
-        made: dict[str, Any] = {"schema": 1, "key": key, "protocol": protocol, "status": status}
-        made |= {
+        content: dict[str, Any] = {"schema": 1, "key": key, "protocol": protocol, "status": status}
+        content |= {
             "reason": None if status == "finished" else "why",
             "settings": full,
             "metrics": {"linear_top1": value, "knn20_top1": 1 - value},
             "cost": {},
         }
-        made |= {"versions": {}, "commit": None, "dirty": None, "started": "", "finished": ""}
-        record.write(out / key, made)
+        content |= {"versions": {}, "commit": None, "dirty": None, "started": "", "finished": ""}
+        record.write(out / key, content)
 
 
 def frame_of(out: Path) -> pd.DataFrame:
@@ -246,13 +246,19 @@ def test_ranks_are_shared_by_what_cannot_be_told_apart(tmp_path: Path) -> None:
     put(tmp_path, "broken", {0: 0.99}, "failed")
     found = compare.ranks(frame_of(tmp_path)).set_index("configuration")
     assert found["rank"].to_dict() == {
-        "lucky": "–", "near": "1-2", "high": "1-2", "low": "3", "pixels": "4", "broken": "–",
-    }  # fmt: skip
+        "lucky": "–",
+        "near": "1-2",
+        "high": "1-2",
+        "low": "3",
+        "pixels": "4",
+        "broken": "–",
+    }
     assert list(found.index) == ["lucky", "near", "high", "low", "pixels", "broken"]
     assert (found.loc["near", "best"], found.loc["near", "worst"]) == (1, 2)
     assert found["note"].to_dict() == dict.fromkeys(found.index, "") | {
-        "lucky": "one seed", "broken": "no finished run",
-    }  # fmt: skip
+        "lucky": "one seed",
+        "broken": "no finished run",
+    }
 
 
 def test_a_chain_has_overlapping_ranks(tmp_path: Path) -> None:
@@ -289,19 +295,19 @@ def test_seeds_needed_reach_their_power_at_the_corrected_level(tmp_path: Path) -
     assert (compare.seeds_needed(frame_of(tmp_path), power=0.95)["seeds"] >= needed["seeds"]).all()
 
 
-def paired_studies(values: np.ndarray, one: np.ndarray, other: np.ndarray) -> pd.DataFrame:
+def paired_studies(values: np.ndarray, left: np.ndarray, right: np.ndarray) -> pd.DataFrame:
     """`compare.compare_pairs` without the texts around it, which take eight times as long as the tests themselves."""
     fixed = np.zeros(values.shape[1], dtype=bool)
-    found = [significance.test_pairs(study, fixed, one, other).assign(study=i) for i, study in enumerate(values)]
-    named = {"configuration": np.tile(one, len(values)), "reference": np.tile(other, len(values))}
-    return pd.concat(found, ignore_index=True).assign(**named)
+    tests = [significance.test_pairs(study, fixed, left, right).assign(study=i) for i, study in enumerate(values)]
+    named = {"configuration": np.tile(left, len(values)), "reference": np.tile(right, len(values))}
+    return pd.concat(tests, ignore_index=True).assign(**named)
 
 
-def same_as_paired(values: np.ndarray, found: pd.DataFrame, reference: str | None = None) -> None:
+def same_as_paired(values: np.ndarray, tests: pd.DataFrame, reference: str | None = None) -> None:
     """Simulations stand for `compare.compare_pairs`: the first studies through all of it give the same."""
     whole = compare.compare_pairs(frame_of_studies(values[:20]), reference)
     names = {"study": "protocol", "configuration": "configuration", "reference": "reference"}
-    own = found.assign(study="p" + found["study"].astype(str))
+    own = tests.assign(study="p" + tests["study"].astype(str))
     own = own.assign(**{name: "m" + own[name].astype(str) for name in ("configuration", "reference")})
     own = own.rename(columns=names).head(len(whole))
     assert len(whole) > 20

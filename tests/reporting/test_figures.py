@@ -26,7 +26,7 @@ from results.statistics.comparable import comparables, headline
 METHODS = ("simclr", "moco")
 
 
-def drawn_of(frame: pd.DataFrame, published: Sequence[Any] = ()) -> list[Chart]:
+def draw_charts(frame: pd.DataFrame, published: Sequence[Any] = ()) -> list[Chart]:
     """As a report draws them."""
     metric = headline(frame)
     return summary_charts.charts(comparables(frame, metric, compare.ranks(frame, metric)), frame, published)
@@ -41,12 +41,12 @@ def frame(tmp_path_factory: pytest.TempPathFactory) -> pd.DataFrame:
 
 @pytest.fixture(scope="module")
 def charts(frame: pd.DataFrame) -> list[Chart]:
-    return drawn_of(frame)
+    return draw_charts(frame)
 
 
-def named(charts: list[Chart], name: str) -> Chart:
-    (found,) = [chart for chart in charts if chart.name == name]
-    return found
+def find_chart(charts: list[Chart], name: str) -> Chart:
+    (chart,) = [chart for chart in charts if chart.name == name]
+    return chart
 
 
 def points(chart: Chart) -> list[tuple[Series, int]]:
@@ -57,7 +57,7 @@ def test_means_and_intervals_are_those_of_compare(frame: pd.DataFrame, charts: l
     truth = compare.intervals(frame).set_index("row")[["mean", "low", "high"]] * 100
     seen = set()
     for name in ("accuracy", "temperature", "batch_size", "learning_rate_rule"):
-        chart = named(charts, name)
+        chart = find_chart(charts, name)
         for one, place in points(chart):
             mean = one.x[place] if chart.kind == "intervals" else one.y[place]
             expected = truth.loc[one.rows[place]].tolist()
@@ -69,7 +69,7 @@ def test_means_and_intervals_are_those_of_compare(frame: pd.DataFrame, charts: l
 def test_a_line_changes_one_setting_alone(frame: pd.DataFrame, charts: list[Chart]) -> None:
     from results.statistics.summaries import summarise
 
-    summary, chart = summarise(frame), named(charts, "batch_size")
+    summary, chart = summarise(frame), find_chart(charts, "batch_size")
     assert (chart.kind, chart.x_log, chart.x_ticks) == ("curve", True, (64, 128, 256, 512, 1024))
     for one in chart.series:
         rows = summary.loc[list(one.rows)]
@@ -92,7 +92,7 @@ def test_the_front_is_what_nothing_beats() -> None:
 
 
 def test_accuracy_against_cost_has_three_axes(charts: list[Chart]) -> None:
-    chart = named(charts, "cost_views")
+    chart = find_chart(charts, "cost_views")
     assert [one.choice for one in (chart, *chart.others)] == ["views", "hours", "peak memory"]
     hours = chart.others[0]
     assert {x for one in hours.series if one.look == "dots" for x in one.x} == {
@@ -103,7 +103,7 @@ def test_accuracy_against_cost_has_three_axes(charts: list[Chart]) -> None:
 def test_the_heatmap_is_symmetric_and_single_operations_are_its_diagonal(
     frame: pd.DataFrame, charts: list[Chart]
 ) -> None:
-    chart = named(charts, "augmentation_pairs-simclr")
+    chart = find_chart(charts, "augmentation_pairs-simclr")
     matrix = np.array(chart.matrix)
     assert chart.order == synthetic.OPERATIONS
     np.testing.assert_array_equal(matrix, matrix.T)
@@ -112,7 +112,7 @@ def test_the_heatmap_is_symmetric_and_single_operations_are_its_diagonal(
     means = of.groupby("augmentation")["metrics.linear_top1"].mean() * 100
     assert matrix[0, 0] == pytest.approx(means["crop"])
     assert matrix[2, 0] == pytest.approx(means["crop+colour"])
-    chain = named(charts, "augmentation")
+    chain = find_chart(charts, "augmentation")
     assert chain.order == ("crop", "crop+colour", "crop+colour+grey", "crop+colour+grey+blur")
 
 
@@ -122,8 +122,8 @@ def test_what_failed_is_shown_and_not_averaged(tmp_path: Path) -> None:
         put(tmp_path, seed=seed, accuracy=0.7, options={"temperature": 0.1})
     put(tmp_path, seed=2, status="collapsed", reason="effective rank 1", options={"temperature": 0.1})
     put(tmp_path, seed=0, status="failed", reason="out of memory", options={"temperature": 0.5})
-    found = drawn_of(load(tmp_path)[0])
-    chart = named(found, "temperature")
+    found = draw_charts(load(tmp_path)[0])
+    chart = find_chart(found, "temperature")
     (line,) = [one for one in chart.series if one.look == "line"]
     assert line.x == (0.1, 0.2, 0.5)
     assert line.y[:2] == pytest.approx((70, 80.5))
@@ -132,7 +132,7 @@ def test_what_failed_is_shown_and_not_averaged(tmp_path: Path) -> None:
     assert (lost.x, len(lost.texts)) == ((0.1, 0.5), 2)
     assert "1 collapsed" in lost.texts[0]
     assert "cross on the lower edge" in chart.caption
-    accuracy = named(found, "accuracy")
+    accuracy = find_chart(found, "accuracy")
     assert accuracy.order[-1] == "moco temperature=0.5 (1 failed)"
     assert accuracy.caption.endswith("Not in any mean: 1 failed and 1 collapsed runs.")
 
@@ -142,7 +142,7 @@ def test_protocols_and_datasets_never_share_a_chart(tmp_path: Path) -> None:
         for seed in range(2):
             for temperature in (0.1, 0.2):
                 put(tmp_path, seed=seed, protocol=protocol, options={"temperature": temperature})
-    found = drawn_of(load(tmp_path)[0])
+    found = draw_charts(load(tmp_path)[0])
     assert len({chart.name for chart in found}) == len(found)
     for chart in found:
         assert ("aaaaaaaa" in chart.title) != ("bbbbbbbb" in chart.title)
@@ -153,7 +153,7 @@ def test_long_labels_name_what_differs_from_the_usual(tmp_path: Path) -> None:
     usual = {"temperature": 0.2, "queue": 4096, "momentum": 0.99}
     for options in (usual, usual | {"queue": 64}, usual | {"momentum": 0.9}, usual | {"temperature": None}):
         put(tmp_path, options=options, augmentation="crop+colour+grey+blur" if options is not usual else "crop")
-    chart = named(drawn_of(load(tmp_path)[0]), "accuracy")
+    chart = find_chart(draw_charts(load(tmp_path)[0]), "accuracy")
     assert set(chart.order) == {"moco augmentation=crop", "moco queue=64", "moco momentum=0.9", "moco temperature=–"}
     assert "(moco: temperature=0.2 queue=4096 momentum=0.99 augmentation=crop+colour+grey+blur)" in chart.caption
 
@@ -164,10 +164,12 @@ def test_heads_of_one_width_stand_beside_the_curves(tmp_path: Path) -> None:
         for head in ("linear", "mlp"):
             for width in (32, 128):
                 put(tmp_path, seed=seed, options={"head": head, "head_dim": width})
-    chart = named(drawn_of(load(tmp_path)[0]), "head_dim")
+    chart = find_chart(draw_charts(load(tmp_path)[0]), "head_dim")
     assert {one.name: one.x for one in chart.series} == {
-        "moco head=linear": (32, 128), "moco head=mlp": (32, 128), "moco head=none": (128,)
-    }  # fmt: skip
+        "moco head=linear": (32, 128),
+        "moco head=mlp": (32, 128),
+        "moco head=none": (128,),
+    }
 
 
 @dataclass(frozen=True)
@@ -189,9 +191,9 @@ def test_published_curves_have_an_axis_of_their_own_with_the_same_span(tmp_path:
             put(tmp_path, seed=seed, accuracy=0.9 + seed / 100, options={"temperature": temperature})
     frame = load(tmp_path)[0]
     others = [Curve(method="simclr"), Curve(axis="queue"), Curve(x=(0.0, 1.0), y=(0.5, 0.6))]
-    plain = named(drawn_of(frame, others), "temperature")
+    plain = find_chart(draw_charts(frame, others), "temperature")
     assert [one.look for one in plain.series] == ["line"], "another method, another axis, a zero on a logarithmic axis"
-    chart = named(drawn_of(frame, [Curve(), *others]), "temperature")
+    chart = find_chart(draw_charts(frame, [Curve(), *others]), "temperature")
     drawn = chart.series[-1]
     assert (drawn.look, drawn.method, drawn.x) == ("published", "", (0.05, 0.1, 0.5))
     assert drawn.y == pytest.approx((59.7, 64.4, 60.7))
@@ -202,14 +204,14 @@ def test_published_curves_have_an_axis_of_their_own_with_the_same_span(tmp_path:
     figure = draw_plotly.figure(chart, styles([chart]))
     assert figure["data"][-1]["yaxis"] == "y2"
     assert figure["data"][-1]["line"]["dash"] == "dash"
-    unverified = named(drawn_of(frame, [replace(Curve(), verified=False)]), "temperature")
+    unverified = find_chart(draw_charts(frame, [replace(Curve(), verified=False)]), "temperature")
     assert "(not verified)" in unverified.caption
 
 
 def test_the_curves_that_compare_with_a_sweep_are_laid_over_it(frame: pd.DataFrame) -> None:
-    laid = list(dict.fromkeys(one.curve for one in sweeps.beside(frame)))
+    laid = list(dict.fromkeys(one.curve for one in sweeps.compare_sweeps(frame)))
     assert "simclr-table5" in [curve.id for curve in laid]
-    chart = named(drawn_of(frame, laid), "temperature")
+    chart = find_chart(draw_charts(frame, laid), "temperature")
     assert "published: simclr-table5" in [one.name for one in chart.series]
 
 
@@ -220,18 +222,18 @@ def test_training_curves_and_looks_come_from_the_cells_folders(tmp_path: Path) -
     )
     looks: dict[str, Any] = synthetic._looks(np.random.default_rng(0))
     (folder / "looks.json").write_text(json.dumps(looks))
-    found = drawn_of(load(tmp_path)[0])
-    (line,) = named(found, "training").series
+    found = draw_charts(load(tmp_path)[0])
+    (line,) = find_chart(found, "training").series
     assert len(line.x) <= 200
     assert (line.x[0], line.y[0]) == (pytest.approx(0.5), 5)
-    features = named(found, "features-moco")
+    features = find_chart(found, "features-moco")
     assert sum(len(one.x) for one in features.series) == 120
     assert [one.name for one in features.series] == [str(i) for i in range(10)]
-    neighbours = named(found, "neighbours-moco")
+    neighbours = find_chart(found, "neighbours-moco")
     assert neighbours.png == looks["neighbours"]["png"]
     assert "5 of 6 neighbours have its class" in neighbours.caption
     (folder / "looks.json").write_text(json.dumps({"projection": {"x": [1]}, "neighbours": {"png": "<script>"}}))
-    assert not [chart for chart in drawn_of(load(tmp_path)[0]) if chart.kind in ("points", "picture")]
+    assert not [chart for chart in draw_charts(load(tmp_path)[0]) if chart.kind in ("points", "picture")]
 
 
 def test_losses_of_several_methods_are_drawn_each_in_its_own_range(tmp_path: Path) -> None:
@@ -242,7 +244,7 @@ def test_losses_of_several_methods_are_drawn_each_in_its_own_range(tmp_path: Pat
         folder = put(tmp_path, method, status=status, **more)
         lines = [json.dumps({"step": i, "epoch": i, "loss": loss}) for i, loss in enumerate(losses, 1)]
         (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
-    chart = named(drawn_of(load(tmp_path)[0]), "training")
+    chart = find_chart(draw_charts(load(tmp_path)[0]), "training")
     drawn = {one.name: (one.y, one.texts) for one in chart.series}
     assert drawn["barlow_twins"] == ((1.0, 0.0), ("loss 700", "loss 500"))
     assert drawn["simsiam"] == ((1.0, 0.0), ("loss -0.1", "loss -0.9"))
@@ -255,7 +257,7 @@ def test_training_curves_that_are_too_many_are_those_of_the_best_methods(tmp_pat
         folder = put(tmp_path, f"method{number:02d}", accuracy=0.9 - number / 100)
         lines = [json.dumps({"step": i, "epoch": i, "loss": 1 / i}) for i in range(1, 4)]
         (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
-    chart = named(drawn_of(load(tmp_path)[0]), "training")
+    chart = find_chart(draw_charts(load(tmp_path)[0]), "training")
     assert [one.name for one in chart.series] == [f"method{i:02d}" for i in range(cell_charts.MOST_LINES - 1)]
     assert "Only the methods of the highest accuracy are here." in chart.caption
 
@@ -281,9 +283,9 @@ def test_every_chart_is_drawn_by_both(charts: list[Chart]) -> None:
 
 
 def test_no_records_no_charts(tmp_path: Path) -> None:
-    assert drawn_of(load(tmp_path)[0]) == []
+    assert draw_charts(load(tmp_path)[0]) == []
     put(tmp_path, status="failed", reason="out of memory")
-    (chart,) = drawn_of(load(tmp_path)[0])
+    (chart,) = draw_charts(load(tmp_path)[0])
     assert chart.order == ("moco (1 failed)",)
 
 

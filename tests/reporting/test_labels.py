@@ -21,10 +21,18 @@ from results.tables import evaluations
 @pytest.mark.parametrize(
     ("given", "written"),
     [
-        (4096.0, "4096"), (4096, "4096"), (np.float64(0.1 + 0.2), "0.3"), (1e-7, "1e-07"), (2.0**60, "1.15292e+18"),
-        (True, "true"), (np.bool_(False), "false"), ("crop\n+flip", "crop +flip"), (None, "–"), (float("nan"), "–"),
+        (4096.0, "4096"),
+        (4096, "4096"),
+        (np.float64(0.1 + 0.2), "0.3"),
+        (1e-7, "1e-07"),
+        (2.0**60, "1.15292e+18"),
+        (True, "true"),
+        (np.bool_(False), "false"),
+        ("crop\n+flip", "crop +flip"),
+        (None, "–"),
+        (float("nan"), "–"),
     ],
-)  # fmt: skip
+)
 def test_a_value_is_written_as_the_command_line_takes_it(given: object, written: str) -> None:
     assert labels.value(given) == written
 
@@ -37,9 +45,13 @@ def test_a_name_tells_what_differs_within_the_method(tmp_path: Path) -> None:
     put(tmp_path, "swav", rate=0.3, batch_size=512, microbatch=128)
     put(tmp_path, "swav", rate=0.3, batch_size=512, microbatch=256)
     assert labels.names(summary_of(tmp_path)) == [
-        "moco queue=4096", "moco queue=–", "simclr batch_size=256", "simclr batch_size=512", "swav microbatch=128",
+        "moco queue=4096",
+        "moco queue=–",
+        "simclr batch_size=256",
+        "simclr batch_size=512",
+        "swav microbatch=128",
         "swav microbatch=256",
-    ]  # fmt: skip
+    ]
 
 
 def test_names_differ_within_a_dataset_and_protocol(tmp_path: Path) -> None:
@@ -49,9 +61,14 @@ def test_names_differ_within_a_dataset_and_protocol(tmp_path: Path) -> None:
     for size, part in ((256, 0), (256, 64), (512, 0)):
         put(tmp_path, "simclr", batch_size=size, microbatch=part)
     assert labels.names(summary_of(tmp_path)) == [
-        "moco", "moco #2", "moco", "moco #2", "simclr batch_size=256 microbatch=0",
-        "simclr batch_size=256 microbatch=64", "simclr batch_size=512 microbatch=0",
-    ]  # fmt: skip
+        "moco",
+        "moco #2",
+        "moco",
+        "moco #2",
+        "simclr batch_size=256 microbatch=0",
+        "simclr batch_size=256 microbatch=64",
+        "simclr batch_size=512 microbatch=0",
+    ]
 
 
 def test_an_option_named_like_a_setting_keeps_its_prefix() -> None:

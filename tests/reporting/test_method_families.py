@@ -30,11 +30,11 @@ from results.tables.formats import to_markdown
 from results.tables.terminal import to_rich
 
 
-def told(folder: Path, family: Any) -> Path:
+def add_family(folder: Path, family: Any) -> Path:
     """The record in `folder`, with what its method said of its family."""
-    made = record.read(folder)
-    assert made is not None
-    record.write(folder, made | {"resolved": {"family": family}})
+    content = record.read(folder)
+    assert content is not None
+    record.write(folder, content | {"resolved": {"family": family}})
     return folder
 
 
@@ -53,15 +53,18 @@ def test_a_record_names_its_methods_family_from_the_start() -> None:
 def test_an_older_record_takes_the_family_of_its_method(tmp_path: Path) -> None:
     put(tmp_path, "moco", 0)
     put(tmp_path, "moco", 1, status="failed", reason="out of memory")
-    told(put(tmp_path, "moco", 2), "momentum")
-    told(put(tmp_path, "plugin", 0), "")
+    add_family(put(tmp_path, "moco", 2), "momentum")
+    add_family(put(tmp_path, "plugin", 0), "")
     put(tmp_path, "old", 0)
-    told(put(tmp_path, "odd", 0), ["no", "text"])
+    add_family(put(tmp_path, "odd", 0), ["no", "text"])
     frame, problems = load(tmp_path)
     assert problems == []
     assert dict(zip(frame["method"], frame["family"], strict=True)) == {
-        "moco": "momentum", "plugin": "", "old": "", "odd": ""
-    }  # fmt: skip
+        "moco": "momentum",
+        "plugin": "",
+        "old": "",
+        "odd": "",
+    }
     assert "family" not in setting_columns(frame) + varying(frame)
     summary = summarise(frame)
     moco = summary[summary["method"] == "moco"]
@@ -70,7 +73,7 @@ def test_an_older_record_takes_the_family_of_its_method(tmp_path: Path) -> None:
 
 def test_a_method_that_changed_its_family_stays_one_row(tmp_path: Path) -> None:
     for seed, family in enumerate(("pretext", "clustering")):
-        folder = told(put(tmp_path, "plugin", seed), family)
+        folder = add_family(put(tmp_path, "plugin", seed), family)
         made = record.read(folder)
         assert made is not None
         record.write(folder, made | {"finished": f"2025-01-0{seed + 1}T00:00:00"})
@@ -81,9 +84,15 @@ def test_a_method_that_changed_its_family_stays_one_row(tmp_path: Path) -> None:
 
 
 STUDY = {
-    "random": "reference", "simclr": "end_to_end", "swav": "clustering", "plugin": "", "pcl": "clustering",
-    "moco": "momentum", "byol": "no_negatives", "nnclr": "end_to_end",
-}  # fmt: skip
+    "random": "reference",
+    "simclr": "end_to_end",
+    "swav": "clustering",
+    "plugin": "",
+    "pcl": "clustering",
+    "moco": "momentum",
+    "byol": "no_negatives",
+    "nnclr": "end_to_end",
+}
 ORDER = ["end to end", "momentum", "clustering", "no negatives", "reference", "other"]
 
 
@@ -99,13 +108,16 @@ def by_family(out: Path) -> list[tuple[str, str]]:
     """(family in words, method) in the order that tables ought to have, from the records alone."""
     frame = load(out)[0]
     means = frame.groupby("method")["metrics.linear_top1"].mean().sort_values(ascending=False)
-    found = [(STUDY[method].replace("_", " ") or "other", method) for method in means.index]
-    return sorted(found, key=lambda pair: ORDER.index(pair[0]))
+    pairs = [(STUDY[method].replace("_", " ") or "other", method) for method in means.index]
+    return sorted(pairs, key=lambda pair: ORDER.index(pair[0]))
 
 
 def test_markdown_names_each_family_once_and_the_best_of_it_first(study: Path) -> None:
-    rows = [[cell.strip() for cell in line.split("|")[1:3]] for line in (study / "report/table.md").open()
-            if line.startswith("|")]  # fmt: skip
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:3]]
+        for line in (study / "report/table.md").open()
+        if line.startswith("|")
+    ]
     assert rows[0] == ["family", "method"]
     shown = rows[2 : 2 + len(STUDY)]
     assert [family for family, _ in shown if family] == ORDER
@@ -160,23 +172,30 @@ def test_datasets_are_counted_and_ordered_apart(tmp_path: Path) -> None:
     """More than six methods in all, but of no dataset: no groups. With a large dataset, each dataset has its own."""
     for name in ("a", "b"):
         for method in list(STUDY)[:6] if name == "a" else list(STUDY)[2:]:
-            told(put(tmp_path, method, dataset={"name": name}), STUDY[method])
+            add_family(put(tmp_path, method, dataset={"name": name}), STUDY[method])
     assert "family" not in to_markdown(summarise(load(tmp_path)[0]))
-    told(put(tmp_path, "simclr", dataset={"name": "b"}), "end_to_end")
-    rows = [[cell.strip() for cell in line.split("|")[1:4]] for line in to_markdown(summarise(load(tmp_path)[0]))
-            .splitlines()[2:] if line.startswith("|")]  # fmt: skip
+    add_family(put(tmp_path, "simclr", dataset={"name": "b"}), "end_to_end")
+    rows = [
+        [cell.strip() for cell in line.split("|")[1:4]]
+        for line in to_markdown(summarise(load(tmp_path)[0])).splitlines()[2:]
+        if line.startswith("|")
+    ]
     assert [dataset for _, _, dataset in rows] == ["a"] * 6 + ["b"] * 7
     assert rows[6][0] == "end to end", "said again where a dataset begins"
     assert [family for family, _, dataset in rows if family and dataset == "a"] == [
-        "end to end", "momentum", "clustering", "reference", "other"
-    ]  # fmt: skip
+        "end to end",
+        "momentum",
+        "clustering",
+        "reference",
+        "other",
+    ]
 
 
 @pytest.fixture(scope="module")
 def charts(study: Path) -> dict[str, Chart]:
     frame = load(study)[0]
-    made = summary_charts.charts(comparables(frame, "linear_top1", compare.ranks(frame)), frame)
-    return {chart.name: chart for chart in made}
+    drawn = summary_charts.charts(comparables(frame, "linear_top1", compare.ranks(frame)), frame)
+    return {chart.name: chart for chart in drawn}
 
 
 def test_the_accuracy_figure_has_a_heading_a_family(study: Path, charts: dict[str, Chart]) -> None:

@@ -81,8 +81,10 @@ def test_latex_is_escaped_and_balanced(study: Path) -> None:
     body = [line for line in text.splitlines() if not line.startswith("%")]
     assert (body[0][:16], body[-1]) == (r"\begin{tabular}{", r"\end{tabular}")
     assert [line for line in body if line in (r"\toprule", r"\midrule", r"\bottomrule")] == [
-        r"\toprule", r"\midrule", r"\bottomrule"
-    ]  # fmt: skip
+        r"\toprule",
+        r"\midrule",
+        r"\bottomrule",
+    ]
     columns = len(body[0].removeprefix(r"\begin{tabular}{").rstrip("}"))
     rows = [line for line in body if line.endswith(r"\\")]
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {columns - 1}
@@ -113,14 +115,14 @@ def test_the_page_holds_every_configuration_and_its_cells(study: Path) -> None:
 
 
 def addresses(page: str) -> list[str]:
-    found: list[str] = []
+    texts: list[str] = []
 
     class Parser(HTMLParser):
         def handle_starttag(self, tag: str, attributes: list[tuple[str, str | None]]) -> None:
-            found.extend(value or "" for name, value in attributes if name in ("src", "href", "srcset", "action"))
+            texts.extend(value or "" for name, value in attributes if name in ("src", "href", "srcset", "action"))
 
     Parser().feed(page)
-    return found
+    return texts
 
 
 def test_what_records_say_is_text(study: Path) -> None:
@@ -130,8 +132,11 @@ def test_what_records_say_is_text(study: Path) -> None:
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
     assert addresses(page)
     assert all(address.startswith(("#", "data:image/png;base64,")) for address in addresses(page))
-    assert all("<" not in json.dumps(one).replace("<br>", "").replace("<b>", "").replace("</b>", "").replace(
-        "<extra></extra>", "") for one in data_of(page, "figures"))  # fmt: skip
+    assert all(
+        "<"
+        not in json.dumps(one).replace("<br>", "").replace("<b>", "").replace("</b>", "").replace("<extra></extra>", "")
+        for one in data_of(page, "figures")
+    )
 
 
 def test_an_earlier_report_is_replaced_and_other_files_are_left(tmp_path: Path) -> None:
@@ -176,8 +181,11 @@ def test_a_report_where_nothing_finished_says_so(tmp_path: Path, capsys: pytest.
     assert pd.read_csv(folder / "results.csv")["seeds"].tolist() == [0, 0, 0]
     assert len(pd.read_parquet(folder / "results.parquet")) == 3
     assert {path.name for path in (folder / "figures").iterdir()} == {
-        "accuracy.png", "accuracy.svg", "temperature.png", "temperature.svg"
-    }  # fmt: skip
+        "accuracy.png",
+        "accuracy.svg",
+        "temperature.png",
+        "temperature.svg",
+    }
 
 
 def test_a_report_of_a_single_record(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -228,9 +236,9 @@ def browser() -> Iterator[Any]:
     for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
         options.add_argument(word)
     options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    found = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    yield found
-    found.quit()
+    chrome = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
+    yield chrome
+    chrome.quit()
 
 
 def until(true: Callable[[], Any], what: str, seconds: float = 900) -> None:
@@ -261,8 +269,10 @@ def test_the_page_in_a_browser(browser: Any, study: Path) -> None:
     words = [text for text in column(headers.index("augmentation")) if text != "–"]
     assert words == sorted(words)
 
-    run("document.querySelector('input[type=search]').value = 'moco 0.05';"
-        "document.querySelector('input[type=search]').dispatchEvent(new Event('input'))")  # fmt: skip
+    run(
+        "document.querySelector('input[type=search]').value = 'moco 0.05';"
+        "document.querySelector('input[type=search]').dispatchEvent(new Event('input'))"
+    )
     shown = run(
         "return [...document.querySelectorAll('.opens tbody tr')].filter(r => !r.hidden).map(r => r.textContent)"
     )
@@ -314,8 +324,12 @@ def test_settings_are_written_as_the_command_line_takes_them(tmp_path: Path) -> 
     put(tmp_path, options=given)
     settings = data_of_page(tmp_path)
     assert {name: settings[f"options.{name}"] for name in given} == {
-        "rate": "1e-07", "on": "true", "off": "false", "big": "1099511627776", "none": "–"
-    }  # fmt: skip
+        "rate": "1e-07",
+        "on": "true",
+        "off": "false",
+        "big": "1099511627776",
+        "none": "–",
+    }
     assert settings["batch_size"] == "256"
 
 

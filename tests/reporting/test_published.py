@@ -37,13 +37,13 @@ def study(
 
 
 def verdicts(frame: pd.DataFrame) -> list[dict[str, str]]:
-    rows = sweeps.rows(sweeps.beside(frame))
+    rows = sweeps.rows(sweeps.compare_sweeps(frame))
     return [dict(zip(sweeps.HEADER, row, strict=True)) for row in rows[1:]]
 
 
 def only(frame: pd.DataFrame) -> dict[str, str]:
-    (found,) = verdicts(frame)
-    return found
+    (verdict,) = verdicts(frame)
+    return verdict
 
 
 def test_every_row_is_a_number_of_a_known_method_with_a_source() -> None:
@@ -159,7 +159,7 @@ def test_few_common_values_are_compared_by_trend() -> None:
     falling = study(dict(zip(rising, reversed(rising.values()), strict=True)), "batch_size", learning_rate_rule="sqrt")
     assert only(falling)["verdict"] == "disagree"
     small = study(dict(zip((2, 4, 8, 16), rising.values(), strict=False)), "batch_size", learning_rate_rule="sqrt")
-    assert sweeps.beside(small) == [], "their batches begin at 32"
+    assert sweeps.compare_sweeps(small) == [], "their batches begin at 32"
 
 
 def test_nearest_conditions_are_chosen() -> None:
@@ -205,4 +205,4 @@ def test_sweeps_are_kept_apart_and_named() -> None:
     ],
 )
 def test_nothing_to_compare_is_no_row(frame: pd.DataFrame) -> None:
-    assert sweeps.rows(sweeps.beside(frame)) == []
+    assert sweeps.rows(sweeps.compare_sweeps(frame)) == []

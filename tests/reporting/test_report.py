@@ -42,7 +42,7 @@ def put(
     folder = out / f"{method}-digits-{key}"
     full: dict[str, Any] = {"method": method, "options": options or {}, "batch_size": 256}
     full |= {"dataset": {"name": "digits", "limit": 0}} | settings | {"seed": seed}
-    done = status == "finished"
+    finished = status == "finished"
     metrics = {"linear_top1": accuracy, "knn20_top1": accuracy, "knn200_top1": accuracy, "effective_rank": 31.25}
     spent: dict[str, Any] = {
         "views": 1_843_200,
@@ -51,11 +51,15 @@ def put(
         "images_per_second": 14_700.0,
     }
     spent |= {"peak_memory_bytes": 3 * 2**29, "device": "Intel, 2 threads", "processes": 1}
-    made: dict[str, Any] = {"schema": 1, "key": key, "protocol": protocol, "status": status, "reason": reason}
-    made |= {"settings": full, "metrics": metrics if done else {}}
-    made |= {"cost": (spent if done else {"views": 10}) | (cost or {}), "versions": {}, "commit": "0123456789abcdef"}
-    made |= {"dirty": False, "started": "2025-01-01T00:00:00", "finished": "2025-01-01T00:01:00"}
-    record.write(folder, made | ({"resolved": {"test": test}} if test else {}))
+    content: dict[str, Any] = {"schema": 1, "key": key, "protocol": protocol, "status": status, "reason": reason}
+    content |= {"settings": full, "metrics": metrics if finished else {}}
+    content |= {
+        "cost": (spent if finished else {"views": 10}) | (cost or {}),
+        "versions": {},
+        "commit": "0123456789abcdef",
+    }
+    content |= {"dirty": False, "started": "2025-01-01T00:00:00", "finished": "2025-01-01T00:01:00"}
+    record.write(folder, content | ({"resolved": {"test": test}} if test else {}))
     return folder
 
 
@@ -70,7 +74,7 @@ def summary_of(out: Path) -> pd.DataFrame:
     return summarise(frame)
 
 
-def shown(summary: pd.DataFrame, width: int = 200) -> str:
+def show(summary: pd.DataFrame, width: int = 200) -> str:
     console = Console(width=width)
     with console.capture() as capture:
         console.print(to_rich(summary, width))
@@ -177,7 +181,7 @@ def test_failed_and_collapsed_are_told_and_never_averaged(tmp_path: Path) -> Non
     assert r"1 failed: error [in a\|b] second line" in text
     assert "1 collapsed: effective rank 1.0" in text
     assert [line[:3] for line in cells_of(text)[2:]] == [["moco", "2", "85.0 ± 63.5"], ["simclr", "0", "–"]]
-    assert "moco: 1 failed: error [in a|b] second line" in shown(summary, width=90), "rich must not take it for markup"
+    assert "moco: 1 failed: error [in a|b] second line" in show(summary, width=90), "rich must not take it for markup"
 
 
 def test_protocols_are_never_pooled(tmp_path: Path) -> None:
@@ -185,7 +189,7 @@ def test_protocols_are_never_pooled(tmp_path: Path) -> None:
     put(tmp_path, seed=1, accuracy=0.5, protocol="bbbbbbbbbbbb")
     summary = summary_of(tmp_path)
     assert sorted(summary["metrics.linear_top1.mean"]) == [0.5, 0.9]
-    for text in (to_markdown(summary), shown(summary)):
+    for text in (to_markdown(summary), show(summary)):
         assert "aaaaaaaa " in text
         assert "bbbbbbbb " in text
         assert "protocols differ: numbers of different protocols are not comparable" in text
@@ -270,8 +274,8 @@ def test_a_narrow_terminal_breaks_no_number(tmp_path: Path) -> None:
     for seed in range(3):
         put(tmp_path, seed=seed, accuracy=0.9 + seed / 100)
     summary = summary_of(tmp_path)
-    assert "31.2 ± 0.0" in shown(summary)
-    narrow = shown(summary, width=60)
+    assert "31.2 ± 0.0" in show(summary)
+    narrow = show(summary, width=60)
     assert max(map(len, narrow.splitlines())) <= 60
     assert all(text in narrow for text in ("91.0 ± 2.5", "1.84M", "02:05", "too narrow for: effective rank"))
 
@@ -297,7 +301,7 @@ def test_nothing_to_show_is_said(tmp_path: Path) -> None:
     frame, _ = load(tmp_path)
     assert to_markdown(summarise(frame)).strip() == EMPTY
     assert to_rich(summarise(frame)).row_count == 1
-    assert EMPTY in shown(summarise(frame))
+    assert EMPTY in show(summarise(frame))
     assert to_csv(summarise(frame)).count("\n") == 1
     assert varying(frame) == []
     assert "no such folder" in load(tmp_path / "none")[1][0]
@@ -329,7 +333,7 @@ def test_a_narrow_terminal_gives_up_settings_that_the_method_tells_and_keeps_num
     for method, rate, augmentation in [("moco", 0.12, "crop+colour+blur"), ("simclr", 0.25, "crop+colour")]:
         for size in (64, 128):
             put(tmp_path, method, learning_rate=rate, augmentation=augmentation, batch_size=size)
-    wide, narrow = (shown(summary_of(tmp_path), width) for width in (200, 60))
+    wide, narrow = (show(summary_of(tmp_path), width) for width in (200, 60))
     for header in ("learning_rate", "augmentation", "batch_size"):
         assert header in wide
     assert "batch_size" in narrow

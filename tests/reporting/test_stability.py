@@ -15,13 +15,22 @@ from results.tables import evaluations, formats
 def cell(out: Path, method: str, seed: int, linear: float, later: dict[str, Any] | None = None) -> Path:
     """A finished record, and evaluations beside it: name -> (protocol, metrics)."""
     folder, key = out / f"{method}-{seed}", f"{method}{seed}"
-    made: dict[str, Any] = {
-        "schema": 1, "cost": {"device": "cpu", "processes": 1}, "versions": {}, "key": key, "protocol": "aaaaaaaaaa",
-        "status": "finished", "reason": None, "commit": None,
-        "dirty": None, "started": "", "finished": "", "metrics": {"linear_top1": linear, "knn20_top1": linear},
+    content: dict[str, Any] = {
+        "schema": 1,
+        "cost": {"device": "cpu", "processes": 1},
+        "versions": {},
+        "key": key,
+        "protocol": "aaaaaaaaaa",
+        "status": "finished",
+        "reason": None,
+        "commit": None,
+        "dirty": None,
+        "started": "",
+        "finished": "",
+        "metrics": {"linear_top1": linear, "knn20_top1": linear},
         "settings": {"method": method, "seed": seed, "dataset": {"name": "digits"}},
-    }  # fmt: skip
-    record.write(folder, made)
+    }
+    record.write(folder, content)
     if later is not None:
         record.write_evaluations(
             folder, key, {name: {"protocol": p, "settings": {}, "metrics": m} for name, (p, m) in later.items()}
@@ -34,8 +43,10 @@ def ranked(out: Path) -> None:
     order = (("a", 0.9, 0.8, 0.1), ("b", 0.8, 0.7, 0.2), ("c", 0.7, 0.5, 0.3), ("d", 0.6, 0.6, 0.4))
     for method, linear, sgd, near in order:
         for seed, shift in ((0, -0.01), (1, 0.01)):
-            later = {"sgd_probe": ("p" * 10, {"sgd_probe_top1": sgd + shift, "sgd_probe_rate": 0.1}),
-                     "knn": ("q" * 10, {"knn_cosine_tuned_top1": near - shift})}  # fmt: skip
+            later = {
+                "sgd_probe": ("p" * 10, {"sgd_probe_top1": sgd + shift, "sgd_probe_rate": 0.1}),
+                "knn": ("q" * 10, {"knn_cosine_tuned_top1": near - shift}),
+            }
             cell(out, method, seed, linear + shift, later)
 
 
@@ -69,8 +80,16 @@ def test_evaluations_have_a_table_of_their_own(tmp_path: Path) -> None:
         cell(tmp_path, method, 0, 0.5)
     before = formats.to_markdown(summaries.summarise(frame.load(tmp_path)[0]))
     assert evaluations.rows(frame.load(tmp_path)[0]) == []
-    cell(tmp_path, "a", 0, 0.5, {"transfer_svhn": ("p" * 10, {"transfer_svhn_linear_top1": 0.25}),
-                                 "sgd_probe": ("q" * 10, {"sgd_probe_top1": 0.5})})  # fmt: skip
+    cell(
+        tmp_path,
+        "a",
+        0,
+        0.5,
+        {
+            "transfer_svhn": ("p" * 10, {"transfer_svhn_linear_top1": 0.25}),
+            "sgd_probe": ("q" * 10, {"sgd_probe_top1": 0.5}),
+        },
+    )
     loaded, _ = frame.load(tmp_path)
     assert formats.to_markdown(summaries.summarise(loaded)) == before
     assert evaluations.rows(loaded) == [
@@ -98,10 +117,12 @@ def test_protocols_of_an_evaluation_are_never_pooled(tmp_path: Path) -> None:
         ("[]", "not evaluations of schema 1"),
         (json.dumps({"schema": 1, "key": "other", "evaluations": {}}), "belongs to cell other"),
         (json.dumps({"schema": 1, "key": "a0", "evaluations": {"knn": {}}}), "'knn' lacks its protocol"),
-        (json.dumps({"schema": 1, "key": "a0", "evaluations": {"knn": {"protocol": "p", "metrics": {"x": "y"}}}}),
-         "metric 'x' is str"),
+        (
+            json.dumps({"schema": 1, "key": "a0", "evaluations": {"knn": {"protocol": "p", "metrics": {"x": "y"}}}}),
+            "metric 'x' is str",
+        ),
     ],
-)  # fmt: skip
+)
 def test_a_broken_file_is_a_problem_and_the_record_stands(tmp_path: Path, text: str, said: str) -> None:
     folder = cell(tmp_path, "a", 0, 0.5)
     (folder / "evaluation.json").write_text(text)

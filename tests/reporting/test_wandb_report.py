@@ -34,12 +34,12 @@ def put(
     key = f"{method}{len(list(record.find(out)))}"
     settings = {"method": method, "seed": seed, "epochs": 10, "dataset": {"name": "digits"}, "backbone": "resnet18"}
     settings |= {"augmentation": options.pop("augmentation", "crop"), "options": {"dim": 128} | options}
-    made: dict[str, Any] = {"schema": 1, "key": key, "protocol": protocol, "status": status, "settings": settings}
-    made |= {"reason": None if status == "finished" else "no luck", "cost": {"seconds": 10.0 + seed, "views": 100}}
-    made["cost"] |= {"device": "CPU", "processes": 1}
-    made |= {"metrics": {"linear_top1": 0.9 + seed / 100} if status == "finished" else {}, "versions": {}}
-    made |= {"commit": None, "dirty": None, "started": "2025-01-01T00:00:00", "finished": "2025-01-01T00:01:00"}
-    record.write(out / f"{method}-digits-{key}", made)
+    content: dict[str, Any] = {"schema": 1, "key": key, "protocol": protocol, "status": status, "settings": settings}
+    content |= {"reason": None if status == "finished" else "no luck", "cost": {"seconds": 10.0 + seed, "views": 100}}
+    content["cost"] |= {"device": "CPU", "processes": 1}
+    content |= {"metrics": {"linear_top1": 0.9 + seed / 100} if status == "finished" else {}, "versions": {}}
+    content |= {"commit": None, "dirty": None, "started": "2025-01-01T00:00:00", "finished": "2025-01-01T00:01:00"}
+    record.write(out / f"{method}-digits-{key}", content)
 
 
 @pytest.fixture
@@ -71,9 +71,9 @@ def _no_client_left() -> Iterator[None]:
 
 
 def report(out: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
+    others = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
     home = {"PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(out.parent), "COLUMNS": "200"}
-    return inside(["report", f"out={out}", *words], kept | home | environment)
+    return inside(["report", f"out={out}", *words], others | home | environment)
 
 
 def grids(spec: dict[str, Any]) -> list[dict[str, Any]]:
@@ -85,9 +85,9 @@ def panels(grid: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
 
 
 def filters(runset: dict[str, Any]) -> dict[str, Any]:
-    found = runset["filters"]["filters"]
-    assert all(one["op"] == "=" and not one["disabled"] for one in found)
-    return {f"{one['key']['section']}:{one['key']['name']}": one["value"] for one in found}
+    conditions = runset["filters"]["filters"]
+    assert all(condition["op"] == "=" and not condition["disabled"] for condition in conditions)
+    return {f"{condition['key']['section']}:{condition['key']['name']}": condition["value"] for condition in conditions}
 
 
 def check(spec: dict[str, Any], named: bool) -> None:
@@ -107,20 +107,22 @@ def check(spec: dict[str, Any], named: bool) -> None:
         assert runs.get("project") == ({"name": "proj", "entityName": "me", "id": "cDox"} if named else None)
     (bar, bars), (line, lines) = panels(by_method)
     assert (bar, bars["metrics"], bars["groupBy"]) == (
-        "Bar Chart", [f"summary_metrics.{wandb_report.ACCURACY}"], "method.value"
-    )  # fmt: skip
-    assert (line, lines["xAxis"], lines["metrics"]) == (
-        "Run History Line Plot", wandb_report.STEP, [wandb_report.LOSS]
-    )  # fmt: skip
+        "Bar Chart",
+        [f"summary_metrics.{wandb_report.ACCURACY}"],
+        "method.value",
+    )
+    assert (line, lines["xAxis"], lines["metrics"]) == ("Run History Line Plot", wandb_report.STEP, [wandb_report.LOSS])
     assert lines["groupAgg"] == "mean"
     assert "groupArea" not in lines, "the spread would be over configurations as well as seeds"
     accuracy = f"summary:{wandb_report.ACCURACY}"
-    found = [(kind, config.get("xAxis", config.get("groupBy")), config.get("yAxis")) for kind, config in panels(over)]
-    assert sorted(found) == sorted([
-        ("Scatter Plot", f"summary:{wandb_report.SECONDS}", accuracy),
-        ("Scatter Plot", "config:options.value.temperature", accuracy),
-        ("Bar Chart", "augmentation.value", None),
-    ])  # fmt: skip
+    pairs = [(kind, config.get("xAxis", config.get("groupBy")), config.get("yAxis")) for kind, config in panels(over)]
+    assert sorted(pairs) == sorted(
+        [
+            ("Scatter Plot", f"summary:{wandb_report.SECONDS}", accuracy),
+            ("Scatter Plot", "config:options.value.temperature", accuracy),
+            ("Bar Chart", "augmentation.value", None),
+        ]
+    )
     assert next(config for _, config in panels(over) if "temperature" in str(config))["xAxisLogScale"] is True
 
 

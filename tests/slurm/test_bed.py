@@ -272,11 +272,11 @@ def listening(pids: set[int]) -> list[str]:
                 sockets.add(os.readlink(link))
             except OSError:
                 continue
-    found = []
+    addresses = []
     for table in ("/proc/net/tcp", "/proc/net/tcp6"):
         for row in Path(table).read_text().splitlines()[1:] if Path(table).exists() else []:
             fields = row.split()
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
                 octets = bytes.fromhex(fields[1].partition(":")[0])
-                found.append(".".join(map(str, reversed(octets))) if len(octets) == 4 else octets.hex())
-    return found
+                addresses.append(".".join(map(str, reversed(octets))) if len(octets) == 4 else octets.hex())
+    return addresses

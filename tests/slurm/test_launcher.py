@@ -21,8 +21,16 @@ from slurm.testbed import Testbed
 pytestmark = pytest.mark.slurm
 
 CELLS = ["methods=simclr,moco", "seeds=0,1,2,3,4", "epochs=3"]
-WORDS = ["backbone=test_resnet", "dataset.limit=400", "view_size=16", "batch_size=32", "precision=fp32", "threads=1",
-         "device=cpu", "checkpoint_every=2"]  # fmt: skip
+WORDS = [
+    "backbone=test_resnet",
+    "dataset.limit=400",
+    "view_size=16",
+    "batch_size=32",
+    "precision=fp32",
+    "threads=1",
+    "device=cpu",
+    "checkpoint_every=2",
+]
 CLUSTER = ["launcher=slurm", "slurm.partition=low", "slurm.timeout_min=30", "slurm.mem_gb=3", "slurm.cpus_per_task=1"]
 BROKEN = '''"""A method that fails: No Paper."""
 
@@ -50,9 +58,14 @@ class Sweep:
 
     def __call__(self, *words: str, timeout: float = PATIENCE, code: int | None = 0) -> str:
         done = subprocess.run(
-            [sys.executable, "-m", "benchmark", *words], cwd=self.folder, env=self.environment, text=True,
-            capture_output=True, timeout=timeout, check=False,
-        )  # fmt: skip
+            [sys.executable, "-m", "benchmark", *words],
+            cwd=self.folder,
+            env=self.environment,
+            text=True,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+        )
         assert code is None or done.returncode == code, done.stdout + done.stderr
         return done.stdout
 
@@ -67,10 +80,10 @@ class Sweep:
 
 def until(true: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
     end = time.monotonic() + timeout
-    while not (found := true()):
+    while not (result := true()):
         assert time.monotonic() < end, f"not within {timeout:.0f} s: {what}"
         time.sleep(0.2)
-    return found
+    return result
 
 
 @pytest.fixture
@@ -160,10 +173,15 @@ def test_what_is_under_way_is_not_submitted_twice_and_can_be_cancelled(
 ) -> None:
     run = sweep(bed)
     both = [
-        subprocess.Popen([sys.executable, "-m", "benchmark", "run", *CELLS, *WORDS, *CLUSTER], cwd=run.folder,
-                         env=run.environment, stdout=subprocess.PIPE, text=True)
+        subprocess.Popen(
+            [sys.executable, "-m", "benchmark", "run", *CELLS, *WORDS, *CLUSTER],
+            cwd=run.folder,
+            env=run.environment,
+            stdout=subprocess.PIPE,
+            text=True,
+        )
         for _ in range(2)
-    ]  # fmt: skip
+    ]
     said = sorted(process.communicate(timeout=PATIENCE)[0].split(" cells")[0] for process in both)
     assert said == ["0", "10"]
     assert "10 jobs cancelled" in run("cancel")
@@ -225,8 +243,14 @@ def test_status_answers_while_the_controller_is_down(bed: Testbed, sweep: Callab
 def test_what_the_cluster_does_not_take_is_one_line(bed: Testbed, sweep: Callable[[Testbed], Sweep]) -> None:
     run = sweep(bed)
     words = ["run", "methods=simclr", *WORDS, "launcher=slurm", "slurm.partition=nowhere"]
-    done = subprocess.run([sys.executable, "-m", "benchmark", *words], cwd=run.folder, env=run.environment, text=True,
-                          capture_output=True, check=False)  # fmt: skip
+    done = subprocess.run(
+        [sys.executable, "-m", "benchmark", *words],
+        cwd=run.folder,
+        env=run.environment,
+        text=True,
+        capture_output=True,
+        check=False,
+    )
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "invalid partition" in done.stderr

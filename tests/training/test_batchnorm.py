@@ -15,20 +15,23 @@ from methods.parts.statistics import frozen_statistics
 
 SHAPES = [(12, 5), (12, 5, 3), (12, 5, 3, 4), (12, 5, 2, 2, 2)]
 NORMS: dict[int, Callable[..., nn.modules.batchnorm._BatchNorm]] = {
-    2: nn.BatchNorm1d, 3: nn.BatchNorm1d, 4: nn.BatchNorm2d, 5: nn.BatchNorm3d,
-}  # fmt: skip
+    2: nn.BatchNorm1d,
+    3: nn.BatchNorm1d,
+    4: nn.BatchNorm2d,
+    5: nn.BatchNorm3d,
+}
 
 
 def norm(shape: tuple[int, ...], **kwargs: float | bool | None) -> nn.modules.batchnorm._BatchNorm:
     """torch's norm with weights that are not 1 and 0."""
-    made = NORMS[len(shape)](5, **kwargs).double()
-    if made.affine:
-        nn.init.normal_(made.weight, 1.0, 0.3)
-        nn.init.normal_(made.bias)
-    return made
+    layer = NORMS[len(shape)](5, **kwargs).double()
+    if layer.affine:
+        nn.init.normal_(layer.weight, 1.0, 0.3)
+        nn.init.normal_(layer.bias)
+    return layer
 
 
-def grouped(native: nn.modules.batchnorm._BatchNorm, groups: int, rows: int, **where: int) -> GroupedBatchNorm:
+def make_grouped(native: nn.modules.batchnorm._BatchNorm, groups: int, rows: int, **where: int) -> GroupedBatchNorm:
     grouping = Grouping(groups, where.get("seed", 0), World())
     grouping.set(rows, where.get("step", 0), torch.device("cpu"))
     return GroupedBatchNorm(copy.deepcopy(native), grouping, shuffled="step" in where)
@@ -45,7 +48,7 @@ def close(a: Tensor | None, b: Tensor | None) -> None:
 def test_one_group_is_torchs_batch_norm(shape: tuple[int, ...], kwargs: dict[str, float | bool | None]) -> None:
     torch.manual_seed(0)
     native = norm(shape, **kwargs)
-    ours = grouped(native, 1, shape[0])
+    ours = make_grouped(native, 1, shape[0])
     for _ in range(3):
         x = (2 * torch.randn(shape, dtype=torch.float64) + 1).requires_grad_()
         y, slope = x.detach().clone().requires_grad_(), torch.randn(shape, dtype=torch.float64)
@@ -69,7 +72,7 @@ def test_one_group_is_torchs_batch_norm(shape: tuple[int, ...], kwargs: dict[str
 def test_groups_are_separate_norms_of_the_contiguous_parts(shape: tuple[int, ...], groups: int) -> None:
     torch.manual_seed(0)
     native = norm(shape)
-    ours = grouped(native, groups, shape[0])
+    ours = make_grouped(native, groups, shape[0])
     alone = [copy.deepcopy(native) for _ in range(groups)]
     x, slope = torch.randn(shape, dtype=torch.float64, requires_grad=True), torch.randn(shape, dtype=torch.float64)
     y = x.detach().clone().requires_grad_()
@@ -92,13 +95,13 @@ def test_views_one_after_the_other_share_the_group_of_their_image() -> None:
     torch.manual_seed(0)
     native = norm((12, 5))
     first, second = torch.randn(2, 12, 5, dtype=torch.float64)
-    found = grouped(native, 3, 12)(torch.cat([first, second]))
+    found = make_grouped(native, 3, 12)(torch.cat([first, second]))
     for group in range(3):
         own = slice(4 * group, 4 * group + 4)
         both = copy.deepcopy(native)(torch.cat([first[own], second[own]]))
         close(torch.cat([found[:12][own], found[12:][own]]), both)
     with pytest.raises(ValueError, match="18 rows are not a multiple of the 12 images"):
-        grouped(native, 3, 12)(torch.randn(18, 5, dtype=torch.float64))
+        make_grouped(native, 3, 12)(torch.randn(18, 5, dtype=torch.float64))
 
 
 def test_drawn_groups_are_of_equal_size_and_depend_on_seed_and_step_alone() -> None:
@@ -212,7 +215,7 @@ def test_so_they_do_where_gpus_share_statistics() -> None:
 def test_frozen_statistics_are_left_alone_and_then_followed_again(groups: int, momentum: float | None) -> None:
     torch.manual_seed(0)
     native = norm((12, 5), momentum=momentum)
-    network = nn.Sequential(grouped(native, groups, 12) if groups else native)
+    network = nn.Sequential(make_grouped(native, groups, 12) if groups else native)
     x = torch.randn(12, 5, dtype=torch.float64)
     network(x)
     before = {name: value.clone() for name, value in network.state_dict().items()}
@@ -241,8 +244,8 @@ def test_the_gpu_s_slices_are_the_groups(shape: tuple[int, ...], kwargs: dict[st
     native, x, weights = norm(shape, **kwargs), torch.randn(shape).double(), torch.randn(shape).double()
     left = []
     for sliced in (False, True):
-        own, given = grouped(native, 4, 24), x.clone().requires_grad_()
-        y = own._in_slices(given) if sliced else own(given)
+        own, given = make_grouped(native, 4, 24), x.clone().requires_grad_()
+        y = own._normalise_slices(given) if sliced else own(given)
         (y * weights).sum().backward()
         assert own.running_mean is not None
         left.append([y, given.grad, own.running_mean, own.running_var])

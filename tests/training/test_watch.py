@@ -49,23 +49,23 @@ POINT = torch.ones(64, 8)
 LINE = torch.linspace(-1, 1, 64)[:, None] * torch.ones(8)
 
 
-def seen(
+def collect_verdicts(
     watch: CollapseWatch, bad: range, rows: Tensor = POINT, loss: float = 1.0, until: int = STEPS
 ) -> dict[int, str]:
     """The verdicts, by step, of a training whose steps in `bad` give `rows` and `loss`, the others healthy ones."""
-    found = {}
+    verdicts = {}
     for step in range(until):
         worse = step in bad
         scalars = {"loss": torch.tensor(loss if worse else 1.0)}
         verdict = watch.see(step, scalars, {"index": torch.arange(64), "z": rows if worse else HEALTHY})
         if verdict is not None:
-            found[step] = verdict
-    return found
+            verdicts[step] = verdict
+    return verdicts
 
 
 @pytest.mark.parametrize("rows", [POINT, LINE, LINE[:, None].expand(64, 3, 8)])
 def test_embeddings_of_rank_one_are_a_collapse_when_they_last(rows: Tensor) -> None:
-    found = seen(CollapseWatch(Plain(), STEPS), range(200, STEPS), rows)
+    found = collect_verdicts(CollapseWatch(Plain(), STEPS), range(200, STEPS), rows)
     assert min(found) == 200 + PATIENCE * EVERY - 1, "the last step of the fifth look"
     assert max(found) == STEPS - 1
     text = found[STEPS - 1]
@@ -75,37 +75,37 @@ def test_embeddings_of_rank_one_are_a_collapse_when_they_last(rows: Tensor) -> N
 
 
 def test_a_short_spell_is_forgiven_and_a_long_one_that_passes_too() -> None:
-    assert not seen(CollapseWatch(Plain(), STEPS), range(200, 200 + (PATIENCE - 1) * EVERY))
-    found = seen(CollapseWatch(Plain(), STEPS), range(200, 300))
+    assert not collect_verdicts(CollapseWatch(Plain(), STEPS), range(200, 200 + (PATIENCE - 1) * EVERY))
+    found = collect_verdicts(CollapseWatch(Plain(), STEPS), range(200, 300))
     assert max(found) == 308, "no verdict behind the first healthy look"
 
 
 def test_the_first_tenth_does_not_count() -> None:
-    assert not seen(CollapseWatch(Plain(), STEPS), range(50 + (PATIENCE - 1) * EVERY))
-    assert min(seen(CollapseWatch(Plain(), STEPS), range(STEPS))) == 50 + PATIENCE * EVERY - 1
+    assert not collect_verdicts(CollapseWatch(Plain(), STEPS), range(50 + (PATIENCE - 1) * EVERY))
+    assert min(collect_verdicts(CollapseWatch(Plain(), STEPS), range(STEPS))) == 50 + PATIENCE * EVERY - 1
 
 
 def test_what_cannot_be_judged_is_no_sign() -> None:
     for rows in (POINT[:2], POINT[:, :1], POINT[:, 0], POINT * math.nan, POINT.long()):
-        assert not seen(CollapseWatch(Plain(), STEPS), range(STEPS), rows), rows.shape
-    assert not seen(CollapseWatch(Plain(), STEPS), range(STEPS), loss=math.nan), "the loop ends on that one"
-    assert not seen(CollapseWatch(Supervised(), STEPS), range(STEPS)), "two classes rightly make one line"
+        assert not collect_verdicts(CollapseWatch(Plain(), STEPS), range(STEPS), rows), rows.shape
+    assert not collect_verdicts(CollapseWatch(Plain(), STEPS), range(STEPS), loss=math.nan), "the loop ends on that one"
+    assert not collect_verdicts(CollapseWatch(Supervised(), STEPS), range(STEPS)), "two classes rightly make one line"
 
 
 def test_short_trainings_are_looked_at_after_every_step_for_twenty_steps() -> None:
-    assert min(seen(CollapseWatch(Plain(), 30), range(30), until=30)) == 3 + LEAST - 1
-    assert not seen(CollapseWatch(Plain(), LEAST), range(LEAST), until=LEAST)
+    assert min(collect_verdicts(CollapseWatch(Plain(), 30), range(30), until=30)) == 3 + LEAST - 1
+    assert not collect_verdicts(CollapseWatch(Plain(), LEAST), range(LEAST), until=LEAST)
 
 
 def test_the_method_is_told_the_means_and_its_own_sign_comes_first() -> None:
     method = Stuck()
     watch = CollapseWatch(method, STEPS)
-    found = seen(watch, range(205, STEPS), HEALTHY, loss=5.0)
+    found = collect_verdicts(watch, range(205, STEPS), HEALTHY, loss=5.0)
     assert min(found) == 259, "the mean of steps 200 to 209 is 3"
     assert found[STEPS - 1] == "loss stuck at 5.00; a lower learning rate helps"
     assert len(method.shown) == 45
     assert method.shown[15:17] == [3.0, 5.0]
-    both = seen(CollapseWatch(Stuck(), STEPS), range(200, STEPS), POINT, loss=5.0)
+    both = collect_verdicts(CollapseWatch(Stuck(), STEPS), range(200, STEPS), POINT, loss=5.0)
     assert both == dict.fromkeys(range(249, STEPS), "loss stuck at 5.00; a lower learning rate helps")
 
 
@@ -122,13 +122,13 @@ def test_a_resumed_training_comes_to_the_same_verdicts(cut: int, tmp_path: Path)
     """Cut between two looks, on one, before and behind the verdict; the state goes through a file, as a checkpoint."""
 
     def give(watch: CollapseWatch, steps: range) -> list[tuple[str | None, dict[str, Any]]]:
-        found = []
+        states = []
         for step in steps:
             bad = 200 <= step < 300
             loss = torch.tensor(3.0 + step % 7 if bad else 1.0)
             verdict = watch.see(step, {"loss": loss, "rare": loss} if step % 3 else {"loss": loss}, {"z": HEALTHY})
-            found.append((verdict, copy.deepcopy(watch.state_dict())))
-        return found
+            states.append((verdict, copy.deepcopy(watch.state_dict())))
+        return states
 
     whole = give(CollapseWatch(Stuck(), STEPS), range(STEPS))
     assert any(verdict for verdict, _ in whole)
@@ -179,9 +179,17 @@ class Still(Method):
 '''
 
 SMALL = [
-    "methods=extra.still", "dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32",
-    "epochs=6", "log_every=4", "threads=1", "device=cpu",
-]  # fmt: skip
+    "methods=extra.still",
+    "dataset.limit=180",
+    "view_size=16",
+    "backbone=test_resnet",
+    "stem=native",
+    "batch_size=32",
+    "epochs=6",
+    "log_every=4",
+    "threads=1",
+    "device=cpu",
+]
 
 
 @pytest.fixture

@@ -33,8 +33,8 @@ def file(tmp_path: Path) -> Path:
     return tmp_path / "weights.pt"
 
 
-def cell(*given: str) -> Settings:
-    return cell_words.read(["methods=frozen", *SMALL, *given]).cells[0]
+def cell(*words: str) -> Settings:
+    return cell_words.read(["methods=frozen", *SMALL, *words]).cells[0]
 
 
 def test_a_file_s_encoder_gives_the_features_of_its_model(file: Path, tmp_path: Path) -> None:

@@ -149,6 +149,7 @@ def _train_and_evaluate(
     batches = build.batches(settings, method, data, place.world, place.device, precision)
     used = batches.augmentation
     resolved |= {"stem": stem, "precision": precision, "policies": [policies.describe(p) for p in used.policies]}
+    resolved |= batches.statistics()
     if used.small:
         resolved |= {"small_crops": list(used.small), "small_crop_scale": list(policies.SMALL_SCALE)}
     resolved |= {"protocol": headline.protocol(settings)}

@@ -6,7 +6,7 @@ The stem is chosen by the size of the view and by the family of architecture, ne
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
@@ -30,13 +30,19 @@ def check_name(backbone: str) -> None:
 
 
 def make(
-    backbone: str, stem: str, size: int, others: Iterable[tuple[str, int]] = (), weights: str = ""
+    backbone: str,
+    stem: str,
+    size: int,
+    others: Iterable[tuple[str, int]] = (),
+    weights: str = "",
+    say: Callable[[str], None] = lambda line: None,
 ) -> tuple[nn.Module, int, str]:
     """(encoder, feature width, the stem it got) for views of `size` pixels. Untrained; weights from torch's seed, or
     what `weights.pin` has pinned.
 
     `others` are what else it must take: (what, in the plural; pixels). The stem is chosen by the view alone, but where
-    there are weights: timm's are those of its own stem, and `auto` takes the one that a file's weights fit.
+    there are weights: timm's are those of its own stem, and `auto` takes the one that a file's weights fit. `say` is
+    told what was taken from a file and what was left.
     Raises `UsageError` where the backbone is unknown, does not take such a size, or has no small stem though asked for,
     or where the weights cannot be had or do not fit.
     """
@@ -56,7 +62,7 @@ def make(
     for one in stems if stem == "auto" else [stem]:
         made = _build(backbone, one, size, others)
         try:
-            load(made[0], backbone, found)
+            say(load(made[0], backbone, found))
             return made
         except UsageError as error:
             problem = problem or error

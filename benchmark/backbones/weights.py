@@ -1,15 +1,15 @@
 """Where a backbone starts, if not at random: timm's pretrained weights, or a file of them.
 
-A file is a state dict of the backbone, as `torch.save` or safetensors write it, alone or as checkpoints hold it: below
-`state_dict` or `model` (read by timm), or a `last.pt` of ours. Of what wraps a backbone only the backbone is taken, and
-its classifier is left out. Torch and timm are imported where they are used: words are read without them.
+A file is what torch.save or safetensors write: a state dict of the backbone, or a checkpoint with one in it, of the
+projects in docs/protocol.md or of a cell (`last.pt`). `state_dicts` says which of its tensors are the backbone's. Torch
+and timm are imported where they are used: words are read without them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
-from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -18,45 +18,71 @@ from benchmark.backbones.library import library
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
-    from torch import nn
+    from collections.abc import Mapping
+
+    from torch import Tensor, nn
 
 TIMM = "timm"
-_PARTS = ("encoder.", "backbone.")  # what a backbone may be called inside of what wraps it
+_OWN = "method/encoder."  # where a cell's checkpoint has the backbone that is evaluated
+_TIMM_FILES = ("model.safetensors", "pytorch_model.bin")  # as timm's save_for_hf names them, beside a config.json
+
+Pixels = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each channel, of pixels in [0, 1]
 
 
 class Weights(NamedTuple):
-    """A backbone's weights, from a file."""
+    """What is in a file of weights."""
 
     path: Path
-    state: dict[str, Any]  # name -> tensor
+    tensors: dict[str, Tensor]  # by their path in it, as `checkpoints.tensors` gives them
     ours: bool  # from a checkpoint of a cell
+    pixels: Pixels | None  # that they were trained on, where the file tells
 
 
 def pin(given: str) -> str:
-    """Nothing, `timm`, or a file as PATH@HASH of its bytes. `UsageError` where there is no such file."""
+    """Nothing, `timm`, or a file as PATH@HASH of its bytes, and of the statistics of pixels that timm left beside it.
+
+    `UsageError` where there is no such file.
+    """
     if given in ("", TIMM) or "@sha256:" in given:
         return given
     path = Path(given).expanduser()
     if not path.is_file():
         raise UsageError(f"weights={given}: no such file; allowed are timm and the path of a file of weights")
-    return f"{path.absolute()}@{_hash(path)}"
+    return f"{path.absolute()}@{_hash(path, _pixels_beside(path))}"
 
 
-def load(network: nn.Module, backbone: str, found: Weights) -> None:
-    """Put them into `network`, which has no classifier. Raises `UsageError` where they are another network's."""
-    classifier = _classifiers(network)
-    state = {name: value for name, value in found.state.items() if not name.startswith(classifier)}
-    problem = _misfit(network.state_dict(), state)
-    if problem:
-        raise UsageError(f"weights={found.path} does not fit backbone={backbone}: {problem}")
-    network.load_state_dict(state, strict=False)
+def load(network: nn.Module, backbone: str, weights: Weights) -> str:
+    """Put them into `network`, which has no classifier. Returns what was taken and what was left, in a line.
+
+    Raises `UsageError` where they are another network's.
+    """
+    from benchmark.backbones import state_dicts
+
+    tensors = weights.tensors
+    try:
+        taken, others = state_dicts.find(network, tensors, _OWN if weights.ours else None)
+    except ValueError as error:
+        raise UsageError(f"weights={weights.path} does not fit backbone={backbone}: {error}") from error
+    network.load_state_dict({own: tensors[path] for own, path in taken.paths.items()}, strict=False)
+    place = f" below {taken.prefix}" if taken.prefix else ""
+    if others:
+        place += f" (not {', '.join(copy.prefix or 'those without a prefix' for copy in others)})"
+    rest = len(tensors) - len(taken.paths)
+    left = f"left {rest} ({state_dicts.summarise(tensors, taken)})" if rest else "left none"
+    statistics = "those of their training" if weights.pixels else "this dataset's own, as the file holds none"
+    return (
+        f"weights={weights.path.name}: took {len(taken.paths)} tensors{place}, {left}; "
+        f"mean and deviation of the pixels are {statistics}"
+    )
 
 
-def pixels(backbone: str, weights: str) -> tuple[tuple[float, ...], tuple[float, ...]] | None:
-    """Mean and deviation of the pixels, in [0, 1], that timm's weights were trained on; None for all others, which
-    are given the statistics of the dataset at hand."""
+def pixels(backbone: str, weights: str) -> Pixels | None:
+    """Mean and deviation of the pixels, in [0, 1], that timm's weights were trained on, or a file's where it tells.
+
+    None for all others, which are given the statistics of the dataset at hand.
+    """
     if weights != TIMM:
-        return None
+        return _pixels_of(weights) if weights else None
     found = library().get_pretrained_cfg(backbone)
     return (tuple(found.mean), tuple(found.std)) if found else None
 
@@ -81,58 +107,67 @@ def fetch(backbone: str) -> None:
 
 
 def read(named: str) -> Weights:
-    """The backbone's weights in a file that `pin` has pinned. `UsageError` for one that is gone, changed or no such
-    file."""
-    from timm.models import load_state_dict
+    """What is in a file that `pin` has pinned. `UsageError` for one that is gone, changed or no such file."""
+    from benchmark.backbones import checkpoints
 
     name, _, digest = named.rpartition("@")
     path = Path(name)
     if not path.is_file():
         raise UsageError(f"weights={name}: no such file; the cell was asked for with it")
-    if _hash(path) != digest:
+    beside = _pixels_beside(path)
+    if beside and digest == _hash(path, None):  # of a cell that is older than the use of such statistics
+        beside = None
+    elif digest != _hash(path, beside):
         raise UsageError(f"weights={name}: not the file that the cell was asked for with, which had {digest}")
     try:
-        found = load_state_dict(str(path))
-        ours = "method" in found
-        state = {key: value for key, value in found.get("method", found).items() if hasattr(value, "shape")}
+        content = checkpoints.read(path)
+        tensors = dict(checkpoints.tensors(content))
+        if not tensors:
+            raise ValueError("it holds no dictionary of tensors")
     except Exception as error:  # whatever a file that is no state dict makes of the readers
-        message = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"weights={name}: torch and safetensors read no weights from it ({message})") from error
-    for part in _PARTS:
-        own = {key.removeprefix(part): value for key, value in state.items() if key.startswith(part)}
-        if own:
-            return Weights(path, own, ours)
-    return Weights(path, state, ours)
-
-
-def _classifiers(network: nn.Module) -> tuple[str, ...]:
-    """How the names of the classifier's weights begin, in timm's model of this architecture."""
-    found = getattr(network, "pretrained_cfg", {}).get("classifier") or ()
-    return tuple(f"{name}." for name in ([found] if isinstance(found, str) else found))
-
-
-def _misfit(own: Mapping[str, Any], given: Mapping[str, Any]) -> str | None:
-    """The first way in which `given` is not a state of the network whose state is `own`."""
-    # Batch norm's counters of batches came after many checkpoints; no number depends on them here.
-    missing = next((name for name in own if name not in given and not name.endswith("num_batches_tracked")), None)
-    if missing:
-        return f"{missing} is missing"
-    unexpected = next((name for name in given if name not in own), None)
-    if unexpected:
-        return f"{unexpected} is unexpected"
-    for name, value in given.items():
-        if value.shape != own[name].shape:
-            return f"{name} has shape {tuple(value.shape)}, not {tuple(own[name].shape)}"
-    return None
-
-
-def _hash(path: Path) -> str:
-    found = os.stat(path)
-    return _hash_of(path, found.st_mtime_ns, found.st_size)
+        message = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        raise UsageError(
+            f"weights={name}: torch and safetensors read no weights from it ({message}); where you trust the file, "
+            "load it and save the weights alone: torch.save(model.state_dict(), FILE)"
+        ) from error
+    ours = {"key", "step", "method"} <= content.keys()
+    return Weights(path, tensors, ours, _pixels_in(content) if ours else beside)
 
 
 @lru_cache
-def _hash_of(path: Path, modified: int, size: int) -> str:
+def _pixels_of(named: str) -> Pixels | None:
+    return read(named).pixels
+
+
+def _pixels_in(content: Mapping[str, Any]) -> Pixels | None:
+    """Those of a cell's checkpoint; the first ones hold none."""
+    if "pixel_mean" not in content:
+        return None
+    return tuple(content["pixel_mean"]), tuple(content["pixel_std"])
+
+
+def _pixels_beside(path: Path) -> Pixels | None:
+    """Those of the `config.json` that timm writes beside weights."""
+    if path.name not in _TIMM_FILES:
+        return None
+    try:
+        config = json.loads((path.parent / "config.json").read_text())["pretrained_cfg"]
+        mean, std = ([float(value) for value in config[name]] for name in ("mean", "std"))
+    except (OSError, ValueError, TypeError, LookupError):  # none, or another program's
+        return None
+    return (tuple(mean), tuple(std)) if len(mean) == len(std) == 3 else None
+
+
+def _hash(path: Path, pixels: Pixels | None) -> str:
+    found = os.stat(path)
+    return _hash_of(path, found.st_mtime_ns, found.st_size, pixels)
+
+
+@lru_cache
+def _hash_of(path: Path, modified: int, size: int, pixels: Pixels | None) -> str:
     """Of a file that has not changed meanwhile."""
     with path.open("rb") as file:
-        return f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()[:10]}"
+        digest = hashlib.file_digest(file, "sha256")
+    if pixels:
+        digest.update(json.dumps(pixels).encode())
+    return f"sha256:{digest.hexdigest()[:10]}"

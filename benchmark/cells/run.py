@@ -150,6 +150,9 @@ def _train_and_evaluate(
     batches = build.batches(settings, method, data, place.world, place.device, precision)
     used = batches.augmentation
     resolved |= {"stem": stem, "precision": precision, "policies": [policies.describe(p) for p in used.policies]}
+    resolved |= batches.statistics()
+    if note := build.weights_note(settings):
+        resolved |= {"weights": note}
     if used.small:
         resolved |= {"small_crops": list(used.small), "small_crop_scale": list(policies.SMALL_SCALE)}
     resolved |= {"protocol": headline.protocol(settings), "test": headline.describe_test_set(data)}

@@ -264,6 +264,8 @@ def _run(cell: Settings, place: Any) -> bool:
     from benchmark.training import build
 
     until = time.monotonic() + 1.5 * lease.EXPIRES
+    if note := build.weights_note(cell):
+        place.display.say(f"note: {note}")
     while True:
         build.check(cell, place.world, place.device)
         if run.run(cell, place) is not None:

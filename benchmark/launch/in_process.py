@@ -53,6 +53,8 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
             for cell in todo:
                 build.check(cell, world, device)
             display = stack.enter_context(ProgressDisplay(len(todo), shown=world.is_main))
+            for note in dict.fromkeys(filter(None, map(build.weights_note, todo))):
+                display.say(f"note: {note}")
             stop = stack.enter_context(Stop().listen())
             place = run.Place(runtime, world, device, stop, display)
             for cell in todo:

@@ -91,8 +91,11 @@ def _work(display: EventDisplay, stop: Stop) -> None:
         place = _place(next(orders), stop, display)
         for order in orders:
             if order["do"] == "check":
-                for cell in order["cells"]:
-                    build.check(restore(cell), place.world, place.device)
+                cells = [restore(cell) for cell in order["cells"]]
+                for cell in cells:
+                    build.check(cell, place.world, place.device)
+                for note in dict.fromkeys(filter(None, map(build.weights_note, cells))):
+                    display.say(f"note: {note}")
                 display.tell("checked")
             else:
                 _run(restore(order["cell"]), place, display)

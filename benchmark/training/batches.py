@@ -76,7 +76,7 @@ class Batches:
     size: int
     batch_size: int
     seed: int
-    mean: Tensor  # (3, 1, 1) of the training images, in [0, 1]
+    mean: Tensor  # (3, 1, 1) that pixels in [0, 1] are normalised by: the training images', or those of the weights
     std: Tensor
     world: World
     device: torch.device
@@ -99,6 +99,10 @@ class Batches:
         return sum(
             part.images * part.side**2 for part in backbone_inputs(self.views, self.augmentation.small, self.size)
         )
+
+    def statistics(self) -> dict[str, list[float]]:
+        """What pixels are normalised by, a number a channel, as records and checkpoints hold it."""
+        return {"pixel_mean": self.mean.flatten().tolist(), "pixel_std": self.std.flatten().tolist()}
 
     def order(self, epoch: int) -> Tensor:
         """(N,) the order of the images in `epoch`."""

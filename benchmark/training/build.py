@@ -117,10 +117,9 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
         raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
     if schema.is_pretrained(settings.method) and not settings.weights:
         raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
-    others, start = _other_inputs(settings, kind), settings.weights or ""
-    backbone = (settings.backbone, settings.stem or "auto", settings.view_size, others, start)
     images, arguments = _init_arguments(kind, data, settings.view_size)
-    _try_construction(settings.method, tuple(settings.options.items()), backbone, images, tuple(arguments.items()))
+    options = tuple(settings.options.items())
+    _try_construction(settings.method, options, _backbone(settings), images, tuple(arguments.items()))
     if settings.batch_size is None:
         return
     if settings.batch_size > images:
@@ -130,9 +129,21 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     batchnorm.convert(torch.nn.Identity(), settings.batch_norm or "sync", 0, world, settings.batch_size, device.type)
 
 
+def weights_note(settings: Settings) -> str | None:
+    """What the cell takes from its file of weights and what it leaves; None where it has none. Raises as `check`."""
+    if settings.weights in (None, "", weights.TIMM):
+        return None
+    return _build_on_meta(*_backbone(settings))[2]
+
+
 # Name, stem, view size, `_other_inputs`, weights.
 Backbone = tuple[str | None, str, int, tuple[tuple[str, int], ...], str]
 Items = tuple[tuple[str, Any], ...]  # of a dictionary: what a cache can hold
+
+
+def _backbone(settings: Settings) -> Backbone:
+    others = _other_inputs(settings, methods.load(settings.method))
+    return settings.backbone, settings.stem or "auto", settings.view_size, others, settings.weights or ""
 
 
 @lru_cache
@@ -141,7 +152,7 @@ def _try_construction(method: str, options: Items, backbone: Backbone, images: i
 
     On torch's meta device, which holds no numbers. What else goes wrong there need not go wrong on a real one.
     """
-    encoder, width = _build_on_meta(*backbone)
+    encoder, width, _ = _build_on_meta(*backbone)
     kind = methods.load(method)
     try:
         with torch.device("meta"):
@@ -155,9 +166,11 @@ def _try_construction(method: str, options: Items, backbone: Backbone, images: i
 @lru_cache
 def _build_on_meta(
     name: str | None, stem: str, size: int, others: tuple[tuple[str, int], ...], weights: str
-) -> tuple[torch.nn.Module, int]:
-    """(encoder without weights, feature width). Raises `UsageError` where a size is not taken or weights do not fit."""
+) -> tuple[torch.nn.Module, int, str | None]:
+    """(encoder without numbers, feature width, what was taken from a file of weights). Raises `UsageError` where a size
+    is not taken or weights do not fit."""
     if name is None:
-        return torch.nn.Identity(), 0
-    encoder, width, _ = encoders.make(name, stem, size, others, weights)
-    return encoder.to("meta"), width
+        return torch.nn.Identity(), 0, None
+    notes = list[str]()
+    encoder, width, _ = encoders.make(name, stem, size, others, weights, notes.append)
+    return encoder.to("meta"), width, notes[0] if notes else None

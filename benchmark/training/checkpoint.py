@@ -1,4 +1,8 @@
-"""`last.pt`: the state of a run between two steps, replaced whole. Method, optimiser, step; nothing else is needed."""
+"""`last.pt`: the state of a run between two steps, replaced whole.
+
+Method, optimiser and step are all that it goes on from. The statistics of the pixels are for who starts from its
+weights.
+"""
 
 from __future__ import annotations
 

@@ -111,7 +111,7 @@ def train(
             if ends:
                 return _outcome(watch.verdict, False, watch, done, batches, clock)
             if asked or due or done == steps:
-                _save(folder, key, done, engine, optimiser, clock, watch, guard)
+                _save(folder, key, done, engine, batches, optimiser, clock, watch, guard)
                 saved = time.perf_counter()
             if asked:
                 world.any_rank(False)  # none leaves before the checkpoint is whole: torchrun would end its writer
@@ -196,6 +196,7 @@ def _save(
     key: str,
     step: int,
     engine: Engine,
+    batches: Batches,
     optimiser: torch.optim.Optimizer,
     clock: Clock,
     watch: CollapseWatch,
@@ -206,8 +207,8 @@ def _save(
         return
     guard()
     logged = [{name: value.cpu() for name, value in line.items()} for line in clock.pending]
-    state = {"key": key, "step": step, "precision": engine.precision, "seconds": clock.total()}
-    state |= {"pending": logged, "watch": watch.state_dict()}
+    state: dict[str, Any] = {"key": key, "step": step, "precision": engine.precision, "seconds": clock.total()}
+    state |= {"pending": logged, "watch": watch.state_dict()} | batches.statistics()
     state |= {"method": engine.method.state_dict(), "optimiser": optimiser.state_dict()}
     checkpoint.save(folder, state)
 

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -78,12 +79,16 @@ def test_a_file_that_does_not_fit_is_refused_by_its_first_key(tmp_path: Path) ->
     lacking = model().state_dict()
     del lacking["layer1.0.conv1.weight"]
     torch.save(lacking, tmp_path / "lacking.pt")
-    torch.save(model().state_dict() | {"more.weight": torch.zeros(1)}, tmp_path / "more.pt")
+    torch.save(model().state_dict() | {"layer1.1.conv1.weight": torch.zeros(1)}, tmp_path / "deeper.pt")
+    torch.save(model().state_dict() | {"bn1.weight": torch.zeros(3)}, tmp_path / "wide.pt")
+    torch.save({"a": {"words": torch.zeros(1)}}, tmp_path / "words.pt")
     (tmp_path / "text.pt").write_text("no weights")
     for name, said in (
-        ("other.pt", "conv1.0.weight is missing"),
+        ("other.pt", r"conv1.0.weight is missing .* first names are conv_stem.weight, bn1.weight, bn1.bias$"),
         ("lacking.pt", "layer1.0.conv1.weight is missing"),
-        ("more.pt", "more.weight is unexpected"),
+        ("deeper.pt", "layer1.1.conv1.weight is unexpected"),
+        ("wide.pt", r"bn1.weight has shape \(3,\), not \(32,\)"),
+        ("words.pt", "none of the .* names of the network is in it; its first names are a/words$"),
         ("text.pt", "read no weights"),
     ):
         with pytest.raises(UsageError, match=said) as caught:
@@ -104,10 +109,12 @@ def test_a_file_that_has_changed_is_refused(file: Path) -> None:
 def test_timm_s_weights_come_with_the_pixels_they_were_trained_on() -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
     assert weights.pixels("resnet18", "timm") == (mean, std)
-    assert weights.pixels("resnet18", "/a/file.pt@sha256:0") is None
+    assert weights.pixels("resnet18", "") is None
 
 
-def test_a_cell_s_own_checkpoint_evaluated_as_it_comes_gives_the_cell_s_numbers(tmp_path: Path) -> None:
+def test_a_cell_s_own_checkpoint_evaluated_as_it_comes_gives_the_cell_s_numbers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     trained, frozen = tmp_path / "trained", tmp_path / "frozen"
     assert main(["run", "methods=simclr", "epochs=1", "batch_size=32", *SMALL, f"out={trained}"]) == 0
     last = next(trained.glob("*/last.pt"))
@@ -117,6 +124,42 @@ def test_a_cell_s_own_checkpoint_evaluated_as_it_comes_gives_the_cell_s_numbers(
     assert other["settings"]["weights"].startswith("sha256:")
     assert other["settings"]["seed"] is None
     assert next(frozen.glob("*/evaluation.json")).exists()
+    note = other["resolved"]["weights"]
+    assert note.startswith("weights=last.pt: took 90 tensors below method/encoder., left 12 (head);")
+    assert note.endswith("; mean and deviation of the pixels are those of their training")
+    assert capsys.readouterr().err.count(f"note: {note}\n") == 1
+    elsewhere = cell(f"weights={last}")
+    elsewhere = replace(elsewhere, dataset=replace(elsewhere.dataset, limit=90))  # of other statistics
+    data = build.dataset(elsewhere.dataset)
+    method, _ = build.method(elsewhere, data, CPU)
+    used = build.batches(elsewhere, method, data, World(), CPU, "fp32").statistics()
+    assert used["pixel_mean"] == one["resolved"]["pixel_mean"] != list(data.mean)
+    assert used["pixel_std"] == one["resolved"]["pixel_std"]
+
+
+def test_a_checkpoint_that_tells_no_statistics_gets_the_dataset_s(tmp_path: Path) -> None:
+    """As a cell's did before they were kept."""
+    state = {f"encoder.{name}": value for name, value in model(classes=0).state_dict().items()}
+    torch.save({"key": "0", "step": 1, "method": state}, tmp_path / "last.pt")
+    assert weights.pixels("test_resnet", weights.pin(str(tmp_path / "last.pt"))) is None
+    assert build.weights_note(cell(f"weights={tmp_path / 'last.pt'}")).endswith(
+        "this dataset's own, as the file holds none"
+    )
+
+
+def test_what_timm_saves_beside_its_weights_normalises_the_pixels(tmp_path: Path) -> None:
+    whole = model(classes=0)
+    timm.models.save_for_hf(whole, tmp_path / "saved", safe_serialization=True)
+    path = tmp_path / "saved" / "model.safetensors"
+    statistics = (tuple(whole.pretrained_cfg["mean"]), tuple(whole.pretrained_cfg["std"]))
+    pinned = cell(f"weights={path}")
+    assert weights.pixels("test_resnet", pinned.weights) == statistics
+    shutil.copy(path, tmp_path / "model.safetensors")
+    alone = cell(f"weights={tmp_path / 'model.safetensors'}")
+    assert weights.pixels("test_resnet", alone.weights) is None
+    assert address.key(alone) != address.key(pinned), "other numbers"
+    earlier = f"{path}@{alone.weights.rpartition('@')[2]}"
+    assert weights.pixels("test_resnet", earlier) is None, "a cell keeps the numbers that it was asked for with"
 
 
 def test_training_starts_from_the_weights(file: Path) -> None:

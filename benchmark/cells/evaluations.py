@@ -123,7 +123,7 @@ def _select_missing(state: plan.State, request: Request, asked: list[Evaluation]
 def _without_own_dataset(cell: Settings, asked: list[Evaluation]) -> list[Evaluation]:
     """Without what would be no transfer; from one folder of images to another is one."""
     own = f"transfer_{cell.dataset.name}"
-    return [one for one in asked if one.name != own or cell.dataset.name == "folder"]
+    return [one for one in asked if one.name != own or catalogue.entry(cell.dataset.name).is_named_by_root]
 
 
 def _missing(asked: list[Evaluation], done: dict[str, Any]) -> list[Evaluation]:

@@ -14,16 +14,16 @@ class Dataset:
     """Which images, and how they are split."""
 
     name: str = "digits"  # a name from `python -m benchmark datasets`
-    root: str = "data"  # folder that holds, or receives, its files; of dataset=folder, the images
+    root: str = "data"  # folder that holds, or receives, its files; of dataset=folder, the images; of hf, the name
     download: bool = False  # fetch the files if they are not there
     limit: int = 0  # use a stratified subset of this many training images; 0 is all
     validation: float = 0.1  # share of the training set that is carved off for validation, never trained on
     split_seed: int = 0  # seed of that split, apart from the run's seed
-    side: int = 0  # pixels at which the images of a folder are kept; 0 is 128
+    side: int = 0  # pixels at which images that lie as files are kept; 0 is the dataset's own, 128 of a folder
     cache: int = 0  # the same as dataset.side, kept in a file on disk that is made once, not in memory
     cache_dir: str = ""  # where that file lies; by default in dataset.root + ".cache"
-    stream: bool = False  # decode a folder's images anew for every view, from their full size; nothing is kept
-    fingerprint: str = ""  # of a folder's images, found by looking at them; no word sets it
+    stream: bool = False  # decode image files anew for every view, from their full size; nothing is kept
+    fingerprint: str = ""  # of images that lie as files, found by looking at them; no word sets it
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,9 @@ class Entry:
     the unlabelled ones, of which none are taken off); ``side`` the stored height and width in pixels; ``view`` the
     height and width in pixels that methods train on by default; ``files`` the paths below the root that show that the
     dataset is there. None stands for what only the files can tell.
-    ``mirrored``: whether a mirrored image still is of its class, which a digit is not.
+    ``mirrored``: whether a mirrored image still is of its class, which a digit is not. ``image_files``: whether its
+    images lie as files of any sizes, so that they have a fingerprint and can be cached and streamed; the others are
+    arrays. ``obtain``: what to do where they are not there, of a dataset that cannot be downloaded.
     """
 
     name: str
@@ -46,8 +48,21 @@ class Entry:
     files: tuple[str, ...]
     source: str
     mirrored: bool = True
+    image_files: bool = False
+    obtain: str = ""
+
+    @property
+    def is_named_by_root(self) -> bool:
+        """Whether only ``dataset.root`` says which images they are."""
+        return self.image_files and not self.files
 
 
+_IMAGENET = "Russakovsky et al. 2015, https://image-net.org/challenges/LSVRC/2012/"
+_IMAGENET_FOLDERS = (
+    "put the folders train and val there, with a folder of each WordNet id (n01440764), or give dataset.root=DIR; "
+    "torchvision.datasets.ImageNet makes them of ILSVRC2012_img_train.tar, ILSVRC2012_img_val.tar and "
+    "ILSVRC2012_devkit_t12.tar.gz, which image-net.org gives to those who register"
+)
 _CIFAR = "Krizhevsky 2009, https://www.cs.toronto.edu/~kriz/cifar.html"
 _ENTRIES = (
     Entry(
@@ -106,6 +121,75 @@ _ENTRIES = (
         source="Xiao et al. 2017, arXiv:1708.07747, https://github.com/zalandoresearch/fashion-mnist",
     ),
     Entry(
+        name="imagenette160",
+        title="Imagenette, 160 pixels",
+        images=9469,
+        classes=10,
+        side=160,
+        view=128,
+        files=("imagenette2-160",),
+        source="Howard 2019, https://github.com/fastai/imagenette, second version",
+        image_files=True,
+    ),
+    Entry(
+        name="imagenette320",
+        title="Imagenette, 320 pixels",
+        images=9469,
+        classes=10,
+        side=320,
+        view=224,
+        files=("imagenette2-320",),
+        source="Howard 2019, https://github.com/fastai/imagenette, second version",
+        image_files=True,
+    ),
+    Entry(
+        name="tiny_imagenet",
+        title="Tiny ImageNet",
+        images=100_000,
+        classes=200,
+        side=64,
+        view=64,
+        files=("tiny-imagenet-200/train", "tiny-imagenet-200/val/val_annotations.txt"),
+        source="Stanford CS231n, http://cs231n.stanford.edu/tiny-imagenet-200.zip; tested on its val set",
+        image_files=True,
+        obtain="unpack http://cs231n.stanford.edu/tiny-imagenet-200.zip there, or give dataset.root=DIR",
+    ),
+    Entry(
+        name="imagenet",
+        title="ImageNet (ILSVRC2012)",
+        images=1_281_167,
+        classes=1000,
+        side=256,
+        view=224,
+        files=("train", "val"),
+        source=f"{_IMAGENET}; tested on its val set",
+        image_files=True,
+        obtain=_IMAGENET_FOLDERS,
+    ),
+    Entry(
+        name="imagenet100",
+        title="ImageNet-100",
+        images=None,
+        classes=100,
+        side=256,
+        view=224,
+        files=("train", "val"),
+        source="100 classes of ImageNet, listed by Tian et al. 2019, arXiv:1906.05849, HobbitLong/CMC imagenet100.txt",
+        image_files=True,
+        obtain=_IMAGENET_FOLDERS,
+    ),
+    Entry(
+        name="caltech101",
+        title="Caltech-101",
+        images=3030,
+        classes=101,
+        side=128,
+        view=128,
+        files=("caltech101/101_ObjectCategories",),
+        source="Fei-Fei et al. 2004, https://data.caltech.edu/records/20086; 30 images a class for training",
+        image_files=True,
+    ),
+    Entry(
         name="folder",
         title="Folder of images",
         images=None,
@@ -114,6 +198,32 @@ _ENTRIES = (
         view=128,
         files=(),
         source="your own images, one folder a class, below dataset.root",
+        image_files=True,
+        obtain=LAYOUTS,
+    ),
+    Entry(
+        name="hf",
+        title="Hugging Face dataset",
+        images=None,
+        classes=None,
+        side=128,
+        view=128,
+        files=(),
+        source="dataset=hf:NAME of the hub, or hf:DIR of parquet or arrow files; needs the package datasets",
+        image_files=True,
+        obtain="give dataset=hf:NAME, such as hf:uoft-cs/cifar10, or hf:DIR with parquet or arrow files",
+    ),
+    Entry(
+        name="webdataset",
+        title="Tar shards",
+        images=None,
+        classes=None,
+        side=128,
+        view=128,
+        files=(),
+        source="dataset=webdataset:PATTERN, tar files of KEY.jpg beside KEY.cls or KEY.json",
+        image_files=True,
+        obtain="give dataset=webdataset:DIR with tar files, or a pattern such as webdataset:DIR/train-{000..146}.tar",
     ),
 )
 CATALOGUE: dict[str, Entry] = {item.name: item for item in _ENTRIES}
@@ -126,6 +236,12 @@ def entry(name: str) -> Entry:
     return CATALOGUE[name]
 
 
+def split_name(text: str) -> tuple[str, str]:
+    """`hf:NAME` as ('hf', 'NAME'): the dataset, and its root where that is what names the images; else ''."""
+    name, _, root = text.partition(":")
+    return (name, root) if root and entry(name).is_named_by_root else (text, "")
+
+
 def location(dataset: Dataset) -> Path:
     """The root folder, with a leading ``~`` expanded (no shell expands it inside ``dataset.root=~/images``)."""
     return Path(dataset.root).expanduser()
@@ -136,7 +252,7 @@ def require(dataset: Dataset) -> None:
 
     Looks at paths only, so that planning can call it for every cell; `load` finds damaged files.
     """
-    found = entry(dataset.name)
+    item = entry(dataset.name)
     if dataset.limit < 0:
         raise UsageError(f"dataset.limit={dataset.limit} is not allowed: give a number of images, or 0 for all")
     if not 0 < dataset.validation < 1:
@@ -146,24 +262,25 @@ def require(dataset: Dataset) -> None:
         )
     if dataset.split_seed < 0:
         raise UsageError(f"dataset.split_seed={dataset.split_seed} is not allowed: give 0 or a positive whole number")
-    if dataset.cache < 0 or (dataset.cache and dataset.name != "folder"):
+    usual = "one whose images lie as files, such as dataset=folder"
+    if dataset.cache < 0 or (dataset.cache and not item.image_files):
         raise UsageError(
             f"dataset.cache={dataset.cache} is not allowed for dataset {dataset.name}: give a number of pixels for "
-            "dataset=folder; the others fit in memory"
+            f"{usual}; the others fit in memory"
         )
-    if dataset.stream and (dataset.cache or dataset.name != "folder"):
+    if dataset.stream and (dataset.cache or not item.image_files):
         given = f"dataset.cache={dataset.cache}" if dataset.cache else f"dataset {dataset.name}"
-        raise UsageError(f"dataset.stream=true is not allowed with {given}: it decodes the files of dataset=folder")
-    if dataset.side < 0 or (dataset.side and dataset.name != "folder"):
+        raise UsageError(f"dataset.stream=true is not allowed with {given}: it decodes the files of {usual}")
+    if dataset.side < 0 or (dataset.side and not item.image_files):
         raise UsageError(
             f"dataset.side={dataset.side} is not allowed for dataset {dataset.name}: give a number of pixels for "
-            "dataset=folder, and leave it at 0 for the others, which are kept as they are published"
+            f"{usual}, and leave it at 0 for the others, which are kept as they are published"
         )
     root = location(dataset)
     if dataset.name == "folder" and not root.is_dir():
         raise UsageError(f"dataset folder: there is no folder {dataset.root!r}; {LAYOUTS}")
-    if not dataset.download and not all((root / file).exists() for file in found.files):
+    if (item.obtain or not dataset.download) and not all((root / file).exists() for file in item.files):
+        todo = item.obtain or "add dataset.download=true to download it, or dataset.root=DIR if it is elsewhere"
         raise UsageError(
-            f"dataset {dataset.name} not found in {dataset.root!r} (looked for {', '.join(found.files)}): "
-            "add dataset.download=true to download it, or dataset.root=DIR if it is elsewhere"
+            f"dataset {dataset.name} not found in {dataset.root!r} (looked for {', '.join(item.files)}): {todo}"
         )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from http.client import HTTPException
 from typing import Any
 
 import numpy as np
@@ -14,6 +13,7 @@ from torch import Tensor
 from benchmark.data import folder
 from benchmark.data.catalogue import Dataset, entry, location, require
 from benchmark.data.files import sums
+from benchmark.data.layouts.fetch import failing_in_one_line
 from benchmark.data.source import Images, Indices, Rows, Source, Split, require_images
 from benchmark.data.splits import TEST_SEED, stratify, subsample
 from benchmark.errors import UsageError
@@ -23,7 +23,7 @@ _CHUNK = 4096  # images copied at a time
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """A dataset, in memory or, where it is a folder and settings say so, on disk.
+    """A dataset, in memory or, where its images lie as files and settings say so, on disk.
 
     ``pretrain`` is what methods train on: `train` itself, but for STL-10 its unlabelled images. Probes are fitted on
     ``train``, chosen on ``validation`` (a stratified share of the training set that nothing trains on), and measured
@@ -51,7 +51,7 @@ def load(dataset: Dataset) -> Data:
     require(dataset)
     if dataset.name == "digits":
         source = _digits()
-    elif dataset.name == "folder":
+    elif entry(dataset.name).image_files:
         source = folder.source(dataset)
     else:
         source = _load_from_torchvision(dataset)
@@ -154,19 +154,6 @@ def _load_from_torchvision(dataset: Dataset) -> Source:
 
 
 def _open(dataset: Dataset, kind: Callable[..., Any], **part: str | bool) -> Any:
-    """One split of a torchvision dataset, its many ways of failing turned into one UsageError."""
-    try:
+    """One split of a torchvision dataset."""
+    with failing_in_one_line(dataset):
         return kind(root=str(location(dataset)), download=dataset.download, **part)
-    except (RuntimeError, OSError, ValueError, TypeError, LookupError, AssertionError, HTTPException) as error:
-        # torchvision's own advice names its Python argument, and its reports can run over several lines.
-        message = " ".join(str(error).split()).removesuffix("You can use download=True to download it").strip(" .")
-        found = entry(dataset.name)
-        if dataset.download:
-            what, todo = "downloaded to", f"check the network, or put the files there by hand ({found.source})"
-        else:
-            files = ", ".join(found.files)
-            what = "read from"
-            todo = f"remove {files} and add dataset.download=true, or dataset.root=DIR if a whole copy is elsewhere"
-        raise UsageError(
-            f"dataset {dataset.name} cannot be {what} {dataset.root!r} ({message or type(error).__name__}): {todo}"
-        ) from error

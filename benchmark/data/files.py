@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, TypeVar
 
 import numpy as np
 import torch
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.data.layouts.shards import open_image
 from benchmark.data.source import Images
 from benchmark.display.counting import count
 from benchmark.errors import UsageError
@@ -159,7 +160,7 @@ def _find_damage(path: str) -> BadImage | None:
     from PIL import Image
 
     try:
-        with _readable(path), Image.open(path) as image:
+        with _readable(path), open_image(path) as file, Image.open(file) as image:
             image.draft("RGB", (image.width // 8, image.height // 8))
             image.load()
     except BadImage as damage:
@@ -186,7 +187,7 @@ def _open(path: str) -> tuple[bytes, int, int]:
     from PIL import Image
 
     with _readable(path):
-        with open(path, "rb") as file:
+        with open_image(path) as file:
             data = file.read()
         with Image.open(io.BytesIO(data)) as image:  # reads no more than the header
             return data, image.height, image.width
@@ -201,12 +202,12 @@ def _decode(data: bytes, path: str) -> Tensor:
 def _square(path: str, side: int) -> NDArray[np.uint8]:
     from PIL import Image, ImageOps
 
-    with _readable(path):
-        square = ImageOps.fit(_pixels(path), (side, side), method=Image.Resampling.BILINEAR)
+    with _readable(path), open_image(path) as file:
+        square = ImageOps.fit(_pixels(file), (side, side), method=Image.Resampling.BILINEAR)
     return np.asarray(square).transpose(2, 0, 1)
 
 
-def _pixels(file: str | io.BytesIO) -> Image.Image:
+def _pixels(file: IO[bytes]) -> Image.Image:
     """In RGB. Pillow: torchvision's own decoder, hardly faster, reads fewer kinds of files, and is to be removed."""
     from PIL import Image
 

@@ -1,4 +1,4 @@
-"""A folder of image files as a dataset: which of them are which split, and where their pixels are kept.
+"""Image files as a dataset: which of them are which split, and where their pixels are kept.
 
 In memory as centre squares of `side` pixels, the same squares in a file on disk (`cache`), or nowhere (`stream`).
 """
@@ -14,10 +14,10 @@ from torch import Tensor
 
 from benchmark.data import identity, inspection
 from benchmark.data.cache import Cached, open_cache
-from benchmark.data.catalogue import Dataset, entry, location
+from benchmark.data.catalogue import Dataset, entry
 from benchmark.data.files import Files, check_decoding, squares
 from benchmark.data.source import Images, Indices, Rows, Source
-from benchmark.data.survey import Survey, survey_once
+from benchmark.data.survey import Survey, survey_dataset
 from benchmark.errors import UsageError
 
 MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than this is refused
@@ -26,7 +26,7 @@ MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than thi
 def source(dataset: Dataset) -> Source:
     """The folder's splits. UsageError where it does not hold the images that the cell was asked for with."""
     identity.look_anew()
-    found = survey_once(location(dataset))
+    found = survey_dataset(dataset)
     if dataset.fingerprint not in ("", found.fingerprint):
         raise UsageError(
             f"dataset.root={dataset.root} holds other images ({found.fingerprint}) than the cell was asked for with "
@@ -47,7 +47,7 @@ def source(dataset: Dataset) -> Source:
 
 def _reader(found: Survey, dataset: Dataset) -> Callable[[Indices], Images]:
     """What gives the chosen ones of all the images."""
-    side = dataset.side or entry("folder").side
+    side = dataset.side or entry(dataset.name).side
     if dataset.stream:
         names = np.array(found.paths)
         return lambda chosen: Files(names[chosen], side)
@@ -75,12 +75,12 @@ def require_memory(dataset: Dataset, images: int) -> None:
     """Raise UsageError where that many images are too many to be kept in memory."""
     if dataset.cache or dataset.stream:
         return
-    size = 3 * (dataset.side or entry("folder").side) ** 2
+    size = 3 * (dataset.side or entry(dataset.name).side) ** 2
     if images * size > MEMORY:
         needed, allowed = (f"{number / 2**30:.1f} GiB" for number in (images * size, MEMORY))
         fits = int((MEMORY / (3 * images)) ** 0.5)
         raise UsageError(
-            f"dataset folder needs {images} images x {size} bytes = {needed} of memory, more than {allowed}: give a "
-            f"smaller dataset.side, {fits} at most, or a dataset.limit; or dataset.cache=SIZE to keep them on disk, or "
-            "dataset.stream=true to decode them anew for every view"
+            f"dataset {dataset.name} needs {images} images x {size} bytes = {needed} of memory, more than {allowed}: "
+            f"give a smaller dataset.side, {fits} at most, or a dataset.limit; or dataset.cache=SIZE to keep them on "
+            "disk, or dataset.stream=true to decode them anew for every view"
         )

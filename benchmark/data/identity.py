@@ -1,4 +1,4 @@
-"""Which images a dataset is, for the words: only where it is a folder is it looked at, and numpy imported for that."""
+"""Which images a dataset is, for the words: only where they lie as files are they looked at, which imports numpy."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
-from benchmark.data.catalogue import Dataset, entry, location
+from benchmark.data.catalogue import Dataset, entry
 from benchmark.errors import UsageError
 
 
 def look_anew() -> None:
-    """Forget what was seen of folders: each command looks at each of them once."""
+    """Forget what was seen of image files: each command looks at them once."""
     if "benchmark.data.survey" in sys.modules:
         from benchmark.data.survey import survey_once
 
@@ -19,18 +19,18 @@ def look_anew() -> None:
 
 
 def identify(dataset: Dataset) -> Dataset:
-    """The dataset with the fingerprint of its images, where it is a folder."""
-    if dataset.name != "folder":
+    """The dataset with the fingerprint of its images, where they lie as files."""
+    if not entry(dataset.name).image_files:
         return dataset
-    from benchmark.data.survey import survey_once
+    from benchmark.data.survey import survey_dataset
 
-    return replace(dataset, fingerprint=survey_once(location(dataset)).fingerprint)
+    return replace(dataset, fingerprint=survey_dataset(dataset).fingerprint)
 
 
-def holds(root: str, fingerprint: str) -> bool:
-    """Whether the folder holds the images of this fingerprint."""
+def holds(dataset: Dataset, root: str) -> bool:
+    """Whether its images lie below this root."""
     try:
-        return identify(Dataset("folder", root)).fingerprint == fingerprint
+        return identify(replace(dataset, root=root)).fingerprint == dataset.fingerprint
     except UsageError:
         return False
 
@@ -45,11 +45,11 @@ class Facts:
 
 
 def measure(dataset: Dataset) -> Facts | None:
-    """The facts of a folder, or of a dataset whose numbers are published; None where only its files could tell."""
-    if dataset.name == "folder":
-        from benchmark.data.survey import survey_once
+    """The facts of image files, or of a dataset whose numbers are published; None where only its files could tell."""
+    if entry(dataset.name).image_files:
+        from benchmark.data.survey import survey_dataset
 
-        found = survey_once(location(dataset))
+        found = survey_dataset(dataset)
         return Facts(found.count(dataset)[0], len(found.classes), found.shorter_side)
     published = entry(dataset.name)
     if published.images is None or published.classes is None:
@@ -61,12 +61,16 @@ def measure(dataset: Dataset) -> Facts | None:
 
 
 def describe(datasets: Iterable[Dataset]) -> list[str]:
-    """What was found in each folder of images, and what has to be known of it, a line each."""
+    """What was found among image files, and what has to be known of it, a line each."""
     lines: dict[str, None] = {}
     for dataset in datasets:
-        if dataset.name == "folder":
-            from benchmark.data.survey import survey_once
+        item = entry(dataset.name)
+        if item.image_files:
+            from benchmark.data.survey import survey_dataset
 
-            found = survey_once(location(dataset))
+            found = survey_dataset(dataset)
             lines |= dict.fromkeys([found.describe(dataset), *(f"note: {note}" for note in found.notes)])
+            if item.images not in (None, len(found.training)):
+                there = len(found.training)
+                lines[f"note: {item.name} has {item.images} training images as published, this copy {there}"] = None
     return list(lines)

@@ -23,6 +23,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.data.layouts.shards import open_image
 from benchmark.display.counting import count
 
 WHOLE = 8 * 2**30  # bytes of all files together, up to which each is hashed whole
@@ -65,10 +66,11 @@ def explain(path: str) -> str:
     from PIL import Image
 
     try:
-        with Image.open(path) as image:
+        with open_image(path) as file, Image.open(file) as image:
             return f"pixels of mode {image.mode}, not 8 bits a channel"
     except Image.UnidentifiedImageError:
-        return "empty" if os.path.getsize(path) == 0 else "not an image"
+        with open_image(path) as file:
+            return "not an image" if file.read(1) else "empty"
     except Exception as error:  # noqa: BLE001 - whatever a damaged file makes of the readers
         return " ".join(str(error).split()) or type(error).__name__
 
@@ -113,7 +115,7 @@ def _look(path: str, whole: bool, formats: list[str], endings: set[str]) -> tupl
 
     digest = (0, 0)
     try:
-        with open(path, "rb") as file:
+        with open_image(path) as file:
             data = file.read() if whole else _ends(file)
             digest = struct.unpack("<QQ", hashlib.blake2b(data, digest_size=16).digest())
             source: IO[bytes] = io.BytesIO(data) if whole else file
@@ -135,7 +137,8 @@ def _flags(image: Any) -> int:
 
 
 def _ends(file: IO[bytes]) -> bytes:
-    size = os.fstat(file.fileno()).st_size
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     first = file.read(END)
     file.seek(max(size - END, 0))
     return size.to_bytes(8, "little") + first + file.read(END)

@@ -50,6 +50,7 @@ class ClassFolder:
     path: str
     files: list[str]
     stats: list[os.stat_result]
+    source: str = ""  # what the split is read from, where it is not the folder above
 
 
 def list_classes(root: Path, left_out: LeftOut) -> list[ClassFolder]:

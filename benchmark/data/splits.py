@@ -48,6 +48,12 @@ def subsample(labels: ArrayLike, count: int, seed: int, least: int = 1) -> NDArr
     return _draw(classes, _shares(sizes, count, floor, sizes), seed, _LIMIT)
 
 
+def draw_each(labels: ArrayLike, each: int, seed: int) -> NDArray[np.int64]:
+    """Sorted int64 indices of ``each`` of every class of (n,) integer labels, all of a smaller class."""
+    classes, sizes = _classes(labels)
+    return _draw(classes, np.minimum(sizes, each), seed, _SPLIT)
+
+
 def _classes(labels: ArrayLike) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Labels renumbered 0..classes-1, and the number of images of each."""
     values, classes = np.unique(np.asarray(labels), return_inverse=True)

@@ -18,7 +18,10 @@ from numpy.typing import NDArray
 
 from benchmark.data.catalogue import Dataset
 from benchmark.data.inspection import DEEP, PAGES, ROTATED, UNKNOWN, UNREADABLE, explain, inspect
-from benchmark.data.layout import LAYOUTS, TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, list_classes, shorten
+from benchmark.data.layout import LAYOUTS, TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, shorten
+from benchmark.data.layouts.archives import list_images
+from benchmark.data.layouts.fetch import locate
+from benchmark.data.layouts.shards import base_folder
 from benchmark.data.splits import TEST_SEED, TEST_SHARE, stratify, subsample
 from benchmark.errors import UsageError
 
@@ -74,14 +77,14 @@ class Survey:
         )
 
 
-def survey(root: Path) -> Survey:
-    """The images below `root`.
+def survey(root: Path, name: str = "folder") -> Survey:
+    """The images below `root`, which are laid out as those of the dataset called `name`.
 
     UsageError for a layout that cannot be read (see `layout`), a class without images, and files that are damaged:
     all of them at once.
     """
     left_out = LeftOut()
-    folders = list_classes(root, left_out)
+    folders, root = list_images(name, root, left_out), base_folder(root)
     paths = [path for folder in folders for path in folder.files]
     facts = inspect(root, paths, [stat for folder in folders for stat in folder.stats])
     _refuse_bad(root, paths, facts)
@@ -122,6 +125,15 @@ def survey(root: Path) -> Survey:
 survey_once = lru_cache(maxsize=8)(survey)  # for the words of one command; its `cache_clear()` looks anew
 
 
+def survey_dataset(dataset: Dataset) -> Survey:
+    """The images of `dataset`, fetched first where it says so. UsageError also where they are not there."""
+    place = locate(dataset)
+    try:
+        return survey_once(place, dataset.name)
+    except UsageError as error:
+        raise UsageError(f"dataset {dataset.name}: {str(error).removeprefix('dataset folder: ')}") from error
+
+
 def _refuse_bad(root: Path, paths: list[str], facts: NDArray[Any]) -> None:
     bad = np.flatnonzero(facts["flags"] & (UNREADABLE | DEEP))
     if len(bad):
@@ -159,7 +171,8 @@ def _class_names(root: Path, folders: list[ClassFolder], counts: NDArray[np.int6
 
 
 def _split_folder(root: Path, folders: list[ClassFolder], split: str) -> str:
-    return next((f"{Path(folder.path).parent.name}/" for folder in folders if folder.split == split), "")
+    sources = (folder.source or f"{Path(folder.path).parent.name}/" for folder in folders if folder.split == split)
+    return next(sources, "")
 
 
 def _require_three(labels: Indices, classes: list[str]) -> None:

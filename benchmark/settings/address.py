@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from benchmark.data.catalogue import Dataset
+from benchmark.data.catalogue import Dataset, entry
 from benchmark.settings.cell import Settings
 
 # Raised when a change to the code alters the numbers that the same settings give; old records then stay, as others.
@@ -23,7 +23,7 @@ def identity(settings: Settings) -> dict[str, Any]:
         del values["dataset"][name]
     if not settings.dataset.fingerprint:
         del values["dataset"]["fingerprint"]
-        if settings.dataset.name == "folder":  # of a cell made before images had one: the path is what names them
+        if entry(settings.dataset.name).image_files:  # of a cell made before images had one: named by their path
             values["dataset"]["root"] = settings.dataset.root
     if not settings.dataset.stream:  # younger than the first records, which have no such setting
         del values["dataset"]["stream"]
@@ -46,7 +46,9 @@ def digest(values: dict[str, Any]) -> str:
 
 def data_name(dataset: Dataset) -> str:
     """Which images they are, wherever they lie: what decides whether two numbers may be compared."""
-    return dataset.name if dataset.name != "folder" else f"folder:{dataset.fingerprint or dataset.root}"
+    if not entry(dataset.name).image_files:
+        return dataset.name
+    return f"{dataset.name}:{dataset.fingerprint or dataset.root}"
 
 
 def folder_name(settings: Settings) -> str:

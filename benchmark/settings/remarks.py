@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from benchmark.data.catalogue import entry
 from benchmark.data.identity import Facts, measure
 from benchmark.settings import presets
 from benchmark.settings.cell import Settings
@@ -59,5 +60,5 @@ def _doubts(settings: Settings, facts: Facts) -> Iterator[str]:
             f"batch_size={batch} of {images} training images: {steps} step{'s' * (steps != 1)} an epoch, "
             f"{steps * (settings.epochs or 0)} in all"
         )
-    if settings.dataset.name == "folder" and settings.view_size > facts.side:
+    if entry(settings.dataset.name).image_files and settings.view_size > facts.side:
         yield f"view_size={settings.view_size} is more than the {facts.side} pixels of most images' shorter side"

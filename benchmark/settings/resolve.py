@@ -9,7 +9,6 @@ from benchmark.augment import policies
 from benchmark.backbones import weights
 from benchmark.data import catalogue, identity
 from benchmark.data.catalogue import Dataset
-from benchmark.data.layout import LAYOUTS
 from benchmark.errors import UsageError
 from benchmark.settings.cell import Settings
 from benchmark.settings.schema import NOT_READ_BY, describe, inapplicable, options_of
@@ -36,11 +35,15 @@ def build(assigned: dict[str, Any]) -> Settings:
 
 
 def read_dataset(assigned: dict[str, Any]) -> Dataset:
-    """The dataset of dotted assignments. `UsageError` for a folder that is not said."""
+    """The dataset of dotted assignments. `UsageError` for images that are not said."""
     dataset = Dataset(**{k.removeprefix("dataset."): v for k, v in assigned.items() if k.startswith("dataset.")})
-    if dataset.name == "folder" and "dataset.root" not in assigned:
-        raise UsageError(f"dataset=folder needs its folder: {LAYOUTS}")
-    return dataset
+    name, root = catalogue.split_name(dataset.name)
+    if root and "dataset.root" in assigned:
+        raise UsageError(f"dataset={dataset.name} and dataset.root={dataset.root}: give one of them")
+    item = catalogue.entry(name)
+    if item.is_named_by_root and not root and "dataset.root" not in assigned:
+        raise UsageError(f"dataset={name} needs its images: {item.obtain}")
+    return replace(dataset, name=name, root=root or dataset.root)
 
 
 def _with_side(dataset: Dataset, view_size: int) -> Dataset:
@@ -50,7 +53,7 @@ def _with_side(dataset: Dataset, view_size: int) -> Dataset:
         side, name = view_size, "stream"
     if dataset.side not in (0, side):
         raise UsageError(f"dataset.side={dataset.side} and dataset.{name}={getattr(dataset, name)}: give one of them")
-    if dataset.name != "folder":
+    if not catalogue.entry(dataset.name).image_files:
         return replace(dataset, side=side)
     if 0 < side < view_size:
         name = name if dataset.cache else "side"

@@ -78,8 +78,9 @@ def reference() -> str:
 
 
 def locate(cell: Settings, files: dict[str, str]) -> Settings:
-    """The cell with its dataset where it lies on this machine; a folder is elsewhere only if its images are there."""
-    if cell.dataset.name == "folder" and not identity.holds(files.get("dataset.root", ""), cell.dataset.fingerprint):
+    """The cell with its dataset where it lies on this machine; image files are elsewhere only if they are the same."""
+    image_files = catalogue.entry(cell.dataset.name).image_files
+    if image_files and not identity.holds(cell.dataset, files.get("dataset.root", "")):
         return cell
     return replace(cell, dataset=_place(cell.dataset, files))
 
@@ -93,7 +94,9 @@ def _files(assigned: dict[str, list[str]]) -> dict[str, str]:
 
 
 def _dataset(name: str, files: dict[str, str]) -> Dataset:
+    name, root = catalogue.split_name(name)
     dataset = _place(Dataset(name=name), files)
+    dataset = replace(dataset, root=root or dataset.root)
     catalogue.require(dataset)
     return identity.identify(dataset)
 

@@ -25,6 +25,7 @@ PRESETS: dict[str, Callable[[], dict[str, str]]] = {
     "imagenet": imagenet,
 }
 OF_DATASET = {"digits": "digits", "cifar10": "cifar", "cifar100": "cifar100", "stl10": "stl10"}
+OF_DATASET |= {"imagenet": "imagenet", "imagenet100": "imagenet"}
 
 
 def require(name: str) -> None:
@@ -45,4 +46,7 @@ def words(name: str, dataset: Dataset, epochs: int | None = None, batch: int | N
         facts = measure(dataset)
         return {word: rule.value for word, rule in fit(facts, epochs, batch).items()} if facts else {}
     name = OF_DATASET[dataset.name] if name == "auto" else name
-    return PRESETS[name]() if name != "none" else {}
+    chosen = PRESETS[name]() if name != "none" else {}
+    if dataset.cache or dataset.stream:  # which say themselves at how many pixels images are kept
+        chosen.pop("dataset.side", None)
+    return chosen

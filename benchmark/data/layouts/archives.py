@@ -1,0 +1,131 @@
+"""Which files of an unpacked archive, as its authors publish it, are which class and split. Imports no torch."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data.catalogue import entry
+from benchmark.data.layout import TEST, TRAIN, ClassFolder, LeftOut, list_classes, shorten, walk
+from benchmark.data.layouts.shards import list_shards
+from benchmark.data.splits import TEST_SEED, draw_each
+from benchmark.errors import UsageError
+
+WORDNET_ID = re.compile(r"n\d{8}")
+CALTECH_EACH = 30  # training images a class: Kornblith et al. 2019 (arXiv:1805.08974), appendix; there is no own split
+
+
+def list_images(name: str, root: Path, left_out: LeftOut) -> list[ClassFolder]:
+    """The class folders of all splits of the dataset called `name` below its own folder `root`, train first.
+
+    UsageError where they are not all there.
+    """
+    if name in ("hf", "webdataset"):
+        return list_shards(root, left_out)
+    if name in ("imagenet", "imagenet100"):
+        folders = _list_imagenet(root, left_out, read_imagenet100() if name == "imagenet100" else None)
+    elif name == "tiny_imagenet":
+        folders = _list_tiny_imagenet(root, left_out)
+    elif name == "caltech101":
+        folders = _list_caltech101(root, left_out)
+    else:
+        folders = list_classes(root, left_out)
+    _require_classes(name, root, folders)
+    return folders
+
+
+def read_imagenet100() -> frozenset[str]:
+    """The WordNet ids of its classes."""
+    lines = Path(__file__).with_name("imagenet100.txt").read_text().splitlines()
+    return frozenset(line for line in lines if not line.startswith("#"))
+
+
+def _list_imagenet(root: Path, left_out: LeftOut, chosen: frozenset[str] | None) -> list[ClassFolder]:
+    """`train` and `val` with a folder of each WordNet id, of which `chosen` are read, or all."""
+    folders = []
+    for split, folder in ((TRAIN, "train"), (TEST, "val")):
+        ids = [name for name in _names(root / folder) if WORDNET_ID.fullmatch(name)]
+        if not ids:
+            raise UsageError(
+                f"{str(root / folder)!r} holds no folder of a WordNet id such as n01440764: torchvision.datasets."
+                "ImageNet sorts the published archives into such folders"
+            )
+        names = [name for name in ids if chosen is None or name in chosen]
+        if len(names) < len(ids):
+            other = f"{folder}/{min(set(ids) - set(names))}"
+            left_out.add("class folders that are not of ImageNet-100", other, len(ids) - len(names))
+        folders += [_class_folder(split, name, root / folder / name, root, left_out) for name in names]
+    return folders
+
+
+def _list_tiny_imagenet(root: Path, left_out: LeftOut) -> list[ClassFolder]:
+    """`train/CLASS/images`, and `val/images`, whose classes `val_annotations.txt` has, as test set.
+
+    The labels of `test` were never published.
+    """
+    names = _names(root / "train")
+    folders = [_class_folder(TRAIN, name, root / "train" / name / "images", root, left_out) for name in names]
+    images, annotations = root / "val" / "images", root / "val" / "val_annotations.txt"
+    files = dict(walk(images, root, left_out))
+    of_class: dict[str, list[str]] = {}
+    for line in annotations.read_text().splitlines():
+        file, label = line.split("\t")[:2]
+        of_class.setdefault(label, []).append(str(images / file))
+    missing = [os.path.basename(path) for paths in of_class.values() for path in paths if path not in files]
+    if missing:
+        raise UsageError(f"{str(images)!r} lacks images that {annotations.name} names: {shorten(missing)}")
+    for name, paths in sorted(of_class.items()):
+        folders.append(ClassFolder(TEST, name, str(images), sorted(paths), [files[path] for path in sorted(paths)]))
+    return folders
+
+
+def _list_caltech101(root: Path, left_out: LeftOut) -> list[ClassFolder]:
+    """`101_ObjectCategories/CLASS`: of each class 30 images, always the same ones, to train and the rest to test.
+
+    BACKGROUND_Google is no class.
+    """
+    top = root / "101_ObjectCategories"
+    names = [name for name in _names(top) if name != "BACKGROUND_Google"]
+    whole = [_class_folder(TRAIN, name, top / name, root, left_out) for name in names]
+    drawn = set(draw_each(np.repeat(np.arange(len(whole)), [len(f.files) for f in whole]), CALTECH_EACH, TEST_SEED))
+    splits: dict[str, list[ClassFolder]] = {TRAIN: [], TEST: []}
+    start = 0
+    for folder in whole:
+        for split, is_drawn in ((TRAIN, True), (TEST, False)):
+            rows = [row for row in range(len(folder.files)) if (start + row in drawn) is is_drawn]
+            files, stats = [folder.files[row] for row in rows], [folder.stats[row] for row in rows]
+            source = f"all but {CALTECH_EACH} images a class" if split == TEST else ""
+            splits[split].append(ClassFolder(split, folder.name, folder.path, files, stats, source))
+        start += len(folder.files)
+    return splits[TRAIN] + splits[TEST]
+
+
+def _class_folder(split: str, name: str, folder: Path, root: Path, left_out: LeftOut) -> ClassFolder:
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {str(folder)!r}")
+    files = dict(walk(folder, root, left_out))
+    return ClassFolder(split, name, str(folder), list(files), list(files.values()))
+
+
+def _names(folder: Path) -> list[str]:
+    """Of the folders directly inside, in order."""
+    with os.scandir(folder) as entries:
+        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+
+
+def _require_classes(name: str, root: Path, folders: Iterable[ClassFolder]) -> None:
+    """UsageError unless each split has the classes that are published."""
+    wanted, by_split = entry(name).classes, dict[str, set[str]]()
+    for folder in folders:
+        by_split.setdefault(folder.split, set()).add(folder.name)
+    for split, names in by_split.items():
+        if wanted is not None and len(names) != wanted:
+            lacks = f", without {shorten(sorted(read_imagenet100() - names))}" if name == "imagenet100" else ""
+            raise UsageError(
+                f"{str(root)!r} holds {len(names)} {split} classes{lacks}, not the {wanted} of {name}: bring in the "
+                "others, or read a part of it as dataset=folder"
+            )

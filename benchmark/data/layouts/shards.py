@@ -1,0 +1,173 @@
+"""Images in tar files (shards), as the package webdataset writes them, read where they lie in the shard.
+
+A sample is KEY.jpg beside KEY.cls, the label as text, or KEY.json, an object that has it as `label`, `cls` or `class`;
+a key ends at the first point behind the last slash. The path of an image is SHARD/OFFSET+SIZE/NAME, which `open_image`
+opens. What is in a shard is looked up once and kept in the user's cache folder. Imports no torch.
+"""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import io
+import json
+import os
+import re
+import tarfile
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import IO, Any
+
+from benchmark.data.layout import TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, split_of
+from benchmark.display.counting import count
+from benchmark.errors import UsageError
+from results.record import write_json
+
+VERSION = 1  # of what is kept
+IMAGES = {"jpg", "jpeg", "png", "webp", "ppm", "bmp", "tif", "tiff", "gif"}
+LABELS = ("label", "cls", "class")  # in a json
+MEMBER = re.compile(r"(.+?\.tar)/(\d+)\+(\d+)/")
+RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+
+
+def user_cache() -> Path:
+    """The folder for what only saves time, or can be fetched again."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "contrastive-benchmark"
+
+
+def open_image(path: str) -> IO[bytes]:
+    """The file, or the part of a shard, that the path of an image names. OSError as of `open`."""
+    try:
+        return open(path, "rb")
+    except NotADirectoryError:
+        member = MEMBER.match(path)
+        if member is None:
+            raise
+        with open(member[1], "rb") as shard:
+            shard.seek(int(member[2]))
+            return io.BytesIO(shard.read(int(member[3])))
+
+
+def base_folder(pattern: Path) -> Path:
+    """The folder above all shards of the pattern."""
+    return next((path for path in (pattern, *pattern.parents) if path.is_dir()), pattern)
+
+
+def list_shards(pattern: Path, left_out: LeftOut) -> list[ClassFolder]:
+    """The images of all shards, by split and class, train first. A shard's split is that of the first word in its name,
+    or in those of its folders, that names one; it is of train where none does.
+
+    UsageError where there are no shards, or one cannot be read.
+    """
+    base = base_folder(pattern)
+    shards = _find(pattern)
+    members: dict[tuple[str, str], dict[str, os.stat_result]] = {}
+    words: dict[str, str] = {}
+    with count(f"{base.name}: looking at", len(shards), "shards") as advance:
+        for shard in shards:
+            split, word = _split(shard, base)
+            words.setdefault(split, word)
+            stat = shard.stat()
+            for name, offset, size, label in _index(shard, stat):
+                if label is None:
+                    left_out.add("images without a label", f"{shard.name}/{name}")
+                else:
+                    of_class = members.setdefault((split, label), {})
+                    of_class[f"{shard}/{offset}+{size}/{name}"] = _stat_member(stat, offset, size)
+            advance(1)
+    order = (TRAIN, VALIDATION, TEST)
+    labels = sorted({label for _, label in members}, key=lambda label: (not label.isdecimal(), label.zfill(9), label))
+    return [
+        ClassFolder(split, label, str(base), list(files), list(files.values()), f"{words[split]} shards")
+        for split in order
+        for label in labels
+        if (files := members.get((split, label)))
+    ]
+
+
+def _find(pattern: Path) -> list[Path]:
+    """The shards in order. UsageError where a name that is spelt out is not there."""
+    if pattern.is_dir():
+        paths = sorted(pattern.rglob("*.tar"))
+    else:
+        names = list(_expand(str(pattern)))
+        by_name = {name: sorted(glob.glob(name)) for name in names}
+        missing = [name for name, files in by_name.items() if not files]
+        if missing:
+            raise UsageError(f"there is no file {missing[0]!r} ({len(missing)} of {len(names)} are missing)")
+        paths = [Path(file) for files in by_name.values() for file in files]
+    if not paths or any(path.suffix != ".tar" for path in paths):
+        other = next((path.name for path in paths if path.suffix != ".tar"), "nothing")
+        raise UsageError(f"{str(pattern)!r} holds {other}: files called NAME.tar are needed, not compressed")
+    return list(dict.fromkeys(paths))
+
+
+def _expand(pattern: str) -> Iterator[str]:
+    """`a-{08..10}` as a-08, a-09, a-10."""
+    numbers = RANGE.search(pattern)
+    if numbers is None:
+        yield pattern
+        return
+    for number in range(int(numbers[1]), int(numbers[2]) + 1):
+        middle = str(number).zfill(len(numbers[1]))
+        yield from _expand(f"{pattern[: numbers.start()]}{middle}{pattern[numbers.end() :]}")
+
+
+def _split(shard: Path, base: Path) -> tuple[str, str]:
+    """The split, and the word that names it."""
+    for part in reversed(shard.relative_to(base).with_suffix("").parts):
+        for word in re.split(r"[^A-Za-z]+", part):
+            split = split_of(word)
+            if split:
+                return split, word
+    return TRAIN, "all"
+
+
+def _index(shard: Path, stat: os.stat_result) -> list[tuple[str, int, int, str | None]]:
+    """(name, offset, size, label) of each image in the shard, as kept, or read from it."""
+    seen = f"{VERSION}\0{shard.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}"
+    place = user_cache() / "shards" / f"{hashlib.sha256(os.fsencode(seen)).hexdigest()[:16]}.json"
+    with suppress(OSError, ValueError):
+        return [tuple(row) for row in json.loads(place.read_text())]
+    rows = _read(shard)
+    with suppress(OSError):
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_json(place, rows, compact=True)
+    return rows
+
+
+def _read(shard: Path) -> list[tuple[str, int, int, str | None]]:
+    images: dict[str, tuple[str, int, int]] = {}
+    labels: dict[str, str] = {}
+    try:
+        with tarfile.open(shard, "r:") as tar:
+            for member in tar:
+                folder, _, name = member.name.rpartition("/")
+                stem, _, ending = name.partition(".")
+                key, ending = f"{folder}/{stem}", ending.lower()
+                if member.isfile() and ending in IMAGES:
+                    images.setdefault(key, (member.name, member.offset_data, member.size))
+                elif member.isfile() and ending in ("cls", "json"):
+                    file = tar.extractfile(member)
+                    assert file is not None
+                    label = _label(file.read().decode(), ending)
+                    labels |= {key: label} if label is not None else {}
+    except (tarfile.TarError, OSError, ValueError) as error:
+        raise UsageError(f"shard {str(shard)!r} cannot be read ({error})") from error
+    return [(*image, labels.get(key)) for key, image in images.items()]
+
+
+def _label(text: str, ending: str) -> str | None:
+    value: Any = text.strip()
+    if ending == "json":
+        content = json.loads(text)
+        value = next((content[name] for name in LABELS if name in content), "") if isinstance(content, dict) else ""
+    return str(value) if str(value) not in ("", "-1", "None") else None
+
+
+def _stat_member(shard: os.stat_result, offset: int, size: int) -> os.stat_result:
+    """That of the shard, with what tells its members apart."""
+    inode = (shard.st_ino * 0x9E3779B97F4A7C15 + offset) % 2**63
+    times = {"st_mtime_ns": shard.st_mtime_ns, "st_ctime_ns": shard.st_ctime_ns}
+    return os.stat_result((shard.st_mode, inode, shard.st_dev, 1, 0, 0, size, 0, 0, 0), times)

@@ -129,7 +129,7 @@ def _look(path: str, whole: bool, formats: list[str], endings: set[str]) -> tupl
             source.seek(0)
             with Image.open(source, formats=formats) as image:
                 return digest, image.height, image.width, str(image.format)[:8], _flags(image)
-    except Image.UnidentifiedImageError:
+    except (Image.UnidentifiedImageError, ValueError):  # the second of a text that begins as an image may
         called_image = os.path.splitext(path)[1].lower() in endings
         return digest, 0, 0, "", UNREADABLE if called_image else UNKNOWN
     except Exception:  # noqa: BLE001 - whatever a damaged file makes of the readers; `explain` says it

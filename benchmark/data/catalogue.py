@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.data.layout import LAYOUTS
+from benchmark.data.layout import require_root
 from benchmark.errors import UsageError, unknown
 
 
@@ -127,8 +128,12 @@ def entry(name: str) -> Entry:
 
 
 def location(dataset: Dataset) -> Path:
-    """The root folder, with a leading ``~`` expanded (no shell expands it inside ``dataset.root=~/images``)."""
-    return Path(dataset.root).expanduser()
+    """The root folder, absolute, with a leading ``~`` expanded: no shell does so inside ``dataset.root=~/images``.
+
+    A link keeps its own name, by which a cache is called, and beside which it lies.
+    """
+    path = Path(os.path.expanduser(dataset.root))
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def require(dataset: Dataset) -> None:
@@ -160,8 +165,8 @@ def require(dataset: Dataset) -> None:
             "dataset=folder, and leave it at 0 for the others, which are kept as they are published"
         )
     root = location(dataset)
-    if dataset.name == "folder" and not root.is_dir():
-        raise UsageError(f"dataset folder: there is no folder {dataset.root!r}; {LAYOUTS}")
+    if dataset.name == "folder":
+        require_root(root)
     if not dataset.download and not all((root / file).exists() for file in found.files):
         raise UsageError(
             f"dataset {dataset.name} not found in {dataset.root!r} (looked for {', '.join(found.files)}): "

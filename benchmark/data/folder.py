@@ -5,6 +5,7 @@ In memory as centre squares of `side` pixels, the same squares in a file on disk
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,8 +53,9 @@ def _reader(found: Survey, dataset: Dataset) -> Callable[[Indices], Images]:
         names = np.array(found.paths)
         return lambda chosen: Files(names[chosen], side)
     if dataset.cache:
-        place = Path(dataset.cache_dir).expanduser() if dataset.cache_dir else _beside(found.root)
-        images, totals = open_cache(found.paths, place / f"{found.root.name}-{side}-{found.fingerprint}", side)
+        place = Path(os.path.expanduser(dataset.cache_dir or f"{found.root}.cache"))  # inside it would be a class
+        name = f"{found.root.name[:50]}-{side}-{found.fingerprint}"
+        images, totals = open_cache(found.paths, place / name, side)
         return lambda chosen: Cached(images, totals, chosen)
 
     def read(chosen: Indices) -> Tensor:
@@ -64,11 +66,6 @@ def _reader(found: Survey, dataset: Dataset) -> Callable[[Indices], Images]:
         return kept
 
     return read
-
-
-def _beside(root: Path) -> Path:
-    """Not inside: there it would be a class."""
-    return root.absolute().with_name(root.absolute().name + ".cache")
 
 
 def require_memory(dataset: Dataset, images: int) -> None:

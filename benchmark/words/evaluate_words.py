@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 import methods
 from benchmark.data import catalogue, identity
 from benchmark.data.catalogue import Dataset
+from benchmark.data.layout import LAYOUTS
 from benchmark.errors import UsageError, unknown
 from benchmark.settings import schema
 from benchmark.settings.cell import Settings
@@ -43,6 +44,7 @@ class Request:
 
 def read(words: list[str]) -> Request:
     """Raises `UsageError` for any word that cannot be meant."""
+    identity.look_anew()
     assigned = runtime_words.split(words)
     evaluations, datasets = assigned.get("evaluations", []), assigned.get("transfer", [])
     for name in evaluations:
@@ -79,7 +81,8 @@ def reference() -> str:
 
 def locate(cell: Settings, files: dict[str, str]) -> Settings:
     """The cell with its dataset where it lies on this machine; a folder is elsewhere only if its images are there."""
-    if cell.dataset.name == "folder" and not identity.holds(files.get("dataset.root", ""), cell.dataset.fingerprint):
+    root = files.get("dataset.root")
+    if cell.dataset.name == "folder" and not (root and identity.holds(root, cell.dataset.fingerprint)):
         return cell
     return replace(cell, dataset=_place(cell.dataset, files))
 
@@ -94,6 +97,8 @@ def _files(assigned: dict[str, list[str]]) -> dict[str, str]:
 
 def _dataset(name: str, files: dict[str, str]) -> Dataset:
     dataset = _place(Dataset(name=name), files)
+    if name == "folder" and "dataset.root" not in files:
+        raise UsageError(f"transfer=folder needs its folder: {LAYOUTS}")
     catalogue.require(dataset)
     return identity.identify(dataset)
 

@@ -16,6 +16,7 @@ class Dataset:
 
     name: str = "digits"  # a name from `python -m benchmark datasets`
     root: str = "data"  # folder that holds, or receives, its files; of dataset=folder, the images
+    unlabelled: str = ""  # with dataset=folder: another one, of images without labels, that methods train on instead
     download: bool = False  # fetch the files if they are not there
     limit: int = 0  # use a stratified subset of this many training images; 0 is all
     validation: float = 0.1  # share of the training set that is carved off for validation, never trained on
@@ -128,11 +129,16 @@ def entry(name: str) -> Entry:
 
 
 def location(dataset: Dataset) -> Path:
-    """The root folder, absolute, with a leading ``~`` expanded: no shell does so inside ``dataset.root=~/images``.
+    """The root folder, absolute."""
+    return absolute(dataset.root)
+
+
+def absolute(folder: str) -> Path:
+    """The folder's path with a leading ``~`` expanded: no shell does so inside ``dataset.root=~/images``.
 
     A link keeps its own name, by which a cache is called, and beside which it lies.
     """
-    path = Path(os.path.expanduser(dataset.root))
+    path = Path(os.path.expanduser(folder))
     return path.resolve() if ".." in path.parts else path.absolute()
 
 
@@ -165,8 +171,11 @@ def require(dataset: Dataset) -> None:
             "dataset=folder, and leave it at 0 for the others, which are kept as they are published"
         )
     root = location(dataset)
+    if dataset.unlabelled and dataset.name != "folder":
+        raise UsageError(f"dataset.unlabelled={dataset.unlabelled} is for dataset=folder, not for {dataset.name}")
     if dataset.name == "folder":
-        require_root(root)
+        for folder in filter(None, (dataset.root, dataset.unlabelled)):
+            require_root(absolute(folder))
     if not dataset.download and not all((root / file).exists() for file in found.files):
         raise UsageError(
             f"dataset {dataset.name} not found in {dataset.root!r} (looked for {', '.join(found.files)}): "

@@ -5,9 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from benchmark.data.catalogue import Dataset, entry, location
+from benchmark.data.catalogue import Dataset, absolute, entry
 from benchmark.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchmark.data.survey import Survey
+
+UNLABELLED = "+"  # in a fingerprint: before that of the images without labels
 
 
 def look_anew() -> None:
@@ -18,19 +24,27 @@ def look_anew() -> None:
         survey_once.cache_clear()
 
 
-def identify(dataset: Dataset) -> Dataset:
-    """The dataset with the fingerprint of its images, where it is a folder."""
+def look(dataset: Dataset) -> tuple[Survey | None, Survey | None]:
+    """What lies in its folder of labelled images, if it is one that has any, and in that of images without labels."""
     if dataset.name != "folder":
-        return dataset
+        return None, None
     from benchmark.data.survey import survey_once
 
-    return replace(dataset, fingerprint=survey_once(location(dataset)).fingerprint)
+    labelled = survey_once(absolute(dataset.root)) if dataset.root else None
+    return labelled, survey_once(absolute(dataset.unlabelled), False) if dataset.unlabelled else None
+
+
+def identify(dataset: Dataset) -> Dataset:
+    """The dataset with the fingerprint of its images, where it is a folder."""
+    labelled, unlabelled = look(dataset)
+    fingerprint = labelled.fingerprint if labelled else ""
+    return replace(dataset, fingerprint=fingerprint + (UNLABELLED + unlabelled.fingerprint if unlabelled else ""))
 
 
 def holds(root: str, fingerprint: str) -> bool:
-    """Whether the folder holds the images of this fingerprint."""
+    """Whether the folder holds the labelled images of this fingerprint."""
     try:
-        return identify(Dataset("folder", root)).fingerprint == fingerprint
+        return identify(Dataset("folder", root)).fingerprint == fingerprint.partition(UNLABELLED)[0]
     except UsageError:
         return False
 
@@ -46,11 +60,13 @@ class Facts:
 
 def measure(dataset: Dataset) -> Facts | None:
     """The facts of a folder, or of a dataset whose numbers are published; None where only its files could tell."""
-    if dataset.name == "folder":
-        from benchmark.data.survey import survey_once
-
-        found = survey_once(location(dataset))
-        return Facts(found.count(dataset)[0], len(found.classes), found.shorter_side)
+    labelled, unlabelled = look(dataset)
+    if labelled and not unlabelled:
+        return Facts(labelled.count(dataset)[0], len(labelled.classes), labelled.shorter_side)
+    if unlabelled:
+        images = min(dataset.limit or len(unlabelled.paths), len(unlabelled.paths))
+        images -= 0 if labelled else round(images * dataset.validation)
+        return Facts(images, len(labelled.classes) if labelled else 0, unlabelled.shorter_side)
     published = entry(dataset.name)
     if published.images is None or published.classes is None:
         return None
@@ -62,11 +78,16 @@ def measure(dataset: Dataset) -> Facts | None:
 
 def describe(datasets: Iterable[Dataset]) -> list[str]:
     """What was found in each folder of images, and what has to be known of it, a line each."""
-    lines: dict[str, None] = {}
+    lines: list[str] = []
     for dataset in datasets:
-        if dataset.name == "folder":
-            from benchmark.data.survey import survey_once
-
-            found = survey_once(location(dataset))
-            lines |= dict.fromkeys([found.describe(dataset), *(f"note: {note}" for note in found.notes)])
-    return list(lines)
+        labelled, unlabelled = look(dataset)
+        if labelled:
+            lines += [labelled.describe(dataset), *(f"note: {note}" for note in labelled.notes)]
+        if unlabelled:
+            lines += [unlabelled.describe_unlabelled(), *(f"note: {note}" for note in unlabelled.notes)]
+            if not labelled:
+                lines.append(
+                    "note: no labels, so no accuracy can be given: there are effective rank, alignment, uniformity and "
+                    "nearest neighbours to look at; dataset.root=DIR names labelled images"
+                )
+    return list(dict.fromkeys(lines))

@@ -80,6 +80,13 @@ def list_classes(root: Path, left_out: LeftOut) -> list[ClassFolder]:
     return classes
 
 
+def list_unlabelled(root: Path, left_out: LeftOut) -> list[ClassFolder]:
+    """Every file below `root`, in folders or not, as one folder without a class."""
+    require_root(root)
+    files = walk(root, root, left_out)
+    return [ClassFolder(TRAIN, "", str(root), list(files), list(files.values()))]
+
+
 def walk(folder: Path, root: Path, left_out: LeftOut) -> dict[str, Stat]:
     """Every file below `folder`, by folder and name, with its stat; links are followed, but not to a folder above."""
     top = os.stat(folder)

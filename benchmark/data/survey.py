@@ -27,6 +27,7 @@ from benchmark.data.layout import (
     ClassFolder,
     LeftOut,
     list_classes,
+    list_unlabelled,
     quote,
     shorten,
 )
@@ -73,26 +74,35 @@ class Survey:
         """The median, in pixels, of each image's shorter side."""
         return int(np.median(self.sides.min(axis=1)))
 
+    def describe_unlabelled(self) -> str:
+        """Such as 'photos: 9000 images without labels; ...'."""
+        return f"{self.root.name}: {len(self.paths)} images without labels; {self._describe_sides()}"
+
     def describe(self, dataset: Dataset) -> str:
         """Such as '10 classes (church, tench and 8 more), 720 train / 80 validation / 200 test images (...)'."""
         train, validation, test = self.count(dataset)
-        shorter = self.sides.min(axis=1)
         drawn = "validation drawn from train" if self.validation is None else "a validation folder of its own"
         return (
             f"{self.root.name}: {len(self.classes)} classes ({shorten(self.classes)}), {train} train / {validation} "
-            f"validation / {test} test images (test {self.test_from}, {drawn}); shorter side {shorter.min()} to "
-            f"{shorter.max()} pixels, median {self.shorter_side}; fingerprint {self.fingerprint}"
+            f"validation / {test} test images (test {self.test_from}, {drawn}); {self._describe_sides()}"
+        )
+
+    def _describe_sides(self) -> str:
+        shorter = self.sides.min(axis=1)
+        return (
+            f"shorter side {shorter.min()} to {shorter.max()} pixels, median {self.shorter_side}; "
+            f"fingerprint {self.fingerprint}"
         )
 
 
-def survey(root: Path) -> Survey:
-    """The images below `root`.
+def survey(root: Path, labelled: bool = True) -> Survey:
+    """The images below `root`. Without labels, these are -1, and all images are for training.
 
     UsageError for a layout that cannot be read (see `layout`), a class without images, and files that are damaged:
     all of them at once.
     """
     left_out = LeftOut()
-    folders = list_classes(root, left_out)
+    folders = list_classes(root, left_out) if labelled else list_unlabelled(root, left_out)
     paths = [path for folder in folders for path in folder.files]
     facts = inspect(root, paths, [stat for folder in folders for stat in folder.stats])
     _refuse_bad(root, paths, facts)
@@ -103,6 +113,13 @@ def survey(root: Path) -> Survey:
         what = f"{quote(ending)} files" if ending else "files without an ending"
         left_out.add(f"{what} that are not read as images", os.path.relpath(paths[row], root))
     owner, facts, paths = owner[images], facts[images], [paths[i] for i in images]
+    sides, fingerprint = np.stack([facts["height"], facts["width"]], axis=1), _fingerprint(folders, owner, paths, facts)
+    notes = [*left_out.sentences(), *_remarks(root, paths, facts)]
+    if not labelled:
+        if len(paths) < 3:
+            raise UsageError(f"dataset.unlabelled={str(root)!r} holds {len(paths)} images: at least 3 are needed")
+        nothing, every = np.empty(0, np.int64), np.arange(len(paths))
+        return Survey(root, [], paths, every * 0 - 1, sides, every, None, nothing, "", fingerprint, notes)
     classes = _class_names(root, folders, np.bincount(owner, minlength=len(folders)))
     number_of = {name: number for number, name in enumerate(classes)}
     labels = np.array([number_of[folder.name] for folder in folders], dtype=np.int64)[owner]
@@ -122,17 +139,13 @@ def survey(root: Path) -> Survey:
         classes=classes,
         paths=paths,
         labels=labels,
-        sides=np.stack([facts["height"], facts["width"]], axis=1),
+        sides=sides,
         training=training,
         validation=validation if len(validation) else None,
         test=test,
         test_from=test_from,
-        fingerprint=_fingerprint(folders, owner, paths, facts),
-        notes=[
-            *left_out.sentences(),
-            *_remarks(root, paths, facts),
-            *_repeats(root, paths, facts, labels, training, test),
-        ],
+        fingerprint=fingerprint,
+        notes=[*notes, *_repeats(root, paths, facts, labels, training, test)],
     )
 
 

@@ -39,7 +39,9 @@ def read_dataset(assigned: dict[str, Any]) -> Dataset:
     """The dataset of dotted assignments. `UsageError` for a folder that is not said."""
     dataset = Dataset(**{k.removeprefix("dataset."): v for k, v in assigned.items() if k.startswith("dataset.")})
     if dataset.name == "folder" and "dataset.root" not in assigned:
-        raise UsageError(f"dataset=folder needs its folder: {LAYOUTS}")
+        if not dataset.unlabelled:
+            raise UsageError(f"dataset=folder needs its folder: {LAYOUTS}")
+        return replace(dataset, root="")  # no labels at all
     return dataset
 
 

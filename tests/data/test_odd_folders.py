@@ -403,10 +403,11 @@ def test_text_with_a_colon_a_line_and_other_files_are_no_images(tmp_path: Path) 
     assert sizes(survey(tmp_path)) == (8, 0, 2)
 
 
-@pytest.mark.skipif(os.geteuid() == 0, reason="the superuser reads everything")
 def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
     plant(tmp_path, PAIR)
     (tmp_path / "a" / "0.png").chmod(0)
+    if os.access(tmp_path / "a" / "0.png", os.R_OK):
+        pytest.skip("the superuser reads everything")
     assert "a/0.png ([Errno 13] Permission denied" in refusal(tmp_path)
     (tmp_path / "b").chmod(0)
     assert "cannot be read (Permission denied)" in refusal(tmp_path)

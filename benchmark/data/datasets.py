@@ -28,8 +28,8 @@ class Data:
     ``pretrain`` is what methods train on: `train` itself, or the unlabelled images that STL-10 has and a folder may
     have beside it. Probes are fitted on ``train``, chosen on ``validation`` (the dataset's own, or a stratified share
     of the training set that nothing trains on), and measured on ``test``. Without any labels there are no
-    ``class_names``, and ``test`` is ``validation``. ``mean`` and ``std`` (population) are those of each channel of ``pretrain``, images
-    scaled to [0, 1].
+    ``class_names``, and ``test`` is ``validation``. ``mean`` and ``std`` (population) are those of each channel of
+    ``pretrain``, images scaled to [0, 1].
     """
 
     name: str

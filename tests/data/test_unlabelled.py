@@ -77,7 +77,7 @@ def test_without_any_labels_there_is_training_and_no_accuracy(
         assert (path.parent / "looks.json").exists(), "nearest neighbours to look at"
     assert "no labels, so no accuracy can be given" in " ".join(done.stdout.split()), "below the table"
     assert inside(["report", f"out={tmp_path}"], environment).returncode == 0
-    assert "no labels" in (tmp_path / "report" / "index.html").read_text()
+    assert "no labels" in (tmp_path / "report" / "report.html").read_text()
     evaluated = inside(["evaluate", f"out={tmp_path}", "evaluations=knn,looks"], environment)
     assert evaluated.returncode == 0, evaluated.stderr
     supervised = inside(["run", "methods=supcon", *words[1:]], environment)

@@ -176,7 +176,7 @@ def scratch() -> Iterator[Path]:
             for number, pixels in enumerate(digits.images[digits.target == label][:40]):
                 picture = Image.fromarray((pixels * 15.9).astype("uint8")).resize((64, 64))
                 picture.save(folder / f"my/images/class{label}/{number:03}.png")
-        for name in ("DIR/train", "imagenet/train"):
+        for name in ("DIR/train", "imagenet/train", "my/plenty"):
             shutil.copytree(folder / "my/images", folder / name)
         for entry in catalogue.CATALOGUE.values():
             for name in entry.files:

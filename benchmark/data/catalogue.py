@@ -6,7 +6,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.data.layout import require_root
+from benchmark.data.layout import LAYOUTS, UNLABELLED, require_root
 from benchmark.errors import UsageError, unknown
 
 
@@ -174,8 +174,9 @@ def require(dataset: Dataset) -> None:
     if dataset.unlabelled and dataset.name != "folder":
         raise UsageError(f"dataset.unlabelled={dataset.unlabelled} is for dataset=folder, not for {dataset.name}")
     if dataset.name == "folder":
-        for folder in filter(None, (dataset.root, dataset.unlabelled)):
-            require_root(absolute(folder))
+        for folder, remedy in ((dataset.root, LAYOUTS), (dataset.unlabelled, UNLABELLED)):
+            if folder:
+                require_root(absolute(folder), remedy)
     if not dataset.download and not all((root / file).exists() for file in found.files):
         raise UsageError(
             f"dataset {dataset.name} not found in {dataset.root!r} (looked for {', '.join(found.files)}): "

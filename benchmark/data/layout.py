@@ -24,6 +24,7 @@ SPLITS = {
 }
 SYSTEM = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini"}
 LAYOUTS = "give dataset.root=DIR, laid out as DIR/train/CLASS/*.jpg (beside DIR/val or DIR/test) or DIR/CLASS/*.jpg"
+UNLABELLED = "give dataset.unlabelled=DIR, which holds images in folders or not"
 SHOWN = 5  # names in a message
 
 Stat = tuple[int, int, int, int, int]  # of a file: size, both times, inode and device, which tell whether it changed
@@ -55,11 +56,11 @@ class ClassFolder:
     stats: list[Stat]
 
 
-def require_root(root: Path) -> None:
+def require_root(root: Path, remedy: str = LAYOUTS) -> None:
     """UsageError where there is no such folder."""
     if not root.is_dir():
         problem = f"{str(root)!r} is a file" if root.exists() else f"there is no folder {str(root)!r}"
-        raise UsageError(f"dataset folder: {problem}; {LAYOUTS}")
+        raise UsageError(f"dataset folder: {problem}; {remedy}")
 
 
 def list_classes(root: Path, left_out: LeftOut) -> list[ClassFolder]:
@@ -82,7 +83,7 @@ def list_classes(root: Path, left_out: LeftOut) -> list[ClassFolder]:
 
 def list_unlabelled(root: Path, left_out: LeftOut) -> list[ClassFolder]:
     """Every file below `root`, in folders or not, as one folder without a class."""
-    require_root(root)
+    require_root(root, UNLABELLED)
     files = walk(root, root, left_out)
     return [ClassFolder(TRAIN, "", str(root), list(files), list(files.values()))]
 

@@ -12,6 +12,7 @@ import importlib.util
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -113,7 +114,8 @@ def read_words(span: str) -> None:
         if key not in beside:
             raise UsageError(f"unknown key {key!r}")
         if value and not PLACEHOLDER.search(value):
-            cell_words.read([word, *beside[key]])
+            root = ["dataset.root=DIR"] if word == "dataset=folder" else []
+            cell_words.read([word, *beside[key], *root])
 
 
 @cache
@@ -174,8 +176,8 @@ def scratch() -> Iterator[Path]:
             for number, pixels in enumerate(digits.images[digits.target == label][:40]):
                 picture = Image.fromarray((pixels * 15.9).astype("uint8")).resize((64, 64))
                 picture.save(folder / f"my/images/class{label}/{number:03}.png")
-        for name in ("DIR/class", "imagenet/train/class", "imagenet/val/class"):
-            (folder / name).mkdir(parents=True)
+        for name in ("DIR/train", "imagenet/train", "my/plenty"):
+            shutil.copytree(folder / "my/images", folder / name)
         for entry in catalogue.CATALOGUE.values():
             for name in entry.files:
                 (folder / "data" / name).mkdir(parents=True)

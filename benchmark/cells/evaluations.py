@@ -79,7 +79,7 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
 def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], device: torch.device, say: Say) -> int:
     """Do what is missing of the cell `key` in `folder`. Returns how many evaluations failed."""
     cell = evaluate_words.locate(plan.cell(folder), request.files)
-    asked = _without_own_dataset(cell, asked)
+    asked = _select_applicable(cell, asked)
     with lease.hold(folder) as held:
         if held is None:
             say(f"{folder.name}: another process is at work on it; left to that one")
@@ -117,13 +117,17 @@ def _select_missing(state: plan.State, request: Request, asked: list[Evaluation]
         done = record.read_evaluations(state.folder, state.record["key"])
     except ValueError:  # it is said when the cell is due
         done = {}
-    return _missing(_without_own_dataset(cell, asked), done)
+    return _missing(_select_applicable(cell, asked), done)
 
 
-def _without_own_dataset(cell: Settings, asked: list[Evaluation]) -> list[Evaluation]:
-    """Without what would be no transfer; from one folder of images to another is one."""
+def _select_applicable(cell: Settings, asked: list[Evaluation]) -> list[Evaluation]:
+    """Without what would be no transfer (from one folder of images to another is one), and of a cell without labels
+    without what needs them."""
     own = f"transfer_{cell.dataset.name}"
-    return [one for one in asked if one.name != own or catalogue.entry(cell.dataset.name).is_named_by_root]
+    asked = [one for one in asked if one.name != own or catalogue.entry(cell.dataset.name).is_named_by_root]
+    if catalogue.entry(cell.dataset.name).is_named_by_root and not cell.dataset.root:
+        return [one for one in asked if one.name == "looks" or one.name.startswith("transfer_")]
+    return asked
 
 
 def _missing(asked: list[Evaluation], done: dict[str, Any]) -> list[Evaluation]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmark.data.layout import LAYOUTS
+from benchmark.data.layout import LAYOUTS, UNLABELLED, require_root
 from benchmark.errors import UsageError, unknown
 
 
@@ -15,6 +16,7 @@ class Dataset:
 
     name: str = "digits"  # a name from `python -m benchmark datasets`
     root: str = "data"  # folder that holds, or receives, its files; of dataset=folder, the images; of hf, the name
+    unlabelled: str = ""  # with dataset=folder: another one, of images without labels, that methods train on instead
     download: bool = False  # fetch the files if they are not there
     limit: int = 0  # use a stratified subset of this many training images; 0 is all
     validation: float = 0.1  # share of the training set that is carved off for validation, never trained on
@@ -120,27 +122,19 @@ _ENTRIES = (
         files=("FashionMNIST/raw",),
         source="Xiao et al. 2017, arXiv:1708.07747, https://github.com/zalandoresearch/fashion-mnist",
     ),
-    Entry(
-        name="imagenette160",
-        title="Imagenette, 160 pixels",
-        images=9469,
-        classes=10,
-        side=160,
-        view=128,
-        files=("imagenette2-160",),
-        source="Howard 2019, https://github.com/fastai/imagenette, second version",
-        image_files=True,
-    ),
-    Entry(
-        name="imagenette320",
-        title="Imagenette, 320 pixels",
-        images=9469,
-        classes=10,
-        side=320,
-        view=224,
-        files=("imagenette2-320",),
-        source="Howard 2019, https://github.com/fastai/imagenette, second version",
-        image_files=True,
+    *(
+        Entry(
+            name=f"imagenette{side}",
+            title=f"Imagenette, {side} pixels",
+            images=9469,
+            classes=10,
+            side=side,
+            view=view,
+            files=(f"imagenette2-{side}",),
+            source="Howard 2019, https://github.com/fastai/imagenette, second version; tested on its val set",
+            image_files=True,
+        )
+        for side, view in ((160, 128), (320, 224))
     ),
     Entry(
         name="tiny_imagenet",
@@ -243,8 +237,17 @@ def split_name(text: str) -> tuple[str, str]:
 
 
 def location(dataset: Dataset) -> Path:
-    """The root folder, with a leading ``~`` expanded (no shell expands it inside ``dataset.root=~/images``)."""
-    return Path(dataset.root).expanduser()
+    """The root folder, absolute."""
+    return absolute(dataset.root)
+
+
+def absolute(folder: str) -> Path:
+    """The folder's path with a leading ``~`` expanded: no shell does so inside ``dataset.root=~/images``.
+
+    A link keeps its own name, by which a cache is called, and beside which it lies.
+    """
+    path = Path(os.path.expanduser(folder))
+    return path.resolve() if ".." in path.parts else path.absolute()
 
 
 def require(dataset: Dataset) -> None:
@@ -277,8 +280,12 @@ def require(dataset: Dataset) -> None:
             f"{usual}, and leave it at 0 for the others, which are kept as they are published"
         )
     root = location(dataset)
-    if dataset.name == "folder" and not root.is_dir():
-        raise UsageError(f"dataset folder: there is no folder {dataset.root!r}; {LAYOUTS}")
+    if dataset.unlabelled and dataset.name != "folder":
+        raise UsageError(f"dataset.unlabelled={dataset.unlabelled} is for dataset=folder, not for {dataset.name}")
+    if dataset.name == "folder":
+        for folder, remedy in ((dataset.root, LAYOUTS), (dataset.unlabelled, UNLABELLED)):
+            if folder:
+                require_root(absolute(folder), remedy)
     if (item.obtain or not dataset.download) and not all((root / file).exists() for file in item.files):
         todo = item.obtain or "add dataset.download=true to download it, or dataset.root=DIR if it is elsewhere"
         raise UsageError(

@@ -25,9 +25,11 @@ _CHUNK = 4096  # images copied at a time
 class Data:
     """A dataset, in memory or, where its images lie as files and settings say so, on disk.
 
-    ``pretrain`` is what methods train on: `train` itself, but for STL-10 its unlabelled images. Probes are fitted on
-    ``train``, chosen on ``validation`` (a stratified share of the training set that nothing trains on), and measured
-    on ``test``. ``mean`` and ``std`` (population) are those of each channel of ``pretrain``, images scaled to [0, 1].
+    ``pretrain`` is what methods train on: `train` itself, or the unlabelled images that STL-10 has and a folder may
+    have beside it. Probes are fitted on ``train``, chosen on ``validation`` (the dataset's own, or a stratified share
+    of the training set that nothing trains on), and measured on ``test``. Without any labels there are no
+    ``class_names``, and ``test`` is ``validation``. ``mean`` and ``std`` (population) are those of each channel of
+    ``pretrain``, images scaled to [0, 1].
     """
 
     name: str
@@ -57,6 +59,7 @@ def load(dataset: Dataset) -> Data:
         source = _load_from_torchvision(dataset)
     training, unlabelled = _limit(dataset, source)
     labelled, validation = _validate_on(dataset, source, training)
+    test = source.test if source.class_names else validation  # without labels it only has images to look at
     train = labelled.split()
     pretrain = train if unlabelled is None else unlabelled.split()
     mean, std = channel_statistics(pretrain.images)
@@ -65,7 +68,7 @@ def load(dataset: Dataset) -> Data:
         pretrain=pretrain,
         train=train,
         validation=validation.split(),
-        test=source.test.split(),
+        test=test.split(),
         class_names=source.class_names,
         mean=mean,
         std=std,
@@ -86,7 +89,8 @@ def _validate_on(dataset: Dataset, source: Source, training: Rows) -> tuple[Rows
     """What is trained on, and what is validated on: the dataset's own validation set, or a share of `training`."""
     if source.validation is not None:
         return training, source.validation
-    require_images(training.labels, source.class_names, 2, "train and validation")
+    if source.class_names:
+        require_images(training.labels, source.class_names, 2, "train and validation")
     rest, taken = stratify(training.labels, dataset.validation, dataset.split_seed)
     return training.take(rest), training.take(taken)
 
@@ -96,7 +100,7 @@ def _limit(dataset: Dataset, source: Source) -> tuple[Rows, Rows | None]:
     training, unlabelled, count = source.training, source.unlabelled, dataset.limit
     if count == 0:
         return training, unlabelled
-    smallest, largest = 2 * len(source.class_names), len((unlabelled or training).labels)
+    smallest, largest = max(3, 2 * len(source.class_names)), len((unlabelled or training).labels)
     if not smallest <= count <= largest:
         raise UsageError(
             f"dataset.limit={count} is not allowed for dataset {dataset.name}: give from {smallest} (an image of each "

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -161,8 +160,8 @@ def _find_damage(path: str) -> BadImage | None:
 
     try:
         with _readable(path), open_image(path) as file, Image.open(file) as image:
-            image.draft("RGB", (image.width // 8, image.height // 8))
-            image.load()
+            image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
+            image.convert("RGB")
     except BadImage as damage:
         return damage
     return None
@@ -220,12 +219,11 @@ def _pixels(file: IO[bytes]) -> Image.Image:
 
 @contextmanager
 def _readable(path: str) -> Iterator[None]:
-    """`BadImage` for a file that is no image, or a damaged one."""
+    """`BadImage` for a file that is no image, or a damaged one, whatever that makes of the readers."""
     from PIL import Image
 
-    kinds = (OSError, SyntaxError, ValueError, EOFError, struct.error, Image.DecompressionBombError)
     try:
         yield
-    except kinds as error:
+    except Exception as error:
         message = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
-        raise BadImage(path, message) from error
+        raise BadImage(path, message or type(error).__name__) from error

@@ -5,6 +5,7 @@ In memory as centre squares of `side` pixels, the same squares in a file on disk
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from benchmark.data.cache import Cached, open_cache
 from benchmark.data.catalogue import Dataset, entry
 from benchmark.data.files import Files, check_decoding, squares
 from benchmark.data.source import Images, Indices, Rows, Source
-from benchmark.data.survey import Survey, survey_dataset
+from benchmark.data.survey import Survey
 from benchmark.errors import UsageError
 
 MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than this is refused
@@ -26,23 +27,31 @@ MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than thi
 def source(dataset: Dataset) -> Source:
     """The folder's splits. UsageError where it does not hold the images that the cell was asked for with."""
     identity.look_anew()
-    found = survey_dataset(dataset)
-    if dataset.fingerprint not in ("", found.fingerprint):
+    now = identity.identify(dataset).fingerprint
+    if dataset.fingerprint not in ("", now):
         raise UsageError(
-            f"dataset.root={dataset.root} holds other images ({found.fingerprint}) than the cell was asked for with "
+            f"dataset.root={dataset.root} holds other images ({now}) than the cell was asked for with "
             f"({dataset.fingerprint}): ask for it by its words again, which is another cell, or bring the images back"
         )
-    require_memory(dataset, sum(found.count(dataset)))
+    labelled, unlabelled = identity.look(dataset)
+    without = min(dataset.limit or len(unlabelled.paths), len(unlabelled.paths)) if unlabelled else 0
+    require_memory(dataset, without + (sum(labelled.count(dataset)) if labelled else 0))
+    pool = _rows(unlabelled, dataset)(unlabelled.training) if unlabelled else None
+    if labelled is None:
+        assert pool is not None
+        return Source(pool, pool.take(np.empty(0, np.int64)), [])
+    choose = _rows(labelled, dataset)
+    validation = None if labelled.validation is None else choose(labelled.validation)
+    return Source(choose(labelled.training), choose(labelled.test), labelled.classes, pool, validation)
+
+
+def _rows(found: Survey, dataset: Dataset) -> Callable[[Indices], Rows]:
+    """What makes rows of the chosen images, all of which are known to decode."""
     if not inspection.is_decoded(found.fingerprint):
         check_decoding(found.paths)
         inspection.note_decoded(found.fingerprint)
-    everything = _reader(found, dataset)
-
-    def rows(chosen: Indices) -> Rows:
-        return Rows(found.labels[chosen], lambda some: everything(chosen[some]))
-
-    validation = None if found.validation is None else rows(found.validation)
-    return Source(rows(found.training), rows(found.test), found.classes, validation=validation)
+    read = _reader(found, dataset)
+    return lambda chosen: Rows(found.labels[chosen], lambda some: read(chosen[some]))
 
 
 def _reader(found: Survey, dataset: Dataset) -> Callable[[Indices], Images]:
@@ -52,8 +61,9 @@ def _reader(found: Survey, dataset: Dataset) -> Callable[[Indices], Images]:
         names = np.array(found.paths)
         return lambda chosen: Files(names[chosen], side)
     if dataset.cache:
-        place = Path(dataset.cache_dir).expanduser() if dataset.cache_dir else _beside(found.root)
-        images, totals = open_cache(found.paths, place / f"{found.root.name}-{side}-{found.fingerprint}", side)
+        place = Path(os.path.expanduser(dataset.cache_dir or f"{found.root}.cache"))  # inside it would be a class
+        name = f"{found.root.name[:50]}-{side}-{found.fingerprint}"
+        images, totals = open_cache(found.paths, place / name, side)
         return lambda chosen: Cached(images, totals, chosen)
 
     def read(chosen: Indices) -> Tensor:
@@ -64,11 +74,6 @@ def _reader(found: Survey, dataset: Dataset) -> Callable[[Indices], Images]:
         return kept
 
     return read
-
-
-def _beside(root: Path) -> Path:
-    """Not inside: there it would be a class."""
-    return root.absolute().with_name(root.absolute().name + ".cache")
 
 
 def require_memory(dataset: Dataset, images: int) -> None:

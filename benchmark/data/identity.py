@@ -5,9 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from benchmark.data.catalogue import Dataset, entry
+from benchmark.data.catalogue import Dataset, absolute, entry
 from benchmark.errors import UsageError
+
+if TYPE_CHECKING:
+    from benchmark.data.survey import Survey
+
+UNLABELLED = "+"  # in a fingerprint: before that of the images without labels
 
 
 def look_anew() -> None:
@@ -18,19 +24,28 @@ def look_anew() -> None:
         survey_once.cache_clear()
 
 
+def look(dataset: Dataset) -> tuple[Survey | None, Survey | None]:
+    """Its labelled images, if they lie as files and there are any, and those of its folder of images without labels."""
+    if not entry(dataset.name).image_files:
+        return None, None
+    from benchmark.data.survey import survey_dataset, survey_once
+
+    labelled = survey_dataset(dataset) if dataset.root else None
+    return labelled, survey_once(absolute(dataset.unlabelled), False) if dataset.unlabelled else None
+
+
 def identify(dataset: Dataset) -> Dataset:
     """The dataset with the fingerprint of its images, where they lie as files."""
-    if not entry(dataset.name).image_files:
-        return dataset
-    from benchmark.data.survey import survey_dataset
-
-    return replace(dataset, fingerprint=survey_dataset(dataset).fingerprint)
+    labelled, unlabelled = look(dataset)
+    fingerprint = labelled.fingerprint if labelled else ""
+    return replace(dataset, fingerprint=fingerprint + (UNLABELLED + unlabelled.fingerprint if unlabelled else ""))
 
 
 def holds(dataset: Dataset, root: str) -> bool:
-    """Whether its images lie below this root."""
+    """Whether its labelled images lie below this root."""
+    there = replace(dataset, root=root, unlabelled="")
     try:
-        return identify(replace(dataset, root=root)).fingerprint == dataset.fingerprint
+        return identify(there).fingerprint == dataset.fingerprint.partition(UNLABELLED)[0]
     except UsageError:
         return False
 
@@ -46,11 +61,13 @@ class Facts:
 
 def measure(dataset: Dataset) -> Facts | None:
     """The facts of image files, or of a dataset whose numbers are published; None where only its files could tell."""
-    if entry(dataset.name).image_files:
-        from benchmark.data.survey import survey_dataset
-
-        found = survey_dataset(dataset)
-        return Facts(found.count(dataset)[0], len(found.classes), found.shorter_side)
+    labelled, unlabelled = look(dataset)
+    if labelled and not unlabelled:
+        return Facts(labelled.count(dataset)[0], len(labelled.classes), labelled.shorter_side)
+    if unlabelled:
+        images = min(dataset.limit or len(unlabelled.paths), len(unlabelled.paths))
+        images -= 0 if labelled else round(images * dataset.validation)
+        return Facts(images, len(labelled.classes) if labelled else 0, unlabelled.shorter_side)
     published = entry(dataset.name)
     if published.images is None or published.classes is None:
         return None
@@ -62,15 +79,19 @@ def measure(dataset: Dataset) -> Facts | None:
 
 def describe(datasets: Iterable[Dataset]) -> list[str]:
     """What was found among image files, and what has to be known of it, a line each."""
-    lines: dict[str, None] = {}
+    lines: list[str] = []
     for dataset in datasets:
-        item = entry(dataset.name)
-        if item.image_files:
-            from benchmark.data.survey import survey_dataset
-
-            found = survey_dataset(dataset)
-            lines |= dict.fromkeys([found.describe(dataset), *(f"note: {note}" for note in found.notes)])
-            if item.images not in (None, len(found.training)):
-                there = len(found.training)
-                lines[f"note: {item.name} has {item.images} training images as published, this copy {there}"] = None
-    return list(lines)
+        labelled, unlabelled = look(dataset)
+        if labelled:
+            lines += [labelled.describe(dataset), *(f"note: {note}" for note in labelled.notes)]
+            published, images = entry(dataset.name).images, len(labelled.training)
+            if published not in (None, images):
+                lines.append(f"note: {dataset.name} has {published} training images as published, this copy {images}")
+        if unlabelled:
+            lines += [unlabelled.describe_unlabelled(), *(f"note: {note}" for note in unlabelled.notes)]
+            if not labelled:
+                lines.append(
+                    "note: no labels, so no accuracy can be given: there are effective rank, alignment, uniformity and "
+                    "nearest neighbours to look at; dataset.root=DIR names labelled images"
+                )
+    return list(dict.fromkeys(lines))

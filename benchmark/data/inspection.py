@@ -11,6 +11,8 @@ import hashlib
 import io
 import os
 import struct
+import tempfile
+import time
 import uuid
 import warnings
 import zipfile
@@ -23,11 +25,14 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark.data.layout import Stat
 from benchmark.data.layouts.shards import open_image
 from benchmark.display.counting import count
 
 WHOLE = 8 * 2**30  # bytes of all files together, up to which each is hashed whole
 END = 4096  # of larger ones these many bytes at either end, and the size
+READ = 64 * 2**20  # bytes of a file in memory at once
+RECENT = 2 * 10**9  # nanoseconds in which a file may change twice and its times only once
 SLOW = 20_000  # files above which it is said that they are being looked at
 CHUNK = 256
 VERSION = 1  # of what is kept
@@ -35,29 +40,28 @@ VERSION = 1  # of what is kept
 UNDRAWN = {"EPS", "WMF", "MPEG", "HDF5", "GRIB", "BUFR", "PDF"}
 FIRST = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # looked for first
 
-STAT = [("size", "i8"), ("modified", "i8"), ("changed", "i8"), ("inode", "i8"), ("device", "i8")]
+STAT = [(name, "u8") for name in ("size", "modified", "changed", "inode", "device")]  # `layout.Stat`
 Facts = np.dtype([*STAT, ("digest", "u8", (2,)), ("height", "i4"), ("width", "i4"), ("format", "U8"), ("flags", "i4")])
 UNKNOWN, UNREADABLE, DEEP, PAGES, ROTATED = 1, 2, 4, 8, 16  # flags
 
 
-def inspect(root: Path, paths: Sequence[str], stats: Sequence[os.stat_result]) -> NDArray[Any]:
+def inspect(root: Path, paths: Sequence[str], stats: Sequence[Stat]) -> NDArray[Any]:
     """One row of `Facts` for each of `paths`, which lie below `root`.
 
     UNKNOWN: no image format that Pillow can draw; UNREADABLE: what it is cannot be told, for it is damaged, or cannot
     be read, or is called as an image is and holds something else; DEEP: more than 8 bits a channel in one channel;
     PAGES: several pages or frames; ROTATED: its EXIF data say that it has to be turned.
     """
+    begun = time.time_ns()
     facts = np.zeros(len(paths), Facts)
-    for name, attribute in (("size", "st_size"), ("modified", "st_mtime_ns"), ("changed", "st_ctime_ns")):
-        facts[name] = [getattr(stat, attribute) for stat in stats]
-    facts["inode"] = [stat.st_ino for stat in stats]
-    facts["device"] = [stat.st_dev & 0x7FFFFFFF for stat in stats]
+    for (name, _), values in zip(STAT, zip(*stats, strict=True), strict=False):
+        facts[name] = np.fromiter(values, np.uint64, len(paths))
     whole = int(facts["size"].sum()) <= WHOLE
     place = _place(root, whole)
     missing = _fill_known(facts, paths, place)
     if len(missing):
         _fill(facts, paths, missing, whole, root)
-        _keep(facts, paths, place)
+        _keep(facts, paths, place, begun)
     return facts
 
 
@@ -67,7 +71,8 @@ def explain(path: str) -> str:
 
     try:
         with open_image(path) as file, Image.open(file) as image:
-            return f"pixels of mode {image.mode}, not 8 bits a channel"
+            deep = _flags(image) & DEEP
+            return f"pixels of mode {image.mode}, not 8 bits a channel" if deep else f"{image.format}, not drawn here"
     except Image.UnidentifiedImageError:
         with open_image(path) as file:
             return "not an image" if file.read(1) else "empty"
@@ -116,13 +121,17 @@ def _look(path: str, whole: bool, formats: list[str], endings: set[str]) -> tupl
     digest = (0, 0)
     try:
         with open_image(path) as file:
-            data = file.read() if whole else _ends(file)
-            digest = struct.unpack("<QQ", hashlib.blake2b(data, digest_size=16).digest())
-            source: IO[bytes] = io.BytesIO(data) if whole else file
+            data = more = file.read(READ) if whole else _ends(file)
+            hashed = hashlib.blake2b(data, digest_size=16)
+            while whole and len(more) == READ:
+                more = file.read(READ)
+                hashed.update(more)
+            digest = struct.unpack("<QQ", hashed.digest())
+            source: IO[bytes] = io.BytesIO(data) if whole and len(data) < READ else file
             source.seek(0)
             with Image.open(source, formats=formats) as image:
                 return digest, image.height, image.width, str(image.format)[:8], _flags(image)
-    except Image.UnidentifiedImageError:
+    except (Image.UnidentifiedImageError, ValueError):  # the second of a text that begins as an image may
         called_image = os.path.splitext(path)[1].lower() in endings
         return digest, 0, 0, "", UNREADABLE if called_image else UNKNOWN
     except Exception:  # noqa: BLE001 - whatever a damaged file makes of the readers; `explain` says it
@@ -146,19 +155,22 @@ def _ends(file: IO[bytes]) -> bytes:
 
 def _place(root: Path, whole: bool) -> Path:
     """The file that keeps what was seen below `root`."""
-    name = hashlib.sha256(f"{VERSION}\0{whole}\0{root.absolute()}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(os.fsencode(f"{VERSION}\0{whole}\0{root.absolute()}")).hexdigest()[:16]
     return _folder() / f"{name}.npz"
 
 
 def _folder() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "contrastive-benchmark" / "folders"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(cache):  # as of a user without a home
+        cache = tempfile.gettempdir()
+    return Path(cache, "contrastive-benchmark", "folders")
 
 
 def _fill_known(facts: NDArray[Any], paths: Sequence[str], place: Path) -> NDArray[np.int64]:
     """Fill in the rows of files that have not changed since they were last seen; the indices of the others."""
     try:
         with np.load(place, allow_pickle=False) as kept:
-            known, names = kept["facts"], bytes(kept["paths"]).decode().split("\0")
+            known, names, begun = kept["facts"], os.fsdecode(bytes(kept["paths"])).split("\0"), int(kept["begun"])
         if known.dtype != Facts or len(known) != len(names):
             raise ValueError
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
@@ -170,13 +182,15 @@ def _fill_known(facts: NDArray[Any], paths: Sequence[str], place: Path) -> NDArr
     same = np.logical_and.reduce([known[name] == facts[name] for name, _ in STAT])
     same &= (known["flags"] & UNREADABLE) == 0  # it may have been the disk's fault
     same &= (known["format"] != "") | (known["flags"] != 0)
+    same &= known["changed"] < max(begun - RECENT, 0)
     facts[same] = known[same]
     return np.flatnonzero(~same)
 
 
-def _keep(facts: NDArray[Any], paths: Sequence[str], place: Path) -> None:
+def _keep(facts: NDArray[Any], paths: Sequence[str], place: Path, begun: int) -> None:
     with suppress(OSError):
         place.parent.mkdir(parents=True, exist_ok=True)
         scratch = place.with_name(f"{place.stem}.{uuid.uuid4().hex[:8]}.npz")
-        np.savez(scratch, facts=facts, paths=np.frombuffer("\0".join(paths).encode(), np.uint8))
+        names = np.frombuffer(os.fsencode("\0".join(paths)), np.uint8)
+        np.savez(scratch, facts=facts, paths=names, begun=np.int64(begun))
         scratch.replace(place)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -23,7 +24,10 @@ SPLITS = {
 }
 SYSTEM = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini"}
 LAYOUTS = "give dataset.root=DIR, laid out as DIR/train/CLASS/*.jpg (beside DIR/val or DIR/test) or DIR/CLASS/*.jpg"
+UNLABELLED = "give dataset.unlabelled=DIR, which holds images in folders or not"
 SHOWN = 5  # names in a message
+
+Stat = tuple[int, int, int, int, int]  # of a file: size, both times, inode and device, which tell whether it changed
 
 
 @dataclass
@@ -35,22 +39,29 @@ class LeftOut:
 
     def add(self, reason: str, name: str, count: int = 1) -> None:
         self.counts[reason] += count
-        self.first.setdefault(reason, name)
+        self.first[reason] = min(name, self.first.get(reason, name))  # a folder is listed in no order
 
     def sentences(self) -> list[str]:
-        return [f"left out: {count} {reason} ({self.first[reason]})" for reason, count in self.counts.items()]
+        return [f"left out: {reason}: {n} ({quote(self.first[reason])})" for reason, n in self.counts.items()]
 
 
 @dataclass(frozen=True)
 class ClassFolder:
-    """A folder of a class: `files`, in order, with the size, times and inode that tell whether one has changed."""
+    """A folder of a class: its `files`, in order, each with its stat."""
 
     split: str
     name: str
     path: str
     files: list[str]
-    stats: list[os.stat_result]
+    stats: list[Stat]
     source: str = ""  # what the split is read from, where it is not the folder above
+
+
+def require_root(root: Path, remedy: str = LAYOUTS) -> None:
+    """UsageError where there is no such folder."""
+    if not root.is_dir():
+        problem = f"{str(root)!r} is a file" if root.exists() else f"there is no folder {str(root)!r}"
+        raise UsageError(f"dataset folder: {problem}; {remedy}")
 
 
 def list_classes(root: Path, left_out: LeftOut) -> list[ClassFolder]:
@@ -58,42 +69,50 @@ def list_classes(root: Path, left_out: LeftOut) -> list[ClassFolder]:
 
     UsageError for a layout that can be meant in two ways, or in none.
     """
-    if not root.is_dir():
-        raise UsageError(f"dataset folder: there is no folder {str(root)!r}; {LAYOUTS}")
+    require_root(root)
     parts, classes = _split_folders(root, left_out), []
     for folder in dict.fromkeys((root, *(folder for _, folder in parts))):
-        loose = [entry.path for entry in _visible(folder, left_out, root) if not entry.is_dir()]
+        loose = [entry.path for entry in _list(folder, left_out, root) if not _is_folder(entry)]
         if loose:
             left_out.add("files outside of the class folders", os.path.relpath(min(loose), root), len(loose))
     for split, folder in parts:
         for name in _folders(folder):
-            files = list(walk(folder / name, root, left_out))
-            paths, stats = [path for path, _ in files], [stat for _, stat in files]
-            classes.append(ClassFolder(split, name, str(folder / name), paths, stats))
+            files = walk(folder / name, root, left_out)
+            classes.append(ClassFolder(split, name, str(folder / name), list(files), list(files.values())))
     return classes
 
 
-def walk(folder: Path, root: Path, left_out: LeftOut) -> Iterator[tuple[str, os.stat_result]]:
+def list_unlabelled(root: Path, left_out: LeftOut) -> list[ClassFolder]:
+    """Every file below `root`, in folders or not, as one folder without a class."""
+    require_root(root, UNLABELLED)
+    files = walk(root, root, left_out)
+    return [ClassFolder(TRAIN, "", str(root), list(files), list(files.values()))]
+
+
+def walk(folder: Path, root: Path, left_out: LeftOut) -> dict[str, Stat]:
     """Every file below `folder`, by folder and name, with its stat; links are followed, but not to a folder above."""
-    start = os.stat(folder)
-    pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [(str(folder), ((start.st_dev, start.st_ino),))]
-    files: list[tuple[str, str, os.stat_result]] = []
+    top = os.stat(folder)
+    pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [(str(folder), ((top.st_ino, top.st_dev),))]
+    by_folder: dict[str, dict[str, Stat]] = {}
     while pending:
         path, ancestors = pending.pop()
-        for entry in _visible(Path(path), left_out, root):
+        files = by_folder.setdefault(path, {})
+        for entry in _list(path, left_out, root):
             try:
-                stat = entry.stat()
+                found = entry.stat()
             except OSError:
                 left_out.add("links that lead nowhere", os.path.relpath(entry.path, root))
                 continue
-            if not entry.is_dir():
-                files.append((path, entry.name, stat))
-            elif (stat.st_dev, stat.st_ino) in ancestors:
+            if stat.S_ISREG(found.st_mode):
+                modified = found.st_mtime_ns & (2**64 - 1)  # before 1970 it is negative
+                files[entry.name] = (found.st_size, modified, found.st_ctime_ns, found.st_ino, found.st_dev)
+            elif not stat.S_ISDIR(found.st_mode):
+                left_out.add("pipes, sockets and devices", os.path.relpath(entry.path, root))
+            elif (found.st_ino, found.st_dev) in ancestors:
                 left_out.add("links to a folder above", os.path.relpath(entry.path, root))
             else:
-                pending.append((entry.path, (*ancestors, (stat.st_dev, stat.st_ino))))
-    files.sort(key=lambda file: file[:2])
-    yield from ((os.path.join(path, name), stat) for path, name, stat in files)
+                pending.append((entry.path, (*ancestors, (found.st_ino, found.st_dev))))
+    return {f"{path}/{name}": by_folder[path][name] for path in sorted(by_folder) for name in sorted(by_folder[path])}
 
 
 def split_of(name: str) -> str | None:
@@ -101,9 +120,23 @@ def split_of(name: str) -> str | None:
     return SPLITS.get(re.sub(r"[ _-]?(set|data|images)$", "", name.lower()))
 
 
+def is_utf8(text: str) -> bool:
+    """Python keeps bytes of a name that are no text as lone surrogates, which can be neither printed nor hashed."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def quote(name: str) -> str:
+    """The name as it is, or, where it would break a line or be seen as nothing, as Python writes it."""
+    return name if name.isprintable() and name.strip() == name else repr(name)
+
+
 def shorten(names: Iterable[str]) -> str:
     """The first few names."""
-    listed = list(names)
+    listed = [quote(name) for name in names]
     return ", ".join(listed[:SHOWN]) + (f" and {len(listed) - SHOWN} more" if len(listed) > SHOWN else "")
 
 
@@ -131,7 +164,9 @@ def _split_folders(root: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
             "a class of that name has to be renamed"
         )
     for name in folders:
-        if name not in deep:
+        if name in named and name not in deep:
+            left_out.add("split folders without class folders", name)
+        elif name not in named:
             left_out.add("folders beside the split folders", name)
     return [(split, root / names[0]) for split, names in by_split.items() if names]
 
@@ -152,46 +187,55 @@ def _refuse_flat_splits(root: Path, folders: list[str], named: list[str]) -> Non
 
 
 def _refuse_other_levels(root: Path, folders: list[str]) -> None:
-    """A root one level too high: above a dataset, or above several."""
-    datasets = [name for name in folders if any(split_of(part) for part in _folders(root / name))]
+    """A root one level too high: above a dataset, or above several; and splits below the classes."""
+    inner = {name: _folders(root / name) for name in folders}
+    splits = {name: next(filter(split_of, inner[name])) for name in folders if any(map(split_of, inner[name]))}
+    datasets = [name for name, split in splits.items() if _folders(root / name / split)]
     if datasets:
         raise UsageError(
             f"dataset folder: {shorten(datasets)} in {str(root)!r} hold split folders, so they are datasets, not "
             f"classes; give dataset.root={root / datasets[0]}"
         )
+    if splits:
+        names = (f"{name}/{split}" for name, split in splits.items())
+        raise UsageError(
+            f"dataset folder: {shorten(names)} in {str(root)!r} are named as split folders but lie inside of classes: "
+            "if they are splits, their place is above the classes, as DIR/train/CLASS; if not, rename them"
+        )
     if len(folders) == 1:
-        inner = len(_folders(root / folders[0]))
-        remedy = f"its {inner} folders are classes with dataset.root={root / folders[0]}" if inner > 1 else LAYOUTS
-        raise UsageError(f"dataset folder: {str(root)!r} holds only the class {folders[0]!r}; {remedy}")
+        only, number = folders[0], len(inner[folders[0]])
+        remedy = f"its {number} folders are classes with dataset.root={root / only}" if number > 1 else LAYOUTS
+        raise UsageError(f"dataset folder: {str(root)!r} holds only the class {only!r}; {remedy}")
 
 
 def _folders(folder: Path) -> list[str]:
     """Names of the folders directly inside that are not hidden, in order."""
-    return sorted(entry.name for entry in _visible(folder, LeftOut(), folder) if entry.is_dir())
+    return sorted(entry.name for entry in _list(folder, LeftOut(), folder) if _is_folder(entry))
 
 
-def _visible(folder: Path, left_out: LeftOut, root: Path) -> Iterator[os.DirEntry[str]]:
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    try:
+        return entry.is_dir()
+    except OSError:  # a link in a circle
+        return False
+
+
+def _list(folder: Path | str, left_out: LeftOut, root: Path) -> list[os.DirEntry[str]]:
     """What lies in a folder but for hidden and system files. UsageError where it, or a name in it, cannot be read."""
     try:
-        with os.scandir(folder) as entries:
-            for entry in entries:
-                if entry.name.startswith(".") or entry.name.lower() in SYSTEM:
-                    left_out.add("hidden or system files and folders", os.path.relpath(entry.path, root))
-                elif not _is_utf8(entry.name):
-                    raise UsageError(
-                        f"dataset folder: the name {os.fsencode(entry.path)!r} is not UTF-8 text: rename it "
-                        "(convmv does so for a whole folder)"
-                    )
-                else:
-                    yield entry
+        with os.scandir(folder) as scan:
+            entries = list(scan)
     except OSError as error:
         raise UsageError(f"dataset folder: {str(folder)!r} cannot be read ({error.strerror})") from error
-
-
-def _is_utf8(name: str) -> bool:
-    """Python keeps bytes of a name that are no text as lone surrogates, which nothing can print."""
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    visible = []
+    for entry in entries:
+        if entry.name[0] == "." or entry.name.lower() in SYSTEM:
+            left_out.add("hidden or system files and folders", os.path.relpath(entry.path, root))
+        elif not entry.name.isascii() and not is_utf8(entry.name):
+            raise UsageError(
+                f"dataset folder: the name {os.fsencode(entry.path)!r} is not UTF-8 text: rename it (convmv does so "
+                "for a whole folder)"
+            )
+        else:
+            visible.append(entry)
+    return visible

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import unicodedata
 from collections import Counter
 from dataclasses import dataclass
 from functools import lru_cache
@@ -18,7 +19,17 @@ from numpy.typing import NDArray
 
 from benchmark.data.catalogue import Dataset
 from benchmark.data.inspection import DEEP, PAGES, ROTATED, UNKNOWN, UNREADABLE, explain, inspect
-from benchmark.data.layout import LAYOUTS, TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, shorten
+from benchmark.data.layout import (
+    LAYOUTS,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    ClassFolder,
+    LeftOut,
+    list_unlabelled,
+    quote,
+    shorten,
+)
 from benchmark.data.layouts.archives import list_images
 from benchmark.data.layouts.fetch import locate
 from benchmark.data.layouts.shards import base_folder
@@ -65,35 +76,54 @@ class Survey:
         """The median, in pixels, of each image's shorter side."""
         return int(np.median(self.sides.min(axis=1)))
 
+    def describe_unlabelled(self) -> str:
+        """Such as 'photos: 9000 images without labels; ...'."""
+        return f"{self.root.name}: {len(self.paths)} images without labels; {self._describe_sides()}"
+
     def describe(self, dataset: Dataset) -> str:
         """Such as '10 classes (church, tench and 8 more), 720 train / 80 validation / 200 test images (...)'."""
         train, validation, test = self.count(dataset)
-        shorter = self.sides.min(axis=1)
         drawn = "validation drawn from train" if self.validation is None else "a validation folder of its own"
         return (
             f"{self.root.name}: {len(self.classes)} classes ({shorten(self.classes)}), {train} train / {validation} "
-            f"validation / {test} test images (test {self.test_from}, {drawn}); shorter side {shorter.min()} to "
-            f"{shorter.max()} pixels, median {self.shorter_side}; fingerprint {self.fingerprint}"
+            f"validation / {test} test images (test {self.test_from}, {drawn}); {self._describe_sides()}"
+        )
+
+    def _describe_sides(self) -> str:
+        shorter = self.sides.min(axis=1)
+        return (
+            f"shorter side {shorter.min()} to {shorter.max()} pixels, median {self.shorter_side}; "
+            f"fingerprint {self.fingerprint}"
         )
 
 
-def survey(root: Path, name: str = "folder") -> Survey:
-    """The images below `root`, which are laid out as those of the dataset called `name`.
+def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
+    """The images below `root`, laid out as those of the dataset called `name`. Without labels, these are -1, and all
+    images are for training.
 
     UsageError for a layout that cannot be read (see `layout`), a class without images, and files that are damaged:
     all of them at once.
     """
     left_out = LeftOut()
-    folders, root = list_images(name, root, left_out), base_folder(root)
+    folders = list_images(name, root, left_out) if labelled else list_unlabelled(root, left_out)
+    root = base_folder(root)
     paths = [path for folder in folders for path in folder.files]
     facts = inspect(root, paths, [stat for folder in folders for stat in folder.stats])
     _refuse_bad(root, paths, facts)
     owner = np.repeat(np.arange(len(folders)), [len(folder.files) for folder in folders])
     images = np.flatnonzero((facts["flags"] & UNKNOWN) == 0)
     for row in np.flatnonzero(facts["flags"] & UNKNOWN):
-        ending = os.path.splitext(paths[row])[1].lower() or "nameless"
-        left_out.add(f"{ending} files that are no images", os.path.relpath(paths[row], root))
+        ending = os.path.splitext(paths[row])[1].lower()
+        what = f"{quote(ending)} files" if ending else "files without an ending"
+        left_out.add(f"{what} that are not read as images", os.path.relpath(paths[row], root))
     owner, facts, paths = owner[images], facts[images], [paths[i] for i in images]
+    sides, fingerprint = np.stack([facts["height"], facts["width"]], axis=1), _fingerprint(folders, owner, paths, facts)
+    notes = [*left_out.sentences(), *_remarks(root, paths, facts)]
+    if not labelled:
+        if len(paths) < 3:
+            raise UsageError(f"dataset.unlabelled={str(root)!r} holds {len(paths)} images: at least 3 are needed")
+        nothing, every = np.empty(0, np.int64), np.arange(len(paths))
+        return Survey(root, [], paths, every * 0 - 1, sides, every, None, nothing, "", fingerprint, notes)
     classes = _class_names(root, folders, np.bincount(owner, minlength=len(folders)))
     number_of = {name: number for number, name in enumerate(classes)}
     labels = np.array([number_of[folder.name] for folder in folders], dtype=np.int64)[owner]
@@ -103,8 +133,9 @@ def survey(root: Path, name: str = "folder") -> Survey:
     test_from = f"from {_split_folder(root, folders, TEST)}"
     if not len(test) and len(validation):
         test, validation, test_from = validation, test, f"from {_split_folder(root, folders, VALIDATION)}"
-    elif not len(test):
-        _require_three(labels, classes)
+    if not len(validation):
+        _require_images(labels[training], classes, 2 if len(test) else 3)
+    if not len(test):
         rest, taken = stratify(labels[training], TEST_SHARE, TEST_SEED)
         training, test, test_from = training[rest], training[taken], f"drawn from all, {TEST_SHARE:.0%}"
     return Survey(
@@ -112,13 +143,13 @@ def survey(root: Path, name: str = "folder") -> Survey:
         classes=classes,
         paths=paths,
         labels=labels,
-        sides=np.stack([facts["height"], facts["width"]], axis=1),
+        sides=sides,
         training=training,
         validation=validation if len(validation) else None,
         test=test,
         test_from=test_from,
-        fingerprint=_fingerprint(folders, owner, paths, facts),
-        notes=[*left_out.sentences(), *_remarks(root, paths, facts, training, test)],
+        fingerprint=fingerprint,
+        notes=[*notes, *_repeats(root, paths, facts, labels, training, test)],
     )
 
 
@@ -129,7 +160,7 @@ def survey_dataset(dataset: Dataset) -> Survey:
     """The images of `dataset`, fetched first where it says so. UsageError also where they are not there."""
     place = locate(dataset)
     try:
-        return survey_once(place, dataset.name)
+        return survey_once(place, True, dataset.name)
     except UsageError as error:
         raise UsageError(f"dataset {dataset.name}: {str(error).removeprefix('dataset folder: ')}") from error
 
@@ -137,7 +168,7 @@ def survey_dataset(dataset: Dataset) -> Survey:
 def _refuse_bad(root: Path, paths: list[str], facts: NDArray[Any]) -> None:
     bad = np.flatnonzero(facts["flags"] & (UNREADABLE | DEEP))
     if len(bad):
-        named = [f"{os.path.relpath(paths[i], root)} ({explain(paths[i])})" for i in bad[:LISTED]]
+        named = [f"{quote(os.path.relpath(paths[i], root))} ({explain(paths[i])})" for i in bad[:LISTED]]
         more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
         raise UsageError(
             f"dataset folder: {len(bad)} of {len(paths)} files in {str(root)!r} cannot be used: {', '.join(named)}"
@@ -162,9 +193,13 @@ def _class_names(root: Path, folders: list[ClassFolder], counts: NDArray[np.int6
     for split in (VALIDATION, TEST):
         other = by_split[split]
         if other and other != classes:
-            pairs = ((TRAIN, sorted(set(classes) - set(other))), (split, sorted(set(other) - set(classes))))
+            only = {TRAIN: sorted(set(classes) - set(other)), split: sorted(set(other) - set(classes))}
+            forms = [{unicodedata.normalize("NFC", name) for name in few} for few in only.values()]
+            spell = ascii if forms[0] & forms[1] else str  # names that look the same
             differences = "; ".join(
-                f"only in {_split_folder(root, folders, part)} {shorten(few)}" for part, few in pairs if few
+                f"only in {_split_folder(root, folders, part)} {shorten(map(spell, few))}"
+                for part, few in only.items()
+                if few
             )
             raise UsageError(f"dataset folder: the class folders of {str(root)!r} must be the same ({differences})")
     return classes
@@ -175,12 +210,13 @@ def _split_folder(root: Path, folders: list[ClassFolder], split: str) -> str:
     return next(sources, "")
 
 
-def _require_three(labels: Indices, classes: list[str]) -> None:
+def _require_images(labels: Indices, classes: list[str], least: int) -> None:
     counts = np.bincount(labels, minlength=len(classes))
-    few = [f"{classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < 3)]
+    few = [f"{classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < least)]
     if few:
+        uses = "train, validate and test" if least == 3 else "train and validate"
         raise UsageError(
-            f"dataset folder: classes of too few images, at least 3 are needed to train, validate and test: "
+            f"dataset folder: classes of too few training images, at least {least} are needed to {uses}: "
             f"{shorten(few)}: add images or remove the class"
         )
 
@@ -197,42 +233,57 @@ def _fingerprint(folders: list[ClassFolder], owner: Indices, paths: list[str], f
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 
-def _remarks(root: Path, paths: list[str], facts: NDArray[Any], training: Indices, test: Indices) -> list[str]:
-    """What is no error and yet moves a number."""
+def _remarks(root: Path, paths: list[str], facts: NDArray[Any]) -> list[str]:
+    """What is read otherwise than may be expected."""
     formats = Counter(facts["format"].tolist()).most_common()
     remarks = ["formats: " + ", ".join(f"{n} {name}" for name, n in formats)] if len(formats) > 1 else []
     kinds = (
-        (PAGES, "of several pages or frames: the first is used"),
+        (PAGES, "of several pages or frames, of which the first is used"),
         (ROTATED, "with an EXIF rotation, which is not applied"),
     )
     for flag, what in kinds:
         flagged = np.flatnonzero(facts["flags"] & flag)
         if len(flagged):
-            remarks.append(f"{len(flagged)} images {what} ({os.path.relpath(paths[flagged[0]], root)})")
-    files, content = _same(facts[["device", "inode"]]), _same(facts["digest"][:, 0])
-    trained, tested = np.zeros(len(paths), bool), np.zeros(len(paths), bool)
-    trained[training], tested[test] = True, True
-
-    def pair(group: int, groups: Indices) -> str:
-        first, second = np.flatnonzero(groups == group)[:2]
-        return f"{os.path.relpath(paths[first], root)} = {os.path.relpath(paths[second], root)}"
-
-    twice = np.flatnonzero(np.bincount(files) > 1)
-    if len(twice):
-        remarks.append(f"{len(twice)} files are reached more than once ({pair(twice[0], files)})")
-    repeated = np.flatnonzero(np.bincount(content) > 1)
-    in_both = np.intersect1d(content[trained], content[tested])
-    if len(in_both):
-        number = int(np.isin(content[tested], in_both).sum())
-        remarks.append(
-            f"{number} test images have the content of a training image ({pair(in_both[0], content)}): "
-            "the accuracy on them says nothing"
-        )
-    elif len(repeated):
-        remarks.append(f"{len(repeated)} contents lie in more than one file ({pair(repeated[0], content)})")
+            remarks.append(f"images {what}: {len(flagged)} ({quote(os.path.relpath(paths[flagged[0]], root))})")
     return remarks
 
 
-def _same(values: NDArray[Any]) -> Indices:
-    """(n,) numbers, equal where the values are."""
-    return np.unique(values, return_inverse=True)[1].astype(np.int64)
+def _repeats(
+    root: Path, paths: list[str], facts: NDArray[Any], labels: Indices, training: Indices, test: Indices
+) -> list[str]:
+    """Files and contents that are there more than once, which moves a number."""
+    remarks = []
+
+    def remark(what: str, groups: Indices, chosen: NDArray[np.bool_], consequence: str = "") -> None:
+        if chosen.any():
+            same = np.flatnonzero(groups == groups[np.argmax(chosen)])
+            first, second = (quote(os.path.relpath(paths[i], root)) for i in same[[0, -1]])
+            remarks.append(f"{what}: {int(chosen.sum())} ({first} = {second}){consequence}")
+
+    file, content = _number(facts["inode"], facts["device"]), _number(*facts["digest"].T)
+    remark("images that are the same file as another, by links", file, np.bincount(file)[file] > 1)
+    first_label = np.empty(len(labels), np.int64)
+    first_label[content] = labels
+    conflicting = np.unique(content[first_label[content] != labels])
+    remark(
+        "images with the content of one of another class", content, np.isin(content, conflicting), ": a label is wrong"
+    )
+    tested = np.zeros(len(paths), bool)
+    tested[test] = True
+    leaked = tested & np.isin(content, content[training])
+    remark("test images with the content of a training image", content, leaked, ": the accuracy on them says nothing")
+    repeated = np.bincount(content)[content] > 1
+    if not leaked.any() and not len(conflicting):
+        remark("images with the content of another", content, repeated)
+    return remarks
+
+
+def _number(*columns: NDArray[Any]) -> Indices:
+    """(n,) numbers, equal where the values of all columns are."""
+    order = np.lexsort(columns)
+    starts = np.zeros(len(order), np.int64)
+    for column in columns:
+        starts[1:] |= column[order[1:]] != column[order[:-1]]
+    numbers = np.empty(len(order), np.int64)
+    numbers[order] = np.cumsum(starts)
+    return numbers

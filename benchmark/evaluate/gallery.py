@@ -41,8 +41,9 @@ def evaluate(frozen: FrozenCell, folder: Path) -> Iterator[tuple[str, float]]:
 
 def write(frozen: FrozenCell, folder: Path, kind: str) -> None:
     """`folder/looks.json`; `kind` is `pca`, which takes a moment, or `tsne`, which takes seconds."""
-    features, names = frozen.features, frozen.data.class_names
-    x, y = features.test
+    features, names = frozen.features, frozen.data.class_names or ["no label"]
+    (x, y), known = features.test, features.train[1].clamp(min=0)
+    y = y.clamp(min=0)
     sample = _spread(len(x), IMAGES).to(x.device)
     points = F.normalize(x[sample], dim=1)
     places = principal(points) if kind == "pca" else _tsne(points)
@@ -56,7 +57,7 @@ def write(frozen: FrozenCell, folder: Path, kind: str) -> None:
             "label": y[sample].tolist(),
         },
         "classes": names,
-        "neighbours": {"png": "", "queries": y[queries].tolist(), "neighbours": features.train[1][nearest].tolist()},
+        "neighbours": {"png": "", "queries": y[queries].tolist(), "neighbours": known[nearest].tolist()},
     }
     room = BYTES - len(json.dumps(content))
     for side in SIDES:

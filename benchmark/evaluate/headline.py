@@ -45,6 +45,8 @@ def protocol_hash(settings: Settings) -> str:
 def describe_test_set(data: Data) -> dict[str, float]:
     """What the accuracies are measured on: test images, their classes, the share of the largest class; and how many
     references kNN has."""
+    if not data.class_names:
+        return {}
     return {
         "images": len(data.test),
         "classes": len(data.class_names),
@@ -54,12 +56,13 @@ def describe_test_set(data: Data) -> dict[str, float]:
 
 
 def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
-    """All headline numbers of a frozen encoder. Raises `NotFinite`."""
+    """All headline numbers of a frozen encoder; without labels no accuracy. Raises `NotFinite`."""
     features = frozen.features
     if not all(bool(x.isfinite().all()) for x, _ in (features.train, features.validation, features.test)):
         raise NotFinite("non-finite features")
-    yield from linear.evaluate(features)
-    yield from knn.evaluate(features)
+    if frozen.data.class_names:
+        yield from linear.evaluate(features)
+        yield from knn.evaluate(features)
     yield from representation.evaluate(
         frozen.encoder, features.validation[0], frozen.data.validation, frozen.normalise, frozen.size, frozen.device
     )

@@ -8,12 +8,19 @@ from dataclasses import asdict
 from typing import Any
 
 from benchmark.data.catalogue import Dataset, entry
+from benchmark.data.identity import UNLABELLED
 from benchmark.settings.cell import Settings
 
 # Raised when a change to the code alters the numbers that the same settings give; old records then stay, as others.
 RESULTS_VERSION = 1
 
-MACHINE = ("root", "download", "cache", "cache_dir")  # of a dataset: where its files lie changes no number
+MACHINE = (
+    "root",
+    "unlabelled",
+    "download",
+    "cache",
+    "cache_dir",
+)  # of a dataset: where its files lie changes no number
 
 
 def identity(settings: Settings) -> dict[str, Any]:
@@ -45,10 +52,11 @@ def digest(values: dict[str, Any]) -> str:
 
 
 def data_name(dataset: Dataset) -> str:
-    """Which images they are, wherever they lie: what decides whether two numbers may be compared."""
+    """Which images are evaluated, wherever they lie: what decides whether two numbers may be compared."""
     if not entry(dataset.name).image_files:
         return dataset.name
-    return f"{dataset.name}:{dataset.fingerprint or dataset.root}"
+    labelled = dataset.fingerprint.partition(UNLABELLED)[0]
+    return f"{dataset.name}:{labelled or dataset.fingerprint or dataset.root}"
 
 
 def folder_name(settings: Settings) -> str:

@@ -42,7 +42,9 @@ def read_dataset(assigned: dict[str, Any]) -> Dataset:
         raise UsageError(f"dataset={dataset.name} and dataset.root={dataset.root}: give one of them")
     item = catalogue.entry(name)
     if item.is_named_by_root and not root and "dataset.root" not in assigned:
-        raise UsageError(f"dataset={name} needs its images: {item.obtain}")
+        if not dataset.unlabelled:
+            raise UsageError(f"dataset={name} needs its images: {item.obtain}")
+        return replace(dataset, root="")  # no labels at all
     return replace(dataset, name=name, root=root or dataset.root)
 
 

@@ -115,6 +115,10 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
         raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
     if {"jigsaw", "grid"} & set(kind.views) and settings.dataset.stream:
         raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
+    if kind.supervised and not data.class_names:
+        raise UsageError(
+            f"{settings.method} learns from labels, and there are none: dataset.root=DIR names such images"
+        )
     if schema.is_pretrained(settings.method) and not settings.weights:
         raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
     images, arguments = _init_arguments(kind, data, settings.view_size)

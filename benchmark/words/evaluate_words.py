@@ -43,6 +43,7 @@ class Request:
 
 def read(words: list[str]) -> Request:
     """Raises `UsageError` for any word that cannot be meant."""
+    identity.look_anew()
     assigned = runtime_words.split(words)
     evaluations, datasets = assigned.get("evaluations", []), assigned.get("transfer", [])
     for name in evaluations:
@@ -79,8 +80,8 @@ def reference() -> str:
 
 def locate(cell: Settings, files: dict[str, str]) -> Settings:
     """The cell with its dataset where it lies on this machine; image files are elsewhere only if they are the same."""
-    image_files = catalogue.entry(cell.dataset.name).image_files
-    if image_files and not identity.holds(cell.dataset, files.get("dataset.root", "")):
+    root, image_files = files.get("dataset.root"), catalogue.entry(cell.dataset.name).image_files
+    if image_files and not (root and identity.holds(cell.dataset, root)):
         return cell
     return replace(cell, dataset=_place(cell.dataset, files))
 
@@ -96,6 +97,9 @@ def _files(assigned: dict[str, list[str]]) -> dict[str, str]:
 def _dataset(name: str, files: dict[str, str]) -> Dataset:
     name, root = catalogue.split_name(name)
     dataset = _place(Dataset(name=name), files)
+    item = catalogue.entry(name)
+    if item.is_named_by_root and not root and "dataset.root" not in files:
+        raise UsageError(f"transfer={name} needs its images: {item.obtain}")
     dataset = replace(dataset, root=root or dataset.root)
     catalogue.require(dataset)
     return identity.identify(dataset)

@@ -5,14 +5,19 @@ Here too: what a word is, and the words of commands that take their cells from a
 
 from __future__ import annotations
 
+import os
+import re
+import shlex
 from pathlib import Path
 
+from benchmark.data.layout import is_utf8
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import presets, schema
 from benchmark.settings.runtime import Runtime, Slurm
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
+PATHS = ("out", "dataset.root", "dataset.cache_dir", "weights")
 UNSENDABLE = set("/\\#?%:")  # what W&B takes in no name of a project
 
 
@@ -117,16 +122,28 @@ def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def split(words: list[str]) -> dict[str, list[str]]:
-    """Key -> values of each word. Raises `UsageError` for what is no `key=value,value`, or is given twice."""
+    """Key -> values of each word; a comma after a backslash is one of the value.
+
+    Raises `UsageError` for what is no `key=value,value`, is given twice, or is not UTF-8 text.
+    """
     assigned: dict[str, list[str]] = {}
     for word in words:
         key, equals, text = word.partition("=")
+        if not is_utf8(word):
+            raise UsageError(f"{os.fsencode(word)!r} is not UTF-8 text: rename the path, or give a link to it")
         if not equals or not key:
             raise UsageError(f"{word!r} is not key=value, such as methods=simclr,moco or epochs=10")
-        values = text.split(",")
+        values = [value.replace("\\,", ",") for value in re.split(r"(?<!\\),", text)]
         if "" in values:
             raise UsageError(f"{word!r} has an empty value")
+        if key in PATHS and len(values) > 1 and _is_path(text) and not all(map(_is_path, values)):
+            meant = text.replace(",", "\\,")
+            raise UsageError(f"{word!r} is several values; for the path {text!r} type {shlex.quote(f'{key}={meant}')}")
         if key in assigned:
             raise UsageError(f"{key}= is given twice; several values are one word, {key}=A,B")
         assigned[key] = values
     return assigned
+
+
+def _is_path(text: str) -> bool:
+    return os.path.exists(os.path.expanduser(text))

@@ -115,6 +115,8 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     leading = [*FIELDS, "method", FAMILY, "seed"]
     settings = [name for name in setting_columns(frame) if name not in leading]
     metrics = sorted(name for name in frame.columns if name.startswith("metrics."))
+    if metrics and not any(name.endswith("_top1") for name in metrics):  # no cell had labels
+        metrics = ["metrics.linear_top1", *metrics]
     rest = [name for name in frame.columns if name.startswith("cost.") and name not in [*costs, "cost.device"]]
     frame = frame.reindex(columns=[*leading, *settings, *metrics, *costs, "cost.device", *rest, *test, NOTES])
     # A column of nulls only is of type object, which has no mean.

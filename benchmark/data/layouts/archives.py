@@ -70,7 +70,7 @@ def _list_tiny_imagenet(root: Path, left_out: LeftOut) -> list[ClassFolder]:
     names = _names(root / "train")
     folders = [_class_folder(TRAIN, name, root / "train" / name / "images", root, left_out) for name in names]
     images, annotations = root / "val" / "images", root / "val" / "val_annotations.txt"
-    files = dict(walk(images, root, left_out))
+    files = walk(images, root, left_out)
     of_class: dict[str, list[str]] = {}
     for line in annotations.read_text().splitlines():
         file, label = line.split("\t")[:2]
@@ -107,7 +107,7 @@ def _list_caltech101(root: Path, left_out: LeftOut) -> list[ClassFolder]:
 def _class_folder(split: str, name: str, folder: Path, root: Path, left_out: LeftOut) -> ClassFolder:
     if not folder.is_dir():
         raise UsageError(f"there is no folder {str(folder)!r}")
-    files = dict(walk(folder, root, left_out))
+    files = walk(folder, root, left_out)
     return ClassFolder(split, name, str(folder), list(files), list(files.values()))
 
 

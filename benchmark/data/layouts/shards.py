@@ -19,7 +19,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from benchmark.data.layout import TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, split_of
+from benchmark.data.layout import TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, Stat, split_of
 from benchmark.display.counting import count
 from benchmark.errors import UsageError
 from results.record import write_json
@@ -62,7 +62,7 @@ def list_shards(pattern: Path, left_out: LeftOut) -> list[ClassFolder]:
     """
     base = base_folder(pattern)
     shards = _find(pattern)
-    members: dict[tuple[str, str], dict[str, os.stat_result]] = {}
+    members: dict[tuple[str, str], dict[str, Stat]] = {}
     words: dict[str, str] = {}
     with count(f"{base.name}: looking at", len(shards), "shards") as advance:
         for shard in shards:
@@ -166,8 +166,7 @@ def _label(text: str, ending: str) -> str | None:
     return str(value) if str(value) not in ("", "-1", "None") else None
 
 
-def _stat_member(shard: os.stat_result, offset: int, size: int) -> os.stat_result:
+def _stat_member(shard: os.stat_result, offset: int, size: int) -> Stat:
     """That of the shard, with what tells its members apart."""
-    inode = (shard.st_ino * 0x9E3779B97F4A7C15 + offset) % 2**63
-    times = {"st_mtime_ns": shard.st_mtime_ns, "st_ctime_ns": shard.st_ctime_ns}
-    return os.stat_result((shard.st_mode, inode, shard.st_dev, 1, 0, 0, size, 0, 0, 0), times)
+    inode = (shard.st_ino * 0x9E3779B97F4A7C15 + offset) % 2**64
+    return size, shard.st_mtime_ns & (2**64 - 1), shard.st_ctime_ns, inode, shard.st_dev

@@ -1,0 +1,94 @@
+"""Images without labels: a method trains on them, and is evaluated on a labelled folder, or without any accuracy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from commandline import inside
+from PIL import Image
+
+from benchmark.cli.checks import read_request
+from benchmark.data.catalogue import Dataset
+from benchmark.data.datasets import load
+from benchmark.errors import UsageError
+from benchmark.settings import address
+from benchmark.words.cell_words import read
+
+SMALL = ["backbone=test_resnet", "stem=native", "view_size=16", "epochs=1", "batch_size=16", "wandb=off"]
+
+
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    """(labelled, unlabelled): two classes of 20 images; 45 images, flat and nested."""
+    base = tmp_path_factory.mktemp("images")
+    noise = np.random.default_rng(0)
+    names = [f"labelled/{name}/{number}.png" for name in "ab" for number in range(20)]
+    names += [f"plenty/{number}.png" for number in range(30)] + [
+        f"plenty/2024/may/{number}.jpg" for number in range(15)
+    ]
+    for name in [*names, "plenty/.hidden.png"]:
+        (base / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(256, size=(20, 20, 3), dtype=np.uint8)).save(base / name)
+    (base / "plenty" / "list.csv").write_text("a,b")
+    return base / "labelled", base / "plenty"
+
+
+@pytest.mark.parametrize("kept", [{}, {"cache": 16}, {"stream": True}])
+def test_methods_train_on_the_images_without_labels(folders: tuple[Path, Path], kept: dict[str, int | bool]) -> None:
+    labelled, plenty = map(str, folders)
+    data = load(Dataset("folder", labelled, side=0 if kept else 16, unlabelled=plenty, **kept))
+    assert [len(part) for part in (data.pretrain, data.train, data.validation, data.test)] == [45, 29, 3, 8]
+    assert set(data.pretrain.labels.tolist()) == {-1}
+    alone = load(Dataset("folder", labelled, side=0 if kept else 16, **kept))
+    assert data.mean != alone.mean, "pixels are normalised by what is trained on"
+    assert (data.test.images[:4] == alone.test.images[:4]).all(), "and evaluated on the same images"
+
+
+def test_the_words_make_a_cell_of_both_whose_numbers_may_be_compared(folders: tuple[Path, Path]) -> None:
+    from benchmark.evaluate.headline import protocol_hash
+
+    labelled, plenty = folders
+    words = ["methods=simclr", "dataset=folder", f"dataset.root={labelled}", *SMALL]
+    (alone,), request = read(words).cells, read([*words, f"dataset.unlabelled={plenty}"])
+    (both,) = request.cells
+    assert address.key(alone) != address.key(both)
+    assert protocol_hash(alone) == protocol_hash(both), "both are measured on the same images"
+    (elsewhere,) = read([*words, f"dataset.unlabelled={plenty}/../plenty/"]).cells
+    assert address.key(elsewhere) == address.key(both)
+
+
+def test_without_any_labels_there_is_training_and_no_accuracy(
+    folders: tuple[Path, Path], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    words = ["methods=random,simclr", "dataset=folder", f"dataset.unlabelled={folders[1]}", f"out={tmp_path}", *SMALL]
+    done = inside(["run", *words], environment)
+    assert done.returncode == 0, done.stderr
+    assert "plenty: 45 images without labels" in done.stderr
+    assert "no labels, so no accuracy can be given" in done.stderr
+    assert "hidden or system files and folders" in done.stderr
+    assert ".csv files that are not read as images" in done.stderr
+    for path in tmp_path.glob("*/record.json"):
+        record = json.loads(path.read_text())
+        assert record["status"] == "finished"
+        assert set(record["metrics"]) == {"effective_rank", "uniformity", "alignment"}
+        assert (path.parent / "looks.json").exists(), "nearest neighbours to look at"
+    assert "no labels, so no accuracy can be given" in " ".join(done.stdout.split()), "below the table"
+    assert inside(["report", f"out={tmp_path}"], environment).returncode == 0
+    assert "no labels" in (tmp_path / "report" / "report.html").read_text()
+    evaluated = inside(["evaluate", f"out={tmp_path}", "evaluations=knn,looks"], environment)
+    assert evaluated.returncode == 0, evaluated.stderr
+    supervised = inside(["run", "methods=supcon", *words[1:]], environment)
+    assert supervised.returncode == 2
+    assert "supcon learns from labels, and there are none" in supervised.stderr
+
+
+def test_bad_words_are_one_line(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="there is no folder"):
+        read(["methods=simclr", "dataset=folder", f"dataset.unlabelled={tmp_path / 'nowhere'}"])
+    with pytest.raises(UsageError, match="holds 0 images: at least 3"):
+        read(["methods=simclr", "dataset=folder", f"dataset.unlabelled={tmp_path}"])
+    with pytest.raises(UsageError, match=r"dataset\.unlabelled=.* is for dataset=folder, not for digits"):
+        read_request(["methods=simclr", "dataset=digits", f"dataset.unlabelled={folders[1]}"])

@@ -56,11 +56,11 @@ def shape(settings: dict[str, Any]) -> Shape:
     """The shape of a cell, from `config.identity`, which is also what a record calls its settings.
 
     Pixels know neither backbones nor what a method does beside encoding: those differ by what ran, once something did
-    (`PastCosts`). A folder whose images nobody has counted is like itself only.
+    (`PastCosts`). Image files of a number that is not published are like themselves only.
     """
     data, side = settings["dataset"], settings["view_size"]
     images = data["limit"] or catalogue.entry(data["name"]).images
-    uncounted = "" if images else f" {data['root']}"
+    uncounted = "" if images else f" {data.get('fingerprint') or data['root']}"
     small = policies.parse(settings["augmentation"] or "none").small
     views = len(schema.describe(settings["method"]).views) * side**2 + sum(crop**2 for crop in small)
     trained, judged = ((images or 1) * pixels for pixels in ((settings["epochs"] or 0) * views, side**2))

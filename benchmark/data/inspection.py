@@ -82,7 +82,7 @@ def explain(path: str) -> str:
 
 def is_decoded(fingerprint: str) -> bool:
     """Whether these images are known to decode without a fault."""
-    return (_folder() / f"{fingerprint}.decoded").exists()
+    return os.path.exists(_folder() / f"{fingerprint}.decoded")
 
 
 def note_decoded(fingerprint: str) -> None:

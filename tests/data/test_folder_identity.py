@@ -62,11 +62,12 @@ def test_however_a_folder_is_spelt_its_cells_are_the_same(images: Path, monkeypa
     for spelt in (f"{images}/", "..", "../../im", "../../im/.", "~/im", link, f"{link}/", "../b/../../link"):
         assert address_of(cell(spelt)) == usual, spelt
     load(cell("..", "dataset.cache=8").dataset)
+    (cached,) = images.parent.rglob("*.images")
+    assert cached == images.parent / "im.cache" / f"im-8-{usual[2]}.images"
     monkeypatch.chdir(images)
     assert address_of(cell(".")) == usual
     load(cell(".", "dataset.cache=8").dataset)
-    (cached,) = (images.parent / "im.cache").glob("*.images")
-    assert cached.name == f"im-8-{usual[2]}.images"
+    assert list(images.parent.rglob("*.images")) == [cached]
 
 
 def test_a_moved_or_copied_folder_is_the_same(images: Path) -> None:

@@ -19,6 +19,7 @@ import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import IO, Any
 
@@ -54,8 +55,9 @@ def inspect(root: Path, paths: Sequence[str], stats: Sequence[Stat]) -> NDArray[
     """
     begun = time.time_ns()
     facts = np.zeros(len(paths), Facts)
-    for (name, _), values in zip(STAT, zip(*stats, strict=True), strict=False):
-        facts[name] = np.fromiter(values, np.uint64, len(paths))
+    columns = np.fromiter(chain.from_iterable(stats), np.uint64).reshape(-1, len(STAT)).T
+    for (name, _), column in zip(STAT, columns, strict=True):
+        facts[name] = column
     whole = int(facts["size"].sum()) <= WHOLE
     place = _place(root, whole)
     missing = _fill_known(facts, paths, place)
@@ -82,7 +84,7 @@ def explain(path: str) -> str:
 
 def is_decoded(fingerprint: str) -> bool:
     """Whether these images are known to decode without a fault."""
-    return (_folder() / f"{fingerprint}.decoded").exists()
+    return os.path.exists(_folder() / f"{fingerprint}.decoded")
 
 
 def note_decoded(fingerprint: str) -> None:
@@ -131,7 +133,7 @@ def _look(path: str, whole: bool, formats: list[str], endings: set[str]) -> tupl
             source.seek(0)
             with Image.open(source, formats=formats) as image:
                 return digest, image.height, image.width, str(image.format)[:8], _flags(image)
-    except (Image.UnidentifiedImageError, ValueError):  # the second of a text that begins as an image may
+    except (Image.UnidentifiedImageError, ValueError):  # ValueError: a text that begins as images do
         called_image = os.path.splitext(path)[1].lower() in endings
         return digest, 0, 0, "", UNREADABLE if called_image else UNKNOWN
     except Exception:  # noqa: BLE001 - whatever a damaged file makes of the readers; `explain` says it

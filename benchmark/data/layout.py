@@ -91,27 +91,28 @@ def list_unlabelled(root: Path, left_out: LeftOut) -> list[ClassFolder]:
 
 def walk(folder: Path, root: Path, left_out: LeftOut) -> dict[str, Stat]:
     """Every file below `folder`, by folder and name, with its stat; links are followed, but not to a folder above."""
-    top = os.stat(folder)
-    pending: list[tuple[str, tuple[tuple[int, int], ...]]] = [(str(folder), ((top.st_ino, top.st_dev),))]
+    absolute = folder.absolute()
+    above = tuple((status.st_ino, status.st_dev) for status in map(os.stat, (absolute, *absolute.parents)))
+    pending = [(str(folder), above)]
     by_folder: dict[str, dict[str, Stat]] = {}
     while pending:
         path, ancestors = pending.pop()
         files = by_folder.setdefault(path, {})
         for entry in _list(path, left_out, root):
             try:
-                found = entry.stat()
+                status = entry.stat()
             except OSError:
                 left_out.add("links that lead nowhere", os.path.relpath(entry.path, root))
                 continue
-            if stat.S_ISREG(found.st_mode):
-                modified = found.st_mtime_ns & (2**64 - 1)  # before 1970 it is negative
-                files[entry.name] = (found.st_size, modified, found.st_ctime_ns, found.st_ino, found.st_dev)
-            elif not stat.S_ISDIR(found.st_mode):
+            if stat.S_ISREG(status.st_mode):
+                modified = status.st_mtime_ns & (2**64 - 1)  # before 1970 it is negative
+                files[entry.name] = (status.st_size, modified, status.st_ctime_ns, status.st_ino, status.st_dev)
+            elif not stat.S_ISDIR(status.st_mode):
                 left_out.add("pipes, sockets and devices", os.path.relpath(entry.path, root))
-            elif (found.st_ino, found.st_dev) in ancestors:
+            elif (status.st_ino, status.st_dev) in ancestors:
                 left_out.add("links to a folder above", os.path.relpath(entry.path, root))
             else:
-                pending.append((entry.path, (*ancestors, (found.st_ino, found.st_dev))))
+                pending.append((entry.path, (*ancestors, (status.st_ino, status.st_dev))))
     return {f"{path}/{name}": by_folder[path][name] for path in sorted(by_folder) for name in sorted(by_folder[path])}
 
 

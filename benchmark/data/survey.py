@@ -253,28 +253,25 @@ def _repeats(
 ) -> list[str]:
     """Files and contents that are there more than once, which moves a number."""
     remarks = []
-
-    def remark(what: str, groups: Indices, chosen: NDArray[np.bool_], consequence: str = "") -> None:
-        if chosen.any():
-            same = np.flatnonzero(groups == groups[np.argmax(chosen)])
-            first, second = (quote(os.path.relpath(paths[i], root)) for i in same[[0, -1]])
-            remarks.append(f"{what}: {int(chosen.sum())} ({first} = {second}){consequence}")
-
+    row = np.arange(len(paths))
+    trained, tested = np.isin(row, training), np.isin(row, test)
     file, content = _number(facts["inode"], facts["device"]), _number(*facts["digest"].T)
-    remark("images that are the same file as another, by links", file, np.bincount(file)[file] > 1)
     first_label = np.empty(len(labels), np.int64)
     first_label[content] = labels
-    conflicting = np.unique(content[first_label[content] != labels])
-    remark(
-        "images with the content of one of another class", content, np.isin(content, conflicting), ": a label is wrong"
-    )
-    tested = np.zeros(len(paths), bool)
-    tested[test] = True
+    conflicting = np.isin(content, content[first_label[content] != labels])
     leaked = tested & np.isin(content, content[training])
-    remark("test images with the content of a training image", content, leaked, ": the accuracy on them says nothing")
-    repeated = np.bincount(content)[content] > 1
-    if not leaked.any() and not len(conflicting):
-        remark("images with the content of another", content, repeated)
+    repeated = (np.bincount(content)[content] > 1) & ~conflicting.any() & ~leaked.any()
+    for what, chosen, groups, differing in (
+        ("images that are the same file as another, by links", np.bincount(file)[file] > 1, file, row),
+        ("images of which the same is in another class, so that a label is wrong", conflicting, content, labels),
+        ("test images that are training images too, whose accuracy says nothing", leaked, content, trained),
+        ("images with the content of another", repeated, content, row),
+    ):
+        if chosen.any():
+            one = int(np.argmax(chosen))
+            other = np.flatnonzero((groups == groups[one]) & (differing != differing[one]))[0]
+            pair = " = ".join(quote(os.path.relpath(paths[i], root)) for i in (one, other))
+            remarks.append(f"{what}: {int(chosen.sum())} ({pair})")
     return remarks
 
 

@@ -54,7 +54,7 @@ def _doubts(settings: Settings, facts: Facts) -> Iterator[str]:
         yield f"prototypes={prototypes} for {images} training images: clusters of one or two images"
     if "negatives" in options and options["negatives"] > images and options.get("loss") != "softmax":
         yield f"negatives={options['negatives']} are drawn from {images} rows, so that each comes again and again"
-    if images // batch < FEW_STEPS:
+    if 0 < images // batch < FEW_STEPS:
         steps = images // batch
         yield (
             f"batch_size={batch} of {images} training images: {steps} step{'s' * (steps != 1)} an epoch, "

@@ -1,0 +1,187 @@
+"""Images in tar shards, and datasets of Hugging Face, which are written into such shards."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+import tarfile
+from pathlib import Path
+
+import archives
+import pytest
+import torch
+
+from benchmark.data import identity
+from benchmark.data.catalogue import Dataset
+from benchmark.data.datasets import load
+from benchmark.data.identity import describe, look
+from benchmark.data.layouts.shards import open_image
+from benchmark.errors import UsageError
+from benchmark.settings import address
+from benchmark.settings.cell import Settings
+from benchmark.words.cell_words import read
+
+
+@pytest.fixture(autouse=True)
+def _look_anew():
+    identity.look_anew()
+
+
+def write(shard: Path, samples: dict[str, dict[str, bytes]]) -> None:
+    """KEY -> ending -> content."""
+    shard.parent.mkdir(parents=True, exist_ok=True)
+    with tarfile.open(shard, "w") as tar:
+        for key, parts in samples.items():
+            for ending, content in parts.items():
+                member = tarfile.TarInfo(f"{key}.{ending}")
+                member.size = len(content)
+                tar.addfile(member, io.BytesIO(content))
+
+
+def samples(count: int, start: int = 0) -> dict[str, dict[str, bytes]]:
+    """Labels 0, 2 and 10 in turn, the last one as json."""
+    labels = [{"cls": b"0"}, {"cls": b"2\n"}, {"json": json.dumps({"label": 10, "width": 20}).encode()}]
+    return {f"a/{start + number:04}": {"jpg": archives.jpeg()} | labels[number % 3] for number in range(count)}
+
+
+def write_shards(root: Path) -> None:
+    for number in range(3):
+        write(root / f"set-train-{number:06}.tar", samples(12, 100 * number))
+    write(root / "set-val-000000.tar", samples(6, 900))
+
+
+def cell(*words: str) -> Settings:
+    (asked,) = read(["methods=simclr", "view_size=8", "backbone=resnet10t", *words]).cells
+    return asked
+
+
+def test_shards_are_read_where_they_lie(tmp_path):
+    write_shards(tmp_path / "shards")
+    settings = cell(f"dataset=webdataset:{tmp_path / 'shards'}", "dataset.side=10").dataset
+    data = load(settings)
+    assert data.class_names == ["0", "2", "10"]
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [32, 4, 6]
+    assert torch.bincount(data.test.labels).tolist() == [2, 2, 2]
+    labelled, _ = look(settings)
+    first = archives.Image.open(open_image(labelled.paths[labelled.test[0]])).resize((1, 1)).getpixel((0, 0))
+    assert data.test.images[0, :, 5, 5].tolist() == pytest.approx(first, abs=2)
+    assert not labelled.notes
+    assert "test from val shards" in describe([settings])[0]
+    assert not [path for path in tmp_path.rglob("*") if path.suffix != ".tar" and path.is_file()], "nothing is unpacked"
+
+
+def test_shards_are_cached_streamed_and_known_wherever_they_lie(tmp_path):
+    write_shards(tmp_path / "here")
+    asked = cell(f"dataset=webdataset:{tmp_path / 'here'}")
+    pattern = f"dataset=webdataset:{tmp_path}/here/set-*-{{000000..000002}}.tar"
+    assert address.key(cell(pattern)) == address.key(asked)
+    (tmp_path / "here").rename(tmp_path / "there")
+    moved = f"dataset=webdataset:{tmp_path / 'there'}"
+    assert address.key(cell(moved)) == address.key(asked)
+    kept, cached = (load(cell(moved, word).dataset).test.images for word in ("dataset.side=10", "dataset.cache=10"))
+    assert torch.equal(kept, cached[:])
+    assert load(cell(moved, "dataset.stream=true").dataset).test.images[torch.arange(3)].shape == (3, 3, 8, 8)
+    write(tmp_path / "there/set-train-000000.tar", samples(12))
+    assert address.key(cell(moved)) != address.key(asked), "other images"
+
+
+def test_images_without_a_label_are_left_out_and_damaged_ones_named(tmp_path):
+    unlabelled = {"x": {"jpg": archives.jpeg()}, "y": {"jpg": archives.jpeg(), "cls": b"-1"}}
+    write(tmp_path / "shards/0.tar", samples(12) | unlabelled)
+    lines = describe([Dataset("webdataset", str(tmp_path / "shards"))])
+    assert "note: left out: images without a label: 2 (0.tar/x.jpg)" in lines
+    write(tmp_path / "shards/0.tar", samples(12) | {"a/bad": {"jpg": b"no image", "cls": b"0"}})
+    identity.look_anew()
+    with pytest.raises(UsageError, match=r"1 of 13 files .*0.tar/\d+\+8/a/bad.jpg \(not an image\)"):
+        describe([Dataset("webdataset", str(tmp_path / "shards"))])
+
+
+@pytest.mark.parametrize(
+    ("place", "message"),
+    [
+        ("", "dataset=webdataset needs its images: give dataset=webdataset:DIR"),
+        (":{}/none", "there is no file"),
+        (":{}/set-train-{{000001..000005}}.tar", r"set-train-000003.tar' \(3 of 5 are missing\)"),
+        (":{}/empty", "holds nothing: files called NAME.tar are needed"),
+        (":{}/packed.tar", r"shard .*packed.tar' cannot be read \("),
+        (":{} dataset.root=elsewhere", "and dataset.root=elsewhere: give one of them"),
+    ],
+)
+def test_shards_that_cannot_be_read_are_one_line(tmp_path, place, message):
+    write_shards(tmp_path)
+    (tmp_path / "empty").mkdir()
+    tarfile.open(tmp_path / "packed.tar", "w:gz").close()
+    words = f"dataset=webdataset{place.format(tmp_path)}".split()
+    with pytest.raises(UsageError, match=message) as caught:
+        read(["methods=simclr", *words])
+    assert "\n" not in str(caught.value)
+
+
+# Hugging Face
+
+
+@pytest.fixture
+def dictionary():
+    """Its splits train and test; a label for each image and one for pairs of them, as CIFAR-100 has it."""
+    datasets = pytest.importorskip("datasets")
+    kinds = {"img": datasets.Image(), "coarse": datasets.ClassLabel(names=["pet", "thing"])}
+    features = datasets.Features(kinds | {"fine": datasets.ClassLabel(names=["cat", "dog", "car"])})
+
+    def split(count: int):
+        fine = [number % 3 for number in range(count)]
+        columns = {"img": [{"bytes": archives.jpeg(), "path": None} for _ in fine], "fine": fine}
+        return datasets.Dataset.from_dict(columns | {"coarse": [label // 2 for label in fine]}, features=features)
+
+    return datasets.DatasetDict({"train": split(18), "test": split(6)})
+
+
+@pytest.fixture
+def parquet(dictionary, tmp_path: Path) -> Path:
+    folder = tmp_path / "parquet"
+    folder.mkdir()
+    for split, rows in dictionary.items():
+        rows.to_parquet(folder / f"{split}-00000-of-00001.parquet")
+    return folder
+
+
+def test_a_folder_of_parquet_and_one_of_arrow_files_are_the_same_images(dictionary, parquet, tmp_path):
+    dictionary.save_to_disk(str(tmp_path / "arrow"))
+    cells = [cell(f"dataset=hf:{tmp_path / kind}", "dataset.side=10") for kind in ("parquet", "arrow")]
+    assert address.key(cells[0]) == address.key(cells[1])
+    data = load(cells[0].dataset)
+    assert data.class_names == ["car", "cat", "dog"]
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [15, 3, 6]
+
+
+def test_a_name_of_the_hub_is_fetched_once_and_only_when_the_words_say_so(dictionary, monkeypatch, tmp_path):
+    import datasets
+
+    asked = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: asked.append(name) or dictionary)
+    words = ["dataset=hf:someone/pets", f"dataset.cache_dir={tmp_path / 'kept'}"]
+    with pytest.raises(UsageError, match=r"'someone/pets' is no folder here, .*: add dataset.download"):
+        cell(*words)
+    fetched = cell(*words, "dataset.download=true")
+    assert address.key(cell(*words)) == address.key(fetched)
+    assert asked == ["someone/pets"]
+    assert [path.name for path in (tmp_path / "kept").iterdir()] == ["someone--pets"]
+
+
+def test_a_missing_network_package_or_column_is_one_line(dictionary, parquet, monkeypatch):
+    import datasets
+
+    def fail(name):
+        raise ConnectionError("no route\nto host")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(datasets, "load_dataset", fail)
+        with pytest.raises(UsageError, match=r"'a/b' cannot be loaded \(no route to host\): check the name"):
+            cell("dataset=hf:a/b", "dataset.download=true")
+    for split in ("train", "test"):
+        dictionary[split].remove_columns(["fine", "coarse"]).to_parquet(parquet / f"{split}-00000-of-00001.parquet")
+    with pytest.raises(UsageError, match=r"needs one column of images and one of labels, and has img \("):
+        cell(f"dataset=hf:{parquet}")
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    with pytest.raises(UsageError, match=r"needs the package datasets: pip install 'contrastive-benchmark\[hf\]'"):
+        cell(f"dataset=hf:{parquet}")

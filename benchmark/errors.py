@@ -18,10 +18,8 @@ def unknown(kind: str, given: str, allowed: Iterable[str], hint: str = "") -> Us
 
 
 def nearest(given: str, allowed: Iterable[object]) -> str:
-    """'; did you mean X?' for the allowed name nearest to `given`, or nothing."""
+    """'; did you mean X?' for the allowed name that begins with `given`, or is nearest to it, or nothing."""
     names = [str(a) for a in allowed]
-    near = sorted(
-        name for name in names if given and name.startswith(given.lower())
-    )  # a name cut short is the likeliest
+    near = sorted(name for name in names if given and name.startswith(given.lower()))
     near = near or difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""

@@ -26,10 +26,10 @@ def jpeg(size: tuple[int, int] = (20, 16)) -> bytes:
     return file.getvalue() + number.to_bytes(4, "little")  # what follows the end of a JPEG is not read
 
 
-def put(folder: Path, count: int) -> None:
+def put(folder: Path, count: int, ending: str = "JPEG") -> None:
     folder.mkdir(parents=True)
     for number in range(count):
-        (folder / f"image_{number + 1:04}.jpg").write_bytes(jpeg())
+        (folder / f"image_{number + 1:04}.{ending}").write_bytes(jpeg())
 
 
 def make_imagenette(root: Path, side: int = 160) -> None:
@@ -45,7 +45,7 @@ def make_tiny_imagenet(root: Path) -> None:
     for number in range(200):
         name = f"n{number:08}"
         put(top / f"train/{name}/images", 3)
-        (top / f"train/{name}/{name}_boxes.txt").write_text("image_0001.jpg\t0\t0\t9\t9\n")
+        (top / f"train/{name}/{name}_boxes.txt").write_text("image_0001.JPEG\t0\t0\t9\t9\n")
         (top / f"val/images/val_{199 - number}.JPEG").write_bytes(jpeg())
         lines.append(f"val_{199 - number}.JPEG\t{name}\t0\t0\t9\t9\n")
     (top / "val/val_annotations.txt").write_text("".join(lines))
@@ -62,5 +62,5 @@ def make_imagenet(root: Path) -> None:
 
 def make_caltech101(root: Path) -> None:
     for number in range(101):
-        put(root / f"caltech101/101_ObjectCategories/class_{number:03}", 32)
-    put(root / "caltech101/101_ObjectCategories/BACKGROUND_Google", 3)
+        put(root / f"caltech101/101_ObjectCategories/class_{number:03}", 32, "jpg")
+    put(root / "caltech101/101_ObjectCategories/BACKGROUND_Google", 3, "jpg")

@@ -22,6 +22,8 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+import archives
+
 import methods
 from benchmark.cli import help
 from benchmark.data import catalogue
@@ -176,10 +178,13 @@ def scratch() -> Iterator[Path]:
             for number, pixels in enumerate(digits.images[digits.target == label][:40]):
                 picture = Image.fromarray((pixels * 15.9).astype("uint8")).resize((64, 64))
                 picture.save(folder / f"my/images/class{label}/{number:03}.png")
-        for name in ("DIR/train", "imagenet/train", "my/plenty"):
+        for name in ("DIR/train", "my/plenty"):
             shutil.copytree(folder / "my/images", folder / name)
+        archives.make_imagenet(folder / "imagenet")
+        archives.make_imagenette(folder / "data")
+        archives.make_tiny_imagenet(folder / "data")
         for entry in catalogue.CATALOGUE.values():
-            for name in entry.files:
+            for name in () if entry.image_files else entry.files:
                 (folder / "data" / name).mkdir(parents=True)
                 (folder / "DIR" / name).mkdir(parents=True, exist_ok=True)
         (folder / "FILE").write_bytes(b"weights")

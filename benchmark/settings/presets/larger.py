@@ -31,8 +31,7 @@ def stl10() -> dict[str, str]:
 
 
 def imagenet() -> dict[str, str]:
-    """`run methods=moco,swav dataset=folder dataset.root=DIR preset=imagenet`, for subsets such as ImageNet-100: all
-    images lie on each GPU, 25 GB for ImageNet-100, and the whole of ImageNet fits on none. Not run by us.
+    """`run methods=moco,swav dataset=imagenet100 dataset.root=DIR dataset.cache=256`, or imagenet. Not run by us.
 
     ResNet-50, 200 epochs, each method by its authors' settings. Their linear top-1 on ImageNet after 200 epochs, by
     protocols of their own: SimCLR 66.5 % (arXiv:2002.05709 v3, table B.1), InstDisc 54.0 %, PIRL 62.9 % (VISSL),

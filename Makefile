@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slurm gpu lint docs picture clean
+.PHONY: demo test test-slow test-slurm gpu lint docs picture clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m benchmark run methods=random,pixels,simclr,moco seeds=0,1,2
@@ -12,6 +12,10 @@ demo: $(VENV)/installed
 # Two workers of one thread each: on tensors this small a second thread only waits.
 test: $(VENV)/installed-dev
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
+
+# What starts many processes and kills them, stops them or lets them race: CI runs these beside `test-slurm`.
+test-slow: $(VENV)/installed-dev
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
 
 # On a two-node SLURM of its own, on this machine; the tests that are skipped say what to install.
 test-slurm: $(VENV)/installed-dev

@@ -149,6 +149,7 @@ assert os.waitpid(start(root / f"killed{number}"), 0)[1] == 0
 """
 
 
+@pytest.mark.slow
 def test_killed_ten_times_at_random_moments(tmp_path: Path, environment: dict[str, str]) -> None:
     """The same command finishes the cell with the metrics and the log of the undisturbed one."""
     smaller = [{"dataset.limit=180": "dataset.limit=90", "epochs=6": "epochs=12"}.get(word, word) for word in SMALL]
@@ -166,6 +167,7 @@ def test_killed_ten_times_at_random_moments(tmp_path: Path, environment: dict[st
         assert steps == list(range(1, 25)), "no step is logged twice or left out"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_stopped_by_a_signal_it_goes_on_where_it_was(
     number: signal.Signals,
@@ -211,6 +213,7 @@ class Failing(Method):
 '''
 
 
+@pytest.mark.slow
 def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "extra").mkdir()
     (tmp_path / "extra" / "failing.py").write_text(PLUGIN)
@@ -229,6 +232,7 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(tmp_path: Path, 
     assert "still no luck" in json.loads(next(out.glob("extra*/record.json")).read_text())["reason"]
 
 
+@pytest.mark.slow
 def test_two_commands_on_one_folder_train_a_cell_once(tmp_path: Path, environment: dict[str, str]) -> None:
     call = [sys.executable, "-m", "benchmark", "run", *SMALL, f"out={tmp_path}"]
     processes = [subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
@@ -239,6 +243,7 @@ def test_two_commands_on_one_folder_train_a_cell_once(tmp_path: Path, environmen
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 31))
 
 
+@pytest.mark.slow
 def test_two_processes_under_torchrun_give_the_same_record(tmp_path: Path, environment: dict[str, str]) -> None:
     """In float64, where sums in another order change nothing that a metric shows; batch norm is synchronised."""
     words = ("precision=fp64", "epochs=3")

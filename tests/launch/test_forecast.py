@@ -40,6 +40,7 @@ def put(out: Path, cell: Settings, seconds: float, device: str, processes: int =
     record.write(out / address.folder_name(cell), blank(cell) | {"cost": cost, "finished": record.now()})
 
 
+@pytest.mark.slow
 def test_a_plan_foretells_a_run_keeps_to_its_budget_and_the_report_compares(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -120,6 +120,7 @@ def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+@pytest.mark.slow
 def test_whoever_dies_the_others_and_the_same_command_go_on(
     tmp_path: Path, environment: dict[str, str], here: Path
 ) -> None:
@@ -165,6 +166,7 @@ def test_whoever_dies_the_others_and_the_same_command_go_on(
     assert not (cell / "error.txt").exists()
 
 
+@pytest.mark.slow
 def test_two_launchers_at_once_train_each_cell_once_and_as_one_process_does(
     tmp_path: Path, environment: dict[str, str], here: Path
 ) -> None:

@@ -214,6 +214,7 @@ def run(
     return json.loads(path.read_text()), steps, done.stdout + done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_stuck_loss_ends_the_cell_early_if_asked(processes: int, tmp_path: Path, plugin: dict[str, str]) -> None:
     record, steps, said = run(tmp_path, plugin, "tells=true", "stop_collapsed=true", processes=processes)

@@ -53,6 +53,8 @@ def read(words: list[str]) -> Request:
         raise UsageError("evaluations=transfer needs transfer=DATASET,DATASET")
     files = _files(assigned)
     transfer = [_dataset(name, files) for name in datasets]
+    if len({dataset.name for dataset in transfer}) < len(transfer):
+        raise UsageError(f"transfer={','.join(datasets)}: one of each kind at a time, for their numbers have its name")
     evaluations = evaluations or [name for name in EVALUATIONS if name != "transfer"]
     evaluations += ["transfer"] if transfer and "transfer" not in evaluations else []
     for key in assigned:

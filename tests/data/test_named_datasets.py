@@ -20,13 +20,14 @@ from torchvision import datasets as torchvision_datasets
 
 from benchmark.cli import checks
 from benchmark.data import identity
-from benchmark.data.catalogue import Dataset
+from benchmark.data.catalogue import CATALOGUE, Dataset
 from benchmark.data.datasets import load
 from benchmark.data.identity import describe, look
 from benchmark.data.survey import Survey
 from benchmark.errors import UsageError
 from benchmark.settings.cell import Settings
 from benchmark.words.cell_words import read
+from results.published import numbers
 
 
 @pytest.fixture(autouse=True)
@@ -142,6 +143,10 @@ def test_presets_imagenet_for_imagenet_and_fitted_settings_for_the_others(tmp_pa
         )
         assert cell(f"dataset={name}", root, "dataset.stream=true").dataset.side == 224
     assert cell("dataset=imagenette160", root).epochs == 500
+
+
+def test_published_numbers_are_of_datasets_by_these_names():
+    assert set(numbers.load()["dataset"]) <= set(CATALOGUE)
 
 
 @pytest.mark.parametrize(

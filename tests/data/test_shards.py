@@ -20,6 +20,7 @@ from benchmark.data.layouts.shards import open_image
 from benchmark.errors import UsageError
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
+from benchmark.words import evaluate_words
 from benchmark.words.cell_words import read
 
 
@@ -166,6 +167,16 @@ def test_a_name_of_the_hub_is_fetched_once_and_only_when_the_words_say_so(dictio
     assert address.key(cell(*words)) == address.key(fetched)
     assert asked == ["someone/pets"]
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["someone--pets"]
+
+
+def test_transfer_to_two_of_a_kind_is_refused_for_their_numbers_have_one_name(tmp_path):
+    for name in ("a", "b"):
+        write_shards(tmp_path / name)
+    words = [f"transfer=webdataset:{tmp_path}/a,webdataset:{tmp_path}/b"]
+    with pytest.raises(UsageError, match="one of each kind at a time"):
+        evaluate_words.read(words)
+    (one,) = evaluate_words.read([words[0].partition(",")[0]]).transfer
+    assert one.root == f"{tmp_path}/a"
 
 
 def test_a_missing_network_package_or_column_is_one_line(dictionary, parquet, monkeypatch):

@@ -13,6 +13,7 @@ import io
 import json
 import os
 import re
+import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -20,7 +21,6 @@ from pathlib import Path
 from typing import IO, Any
 
 from benchmark.data.layout import TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, Stat, split_of
-from benchmark.display.counting import count
 from benchmark.errors import UsageError
 from results.record import write_json
 
@@ -64,18 +64,19 @@ def list_shards(pattern: Path, left_out: LeftOut) -> list[ClassFolder]:
     shards = _find(pattern)
     members: dict[tuple[str, str], dict[str, Stat]] = {}
     words: dict[str, str] = {}
-    with count(f"{base.name}: looking at", len(shards), "shards") as advance:
-        for shard in shards:
-            split, word = _split(shard, base)
-            words.setdefault(split, word)
-            stat = shard.stat()
-            for name, offset, size, label in _index(shard, stat):
-                if label is None:
-                    left_out.add("images without a label", f"{shard.name}/{name}")
-                else:
-                    of_class = members.setdefault((split, label), {})
-                    of_class[f"{shard}/{offset}+{size}/{name}"] = _stat_member(stat, offset, size)
-            advance(1)
+    unseen = sum(not _place(shard).exists() for shard in shards)
+    if unseen:
+        print(f"{base.name}: looking at {unseen} shards, once", file=sys.stderr, flush=True)
+    for shard in shards:
+        split, word = _split(shard, base)
+        words.setdefault(split, word)
+        stat = shard.stat()
+        for name, offset, size, label in _index(shard):
+            if label is None:
+                left_out.add("images without a label", f"{shard.name}/{name}")
+            else:
+                of_class = members.setdefault((split, label), {})
+                of_class[f"{shard}/{offset}+{size}/{name}"] = _stat_member(stat, offset, size)
     order = (TRAIN, VALIDATION, TEST)
     labels = sorted({label for _, label in members}, key=lambda label: (not label.isdecimal(), label.zfill(9), label))
     return [
@@ -124,10 +125,16 @@ def _split(shard: Path, base: Path) -> tuple[str, str]:
     return TRAIN, "all"
 
 
-def _index(shard: Path, stat: os.stat_result) -> list[tuple[str, int, int, str | None]]:
-    """(name, offset, size, label) of each image in the shard, as kept, or read from it."""
+def _place(shard: Path) -> Path:
+    """The file that keeps what is in the shard, another one where the shard has changed."""
+    stat = shard.stat()
     seen = f"{VERSION}\0{shard.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}"
-    place = user_cache() / "shards" / f"{hashlib.sha256(os.fsencode(seen)).hexdigest()[:16]}.json"
+    return user_cache() / "shards" / f"{hashlib.sha256(os.fsencode(seen)).hexdigest()[:16]}.json"
+
+
+def _index(shard: Path) -> list[tuple[str, int, int, str | None]]:
+    """(name, offset, size, label) of each image in the shard, as kept, or read from it."""
+    place = _place(shard)
     with suppress(OSError, ValueError):
         return [tuple(row) for row in json.loads(place.read_text())]
     rows = _read(shard)

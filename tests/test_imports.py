@@ -59,6 +59,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.errors",
         "slurm.jobs",
         "results.record",
+        "results.files",
     ),
     "benchmark.profiling": (
         "benchmark.cells",
@@ -94,6 +95,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.errors",
         "methods",
         "results.record",
+        "results.files",
     ),
     "benchmark.evaluate": (
         "benchmark.training",
@@ -114,8 +116,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.errors",
         "methods",
         "results.record",
+        "results.files",
     ),
-    "benchmark.tracking": ("benchmark.settings", "benchmark.errors", "results.record"),
+    "benchmark.tracking": ("benchmark.settings", "benchmark.errors", "results.files", "results.record"),
     "benchmark.words": ("benchmark.settings", "benchmark.data", "benchmark.errors", "methods"),
     "benchmark.settings": (
         "benchmark.backbones",
@@ -126,7 +129,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "benchmark.backbones": ("benchmark.errors",),
     "benchmark.augment": ("benchmark.seeds", "benchmark.errors"),
-    "benchmark.data": ("benchmark.display", "benchmark.errors", "results.record"),
+    "benchmark.data": ("benchmark.display", "benchmark.errors", "results.files", "results.record"),
     "benchmark.display": (),
     "benchmark.start": ("benchmark.errors",),
     "benchmark.seeds": (),
@@ -142,13 +145,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "results.statistics",
         "results.frames",
         "results.record",
+        "results.files",
     ),
     "results.figures": ("results.statistics", "results.frames", "results.record"),
     "results.published": ("results.statistics", "results.frames"),
     "results.tables": ("results.statistics", "results.frames"),
     "results.statistics": ("results.frames",),
     "results.frames": ("results.record",),
-    "results.record": (),
+    "results.record": ("results.files",),
+    "results.files": (),
 }
 TORCH = ("torch", "torchvision", "timm")
 REGISTRY = "methods"  # the folder of equals, which may grow

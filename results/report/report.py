@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from results import record
+from results import files, record
 from results.figures import draw_matplotlib, summary_charts
 from results.figures.chart import Chart
 from results.figures.palette import Style, styles
@@ -45,6 +45,7 @@ def write(
     under a header.
     """
     folder, notes = out / FOLDER, list[str]()
+    files.make_folder(folder)
     summary = summarise(frame)
     metric = headline(frame)
     ranks = compare.ranks(frame, metric) if ranked is None else ranked
@@ -106,6 +107,7 @@ def _text(value: object) -> str:
 
 
 def _figures(folder: Path, charts: Sequence[Chart], chosen: dict[str, Style]) -> None:
+    files.make_folder(folder)
     for chart in charts:
         for variant in (chart, *chart.others):
             for ending, content in draw_matplotlib.files(variant, chosen).items():

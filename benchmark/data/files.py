@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.data.inspection import require_few_pixels
 from benchmark.data.source import Images
 from benchmark.display.counting import count
 from benchmark.errors import UsageError
@@ -188,6 +189,7 @@ def _open(path: str) -> tuple[bytes, int, int]:
         with open(path, "rb") as file:
             data = file.read()
         with Image.open(io.BytesIO(data)) as image:  # reads no more than the header
+            require_few_pixels(image)
             return data, image.height, image.width
 
 
@@ -210,6 +212,7 @@ def _pixels(file: str | io.BytesIO) -> Image.Image:
     from PIL import Image
 
     with Image.open(file) as image:
+        require_few_pixels(image)
         if image.mode.startswith(("I", "F")):  # Pillow would clip these at 255, which leaves a white image
             raise ValueError(f"pixels of mode {image.mode}, not 8 bits a channel")
         image.load()

@@ -51,7 +51,10 @@ def write(
     ranks = compare.ranks(frame, metric) if ranked is None else ranked
     rows = compare.rows(frame, metric=metric, ranked=ranks) if compared is None else compared
     comparable_tables = comparables(frame, metric, ranks)
-    charts = summary_charts.charts(comparable_tables, frame, published)
+    broken = list[str]()
+    charts = summary_charts.charts(comparable_tables, frame, published, broken)
+    broken = list(dict.fromkeys(map(files.printable, broken)))
+    notes += [f"left out: {problem}" for problem in broken]
     chosen = styles(charts)
     more = [("Which can be told apart", rows if len(rows) > 2 else []), *extras]
     text = page.render(
@@ -64,7 +67,7 @@ def write(
         verdict=verdict(frame, comparable_tables, ranks),
         ranks=ranks,
         extras=more,
-        problems=problems,
+        problems=[*problems, *broken],
     )
     record.write_whole(folder / "report.html", text.encode())
     below = "\n".join(f"## {title}\n\n{formats.pipes(lines)}" for title, lines in more if lines)

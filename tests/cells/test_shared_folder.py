@@ -15,7 +15,7 @@ import synthetic
 import torch
 from commandline import inside
 
-from benchmark.cells import lease
+from benchmark.cells import lease, past_costs
 from benchmark.launch import job_notes, worker_process
 from benchmark.settings import address
 from benchmark.training import checkpoint
@@ -148,6 +148,32 @@ def test_notes_on_jobs_are_their_users_alone_and_name_nothing_elsewhere(
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
     assert job_notes.latest(tmp_path) == {}, "another's notes are not ours to act on"
     assert job_notes.folder(tmp_path).name.startswith(".slurm-")
+
+
+def test_a_folder_cannot_name_what_is_imported(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]
+) -> None:
+    package = tmp_path / "stranger"
+    package.mkdir()
+    (package / "__init__.py").write_text(f"open({str(tmp_path / 'imported')!r}, 'w')")
+    (package / "mine.py").write_text("from methods.method import Method\n\n\nclass Mine(Method):\n    trains = False\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    out = tmp_path / "out"
+    synthetic.write(1, out)
+    (path,) = out.glob("*/record.json")
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"settings": content["settings"] | {"method": "stranger.mine"}}))
+    cell = asdict(cell_words.read(WORDS).cells[0]) | {"method": "stranger.mine"}
+    record.write_json(out / "stranger.mine-digits-1" / "settings.json", cell)
+    for command in (["status"], ["report"], ["resume"], ["resume", "launcher=local"]):
+        result = inside([*command, f"out={out}"], environment)
+        assert result.returncode == 2 * (command[0] == "resume"), result.stderr
+        assert ("add trust=stranger.mine" in result.stderr) == (command[0] == "resume")
+    assert past_costs.read(out) == []
+    assert not (tmp_path / "imported").exists()
+    result = inside(["resume", f"out={out}", "trust=stranger.mine"], environment)
+    assert "trust=" not in result.stderr
+    assert (tmp_path / "imported").exists()
 
 
 def test_a_file_is_replaced_whole_under_a_name_that_cannot_be_guessed(tmp_path: Path) -> None:

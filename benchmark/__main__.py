@@ -21,7 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
         return COMMANDS[parsed.command](parsed.words, **flags)
     except UsageError as error:
         if processes.is_main():
-            print("error:", " ".join(str(error).split()), file=sys.stderr)
+            _print_error(error)
         return 2
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -30,8 +30,14 @@ def main(arguments: list[str] | None = None) -> int:
         sys.stderr.close()
         return 0
     except OSError as error:  # a full disk, a folder that may not be written
-        print("error:", " ".join(str(error).split()), file=sys.stderr)
+        _print_error(error)
         return 1
+
+
+def _print_error(error: Exception) -> None:
+    """In one line, without what a terminal obeys. Not by `results`, which a file of the user's may stand for."""
+    text = "".join(sign if sign.isprintable() else " " for sign in str(error))
+    print("error:", " ".join(text.split()), file=sys.stderr)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import dataclasses
 import importlib
 import importlib.util
 import typing
+from collections.abc import Iterable
 from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
@@ -37,6 +38,9 @@ FAMILIES = (
 )
 # Class attributes that `describe` reads.
 DECLARED = ("family", "views", "trains", "supervised", "multicrop", "ignores", "recommends")
+
+
+_trusted: set[str] = set()  # module paths that the user's words name; a file may name any module
 
 
 class BrokenMethod(Exception):
@@ -86,10 +90,16 @@ def load(name: str) -> type[Any]:
     return found[0]
 
 
+def trust(names: Iterable[str]) -> None:
+    """Let those of these names that are module paths be imported: they are the user's own words."""
+    _trusted.update(names)
+
+
 def describe(name: str) -> Description:
     """Paper, options and declarations of the method `name`, read from its source. Raises `BrokenMethod`.
 
-    Only the nested `Config` is executed, with nothing but `dataclass`, `field` and `Literal` in reach.
+    The nested `Config` is run, and so is the `__init__.py` of a plugin's package; the rest of the file is not. A module
+    path is looked for only where `trust` was told of it.
     """
     path = source(name)
     try:
@@ -155,6 +165,11 @@ def _module(name: str) -> str:
         if point.name == name:
             return point.module
     if "." in name and all(part.isidentifier() for part in name.split(".")):
+        if name not in _trusted:
+            raise BrokenMethod(
+                f"method {name!r} is a module that would be imported, and it is a file that names it: "
+                f"if you know what it does, add trust={name}"
+            )
         return name
     raise LookupError(f"no method {name!r}")
 

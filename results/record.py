@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import uuid
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from results import files
 
 SCHEMA = EVALUATION_SCHEMA = 1
 STATUSES = ("finished", "failed", "collapsed")
@@ -65,10 +65,10 @@ def read(folder: Path) -> dict[str, Any] | None:
     """
     path = Path(folder) / FILE_NAME
     try:
-        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        record = files.read_json(path)
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: unreadable record: {error}") from error
     if problem := _problem(record):
         raise ValueError(f"{path}: {problem}")
@@ -80,10 +80,10 @@ def read_evaluations(folder: Path, key: str) -> dict[str, Any]:
     finished; nothing where there is none. Raises ValueError, as `read` does, for a broken file or another cell's."""
     path = Path(folder) / EVALUATION_NAME
     try:
-        content = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
+        content = files.read_json(path)
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise ValueError(f"{path}: unreadable evaluations: {error}") from error
     if not isinstance(content, dict) or content.get("schema") != EVALUATION_SCHEMA:
         raise ValueError(f"{path}: not evaluations of schema {EVALUATION_SCHEMA}")
@@ -154,16 +154,8 @@ def write_json(path: Path, data: Any, compact: bool = False) -> None:
 def write_whole(path: Path, content: bytes) -> None:
     """Write a file, making its folder if need be; a reader sees the old file or the new one, never a part."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    # Not `tempfile`: its files are readable by their owner only, and records and reports on a cluster are shared.
-    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+    with files.replace(path) as file:
+        file.write(content)
 
 
 def _problem(record: Any) -> str | None:
@@ -200,8 +192,3 @@ def _metrics_problem(metrics: dict[str, Any]) -> str | None:
         if not math.isfinite(value):
             return f"metric {name!r} is {value}, must be finite or null"
     return None
-
-
-def _refuse_constant(name: str) -> float:
-    """Python's parser accepts NaN and Infinity, which are not JSON."""
-    raise ValueError(f"{name} is not JSON")

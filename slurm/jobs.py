@@ -153,9 +153,10 @@ def states(ids: Collection[str], users: Collection[str]) -> dict[str, Job]:
     return {id: jobs.get(id, Job(id, "gone")) for id in ids}
 
 
-def cancel(ids: Sequence[str]) -> None:
+def cancel(ids: Sequence[str], name: str, user: str) -> None:
+    """Those of `ids` that are jobs of this name and user."""
     for start in range(0, len(ids), 500):
-        _command(["scancel", *ids[start : start + 500]])
+        _command(["scancel", f"--name={name}", f"--user={user}", *ids[start : start + 500]])
 
 
 def ending(job: Job, log: str) -> str:

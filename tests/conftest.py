@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+import methods
 from benchmark.start import let_threads_sleep
 
 ROOT = Path(__file__).parent.parent
@@ -32,6 +33,7 @@ def write_plugin(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[s
         (package / "__init__.py").touch()
         (package / "mine.py").write_text(source)
         monkeypatch.syspath_prepend(str(tmp_path))
+        methods.trust([f"{package.name}.mine"])
         return f"{package.name}.mine"
 
     return write

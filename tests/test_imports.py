@@ -38,6 +38,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "results.tables",
         "results.statistics",
         "results.frames",
+        "results.files",
     ),
     "benchmark.forecast": (
         "benchmark.launch",
@@ -59,6 +60,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.errors",
         "slurm.jobs",
         "results.record",
+        "results.files",
     ),
     "benchmark.profiling": (
         "benchmark.cells",
@@ -94,6 +96,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.errors",
         "methods",
         "results.record",
+        "results.files",
     ),
     "benchmark.evaluate": (
         "benchmark.training",
@@ -114,8 +117,9 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.errors",
         "methods",
         "results.record",
+        "results.files",
     ),
-    "benchmark.tracking": ("benchmark.settings", "benchmark.errors", "results.record"),
+    "benchmark.tracking": ("benchmark.settings", "benchmark.errors", "results.files", "results.record"),
     "benchmark.words": ("benchmark.settings", "benchmark.data", "benchmark.errors", "methods"),
     "benchmark.settings": (
         "benchmark.backbones",
@@ -126,8 +130,8 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "benchmark.backbones": ("benchmark.errors",),
     "benchmark.augment": ("benchmark.seeds", "benchmark.errors"),
-    "benchmark.data": ("benchmark.display", "benchmark.errors", "results.record"),
-    "benchmark.display": (),
+    "benchmark.data": ("benchmark.display", "benchmark.errors", "results.files", "results.record"),
+    "benchmark.display": ("results.files",),
     "benchmark.start": ("benchmark.errors",),
     "benchmark.seeds": (),
     "benchmark.errors": (),
@@ -142,13 +146,15 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "results.statistics",
         "results.frames",
         "results.record",
+        "results.files",
     ),
-    "results.figures": ("results.statistics", "results.frames", "results.record"),
+    "results.figures": ("results.statistics", "results.frames", "results.record", "results.files"),
     "results.published": ("results.statistics", "results.frames"),
     "results.tables": ("results.statistics", "results.frames"),
     "results.statistics": ("results.frames",),
-    "results.frames": ("results.record",),
-    "results.record": (),
+    "results.frames": ("results.record", "results.files"),
+    "results.record": ("results.files",),
+    "results.files": (),
 }
 TORCH = ("torch", "torchvision", "timm")
 REGISTRY = "methods"  # the folder of equals, which may grow

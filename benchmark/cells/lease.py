@@ -3,14 +3,13 @@
 The lock is exact on one machine and is let go of when its process dies. Between machines it may not hold: some file
 systems ignore it, and a node that was thought dead may come back. There the lease decides: a file that names an
 attempt, which renews it. One that was not renewed for a while may be taken over, and an attempt that finds another's
-name in its lease stops without writing anything more. Standard library only.
+name in its lease stops without writing anything more. Imports no torch.
 """
 
 from __future__ import annotations
 
 import contextlib
 import fcntl
-import json
 import os
 import platform
 import threading
@@ -20,6 +19,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+from results import files, record
 
 RENEWED, EXPIRES = 10.0, 60.0  # seconds between two renewals; after which a lease that was not renewed is void
 
@@ -66,9 +67,7 @@ class Lease:
         holder = self._holder()
         if holder and not self.attempt.follows(holder) and not _void(self.path):
             return False
-        temporary = self.path.with_name(f".lease.{self.attempt.id}")
-        temporary.write_text(json.dumps(asdict(self.attempt)))
-        os.replace(temporary, self.path)
+        record.write_json(self.path, asdict(self.attempt), compact=True)
         if holder and not self.attempt.follows(holder):
             time.sleep(0.5)  # another machine may have found it void at the same moment: the last to write has it
         if self._holder().get("id") != self.attempt.id:
@@ -86,7 +85,7 @@ class Lease:
             with contextlib.suppress(OSError):  # a file system that is away for a moment
                 if self._holder().get("id") != self.attempt.id:
                     return
-                os.utime(self.path)
+                os.utime(self.path, follow_symlinks=False)
 
     def _holder(self) -> dict[str, Any]:
         return _read(self.path)
@@ -109,7 +108,7 @@ def hold(folder: Path) -> Iterator[Lease | None]:
 def at_work(folder: Path) -> bool:
     """Whether a process is at work on the cell, here or on another machine."""
     try:
-        with (folder / "lock").open() as file:
+        with files.open_file(folder / "lock") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
@@ -122,7 +121,7 @@ def at_work(folder: Path) -> bool:
 def _read(path: Path) -> dict[str, Any]:
     """What the lease says; nothing where there is none, or none that can be read."""
     try:
-        found = json.loads(path.read_text())
+        found = files.read_json(path)
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
@@ -148,8 +147,8 @@ def _lock(folder: Path) -> Iterator[bool]:
 
     A `status` that looks at the same moment holds it for an instant, so it is asked for more than once.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "lock").open("w") as file:
+    files.make_folder(folder)
+    with files.open_lock(folder / "lock") as file:
         for number in range(5):
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

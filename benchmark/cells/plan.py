@@ -12,7 +12,7 @@ from benchmark.cells import lease
 from benchmark.errors import UsageError, unknown
 from benchmark.settings import address
 from benchmark.settings.cell import Settings, restore
-from results import record
+from results import files, record
 
 
 @dataclass(frozen=True)
@@ -73,7 +73,7 @@ def cell(folder: Path) -> Settings:
     """The cell whose folder it is. `UsageError` where its settings cannot be read."""
     path = folder / "settings.json"
     try:
-        return restore(json.loads(path.read_text()))
+        return restore(files.read_json(path))
     except (OSError, ValueError, TypeError, LookupError) as error:
         raise UsageError(f"{path} cannot be read ({error}): remove its folder, or ask for the cell by its words") from (
             error
@@ -126,8 +126,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _progress(folder: Path) -> str:
     """How far the log says that training is."""
     try:
-        lines = (folder / "log.jsonl").read_text().splitlines()
-        last = json.loads(lines[-1])
-        return f"step {last['step']}, loss {last['loss']:.4f}"
-    except (OSError, IndexError, ValueError, KeyError):
+        *_, last = files.read_lines(folder / "log.jsonl")
+        return f"step {last['step']:d}, loss {last['loss']:.4f}"
+    except (OSError, ValueError, LookupError, TypeError):
         return ""

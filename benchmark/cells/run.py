@@ -93,7 +93,7 @@ def _make(
         guard()
         result |= {"status": "failed", "reason": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
         with contextlib.suppress(OSError):  # a full disk may be the error
-            (folder / "error.txt").write_text(traceback.format_exc())
+            record.write_whole(folder / "error.txt", traceback.format_exc().encode(errors="replace"))
         if place.world.size > 1:  # the others may wait in a collective: tell the folder, and let torchrun end them
             record.write(folder, result | {"finished": record.now()})
             raise

@@ -12,6 +12,7 @@ from benchmark.errors import UsageError
 from benchmark.settings import address
 from benchmark.words import evaluate_words
 from benchmark.words.cell_words import Request
+from results import files
 
 
 def evaluate_cells(words: list[str]) -> int:
@@ -32,6 +33,9 @@ def evaluate_cells(words: list[str]) -> int:
     from benchmark.cells import evaluations  # behind the words: torch takes its time
     from benchmark.cli import reporting
 
-    code = max(code, evaluations.measure(request, folders, lambda line: print(line, file=sys.stderr, flush=True)))
+    def say(line: str) -> None:
+        print(files.printable(line), file=sys.stderr, flush=True)
+
+    code = max(code, evaluations.measure(request, folders, say))
     reporting.print_evaluations(out, folders)
     return code

@@ -11,6 +11,7 @@ from benchmark.display import columns
 from benchmark.errors import UsageError
 from benchmark.launch import cluster
 from benchmark.words.runtime_words import read_out, read_report
+from results import files
 
 
 def write_report(words: list[str]) -> int:
@@ -54,9 +55,12 @@ def print_log(words: list[str]) -> int:
     if len(names) != 1:
         raise UsageError("logs needs the name of one cell; `python -m benchmark status` lists them")
     folder = plan.find(out, names)[0]
-    error = folder / "error.txt"
-    text = cluster.log(out, folder.name) or (error.read_text() if error.exists() else "")
-    print(text or f"{folder.name}: no job of it has written anything, and it has not failed")
+    text = cluster.log(out, folder.name)
+    if not text and (folder / "error.txt").exists():
+        text = files.read_text(folder / "error.txt", errors="replace")
+    text = text or f"{folder.name}: no job of it has written anything, and it has not failed"
+    for line in text.splitlines():
+        print(files.printable(line))
     return 0
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import methods
 from benchmark.cli import checks
 from benchmark.display import columns
 from benchmark.errors import UsageError
@@ -29,6 +30,7 @@ def check_methods(words: list[str]) -> int:
     """`check`: the contract, on each method that is named."""
     if not words:
         raise UsageError("check needs the name of a method, such as: check simclr")
+    methods.trust(words)
     for name in words:
         schema.describe(name)
     from benchmark.contract import check  # behind the words: torch takes its time

@@ -40,6 +40,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         compared = compare.rows(loaded, reference, metric, ranked)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    foretold = forecasts.read(out, problems)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     summary = summaries.summarise(loaded)
@@ -47,7 +48,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     sections = [
         ("Beside published numbers", sweeps.rows(comparisons)),
         *evaluation_sections(loaded),
-        ("Forecasts against truth", formats.truth(forecasts.compare_with_truth(loaded, forecasts.read(out)))),
+        ("Forecasts against truth", formats.truth(forecasts.compare_with_truth(loaded, foretold))),
     ]
     print_summary(summary)
     print_sections([("Which can be told apart (ranks that the seeds allow, 95 %)", compared), *sections])
@@ -57,7 +58,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
             out, loaded, problems, published=curves, ranked=ranked, compared=compared, extras=sections
         )
         for note in notes:
-            print(f"note: {note}", file=sys.stderr)
+            print(note if note.startswith("left out: ") else f"note: {note}", file=sys.stderr)
         print(f"wrote {folder / 'report.html'} and, beside it, tables and figures as files", file=sys.stderr)
     if project:
         from results.report import wandb_report

@@ -11,6 +11,7 @@ from benchmark.cli import budget, checks, processes
 from benchmark.display.progress import ProgressDisplay
 from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
+from benchmark.settings import schema
 from benchmark.tracking import tracker
 from benchmark.words.cell_words import Request
 from benchmark.words.runtime_words import read_folder
@@ -25,7 +26,10 @@ def run_folder(words: list[str], wait: bool) -> int:
     """`resume`: the cells of a folder, from the folder alone."""
     runtime = read_folder(words)
     checks.require_folder(Path(runtime.out))
-    return run_request(Request(plan.cells(Path(runtime.out)), runtime, []), wait)
+    cells = plan.cells(Path(runtime.out))
+    for cell in cells:
+        schema.describe(cell.method)  # before one trains: it may be a plugin that only the folder names
+    return run_request(Request(cells, runtime, []), wait)
 
 
 def run_request(request: Request, wait: bool) -> int:

@@ -29,6 +29,7 @@ from benchmark.data.files import squares
 from benchmark.data.source import Indices
 from benchmark.display import counting
 from benchmark.errors import UsageError
+from results import files
 from results.record import write_json
 
 BLOCK = 512  # images between two notes of what is done
@@ -74,9 +75,10 @@ def open_cache(paths: list[str], place: Path, side: int) -> tuple[Tensor, NDArra
 
 def _open(place: Path, count: int, side: int) -> tuple[Tensor, NDArray[np.int64]]:
     try:
-        blocks = json.loads(_file(place, ".json").read_text())["checksums"]
+        blocks = files.read_json(_file(place, ".json"))["checksums"]
         images = _map(place, count, side)
-        totals = np.load(_file(place, ".sums.npy"))
+        with files.open_file(_file(place, ".sums.npy")) as file:
+            totals = np.load(file)
         some = np.unique(np.linspace(0, len(blocks) - 1, LOOKED_AT).round().astype(int))
         bad = next((b for b in some if _checksum(images[b * BLOCK : (b + 1) * BLOCK]) != blocks[b]), None)
         if bad is not None:
@@ -95,10 +97,10 @@ def _build(place: Path, paths: list[str], side: int) -> None:
     totals = np.zeros((count, 2, 3), dtype=np.int64)
     checksums: dict[int, int] = {}
     path = _file(place, ".images")
-    path.touch()
-    _require_room(path, count * each)
     progress = counting.count(f"{place.name}: decoding", count, "images, once")
-    with path.open("r+b") as file, _file(place, ".blocks").open("a") as notes, progress as advance:
+    images, blocks = files.open_file(path, os.O_RDWR | os.O_CREAT), files.open_log(_file(place, ".blocks"))
+    with images as file, blocks as notes, progress as advance:
+        _require_room(path, count * each)
         noted = _read_notes(place)
         for block, start in enumerate(range(0, count, BLOCK)):
             part = paths[start : start + BLOCK]
@@ -112,12 +114,13 @@ def _build(place: Path, paths: list[str], side: int) -> None:
                 file.write(rows.data)
                 file.flush()
                 os.fsync(file.fileno())
-                notes.write(json.dumps([block, _checksum(rows)]) + "\n")
+                notes.write((json.dumps([block, _checksum(rows)]) + "\n").encode())
                 notes.flush()
             checksums[block] = _checksum(rows)
             totals[start : start + BLOCK] = _totals(rows.reshape(len(part), 3, -1))
             advance(len(part))
-    np.save(_file(place, ".sums.npy"), totals)
+    with files.replace(_file(place, ".sums.npy")) as file:
+        np.save(file, totals)
     in_order = [checksums[block] for block in sorted(checksums)]
     write_json(_file(place, ".json"), {"images": count, "side": side, "block": BLOCK, "checksums": in_order})
     _file(place, ".blocks").unlink()
@@ -128,7 +131,8 @@ def _map(place: Path, count: int, side: int) -> np.memmap[Any, np.dtype[np.uint8
     path, shape = _file(place, ".images"), (count, 3, side, side)
     if path.stat().st_size != np.prod(shape):
         raise ValueError(f"{path.stat().st_size} bytes instead of {np.prod(shape)}")
-    return np.memmap(path, np.uint8, "r", shape=shape)
+    with files.open_file(path) as file:
+        return np.memmap(file, np.uint8, "r", shape=shape)
 
 
 def _require_room(path: Path, size: int) -> None:
@@ -145,8 +149,8 @@ def _file(place: Path, kind: str) -> Path:
 def _read_notes(place: Path) -> dict[int, int]:
     """Block -> checksum of what an attempt before has written; a kill may have cut the last line."""
     found = {}
-    for line in _file(place, ".blocks").read_text().splitlines():
-        with suppress(ValueError):
+    for line in files.read_text(_file(place, ".blocks")).splitlines():
+        with suppress(ValueError, TypeError):
             block, checksum = json.loads(line)
             found[block] = checksum
     return found
@@ -165,7 +169,7 @@ def _totals(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 @contextmanager
 def _lock(place: Path) -> Iterator[None]:
     """Wait until no other process builds this cache. The kernel lets go when one dies."""
-    with _file(place, ".lock").open("w") as file:
+    with files.open_lock(_file(place, ".lock")) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark.data.inspection import require_few_pixels
 from benchmark.data.layouts.shards import open_image
 from benchmark.data.source import Images
 from benchmark.display.counting import count
@@ -189,6 +190,7 @@ def _open(path: str) -> tuple[bytes, int, int]:
         with open_image(path) as file:
             data = file.read()
         with Image.open(io.BytesIO(data)) as image:  # reads no more than the header
+            require_few_pixels(image)
             return data, image.height, image.width
 
 
@@ -211,6 +213,7 @@ def _pixels(file: IO[bytes]) -> Image.Image:
     from PIL import Image
 
     with Image.open(file) as image:
+        require_few_pixels(image)
         if image.mode.startswith(("I", "F")):  # Pillow would clip these at 255, which leaves a white image
             raise ValueError(f"pixels of mode {image.mode}, not 8 bits a channel")
         image.load()

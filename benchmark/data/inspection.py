@@ -13,7 +13,6 @@ import os
 import struct
 import tempfile
 import time
-import uuid
 import warnings
 import zipfile
 from collections.abc import Sequence
@@ -21,7 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -29,6 +28,10 @@ from numpy.typing import NDArray
 from benchmark.data.layout import Stat
 from benchmark.data.layouts.shards import open_image
 from benchmark.display.counting import count
+from results import files
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 WHOLE = 8 * 2**30  # bytes of all files together, up to which each is hashed whole
 END = 4096  # of larger ones these many bytes at either end, and the size
@@ -37,6 +40,7 @@ RECENT = 2 * 10**9  # nanoseconds in which a file may change twice and its times
 SLOW = 20_000  # files above which it is said that they are being looked at
 CHUNK = 256
 VERSION = 1  # of what is kept
+MOST_PIXELS = 89_478_485  # of an image, as Pillow warns of: a few kilobytes may become 256 MiB
 # Image formats that Pillow opens but only draws with another program, or not at all.
 UNDRAWN = {"EPS", "WMF", "MPEG", "HDF5", "GRIB", "BUFR", "PDF"}
 FIRST = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")  # looked for first
@@ -50,8 +54,8 @@ def inspect(root: Path, paths: Sequence[str], stats: Sequence[Stat]) -> NDArray[
     """One row of `Facts` for each of `paths`, which lie below `root`.
 
     UNKNOWN: no image format that Pillow can draw; UNREADABLE: what it is cannot be told, for it is damaged, or cannot
-    be read, or is called as an image is and holds something else; DEEP: more than 8 bits a channel in one channel;
-    PAGES: several pages or frames; ROTATED: its EXIF data say that it has to be turned.
+    be read, or is called as an image is and holds something else, or it has more than `MOST_PIXELS`; DEEP: more than 8
+    bits a channel in one channel; PAGES: several pages or frames; ROTATED: its EXIF data say that it has to be turned.
     """
     begun = time.time_ns()
     facts = np.zeros(len(paths), Facts)
@@ -64,6 +68,7 @@ def inspect(root: Path, paths: Sequence[str], stats: Sequence[Stat]) -> NDArray[
     if len(missing):
         _fill(facts, paths, missing, whole, root)
         _keep(facts, paths, place, begun)
+    facts["flags"][facts["height"].astype(np.int64) * facts["width"] > MOST_PIXELS] |= UNREADABLE
     return facts
 
 
@@ -73,6 +78,7 @@ def explain(path: str) -> str:
 
     try:
         with open_image(path) as file, Image.open(file) as image:
+            require_few_pixels(image)
             deep = _flags(image) & DEEP
             return f"pixels of mode {image.mode}, not 8 bits a channel" if deep else f"{image.format}, not drawn here"
     except Image.UnidentifiedImageError:
@@ -82,15 +88,23 @@ def explain(path: str) -> str:
         return " ".join(str(error).split()) or type(error).__name__
 
 
+def require_few_pixels(image: Image.Image) -> None:
+    """ValueError for an image of more than `MOST_PIXELS`."""
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels, more than {MOST_PIXELS} in all")
+
+
 def is_decoded(fingerprint: str) -> bool:
     """Whether these images are known to decode without a fault."""
-    return os.path.exists(_folder() / f"{fingerprint}.decoded")
+    with suppress(OSError), files.open_file(_folder() / f"{fingerprint}.decoded") as file:
+        return _is_own(file)
+    return False
 
 
 def note_decoded(fingerprint: str) -> None:
     with suppress(OSError):
-        _folder().mkdir(parents=True, exist_ok=True)
-        (_folder() / f"{fingerprint}.decoded").touch()
+        files.make_folder(_folder(), private=True)
+        files.open_log(_folder() / f"{fingerprint}.decoded").close()
 
 
 def _fill(facts: NDArray[Any], paths: Sequence[str], missing: NDArray[np.int64], whole: bool, root: Path) -> None:
@@ -164,14 +178,16 @@ def _place(root: Path, whole: bool) -> Path:
 def _folder() -> Path:
     cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     if not os.path.isabs(cache):  # as of a user without a home
-        cache = tempfile.gettempdir()
+        cache = os.path.join(tempfile.gettempdir(), f"cache-{os.geteuid()}")
     return Path(cache, "contrastive-benchmark", "folders")
 
 
 def _fill_known(facts: NDArray[Any], paths: Sequence[str], place: Path) -> NDArray[np.int64]:
     """Fill in the rows of files that have not changed since they were last seen; the indices of the others."""
     try:
-        with np.load(place, allow_pickle=False) as kept:
+        with files.open_file(place) as file, np.load(file, allow_pickle=False) as kept:
+            if not _is_own(file):
+                raise ValueError
             known, names, begun = kept["facts"], os.fsdecode(bytes(kept["paths"])).split("\0"), int(kept["begun"])
         if known.dtype != Facts or len(known) != len(names):
             raise ValueError
@@ -191,8 +207,12 @@ def _fill_known(facts: NDArray[Any], paths: Sequence[str], place: Path) -> NDArr
 
 def _keep(facts: NDArray[Any], paths: Sequence[str], place: Path, begun: int) -> None:
     with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
-        scratch = place.with_name(f"{place.stem}.{uuid.uuid4().hex[:8]}.npz")
+        files.make_folder(place.parent, private=True)
         names = np.frombuffer(os.fsencode("\0".join(paths)), np.uint8)
-        np.savez(scratch, facts=facts, paths=names, begun=np.int64(begun))
-        scratch.replace(place)
+        with files.replace(place) as file:
+            np.savez(file, facts=facts, paths=names, begun=np.int64(begun))
+
+
+def _is_own(file: IO[bytes]) -> bool:
+    """Whether what was kept is this user's: whoever can write it decides which images are read."""
+    return os.fstat(file.fileno()).st_uid == os.geteuid()

@@ -6,6 +6,8 @@ import sys
 from types import TracebackType
 from typing import Any
 
+from results import files
+
 
 class ProgressDisplay:
     """Progress over `cells` cells. Silent on all but the main process."""
@@ -54,6 +56,7 @@ class ProgressDisplay:
 
     def say(self, line: str) -> None:
         """A line that stays."""
+        line = files.printable(line)
         if self.bar is not None:
             self.bar.console.print(line, markup=False, highlight=False)
         elif self.shown:

@@ -1,66 +1,36 @@
 """Cells as a cluster's jobs: which job has which cell, what a job does with them, and how one ended without a record.
 
-The truth about a cell is its folder. The notes (`OUT/.slurm/jobs.jsonl`, a line a job) only say where to ask about it.
+The truth about a cell is its folder. The notes (`job_notes`) only say where to ask about it.
 The one file of this package that knows `slurm`, which in turn knows nothing of cells.
 """
 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import getpass
-import json
 import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from benchmark.cells import lease, plan
 from benchmark.display.progress import ProgressDisplay
 from benchmark.errors import UsageError
+from benchmark.launch import job_notes
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime, restore_runtime
 from benchmark.training.stop import Stop, Stopped
-from results import record
+from results import files, record
 from slurm import jobs
 
-FOLDER = ".slurm"  # below out=: notes, and a folder of logs for each job
+NAME = "benchmark"  # of our jobs
 POLL = 10.0  # seconds between two questions to the controller
 MORE_TIME = 128 + signal.SIGUSR2  # exit code of what was stopped because the time limit, or a preemption, was near
 EARLY = jobs.NOTICE + 180  # seconds before the limit: SLURM may ask a minute too soon, and a job takes time to start
 TAIL = 30  # lines of a job's log in the record of a cell that it left unfinished
-
-
-class Note(NamedTuple):
-    """A job that was submitted, and the names of its cells' folders."""
-
-    job: str
-    cells: list[str]
-    submitted: str
-    user: str  # whose job it is: several people may share a folder
-
-
-def latest(out: Path) -> dict[str, Note]:
-    """Cell -> the last job that was given it."""
-    path, notes = out / FOLDER / "jobs.jsonl", dict[str, Note]()
-    for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):  # a kill may have left a part of one
-            note = Note(**json.loads(line))
-            notes |= dict.fromkeys(note.cells, note)
-    return notes
-
-
-@contextlib.contextmanager
-def _lock_submissions(out: Path) -> Iterator[None]:
-    """One process at a time decides what is missing and submits it."""
-    (out / FOLDER).mkdir(parents=True, exist_ok=True)
-    with (out / FOLDER / "lock").open("w") as file:
-        with contextlib.suppress(OSError):  # a file system without locks
-            fcntl.flock(file, fcntl.LOCK_EX)
-        yield
 
 
 @contextlib.contextmanager
@@ -77,6 +47,7 @@ def pack(cells: Mapping[str, Settings], runtime: Runtime) -> list[dict[str, Any]
     """The argument of each job's `work`: its cells, `cells_per_job` of them, and how to run. Writes their settings."""
     out, names, each = Path(runtime.out).absolute(), list(cells), runtime.slurm.cells_per_job
     for name, cell in cells.items():
+        files.make_folder(out / name)
         record.write_json(out / name / "settings.json", asdict(cell))
     common = {"runtime": asdict(replace(runtime, out=str(out), launcher="here")), "submitted": record.now()}
     return [{"cells": names[i : i + each], **common} for i in range(0, len(names), each)]
@@ -88,7 +59,7 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
     Raises `UsageError` where SLURM is not there or does not take them; what it took before stays noted.
     """
     out, resources = Path(runtime.out).absolute(), asdict(runtime.slurm)
-    with _lock_submissions(out), _report_slurm_errors():
+    with job_notes.lock(out), _report_slurm_errors():
         under_way = {cell for cell, job in bury_ended(out).items() if not job.over}
         missing = {
             name: cell
@@ -99,13 +70,13 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
         for start in range(0, len(arguments), longest):
             some = arguments[start : start + longest]
             with _block_interrupts():
-                _note(out, jobs.submit(work, some, out / FOLDER, "benchmark", resources), some)
+                job_notes.append(out, jobs.submit(work, some, job_notes.folder(out), NAME, resources), some)
     return len(missing)
 
 
 def jobs_of(out: Path) -> dict[str, jobs.Job]:
     """Cell -> the last job that was given it, as SLURM has it now. Raises `jobs.Unavailable`."""
-    last = latest(out)
+    last = job_notes.latest(out)
     known = jobs.states({note.job for note in last.values()}, {note.user for note in last.values()}) if last else {}
     return {cell: known[note.job] for cell, note in last.items()}
 
@@ -115,14 +86,16 @@ def rows(out: Path) -> tuple[dict[str, tuple[str, str, str]], str]:
     try:
         return {cell: (job.id, job.state.lower(), job.reason) for cell, job in bury_ended(out).items()}, ""
     except jobs.Unavailable as error:
-        return {cell: (note.job, "", "") for cell, note in latest(out).items()}, f"SLURM does not answer ({error})"
+        return {
+            cell: (note.job, "", "") for cell, note in job_notes.latest(out).items()
+        }, f"SLURM does not answer ({error})"
 
 
 def bury_ended(out: Path) -> dict[str, jobs.Job]:
     """Write the record of each cell whose job is over and has left none. Returns `jobs_of`, and raises what it does."""
 
     def look() -> tuple[dict[str, jobs.Job], set[str]]:
-        jobs_now, last = jobs_of(out), latest(out)
+        jobs_now, last = jobs_of(out), job_notes.latest(out)
         over = (cell for cell, job in jobs_now.items() if job.over and (out / cell / "settings.json").exists())
         return jobs_now, {cell for cell in over if _lacks_end(out / cell, last[cell].submitted)}
 
@@ -131,7 +104,7 @@ def bury_ended(out: Path) -> dict[str, jobs.Job]:
         time.sleep(2)  # a node's failure shows as an end for a moment, before the job waits again
         jobs_now, still = look()
         for cell in dead & still:
-            job, log = jobs_now[cell], jobs.log(out / FOLDER, jobs_now[cell].id)
+            job, log = jobs_now[cell], jobs.log(job_notes.folder(out), jobs_now[cell].id)
             bury(out / cell, f"job {job.id} ended: {jobs.ending(job, log)}", log)
     return jobs_now
 
@@ -168,24 +141,24 @@ def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> No
 
 
 def cancel(out: Path) -> int:
-    """Cancel the jobs that wait or run; returns how many."""
+    """Cancel the jobs that wait or run; returns how many. What a note calls a job and we did not submit goes on."""
     with _report_slurm_errors():
         ids = sorted({job.id for job in jobs_of(out).values() if not job.over})
-        jobs.cancel(ids)
+        jobs.cancel(ids, NAME, getpass.getuser())
     return len(ids)
 
 
 def log(out: Path, cell: str) -> str:
     """What the last job of a cell wrote; empty where it had none, or has not begun."""
-    note = latest(out).get(cell)
-    return jobs.log(out / FOLDER, note.job) if note else ""
+    note = job_notes.latest(out).get(cell)
+    return jobs.log(job_notes.folder(out), note.job) if note else ""
 
 
 def script(cells: Sequence[Settings], runtime: Runtime) -> str:
     """What sbatch would be given for these cells."""
     count = -(-len(cells) // runtime.slurm.cells_per_job)
     with _report_slurm_errors():
-        return jobs.script(count, Path(runtime.out).absolute() / FOLDER, "benchmark", asdict(runtime.slurm))
+        return jobs.script(count, job_notes.folder(Path(runtime.out).absolute()), NAME, asdict(runtime.slurm))
 
 
 @contextlib.contextmanager
@@ -197,14 +170,6 @@ def _report_slurm_errors() -> Iterator[None]:
         raise UsageError(str(error)) from error
     except jobs.Refused as error:
         raise UsageError(f"SLURM does not take the jobs: {error}") from error
-
-
-def _note(out: Path, ids: Sequence[str], arguments: Sequence[dict[str, Any]]) -> None:
-    """Write down which job has which cells."""
-    with (out / FOLDER / "jobs.jsonl").open("a") as file:
-        for id, argument in zip(ids, arguments, strict=True):
-            note = Note(id, argument["cells"], record.now(), getpass.getuser())
-            file.write(json.dumps(note._asdict()) + "\n")
 
 
 def work(argument: dict[str, Any]) -> bool:

@@ -240,7 +240,7 @@ class Sweep:
                 elif mine is None:
                     status = None
                 else:
-                    (folder / "error.txt").write_text(f"{reason}\n\n{slot.worker.tail()}")
+                    record.write_whole(folder / "error.txt", f"{reason}\n\n{slot.worker.tail()}".encode())
                     record.write(folder, blank | {"status": status, "reason": reason, "finished": record.now()})
         except (OSError, ValueError) as error:  # a full disk; it must not end the others
             reason += f", which could not be recorded: {error}"

@@ -10,6 +10,7 @@ from types import TracebackType
 from typing import Any
 
 from benchmark.display.duration import span
+from results import files
 
 REDRAWN = 0.25  # seconds between two pictures
 
@@ -94,6 +95,7 @@ class LocalDisplay:
 
     def say(self, line: str) -> None:
         """A line that stays."""
+        line = files.printable(line)
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False)
         else:

@@ -17,6 +17,7 @@ from typing import Any
 
 from benchmark.errors import UsageError
 from benchmark.launch.worker import Lines
+from results import files
 
 TAIL = 4000  # bytes of a dead worker's log that its cell's error.txt holds
 
@@ -31,7 +32,7 @@ class WorkerProcess:
         # -P and our own path: the worker imports what we import, whatever lies in the current folder.
         call = [sys.executable, "-P", "-X", "faulthandler", "-m", "benchmark.launch.worker", str(to)]
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
-        with log.open("ab") as file:
+        with files.open_log(log) as file:
             self.process = subprocess.Popen(
                 call,
                 stdin=subprocess.PIPE,
@@ -107,8 +108,8 @@ class WorkerProcess:
 
     def tail(self) -> str:
         """The end of what it printed since its last order."""
-        with self.log.open("rb") as file:
-            file.seek(max(self._from, self.log.stat().st_size - TAIL))
+        with files.open_file(self.log) as file:
+            file.seek(max(self._from, os.fstat(file.fileno()).st_size - TAIL))
             return file.read().decode(errors="replace")
 
 
@@ -120,8 +121,8 @@ def logs(out: Path) -> Iterator[Path]:
     """
     for number in itertools.count(1):
         folder = out / (".local" if number == 1 else f".local-{number}")
-        folder.mkdir(parents=True, exist_ok=True)
-        with (folder / "lock").open("w") as file:
+        files.make_folder(folder)
+        with files.open_lock(folder / "lock") as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:

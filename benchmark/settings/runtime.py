@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+import methods
+
 
 @dataclass(frozen=True)
 class Slurm:
@@ -44,9 +46,12 @@ class Runtime:
     wandb: Literal["auto", "online", "offline", "off"] = "auto"  # Weights & Biases; auto: online if a key is set up
     wandb_project: str = "contrastive-benchmark"  # where the runs go
     wandb_entity: str = ""  # whose project; empty is the user's own
+    trust: tuple[str, ...] = ()  # plugins' module paths that cells of a folder may import; those of methods= may anyway
     slurm: Slurm = field(default_factory=Slurm)
 
 
 def restore_runtime(values: dict[str, Any]) -> Runtime:
-    """The same, for how to run."""
-    return Runtime(**values | {"slurm": Slurm(**values["slurm"])})
+    """The same, for how to run, in a process that another of ours has started: what that one trusts is trusted."""
+    runtime = Runtime(**values | {"slurm": Slurm(**values["slurm"])})
+    methods.trust(runtime.trust)
+    return runtime

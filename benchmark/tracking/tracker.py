@@ -11,7 +11,6 @@ import base64
 import contextlib
 import importlib
 import io
-import json
 import os
 import shutil
 import textwrap
@@ -23,7 +22,7 @@ from typing import Any, Literal
 from benchmark.errors import UsageError
 from benchmark.settings.runtime import Runtime
 from benchmark.tracking.site import has_key, is_installed, unreachable
-from results import record
+from results import files, record
 
 Mode = Literal["online", "offline", "off"]
 INIT, FINISH = 10.0, 15.0  # seconds that a cell waits at most for a start, the last upload
@@ -95,7 +94,7 @@ class Run:
         """What the cell's folder has to look at: the map of features, and images with their neighbours."""
         path = self._folder / record.LOOKS_NAME
         if path.exists():
-            self._client.log({"step": self._step, **_pictures(json.loads(path.read_text(encoding="utf-8")))})
+            self._client.log({"step": self._step, **_pictures(files.read_json(path))})
 
     def _finish(self, exit_code: int) -> None:
         path = Path(self._client.settings.sync_file)
@@ -154,6 +153,7 @@ class Tracker:
 
 def _start(begun: dict[str, Any], folder: Path, runtime: Runtime, mode: Literal["online", "offline"]) -> Any:
     """The client's run of a cell."""
+    files.make_folder(folder / "wandb")
     for path in folder.glob("wandb/offline-run-*/*.wandb"):
         if path.stat().st_size <= EMPTY:
             shutil.rmtree(path.parent)

@@ -27,7 +27,7 @@ from benchmark.training.engine import Engine, Rows
 from benchmark.training.recording import Recorder
 from benchmark.training.stop import Stop, Stopped
 from methods.method import Batch, Progress
-from results import record
+from results import files, record
 
 
 class Outcome(NamedTuple):
@@ -151,24 +151,13 @@ class Log:
     def __init__(self, path: Path, start: int, writes: bool) -> None:
         self.path, self.writes = path, writes
         if writes:
-            kept = [line for line in _lines(path) if line["step"] <= start]
+            kept = [line for line in files.read_lines(path) if line["step"] <= start]
             record.write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def write(self, line: dict[str, Any]) -> None:
         if self.writes:
-            with self.path.open("a") as file:
-                file.write(json.dumps(line) + "\n")
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; a kill may have left a part of one."""
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
-        try:
-            lines.append(json.loads(text))
-        except ValueError:
-            break
-    return lines
+            with files.open_log(self.path) as file:
+                file.write((json.dumps(line) + "\n").encode())
 
 
 def _resume(

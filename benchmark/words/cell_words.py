@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -44,6 +44,7 @@ def read(words: list[str]) -> Request:
     if not named:
         raise UsageError("methods= is needed, such as methods=simclr,moco; `python -m benchmark methods` lists them")
     chosen = selection.choose(named)
+    runtime = replace(runtime, trust=(*runtime.trust, *(name for name in chosen if "." in name)))
     chosen_ablations = [ablations.find(name) for name in assigned_words.pop("ablation", [])]
     for key in assigned_words:
         _recognise(key, chosen)

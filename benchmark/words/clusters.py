@@ -18,6 +18,8 @@ from benchmark.errors import UsageError, nearest
 
 def words(name: str) -> list[str]:
     """The words of the cluster `name`, blank lines and those behind # left out."""
+    if Path(name).name != name or name == "..":
+        raise UsageError(f"cluster={name}: a name is needed, such as cluster=gpu for clusters/gpu.txt, not a path")
     folders = [Path("clusters"), Path("~/.config/contrastive-benchmark/clusters").expanduser()]
     path = next((folder / f"{name}.txt" for folder in folders if (folder / f"{name}.txt").is_file()), None)
     if path is None:

@@ -10,6 +10,7 @@ import re
 import shlex
 from pathlib import Path
 
+import methods
 from benchmark.data.layout import is_utf8
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import presets, schema
@@ -24,13 +25,15 @@ UNSENDABLE = set("/\\#?%:")  # what W&B takes in no name of a project
 def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
     """How to run, from words that take one value each; those of `cluster=` lie below them."""
     assigned = _add_cluster(assigned)
+    trusted = tuple(assigned.pop("trust", []))
+    methods.trust(trusted)
     for key, values in assigned.items():
         if len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed, {key} is not an axis")
     types = schema.runtime_types()
     parsed = {key: parse_value(values[0], types[key], key) for key, values in assigned.items()}
     slurm = Slurm(**{key.removeprefix("slurm."): parsed.pop(key) for key in list(parsed) if key.startswith("slurm.")})
-    runtime = Runtime(**parsed, slurm=slurm)
+    runtime = Runtime(**parsed, slurm=slurm, trust=trusted)
     if min(slurm.nodes, slurm.timeout_min, slurm.array_parallelism, slurm.cells_per_job) < 1:
         raise UsageError("slurm.nodes, .timeout_min, .array_parallelism and .cells_per_job must be at least 1")
     if min(slurm.gpus_per_node, slurm.cpus_per_task, slurm.mem_gb) < 0:

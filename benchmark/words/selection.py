@@ -15,6 +15,7 @@ def choose(names: list[str]) -> list[str]:
     `all` and families leave out what is nothing without a word of its own: a method that is what its weights are.
     Raises `UsageError` for what is neither a method nor a family.
     """
+    methods.trust(names)
     chosen: dict[str, None] = {}
     for name in names:
         if name == ALL or name.startswith(FAMILY):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import math
+import struct
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
+from results import files
 from results.figures.chart import Chart, Series
 from results.record import LOOKS_NAME
 from results.statistics.comparable import Comparable
@@ -22,16 +24,18 @@ MOST_LINES = 36
 _POINTS = 200
 _LOST = 4  # lines of failed or collapsed cells, which are there to be looked at
 _PICTURE = 300_000  # characters of one PNG: six of them leave the page below its size
+_PIXELS = 2**22  # of it, which its characters do not tell: a plain picture of a gigapixel has as few
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def charts(among: Comparable, cells: pd.DataFrame) -> list[Chart]:
+def charts(among: Comparable, cells: pd.DataFrame, problems: list[str]) -> list[Chart]:
     """The training curves of a `Comparable`, and the looks of its best cells where they have kept some.
 
-    `cells` are its rows of the loaded frame, with `row`, their configuration's.
+    `cells` are its rows of the loaded frame, with `row`, their configuration's. `problems` get a line on each file
+    that cannot be used.
     """
     best = _best(among, cells)
-    return [*_training(among, cells, best), *_looks(among, best)]
+    return [*_training(among, cells, best, problems), *_looks(among, best, problems)]
 
 
 class _Best(NamedTuple):
@@ -53,9 +57,9 @@ def _best(among: Comparable, cells: pd.DataFrame) -> list[_Best]:
     return best
 
 
-def _training(among: Comparable, cells: pd.DataFrame, best: list[_Best]) -> list[Chart]:
-    finished, left_out = _finished_curves(among, best)
-    series = [*finished, *_lost_curves(among, cells)]
+def _training(among: Comparable, cells: pd.DataFrame, best: list[_Best], problems: list[str]) -> list[Chart]:
+    finished, left_out = _finished_curves(among, best, problems)
+    series = [*finished, *_lost_curves(among, cells, problems)]
     if not series:
         return []
     caption = "Loss of each method's best configuration: a thin line a seed, a thick one their mean."
@@ -76,13 +80,13 @@ def _training(among: Comparable, cells: pd.DataFrame, best: list[_Best]) -> list
     return [Chart("lines", f"training{among.file}", title, caption, "epoch", height, tuple(series))]
 
 
-def _finished_curves(among: Comparable, best: list[_Best]) -> tuple[list[Series], bool]:
+def _finished_curves(among: Comparable, best: list[_Best], problems: list[str]) -> tuple[list[Series], bool]:
     """From the best method, while there is room, and whether there was not for all."""
     series: list[Series] = []
     groups = dict(zip(among.table["method"], among.table["group"], strict=True))
     dashes: Counter[str] = Counter()
     for method, label, _, own in best:
-        runs = [run for run in map(loss_curve, own["folder"]) if len(run)]
+        runs = [run for folder in own["folder"] if len(run := loss_curve(folder, problems))]
         if not runs:
             continue
         if len(series) + len(runs) >= MOST_LINES:
@@ -98,10 +102,10 @@ def _finished_curves(among: Comparable, best: list[_Best]) -> tuple[list[Series]
     return series, False
 
 
-def _lost_curves(among: Comparable, cells: pd.DataFrame) -> Iterator[Series]:
+def _lost_curves(among: Comparable, cells: pd.DataFrame, problems: list[str]) -> Iterator[Series]:
     labels = dict(zip(among.table["row"], among.table["label"], strict=True))
     for row in cells[cells["status"] != "finished"].drop_duplicates("row").head(_LOST).to_dict("records"):
-        run = loss_curve(row["folder"])
+        run = loss_curve(row["folder"], problems)
         if len(run):
             name = f"{labels[row['row']]}, {row['status']}"
             yield Series(name, tuple(run["epoch"]), tuple(run["loss"]), row["method"], "level")
@@ -119,65 +123,81 @@ def _scale_to_own_ranges(series: list[Series]) -> list[Series]:
     return scaled
 
 
-def loss_curve(folder: str) -> pd.DataFrame:
+def loss_curve(folder: str, problems: list[str]) -> pd.DataFrame:
     """`step`, `epoch` as a fraction where the log allows it, and `loss` of a cell's log, thinned to 200 lines or less.
 
-    Empty where there is no log. A line that a kill has cut, and a loss that is no finite number, are left out.
+    Empty where there is no log. A line that a kill has cut, and a loss that is no finite number, are left out; any
+    other line that cannot be read is one of `problems`.
     """
-    path, lines = Path(folder) / "log.jsonl", []
-    if path.exists():
-        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
-            try:
-                entry = json.loads(line)
-                lines.append((int(entry["step"]), float(entry["epoch"]), float(entry["loss"])))
-            except (ValueError, KeyError, TypeError):
-                continue
-    table = pd.DataFrame([line for line in lines if math.isfinite(line[2])], columns=["step", "epoch", "loss"])
-    if len(table) > 1 and table["epoch"].iloc[-1] >= 1:
+    path, lines = Path(folder) / "log.jsonl", list[tuple[int, float, float]]()
+    try:
+        texts = files.read_text(path, errors="replace").splitlines()
+    except OSError as error:
+        problems += [] if isinstance(error, FileNotFoundError) else [str(error)]
+        return pd.DataFrame(columns=["step", "epoch", "loss"])
+    for number, text in enumerate(texts, 1):
+        try:
+            entry = json.loads(text)
+            line = int(entry["step"]), float(entry["epoch"]), float(entry["loss"])
+            if max(map(abs, line[:2])) > files.LARGEST:
+                raise ValueError
+            lines.append(line)
+        except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
+            problems += [f"{path}: line {number} cannot be read"] if number < len(texts) else []
+    usable = [line for line in lines if abs(line[2]) <= files.LARGEST]  # which NaN is not
+    table = pd.DataFrame(usable, columns=["step", "epoch", "loss"])
+    if len(table) > 1 and table["epoch"].iloc[-1] >= 1 and table["step"].iloc[-1] > 0:
         # The log counts whole epochs; steps divide them evenly.
         last = table.iloc[-1]
         table["epoch"] = table["step"] * (last["epoch"] / last["step"])
     return table.iloc[:: max(1, math.ceil(len(table) / _POINTS))]
 
 
-def _looks(among: Comparable, best: list[_Best]) -> Iterator[Chart]:
+def _looks(among: Comparable, best: list[_Best], problems: list[str]) -> Iterator[Chart]:
     """Projections first, then neighbours: figures of one sort are compared side by side."""
     galleries = []
     for configuration in best:
-        gallery = next(filter(None, map(_read, configuration.cells["folder"])), None)
+        gallery = next(filter(None, (_read(folder, problems) for folder in configuration.cells["folder"])), None)
         if gallery is not None:
             galleries.append((configuration, gallery))
-    for configuration, gallery in galleries[:MOST_CELLS]:
-        yield from _projection(among, configuration, gallery)
-    for configuration, gallery in galleries[:MOST_CELLS]:
-        yield from _neighbours(among, configuration, gallery)
+    for draw in (_projection, _neighbours):
+        for configuration, gallery in galleries[:MOST_CELLS]:
+            try:
+                yield draw(among, configuration, gallery)
+            except (LookupError, TypeError, ValueError) as error:
+                folder = configuration.cells["folder"].iloc[0]
+                problems.append(f"{folder}: {LOOKS_NAME} holds no {draw.__name__.strip('_')}: {error}")
 
 
-def _read(folder: str) -> dict[str, Any] | None:
+def _read(folder: str, problems: list[str]) -> dict[str, Any] | None:
+    path = Path(folder) / LOOKS_NAME
     try:
-        gallery = json.loads((Path(folder) / LOOKS_NAME).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        gallery = files.read_json(path)
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError) as error:
+        problems.append(f"{path}: {error}")
         return None
     return gallery if isinstance(gallery, dict) else None
 
 
-def _projection(among: Comparable, best: _Best, gallery: dict[str, Any]) -> Iterator[Chart]:
-    try:
-        projection = gallery["projection"]
-        points = pd.DataFrame({name: list(projection[name]) for name in ("x", "y", "label")})
-        points = points.astype({"x": float, "y": float}).dropna()
-        words = {"pca": "the first two principal components", "tsne": "t-SNE"}
-        kind, classes = words.get(projection["kind"], str(projection["kind"])), list(gallery.get("classes", ()))
-    except (KeyError, TypeError, ValueError):
-        return
+def _projection(among: Comparable, best: _Best, gallery: dict[str, Any]) -> Chart:
+    projection = gallery["projection"]
+    points = pd.DataFrame({name: list(projection[name]) for name in ("x", "y", "label")})
+    points = points.astype({"x": float, "y": float}).dropna()
+    words = {"pca": "the first two principal components", "tsne": "t-SNE"}
+    kind, classes = str(projection["kind"]), list(gallery.get("classes", ()))
     series: list[Series] = []
     for number, part in points.groupby("label", sort=True):
-        name = _class(number, classes)
+        name = files.printable(_class(number, classes))
         series.append(Series(name, tuple(part["x"]), tuple(part["y"]), look="dots", dash=len(series)))
-    caption = f"{len(points)} frozen features of {best.configuration}, projected by {kind}; a colour a class. The "
-    caption += "projection never saw the labels; axes have no unit, and distances between far groups mean little."
+    caption = (
+        f"{len(points)} frozen features of {best.configuration}, projected by {words.get(kind, kind)}; a colour a "
+    )
+    caption += "class. The projection never saw the labels; axes have no unit, and distances between far groups mean "
+    caption += "little."
     title = f"Features: {best.label}{among.suffix}"
-    yield Chart("points", f"features-{best.method}{among.file}", title, caption, series=tuple(series))
+    return Chart("points", f"features-{best.method}{among.file}", title, caption, series=tuple(series))
 
 
 def _class(label: Any, classes: list[Any]) -> str:
@@ -185,19 +205,28 @@ def _class(label: Any, classes: list[Any]) -> str:
     return str(classes[int(label)] if known else label)
 
 
-def _neighbours(among: Comparable, best: _Best, gallery: dict[str, Any]) -> Iterator[Chart]:
-    try:
-        picture = gallery["neighbours"]
-        png, queries = str(picture["png"]), list(picture["queries"])
-        nearest = [list(row) for row in picture["neighbours"]]
-        ours = len(png) <= _PICTURE and base64.b64decode(png, validate=True).startswith(_PNG)
-    except (KeyError, TypeError, ValueError):
-        return
+def _neighbours(among: Comparable, best: _Best, gallery: dict[str, Any]) -> Chart:
+    picture = gallery["neighbours"]
+    png, queries = str(picture["png"]), list(picture["queries"])
+    nearest = [list(row) for row in picture["neighbours"]]
+    _require_small_png(png)
     pairs = [(query, near) for query, row in zip(queries, nearest, strict=False) for near in row]
-    if not ours or not pairs:
-        return
+    if not pairs:
+        raise ValueError("no neighbours")
     same = sum(query == near for query, near in pairs)
     caption = "A row a test image: itself, then its nearest neighbours among the training images, in the features of "
     caption += f"{best.configuration}. {same} of {len(pairs)} neighbours have its class."
     title = f"Nearest neighbours: {best.label}{among.suffix}"
-    yield Chart("picture", f"neighbours-{best.method}{among.file}", title, caption, png=png)
+    return Chart("picture", f"neighbours-{best.method}{among.file}", title, caption, png=png)
+
+
+def _require_small_png(png: str) -> None:
+    """ValueError for what is no PNG in base64, or one that a browser would take gigabytes to show."""
+    if len(png) > _PICTURE:
+        raise ValueError(f"a picture of {len(png)} characters, more than {_PICTURE}")
+    content = base64.b64decode(png, validate=True)
+    if not content.startswith(_PNG) or content[12:16] != b"IHDR":
+        raise ValueError("the picture is no PNG")
+    width, height = struct.unpack(">II", content[16:24].ljust(8, b"\xff"))
+    if width * height > _PIXELS:
+        raise ValueError(f"a picture of {width} x {height} pixels, more than {_PIXELS} in all")

@@ -30,11 +30,18 @@ _COSTS = (
 )
 
 
-def charts(comparables: Sequence[Comparable], frame: pd.DataFrame, published: Sequence[Published] = ()) -> list[Chart]:
+def charts(
+    comparables: Sequence[Comparable],
+    frame: pd.DataFrame,
+    published: Sequence[Published] = (),
+    problems: list[str] | None = None,
+) -> list[Chart]:
     """All charts of what `frames.frame.load` returned and its comparables, in the order in which a report shows them.
 
-    `published` are laid over the ablations that they fit.
+    `published` are laid over the ablations that they fit. `problems` get a line on each log and each file of looks that
+    cannot be used.
     """
+    problems = [] if problems is None else problems
     frame = frame.reset_index(drop=True)
     cells = frame.assign(row=configurations(frame))
     drawn: list[Chart] = []
@@ -42,7 +49,7 @@ def charts(comparables: Sequence[Comparable], frame: pd.DataFrame, published: Se
         drawn.append(intervals(among))
         drawn += ablation_charts.charts(among, published)
         drawn += cost(among)
-        drawn += cell_charts.charts(among, cells[cells["row"].isin(among.table["row"])])
+        drawn += cell_charts.charts(among, cells[cells["row"].isin(among.table["row"])], problems)
     return _name_files(drawn)
 
 
@@ -172,7 +179,7 @@ def pareto(costs: np.ndarray, values: np.ndarray) -> np.ndarray:
 def _name_files(drawn: list[Chart]) -> list[Chart]:
     """The charts under names that are file names and differ."""
     flat = [variant for chart in drawn for variant in (chart, *chart.others)]
-    names = iter(labels.number_repeats([re.sub(r"[^A-Za-z0-9_.-]+", "_", chart.name) for chart in flat]))
+    names = iter(labels.number_repeats([re.sub(r"[^A-Za-z0-9_.-]+", "_", chart.name)[:120] for chart in flat]))
 
     def name(chart: Chart) -> Chart:
         return replace(chart, name=next(names).replace(" #", "-"))

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from results import record
+from results import files, record
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,17 +22,25 @@ def keep(out: Path, estimates: Mapping[str, Mapping[str, Any]]) -> None:
     record.write_json(out / FILE_NAME, read(out) | {key: {**values, "made": now} for key, values in estimates.items()})
 
 
-def read(out: Path) -> dict[str, dict[str, Any]]:
-    """Key -> its forecast; what cannot be read is left out, which costs no result."""
-    stored: Any = None
-    with contextlib.suppress(OSError, ValueError):
-        stored = json.loads((out / FILE_NAME).read_text(encoding="utf-8"))
-    rows = stored.items() if isinstance(stored, dict) else ()
-    return {
-        key: forecast
-        for key, forecast in rows
-        if isinstance(forecast, dict) and {"made", "seconds", "device"} <= forecast.keys()
-    }
+def read(out: Path, problems: list[str] | None = None) -> dict[str, dict[str, Any]]:
+    """Key -> its forecast; what cannot be read is left out, which costs no result, and is one of `problems`."""
+    problems = [] if problems is None else problems
+    try:
+        stored = files.read_json(out / FILE_NAME)
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        problems.append(files.printable(f"{out / FILE_NAME}: unreadable forecasts: {error}"))
+        return {}
+    rows = stored if isinstance(stored, dict) else {"": stored}
+    sound = {key: forecast for key, forecast in rows.items() if _is_sound(forecast)}
+    problems += [files.printable(f"{out / FILE_NAME}: no forecast: {key!r}") for key in rows.keys() - sound.keys()]
+    return sound
+
+
+def _is_sound(forecast: Any) -> bool:
+    kinds = {"made": str, "seconds": int | float, "device": str}
+    return isinstance(forecast, dict) and all(isinstance(forecast.get(name), kind) for name, kind in kinds.items())
 
 
 def compare_with_truth(frame: pd.DataFrame, estimates: Mapping[str, Mapping[str, Any]]) -> pd.DataFrame:

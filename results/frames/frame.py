@@ -17,7 +17,7 @@ from typing import Any
 
 import pandas as pd
 
-from results import record
+from results import files, record
 
 FIELDS = ("key", "folder", "protocol", "status", "reason", "commit", "dirty", "started", "finished")
 FAMILY = "family"  # of the method: what it is, not how it was set
@@ -30,7 +30,8 @@ COSTS = ("views", "seconds", "evaluation_seconds", "images_per_second", "peak_me
 
 
 def load(out: Path) -> tuple[pd.DataFrame, list[str]]:
-    """All records below `out` as a frame, and a one-line problem for each that could not be used.
+    """All records below `out` as a frame, and a one-line problem for each that could not be used. Texts are of one
+    line, without what a terminal would obey, but for `folder`, the path.
 
     A cell found twice under one protocol (a copied folder) is taken once, so that it can't count as two seeds.
     """
@@ -42,18 +43,18 @@ def load(out: Path) -> tuple[pd.DataFrame, list[str]]:
         problems.append(f"{out}: no such folder")
     for folder, cell in record.find(out):
         if isinstance(cell, ValueError):
-            problems.append(" ".join(str(cell).split()))
+            problems.append(files.printable(str(cell)))
             continue
         first = folders.setdefault((cell["key"], cell["protocol"]), folder)
         if first != folder:
-            problems.append(f"{folder}: same cell and protocol as {first}: ignored")
+            problems.append(files.printable(f"{folder}: same cell and protocol as {first}: ignored"))
             continue
         rows.append(_row(folder, cell))
         later.append({})
         try:
             later[-1] = record.read_evaluations(folder, cell["key"])
         except ValueError as error:
-            problems.append(" ".join(str(error).split()))
+            problems.append(files.printable(str(error)))
     for row, metrics in zip(rows, _later(later), strict=True):
         row |= {name: value for name, value in metrics.items() if name not in row}
     return _frame(rows), problems
@@ -69,7 +70,9 @@ def _later(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         columns: dict[str, Any] = {}
         for name, evaluation in cell.items():
             mark = f"@{evaluation['protocol'][:6]}" if len(protocols[name]) > 1 else ""
-            columns |= {f"metrics.{metric}{mark}": value for metric, value in evaluation["metrics"].items()}
+            columns |= {
+                f"metrics.{files.printable(metric)}{mark}": value for metric, value in evaluation["metrics"].items()
+            }
         yield columns
 
 
@@ -84,11 +87,11 @@ def setting_columns(frame: pd.DataFrame) -> list[str]:
 
 def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {name: cell.get(name) for name in FIELDS}
-    row["folder"] = str(folder)
     resolved = cell.get("resolved")
     resolved = resolved if isinstance(resolved, Mapping) else {}
     family, test = resolved.get(FAMILY), resolved.get("test")
-    row[NOTES] = json.dumps([*(resolved.get("data") or []), *(resolved.get("warnings") or [])])
+    notes = [note for name in ("data", "warnings") for note in _texts(resolved.get(name))]
+    row[NOTES] = json.dumps(notes)
     row[FAMILY] = family if isinstance(family, str) else ""
     row |= {f"test.{name}": test.get(name) for name in TEST_SET} if isinstance(test, Mapping) else {}
     for name, value in _flat(cell["settings"]):
@@ -96,7 +99,13 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
         row[f"settings.{name}" if reserved else name] = value
     row |= {f"metrics.{name}": value for name, value in cell["metrics"].items()}
     row |= {f"cost.{name}": value for name, value in _flat(cell["cost"])}
-    return row
+    texts = {name: files.printable(value) for name, value in row.items() if isinstance(value, str)}
+    return {files.printable(name): value for name, value in (row | texts).items()} | {"folder": str(folder)}
+
+
+def _texts(value: Any) -> list[str]:
+    """The texts of what should be a list of texts."""
+    return [files.printable(text) for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from results import record
+from results import files, record
 from results.figures import draw_matplotlib, summary_charts
 from results.figures.chart import Chart
 from results.figures.palette import Style, styles
@@ -45,12 +45,16 @@ def write(
     under a header.
     """
     folder, notes = out / FOLDER, list[str]()
+    files.make_folder(folder)
     summary = summarise(frame)
     metric = headline(frame)
     ranks = compare.ranks(frame, metric) if ranked is None else ranked
     rows = compare.rows(frame, metric=metric, ranked=ranks) if compared is None else compared
     comparable_tables = comparables(frame, metric, ranks)
-    charts = summary_charts.charts(comparable_tables, frame, published)
+    broken = list[str]()
+    charts = summary_charts.charts(comparable_tables, frame, published, broken)
+    broken = list(dict.fromkeys(map(files.printable, broken)))
+    notes += [f"left out: {problem}" for problem in broken]
     chosen = styles(charts)
     more = [("Which can be told apart", rows if len(rows) > 2 else []), *extras]
     text = page.render(
@@ -63,7 +67,7 @@ def write(
         verdict=verdict(frame, comparable_tables, ranks),
         ranks=ranks,
         extras=more,
-        problems=problems,
+        problems=[*problems, *broken],
     )
     record.write_whole(folder / "report.html", text.encode())
     below = "\n".join(f"## {title}\n\n{formats.pipes(lines)}" for title, lines in more if lines)
@@ -106,6 +110,7 @@ def _text(value: object) -> str:
 
 
 def _figures(folder: Path, charts: Sequence[Chart], chosen: dict[str, Style]) -> None:
+    files.make_folder(folder)
     for chart in charts:
         for variant in (chart, *chart.others):
             for ending, content in draw_matplotlib.files(variant, chosen).items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -67,7 +68,7 @@ def to_markdown(summary: pd.DataFrame) -> str:
     columns = show_families_once(_columns(summary))
     lines = [[column.header for column in columns], ["---:" if column.number else ":---" for column in columns]]
     lines += [list(cells) for cells in zip(*(column.cells for column in columns), strict=True)]
-    return _pipes(lines) + "\n\n" + "\n".join(f"- {note}" for note in _notes(summary)) + "\n"
+    return _pipes(lines) + "\n\n" + "\n".join(f"- {_markdown(note)}" for note in _notes(summary)) + "\n"
 
 
 def pipes(rows: list[list[str]]) -> str:
@@ -76,7 +77,12 @@ def pipes(rows: list[list[str]]) -> str:
 
 
 def _pipes(lines: list[list[str]]) -> str:
-    return "\n".join("| " + " | ".join(cell.replace("|", r"\|") for cell in line) + " |" for line in lines)
+    return "\n".join("| " + " | ".join(map(_markdown, line)) + " |" for line in lines)
+
+
+def _markdown(text: str) -> str:
+    """Text with what markdown reads as a column's end, HTML, a link or a picture written out."""
+    return re.sub(r"[|<]|(?<=\])\(", r"\\\g<0>", text)
 
 
 def to_latex(summary: pd.DataFrame) -> str:
@@ -110,8 +116,14 @@ def _latex(text: str) -> str:
 def to_csv(summary: pd.DataFrame) -> str:
     """Each configuration's name, then every column of the summary in the order of the other tables, accuracies as
     fractions, families as methods declare them; each number's text reads back as the same float."""
-    named = summary.assign(configuration=labels.names(summary))
-    return _sort(named)[["configuration", *summary.columns]].to_csv(index=False)
+    table = _sort(summary.assign(configuration=labels.names(summary)))[["configuration", *summary.columns]]
+    table = table.apply(lambda column: column.map(_plain) if column.dtype == object else column)
+    return str(table.rename(columns=_plain).to_csv(index=False))
+
+
+def _plain(value: Any) -> Any:
+    """A text that a spreadsheet would run as a formula, behind the sign that makes it a text."""
+    return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
 def truth(totals: pd.DataFrame) -> list[list[str]]:

@@ -37,6 +37,12 @@ def test_its_words_count_and_those_of_the_command_go_before(lab: Path) -> None:
     assert runtime_words.read_folder(["cluster=lab", "out=here"]).slurm.partition == "gpu"
 
 
+@pytest.mark.parametrize("name", ["../lab", "/etc/lab", "lab/", ".."])
+def test_its_name_is_no_path(lab: Path, name: str) -> None:
+    with pytest.raises(UsageError, match="a name is needed"):
+        runtime_words.read_folder([f"cluster={name}"])
+
+
 def test_it_does_not_change_which_cells_are_meant(lab: Path) -> None:
     assert cell_words.read(["methods=simclr", "cluster=lab"]).cells == cell_words.read(["methods=simclr"]).cells
 

@@ -14,7 +14,7 @@ import pytest
 
 from benchmark.cells import plan
 from benchmark.errors import UsageError
-from benchmark.launch import cluster
+from benchmark.launch import cluster, job_notes
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
 from benchmark.words import cell_words, runtime_words
@@ -27,13 +27,13 @@ CELLS = cell_words.read(["methods=simclr", "seeds=0,1,2"]).cells
 @pytest.fixture
 def out(tmp_path: Path) -> Path:
     """Three cells, each with a job of its own, of two people."""
-    (tmp_path / cluster.FOLDER).mkdir()
+    (tmp_path / job_notes.FOLDER).mkdir()
     for cell in CELLS:
         record.write_json(tmp_path / address.folder_name(cell) / "settings.json", asdict(cell))
     names = [address.folder_name(cell) for cell in CELLS]
-    notes = [cluster.Note(f"7_{i}", [name], record.now(), "me" if i < 2 else "you") for i, name in enumerate(names)]
+    notes = [job_notes.Note(f"7_{i}", [name], record.now(), "me" if i < 2 else "you") for i, name in enumerate(names)]
     text = "".join(json.dumps(note._asdict()) + "\n" for note in notes)
-    (tmp_path / cluster.FOLDER / "jobs.jsonl").write_text(text + '{"job": "8", "cel')  # a kill cut the last line
+    (tmp_path / job_notes.FOLDER / "jobs.jsonl").write_text(text + '{"job": "8", "cel')  # a kill cut the last line
     return tmp_path
 
 
@@ -75,7 +75,7 @@ def test_jobs_of_several_people_are_found_and_none_that_lives_is_given_up(
 
 
 def test_a_job_that_ended_without_a_record_gets_one_that_says_why(out: Path, says: Callable[[str, str], None]) -> None:
-    log = out / cluster.FOLDER / "7_0" / "7_0_0_log.err"
+    log = out / job_notes.FOLDER / "7_0" / "7_0_0_log.err"
     log.parent.mkdir()
     log.write_text("step 3\nslurmstepd: error: Step 7.0 exceeded memory limit")
     says("me 7_0|FAILED|NonZeroExitCode\nme 7|CANCELLED|Priority\nyou 8|RUNNING|None", "7_2|TIMEOUT")

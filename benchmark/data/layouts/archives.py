@@ -16,7 +16,7 @@ from benchmark.data.splits import TEST_SEED, draw_each
 from benchmark.errors import UsageError
 
 WORDNET_ID = re.compile(r"n\d{8}")
-CALTECH_EACH = 30  # training images a class, as in Kornblith et al. 2019 (arXiv:1805.08974), there with a background class
+CALTECH_EACH = 30  # training images a class, as in Kornblith et al. 2019 (arXiv:1805.08974), plus a background class
 
 
 def list_images(name: str, root: Path, left_out: LeftOut) -> list[ClassFolder]:

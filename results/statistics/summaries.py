@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from numbers import Real
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from results.frames.frame import FAMILY, NOTES, TEST_SET, families, setting_columns
+from results.frames.frame import FAMILY, NOTES, TEST_SET, VERSIONS, families, setting_columns
 
 CONFIDENCE = 0.95
 _NULL = "null"
@@ -37,6 +37,8 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     finished = frame[frame["status"] == "finished"]
     test = frame[[f"test.{name}" for name in TEST_SET]].groupby(group).first()
     notes = frame[[NOTES]].fillna("[]").groupby(group).agg(_unite)
+    for number, mixture in _describe_mixtures(finished, group):
+        notes.at[number, NOTES].append(f"{labels.at[number, 'method']}: {mixture}")
     parts = [_counts(frame, group), _intervals(finished, group, metrics), _costs(finished, group), test, notes]
     summary = pd.concat([labels, *(part.reindex(labels.index) for part in parts)], axis=1)
     # A group with no finished record is missing from the parts: it has no mean, but it does have a count.
@@ -47,6 +49,16 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
 def _unite(notes: pd.Series) -> list[str]:
     """Each of the notes of several records once."""
     return list(dict.fromkeys(note for text in notes for note in json.loads(text)))
+
+
+def _describe_mixtures(finished: pd.DataFrame, group: pd.Series) -> Iterator[tuple[int, str]]:
+    """(group, a note) on what differs among the runs of a mean and should change its numbers by rounding alone."""
+    device = finished["cost.device"].astype(object).str.replace(r", \d+ threads$", "", regex=True)
+    changed = finished["dirty"].map({True: "with uncommitted changes", False: "as committed"})
+    for what, column in {"versions": finished[VERSIONS], "devices": device, "states of the code": changed}.items():
+        kinds = column.mask(column.eq("")).groupby(group)
+        for number, text in kinds.agg(_join)[kinds.nunique() > 1].items():
+            yield number, f"a mean over several {what}: {text}"
 
 
 def varying(frame: pd.DataFrame) -> list[str]:

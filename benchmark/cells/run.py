@@ -120,7 +120,8 @@ def blank(settings: Settings) -> dict[str, Any]:
         "versions": machine.versions(),
         **machine.commit(),
         "started": record.now(),
-        "resolved": {"family": family(settings.method), "results_version": address.RESULTS_VERSION},
+        "resolved": {"family": family(settings.method), "results_version": address.RESULTS_VERSION}
+        | {"method_version": settings.method_version or "1"},
     }
 
 
@@ -151,6 +152,7 @@ def _train_and_evaluate(
     resolved: dict[str, Any],
 ) -> tuple[str | None, dict[str, float]]:
     world, device = place.world, place.device
+    build.require_code(settings)
     machine.reset_peak_memory(device)
     cost |= {"views": 0, "pixels_per_image": 0, "seconds": 0.0}
     cost |= {"device": machine.device_name(device), "processes": world.size}

@@ -11,6 +11,8 @@ from benchmark.cli import budget, checks, processes
 from benchmark.display.progress import ProgressDisplay
 from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
+from benchmark.settings import schema
+from benchmark.settings.cell import Settings
 from benchmark.tracking import tracker
 from benchmark.words.cell_words import Request
 from benchmark.words.runtime_words import read_folder
@@ -25,7 +27,20 @@ def run_folder(words: list[str], wait: bool) -> int:
     """`resume`: the cells of a folder, from the folder alone."""
     runtime = read_folder(words)
     checks.require_folder(Path(runtime.out))
-    return run_request(Request(plan.cells(Path(runtime.out)), runtime, []), wait)
+    cells = _drop_changed(plan.cells(Path(runtime.out)), Path(runtime.out))
+    return run_request(Request(cells, runtime, []), wait)
+
+
+def _drop_changed(cells: list[Settings], out: Path) -> list[Settings]:
+    """The cells without those that would go on with another code of their method than they began with; says which."""
+    kept = []
+    for cell, state in zip(cells, plan.states(cells, out), strict=True):
+        if not state.runs or schema.method_version(cell.method) == cell.method_version:
+            kept.append(cell)
+        elif processes.is_main():
+            why = f"the code of {cell.method} has changed since it began; its words make a new cell"
+            print(f"note: {state.folder.name}: {why}", file=sys.stderr)
+    return kept
 
 
 def run_request(request: Request, wait: bool) -> int:

@@ -28,8 +28,8 @@ TEST_SET = ("images", "classes", "largest_class", "references")  # the largest c
 VERSIONS = "versions"  # text: of the packages that compute
 NOTES = "notes"  # JSON text of a list: what was found in the data, and what is to be known of the training
 # What a record says of how its numbers came about, beyond what was asked for: those of two kinds are never averaged. A
-# record that does not say is of a kind of its own; all that say no version of the results are of the first.
-RESOLVED = ("results_version", "precision", "compile", "tf32")
+# record that does not say is of a kind of its own; all that say no version are of the first.
+RESOLVED = ("results_version", "method_version", "precision", "compile", "tf32")
 _PACKAGES = ("torch", "timm", "cudnn")
 _NO_SETTINGS = ("metrics.", "cost.", "test.")
 COSTS = ("views", "seconds", "evaluation_seconds", "images_per_second", "peak_memory_bytes", "processes")
@@ -101,7 +101,7 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
         reserved = name in (FAMILY, NOTES, VERSIONS, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
         row[f"settings.{name}" if reserved else name] = value
     row |= {name: resolved[name] for name in RESOLVED if _applies(name, resolved, row)}
-    row.setdefault("results_version", 1)
+    row = {"results_version": 1, "method_version": "1"} | row
     row[VERSIONS] = ", ".join(f"{name} {cell['versions'][name]}" for name in _PACKAGES if name in cell["versions"])
     row |= {f"metrics.{name}": value for name, value in cell["metrics"].items()}
     row |= {f"cost.{name}": value for name, value in _flat(cell["cost"])}

@@ -3,7 +3,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test test-slow test-slurm gpu lint docs picture clean
+.PHONY: versions demo test test-slow test-slurm gpu lint docs picture clean
 
 demo: $(VENV)/installed
 	$(BIN)/python -m benchmark run methods=random,pixels,simclr,moco seeds=0,1,2
@@ -34,6 +34,10 @@ lint: $(VENV)/installed-dev
 # docs/ as a site, site/index.html; a broken link is an error.
 docs: $(VENV)/installed-docs
 	$(BIN)/zensical build --clean --strict
+
+# Which code of each method its version stands for; tests/contract/test_versions.py says when.
+versions: $(VENV)/installed-dev
+	PYTHONPATH=.:tests $(BIN)/python tests/contract/test_versions.py
 
 # docs/report.png, after a change of the report's page; needs Chromium.
 picture: $(VENV)/installed

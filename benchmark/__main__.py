@@ -12,6 +12,7 @@ from benchmark.errors import UsageError
 def main(arguments: list[str] | None = None) -> int:
     """Exit code: 0 done, 1 a cell or a check failed, 2 bad input, 128 + N stopped by signal N."""
     start.let_threads_sleep()
+    start.promise_float32()
     try:
         start.refuse_namesakes()
         parsed = help.parse(arguments if arguments is not None else sys.argv[1:])

@@ -25,6 +25,12 @@ def let_threads_sleep() -> None:
         os.environ |= {"OMP_WAIT_POLICY": "passive", "GOMP_SPINCOUNT": str(SPINS)}
 
 
+def promise_float32() -> None:
+    """Take out of the environment what would make float32 something less, in torch, cuBLAS, cuDNN and oneDNN."""
+    os.environ.pop("TORCH_ALLOW_TF32_CUBLAS_OVERRIDE", None)
+    os.environ |= {"NVIDIA_TF32_OVERRIDE": "0", "ONEDNN_DEFAULT_FPMATH_MODE": "STRICT"}
+
+
 def refuse_namesakes() -> None:
     """Raise `UsageError` where a file of the user's would be imported in the place of one of our packages.
 

@@ -20,9 +20,11 @@ from importlib.metadata import entry_points
 from pathlib import Path
 from typing import Any
 
+from methods import sources
+
 ENTRY_POINTS = "contrastive_benchmark.methods"
 FOLDER = Path(__file__).parent
-NOT_METHODS = {"__init__", "method"}
+NOT_METHODS = {"__init__", "method", "sources"}
 OPTION_TYPES = (int, float, bool, str)  # of a method's options, besides Literal: what a word can say
 # What a method's signal comes from, in the order of tables.
 FAMILIES = (
@@ -37,7 +39,7 @@ FAMILIES = (
     "reference",
 )
 # Class attributes that `describe` reads.
-DECLARED = ("family", "views", "trains", "supervised", "multicrop", "ignores", "recommends")
+DECLARED = ("family", "views", "trains", "supervised", "multicrop", "ignores", "recommends", "version")
 
 
 _trusted: set[str] = set()  # module paths that the user's words name; a file may name any module
@@ -63,6 +65,7 @@ class Description:
     multicrop: bool  # True where small crops may be given to it
     ignores: tuple[str, ...]  # run settings that cannot change its result
     recommends: dict[str, str]  # run settings that its paper prescribes
+    version: int  # raised when a change to its code alters its numbers
 
 
 def names() -> list[str]:
@@ -122,9 +125,24 @@ def describe(name: str) -> Description:
             multicrop=bool(declared.get("multicrop", False)),
             ignores=tuple(declared.get("ignores", ())),
             recommends=dict(declared.get("recommends", {})),
+            version=int(declared.get("version", 1)),
         )
     except Exception as error:  # a plugin's Config may raise anything
         raise BrokenMethod(f"method {name!r} in {path}: {type(error).__name__}: {error}") from error
+
+
+def version(name: str) -> str:
+    """Which code the method `name` is: its declared version if it is ours, a digest of its source if it is a plugin.
+
+    Raises as `describe` does.
+    """
+    module = _module(name)
+    if module == f"methods.{name}":
+        return str(describe(name).version)
+    try:
+        return sources.digest_package(module)
+    except (OSError, SyntaxError, ValueError) as error:
+        raise BrokenMethod(f"method {name!r} cannot be read: {type(error).__name__}: {error}") from error
 
 
 def source(name: str) -> Path:

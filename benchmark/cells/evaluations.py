@@ -19,6 +19,7 @@ from benchmark.errors import UsageError
 from benchmark.evaluate import matrix
 from benchmark.evaluate.frozen_cell import FrozenCell, freeze
 from benchmark.evaluate.matrix import Evaluation
+from benchmark.settings import schema
 from benchmark.settings.cell import Settings
 from benchmark.training import build, checkpoint
 from benchmark.training.distributed import World
@@ -79,6 +80,8 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
 def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], device: torch.device, say: Say) -> int:
     """Do what is missing of the cell `key` in `folder`. Returns how many evaluations failed."""
     cell = evaluate_words.locate(plan.cell(folder), request.files)
+    if schema.method_version(cell.method) != cell.method_version:
+        say(f"{folder.name}: the code of {cell.method} has changed since it was trained")
     asked = _select_applicable(cell, asked)
     with lease.hold(folder) as held:
         if held is None:

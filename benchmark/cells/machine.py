@@ -63,6 +63,8 @@ def versions() -> dict[str, str]:
             installed[package] = importlib.metadata.version(package)
         except importlib.metadata.PackageNotFoundError:
             installed[package] = "not installed"
+    if torch.backends.cudnn.is_available():
+        installed["cudnn"] = str(torch.backends.cudnn.version())
     return installed
 
 

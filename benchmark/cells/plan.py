@@ -112,7 +112,7 @@ def varying(cells: list[Settings]) -> list[str]:
         name
         for name in names
         if any(differs(rows, name) for rows in by_method.values())
-        or (not name.startswith("options.") and differs(flat, name))
+        or (not name.startswith(("options.", "method_version")) and differs(flat, name))
     ]
 
 

@@ -26,7 +26,7 @@ from benchmark.tracking.tracker import Tracker
 from benchmark.training import build, train
 from benchmark.training.collapse import COLLAPSED_RANK
 from benchmark.training.distributed import World
-from benchmark.training.engine import resolve_precision
+from benchmark.training.engine import has_tf32, resolve_precision
 from benchmark.training.stop import Stop
 from results import record
 
@@ -82,6 +82,7 @@ def _make(
     if place.world.is_main:
         record.write_json(folder / "settings.json", asdict(settings))
     result = blank(settings)
+    result["resolved"] |= arithmetic(settings, place)
     try:
         result["reason"], result["metrics"] = _train_and_evaluate(
             settings, place, folder, guard, tell, result["cost"], result["resolved"]
@@ -119,7 +120,17 @@ def blank(settings: Settings) -> dict[str, Any]:
         "versions": machine.versions(),
         **machine.commit(),
         "started": record.now(),
-        "resolved": {"family": family(settings.method)},
+        "resolved": {"family": family(settings.method), "results_version": address.RESULTS_VERSION}
+        | {"method_version": settings.method_version or "1"},
+    }
+
+
+def arithmetic(settings: Settings, place: Place) -> dict[str, Any]:
+    """What this machine makes of the cell's numbers beyond rounding; of two kinds none is averaged with the other."""
+    return {
+        "precision": resolve_precision(settings.precision or "fp32", place.device),
+        "compile": place.runtime.compile and settings.precision is not None,
+        "tf32": has_tf32(place.device),
     }
 
 
@@ -141,15 +152,16 @@ def _train_and_evaluate(
     resolved: dict[str, Any],
 ) -> tuple[str | None, dict[str, float]]:
     world, device = place.world, place.device
+    build.require_code(settings)
     machine.reset_peak_memory(device)
     cost |= {"views": 0, "pixels_per_image": 0, "seconds": 0.0}
     cost |= {"device": machine.device_name(device), "processes": world.size}
     data = build.dataset(settings.dataset)
     method, stem = build.method(settings, data, device)
-    precision = resolve_precision(settings.precision or "fp32", device)
+    precision = resolved["precision"]
     batches = build.batches(settings, method, data, place.world, place.device, precision)
     used = batches.augmentation
-    resolved |= {"stem": stem, "precision": precision, "policies": [policies.describe(p) for p in used.policies]}
+    resolved |= {"stem": stem, "policies": [policies.describe(p) for p in used.policies]}
     resolved |= batches.statistics()
     if note := build.weights_note(settings):
         resolved |= {"weights": note}
@@ -162,8 +174,8 @@ def _train_and_evaluate(
     if method.trains:
         engine = build.engine(settings, method, world, device, precision)
         resolved |= {"images": len(batches.split), "steps_per_epoch": batches.per_epoch}
-        if place.runtime.compile:
-            method.encoder.compile()
+        if resolved["compile"]:
+            engine.compile()
         key, stop = address.key(settings), place.stop
         outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.display, guard, tell)
         reason, whole = outcome.reason, outcome.whole

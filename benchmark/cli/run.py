@@ -12,6 +12,7 @@ from benchmark.display.progress import ProgressDisplay
 from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
 from benchmark.settings import schema
+from benchmark.settings.cell import Settings
 from benchmark.tracking import tracker
 from benchmark.words.cell_words import Request
 from benchmark.words.runtime_words import read_folder
@@ -29,7 +30,19 @@ def run_folder(words: list[str], wait: bool) -> int:
     cells = plan.cells(Path(runtime.out))
     for cell in cells:
         schema.describe(cell.method)  # before one trains: it may be a plugin that only the folder names
-    return run_request(Request(cells, runtime, []), wait)
+    return run_request(Request(_drop_changed(cells, Path(runtime.out)), runtime, []), wait)
+
+
+def _drop_changed(cells: list[Settings], out: Path) -> list[Settings]:
+    """The cells without those that would go on with another code of their method than they began with; says which."""
+    kept = []
+    for cell, state in zip(cells, plan.states(cells, out), strict=True):
+        if not state.runs or schema.method_version(cell.method) == cell.method_version:
+            kept.append(cell)
+        elif processes.is_main():
+            why = f"the code of {cell.method} has changed since it began; its words make a new cell"
+            print(f"note: {state.folder.name}: {why}", file=sys.stderr)
+    return kept
 
 
 def run_request(request: Request, wait: bool) -> int:

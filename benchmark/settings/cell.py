@@ -36,11 +36,12 @@ class Settings:
     sgd_momentum: float | None = 0.9  # of all but adamw
     batch_norm: str | None = "sync"  # sync, local, shuffle, shuffle:N or split:N (N imitated devices)
     precision: Literal["auto", "fp32", "bf16", "fp64"] | None = "auto"  # auto: bf16 where the hardware has it
+    method_version: str = ""  # of the method's code, where it is not ours at its first version; no word sets it
 
 
 # What only training reads, from `augmentation` on: it does not apply to a method that is evaluated as it starts.
 _NAMES = [f.name for f in fields(Settings)]
-TRAINING = tuple(_NAMES[_NAMES.index("augmentation") :])
+TRAINING = tuple(_NAMES[_NAMES.index("augmentation") : _NAMES.index("method_version")])
 
 
 def restore(values: dict[str, Any]) -> Settings:

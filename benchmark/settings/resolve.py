@@ -11,7 +11,7 @@ from benchmark.data import catalogue, identity
 from benchmark.data.catalogue import Dataset
 from benchmark.errors import UsageError
 from benchmark.settings.cell import Settings
-from benchmark.settings.schema import NOT_READ_BY, describe, inapplicable, options_of
+from benchmark.settings.schema import NOT_READ_BY, describe, inapplicable, method_version, options_of
 from benchmark.settings.values import batch_norm_groups
 
 
@@ -24,7 +24,8 @@ def build(assigned: dict[str, Any]) -> Settings:
     options |= {k.removeprefix("options."): v for k, v in assigned.items() if k.startswith("options.")}
     dataset = read_dataset(assigned)
     own = {k: v for k, v in assigned.items() if "." not in k}
-    settings = Settings(**own, options=options, dataset=dataset)
+    version = method_version(assigned["method"])
+    settings = Settings(**own, options=options, dataset=dataset, method_version=version)
     size = settings.view_size or catalogue.entry(dataset.name).view
     settings = replace(settings, view_size=size, dataset=identity.identify(_with_side(dataset, size)))
     validate(settings)

@@ -20,6 +20,7 @@ from benchmark.settings.cell import TRAINING, Settings
 from benchmark.settings.runtime import Runtime, Slurm
 
 NOT_READ_BY = {"adamw": {"sgd_momentum"}, "larc": {"decay_all"}}  # settings that an optimiser has no use for
+UNSPOKEN = ("options", "dataset", "method_version")  # fields of `Settings` that no word of their name sets
 PLURAL = {"methods": "method", "seeds": "seed", "dataset": "dataset.name"}
 
 
@@ -46,9 +47,17 @@ def describe(method: str) -> methods.Description:
 
 
 @cache
+def method_version(method: str) -> str:
+    """What `Settings.method_version` is with the present code."""
+    describe(method)
+    version = methods.version(method)
+    return "" if version == "1" else version
+
+
+@cache
 def declared_types() -> dict[str, Any]:
     """Every key of `Settings` and `Dataset` that a word can set, dotted, with its declared type."""
-    own = {k: t for k, t in typing.get_type_hints(Settings).items() if k not in ("options", "dataset")}
+    own = {k: t for k, t in typing.get_type_hints(Settings).items() if k not in UNSPOKEN}
     return own | {f"dataset.{k}": t for k, t in typing.get_type_hints(Dataset).items() if k != "fingerprint"}
 
 

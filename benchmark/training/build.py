@@ -107,6 +107,7 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
 
     Called for every cell before the first one trains.
     """
+    require_code(settings)
     world.broadcast(lambda: len(dataset(settings.dataset).train))  # one process downloads
     data = dataset(settings.dataset)
     kind = methods.load(settings.method)
@@ -131,6 +132,16 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     if settings.batch_size % world.size:
         raise UsageError(f"batch_size={settings.batch_size} is not a multiple of the {world.size} processes")
     batchnorm.convert(torch.nn.Identity(), settings.batch_norm or "sync", 0, world, settings.batch_size, device.type)
+
+
+def require_code(settings: Settings) -> None:
+    """Raise `UsageError` where the method's code has changed since the cell was asked for, or is another's."""
+    present = schema.method_version(settings.method)
+    if present != settings.method_version:
+        raise UsageError(
+            f"{settings.method} is of version {present or 1} here, and the cell was asked for with version "
+            f"{settings.method_version or 1} of its code: ask for it by its words, which makes a new cell"
+        )
 
 
 def weights_note(settings: Settings) -> str | None:

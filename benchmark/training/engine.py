@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 
 from benchmark import seeds
@@ -39,6 +40,7 @@ class Engine:
     microbatch: int  # images encoded at once on this device; 0 is its whole share
     grouping: batchnorm.Grouping | None = None
     forward: nn.Module = field(init=False)
+    compiled: bool = field(init=False, default=False)
 
     def __post_init__(self) -> None:
         self.forward = self.method
@@ -48,6 +50,11 @@ class Engine:
             # Newer versions of torch warn of a new name for the argument; the versions we support share the old one.
             with warnings.catch_warnings(action="ignore", category=FutureWarning):
                 self.forward = DistributedDataParallel(self.method, device_ids=ids, broadcast_buffers=False)
+
+    def compile(self) -> None:
+        """Let torch compile the encoder, which changes its numbers."""
+        self.method.encoder.compile()
+        self.compiled = True
 
     def gradient(self, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor]]:
         """Gradients of the global batch's loss, from this rank's share of it.
@@ -144,11 +151,22 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
 
 
 def settle(device: torch.device) -> None:
-    """Make `device` the process's own, float32 mean float32 on it, and convolutions the fastest of cuDNN's kernels."""
+    """Make `device` the process's own, float32 mean float32 on it, and convolutions the fastest of cuDNN's kernels.
+
+    What the environment may say against it, `benchmark.start` has taken out.
+    """
+    torch.set_float32_matmul_precision("highest")
     if device.type == "cuda":
         torch.cuda.set_device(device)
-        torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = False
+        torch.backends.cudnn.allow_tf32 = False
         torch.backends.cudnn.benchmark = True
+
+
+def has_tf32(device: torch.device) -> bool:
+    """Whether products of float32 on `device` lose digits, as TF32's and bf16's do: tried, not read from a setting."""
+    x, eye = torch.full((64, 64), 1 + 2**-12, device=device), torch.eye(64, device=device)
+    convolved = F.conv2d(x.view(1, 64, 8, 8), eye.view(64, 64, 1, 1))
+    return not (torch.equal(x @ eye, x) and torch.equal(convolved.view(64, 64), x))
 
 
 def claim_device(runtime: Runtime, local_rank: int = 0) -> torch.device:

@@ -173,6 +173,8 @@ def _resume(
             raise ValueError(
                 f"{folder} was trained in {state['precision']}, this machine would go on in {engine.precision}"
             )
+        if state.get("compiled", engine.compiled) != engine.compiled:
+            raise ValueError(f"{folder} was trained with compile={str(state['compiled']).lower()}: go on with the same")
         engine.method.load_state_dict(state["method"])
         optimiser.load_state_dict(state["optimiser"])
         clock.seconds, clock.pending = state["seconds"], state["pending"]
@@ -197,7 +199,7 @@ def _save(
     guard()
     logged = [{name: value.cpu() for name, value in line.items()} for line in clock.pending]
     state: dict[str, Any] = {"key": key, "step": step, "precision": engine.precision, "seconds": clock.total()}
-    state |= {"pending": logged, "watch": watch.state_dict()} | batches.statistics()
+    state |= {"compiled": engine.compiled, "pending": logged, "watch": watch.state_dict()} | batches.statistics()
     state |= {"method": engine.method.state_dict(), "optimiser": optimiser.state_dict()}
     checkpoint.save(folder, state)
 

@@ -1,8 +1,9 @@
 """Records on disk to one DataFrame, a row a record.
 
 Columns: the record's own fields (`FIELDS`); its settings flattened with dots and without a prefix (`method`, `seed`,
-`dataset.name`, `options.temperature`); `family`, the method's, which is no setting, "" where no record says it;
-`metrics.*` as fractions; `cost.*` in seconds, bytes and images; `test.*`, the test set, where the record says it.
+`dataset.name`, `options.temperature`), with what the machine made of them (`RESOLVED`); `family`, the method's, which
+is no setting, "" where no record says it; `metrics.*` as fractions; `cost.*` in seconds, bytes and images; `test.*`,
+the test set, where the record says it.
 
 What `evaluate` measured later (`evaluation.json`) stands under `metrics.*` too. Where the cells hold an evaluation
 under more than one protocol, its names end in `@` and six digits of the protocol: no mean is over two of them.
@@ -24,7 +25,12 @@ FAMILY = "family"  # of the method: what it is, not how it was set
 # Columns that `summaries.summarise` adds and that are no setting either.
 COUNTS = ("seeds", "fixed", "failed", "collapsed", "failed_reasons", "collapsed_reasons", "commits", "folders")
 TEST_SET = ("images", "classes", "largest_class", "references")  # the largest class as a fraction
+VERSIONS = "versions"  # text: of the packages that compute
 NOTES = "notes"  # JSON text of a list: what was found in the data, and what is to be known of the training
+# What a record says of how its numbers came about, beyond what was asked for: those of two kinds are never averaged. A
+# record that does not say is of a kind of its own; all that say no version are of the first.
+RESOLVED = ("results_version", "method_version", "precision", "compile", "tf32")
+_PACKAGES = ("torch", "timm", "cudnn")
 _NO_SETTINGS = ("metrics.", "cost.", "test.")
 COSTS = ("views", "seconds", "evaluation_seconds", "images_per_second", "peak_memory_bytes", "processes")
 
@@ -81,7 +87,7 @@ def setting_columns(frame: pd.DataFrame) -> list[str]:
     return [
         name
         for name in frame.columns
-        if name not in ("seed", FAMILY, NOTES, *FIELDS, *COUNTS) and not name.startswith(_NO_SETTINGS)
+        if name not in ("seed", FAMILY, NOTES, VERSIONS, *FIELDS, *COUNTS) and not name.startswith(_NO_SETTINGS)
     ]
 
 
@@ -95,8 +101,11 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
     row[FAMILY] = family if isinstance(family, str) else ""
     row |= {f"test.{name}": test.get(name) for name in TEST_SET} if isinstance(test, Mapping) else {}
     for name, value in _flat(cell["settings"]):
-        reserved = name in (FAMILY, NOTES, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
+        reserved = name in (FAMILY, NOTES, VERSIONS, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
         row[f"settings.{name}" if reserved else name] = value
+    row |= {name: resolved[name] for name in RESOLVED if _applies(name, resolved, row)}
+    row = {"results_version": 1, "method_version": "1"} | row
+    row[VERSIONS] = ", ".join(f"{name} {cell['versions'][name]}" for name in _PACKAGES if name in cell["versions"])
     row |= {f"metrics.{name}": value for name, value in cell["metrics"].items()}
     row |= {f"cost.{name}": value for name, value in _flat(cell["cost"])}
     texts = {name: files.printable(value) for name, value in row.items() if isinstance(value, str)}
@@ -106,6 +115,11 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
 def _texts(value: Any) -> list[str]:
     """The texts of what should be a list of texts."""
     return [files.printable(text) for text in value if isinstance(text, str)] if isinstance(value, list) else []
+
+
+def _applies(name: str, resolved: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
+    """Whether the record says it, of a cell that it means something for: what does not train has no precision."""
+    return isinstance(resolved.get(name), str | int) and (name != "precision" or row.get(name) is not None)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -127,7 +141,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     if metrics and not any(name.endswith("_top1") for name in metrics):  # no cell had labels
         metrics = ["metrics.linear_top1", *metrics]
     rest = [name for name in frame.columns if name.startswith("cost.") and name not in [*costs, "cost.device"]]
-    frame = frame.reindex(columns=[*leading, *settings, *metrics, *costs, "cost.device", *rest, *test, NOTES])
+    frame = frame.reindex(columns=[*leading, *settings, *metrics, *costs, "cost.device", *rest, *test, VERSIONS, NOTES])
     # A column of nulls only is of type object, which has no mean.
     numbers = {name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in [*metrics, *costs, *test]}
     return frame.assign(**numbers, **{FAMILY: families(frame)})

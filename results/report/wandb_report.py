@@ -1,7 +1,8 @@
 """A W&B report on the records of a folder: their tables as text, and panels by method and by whatever else varies.
 
 Panels draw what `benchmark.tracking` sent: `metrics/NAME` and `cost/NAME` of a run's summary, the lines of log.jsonl,
-and the settings. The runs are those of the sweep, which is W&B's group, that have finished under the same protocol.
+and the settings. The runs are those of the sweep, which is W&B's group, that have finished under the same protocol and,
+where there are several, the same version of the results.
 `wandb_workspaces` is imported only inside functions; nothing but `publish` needs a network.
 """
 
@@ -17,6 +18,7 @@ import pandas as pd
 
 from results import record
 from results.frames import labels
+from results.frames.frame import RESOLVED
 from results.statistics.summaries import varying
 
 ACCURACY, SECONDS, STATUS = "metrics/linear_top1", "cost/seconds", "status"  # in a run's summary
@@ -96,20 +98,26 @@ def _report(frame: pd.DataFrame, text: str, target: Target, entity: str) -> Any:
 
     blocks: list[Any] = [wr.MarkdownBlock(text=text)]
     finished = frame[frame["status"] == "finished"]
-    for protocol, part in finished.groupby("protocol", sort=False):
-        blocks.append(wr.H2(f"{', '.join(part['dataset.name'].unique())}, protocol {str(protocol)[:8]}"))
-        blocks += _grids(part, target, entity, str(protocol))
+    versions = finished["results_version"]
+    for (protocol, version), part in finished.groupby(["protocol", versions], sort=False):
+        title = f"{', '.join(part['dataset.name'].unique())}, protocol {str(protocol)[:8]}"
+        same = f"Config('protocol') == {_quote(str(protocol))}"
+        if versions.nunique() > 1:
+            title += f", results version {version:.0f}"
+            same += f" and Config('{_config('results_version')}') == {version:.0f}"
+        blocks.append(wr.H2(title))
+        blocks += _grids(part, target, entity, same)
     title = f"{target.group}: {', '.join(frame['method'].unique())}"[:128]
     return wr.Report(entity=target.entity, project=target.project, title=title, blocks=blocks)
 
 
-def _grids(part: pd.DataFrame, target: Target, entity: str, protocol: str) -> list[Any]:
-    """The panels of one protocol: means by method, and every run by its method over what else varies."""
+def _grids(part: pd.DataFrame, target: Target, entity: str, same: str) -> list[Any]:
+    """The panels of the runs that `same` filters: means by method, and every run over what varies."""
     import wandb_workspaces.reports.v2 as wr
 
     def runs(name: str, further: str = "", grouped: Sequence[str] = ()) -> Any:
         # As text, because the client's own expressions put quotes around a value that has some.
-        filters = f"Metric('Group') == {_quote(target.group)} and Config('protocol') == {_quote(protocol)}"
+        filters = f"Metric('Group') == {_quote(target.group)} and {same}"
         filters += f" and SummaryMetric('{STATUS}') == 'finished'{further}"
         # With an entity, the client asks W&B for the project's number.
         return wr.Runset(entity=entity, project=target.project, name=name, filters=filters, groupby=list(grouped))
@@ -134,7 +142,7 @@ def _grids(part: pd.DataFrame, target: Target, entity: str, protocol: str) -> li
     panels: list[Any] = [wr.ScatterPlot(title=f"{top1} against seconds", x=wr.SummaryMetric(SECONDS), y=accuracy)]
     for name in varying(part):
         setting = name.removeprefix("settings.")
-        axis, title = wr.Config(setting), f"{top1} over {labels.setting(setting)}"
+        axis, title = wr.Config(_config(setting)), f"{top1} over {labels.setting(setting)}"
         values = part[name].dropna()
         if setting in ("method", "dataset.name"):
             continue
@@ -149,6 +157,11 @@ def _grids(part: pd.DataFrame, target: Target, entity: str, protocol: str) -> li
             panels.append(bars)
     each = [runs(name, f" and Config('method') == {_quote(name)}") for name in part["method"].unique()]
     return [by_method, wr.PanelGrid(runsets=each, panels=panels)]
+
+
+def _config(name: str) -> str:
+    """Where a run's configuration has it; what the machine made of the settings stands apart."""
+    return f"resolved.{name}" if name in RESOLVED else name
 
 
 def _quote(text: str) -> str:

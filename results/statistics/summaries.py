@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 from scipy import special
 
-from results.frames.frame import FAMILY, NOTES, TEST_SET, families, setting_columns
+from results.frames.frame import FAMILY, NOTES, TEST_SET, VERSIONS, families, setting_columns
 
 CONFIDENCE = 0.95
 _NULL = "null"
@@ -37,6 +37,8 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     finished = frame[frame["status"] == "finished"]
     test = frame[[f"test.{name}" for name in TEST_SET]].groupby(group).first()
     notes = frame[[NOTES]].fillna("[]").groupby(group).agg(_unite)
+    mixtures = _describe_mixtures(finished, group)
+    notes[NOTES] = [said + mixtures.get(number, []) for number, said in notes[NOTES].items()]
     parts = [_counts(frame, group), _intervals(finished, group, metrics), _costs(finished, group), test, notes]
     summary = pd.concat([labels, *(part.reindex(labels.index) for part in parts)], axis=1)
     # A group with no finished record is missing from the parts: it has no mean, but it does have a count.
@@ -49,11 +51,25 @@ def _unite(notes: pd.Series) -> list[str]:
     return list(dict.fromkeys(note for text in notes for note in json.loads(text)))
 
 
+def _describe_mixtures(finished: pd.DataFrame, group: pd.Series) -> dict[Any, list[str]]:
+    """Group -> notes on what differs among the runs of its mean and should change its numbers by rounding alone."""
+    device = finished["cost.device"].astype(object).str.replace(r", \d+ threads$", "", regex=True)
+    changed = finished["dirty"].map({True: "with uncommitted changes", False: "as committed"})
+    methods = dict(zip(group.loc[finished.index], finished["method"], strict=True))
+    notes: dict[Any, list[str]] = {}
+    for what, column in {"versions": finished[VERSIONS], "devices": device, "states of the code": changed}.items():
+        kinds = column.mask(column.eq("")).groupby(group)
+        for number, text in kinds.agg(_join)[kinds.nunique() > 1].items():
+            notes.setdefault(number, []).append(f"{methods[number]}: a mean over several {what}: {text}")
+    return notes
+
+
 def varying(frame: pd.DataFrame) -> list[str]:
     """The setting columns, `seed` apart, that tell the rows of `frame` (loaded or summarised) from each other.
 
     A setting that is null for a method does not apply to it, so null against a value counts within one method only.
-    `options.*` belong to their method and are compared within it: the method's name already tells its defaults.
+    `options.*` and the version belong to their method and are compared within it: the method's name already tells its
+    defaults.
     """
     methods = frame["method"].map(_canonical)
     names = []
@@ -62,7 +78,7 @@ def varying(frame: pd.DataFrame) -> list[str]:
         if len(set(values)) < 2:
             continue
         within = values.groupby(methods).nunique().gt(1).any()
-        across = not name.startswith("options.") and values[values != _NULL].nunique() > 1
+        across = not name.startswith(("options.", "method_version")) and values[values != _NULL].nunique() > 1
         if within or across:
             names.append(name)
     return names

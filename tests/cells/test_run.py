@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from commandline import PATIENCE, inside, outside
 from PIL import Image
 
@@ -76,6 +78,8 @@ def test_a_record_holds_what_the_number_can_be_traced_by(reference: tuple[Path, 
     assert record["cost"]["peak_memory_bytes"] > 10**8
     assert record["settings"]["options"]["temperature"] == 0.2
     assert (record["resolved"]["stem"], record["resolved"]["family"]) == ("native", "end_to_end")
+    kind = {"results_version": 1, "precision": record["resolved"]["precision"], "compile": False, "tf32": False}
+    assert kind.items() <= record["resolved"].items()
     # scikit-learn's 1,797 digits: a quarter is the test set; of the 180 that are kept all are references.
     assert record["resolved"]["test"] == {"images": 449, "classes": 10, "largest_class": 46 / 449, "references": 180}
     folder = out / f"simclr-digits-{record['key']}"
@@ -261,6 +265,18 @@ def test_two_processes_under_torchrun_give_the_same_record(tmp_path: Path, envir
         for out in (tmp_path / "two", tmp_path / "one")
     ]
     assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+
+
+def test_what_was_trained_compiled_does_not_go_on_without(
+    tmp_path: Path, environment: dict[str, str], reference: tuple[Path, dict[str, Any]]
+) -> None:
+    shutil.copytree(reference[0], tmp_path / "out")
+    (folder,) = (tmp_path / "out").glob("simclr-*")
+    (folder / "record.json").unlink()
+    state = torch.load(folder / "last.pt", weights_only=True)
+    torch.save(state | {"compiled": True}, folder / "last.pt")
+    assert run(tmp_path / "out", environment).returncode == 1
+    assert "trained with compile=true" in records(tmp_path / "out")[0]["reason"]
 
 
 def test_a_broken_record_is_neither_believed_nor_overwritten(

@@ -70,3 +70,27 @@ def test_threads_sleep_unless_the_user_says_otherwise(given: dict[str, str], exp
 def test_it_is_said_before_torch_is_imported() -> None:
     code = "import sys; from benchmark.__main__ import main; main(['methods']); assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_float32_is_float32_whatever_the_environment_says(environment: dict[str, str], tmp_path: Path) -> None:
+    code = """
+import os
+from benchmark.__main__ import main
+main(["methods"])
+import torch
+from benchmark.training.engine import has_tf32, settle
+torch.set_float32_matmul_precision("medium")  # as another package may
+settle(torch.device("cpu"))
+assert torch.get_float32_matmul_precision() == "highest"
+assert not has_tf32(torch.device("cpu"))
+assert (os.environ["NVIDIA_TF32_OVERRIDE"], os.environ["ONEDNN_DEFAULT_FPMATH_MODE"]) == ("0", "STRICT")
+assert "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE" not in os.environ
+"""
+    wishes = {
+        "NVIDIA_TF32_OVERRIDE": "1",
+        "ONEDNN_DEFAULT_FPMATH_MODE": "BF16",
+        "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
+    }
+    call = [sys.executable, "-c", code]
+    done = subprocess.run(call, env=environment | wishes, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

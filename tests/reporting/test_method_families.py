@@ -45,7 +45,7 @@ def test_results_know_the_families_of_methods() -> None:
 def test_a_record_names_its_methods_family_from_the_start() -> None:
     settings = resolve.build({"method": "moco"})
     blank = run.blank(settings)
-    assert blank["resolved"] == {"family": "momentum"}
+    assert blank["resolved"]["family"] == "momentum"
     assert "family" not in blank["settings"]
     assert run.family("no_such_method") == ""
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import sys
 
-from benchmark import start
-from benchmark.cli import help, processes
+from benchmark import environment, start
+from benchmark.cli import help
 from benchmark.errors import UsageError
 
 
@@ -20,7 +20,7 @@ def main(arguments: list[str] | None = None) -> int:
         flags = {name: value for name, value in vars(parsed).items() if name not in ("command", "words")}
         return COMMANDS[parsed.command](parsed.words, **flags)
     except UsageError as error:
-        if processes.is_main():
+        if environment.is_main():
             print("error:", " ".join(str(error).split()), file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -15,7 +15,7 @@ import torch
 
 from benchmark.cells import lease, plan
 from benchmark.data import catalogue
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, explain
 from benchmark.evaluate import matrix
 from benchmark.evaluate.frozen_cell import FrozenCell, freeze
 from benchmark.evaluate.matrix import Evaluation
@@ -70,7 +70,7 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
             gone.append(state.folder.name)
         except Exception as error:  # noqa: BLE001 - one cell's bad luck is not the others'
             failed += 1
-            say(f"{state.folder.name}: failed: {_line(error)}")
+            say(f"{state.folder.name}: failed: {explain(error)}")
     if gone:
         say(f"no {checkpoint.FILE_NAME}, not evaluated: {', '.join(gone)}")
     return 1 if failed else 0
@@ -93,7 +93,7 @@ def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], dev
                 metrics = {name: float(value) for name, value in one.numbers(frozen, folder)}
             except Exception as error:  # noqa: BLE001 - nor is one evaluation's that of the next
                 failed += 1
-                say(f"{folder.name} {one.name}: failed: {_line(error)}")
+                say(f"{folder.name} {one.name}: failed: {explain(error)}")
                 continue
             seconds = round(time.perf_counter() - began, 3)
             done[one.name] = {
@@ -144,7 +144,3 @@ def _freeze(folder: Path, cell: Settings, key: str, device: torch.device) -> Fro
             raise NoCheckpoint
         method.load_state_dict(state["method"])
     return freeze(method, data, build.batches(cell, method, data, World(), device, "fp32"), device)
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -17,6 +17,7 @@ from benchmark.augment import policies
 from benchmark.cells import lease, machine
 from benchmark.data import identity
 from benchmark.display.progress import ProgressDisplay
+from benchmark.errors import explain
 from benchmark.evaluate import gallery, headline
 from benchmark.evaluate.frozen_cell import FrozenCell, freeze
 from benchmark.settings import address, remarks
@@ -79,8 +80,7 @@ def _make(
     settings: Settings, place: Place, folder: Path, guard: Callable[[], None], tell: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
     """Train, evaluate and write the record. `guard` is called before each write, and may raise `TakenOver`."""
-    if place.world.is_main:
-        record.write_json(folder / "settings.json", asdict(settings))
+    place.world.broadcast(lambda: _begin(settings, folder, place.world))
     result = blank(settings)
     try:
         result["reason"], result["metrics"] = _train_and_evaluate(
@@ -91,9 +91,9 @@ def _make(
         raise
     except Exception as error:
         guard()
-        result |= {"status": "failed", "reason": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
-        with contextlib.suppress(OSError):  # a full disk may be the error
-            (folder / "error.txt").write_text(traceback.format_exc())
+        result |= {"status": "failed", "reason": explain(error)}
+        if not _write_error(folder, place.world):
+            raise
         if place.world.size > 1:  # the others may wait in a collective: tell the folder, and let torchrun end them
             record.write(folder, result | {"finished": record.now()})
             raise
@@ -103,6 +103,25 @@ def _make(
     result["finished"] = record.now()
     place.world.broadcast(lambda: record.write(folder, result))
     return result
+
+
+def _begin(settings: Settings, folder: Path, world: World) -> None:
+    record.write_json(folder / "settings.json", asdict(settings))
+    if world.size > 1:  # the first of the processes to fail makes it anew
+        (folder / "error.txt").unlink(missing_ok=True)
+
+
+def _write_error(folder: Path, world: World) -> bool:
+    """Keep the traceback of what is being handled. False where another process of the cell failed before this one,
+    which then only lost its connection to that one."""
+    try:
+        with (folder / "error.txt").open("w" if world.size == 1 else "x") as file:
+            file.write(traceback.format_exc())
+    except FileExistsError:
+        return False
+    except OSError:  # a full disk may be the error
+        pass
+    return True
 
 
 def blank(settings: Settings) -> dict[str, Any]:
@@ -192,7 +211,7 @@ def _show(frozen: FrozenCell, folder: Path, guard: Callable[[], None], display: 
     except lease.TakenOver:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the cell's numbers stand
-        display.say(f"{folder.name}: no {record.LOOKS_NAME}: {type(error).__name__}: {error}")
+        display.say(f"{folder.name}: no {record.LOOKS_NAME}: {explain(error)}")
 
 
 def _judge(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[dict[str, float], str | None]:

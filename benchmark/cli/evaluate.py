@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmark import environment
 from benchmark.cells import plan
-from benchmark.cli import checks, processes
+from benchmark.cli import checks
 from benchmark.cli.run import run_request
 from benchmark.errors import UsageError
 from benchmark.settings import address
@@ -16,8 +17,9 @@ from benchmark.words.cell_words import Request
 
 def evaluate_cells(words: list[str]) -> int:
     """The cells that words name are run first, like any others; those of a folder are there."""
-    if processes.is_torchrun():
+    if environment.is_torchrun():
         raise UsageError("evaluate is one process's work: run it without torchrun")
+    checks.print_note(environment.leave_group())
     request = evaluate_words.read(words)
     out, code = Path(request.runtime.out), 0
     if request.cells:

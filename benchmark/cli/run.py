@@ -5,9 +5,10 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmark import environment
 from benchmark.cells import plan
 from benchmark.cells.plan import State
-from benchmark.cli import budget, checks, processes
+from benchmark.cli import budget, checks
 from benchmark.display.progress import ProgressDisplay
 from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
@@ -44,9 +45,9 @@ def run_request(request: Request, wait: bool) -> int:
         print(forecast_table.lines(forecasts, request.runtime)[0], file=sys.stderr)
     if launcher == "slurm":
         return _submit(request, wait)
-    # Under torchrun every process joins, whatever it sees on its disk: the first one decides.
-    code = _train(request, states) if any(state.runs for state in states) or processes.is_torchrun() else 0
-    if processes.is_main() and code < 128:  # not when stopped
+    # In a group of processes every one joins, whatever it sees on its disk: the first one decides.
+    code = _train(request, states) if any(state.runs for state in states) or environment.is_group() else 0
+    if environment.is_main() and code < 128:  # not when stopped
         from benchmark.cli import reporting  # behind the training: pandas takes its time
 
         reporting.print_records(out, [state.folder for state in states])

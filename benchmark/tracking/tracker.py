@@ -14,13 +14,12 @@ import io
 import json
 import os
 import shutil
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, explain
 from benchmark.settings.runtime import Runtime
 from benchmark.tracking.site import has_key, is_installed, unreachable
 from results import record
@@ -115,7 +114,7 @@ class Run:
         except Exception as error:  # noqa: BLE001 - whatever the client raises, the cell goes on
             self._client = None
             _tear_down()
-            self._failed(textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ..."))
+            self._failed(explain(error))
 
 
 class Tracker:

@@ -195,7 +195,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, environment: d
     done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
     assert done.stderr == "error: batch_size=5000: digits has 50 images to train on\n"
-    code, said = run(out, environment | {"RANK": "0", "WORLD_SIZE": "1"}, *LOCAL)
+    code, said = run(out, environment | {"TORCHELASTIC_RUN_ID": "none"}, *LOCAL)
     assert (code, said) == (2, "error: launcher=local starts its own processes: run it without torchrun\n")
     assert not out.exists()
 

@@ -32,7 +32,8 @@ def run_folder(words: list[str], wait: bool) -> int:
 def run_request(request: Request, wait: bool) -> int:
     """Run what is missing, and print all. Exit code: 0, 1 where a cell failed, 128 + N stopped by signal N."""
     launcher = request.runtime.launcher
-    tracker.require(request.runtime)
+    note = tracker.require(request.runtime)
+    checks.print_note(note if environment.is_main() else "")
     checks.refuse_launcher(request.runtime, wait)
     out = Path(request.runtime.out)
     states = plan.states(request.cells, out)

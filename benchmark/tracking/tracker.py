@@ -19,30 +19,40 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.errors import UsageError, explain
+from benchmark.errors import UsageError, explain, unknown
 from benchmark.settings.runtime import Runtime
-from benchmark.tracking.site import has_key, is_installed, unreachable
+from benchmark.tracking.site import chosen_mode, has_key, is_installed, unreachable
 from results import record
 
 Mode = Literal["online", "offline", "off"]
+# The client's words for them.
+MODES: dict[str, Mode] = {"online": "online", "run": "online", "shared": "online", "offline": "offline"}
+MODES |= {"dryrun": "offline", "disabled": "off"}
 INIT, FINISH = 10.0, 15.0  # seconds that a cell waits at most for a start, the last upload
 LOST = 2.0  # seconds of a run that a SIGKILL may take with it
 EMPTY = 7  # bytes of a run's file of which nothing was ever flushed; `wandb sync` fails for all over one
 BLOCK, HEAD, WHOLE, FIRST, LAST = 32_768, 7, 1, 2, 4  # of the file: bytes of a block and before a part; kinds of parts
 
 
-def require(runtime: Runtime) -> None:
-    """Raise `UsageError` where a mode is asked for by name that needs what is not installed."""
+def require(runtime: Runtime) -> str:
+    """A note on what the environment or the client's settings say, or "".
+
+    Raises `UsageError` where a mode is asked for by name that needs what is not installed, and for one that is none.
+    """
     if runtime.wandb in ("online", "offline") and not is_installed("wandb"):
         raise UsageError(f"wandb={runtime.wandb}: wandb is not installed; pip install '.[wandb]'")
+    source, text = chosen_mode() if runtime.wandb == "auto" and is_installed("wandb") else ("", "")
+    if text and text not in MODES:
+        raise unknown("mode of W&B", text, MODES, f", set by {source}")
+    return f"W&B: {mode(runtime)}, by {source}" if source else ""
 
 
 def mode(runtime: Runtime) -> Mode:
-    """What `wandb=` says, and for auto WANDB_MODE, else online where there is a key."""
+    """What `wandb=` says, and for auto the environment or `wandb offline`, else online where there is a key."""
     if runtime.wandb != "auto":
         return runtime.wandb
-    modes: dict[str, Mode] = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
-    chosen: Mode = modes.get(os.environ.get("WANDB_MODE", "")) or ("online" if has_key() else "off")
+    _, text = chosen_mode()
+    chosen: Mode = MODES.get(text) or ("online" if has_key() else "off")
     return chosen if chosen == "off" or is_installed("wandb") else "off"
 
 

@@ -45,16 +45,17 @@ def test_the_reason_is_that_of_the_process_that_failed_first(tmp_path: Path, env
 
 
 def test_of_a_long_error_both_ends_are_kept_and_one_without_words_says_where() -> None:
-    text = explain(RuntimeError("while stepping\n" + "frame\n" * 1000 + "mat1 and mat2 cannot be multiplied (3x4, 5x6)"))
+    text = explain(
+        RuntimeError("while stepping\n" + "frame\n" * 1000 + "mat1 and mat2 cannot be multiplied (3x4, 5x6)")
+    )
     assert text.startswith("RuntimeError: while stepping frame")
     assert text.endswith("cannot be multiplied (3x4, 5x6)")
     assert len(text) < LONGEST + 30
-    try:
+    with pytest.raises(AssertionError) as caught:
         assert not text
-    except AssertionError as error:
-        error.args = ()
-        assert explain(error).startswith("AssertionError: assert not text (")
-        assert "test_reasons.py:" in explain(error)
+    caught.value.args = ()
+    assert explain(caught.value).startswith("AssertionError: assert not text (")
+    assert "test_reasons.py:" in explain(caught.value)
 
 
 @pytest.mark.parametrize(

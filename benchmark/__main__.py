@@ -10,9 +10,11 @@ from benchmark.errors import UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 done, 1 a cell or a check failed, 2 bad input, 128 + N stopped by signal N."""
+    """Exit code: 0 done, 1 a cell, a check, a disk or SLURM failed, 2 bad input, 3 a cell was left to another process,
+    128 + N stopped by signal N."""
     start.let_threads_sleep()
     try:
+        start.refuse_windows()
         start.refuse_namesakes()
         parsed = help.parse(arguments if arguments is not None else sys.argv[1:])
         from benchmark.cli.commands import COMMANDS  # behind what is refused, and the help

@@ -70,3 +70,14 @@ def test_threads_sleep_unless_the_user_says_otherwise(given: dict[str, str], exp
 def test_it_is_said_before_torch_is_imported() -> None:
     code = "import sys; from benchmark.__main__ import main; main(['methods']); assert 'torch' not in sys.modules"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True).returncode == 0
+
+
+def test_windows_is_told_what_is_missing(environment: dict[str, str]) -> None:
+    script = """import sys; sys.modules["fcntl"] = sys.modules["resource"] = None
+from benchmark.__main__ import main
+import os; os.name = "nt"
+sys.exit(main(["run", "methods=simclr"]))"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: Windows has no fcntl")
+    assert len(done.stderr.splitlines()) == 1

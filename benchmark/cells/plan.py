@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,8 @@ def state(folder: Path) -> State:
         existing = record.read(folder)
     except ValueError as error:
         return State(folder, "broken", str(error))
+    if existing is not None and not folder.name.endswith(f"-{existing['key']}"):
+        return State(folder, "broken", f"{folder / record.FILE_NAME}: the record of another cell, {existing['key']}")
     if existing is not None and existing["status"] != "failed":
         return State(folder, existing["status"], existing["reason"] or "", existing)
     if lease.at_work(folder):
@@ -53,8 +55,8 @@ def states(cells: list[Settings], out: Path) -> list[State]:
 
 
 def folders(out: Path) -> Iterator[Path]:
-    """Every cell's folder below `out`, by name."""
-    return (path.parent for path in sorted(out.glob("*/settings.json")))
+    """Every cell's folder below `out`, by name; one that has lost its settings has its record."""
+    return iter(sorted({path.parent for name in ("settings.json", record.FILE_NAME) for path in out.glob(f"*/{name}")}))
 
 
 def find(out: Path, names: Sequence[str]) -> list[Path]:
@@ -75,14 +77,26 @@ def cell(folder: Path) -> Settings:
     try:
         return restore(json.loads(path.read_text()))
     except (OSError, ValueError, TypeError, LookupError) as error:
-        raise UsageError(f"{path} cannot be read ({error}): remove its folder, or ask for the cell by its words") from (
-            error
-        )
+        raise UsageError(f"{path} cannot be read ({error}); `run` with the cell's words writes it anew") from error
 
 
-def cells(out: Path) -> list[Settings]:
-    """The cell of every folder below `out`."""
-    return [cell(folder) for folder in folders(out)]
+def cells(out: Path) -> tuple[list[Settings], list[str]]:
+    """The cell of every folder below `out` whose settings can be read, and what is wrong with the others."""
+    readable, problems = [], []
+    for folder in folders(out):
+        try:
+            readable.append(cell(folder))
+        except UsageError as error:
+            problems.append(str(error))
+    return readable, problems
+
+
+def restore_settings(settings: Settings, folder: Path) -> None:
+    """Write the settings of the cell in `folder` anew, where it has a record and they cannot be read."""
+    try:
+        cell(folder)
+    except UsageError:
+        record.write_json(folder / "settings.json", asdict(settings))
 
 
 def label(settings: dict[str, Any], names: list[str]) -> str:
@@ -129,5 +143,5 @@ def _progress(folder: Path) -> str:
         lines = (folder / "log.jsonl").read_text().splitlines()
         last = json.loads(lines[-1])
         return f"step {last['step']}, loss {last['loss']:.4f}"
-    except (OSError, IndexError, ValueError, KeyError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # whatever lies there
         return ""

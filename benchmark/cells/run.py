@@ -45,7 +45,7 @@ class Place:
 
 
 def run(settings: Settings, place: Place) -> dict[str, Any] | None:
-    """The cell's record: the one there is, or a new one. None where another process is at work on the cell.
+    """The cell's record: the one there is, or a new one. None where another process has the cell, or this one lost it.
 
     A failed record is tried again; a finished or collapsed one stands. Raises `Stopped` behind a checkpoint.
     """
@@ -57,29 +57,29 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
             leases.extend(filter(None, [stack.enter_context(lease.hold(folder))]))
             return bool(leases)
 
-        if not place.world.broadcast(take):
-            place.display.say(f"{folder.name}: another process is at work on it; left to that one")
-            return None
-        existing = place.world.broadcast(lambda: record.read(folder))
-        if existing is not None and existing["status"] != "failed":
-            return existing
         try:
+            if not place.world.broadcast(take):
+                place.display.say(f"{folder.name}: another process is at work on it; left to that one")
+                return None
+            existing = place.world.broadcast(lambda: record.read(folder))
+            if existing is not None and existing["status"] != "failed":
+                return existing
             guard, is_main, say = leases[0].guard if leases else _no_guard, place.world.is_main, place.display.say
             with place.tracker.cell(blank(settings), folder, place.runtime, is_main, say) as tracker_run:
                 result = _make(settings, place, folder, guard, tracker_run.log)
                 tracker_run.end(result)
             return result
-        except lease.TakenOver as taken:
+        except lease.Lost as lost:
             if place.world.size > 1:  # the others wait in a collective: torchrun ends them
                 raise
-            place.display.say(f"{taken}; left to that one")
+            place.display.say(f"{lost}; left as it is")
             return None
 
 
 def _make(
     settings: Settings, place: Place, folder: Path, guard: Callable[[], None], tell: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Train, evaluate and write the record. `guard` is called before each write, and may raise `TakenOver`."""
+    """Train, evaluate and write the record. `guard` is called before each write, and may raise `Lost`."""
     place.world.broadcast(lambda: _begin(settings, folder, place.world))
     result = blank(settings)
     try:
@@ -87,7 +87,7 @@ def _make(
             settings, place, folder, guard, tell, result["cost"], result["resolved"]
         )
         result["status"] = "collapsed" if result["reason"] else "finished"
-    except lease.TakenOver:
+    except lease.Lost:
         raise
     except Exception as error:
         guard()
@@ -208,7 +208,7 @@ def _show(frozen: FrozenCell, folder: Path, guard: Callable[[], None], display: 
     try:
         guard()
         gallery.write(frozen, folder, "pca")
-    except lease.TakenOver:
+    except lease.Lost:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the cell's numbers stand
         display.say(f"{folder.name}: no {record.LOOKS_NAME}: {explain(error)}")

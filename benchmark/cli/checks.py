@@ -35,10 +35,14 @@ def check_request(request: Request) -> Request:
 
 
 def refuse_broken(states: list[State]) -> None:
-    """A record that cannot be read is neither believed nor overwritten."""
-    broken = [state for state in states if state.word == "broken"]
-    if broken:
-        raise UsageError(f"{broken[0].detail}; mend or remove it, or choose another out=")
+    """A record that cannot be read is neither believed nor overwritten; beside others it is said, and left out."""
+    broken = [
+        f"{state.detail}; mend or remove it, or choose another out=" for state in states if state.word == "broken"
+    ]
+    if broken and len(broken) == len(states):
+        raise UsageError(broken[0])
+    for line in broken if environment.is_main() else ():
+        print(f"left out: {line}", file=sys.stderr)
 
 
 def refuse_launcher(runtime: Runtime, wait: bool) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
 from benchmark import environment
@@ -12,6 +13,7 @@ from benchmark.cli import budget, checks
 from benchmark.display.progress import ProgressDisplay
 from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
+from benchmark.settings import address
 from benchmark.tracking import tracker
 from benchmark.words.cell_words import Request
 from benchmark.words.runtime_words import read_folder
@@ -26,33 +28,61 @@ def run_folder(words: list[str], wait: bool) -> int:
     """`resume`: the cells of a folder, from the folder alone."""
     runtime = read_folder(words)
     checks.require_folder(Path(runtime.out))
-    return run_request(Request(plan.cells(Path(runtime.out)), runtime, []), wait)
+    cells, problems = plan.cells(Path(runtime.out))
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
+    code = run_request(Request(cells, runtime, []), wait)
+    return code or (2 if problems else 0)
 
 
 def run_request(request: Request, wait: bool) -> int:
-    """Run what is missing, and print all. Exit code: 0, 1 where a cell failed, 128 + N stopped by signal N."""
+    """Run what is missing, and print all.
+
+    Exit code: 0 where every cell has its record, 1 where one failed, 2 where one is broken, 3 where one has no record
+    yet, because another process is at work on it or this one lost it; 128 + N stopped by signal N.
+    """
     launcher = request.runtime.launcher
     note = tracker.require(request.runtime)
-    checks.print_note(note if environment.is_main() else "")
     checks.refuse_launcher(request.runtime, wait)
     out = Path(request.runtime.out)
     states = plan.states(request.cells, out)
     checks.refuse_broken(states)
     todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
+    checks.print_note(note if todo and environment.is_main() else "")
     if request.runtime.budget and todo:
         forecasts = forecast.forecast(todo, request.runtime)
         budget.require(forecasts, request.runtime)
         budget.keep(forecasts, todo, states, out)
         print(forecast_table.lines(forecasts, request.runtime)[0], file=sys.stderr)
+    if environment.is_main():
+        for cell, state in zip(request.cells, states, strict=True):
+            if state.record is not None:
+                plan.restore_settings(cell, state.folder)
     if launcher == "slurm":
         return _submit(request, wait)
     # In a group of processes every one joins, whatever it sees on its disk: the first one decides.
     code = _train(request, states) if any(state.runs for state in states) or environment.is_group() else 0
-    if environment.is_main() and code < 128:  # not when stopped
+    if code >= 128:  # stopped
+        return code
+    end = _print_end(request)
+    return code or end
+
+
+def _print_end(request: Request) -> int:
+    """Print the table, and what has no record. Returns the exit code of `run_request`."""
+    out = Path(request.runtime.out)
+    states = plan.states(request.cells, out)
+    words = {state.word for state in states}
+    if environment.is_main():
         from benchmark.cli import reporting  # behind the training: pandas takes its time
 
         reporting.print_records(out, [state.folder for state in states])
-    return code
+        for state in states:
+            if state.runs and state.record is None:
+                print(f"no record: {state.folder.name}: {state.word} {state.detail}".rstrip(), file=sys.stderr)
+    if "failed" in words:
+        return 1
+    return 2 if "broken" in words else 3 if words - {"finished", "collapsed"} else 0
 
 
 def _submit(request: Request, wait: bool) -> int:
@@ -66,11 +96,13 @@ def _submit(request: Request, wait: bool) -> int:
         return 0
     with ProgressDisplay(len(request.cells)) as display:
         cluster.follow(request.cells, out.absolute(), display)
-    from benchmark.cli import reporting
-
-    states = plan.states(request.cells, out)
-    reporting.print_records(out, [state.folder for state in states])
-    return 1 if any(state.word not in ("finished", "collapsed") for state in states) else 0
+        killed = [cell for cell in request.cells if cluster.was_killed(out / address.folder_name(cell))]
+        if killed:
+            display.say(f"{len(killed)} cells whose jobs were killed are submitted once more")
+            time.sleep(1)  # times are to the second, and tell an end of before from one of the new job
+            cluster.submit(killed, request.runtime)
+            cluster.follow(killed, out.absolute(), display)
+    return _print_end(request)
 
 
 def _train(request: Request, states: list[State]) -> int:

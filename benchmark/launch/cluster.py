@@ -47,9 +47,8 @@ def latest(out: Path) -> dict[str, Note]:
     """Cell -> the last job that was given it."""
     path, notes = out / FOLDER / "jobs.jsonl", dict[str, Note]()
     for line in path.read_text().splitlines() if path.exists() else []:
-        with contextlib.suppress(ValueError):  # a kill may have left a part of one
-            note = Note(**json.loads(line))
-            notes |= dict.fromkeys(note.cells, note)
+        with contextlib.suppress(ValueError, TypeError):  # a kill may have left a part of one
+            notes |= dict.fromkeys((note := Note(**json.loads(line))).cells, note)
     return notes
 
 
@@ -64,13 +63,18 @@ def _lock_submissions(out: Path) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _block_interrupts() -> Iterator[None]:
-    """Ctrl-C waits: jobs that no note names would be submitted again."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+def _defer_signals() -> Iterator[None]:
+    """Signals wait: jobs that no note names would be submitted again. sbatch hears a terminal's Ctrl-C, and ends."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in numbers}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def pack(cells: Mapping[str, Settings], runtime: Runtime) -> list[dict[str, Any]]:
@@ -85,7 +89,8 @@ def pack(cells: Mapping[str, Settings], runtime: Runtime) -> list[dict[str, Any]
 def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
     """Submit jobs for the cells that have no record and no job that waits or runs. Returns how many cells that were.
 
-    Raises `UsageError` where SLURM is not there or does not take them; what it took before stays noted.
+    Raises `UsageError` where SLURM is not installed or does not take them, `ConnectionError` where it does not answer;
+    what it took before stays noted.
     """
     out, resources = Path(runtime.out).absolute(), asdict(runtime.slurm)
     with _lock_submissions(out), _report_slurm_errors():
@@ -98,7 +103,7 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
         arguments, longest = pack(missing, runtime), jobs.longest_array() if missing else 1
         for start in range(0, len(arguments), longest):
             some = arguments[start : start + longest]
-            with _block_interrupts():
+            with _defer_signals():
                 _note(out, jobs.submit(work, some, out / FOLDER, "benchmark", resources), some)
     return len(missing)
 
@@ -167,6 +172,12 @@ def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> No
         time.sleep(POLL)
 
 
+def was_killed(folder: Path) -> bool:
+    """Whether the cell failed because its job ended, by no fault that it would have again and by nobody's wish."""
+    reason = plan.state(folder).detail
+    return reason.startswith("job ") and not reason.endswith(("out of memory", "cancelled", "the time limit"))
+
+
 def cancel(out: Path) -> int:
     """Cancel the jobs that wait or run; returns how many."""
     with _report_slurm_errors():
@@ -193,8 +204,10 @@ def _report_slurm_errors() -> Iterator[None]:
     """SLURM's errors in one line."""
     try:
         yield
-    except jobs.Unavailable as error:
+    except jobs.Missing as error:
         raise UsageError(str(error)) from error
+    except jobs.Unavailable as error:  # no fault of the words
+        raise ConnectionError(f"SLURM does not answer: {error}") from error
     except jobs.Refused as error:
         raise UsageError(f"SLURM does not take the jobs: {error}") from error
 
@@ -280,7 +293,8 @@ def bury(folder: Path, reason: str, log: str = "") -> None:
     from benchmark.cells import run
 
     end = {"status": "failed", "reason": reason, "finished": record.now(), "log": log.splitlines()[-TAIL:]}
-    with lease.hold(folder) as mine:
+    # What has no lease or settings that can be read has no such end, and hinders no other cell's.
+    with contextlib.suppress(lease.Lost, UsageError), lease.hold(folder) as mine:
         previous = record.read(folder)
         if mine is not None and (previous is None or previous["status"] == "failed"):
             record.write(folder, run.blank(plan.cell(folder)) | end)

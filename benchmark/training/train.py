@@ -161,13 +161,17 @@ class Log:
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log; a kill may have left a part of one."""
-    lines = []
-    for text in path.read_text().splitlines() if path.exists() else []:
+    """The whole lines of a log; a kill may have left a part of one, and a disk's failure anything."""
+    lines: list[dict[str, Any]] = []
+    for text in path.read_text(errors="replace").splitlines() if path.exists() else []:
         try:
-            lines.append(json.loads(text))
-        except ValueError:
+            line = json.loads(text)
+        except (ValueError, RecursionError):
             break
+        step = line.get("step") if isinstance(line, dict) else None
+        if not isinstance(step, int) or (lines and step <= lines[-1]["step"]):
+            break
+        lines.append(line)
     return lines
 
 
@@ -175,7 +179,10 @@ def _resume(
     folder: Path, key: str, engine: Engine, optimiser: torch.optim.Optimizer, clock: Clock, watch: CollapseWatch
 ) -> int:
     """Load the checkpoint, if there is one, into all that has a state. Returns the step to go on from."""
-    state = checkpoint.load(folder, key, engine.device)
+    try:
+        state = checkpoint.load(folder, key, engine.device)
+    except ValueError as error:
+        raise ValueError(f"{error}; remove it to begin anew") from error
     start = 0 if state is None else state["step"]
     if any(engine.world.any_rank(start != engine.world.broadcast(lambda: start))):
         raise ValueError(f"the processes do not see the same {folder / checkpoint.FILE_NAME}: out= must be shared")
@@ -210,7 +217,7 @@ def _save(
     state: dict[str, Any] = {"key": key, "step": step, "precision": engine.precision, "seconds": clock.total()}
     state |= {"pending": logged, "watch": watch.state_dict()} | batches.statistics()
     state |= {"method": engine.method.state_dict(), "optimiser": optimiser.state_dict()}
-    checkpoint.save(folder, state)
+    checkpoint.save(folder, state, guard)
 
 
 def _read_back(pending: list[dict[str, Tensor]], done: int) -> tuple[dict[str, float], int | None]:

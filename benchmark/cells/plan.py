@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -36,8 +37,6 @@ def state(folder: Path) -> State:
         existing = record.read(folder)
     except ValueError as error:
         return State(folder, "broken", str(error))
-    if existing is not None and not folder.name.endswith(f"-{existing['key']}"):
-        return State(folder, "broken", f"{folder / record.FILE_NAME}: the record of another cell, {existing['key']}")
     if existing is not None and existing["status"] != "failed":
         return State(folder, existing["status"], existing["reason"] or "", existing)
     if lease.at_work(folder):
@@ -92,11 +91,12 @@ def cells(out: Path) -> tuple[list[Settings], list[str]]:
 
 
 def restore_settings(settings: Settings, folder: Path) -> None:
-    """Write the settings of the cell in `folder` anew, where it has a record and they cannot be read."""
+    """Write the settings of the cell in `folder` anew, where they cannot be read and the folder may be written."""
     try:
         cell(folder)
     except UsageError:
-        record.write_json(folder / "settings.json", asdict(settings))
+        with contextlib.suppress(OSError):
+            record.write_json(folder / "settings.json", asdict(settings))
 
 
 def label(settings: dict[str, Any], names: list[str]) -> str:

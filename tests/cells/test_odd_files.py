@@ -52,6 +52,8 @@ def test_a_record_of_another_cell_is_not_this_one_s(out: Path, environment: dict
     done = inside([*RANDOM, f"out={out}"], environment)
     assert done.returncode == 2
     assert f"left out: {first / 'record.json'}: the record of another cell" in done.stderr
+    done = inside(["report", f"out={out}"], environment)
+    assert f"left out: {first / 'record.json'}: the record of another cell" in done.stderr
     assert "1 broken, 2 finished" in inside(["status", f"out={out}"], environment).stdout
 
 

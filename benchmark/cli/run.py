@@ -42,13 +42,12 @@ def run_request(request: Request, wait: bool) -> int:
     yet, because another process is at work on it or this one lost it; 128 + N stopped by signal N.
     """
     launcher = request.runtime.launcher
-    note = tracker.require(request.runtime)
+    tracker.require(request.runtime)
     checks.refuse_launcher(request.runtime, wait)
     out = Path(request.runtime.out)
     states = plan.states(request.cells, out)
     checks.refuse_broken(states)
     todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
-    checks.print_note(note if todo and environment.is_main() else "")
     if request.runtime.budget and todo:
         forecasts = forecast.forecast(todo, request.runtime)
         budget.require(forecasts, request.runtime)

@@ -34,17 +34,18 @@ EMPTY = 7  # bytes of a run's file of which nothing was ever flushed; `wandb syn
 BLOCK, HEAD, WHOLE, FIRST, LAST = 32_768, 7, 1, 2, 4  # of the file: bytes of a block and before a part; kinds of parts
 
 
-def require(runtime: Runtime) -> str:
-    """A note on what the environment or the client's settings say, or "".
-
-    Raises `UsageError` where a mode is asked for by name that needs what is not installed, and for one that is none.
-    """
+def require(runtime: Runtime) -> None:
+    """Raise `UsageError` for a mode that is asked for by name and not installed, and for a name that is none."""
     if runtime.wandb in ("online", "offline") and not is_installed("wandb"):
         raise UsageError(f"wandb={runtime.wandb}: wandb is not installed; pip install '.[wandb]'")
-    source, text = chosen_mode() if runtime.wandb == "auto" and is_installed("wandb") else ("", "")
+    source, text = _choose(runtime)
     if text and text not in MODES:
         raise unknown("mode of W&B", text, MODES, f", set by {source}")
-    return f"W&B: {mode(runtime)}, by {source}" if source else ""
+
+
+def _choose(runtime: Runtime) -> tuple[str, str]:
+    """As `chosen_mode`, where that counts."""
+    return chosen_mode() if runtime.wandb == "auto" and is_installed("wandb") else ("", "")
 
 
 def mode(runtime: Runtime) -> Mode:
@@ -146,6 +147,9 @@ class Tracker:
 
         if self._mode is None:
             self._mode = mode(runtime) if is_main else "off"
+            source, _ = _choose(runtime)
+            if source and is_main:
+                say(f"W&B: {self._mode}, by {source}")
             why = unreachable() if self._mode == "online" else ""
             if why:
                 step_down(why)

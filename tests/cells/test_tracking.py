@@ -377,8 +377,9 @@ def test_what_the_client_was_told_in_a_folder_is_obeyed_and_shown(
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_MODE")
     assert tracker.mode(Runtime()) == expected
-    assert tracker.require(Runtime()) == f"W&B: {expected}, by `wandb offline` or the like, in W&B's settings"
-    assert tracker.require(Runtime(wandb="off")) == ""
+    words = ["methods=random", *CELL[1:], f"out={tmp_path}/runs"]
+    done = inside(["run", *words], {name: text for name, text in os.environ.items() if name != "WANDB_MODE"}, tmp_path)
+    assert f"W&B: {expected}, by `wandb offline` or the like, in W&B's settings\n" in done.stderr
     shown = inside(run_words(f"out={tmp_path}/runs"), outside | {"WANDB_MODE": "OFFLIEN"}, tmp_path)
     assert (shown.returncode, "did you mean 'offline'?" in shown.stderr) == (2, True)
 

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import sys
 
-from benchmark import start
-from benchmark.cli import help, processes
+from benchmark import environment, start
+from benchmark.cli import help
 from benchmark.errors import UsageError
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Exit code: 0 done, 1 a cell or a check failed, 2 bad input, 128 + N stopped by signal N."""
+    """Exit code: 0 done, 1 a cell, a check, a disk or SLURM failed, 2 bad input, 3 a cell was left to another process,
+    128 + N stopped by signal N."""
     start.let_threads_sleep()
     start.promise_float32()
     try:
+        start.refuse_windows()
         start.refuse_namesakes()
         parsed = help.parse(arguments if arguments is not None else sys.argv[1:])
         from benchmark.cli.commands import COMMANDS  # behind what is refused, and the help
@@ -21,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         flags = {name: value for name, value in vars(parsed).items() if name not in ("command", "words")}
         return COMMANDS[parsed.command](parsed.words, **flags)
     except UsageError as error:
-        if processes.is_main():
+        if environment.is_main():
             _print_error(error)
         return 2
     except KeyboardInterrupt:

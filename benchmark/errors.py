@@ -1,9 +1,12 @@
-"""The one error that a user's input can raise: a single line, exit code 2, no traceback."""
+"""The one error that a user's input can raise, a single line, exit code 2, no traceback; and any error in a line."""
 
 from __future__ import annotations
 
 import difflib
+import traceback
 from collections.abc import Iterable
+
+LONGEST = 800  # characters of an error's words
 
 
 class UsageError(Exception):
@@ -23,3 +26,18 @@ def nearest(given: str, allowed: Iterable[object]) -> str:
     near = sorted(name for name in names if given and name.startswith(given.lower()))
     near = near or difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
+
+
+def explain(error: BaseException) -> str:
+    """The error's type and words in one line, with a gap in the middle of very long ones.
+
+    Of many lines the first may name what was done and the last what was wrong, such as shapes. An error without words
+    says where it was raised.
+    """
+    words = " ".join(str(error).split())
+    if not words:
+        frames = traceback.extract_tb(error.__traceback__)
+        words = f"{frames[-1].line} ({frames[-1].filename}:{frames[-1].lineno})" if frames else ""
+    if len(words) > LONGEST:
+        words = f"{words[: LONGEST // 2]} ... {words[-LONGEST // 2 :]}"
+    return f"{type(error).__name__}: {words}".removesuffix(": ")

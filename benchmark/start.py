@@ -14,6 +14,15 @@ SPINS = 10_000
 WAITING = ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT", "KMP_BLOCKTIME")  # how OpenMP's threads wait for one another
 
 
+def refuse_windows() -> None:
+    """Raise `UsageError` where POSIX's locks, signals and process groups are missing."""
+    if os.name == "nt":
+        raise UsageError(
+            "Windows has no fcntl and no POSIX signals, by which cells are locked and stopped: take Linux, macOS, or "
+            "WSL (`wsl --install`)"
+        )
+
+
 def let_threads_sleep() -> None:
     """Let threads that wait for one another soon sleep, in this process and in all that it starts.
 

@@ -12,7 +12,7 @@ import json
 import os
 import stat
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -86,8 +86,9 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def replace(path: Path) -> Iterator[IO[bytes]]:
+def replace(path: Path, guard: Callable[[], None] = lambda: None) -> Iterator[IO[bytes]]:
     """A file to write to, which then replaces `path` at once; a reader sees the old file or the new one, never a part.
+    `guard` is called just before, and may raise.
 
     Where the writing fails, what was there stays, and nothing is left beside it.
     """
@@ -98,6 +99,7 @@ def replace(path: Path) -> Iterator[IO[bytes]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        guard()
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
@@ -61,7 +62,8 @@ def write(folder: Path, record: dict[str, Any]) -> None:
 def read(folder: Path) -> dict[str, Any] | None:
     """The record in `folder`, or None when there is none.
 
-    Raises ValueError with the file's path and the reason when the file is unreadable, broken or of another schema.
+    Raises ValueError with the file's path and the reason when the file is unreadable, broken, of another schema, or of
+    another cell than the one whose key ends the folder's name.
     """
     path = Path(folder) / FILE_NAME
     try:
@@ -72,6 +74,9 @@ def read(folder: Path) -> dict[str, Any] | None:
         raise ValueError(f"{path}: unreadable record: {error}") from error
     if problem := _problem(record):
         raise ValueError(f"{path}: {problem}")
+    named = re.search(r"-([0-9a-f]{10})$", path.parent.name)
+    if named and named[1] != record["key"]:
+        raise ValueError(f"{path}: the record of another cell, {record['key']}")
     return record
 
 

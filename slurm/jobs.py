@@ -13,23 +13,31 @@ import importlib.util
 import io
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Collection, Mapping, Sequence
+import threading
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 NOTICE = 120  # seconds before the time limit at which a job is asked to stop
 PATIENCE = 20  # seconds that a command of SLURM's may take; they wait long for a controller that is away
+SLOW = 5  # seconds after which somebody is told that sbatch waits; it tries again for minutes
+BUSY = r"unable to contact|timed out|temporarily (unable|disabled)|queue full|connection|zero bytes"  # said of no input
 # States that a job does not leave any more. One that is not among them, of a newer SLURM perhaps, may live.
 OVER = {"BOOT_FAIL", "CANCELLED", "COMPLETED", "DEADLINE", "FAILED", "NODE_FAIL", "OUT_OF_MEMORY", "PREEMPTED"}
 OVER |= {"REVOKED", "TIMEOUT", "gone"}
 
 
 class Unavailable(Exception):
-    """SLURM does not answer: its commands are missing, or its controller is away."""
+    """SLURM does not answer: its commands are missing, its controller is away, or its queue is full."""
+
+
+class Missing(Unavailable):
+    """SLURM's commands, or submitit, are not installed here."""
 
 
 class Refused(Exception):
@@ -80,12 +88,35 @@ def submit(
     executor = _executor(folder, name, resources)
     from submitit.core.utils import FailedJobError
 
+    line = f"sbatch has not answered for {SLOW} s; where the queue is full it tries for minutes, and Ctrl-C ends it"
+    notice = threading.Timer(SLOW, print, [line], {"file": sys.stderr, "flush": True})
+    notice.daemon = True
+    notice.start()
     try:
-        with contextlib.redirect_stderr(io.StringIO()), executor.batch():  # sbatch's errors, which come again below
+        # sbatch's errors come again below.
+        with contextlib.redirect_stderr(io.StringIO()), _outside_of_a_job(), executor.batch():
             jobs = [executor.submit(Task(work, argument)) for argument in arguments]
     except FailedJobError as error:
-        raise Refused(" ".join(str(error).split())) from error
+        message = " ".join(str(error).split())
+        raise (Unavailable if re.search(BUSY, message, re.IGNORECASE) else Refused)(message) from error
+    finally:
+        notice.cancel()
     return [job.job_id for job in jobs]
+
+
+@contextlib.contextmanager
+def _outside_of_a_job() -> Iterator[None]:
+    """The environment without the variables of a job, or of a group of processes, that this process is in.
+
+    sbatch would obey them, and hand them on to the new job. Without such a job they are the user's own.
+    """
+    from submitit.helpers import clean_env
+
+    own = ("SLURM", "SRUN", "SBATCH") if "SLURM_JOB_ID" not in os.environ else ("SLURM_CONF",)
+    kept = {name: value for name, value in os.environ.items() if name.startswith(own)}
+    with clean_env():
+        os.environ |= kept
+        yield
 
 
 def script(count: int, folder: Path, name: str, resources: Mapping[str, Any]) -> str:
@@ -94,7 +125,7 @@ def script(count: int, folder: Path, name: str, resources: Mapping[str, Any]) ->
     from submitit.slurm.slurm import _make_sbatch_string
 
     array: dict[str, Any] = {"map_count": count} if count > 1 else {}
-    command = f"{sys.executable} -u -m submitit.core._submit {folder}/%j"
+    command = shlex.join([sys.executable, "-u", "-m", "submitit.core._submit", f"{folder}/%j"])
     return _make_sbatch_string(command=command, folder=folder / "%j", **_parameters(name, resources), **array)
 
 
@@ -105,14 +136,14 @@ def _executor(folder: Path, name: str, resources: Mapping[str, Any]) -> Any:
     try:
         executor = SlurmExecutor(folder / "%j", max_num_timeout=1000)
     except RuntimeError as error:  # its word for a machine without srun
-        raise Unavailable("SLURM is not installed here: launcher=slurm runs on a cluster's login node") from error
+        raise Missing("SLURM is not installed here: launcher=slurm runs on a cluster's login node") from error
     executor.update_parameters(**_parameters(name, resources))
     return executor
 
 
 def _require_submitit() -> None:
     if importlib.util.find_spec("submitit") is None:
-        raise Unavailable("launcher=slurm needs submitit: pip install submitit")
+        raise Missing("launcher=slurm needs submitit: pip install submitit")
 
 
 def _parameters(name: str, resources: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,7 +224,7 @@ def _command(words: list[str]) -> str:
     try:
         process = subprocess.run(words, capture_output=True, text=True, timeout=PATIENCE, check=True)
     except FileNotFoundError as error:
-        raise Unavailable(f"{words[0]} is not installed here: launcher=slurm runs on a cluster's login node") from error
+        raise Missing(f"{words[0]} is not installed here: launcher=slurm runs on a cluster's login node") from error
     except subprocess.TimeoutExpired as error:
         raise Unavailable(f"{words[0]} does not answer within {PATIENCE} s") from error
     except subprocess.CalledProcessError as error:

@@ -16,7 +16,7 @@ OURS = ("benchmark", "methods", "results", "slurm")
 # A room -> the rooms that it may import, from the top down: one may only import what stands below it here. A room is a
 # folder of benchmark, results or slurm with all that is in it, a module at their root, or all of methods.
 ROOMS: dict[str, tuple[str, ...]] = {
-    "benchmark.__main__": ("benchmark.cli", "benchmark.start", "benchmark.errors"),
+    "benchmark.__main__": ("benchmark.cli", "benchmark.start", "benchmark.environment", "benchmark.errors"),
     "benchmark.cli": (
         "benchmark.forecast",
         "benchmark.launch",
@@ -31,6 +31,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.augment",
         "benchmark.data",
         "benchmark.display",
+        "benchmark.environment",
         "benchmark.errors",
         "methods",
         "results.report",
@@ -57,6 +58,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.settings",
         "benchmark.backbones",
         "benchmark.display",
+        "benchmark.environment",
         "benchmark.errors",
         "slurm.jobs",
         "results.record",
@@ -82,6 +84,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.words",
         "benchmark.settings",
         "benchmark.display",
+        "benchmark.errors",
         "methods",
     ),
     "benchmark.cells": (
@@ -114,6 +117,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.data",
         "benchmark.display",
         "benchmark.seeds",
+        "benchmark.environment",
         "benchmark.errors",
         "methods",
         "results.record",
@@ -130,9 +134,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "benchmark.backbones": ("benchmark.errors",),
     "benchmark.augment": ("benchmark.seeds", "benchmark.errors"),
-    "benchmark.data": ("benchmark.display", "benchmark.errors", "results.files", "results.record"),
+    "benchmark.data": (
+        "benchmark.display",
+        "benchmark.environment",
+        "benchmark.errors",
+        "results.files",
+        "results.record",
+    ),
     "benchmark.display": ("results.files",),
     "benchmark.start": ("benchmark.errors",),
+    "benchmark.environment": ("benchmark.errors",),
     "benchmark.seeds": (),
     "benchmark.errors": (),
     "methods": (),

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from benchmark.backbones.library import library
 from benchmark.backbones.weights import TIMM, fetch, load, read
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, explain
 
 _REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError)  # how timm refuses a size
 SMALL = 64  # pixels up to which `stem=auto` takes the small stem
@@ -77,7 +77,7 @@ def _build(
     try:
         network = _network(backbone, size, dynamic=bool(further), pretrained=pretrained)
     except _REFUSALS as error:
-        raise UsageError(f"backbone={backbone} cannot be made for views of {size} pixels: {_reason(error)}") from error
+        raise UsageError(f"backbone={backbone} cannot be made for views of {size} pixels: {explain(error)}") from error
     applied = "native"
     if stem == "small" or (stem == "auto" and size <= SMALL):
         applied = small_stem(network)
@@ -165,7 +165,7 @@ def width_of(network: nn.Module, size: int, backbone: str, what: str = "views") 
         with torch.no_grad():
             features = network(torch.zeros(1, 3, size, size))
     except _REFUSALS as error:
-        raise UsageError(f"backbone={backbone} does not take {what} of {size} pixels: {_reason(error)}") from error
+        raise UsageError(f"backbone={backbone} does not take {what} of {size} pixels: {explain(error)}") from error
     finally:
         network.train(training)
     if features.dim() != 2:
@@ -173,11 +173,6 @@ def width_of(network: nn.Module, size: int, backbone: str, what: str = "views") 
             f"backbone={backbone} gives features of shape {tuple(features.shape)}, not one vector an image"
         )
     return features.shape[1]
-
-
-def _reason(error: Exception) -> str:
-    """The first line of the error's message; some assertions of timm's have none."""
-    return (str(error).splitlines() or [f"{type(error).__name__} inside timm"])[0]
 
 
 def _conv3(replaced: nn.Conv2d) -> nn.Conv2d:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmark.backbones.library import library
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, explain
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -99,9 +99,8 @@ def fetch(backbone: str) -> None:
     try:
         timm.create_model(backbone, pretrained=True)
     except Exception as error:  # a hub without a network has many ways to fail
-        message = (str(error).splitlines() or [type(error).__name__])[0]
         raise UsageError(
-            f"weights=timm: the weights of backbone={backbone} cannot be fetched ({message}): "
+            f"weights=timm: the weights of backbone={backbone} cannot be fetched ({explain(error)}): "
             "a network is needed once, or weights=FILE"
         ) from error
 

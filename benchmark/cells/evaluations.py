@@ -15,7 +15,7 @@ import torch
 
 from benchmark.cells import lease, plan
 from benchmark.data import catalogue
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, explain
 from benchmark.evaluate import matrix
 from benchmark.evaluate.frozen_cell import FrozenCell, freeze
 from benchmark.evaluate.matrix import Evaluation
@@ -36,12 +36,13 @@ class NoCheckpoint(Exception):
 
 
 def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
-    """Evaluate the finished cells in `folders` as the request asks. Exit code: 1 where an evaluation failed.
+    """Evaluate the finished cells in `folders` as the request asks. Exit code: 1 where an evaluation failed, 3 where
+    another process has a cell.
 
     Raises `UsageError` for a named cell that is not finished. `say` is told what goes on, a line at a time.
     """
     device = claim_device(request.runtime)
-    asked, failed, gone = matrix.evaluations(request.evaluations, request.transfer), 0, list[str]()
+    asked, failed, left, gone = matrix.evaluations(request.evaluations, request.transfer), 0, 0, list[str]()
     states = [plan.state(folder) for folder in folders]
     others = [state for state in states if state.word != "finished"]
     if others and request.names:
@@ -50,7 +51,13 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
     if others:
         say(f"not finished, not evaluated: {', '.join(state.folder.name for state in others)}")
     cells = [state for state in states if state.word == "finished" and state.record is not None]
-    missing = {state.folder: _select_missing(state, request, asked) for state in cells}
+    missing: dict[Path, list[Evaluation]] = {}
+    for state in cells:
+        try:
+            missing[state.folder] = _select_missing(state, request, asked)
+        except UsageError as error:  # its settings
+            failed += 1
+            say(f"{state.folder.name}: failed: {error}")
     for dataset in dict.fromkeys(
         evaluate_words.locate(plan.cell(f), request.files).dataset for f, m in missing.items() if m
     ):
@@ -63,18 +70,21 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
     )
     for state in cells:
         assert state.record is not None
-        if not missing[state.folder]:
+        if not missing.get(state.folder):
             continue
         try:
             failed += _cell(state.folder, state.record["key"], request, asked, device, say)
+        except lease.Lost as lost:
+            left += 1
+            say(f"{lost}; left as it is")
         except NoCheckpoint:
             gone.append(state.folder.name)
         except Exception as error:  # noqa: BLE001 - one cell's bad luck is not the others'
             failed += 1
-            say(f"{state.folder.name}: failed: {_line(error)}")
+            say(f"{state.folder.name}: failed: {explain(error)}")
     if gone:
         say(f"no {checkpoint.FILE_NAME}, not evaluated: {', '.join(gone)}")
-    return 1 if failed else 0
+    return 1 if failed else 3 if left else 0
 
 
 def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], device: torch.device, say: Say) -> int:
@@ -85,8 +95,7 @@ def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], dev
     asked = _select_applicable(cell, asked)
     with lease.hold(folder) as held:
         if held is None:
-            say(f"{folder.name}: another process is at work on it; left to that one")
-            return 0
+            raise lease.Lost(f"{folder.name}: another process is at work on it")
         done = record.read_evaluations(folder, key)  # another may have been at it meanwhile
         frozen, failed = _freeze(folder, cell, key, device), 0
         for one in _missing(asked, done):
@@ -96,7 +105,7 @@ def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], dev
                 metrics = {name: float(value) for name, value in one.numbers(frozen, folder)}
             except Exception as error:  # noqa: BLE001 - nor is one evaluation's that of the next
                 failed += 1
-                say(f"{folder.name} {one.name}: failed: {_line(error)}")
+                say(f"{folder.name} {one.name}: failed: {explain(error)}")
                 continue
             seconds = round(time.perf_counter() - began, 3)
             done[one.name] = {
@@ -142,12 +151,11 @@ def _freeze(folder: Path, cell: Settings, key: str, device: torch.device) -> Fro
     data = build.dataset(cell.dataset)
     method, _ = build.method(cell, data, device)
     if method.trains:
-        state = checkpoint.load(folder, key, device)
+        try:
+            state = checkpoint.load(folder, key, device)
+        except ValueError as error:
+            raise ValueError(f"{error}: without its weights nothing more can be measured; its record stands") from error
         if state is None:
             raise NoCheckpoint
         method.load_state_dict(state["method"])
     return freeze(method, data, build.batches(cell, method, data, World(), device, "fp32"), device)
-
-
-def _line(error: Exception) -> str:
-    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"

@@ -3,7 +3,8 @@
 The lock is exact on one machine and is let go of when its process dies. Between machines it may not hold: some file
 systems ignore it, and a node that was thought dead may come back. There the lease decides: a file that names an
 attempt, which renews it. One that was not renewed for a while may be taken over, and an attempt that finds another's
-name in its lease stops without writing anything more. Imports no torch.
+name in its lease stops without writing anything more, as does one whose lease is gone or stays unreadable. Imports no
+torch.
 """
 
 from __future__ import annotations
@@ -23,10 +24,11 @@ from typing import Any
 from results import files, record
 
 RENEWED, EXPIRES = 10.0, 60.0  # seconds between two renewals; after which a lease that was not renewed is void
+WAITS = (0.1, 0.5, 2.0, 5.0, 0.0)  # seconds behind each try to read a lease: a file system may be away for a moment
 
 
-class TakenOver(Exception):
-    """Another attempt has the cell; this one must not write."""
+class Lost(Exception):
+    """The cell is not this attempt's any more, which must not write; the message says why."""
 
 
 @dataclass(frozen=True)
@@ -58,48 +60,53 @@ class Lease:
         self._over = threading.Event()
 
     def guard(self) -> None:
-        """Raise `TakenOver` if the lease names another attempt. To be called before each write."""
-        if self._holder().get("id") != self.attempt.id:
-            raise TakenOver(f"{self.path.parent.name}: another process has taken over")
+        """Raise `Lost` unless the lease names this attempt. To be called before each write."""
+        folder, holder = self.path.parent, _read_patiently(self.path)
+        if holder.get("id") == self.attempt.id:
+            return
+        if holder:
+            raise Lost(f"{folder.name}: another process has taken over, on {holder.get('host', 'a machine')}")
+        raise Lost(f"{folder.name}: its {'lease' if folder.exists() else 'folder'} is gone")
 
     def take(self) -> bool:
-        """Whether the lease is ours now."""
-        holder = self._holder()
+        """Whether the lease is ours now. Raises `Lost` where it cannot be read, OSError where it cannot be written."""
+        holder = _read_patiently(self.path)
         if holder and not self.attempt.follows(holder) and not _void(self.path):
             return False
         record.write_json(self.path, asdict(self.attempt), compact=True)
         if holder and not self.attempt.follows(holder):
             time.sleep(0.5)  # another machine may have found it void at the same moment: the last to write has it
-        if self._holder().get("id") != self.attempt.id:
+        if _read(self.path).get("id") != self.attempt.id:
             return False
         threading.Thread(target=self._renew, name="lease", daemon=True).start()
         return True
 
     def release(self) -> None:
         self._over.set()
-        if self._holder().get("id") == self.attempt.id:
-            self.path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # it will be void
+            if _read(self.path).get("id") == self.attempt.id:
+                _clear(self.path.parent)
+                self.path.unlink(missing_ok=True)
 
     def _renew(self) -> None:
         while not self._over.wait(RENEWED):
             with contextlib.suppress(OSError):  # a file system that is away for a moment
-                if self._holder().get("id") != self.attempt.id:
+                if _read(self.path).get("id") != self.attempt.id:
                     return
                 os.utime(self.path, follow_symlinks=False)
-
-    def _holder(self) -> dict[str, Any]:
-        return _read(self.path)
 
 
 @contextlib.contextmanager
 def hold(folder: Path) -> Iterator[Lease | None]:
-    """The cell in `folder` for this process, or None where another is at work on it."""
+    """The cell in `folder` for this process, or None where another is at work on it. Raises `Lost` where the lease does
+    not tell."""
     with _lock(folder) as free:
         lease = Lease(folder, attempt())
         if not free or not lease.take():
             yield None
             return
         try:
+            _clear(folder)
             yield lease
         finally:
             lease.release()
@@ -114,31 +121,55 @@ def at_work(folder: Path) -> bool:
         return True
     except OSError:  # no such file, or a file system without locks
         pass
-    holder = _read(folder / "lease.json")
-    return bool(holder) and holder.get("host") != platform.node() and not _void(folder / "lease.json")
+    path = folder / "lease.json"
+    try:
+        holder = _read(path)
+        return bool(holder) and holder.get("host") != platform.node() and not _void(path)
+    except OSError:  # nobody who may not read it can work on the cell
+        return True
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """What the lease says; nothing where there is none, or none that can be read."""
+    """What the lease says; nothing where there is none, or it is no lease. Raises OSError for an unreadable one."""
     try:
-        found = files.read_json(path)
-    except (OSError, ValueError):
+        content = files.read_json(path)
+    except (FileNotFoundError, ValueError):
         return {}
-    return found if isinstance(found, dict) else {}
+    return content if isinstance(content, dict) else {}
+
+
+def _read_patiently(path: Path) -> dict[str, Any]:
+    """The same, of a file system that may be away for a moment. Raises `Lost` where that lasts."""
+    for wait in WAITS:
+        try:
+            return _read(path)
+        except OSError as error:
+            problem = error
+            time.sleep(wait)
+    raise Lost(f"{path.parent.name}: its lease cannot be read ({problem})")
 
 
 def _void(path: Path) -> bool:
     """Whether it was not renewed for `EXPIRES` seconds, by the clock of the file system, which all machines share."""
     probe = path.with_name(f".now.{uuid.uuid4().hex}")
     try:
-        probe.touch()
-        now = probe.stat().st_mtime
-        probe.unlink()
+        with probe.open("x") as file:
+            now = os.fstat(file.fileno()).st_mtime
+        probe.unlink(missing_ok=True)
         return now - path.stat().st_mtime > EXPIRES
     except FileNotFoundError:
         return True
     except OSError:  # a folder that may only be read
         return time.time() - path.stat().st_mtime > EXPIRES
+
+
+def _clear(folder: Path) -> None:
+    """Remove what killed processes left half-written: a checkpoint, which only the lease's holder writes, at once, what
+    others may be writing when it is old."""
+    for path in (*folder.glob(".*.tmp"), *folder.glob("*.pt.tmp"), *folder.glob(".now.*"), *folder.glob(".lease.*")):
+        with contextlib.suppress(OSError):
+            if ".pt." in path.name or _void(path):
+                path.unlink()
 
 
 @contextlib.contextmanager

@@ -118,7 +118,9 @@ def read(out: Path) -> list[Ran]:
     ran = []
     for _, entry in record.find(out):
         if isinstance(entry, dict) and entry["status"] == "finished":
-            with contextlib.suppress(UsageError, KeyError):  # of a method or a version that is not there any more
+            with contextlib.suppress(
+                UsageError, LookupError, TypeError, ValueError, AttributeError
+            ):  # of another version
                 cost = entry["cost"]
                 known = cost.get("peak_memory_bytes", 0), cost.get("device", ""), cost.get("processes", 1)
                 ran.append(

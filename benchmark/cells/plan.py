@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,8 @@ def states(cells: list[Settings], out: Path) -> list[State]:
 
 
 def folders(out: Path) -> Iterator[Path]:
-    """Every cell's folder below `out`, by name."""
-    return (path.parent for path in sorted(out.glob("*/settings.json")))
+    """Every cell's folder below `out`, by name; one that has lost its settings has its record."""
+    return iter(sorted({path.parent for name in ("settings.json", record.FILE_NAME) for path in out.glob(f"*/{name}")}))
 
 
 def find(out: Path, names: Sequence[str]) -> list[Path]:
@@ -75,14 +76,27 @@ def cell(folder: Path) -> Settings:
     try:
         return restore(files.read_json(path))
     except (OSError, ValueError, TypeError, LookupError) as error:
-        raise UsageError(f"{path} cannot be read ({error}): remove its folder, or ask for the cell by its words") from (
-            error
-        )
+        raise UsageError(f"{path} cannot be read ({error}); `run` with the cell's words writes it anew") from error
 
 
-def cells(out: Path) -> list[Settings]:
-    """The cell of every folder below `out`."""
-    return [cell(folder) for folder in folders(out)]
+def cells(out: Path) -> tuple[list[Settings], list[str]]:
+    """The cell of every folder below `out` whose settings can be read, and what is wrong with the others."""
+    readable, problems = [], []
+    for folder in folders(out):
+        try:
+            readable.append(cell(folder))
+        except UsageError as error:
+            problems.append(str(error))
+    return readable, problems
+
+
+def restore_settings(settings: Settings, folder: Path) -> None:
+    """Write the settings of the cell in `folder` anew, where they cannot be read and the folder may be written."""
+    try:
+        cell(folder)
+    except UsageError:
+        with contextlib.suppress(OSError):
+            record.write_json(folder / "settings.json", asdict(settings))
 
 
 def label(settings: dict[str, Any], names: list[str]) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 import traceback
 from collections.abc import Callable, Iterator
@@ -17,6 +18,7 @@ from benchmark.augment import policies
 from benchmark.cells import lease, machine
 from benchmark.data import identity
 from benchmark.display.progress import ProgressDisplay
+from benchmark.errors import explain
 from benchmark.evaluate import gallery, headline
 from benchmark.evaluate.frozen_cell import FrozenCell, freeze
 from benchmark.settings import address, remarks
@@ -28,7 +30,7 @@ from benchmark.training.collapse import COLLAPSED_RANK
 from benchmark.training.distributed import World
 from benchmark.training.engine import has_tf32, resolve_precision
 from benchmark.training.stop import Stop
-from results import record
+from results import files, record
 
 
 @dataclass(frozen=True)
@@ -44,7 +46,7 @@ class Place:
 
 
 def run(settings: Settings, place: Place) -> dict[str, Any] | None:
-    """The cell's record: the one there is, or a new one. None where another process is at work on the cell.
+    """The cell's record: the one there is, or a new one. None where another process has the cell, or this one lost it.
 
     A failed record is tried again; a finished or collapsed one stands. Raises `Stopped` behind a checkpoint.
     """
@@ -56,31 +58,30 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
             leases.extend(filter(None, [stack.enter_context(lease.hold(folder))]))
             return bool(leases)
 
-        if not place.world.broadcast(take):
-            place.display.say(f"{folder.name}: another process is at work on it; left to that one")
-            return None
-        existing = place.world.broadcast(lambda: record.read(folder))
-        if existing is not None and existing["status"] != "failed":
-            return existing
         try:
+            if not place.world.broadcast(take):
+                place.display.say(f"{folder.name}: another process is at work on it; left to that one")
+                return None
+            existing = place.world.broadcast(lambda: record.read(folder))
+            if existing is not None and existing["status"] != "failed":
+                return existing
             guard, is_main, say = leases[0].guard if leases else _no_guard, place.world.is_main, place.display.say
             with place.tracker.cell(blank(settings), folder, place.runtime, is_main, say) as tracker_run:
                 result = _make(settings, place, folder, guard, tracker_run.log)
                 tracker_run.end(result)
             return result
-        except lease.TakenOver as taken:
+        except lease.Lost as lost:
             if place.world.size > 1:  # the others wait in a collective: torchrun ends them
                 raise
-            place.display.say(f"{taken}; left to that one")
+            place.display.say(f"{lost}; left as it is")
             return None
 
 
 def _make(
     settings: Settings, place: Place, folder: Path, guard: Callable[[], None], tell: Callable[[dict[str, Any]], None]
 ) -> dict[str, Any]:
-    """Train, evaluate and write the record. `guard` is called before each write, and may raise `TakenOver`."""
-    if place.world.is_main:
-        record.write_json(folder / "settings.json", asdict(settings))
+    """Train, evaluate and write the record. `guard` is called before each write, and may raise `Lost`."""
+    place.world.broadcast(lambda: _begin(settings, folder, place.world))
     result = blank(settings)
     result["resolved"] |= arithmetic(settings, place)
     try:
@@ -88,13 +89,13 @@ def _make(
             settings, place, folder, guard, tell, result["cost"], result["resolved"]
         )
         result["status"] = "collapsed" if result["reason"] else "finished"
-    except lease.TakenOver:
+    except lease.Lost:
         raise
     except Exception as error:
         guard()
-        result |= {"status": "failed", "reason": f"{type(error).__name__}: {(str(error).splitlines() or [''])[0]}"}
-        with contextlib.suppress(OSError):  # a full disk may be the error
-            record.write_whole(folder / "error.txt", traceback.format_exc().encode(errors="replace"))
+        result |= {"status": "failed", "reason": explain(error)}
+        if not _write_error(folder, place.world):
+            raise
         if place.world.size > 1:  # the others may wait in a collective: tell the folder, and let torchrun end them
             record.write(folder, result | {"finished": record.now()})
             raise
@@ -104,6 +105,29 @@ def _make(
     result["finished"] = record.now()
     place.world.broadcast(lambda: record.write(folder, result))
     return result
+
+
+def _begin(settings: Settings, folder: Path, world: World) -> None:
+    record.write_json(folder / "settings.json", asdict(settings))
+    if world.size > 1:  # the first of the processes to fail makes it anew
+        (folder / "error.txt").unlink(missing_ok=True)
+
+
+def _write_error(folder: Path, world: World) -> bool:
+    """Keep the traceback of what is being handled. False where another process of the cell failed before this one,
+    which then only lost its connection to that one."""
+    path, text = folder / "error.txt", traceback.format_exc().encode(errors="replace")
+    try:
+        if world.size == 1:
+            record.write_whole(path, text)
+        else:
+            with files.open_file(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as file:
+                file.write(text)
+    except FileExistsError:
+        return False
+    except OSError:  # a full disk may be the error
+        pass
+    return True
 
 
 def blank(settings: Settings) -> dict[str, Any]:
@@ -201,10 +225,10 @@ def _show(frozen: FrozenCell, folder: Path, guard: Callable[[], None], display: 
     try:
         guard()
         gallery.write(frozen, folder, "pca")
-    except lease.TakenOver:
+    except lease.Lost:
         raise
     except Exception as error:  # noqa: BLE001 - whatever it is, the cell's numbers stand
-        display.say(f"{folder.name}: no {record.LOOKS_NAME}: {type(error).__name__}: {error}")
+        display.say(f"{folder.name}: no {record.LOOKS_NAME}: {explain(error)}")
 
 
 def _judge(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[dict[str, float], str | None]:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmark import environment
 from benchmark.cells.plan import State
-from benchmark.cli.processes import is_main, is_torchrun
 from benchmark.data import catalogue, identity
 from benchmark.errors import UsageError
 from benchmark.settings.runtime import Runtime
@@ -26,7 +26,7 @@ def check_request(request: Request) -> Request:
         raise UsageError(f"out={out}: a file is in the way; a folder is needed")
     for cell in request.cells:
         catalogue.require(cell.dataset)
-    if is_main():
+    if environment.is_main():
         for line in identity.describe(cell.dataset for cell in request.cells):
             print(line, file=sys.stderr)
         for note in request.notes:
@@ -35,10 +35,14 @@ def check_request(request: Request) -> Request:
 
 
 def refuse_broken(states: list[State]) -> None:
-    """A record that cannot be read is neither believed nor overwritten."""
-    broken = [state for state in states if state.word == "broken"]
-    if broken:
-        raise UsageError(f"{broken[0].detail}; mend or remove it, or choose another out=")
+    """A record that cannot be read is neither believed nor overwritten; beside others it is said, and left out."""
+    broken = [
+        f"{state.detail}; mend or remove it, or choose another out=" for state in states if state.word == "broken"
+    ]
+    if broken and len(broken) == len(states):
+        raise UsageError(broken[0])
+    for line in broken if environment.is_main() else ():
+        print(f"left out: {line}", file=sys.stderr)
 
 
 def refuse_launcher(runtime: Runtime, wait: bool) -> None:
@@ -46,10 +50,17 @@ def refuse_launcher(runtime: Runtime, wait: bool) -> None:
     launcher = runtime.launcher
     if wait and launcher != "slurm":
         raise UsageError(f"--wait follows the jobs of launcher=slurm; launcher={launcher} waits for its cells anyway")
-    if runtime.budget and is_torchrun():
+    if runtime.budget and environment.is_torchrun():
         raise UsageError("budget= cannot be held by processes that torchrun has started; `plan` forecasts without it")
-    if launcher != "here" and is_torchrun():
+    if launcher != "here" and environment.is_torchrun():
         raise UsageError(f"launcher={launcher} starts its own processes: run it without torchrun")
+    print_note(environment.require_group() if launcher == "here" else environment.leave_group())
+
+
+def print_note(note: str) -> None:
+    """On standard error, if there is one."""
+    if note:
+        print(f"note: {note}", file=sys.stderr)
 
 
 def require_folder(out: Path) -> None:

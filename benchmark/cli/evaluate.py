@@ -5,8 +5,9 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from benchmark import environment
 from benchmark.cells import plan
-from benchmark.cli import checks, processes
+from benchmark.cli import checks
 from benchmark.cli.run import run_request
 from benchmark.errors import UsageError
 from benchmark.settings import address
@@ -17,8 +18,9 @@ from results import files
 
 def evaluate_cells(words: list[str]) -> int:
     """The cells that words name are run first, like any others; those of a folder are there."""
-    if processes.is_torchrun():
+    if environment.is_torchrun():
         raise UsageError("evaluate is one process's work: run it without torchrun")
+    checks.print_note(environment.leave_group())
     request = evaluate_words.read(words)
     out, code = Path(request.runtime.out), 0
     if request.cells:
@@ -36,6 +38,6 @@ def evaluate_cells(words: list[str]) -> int:
     def say(line: str) -> None:
         print(files.printable(line), file=sys.stderr, flush=True)
 
-    code = max(code, evaluations.measure(request, folders, say))
+    measured = evaluations.measure(request, folders, say)
     reporting.print_evaluations(out, folders)
-    return code
+    return 1 if measured == 1 else code or measured

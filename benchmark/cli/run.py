@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 
+from benchmark import environment
 from benchmark.cells import plan
 from benchmark.cells.plan import State
-from benchmark.cli import budget, checks, processes
+from benchmark.cli import budget, checks
 from benchmark.display.progress import ProgressDisplay
 from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
-from benchmark.settings import schema
+from benchmark.settings import address, schema
 from benchmark.settings.cell import Settings
 from benchmark.tracking import tracker
 from benchmark.words.cell_words import Request
@@ -27,10 +29,13 @@ def run_folder(words: list[str], wait: bool) -> int:
     """`resume`: the cells of a folder, from the folder alone."""
     runtime = read_folder(words)
     checks.require_folder(Path(runtime.out))
-    cells = plan.cells(Path(runtime.out))
+    cells, problems = plan.cells(Path(runtime.out))
+    for problem in problems:
+        print(f"left out: {problem}", file=sys.stderr)
     for cell in cells:
         schema.describe(cell.method)  # before one trains: it may be a plugin that only the folder names
-    return run_request(Request(_drop_changed(cells, Path(runtime.out)), runtime, []), wait)
+    code = run_request(Request(_drop_changed(cells, Path(runtime.out)), runtime, []), wait)
+    return code or (2 if problems else 0)
 
 
 def _drop_changed(cells: list[Settings], out: Path) -> list[Settings]:
@@ -39,14 +44,18 @@ def _drop_changed(cells: list[Settings], out: Path) -> list[Settings]:
     for cell, state in zip(cells, plan.states(cells, out), strict=True):
         if not state.runs or schema.method_version(cell.method) == cell.method_version:
             kept.append(cell)
-        elif processes.is_main():
+        elif environment.is_main():
             why = f"the code of {cell.method} has changed since it began; its words make a new cell"
             print(f"note: {state.folder.name}: {why}", file=sys.stderr)
     return kept
 
 
 def run_request(request: Request, wait: bool) -> int:
-    """Run what is missing, and print all. Exit code: 0, 1 where a cell failed, 128 + N stopped by signal N."""
+    """Run what is missing, and print all.
+
+    Exit code: 0 where every cell has its record, 1 where one failed, 2 where one is broken, 3 where one has no record
+    yet, because another process is at work on it or this one lost it; 128 + N stopped by signal N.
+    """
     launcher = request.runtime.launcher
     tracker.require(request.runtime)
     checks.refuse_launcher(request.runtime, wait)
@@ -59,15 +68,35 @@ def run_request(request: Request, wait: bool) -> int:
         budget.require(forecasts, request.runtime)
         budget.keep(forecasts, todo, states, out)
         print(forecast_table.lines(forecasts, request.runtime)[0], file=sys.stderr)
+    if environment.is_main():
+        for cell, state in zip(request.cells, states, strict=True):
+            if state.record is not None:
+                plan.restore_settings(cell, state.folder)
     if launcher == "slurm":
         return _submit(request, wait)
-    # Under torchrun every process joins, whatever it sees on its disk: the first one decides.
-    code = _train(request, states) if any(state.runs for state in states) or processes.is_torchrun() else 0
-    if processes.is_main() and code < 128:  # not when stopped
+    # In a group of processes every one joins, whatever it sees on its disk: the first one decides.
+    code = _train(request, states) if any(state.runs for state in states) or environment.is_group() else 0
+    if code >= 128:  # stopped
+        return code
+    end = _print_end(request)
+    return code or end
+
+
+def _print_end(request: Request) -> int:
+    """Print the table, and what has no record. Returns the exit code of `run_request`."""
+    out = Path(request.runtime.out)
+    states = plan.states(request.cells, out)
+    words = {state.word for state in states}
+    if environment.is_main():
         from benchmark.cli import reporting  # behind the training: pandas takes its time
 
         reporting.print_records(out, [state.folder for state in states])
-    return code
+        for state in states:
+            if state.runs and state.record is None:
+                print(f"no record: {state.folder.name}: {state.word} {state.detail}".rstrip(), file=sys.stderr)
+    if "failed" in words:
+        return 1
+    return 2 if "broken" in words else 3 if words - {"finished", "collapsed"} else 0
 
 
 def _submit(request: Request, wait: bool) -> int:
@@ -81,11 +110,13 @@ def _submit(request: Request, wait: bool) -> int:
         return 0
     with ProgressDisplay(len(request.cells)) as display:
         cluster.follow(request.cells, out.absolute(), display)
-    from benchmark.cli import reporting
-
-    states = plan.states(request.cells, out)
-    reporting.print_records(out, [state.folder for state in states])
-    return 1 if any(state.word not in ("finished", "collapsed") for state in states) else 0
+        killed = [cell for cell in request.cells if cluster.was_killed(out / address.folder_name(cell))]
+        if killed:
+            display.say(f"{len(killed)} cells whose jobs were killed are submitted once more")
+            time.sleep(1)  # times are to the second, and tell an end of before from one of the new job
+            cluster.submit(killed, request.runtime)
+            cluster.follow(killed, out.absolute(), display)
+    return _print_end(request)
 
 
 def _train(request: Request, states: list[State]) -> int:

@@ -29,6 +29,7 @@ from benchmark.contract.short_training import (
     train_undisturbed,
 )
 from benchmark.contract.two_processes import check_two_processes
+from benchmark.errors import explain
 from benchmark.training import build, optim
 from benchmark.training.distributed import World
 from benchmark.training.embed import embed
@@ -165,5 +166,5 @@ def _problem(function: Callable[[str], None], name: str) -> str | None:
     except Violation as violation:
         return str(violation)
     except Exception as error:  # noqa: BLE001 - a method under test may raise anything; it is what the check reports
-        return f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}"
+        return explain(error)
     return None

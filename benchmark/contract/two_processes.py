@@ -22,6 +22,7 @@ from benchmark.contract.short_training import (
     train_briefly,
     train_undisturbed,
 )
+from benchmark.errors import explain
 from benchmark.training import distributed
 
 
@@ -94,7 +95,7 @@ def _worker(rank: int, port: int, names: list[str], folder: Path) -> None:
             cell = settings(name, *(EXACT if norm else [*NORMLESS, FEWER, "microbatch=8"]))
             result = train_briefly(cell, world, norm=norm)
         except Exception as error:  # noqa: BLE001 - told to the parent
-            torch.save(f"{type(error).__name__}: {error}", path)
+            torch.save(explain(error), path)
             return  # the other process, if it waits for this one, then fails too
         torch.save({"losses": result.losses, "state": result.state}, path)
     distributed.stop()

@@ -7,7 +7,6 @@ copy of the dataset's paths in each process, shared memory, or a second start-up
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
+from benchmark import environment
 from benchmark.data.inspection import require_few_pixels
 from benchmark.data.layouts.shards import open_image
 from benchmark.data.source import Images
@@ -45,8 +45,7 @@ def single() -> None:
 @cache
 def readers() -> ThreadPoolExecutor:
     """One thread a core that this process may use; processes that torchrun puts on one machine share its cores."""
-    cores = len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1"))
-    return ThreadPoolExecutor(max(1, cores), "reader", single)
+    return ThreadPoolExecutor(environment.shared_cores(), "reader", single)
 
 
 def prefetch(make: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:

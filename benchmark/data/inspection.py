@@ -25,6 +25,7 @@ from typing import IO, TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmark import environment
 from benchmark.data.layout import Stat
 from benchmark.data.layouts.shards import open_image
 from benchmark.display.counting import count
@@ -121,7 +122,7 @@ def _fill(facts: NDArray[Any], paths: Sequence[str], missing: NDArray[np.int64],
             facts[row] = (*facts[row].tolist()[: len(STAT)], *_look(paths[row], whole, formats, endings))
         return len(chunk)
 
-    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(len(os.sched_getaffinity(0))) as pool:
+    with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(environment.cores()) as pool:
         if len(missing) < SLOW:
             list(pool.map(look, chunks))
             return

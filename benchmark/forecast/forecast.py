@@ -16,7 +16,7 @@ from statistics import median, mode
 from typing import TYPE_CHECKING
 
 from benchmark.cells import past_costs
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, explain
 from benchmark.forecast.cost import Forecast, Forecasts
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
@@ -66,7 +66,7 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
                 except UsageError:
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever a method raises; the run will record it
-                    by_shape[like] = Measured(failure=f"fails: {type(error).__name__}: {' '.join(str(error).split())}")
+                    by_shape[like] = Measured(failure=f"fails: {explain(error)}")
                     if device.type == "cuda":  # an error on a GPU may last as long as its process
                         device = None
             each.append(by_shape[like].forecast(cell.epochs or 0))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import re
 import resource
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,7 +23,7 @@ def capacity(device: torch.device, runtime: Runtime, workers: int = 1) -> int:
     """Bytes that one process may have: of the GPU, or of this machine, the container or the job, and its share."""
     if device.type == "cuda":
         return torch.cuda.get_device_properties(device).total_memory // runtime.per_device
-    limits = [int(re.search(r"MemTotal:\s+(\d+)", Path("/proc/meminfo").read_text())[1]) * 1024]  # type: ignore[index]
+    limits = [os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")]
     for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
         with contextlib.suppress(OSError, ValueError):  # "max"
             limits.append(int(Path(path).read_text()))
@@ -32,15 +34,17 @@ def capacity(device: torch.device, runtime: Runtime, workers: int = 1) -> int:
 
 @contextlib.contextmanager
 def limit_memory(device: torch.device, room: int) -> Iterator[None]:
-    """Raise `NoRoom` for what does not fit into `room` bytes, before the kernel has to kill somebody for it."""
+    """Raise `NoRoom` for what does not fit into `room` bytes, before the kernel has to kill somebody for it.
+
+    On a CPU under Linux alone: elsewhere the system keeps no such limit.
+    """
+    before = resource.getrlimit(resource.RLIMIT_DATA)
     if device.type == "cuda":
         total = torch.cuda.get_device_properties(device).total_memory
         torch.cuda.set_per_process_memory_fraction(min(1.0, room / total), device)
-        before = resource.getrlimit(resource.RLIMIT_DATA)
-    else:  # what is asked for from now on, over what is there
+    elif sys.platform == "linux":  # what is asked for from now on, over what is there
         status = Path("/proc/self/status").read_text()
         sizes = {name: int(kib) * 1024 for name, kib in re.findall(r"^(VmData|VmRSS):\s+(\d+)", status, re.MULTILINE)}
-        before = resource.getrlimit(resource.RLIMIT_DATA)
         resource.setrlimit(resource.RLIMIT_DATA, (sizes["VmData"] + max(0, room - sizes["VmRSS"]), before[1]))
     try:
         yield

@@ -34,13 +34,18 @@ TAIL = 30  # lines of a job's log in the record of a cell that it left unfinishe
 
 
 @contextlib.contextmanager
-def _block_interrupts() -> Iterator[None]:
-    """Ctrl-C waits: jobs that no note names would be submitted again."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM, signal.SIGHUP})
+def _defer_signals() -> Iterator[None]:
+    """Signals wait: jobs that no note names would be submitted again. sbatch hears a terminal's Ctrl-C, and ends."""
+    came: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in numbers}
     try:
         yield
     finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        if came:
+            signal.raise_signal(came[0])
 
 
 def pack(cells: Mapping[str, Settings], runtime: Runtime) -> list[dict[str, Any]]:
@@ -56,7 +61,8 @@ def pack(cells: Mapping[str, Settings], runtime: Runtime) -> list[dict[str, Any]
 def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
     """Submit jobs for the cells that have no record and no job that waits or runs. Returns how many cells that were.
 
-    Raises `UsageError` where SLURM is not there or does not take them; what it took before stays noted.
+    Raises `UsageError` where SLURM is not installed or does not take them, `ConnectionError` where it does not answer;
+    what it took before stays noted.
     """
     out, resources = Path(runtime.out).absolute(), asdict(runtime.slurm)
     with job_notes.lock(out), _report_slurm_errors():
@@ -69,7 +75,7 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
         arguments, longest = pack(missing, runtime), jobs.longest_array() if missing else 1
         for start in range(0, len(arguments), longest):
             some = arguments[start : start + longest]
-            with _block_interrupts():
+            with _defer_signals():
                 job_notes.append(out, jobs.submit(work, some, job_notes.folder(out), NAME, resources), some)
     return len(missing)
 
@@ -140,6 +146,12 @@ def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> No
         time.sleep(POLL)
 
 
+def was_killed(folder: Path) -> bool:
+    """Whether the cell failed because its job ended, by no fault that it would have again and by nobody's wish."""
+    reason = plan.state(folder).detail
+    return reason.startswith("job ") and not reason.endswith(("out of memory", "cancelled", "the time limit"))
+
+
 def cancel(out: Path) -> int:
     """Cancel the jobs that wait or run; returns how many. What a note calls a job and we did not submit goes on."""
     with _report_slurm_errors():
@@ -166,8 +178,10 @@ def _report_slurm_errors() -> Iterator[None]:
     """SLURM's errors in one line."""
     try:
         yield
-    except jobs.Unavailable as error:
+    except jobs.Missing as error:
         raise UsageError(str(error)) from error
+    except jobs.Unavailable as error:  # no fault of the words
+        raise ConnectionError(f"SLURM does not answer: {error}") from error
     except jobs.Refused as error:
         raise UsageError(f"SLURM does not take the jobs: {error}") from error
 
@@ -245,7 +259,8 @@ def bury(folder: Path, reason: str, log: str = "") -> None:
     from benchmark.cells import run
 
     end = {"status": "failed", "reason": reason, "finished": record.now(), "log": log.splitlines()[-TAIL:]}
-    with lease.hold(folder) as mine:
+    # What has no lease or settings that can be read has no such end, and hinders no other cell's.
+    with contextlib.suppress(lease.Lost, UsageError), lease.hold(folder) as mine:
         previous = record.read(folder)
         if mine is not None and (previous is None or previous["status"] == "failed"):
             record.write(folder, run.blank(plan.cell(folder)) | end)

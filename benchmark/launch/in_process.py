@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
 
+from benchmark import environment
 from benchmark.cells import plan, run
 from benchmark.cells.plan import State
 from benchmark.display.progress import ProgressDisplay
@@ -25,9 +27,12 @@ from benchmark.training.stop import Stop, Stopped
 def join_processes(runtime: Runtime) -> Iterator[tuple[World, torch.device]]:
     """This process among those of the run, on its device."""
     threads, note = spare_threads(runtime)
-    device = claim_device(replace(runtime, threads=threads), distributed.local_rank())
+    device = claim_device(replace(runtime, threads=threads), environment.local_rank())
     if note and device.type == "cpu":
         print(f"note: {note}", file=sys.stderr)
+    if environment.is_group() and not environment.is_torchrun():  # left in a shell, they would be waited for in silence
+        group = "RANK={RANK} of WORLD_SIZE={WORLD_SIZE} at {MASTER_ADDR}:{MASTER_PORT}".format_map(os.environ)
+        print(f"note: {group}, says the environment: joining the others", file=sys.stderr, flush=True)
     try:
         yield distributed.start(device), device
     finally:

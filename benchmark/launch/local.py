@@ -7,10 +7,14 @@ out cells, one to a worker at a time, and writes only the record of a cell whose
 from __future__ import annotations
 
 import contextlib
+import os
 import selectors
+import signal
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 from benchmark.cells import lease, past_costs, plan
@@ -42,7 +46,8 @@ def run(cells: list[Settings], again: list[bool], runtime: Runtime) -> int:
         sweep = Sweep([cells[i] for i in order], runtime, stack.enter_context(logs(out)), display, ran)
         stack.callback(sweep.close)
         try:
-            sweep.run(stop)
+            with sweep.listen_to_suspension():
+                sweep.run(stop)
         except Stopped:  # a second Ctrl-C
             sweep.close()
         if stop.asked and sweep.done < len(cells):
@@ -51,6 +56,9 @@ def run(cells: list[Settings], again: list[bool], runtime: Runtime) -> int:
             return stopped.exit_code
         sweep.summarise(time.monotonic() - began)
     return 1 if sweep.failed or sweep.done < len(cells) else 0
+
+
+TRIES = 3  # workers that may die before they begin a cell, and have another take their place
 
 
 @dataclass
@@ -81,8 +89,9 @@ class Sweep:
         self.pending = list(range(len(cells)))
         self.slots: list[Slot] = []
         self.devices: list[str] = []  # of each slot, once the first worker has said what there is
+        self.checker: Slot | None = None
         self.checked = self.stopping = False
-        self.started = self.done = self.failed = self.left = self.most = 0
+        self.started = self.done = self.failed = self.left = self.most = self.stillborn = 0
         self.busy = 0.0  # seconds, over all slots
         self.selector = selectors.DefaultSelector()
 
@@ -109,6 +118,23 @@ class Sweep:
             if self.display.due():
                 rows = [slot.row for slot in sorted(self.slots, key=lambda slot: slot.number) if slot.row]
                 self.display.draw(rows, self.done, len(self.cells), self.failed, self._time_left())
+
+    @contextlib.contextmanager
+    def listen_to_suspension(self) -> Iterator[None]:
+        """Within, Ctrl-Z suspends the workers too, which are in sessions of their own, until the launcher goes on."""
+
+        def suspend(number: int, frame: FrameType | None) -> None:
+            for order in (signal.SIGSTOP, signal.SIGCONT):
+                for slot in self.slots:
+                    slot.worker.signal(order)
+                if order == signal.SIGSTOP:
+                    os.kill(os.getpid(), signal.SIGSTOP)
+
+        before = signal.signal(signal.SIGTSTP, suspend)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTSTP, before)
 
     def close(self) -> None:
         """Kill what still runs."""
@@ -164,18 +190,18 @@ class Sweep:
         """A worker has imported torch. The first to have done so checks the cells for all."""
         if not self.devices:
             self.devices = devices(self.runtime, gpus)
-            order: dict[str, Any] = {"do": "check", "cells": [asdict(cell) for cell in self.cells]}
             for number in range(len(self.slots), min(len(self.devices), len(self.cells))):
                 self._open_slot(number)
-        else:
-            order = {}
         each = threads(self.runtime, len(self.devices))
         runtime = replace(self.runtime, device=self.devices[slot.number], threads=each)
         slot.worker.order("start", runtime=asdict(runtime), beside=len(self.devices))
-        if order:
-            slot.worker.order(**order)
-        else:
-            slot.free = True
+        slot.free = True
+        if self.checker is None:
+            self._check(slot)
+
+    def _check(self, slot: Slot) -> None:
+        self.checker, slot.free = slot, False
+        slot.worker.order("check", cells=[asdict(cell) for cell in self.cells])
 
     def _give_out(self) -> None:
         if not self.checked or self.stopping:
@@ -211,10 +237,13 @@ class Sweep:
 
     def _close_slot(self, slot: Slot, how: str) -> None:
         """A worker has ended. One that dies takes its own cell with it, and another takes its slot."""
-        if not self.checked and not self.stopping:
-            line = (slot.worker.tail().splitlines() or [""])[-1]
-            raise ChildProcessError(f"worker {slot.number} {how} before the first cell: {line}; see {slot.worker.log}")
         self.slots.remove(slot)
+        if not slot.proven and not slot.stopped and not slot.worker.finishing and not self.stopping:
+            line = f"worker {slot.number} {how} before it began a cell; see {slot.worker.log}"
+            self.stillborn += 1
+            if not self.checked and self.stillborn == TRIES:
+                raise ChildProcessError(f"{line}: {(slot.worker.tail().splitlines() or [''])[-1]}")
+            self.display.say(line)
         if slot.cell is not None and not self.stopping:
             if slot.blank is None or slot.stopped:  # the cell had no part in it
                 self.pending.insert(0, slot.cell)
@@ -223,10 +252,12 @@ class Sweep:
                 self._fail(slot, slot.cell, slot.blank, f"worker {how}")
         slot.worker.close()
         if self.pending and not self.stopping:
-            if slot.proven or slot.stopped:
+            if slot is self.checker and not self.checked:
+                self.checker = None
+                for other in [other for other in self.slots if other.free][:1]:
+                    self._check(other)
+            if slot.proven or slot.stopped or self.stillborn < TRIES:
                 self._open_slot(slot.number)
-            else:
-                self.display.say(f"worker {slot.number} {how} before it began a cell; see {slot.worker.log}")
 
     def _fail(self, slot: Slot, cell: int, blank: dict[str, Any], reason: str) -> None:
         """Record that the cell's worker died, unless it recorded its end before, or another process has the cell."""
@@ -242,7 +273,7 @@ class Sweep:
                 else:
                     record.write_whole(folder / "error.txt", f"{reason}\n\n{slot.worker.tail()}".encode())
                     record.write(folder, blank | {"status": status, "reason": reason, "finished": record.now()})
-        except (OSError, ValueError) as error:  # a full disk; it must not end the others
+        except (OSError, ValueError, lease.Lost) as error:  # a full disk; it must not end the others
             reason += f", which could not be recorded: {error}"
         self._finish_cell(slot, status, reason, 0.0)
 

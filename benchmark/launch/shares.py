@@ -6,6 +6,7 @@ import os
 import time
 from pathlib import Path
 
+from benchmark import environment
 from benchmark.errors import UsageError
 from benchmark.settings.runtime import Runtime
 
@@ -25,7 +26,7 @@ def devices(runtime: Runtime, gpus: int) -> list[str]:
         return (each or [device]) * runtime.per_device
     if runtime.per_device > 1:
         raise UsageError(f"per_device={runtime.per_device} is for GPUs; workers=N makes N processes on a CPU")
-    return ["cpu" if device == "auto" else device] * (runtime.workers or max(1, _cores() // 2))
+    return ["cpu" if device == "auto" else device] * (runtime.workers or max(1, environment.cores() // 2))
 
 
 def threads(runtime: Runtime, workers: int) -> int:
@@ -34,7 +35,7 @@ def threads(runtime: Runtime, workers: int) -> int:
     Among all workers, also where fewer cells are left than there are workers: what threads sum in another order comes
     out different, and a cell that is resumed should not.
     """
-    return runtime.threads or (0 if "OMP_NUM_THREADS" in os.environ else max(1, _cores() // workers))
+    return runtime.threads or (0 if "OMP_NUM_THREADS" in os.environ else max(1, environment.cores() // workers))
 
 
 def spare_threads(runtime: Runtime) -> tuple[int, str]:
@@ -45,7 +46,7 @@ def spare_threads(runtime: Runtime) -> tuple[int, str]:
     """
     if runtime.threads or any(name in os.environ for name in SHARED_OUT):
         return runtime.threads, ""
-    cores, busy = _cores(), round(busy_cores())
+    cores, busy = environment.cores(), round(busy_cores())
     spare = max(1, cores - busy)
     if spare == cores:
         return 0, ""
@@ -77,7 +78,3 @@ def _times() -> dict[int, tuple[int, int]]:
         if name.startswith("cpu") and name[3:].isdigit()
     }
     return {core: (sum(ticks[:8]), sum(ticks[3:5])) for core, ticks in numbers.items() if core in own}
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0))

@@ -78,17 +78,19 @@ class WorkerProcess:
 
     def kill(self) -> None:
         """End it, and whatever it started, at once."""
+        self.signal(signal.SIGKILL)
+
+    def signal(self, number: int) -> None:
+        """To it and to whatever it started."""
         with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.process.pid, signal.SIGKILL)
+            os.killpg(self.process.pid, number)
 
     def exit_reason(self) -> str | None:
         """How it ended; None while it runs."""
-        if self.process.returncode is None:
-            if os.waitid(os.P_PID, self.process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is None:
-                return None
-            self.kill()  # children that it left, which would hold its cell's lock
-            self.process.wait()
-        code = self.process.returncode
+        code = self.process.poll()
+        if code is None:
+            return None
+        self.kill()  # children that it left, which would hold its cell's lock
         if code >= 0:
             return f"ended with exit code {code}"
         perhaps = ": the out-of-memory killer, perhaps" if code == -signal.SIGKILL else ""

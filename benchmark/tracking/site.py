@@ -68,10 +68,25 @@ def _connects(url: str) -> bool:
     return True
 
 
+def chosen_mode() -> tuple[str, str]:
+    """Where a mode of the client is set, and which, in its own words; two times "" where nowhere."""
+    disabled = os.environ.get("WANDB_DISABLED", "")
+    if disabled.strip().lower() not in ("", "false", "0", "no", "off"):
+        return f"WANDB_DISABLED={disabled}", "disabled"
+    variable, setting = os.environ.get("WANDB_MODE", ""), _setting("mode")
+    if variable.strip():
+        return f"WANDB_MODE={variable}", variable.strip().lower()
+    return ("`wandb offline` or the like, in W&B's settings", setting.lower()) if setting else ("", "")
+
+
 def _setting(name: str) -> str:
-    """From the file that `wandb login` writes, whose one section is `default`."""
+    """From the files that `wandb login` and `wandb offline` write, whose one section is `default`; the latter's, of the
+    current folder, counts first."""
     folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
+    here = Path(os.environ.get("WANDB_DIR") or ".")
+    own = here / (".wandb" if (here / ".wandb").exists() else "wandb")
     parser = configparser.ConfigParser(interpolation=None)
-    with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
-        parser.read(folder / "settings")
+    for path in (folder, own):
+        with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
+            parser.read(path / "settings")
     return parser.get("default", name, fallback="")

@@ -13,18 +13,20 @@ import importlib
 import io
 import os
 import shutil
-import textwrap
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
 
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, explain, unknown
 from benchmark.settings.runtime import Runtime
-from benchmark.tracking.site import has_key, is_installed, unreachable
+from benchmark.tracking.site import chosen_mode, has_key, is_installed, unreachable
 from results import files, record
 
 Mode = Literal["online", "offline", "off"]
+# The client's words for them.
+MODES: dict[str, Mode] = {"online": "online", "run": "online", "shared": "online", "offline": "offline"}
+MODES |= {"dryrun": "offline", "disabled": "off"}
 INIT, FINISH = 10.0, 15.0  # seconds that a cell waits at most for a start, the last upload
 LOST = 2.0  # seconds of a run that a SIGKILL may take with it
 EMPTY = 7  # bytes of a run's file of which nothing was ever flushed; `wandb sync` fails for all over one
@@ -32,17 +34,25 @@ BLOCK, HEAD, WHOLE, FIRST, LAST = 32_768, 7, 1, 2, 4  # of the file: bytes of a 
 
 
 def require(runtime: Runtime) -> None:
-    """Raise `UsageError` where a mode is asked for by name that needs what is not installed."""
+    """Raise `UsageError` for a mode that is asked for by name and not installed, and for a name that is none."""
     if runtime.wandb in ("online", "offline") and not is_installed("wandb"):
         raise UsageError(f"wandb={runtime.wandb}: wandb is not installed; pip install '.[wandb]'")
+    source, text = _choose(runtime)
+    if text and text not in MODES:
+        raise unknown("mode of W&B", text, MODES, f", set by {source}")
+
+
+def _choose(runtime: Runtime) -> tuple[str, str]:
+    """As `chosen_mode`, where that counts."""
+    return chosen_mode() if runtime.wandb == "auto" and is_installed("wandb") else ("", "")
 
 
 def mode(runtime: Runtime) -> Mode:
-    """What `wandb=` says, and for auto WANDB_MODE, else online where there is a key."""
+    """What `wandb=` says, and for auto the environment or `wandb offline`, else online where there is a key."""
     if runtime.wandb != "auto":
         return runtime.wandb
-    modes: dict[str, Mode] = {"online": "online", "offline": "offline", "dryrun": "offline", "disabled": "off"}
-    chosen: Mode = modes.get(os.environ.get("WANDB_MODE", "")) or ("online" if has_key() else "off")
+    _, text = chosen_mode()
+    chosen: Mode = MODES.get(text) or ("online" if has_key() else "off")
     return chosen if chosen == "off" or is_installed("wandb") else "off"
 
 
@@ -114,7 +124,7 @@ class Run:
         except Exception as error:  # noqa: BLE001 - whatever the client raises, the cell goes on
             self._client = None
             _tear_down()
-            self._failed(textwrap.shorten(f"{type(error).__name__}: {error}", 200, placeholder=" ..."))
+            self._failed(explain(error))
 
 
 class Tracker:
@@ -136,6 +146,9 @@ class Tracker:
 
         if self._mode is None:
             self._mode = mode(runtime) if is_main else "off"
+            source, _ = _choose(runtime)
+            if source and is_main:
+                say(f"W&B: {self._mode}, by {source}")
             why = unreachable() if self._mode == "online" else ""
             if why:
                 step_down(why)

@@ -12,7 +12,8 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from benchmark.errors import UsageError
+from benchmark import environment
+from benchmark.errors import UsageError, explain
 
 
 @dataclass(frozen=True)
@@ -56,7 +57,7 @@ class World:
                 box[0] = make()
             except Exception as caught:  # noqa: BLE001 - raised again below, once the others know
                 error = caught
-                failed = RuntimeError(f"the main process failed: {type(caught).__name__}: {caught}")
+                failed = RuntimeError(f"the main process failed: {explain(caught)}")
                 box[1] = caught if isinstance(caught, UsageError) else failed
         dist.broadcast_object_list(box, src=0, group=self.control)
         if error is not None:
@@ -66,22 +67,26 @@ class World:
         return box[0]
 
 
-def local_rank() -> int:
-    """This process's number on its machine, as torchrun says."""
-    return int(os.environ.get("LOCAL_RANK", "0"))
-
-
 def start(device: torch.device) -> World:
-    """Join the group that torchrun's environment names; a world of one where there is none.
+    """Join the group that the environment names; a world of one where there is none.
 
-    NCCL on GPUs, gloo on CPUs. Waits on the control group may last as long as an evaluation does.
+    NCCL on GPUs, gloo on CPUs. Waits on the control group may last as long as an evaluation does. Raises `UsageError`
+    where the processes do not find each other.
     """
-    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+    if not environment.is_group():
         return World()
     if not dist.is_initialized():
-        dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+        rank, size, host, port = (os.environ[name] for name in environment.GROUP)
+        group = f"RANK={rank} of WORLD_SIZE={size} at {host}:{port}"
+        try:
+            dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(minutes=30))
+        except (RuntimeError, ValueError) as error:
+            raise UsageError(
+                f"{group}, says the environment, and the processes do not find each other ({explain(error)}); for one "
+                f"process: unset {' '.join(environment.GROUP)}"
+            ) from error
     control = dist.new_group(backend="gloo", timeout=timedelta(days=2))
-    return World(dist.get_rank(), dist.get_world_size(), local_rank(), control)
+    return World(dist.get_rank(), dist.get_world_size(), environment.local_rank(), control)
 
 
 def stop() -> None:

@@ -23,7 +23,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, explain
 from benchmark.training.engine import Engine, Rows
 from methods.method import Batch, Progress
 
@@ -69,7 +69,7 @@ class Recorder:
         try:
             self.recording = Recording(self.engine, batch, at)
         except RuntimeError as error:  # what inspection does not know
-            self._give_up((str(error).splitlines() or [type(error).__name__])[0])
+            self._give_up(explain(error))
 
     def _give_up(self, obstacle: str) -> None:
         self.obstacle = obstacle

@@ -151,7 +151,7 @@ class Log:
     def __init__(self, path: Path, start: int, writes: bool) -> None:
         self.path, self.writes = path, writes
         if writes:
-            kept = [line for line in files.read_lines(path) if line["step"] <= start]
+            kept = [line for line in _lines(path) if line["step"] <= start]
             record.write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
 
     def write(self, line: dict[str, Any]) -> None:
@@ -160,11 +160,25 @@ class Log:
                 file.write((json.dumps(line) + "\n").encode())
 
 
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """The whole lines of a log, by growing step; a kill may have left a part of one, and a disk's failure anything."""
+    lines: list[dict[str, Any]] = []
+    for line in files.read_lines(path):
+        step = line.get("step")
+        if not isinstance(step, int) or (lines and step <= lines[-1]["step"]):
+            break
+        lines.append(line)
+    return lines
+
+
 def _resume(
     folder: Path, key: str, engine: Engine, optimiser: torch.optim.Optimizer, clock: Clock, watch: CollapseWatch
 ) -> int:
     """Load the checkpoint, if there is one, into all that has a state. Returns the step to go on from."""
-    state = checkpoint.load(folder, key, engine.device)
+    try:
+        state = checkpoint.load(folder, key, engine.device)
+    except ValueError as error:
+        raise ValueError(f"{error}; remove it to begin anew") from error
     start = 0 if state is None else state["step"]
     if any(engine.world.any_rank(start != engine.world.broadcast(lambda: start))):
         raise ValueError(f"the processes do not see the same {folder / checkpoint.FILE_NAME}: out= must be shared")
@@ -201,7 +215,7 @@ def _save(
     state: dict[str, Any] = {"key": key, "step": step, "precision": engine.precision, "seconds": clock.total()}
     state |= {"compiled": engine.compiled, "pending": logged, "watch": watch.state_dict()} | batches.statistics()
     state |= {"method": engine.method.state_dict(), "optimiser": optimiser.state_dict()}
-    checkpoint.save(folder, state)
+    checkpoint.save(folder, state, guard)
 
 
 def _read_back(pending: list[dict[str, Tensor]], done: int) -> tuple[dict[str, float], int | None]:

@@ -4,19 +4,22 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
 import pytest
-from commandline import PATIENCE
+from commandline import PATIENCE, inside
 
 from benchmark.cells import lease, plan, run
 from benchmark.contract.short_training import CPU
 from benchmark.display.progress import ProgressDisplay
 from benchmark.settings import address
 from benchmark.settings.runtime import Runtime
+from benchmark.training import checkpoint
 from benchmark.training.distributed import World
 from benchmark.training.stop import Stop
 from benchmark.words import cell_words
@@ -125,3 +128,85 @@ def test_a_copy_that_was_taken_over_stops_and_writes_nothing(tmp_path: Path, mon
     steps = [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()]
     assert steps == [1, 2]
     assert json.loads((folder / "lease.json").read_text())["id"] == "theirs", "the other's lease is left alone"
+
+
+def test_a_lease_that_cannot_be_read_for_a_moment_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lease, "WAITS", (0.2,) * int(5 * PATIENCE))
+    aside = tmp_path / "aside"
+    with lease.hold(tmp_path) as mine:
+        assert mine is not None
+        mine.path.rename(aside)
+        mine.path.mkdir()  # an error of the file system to who reads it
+
+        def mend() -> None:
+            mine.path.rmdir()
+            aside.rename(mine.path)
+
+        timer = threading.Timer(0.3, mend)
+        timer.start()
+        mine.guard()
+        timer.join()
+        mine.path.rename(aside)
+        with pytest.raises(lease.Lost, match="its lease is gone"):
+            mine.guard()
+        mine.path.mkdir()
+        monkeypatch.setattr(lease, "WAITS", (0.0,))
+        with pytest.raises(lease.Lost, match=r"cannot be read .*Is a directory"):
+            mine.guard()
+        assert lease.at_work(tmp_path)
+        mend()
+
+
+def test_a_cell_whose_folder_disappears_is_not_said_to_be_taken_over(tmp_path: Path) -> None:
+    cell = cell_words.read(WORDS).cells[0]
+    folder = tmp_path / address.folder_name(cell)
+    lines: list[str] = []
+
+    class Watching(ProgressDisplay):
+        def step(self, done: int, steps: int, loss: float) -> None:
+            if done == 3:
+                shutil.rmtree(folder)
+
+        def say(self, line: str) -> None:
+            lines.append(line)
+
+    place = run.Place(Runtime(out=str(tmp_path), log_every=1), World(), CPU, Stop(), Watching(1, shown=False))
+    assert run.run(cell, place) is None
+    assert lines == [f"{folder.name}: its folder is gone; left as it is"]
+    assert not folder.exists()
+
+
+def test_a_cell_that_is_left_to_another_has_an_exit_code_of_its_own(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    words = ["run", *WORDS, f"out={tmp_path}", "device=cpu"]
+    folder = tmp_path / address.folder_name(cell_words.read(WORDS).cells[0])
+    elsewhere(folder)
+    done = inside(words, environment)
+    assert done.returncode == 3, done.stderr
+    assert f"no record: {folder.name}: running" in done.stderr
+
+
+def test_the_lease_is_asked_just_before_a_checkpoint_takes_the_place_of_the_last(tmp_path: Path) -> None:
+    checkpoint.save(tmp_path, {"key": "ours"}, lambda: None)
+
+    def lose() -> None:
+        raise lease.Lost("while the file was written")
+
+    with pytest.raises(lease.Lost):
+        checkpoint.save(tmp_path, {"key": "theirs"}, lose)
+    assert checkpoint.load(tmp_path, "ours", CPU) == {"key": "ours"}
+    assert [path.name for path in tmp_path.iterdir()] == ["last.pt"]
+
+
+def test_what_the_killed_left_is_removed_by_who_has_the_cell_next(tmp_path: Path) -> None:
+    old, left = time.time() - lease.EXPIRES - 5, ("last.pt.tmp", ".record.json.0a.tmp", ".lease.0a", ".now.0a")
+    for name in left:
+        (tmp_path / name).touch()
+        os.utime(tmp_path / name, (old, old))
+    (tmp_path / ".settings.json.0a.tmp").touch()  # somebody may be writing it
+    with lease.hold(tmp_path):
+        present = {path.name for path in tmp_path.iterdir()}
+    assert present == {"lock", "lease.json", ".settings.json.0a.tmp"}

@@ -345,6 +345,9 @@ print(json.dumps(cells("runs", "offline", 1, during=log)))
         ({"WANDB_API_KEY": KEY, "WANDB_MODE": "offline"}, "", "offline"),
         ({"WANDB_API_KEY": KEY, "WANDB_MODE": "disabled"}, "", "off"),
         ({"WANDB_MODE": "offline"}, "", "offline"),
+        ({"WANDB_API_KEY": KEY, "WANDB_MODE": "Offline"}, "", "offline"),
+        ({"WANDB_API_KEY": KEY, "WANDB_DISABLED": "true"}, "", "off"),
+        ({"WANDB_API_KEY": KEY, "WANDB_DISABLED": "false"}, "", "online"),
         ({}, "machine api.wandb.ai login user password x\n", "online"),
         ({}, "machine github.com login user password x\n", "off"),
         ({"WANDB_BASE_URL": "https://wandb.my.org"}, "machine api.wandb.ai login user password x\n", "off"),
@@ -363,6 +366,22 @@ def test_auto_is_online_where_a_key_is_configured(
     (tmp_path / ".netrc").write_text(netrc)
     assert tracker.mode(Runtime()) == expected
     assert tracker.mode(Runtime(wandb="offline")) == "offline", "what is asked for by name counts first"
+
+
+@pytest.mark.parametrize(("command", "expected"), [("offline", "offline"), ("disabled", "off")])
+def test_what_the_client_was_told_in_a_folder_is_obeyed_and_shown(
+    command: str, expected: str, outside: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = run([str(Path(sys.executable).with_name("wandb")), command], outside, tmp_path)
+    assert done.returncode == 0, done.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("WANDB_MODE")
+    assert tracker.mode(Runtime()) == expected
+    words = ["methods=random", *CELL[1:], f"out={tmp_path}/runs"]
+    done = inside(["run", *words], {name: text for name, text in os.environ.items() if name != "WANDB_MODE"}, tmp_path)
+    assert f"W&B: {expected}, by `wandb offline` or the like, in W&B's settings\n" in done.stderr
+    shown = inside(run_words(f"out={tmp_path}/runs"), outside | {"WANDB_MODE": "OFFLIEN"}, tmp_path)
+    assert (shown.returncode, "did you mean 'offline'?" in shown.stderr) == (2, True)
 
 
 def test_what_is_not_installed_is_said_before_any_cell_runs(outside: dict[str, str], tmp_path: Path) -> None:

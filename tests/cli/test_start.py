@@ -94,3 +94,14 @@ assert "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE" not in os.environ
     call = [sys.executable, "-c", code]
     done = subprocess.run(call, env=environment | wishes, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
+
+
+def test_windows_is_told_what_is_missing(environment: dict[str, str]) -> None:
+    script = """import sys; sys.modules["fcntl"] = sys.modules["resource"] = None
+from benchmark.__main__ import main
+import os; os.name = "nt"
+sys.exit(main(["run", "methods=simclr"]))"""
+    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: Windows has no fcntl")
+    assert len(done.stderr.splitlines()) == 1

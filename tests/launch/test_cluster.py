@@ -13,7 +13,6 @@ from typing import Any
 import pytest
 
 from benchmark.cells import plan
-from benchmark.errors import UsageError
 from benchmark.launch import cluster, job_notes
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
@@ -33,7 +32,8 @@ def out(tmp_path: Path) -> Path:
     names = [address.folder_name(cell) for cell in CELLS]
     notes = [job_notes.Note(f"7_{i}", [name], record.now(), "me" if i < 2 else "you") for i, name in enumerate(names)]
     text = "".join(json.dumps(note._asdict()) + "\n" for note in notes)
-    (tmp_path / job_notes.FOLDER / "jobs.jsonl").write_text(text + '{"job": "8", "cel')  # a kill cut the last line
+    odd = '[]\n{"job": "8"}\n{"job": "8", "cel'  # and a kill cut the last
+    (tmp_path / job_notes.FOLDER / "jobs.jsonl").write_text(text + odd)
     return tmp_path
 
 
@@ -124,12 +124,18 @@ def test_a_finished_record_is_never_written_over(out: Path) -> None:
     assert plan.state(folder).word == "finished"
 
 
-def test_settings_that_cannot_be_read_are_one_line(out: Path) -> None:
+@pytest.mark.parametrize("text", ["{", '{"dataset": {"nmae": "digits"}}', "[]"])
+def test_settings_that_cannot_be_read_hinder_no_other_cell(
+    text: str, out: Path, says: Callable[[str, str], None]
+) -> None:
     path = out / address.folder_name(CELLS[0]) / "settings.json"
-    for text in ("{", '{"dataset": {"nmae": "digits"}}', "[]"):
-        path.write_text(text)
-        with pytest.raises(UsageError, match=r"settings.json cannot be read .*remove its folder"):
-            plan.cells(out)
+    path.write_text(text)
+    cells, problems = plan.cells(out)
+    assert sorted(cell.seed for cell in cells) == [1, 2]
+    assert [problem.startswith(f"{path} cannot be read ") for problem in problems] == [True]
+    says("", "7_0|TIMEOUT\n7_1|TIMEOUT\n7_2|TIMEOUT")
+    cluster.rows(out)
+    assert words_of(out) == ["new", "failed", "failed"]
 
 
 @pytest.fixture

@@ -1,0 +1,82 @@
+"""One odd file in a folder of cells hinders no other cell, is believed by nobody, and is said."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from commandline import inside
+
+WORDS = ["dataset.limit=60", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=8", "epochs=1"]
+RANDOM = ["run", "methods=random", *WORDS, "seeds=0,1", "device=cpu", "threads=1"]
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
+    """Two cells that were not trained and one that was."""
+    out = tmp_path_factory.mktemp("finished")
+    assert inside([*RANDOM, f"out={out}"], environment).returncode == 0
+    trained = ["run", "methods=simclr", *WORDS, "device=cpu", "threads=1", f"out={out}"]
+    assert inside(trained, environment).returncode == 0
+    return out
+
+
+@pytest.fixture
+def out(finished: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(finished, tmp_path / "runs"))
+
+
+def test_settings_that_are_lost(out: Path, environment: dict[str, str]) -> None:
+    first, second = sorted(out.glob("random-*"))
+    content = (first / "settings.json").read_text()
+    (first / "settings.json").write_text("{")
+    done = inside(["evaluate", f"out={out}", "device=cpu", "threads=1", "evaluations=looks"], environment)
+    assert done.returncode == 1
+    assert f"{first.name}: failed: {first / 'settings.json'} cannot be read" in done.stderr
+    assert (second / "evaluation.json").exists()
+    (first / "settings.json").unlink()
+    assert f"{first.name}" in inside(["status", f"out={out}"], environment).stdout
+    done = inside(["resume", f"out={out}", "device=cpu"], environment)
+    assert done.returncode == 2
+    assert f"left out: {first / 'settings.json'} cannot be read" in done.stderr
+    assert "remove" not in done.stderr
+    assert inside([*RANDOM, f"out={out}"], environment).returncode == 0
+    assert json.loads((first / "settings.json").read_text()) == json.loads(content)
+
+
+def test_a_record_of_another_cell_is_not_this_one_s(out: Path, environment: dict[str, str]) -> None:
+    first, second = sorted(out.glob("random-*"))
+    shutil.copy(second / "record.json", first)
+    done = inside([*RANDOM, f"out={out}"], environment)
+    assert done.returncode == 2
+    assert f"left out: {first / 'record.json'}: the record of another cell" in done.stderr
+    done = inside(["report", f"out={out}"], environment)
+    assert f"left out: {first / 'record.json'}: the record of another cell" in done.stderr
+    assert "1 broken, 2 finished" in inside(["status", f"out={out}"], environment).stdout
+
+
+@pytest.mark.parametrize("line", ["[]", "3", '{"step": 1}', '{"step": 1, "loss": null}', "\x00", "[" * 100_000])
+def test_a_log_that_is_none(line: str, out: Path, environment: dict[str, str]) -> None:
+    (folder,) = out.glob("simclr-*")
+    (folder / "record.json").unlink()
+    with (folder / "log.jsonl").open("a") as file:
+        file.write(line + "\n")
+    for command in ("status", "resume"):
+        done = inside([command, f"out={out}", *(["device=cpu"] if command == "resume" else [])], environment)
+        assert done.returncode == 0, done.stderr
+    assert [json.loads(text)["step"] for text in (folder / "log.jsonl").read_text().splitlines()] == [6]
+
+
+def test_a_broken_checkpoint_of_a_finished_cell_is_no_reason_to_begin_anew(
+    out: Path, environment: dict[str, str]
+) -> None:
+    (folder,) = out.glob("simclr-*")
+    (folder / "last.pt").write_bytes(b"torn")
+    done = inside(["evaluate", f"out={out}", "device=cpu", "threads=1", "evaluations=looks"], environment)
+    assert done.returncode == 1
+    assert "last.pt is no checkpoint" in done.stderr
+    assert "its record stands" in done.stderr
+    assert "anew" not in done.stderr
+    assert len(list(out.glob("random-*/evaluation.json"))) == 2

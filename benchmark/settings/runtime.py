@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -45,6 +46,13 @@ class Runtime:
     wandb_project: str = "contrastive-benchmark"  # where the runs go
     wandb_entity: str = ""  # whose project; empty is the user's own
     slurm: Slurm = field(default_factory=Slurm)
+
+
+def processes(runtime: Runtime) -> int:
+    """How many processes train a cell together: what torchrun says of this one, or what a job is to start."""
+    if runtime.launcher == "slurm":
+        return runtime.slurm.nodes * max(1, runtime.slurm.gpus_per_node)
+    return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE"} <= set(os.environ) else 1
 
 
 def restore_runtime(values: dict[str, Any]) -> Runtime:

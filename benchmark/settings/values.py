@@ -45,6 +45,11 @@ def _without_none(kind: Any) -> Any:
     return next(part for part in parts if part is not NoneType) if NoneType in parts else kind
 
 
+def parts(batch_size: int, microbatch: int) -> int:
+    """How many micro-batches the global batch is cut into."""
+    return math.ceil(batch_size / microbatch) if 0 < microbatch < batch_size else 1
+
+
 def batch_norm_groups(mode: str, processes: int) -> tuple[int, bool]:
     """(groups of the global batch that share statistics, whether the momentum encoder's are drawn at random)."""
     kind, _, count = mode.partition(":")

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import re
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from typing import Any
 
@@ -18,8 +18,8 @@ from benchmark.data import identity
 from benchmark.data.catalogue import Dataset
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import address, presets, remarks, resolve, schema
-from benchmark.settings.cell import Settings
-from benchmark.settings.runtime import Runtime
+from benchmark.settings.cell import Settings, depends_on_processes
+from benchmark.settings.runtime import Runtime, processes
 from benchmark.settings.values import parse_value, type_text
 from benchmark.words import ablations, selection
 from benchmark.words.ablations import Ablation
@@ -66,6 +66,8 @@ def read(words: list[str]) -> Request:
             for values in itertools.product(*axes.values()):
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
                 settings = resolve.build(_complete(assigned, runtime.preset, chosen_ablations, own))
+                if depends_on_processes(settings):
+                    settings = replace(settings, processes=processes(runtime))
                 cells.setdefault(address.key(settings), settings)
                 on_cells |= dict.fromkeys(remarks.explain_fit(settings, runtime.preset) + remarks.warn(settings))
     return Request(list(cells.values()), runtime, [*notes, *on_cells])

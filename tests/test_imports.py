@@ -116,7 +116,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "results.record",
     ),
     "benchmark.tracking": ("benchmark.settings", "benchmark.errors", "results.record"),
-    "benchmark.words": ("benchmark.settings", "benchmark.data", "benchmark.errors", "methods"),
+    "benchmark.words": ("benchmark.settings", "benchmark.data", "benchmark.display", "benchmark.errors", "methods"),
     "benchmark.settings": (
         "benchmark.backbones",
         "benchmark.augment",

@@ -36,6 +36,7 @@ class Runtime:
     workers: int = 0  # processes of launcher=local on a CPU; 0 is one for every two cores (on GPUs it is one a GPU)
     per_device: int = 1  # cells that share a GPU with launcher=local
     budget: float = 0.0  # GPU-hours (of a process, on a CPU) that what would run may cost by its forecast; 0: any
+    many: bool = False  # allow more than 10,000 cells
     compile: bool = False  # torch.compile the backbone
     record: Literal["auto", "on", "off"] = "auto"  # a step's gradient as one CUDA graph; auto: where it can be had
     log_every: int = 20  # steps between two lines of log.jsonl

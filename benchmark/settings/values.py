@@ -29,7 +29,12 @@ def parse_value(text: str, kind: Any, key: str) -> Any:
             raise ValueError
     except ValueError:
         raise UsageError(f"{key}={text}: {wanted} is needed") from None
-    return value
+    return round_number(value) if kind is float else value
+
+
+def round_number(value: float) -> float:
+    """To 12 digits: 0.6 and what 3 x 0.2 is in binary are one setting, and so are 0 and -0."""
+    return float(f"{value:.12g}") + 0.0
 
 
 def type_text(kind: Any) -> str:

@@ -124,7 +124,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "results.files",
     ),
     "benchmark.tracking": ("benchmark.settings", "benchmark.errors", "results.files", "results.record"),
-    "benchmark.words": ("benchmark.settings", "benchmark.data", "benchmark.errors", "methods"),
+    "benchmark.words": ("benchmark.settings", "benchmark.data", "benchmark.display", "benchmark.errors", "methods"),
     "benchmark.settings": (
         "benchmark.backbones",
         "benchmark.augment",

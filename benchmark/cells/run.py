@@ -176,7 +176,7 @@ def _train_and_evaluate(
     resolved: dict[str, Any],
 ) -> tuple[str | None, dict[str, float]]:
     world, device = place.world, place.device
-    build.require_code(settings)
+    build.require_kind(settings, world)
     machine.reset_peak_memory(device)
     cost |= {"views": 0, "pixels_per_image": 0, "seconds": 0.0}
     cost |= {"device": machine.device_name(device), "processes": world.size}

@@ -132,7 +132,7 @@ def _keys() -> str:
         plural = {single: many for many, single in schema.PLURAL.items()}
         rows = []
         for field in dataclasses.fields(cls):
-            if field.default is not dataclasses.MISSING and field.name != "method":
+            if field.default is not dataclasses.MISSING and field.name not in ("method", *schema.UNSPOKEN):
                 name = plural.get(prefix + field.name, prefix + field.name)
                 choices = f" ({type_text(hints[field.name])})" if "Literal" in str(hints[field.name]) else ""
                 rows.append(f"  {name}={field.default}".ljust(34) + texts[field.name] + choices)

@@ -39,9 +39,9 @@ TASK = [
     "augmentation=crop+colour+grey",
     "precision=fp32",
 ]
-# Where sums are taken in another order: float64, and for micro-batches a backbone without batch norm.
+# Where sums are taken in another order: float64, and for micro-batches no batch norm that needs the whole batch.
 EXACT = ["precision=fp64"]
-NORMLESS = ["precision=fp64", "batch_norm=sync"]
+SYNC = ["precision=fp64", "batch_norm=sync"]
 FEWER = "epochs=3"  # where the gradient of a step is all that is looked at
 CPU = torch.device("cpu")
 

@@ -16,7 +16,7 @@ from benchmark.contract.short_training import (
     CPU,
     EXACT,
     FEWER,
-    NORMLESS,
+    SYNC,
     ShortTraining,
     settings,
     train_briefly,
@@ -24,6 +24,9 @@ from benchmark.contract.short_training import (
 )
 from benchmark.errors import explain
 from benchmark.training import distributed
+
+# The micro-batches are the same images on two processes, each with its own batch-norm statistics.
+VARIANTS = {"whole batches": tuple(EXACT), "micro-batches": (*SYNC, FEWER, "microbatch=8")}
 
 
 def check_two_processes(name: str) -> None:
@@ -42,13 +45,13 @@ def compare_processes(names: list[str], timeout: float = 600.0) -> dict[str, str
 
 
 def _describe_difference(name: str, scratch: Path) -> str | None:
-    for norm in (True, False):
-        single = train_undisturbed(name, tuple(EXACT if norm else [*NORMLESS, FEWER]), norm)
-        results = [_read_result(name, norm, rank, scratch) for rank in (0, 1)]
+    for parts, words in VARIANTS.items():
+        single = train_undisturbed(name, words, norm=True)
+        results = [_read_result(name, parts, rank, scratch) for rank in (0, 1)]
         ranks = [result for result in results if isinstance(result, ShortTraining)]
         if len(ranks) < 2:
             return next(text for text in results if isinstance(text, str))
-        what = "two processes" if norm else "two processes with micro-batches"
+        what = f"two processes with {parts}"
         try:
             require_close(single, ranks[0], what)
         except Violation as violation:
@@ -75,9 +78,9 @@ def _train_in_two_processes(names: list[str], folder: Path, timeout: float) -> b
     return False
 
 
-def _read_result(name: str, norm: bool, rank: int, folder: Path) -> ShortTraining | str:
+def _read_result(name: str, parts: str, rank: int, folder: Path) -> ShortTraining | str:
     """What `_train_in_two_processes` left of a method on one rank: its losses and state, or what went wrong."""
-    path = folder / f"{name}-{norm}-{rank}.pt"
+    path = folder / f"{name}-{parts}-{rank}.pt"
     if not path.exists():
         return "not run, because the method before it failed"
     result = torch.load(path, weights_only=True)
@@ -89,11 +92,10 @@ def _worker(rank: int, port: int, names: list[str], folder: Path) -> None:
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     world = distributed.start(CPU)
-    for name, norm in [(name, norm) for name in names for norm in (True, False)]:
-        path = folder / f"{name}-{norm}-{rank}.pt"
+    for name, parts in [(name, parts) for name in names for parts in VARIANTS]:
+        path = folder / f"{name}-{parts}-{rank}.pt"
         try:
-            cell = settings(name, *(EXACT if norm else [*NORMLESS, FEWER, "microbatch=8"]))
-            result = train_briefly(cell, world, norm=norm)
+            result = train_briefly(settings(name, *VARIANTS[parts]), world)
         except Exception as error:  # noqa: BLE001 - told to the parent
             torch.save(explain(error), path)
             return  # the other process, if it waits for this one, then fails too

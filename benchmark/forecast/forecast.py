@@ -21,6 +21,7 @@ from benchmark.forecast.cost import Forecast, Forecasts
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
+from benchmark.settings.runtime import processes as count_processes
 
 if TYPE_CHECKING:
     import torch
@@ -43,7 +44,7 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     from benchmark.forecast.measure import Measured, measure_fitting
 
     device, workers = _device(runtime)
-    processes = runtime.slurm.nodes * max(1, runtime.slurm.gpus_per_node) if runtime.launcher == "slurm" else 1
+    processes = count_processes(runtime)
     ran = [run for run in past_costs.read(Path(runtime.out)) if run.processes == processes and _ran_on(run, device)]
     name = "a GPU, which is not here" if device is None else machine.device_name(device)
     if device is None and ran:  # of several kinds, the usual one

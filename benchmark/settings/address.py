@@ -34,6 +34,8 @@ def identity(settings: Settings) -> dict[str, Any]:
             values["dataset"]["root"] = settings.dataset.root
     if not settings.dataset.stream:  # younger than the first records, which have no such setting
         del values["dataset"]["stream"]
+    if settings.processes == 1:
+        del values["processes"]
     if not settings.method_version:
         del values["method_version"]
     if not settings.weights:  # the same

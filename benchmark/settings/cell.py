@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from benchmark.data.catalogue import Dataset
+from benchmark.settings.values import parts
 
 Optimiser = Literal["sgd", "adamw", "lars", "lars_fb", "larc"]
 
@@ -37,11 +38,18 @@ class Settings:
     batch_norm: str | None = "sync"  # sync, local, shuffle, shuffle:N or split:N (N imitated devices)
     precision: Literal["auto", "fp32", "bf16", "fp64"] | None = "auto"  # auto: bf16 where the hardware has it
     method_version: str = ""  # of the method's code, where it is not ours at its first version; no word sets it
+    processes: int = 1  # that train it together, where its numbers depend on how many; no word sets it
 
 
 # What only training reads, from `augmentation` on: it does not apply to a method that is evaluated as it starts.
 _NAMES = [f.name for f in fields(Settings)]
 TRAINING = tuple(_NAMES[_NAMES.index("augmentation") : _NAMES.index("method_version")])
+
+
+def depends_on_processes(settings: Settings) -> bool:
+    """Whether batch norm's groups are the processes; micro-batches are groups of their own on any number of them."""
+    whole = parts(settings.batch_size or 1, settings.microbatch or 0) == 1
+    return settings.batch_norm in ("local", "shuffle") and whole
 
 
 def restore(values: dict[str, Any]) -> Settings:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
@@ -37,6 +38,7 @@ class Runtime:
     workers: int = 0  # processes of launcher=local on a CPU; 0 is one for every two cores (on GPUs it is one a GPU)
     per_device: int = 1  # cells that share a GPU with launcher=local
     budget: float = 0.0  # GPU-hours (of a process, on a CPU) that what would run may cost by its forecast; 0: any
+    many: bool = False  # allow more than 10,000 cells
     compile: bool = False  # torch.compile the backbone
     record: Literal["auto", "on", "off"] = "auto"  # a step's gradient as one CUDA graph; auto: where it can be had
     log_every: int = 20  # steps between two lines of log.jsonl
@@ -48,6 +50,13 @@ class Runtime:
     wandb_entity: str = ""  # whose project; empty is the user's own
     trust: tuple[str, ...] = ()  # plugins' module paths that cells of a folder may import; those of methods= may anyway
     slurm: Slurm = field(default_factory=Slurm)
+
+
+def processes(runtime: Runtime) -> int:
+    """How many processes train a cell together: what torchrun says of this one, or what a job is to start."""
+    if runtime.launcher == "slurm":
+        return runtime.slurm.nodes * max(1, runtime.slurm.gpus_per_node)
+    return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE"} <= set(os.environ) else 1
 
 
 def restore_runtime(values: dict[str, Any]) -> Runtime:

@@ -29,7 +29,12 @@ def parse_value(text: str, kind: Any, key: str) -> Any:
             raise ValueError
     except ValueError:
         raise UsageError(f"{key}={text}: {wanted} is needed") from None
-    return value
+    return round_number(value) if kind is float else value
+
+
+def round_number(value: float) -> float:
+    """To 12 digits: 0.6 and what 3 x 0.2 is in binary are one setting, and so are 0 and -0."""
+    return float(f"{value:.12g}") + 0.0
 
 
 def type_text(kind: Any) -> str:
@@ -43,6 +48,11 @@ def type_text(kind: Any) -> str:
 def _without_none(kind: Any) -> Any:
     parts = typing.get_args(kind)
     return next(part for part in parts if part is not NoneType) if NoneType in parts else kind
+
+
+def parts(batch_size: int, microbatch: int) -> int:
+    """How many micro-batches the global batch is cut into."""
+    return math.ceil(batch_size / microbatch) if 0 < microbatch < batch_size else 1
 
 
 def batch_norm_groups(mode: str, processes: int) -> tuple[int, bool]:

@@ -7,11 +7,14 @@ query it belongs to (MoCo, section 3.3); `shuffle` takes one part a process.
 
 What is possible where: all of them on CPU and GPU. Native batch norm serves `local`, and `sync` in one process;
 torch's SyncBatchNorm serves `sync` on several GPUs. It refuses CPU tensors, so there, and for `split` and `shuffle`,
-`GroupedBatchNorm` does it, more slowly. With micro-batches statistics are those of the micro-batch (across ranks).
+`GroupedBatchNorm` does it, more slowly. With micro-batches statistics are those of the micro-batch, which lies on one
+rank: native batch norm serves them, and `rank_after_rank` the running statistics.
 """
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -228,3 +231,46 @@ def _group(norm: _BatchNorm, grouping: Grouping, shuffled: bool) -> nn.Module:
     new = GroupedBatchNorm(norm, grouping, shuffled)
     behind = [m for m in (getattr(norm, "drop", None), getattr(norm, "act", None)) if isinstance(m, nn.Module)]
     return nn.Sequential(new, *behind) if behind else new
+
+
+@contextlib.contextmanager
+def rank_after_rank(network: nn.Module, world: World) -> Iterator[None]:
+    """Each rank's native norms see parts of the global batch inside; behind it the running statistics are, on every
+    rank, as if one process had seen all parts in order."""
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.training and m.track_running_stats]
+    if world.size == 1 or not norms:
+        yield
+        return
+    before = [[value.clone() for value in _running(norm)] for norm in norms]
+    yield
+    # Passes make `own` x old + s of an old statistic; those of all ranks `kept` x old and each s `weight` times.
+    factors = [_factors(norm, count, world) for norm, (_, _, count) in zip(norms, before, strict=True)]
+    olds = [old for values in before for old in values[:2]]
+    present = [value for norm in norms for value in _running(norm)[:2]]
+    each = [factor for factor in factors for _ in range(2)]
+    shares = [(now - own * old) * weight for now, old, (own, _, weight) in zip(present, olds, each, strict=True)]
+    sums = AllReduceSum.apply(torch.cat(shares)).split([len(share) for share in shares])
+    for now, old, (_, kept, _), total in zip(present, olds, each, sums, strict=True):
+        now.copy_(kept * old + total)
+    for norm, (_, _, count) in zip(norms, before, strict=True):
+        passes = _running(norm)[2] - count
+        _running(norm)[2].add_(passes * (world.size - 1))
+
+
+def _running(norm: _BatchNorm) -> tuple[Tensor, Tensor, Tensor]:
+    """Mean, variance and the number of passes that they follow."""
+    mean, variance, count = norm.running_mean, norm.running_var, norm.num_batches_tracked
+    assert mean is not None
+    assert variance is not None
+    assert count is not None
+    return mean, variance, count
+
+
+def _factors(norm: _BatchNorm, count: Tensor, world: World) -> tuple[Tensor, Tensor, Tensor]:
+    """(own, kept, weight) of `rank_after_rank`, for a norm that had seen `count` passes before."""
+    passes = (_running(norm)[2] - count).double()
+    if norm.momentum is None:  # the mean of all passes
+        whole = count + world.size * passes
+        return count / (count + passes), count / whole, (count + passes) / whole
+    decay = (1 - norm.momentum) ** passes
+    return decay, decay**world.size, decay ** (world.size - 1 - world.rank)

@@ -18,7 +18,8 @@ from benchmark.data.datasets import Data, load
 from benchmark.data.source import Split
 from benchmark.errors import UsageError
 from benchmark.settings import schema
-from benchmark.settings.cell import Settings
+from benchmark.settings.cell import Settings, depends_on_processes
+from benchmark.settings.values import parts
 from benchmark.training import batchnorm
 from benchmark.training.batches import VIEWS, Batches, backbone_inputs
 from benchmark.training.distributed import World
@@ -68,7 +69,10 @@ def engine(settings: Settings, method: Method, world: World, device: torch.devic
     """What takes a step, with the method's batch norm as `batch_norm=` says."""
     assert settings.batch_size is not None
     seed = settings.seed or 0
-    grouping = batchnorm.convert(method, settings.batch_norm or "sync", seed, world, settings.batch_size, device.type)
+    grouping = None
+    if parts(settings.batch_size, settings.microbatch or 0) == 1:  # else each has its own statistics
+        mode = settings.batch_norm or "sync"
+        grouping = batchnorm.convert(method, mode, seed, world, settings.batch_size, device.type)
     return Engine(method, world, device, precision, seed, settings.microbatch or 0, grouping)
 
 
@@ -107,7 +111,7 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
 
     Called for every cell before the first one trains.
     """
-    require_code(settings)
+    require_kind(settings, world)
     world.broadcast(lambda: len(dataset(settings.dataset).train))  # one process downloads
     data = dataset(settings.dataset)
     kind = methods.load(settings.method)
@@ -129,13 +133,34 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
         return
     if settings.batch_size > images:
         raise UsageError(f"batch_size={settings.batch_size}: {settings.dataset.name} has {images} images to train on")
-    if settings.batch_size % world.size:
-        raise UsageError(f"batch_size={settings.batch_size} is not a multiple of the {world.size} processes")
-    batchnorm.convert(torch.nn.Identity(), settings.batch_norm or "sync", 0, world, settings.batch_size, device.type)
+    require_shares(settings, settings.batch_size, world, device)
 
 
-def require_code(settings: Settings) -> None:
-    """Raise `UsageError` where the method's code has changed since the cell was asked for, or is another's."""
+def require_shares(settings: Settings, batch_size: int, world: World, device: torch.device) -> None:
+    """Raise `UsageError` for a batch that the processes, its micro-batches or its batch norm cannot be had with."""
+    if batch_size % world.size:
+        raise UsageError(f"batch_size={batch_size} is not a multiple of the {world.size} processes")
+    count, microbatch = parts(batch_size, settings.microbatch or 0), settings.microbatch or 0
+    if count > 1 and count % world.size:
+        near = next(m for m in range(microbatch, 0, -1) if parts(batch_size, m) % world.size == 0)
+        raise UsageError(
+            f"microbatch={microbatch} cuts batch_size={batch_size} into {count} parts, which {world.size} "
+            f"processes cannot share; microbatch={near} can be, and each process encodes so many images at once"
+        )
+    if count > 1:
+        return
+    mode = settings.batch_norm or "sync"
+    batchnorm.convert(torch.nn.Identity(), mode, 0, world, batch_size, device.type)
+
+
+def require_kind(settings: Settings, world: World) -> None:
+    """Raise `UsageError` where what the cell was asked for with is not here: the method's code, or so many processes
+    where numbers depend on them."""
+    if depends_on_processes(settings) and settings.processes != world.size:
+        raise UsageError(
+            f"batch_norm={settings.batch_norm} depends on the number of processes: the cell was asked for with "
+            f"{settings.processes}, and here are {world.size}; split:N and shuffle:N are the same on any number"
+        )
     present = schema.method_version(settings.method)
     if present != settings.method_version:
         raise UsageError(

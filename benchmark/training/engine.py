@@ -7,7 +7,6 @@ however small the micro-batches. It never steps an optimiser and knows no files.
 from __future__ import annotations
 
 import itertools
-import math
 import warnings
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
@@ -20,6 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmark import seeds
 from benchmark.errors import UsageError
 from benchmark.settings.runtime import Runtime
+from benchmark.settings.values import parts
 from benchmark.training import batchnorm
 from benchmark.training.distributed import World, average_gradients, gather
 from methods.method import Batch, Method, Progress
@@ -37,7 +37,7 @@ class Engine:
     device: torch.device
     precision: str  # fp32, bf16 or fp64: that of `forward`; `loss` is never below float32
     seed: int
-    microbatch: int  # images encoded at once on this device; 0 is its whole share
+    microbatch: int  # images encoded at once on a device; 0 is its whole share
     grouping: batchnorm.Grouping | None = None
     forward: nn.Module = field(init=False)
     compiled: bool = field(init=False, default=False)
@@ -61,22 +61,31 @@ class Engine:
 
         Returns the gathered, detached rows and the scalars that `loss` returned, still on the device.
         """
-        if 0 < self.microbatch < len(batch.index):
-            return self._cached_gradient(batch, at)
-        rows = gather(self.rows(self.forward, batch, at), self.world)
+        count = parts(len(batch.index) * self.world.size, self.microbatch)
+        if count == 1:
+            return self._whole_gradient(batch, at)
+        own = count // self.world.size  # the same parts as in one process, of which each rank has as many
+        with batchnorm.rank_after_rank(self.method, self.world):
+            if own == 1:
+                return self._whole_gradient(batch, at, self.world.rank)
+            return self._cached_gradient(batch, at, own)
+
+    def _whole_gradient(self, batch: Batch, at: Progress, part: int | None = None) -> tuple[Rows, dict[str, Tensor]]:
+        """From this rank's share at once, which is a `part` of the global batch."""
+        rows = gather(self.rows(self.forward, batch, at, part), self.world)
         scalars = self._seeded_loss(rows, at)
         scalars["loss"].backward()
         return _detach(rows), _detach(scalars)
 
-    def _cached_gradient(self, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor]]:
-        """Gradient caching: rows without a graph, the loss once on all of them, then each micro-batch replayed
-        against the gradient of its rows (Gao et al., arXiv:2101.06983, section 3)."""
-        count = math.ceil(len(batch.index) / self.microbatch)
+    def _cached_gradient(self, batch: Batch, at: Progress, count: int) -> tuple[Rows, dict[str, Tensor]]:
+        """Gradient caching: rows without a graph, the loss once on all of them, then each of this rank's `count`
+        micro-batches replayed against the gradient of its rows (Gao et al., arXiv:2101.06983, section 3)."""
+        first = self.world.rank * count
         # Nearly equal parts: a last one of a single image would have no batch-norm statistics.
         bounds = [i * len(batch.index) // count for i in range(count + 1)]
-        parts = [_part(batch, slice(start, stop)) for start, stop in itertools.pairwise(bounds)]
+        cut = [_part(batch, slice(start, stop)) for start, stop in itertools.pairwise(bounds)]
         with torch.no_grad():
-            pieces = [self.rows(self.method, part, at, i) for i, part in enumerate(parts)]
+            pieces = [self.rows(self.method, piece, at, i) for i, piece in enumerate(cut, first)]
         leaves = {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
         for leaf in leaves.values():
             leaf.requires_grad_(leaf.is_floating_point())
@@ -84,8 +93,8 @@ class Engine:
         scalars = self._seeded_loss(rows, at)
         scalars["loss"].backward()
         with frozen_statistics(self.method):  # a replay must not count twice
-            for i, (start, part) in enumerate(zip(bounds, parts, strict=False)):
-                replayed = self.rows(self.method, part, at, i)
+            for i, (start, piece) in enumerate(zip(bounds, cut, strict=False), first):
+                replayed = self.rows(self.method, piece, at, i)
                 outputs = [row for row in replayed.values() if row.requires_grad]
                 slopes = [leaves[name].grad for name, row in replayed.items() if row.requires_grad]
                 torch.autograd.backward(
@@ -95,16 +104,18 @@ class Engine:
             average_gradients(list(self.method.parameters()), self.world)
         return _detach(rows), _detach(scalars)
 
-    def rows(self, forward: nn.Module, batch: Batch, at: Progress, part: int = 0) -> Rows:
-        """What `forward` makes of some images, the `part`-th of this rank's share, in float32 or float64."""
+    def rows(self, forward: nn.Module, batch: Batch, at: Progress, part: int | None = None) -> Rows:
+        """What `forward` makes of some images, in float32 or float64: of this rank's share, or of the `part`-th
+        micro-batch of the global batch."""
         self.prepare(len(batch.index), at, part)
         return self.encode(forward, batch, at)
 
-    def prepare(self, count: int, at: Progress, part: int = 0) -> None:
+    def prepare(self, count: int, at: Progress, part: int | None = None) -> None:
         """What a pass over `count` images of this step takes from the CPU: batch norm's groups and torch's seed."""
         if self.grouping is not None:
             self.grouping.set(count, at.step, self.device)
-        torch.manual_seed(seeds.mix(self.seed, "forward", at.step, self.world.rank, part))
+        place = (self.world.rank, 0) if part is None else (0, part)
+        torch.manual_seed(seeds.mix(self.seed, "forward", at.step, *place))
 
     def encode(self, forward: nn.Module, batch: Batch, at: Progress) -> Rows:
         """`forward` in this engine's precision, its rows in float32 or float64."""

@@ -8,7 +8,9 @@ may be `x2`: twice what it is without the word. `ablation=NAME` is words too, be
 from __future__ import annotations
 
 import itertools
+import math
 import re
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, fields, replace
 from functools import cache
 from typing import Any
@@ -16,14 +18,18 @@ from typing import Any
 import methods
 from benchmark.data import identity
 from benchmark.data.catalogue import Dataset
+from benchmark.display import counting
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import address, presets, remarks, resolve, schema
-from benchmark.settings.cell import Settings
-from benchmark.settings.runtime import Runtime
-from benchmark.settings.values import parse_value, type_text
+from benchmark.settings.cell import Settings, depends_on_processes
+from benchmark.settings.runtime import Runtime, processes
+from benchmark.settings.values import parse_value, round_number, type_text
 from benchmark.words import ablations, selection
 from benchmark.words.ablations import Ablation
 from benchmark.words.runtime_words import is_runtime_word, read_runtime, split
+
+MANY = 10_000  # cells that nobody asks for by accident are no more
+LONG = 1_000  # cells whose reading takes seconds
 
 
 @dataclass(frozen=True)
@@ -53,6 +59,7 @@ def read(words: list[str]) -> Request:
     cells: dict[str, Settings] = {}
     notes: dict[str, None] = {}
     on_cells: dict[str, None] = {}
+    total = 0
     for method in chosen:
         for parts in itertools.product(*(ablation.parts for ablation in chosen_ablations)):
             axes = _axes(method, assigned_words)
@@ -64,12 +71,41 @@ def read(words: list[str]) -> Request:
                 notes[f"{_spell(name)} does not apply to {method}: {what}"] = None
             missing = [k for k in assigned_words if _option_of_others(k, method, chosen)]
             notes |= dict.fromkeys(f"{k} does not apply to {method}: it has no such option, one cell" for k in missing)
-            for values in itertools.product(*axes.values()):
+            notes |= dict.fromkeys(_doubt_commas(axes, method))
+            asked = math.prod(map(len, axes.values()))
+            total += asked
+            if total > MANY and not runtime.many:
+                raise UsageError(
+                    f"more than {MANY:,} cells are asked for, {total:,} up to {method}: many=true allows it"
+                )
+            for values in _show(itertools.product(*axes.values()), method, asked):
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
                 settings = resolve.build(_complete(assigned, runtime.preset, chosen_ablations, own))
+                if depends_on_processes(settings):
+                    settings = replace(settings, processes=processes(runtime))
                 cells.setdefault(address.key(settings), settings)
                 on_cells |= dict.fromkeys(remarks.explain_fit(settings, runtime.preset) + remarks.warn(settings))
     return Request(list(cells.values()), runtime, [*notes, *on_cells])
+
+
+def _show(values: Iterable[tuple[Any, ...]], method: str, count: int) -> Iterator[tuple[Any, ...]]:
+    """`values` as they are, with how far they are where there are so many that it takes a while."""
+    if count < LONG:
+        yield from values
+        return
+    with counting.count(f"{method}: reading", count, "cells") as advance:
+        for one in values:
+            yield one
+            advance(1)
+
+
+def _doubt_commas(axes: dict[str, list[Any]], method: str) -> Iterator[str]:
+    """What `weight_decay=0,5` may not have been meant to be."""
+    for name, values in axes.items():
+        both = [v for v in values if isinstance(v, float) and v.is_integer()]
+        if type_text(_kind(name, method)) == "number" and len(values) == len(both) == 2 and both[0] == 0:
+            word = _spell(name.removeprefix("options."))
+            yield f"{word}=0,{both[1]:.0f} is two values, 0 and {both[1]:.0f}; the decimal point is a dot"
 
 
 def _require_use(ablation: Ablation, chosen: list[str]) -> None:
@@ -160,7 +196,7 @@ class Times:
     whole: bool  # rounded, and no less than 1 where there is any
 
     def of(self, value: float) -> float:
-        return max(min(value, 1), round(self.factor * value)) if self.whole else self.factor * value
+        return max(min(value, 1), round(self.factor * value)) if self.whole else round_number(self.factor * value)
 
 
 def _kind(target: str, method: str) -> Any:
@@ -170,6 +206,10 @@ def _kind(target: str, method: str) -> Any:
 
 
 def _value(text: str, kind: Any, key: str) -> Any:
+    if type_text(kind) == "number" and re.fullmatch(r"0\d+", text):
+        raise UsageError(
+            f"{key}={text}: is it what follows a decimal comma? the decimal point is a dot, {key}=0.{text}"
+        )
     factor, number = re.fullmatch(r"x(\d+\.?\d*|\.\d+)", text), type_text(kind)
     if factor and number in ("number", "whole number"):
         return Times(float(factor[1]), number == "whole number")

@@ -105,6 +105,8 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
         row[f"settings.{name}" if reserved else name] = value
     row |= {name: resolved[name] for name in RESOLVED if _applies(name, resolved, row)}
     row = {"results_version": 1, "method_version": "1"} | row
+    if _depends_on_processes(row, old="results_version" not in resolved):
+        row["processes"] = cell["cost"].get("processes")
     row[VERSIONS] = ", ".join(f"{name} {cell['versions'][name]}" for name in _PACKAGES if name in cell["versions"])
     row |= {f"metrics.{name}": value for name, value in cell["metrics"].items()}
     row |= {f"cost.{name}": value for name, value in _flat(cell["cost"])}
@@ -120,6 +122,13 @@ def _texts(value: Any) -> list[str]:
 def _applies(name: str, resolved: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
     """Whether the record says it, of a cell that it means something for: what does not train has no precision."""
     return isinstance(resolved.get(name), str | int) and (name != "precision" or row.get(name) is not None)
+
+
+def _depends_on_processes(row: Mapping[str, Any], old: bool) -> bool:
+    """Whether batch norm's groups were the processes, of whose shares an `old` record's micro-batches were cut."""
+    microbatch, batch = row.get("microbatch") or 0, row.get("batch_size") or 0
+    cut = isinstance(microbatch, int) and isinstance(batch, int) and 0 < microbatch < batch
+    return (old and cut) or (row.get("batch_norm") in ("local", "shuffle") and not cut)
 
 
 def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

@@ -269,9 +269,13 @@ def test_two_commands_on_one_folder_train_a_cell_once(tmp_path: Path, environmen
 
 
 @pytest.mark.slow
-def test_two_processes_under_torchrun_give_the_same_record(tmp_path: Path, environment: dict[str, str]) -> None:
-    """In float64, where sums in another order change nothing that a metric shows; batch norm is synchronised."""
-    words = ("precision=fp64", "epochs=3")
+@pytest.mark.parametrize("microbatch", [0, 16])
+def test_two_processes_under_torchrun_give_the_same_record(
+    tmp_path: Path, environment: dict[str, str], microbatch: int
+) -> None:
+    """In float64, where sums in another order change nothing that a metric shows; batch norm is synchronised, or over
+    micro-batches that are the same images."""
+    words = ("precision=fp64", "epochs=3", f"microbatch={microbatch}")
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     done = run(tmp_path / "two", environment, *words, launcher=launcher)
     assert done.returncode == 0, done.stderr

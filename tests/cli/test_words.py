@@ -12,6 +12,7 @@ import methods
 from benchmark.errors import UsageError
 from benchmark.settings import address, presets, schema
 from benchmark.settings.cell import Settings
+from benchmark.words import cell_words
 from benchmark.words.cell_words import Request, read
 from benchmark.words.runtime_words import read_out
 
@@ -235,6 +236,32 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
 )
 def test_what_changes_the_result_changes_the_key(word: str) -> None:
     assert key(f"methods=simclr {word}") != key("methods=simclr")
+
+
+def test_a_number_is_one_setting_however_it_was_come_by() -> None:
+    """3 x 0.2 is 0.6000000000000001 in binary."""
+    assert len(read(["methods=simclr", "temperature=0.6,x3,0.6000000000000001"]).cells) == 1
+    assert key("methods=simclr weight_decay=-0.0") == key("methods=simclr weight_decay=0")
+
+
+def test_a_decimal_comma_is_told() -> None:
+    with pytest.raises(UsageError, match=r"learning_rate=05: .* the decimal point is a dot, learning_rate=0\.05"):
+        read(["methods=simclr", "learning_rate=0,05"])
+    (note,) = [n for n in read(["methods=simclr", "weight_decay=0,5"]).notes if "dot" in n]
+    assert note == "weight_decay=0,5 is two values, 0 and 5; the decimal point is a dot"
+    assert not [n for n in read(["methods=simclr", "weight_decay=0,0.5", "seeds=0,5"]).notes if "dot" in n]
+
+
+def test_a_large_grid_is_asked_about_and_shows_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(cell_words, "MANY", 20)
+    monkeypatch.setattr(cell_words, "LONG", 10)
+    words = ["methods=simclr,moco", "seeds=0,1,2", "epochs=1,2,3,4"]
+    with pytest.raises(UsageError, match="more than 20 cells are asked for, 24 up to moco: many=true allows it"):
+        read(words)
+    assert len(read([*words, "many=true"]).cells) == 24
+    assert "moco: reading 12 cells" in capsys.readouterr().err
 
 
 def test_values_have_their_declared_type() -> None:

@@ -58,6 +58,20 @@ def test_two_kinds_of_numbers_are_two_rows(
     assert told.partition("=")[0] in to_markdown(summarise(frame)).splitlines()[0]
 
 
+def test_processes_part_a_mean_where_numbers_depend_on_them(tmp_path: Path) -> None:
+    two, parts = {"processes": 2}, {"batch_size": 256, "microbatch": 64}
+    put(tmp_path, 0, NEW)
+    put(tmp_path, 1, NEW, two)
+    for local in ({"batch_norm": "local"}, {"batch_norm": "shuffle"}):
+        put(tmp_path, 0, NEW, settings=local)
+        put(tmp_path, 1, NEW, two, settings=local | two)
+    put(tmp_path, 0, NEW, settings=parts)
+    put(tmp_path, 1, NEW, two, settings=parts)
+    put(tmp_path, 0, OLD, settings=parts)  # whose micro-batches were cut from each process's share
+    put(tmp_path, 1, OLD, two, settings=parts)
+    assert summarise(load(tmp_path)[0])["seeds"].tolist() == [2, 1, 1, 1, 1, 2, 1, 1]
+
+
 def test_auto_and_what_it_came_to_are_one_kind(tmp_path: Path) -> None:
     put(tmp_path, 0, NEW)
     put(tmp_path, 1, NEW, settings={"precision": "fp32"})

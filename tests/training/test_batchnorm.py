@@ -2,14 +2,19 @@
 
 import copy
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UsageError
+from benchmark.settings.address import key
+from benchmark.settings.cell import Settings
+from benchmark.training import build
 from benchmark.training.batchnorm import GroupedBatchNorm, Grouping, convert
 from benchmark.training.distributed import World
+from benchmark.words import cell_words
 from methods.parts.heads import MomentumCopy
 from methods.parts.statistics import frozen_statistics
 
@@ -271,3 +276,27 @@ def test_images_shuffled_once_are_statistics_shuffled_in_every_layer(views: int)
     close(*rows)
     copied.eval()
     assert len(copied(x[:3])) == 3, "an evaluation's rows are not shuffled"
+
+
+def test_the_number_of_processes_is_part_of_a_cell_whose_numbers_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    def cell(mode: str, *words: str) -> Settings:
+        return cell_words.read(["methods=moco", f"batch_norm={mode}", "batch_size=32", *words]).cells[0]
+
+    one = {mode: cell(mode) for mode in ("sync", "local", "split:4", "shuffle", "shuffle:4")}
+    slurm = ("launcher=slurm", "slurm.nodes=2")
+    monkeypatch.setenv("RANK", "0")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    two = {mode: cell(mode) for mode in one}
+    assert {mode for mode in one if key(one[mode]) != key(two[mode])} == {"local", "shuffle"}
+    assert key(cell("local", *slurm)) == key(two["local"])
+    assert key(cell("local", "microbatch=8")) == key(replace(one["local"], microbatch=8)), "their own groups"
+    build.require_kind(two["local"], World(size=2))
+    with pytest.raises(UsageError, match="asked for with 2, and here are 1"):
+        build.require_kind(two["local"], World())
+
+
+def test_micro_batches_that_processes_cannot_share_are_refused() -> None:
+    cell = cell_words.read(["methods=simclr", "batch_size=64", "microbatch=24"]).cells[0]
+    with pytest.raises(UsageError, match=r"3 parts, which 2 processes cannot share; microbatch=21 can be"):
+        build.require_shares(cell, 64, World(size=2), torch.device("cpu"))
+    build.require_shares(replace(cell, microbatch=21), 64, World(size=2), torch.device("cpu"))

@@ -10,6 +10,7 @@ torch.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import platform
@@ -135,6 +136,10 @@ def _read(path: Path) -> dict[str, Any]:
         content = files.read_json(path)
     except (FileNotFoundError, ValueError):
         return {}
+    except OSError as error:
+        if error.errno == errno.ELOOP:  # a link is no lease: it is replaced, not followed
+            return {}
+        raise
     return content if isinstance(content, dict) else {}
 
 

@@ -17,7 +17,7 @@ from results import files
 FILE_NAME = "last.pt"
 
 
-def save(folder: Path, state: dict[str, Any], guard: Callable[[], None]) -> None:
+def save(folder: Path, state: dict[str, Any], guard: Callable[[], None] = lambda: None) -> None:
     """Atomic: a kill leaves the old checkpoint or the new one. `guard` raises where another process has the folder,
     which may have become so while the file was written."""
     path = folder / FILE_NAME

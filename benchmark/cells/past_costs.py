@@ -117,9 +117,7 @@ def read(out: Path) -> list[Ran]:
     ran = []
     for _, entry in record.find(out):
         if isinstance(entry, dict) and entry["status"] == "finished":
-            with contextlib.suppress(
-                Exception
-            ):  # of a method or a version that is not there any more, or of whatever lies there
+            with contextlib.suppress(Exception):  # of a method that is gone, or whatever lies there
                 cost = entry["cost"]
                 known = cost.get("peak_memory_bytes", 0), cost.get("device", ""), cost.get("processes", 1)
                 ran.append(

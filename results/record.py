@@ -22,6 +22,8 @@ FILE_NAME = "record.json"
 EVALUATION_NAME = "evaluation.json"  # what was measured later, beside the record, which stays as it is
 LOOKS_NAME = "looks.json"  # what people look at beside the numbers, see benchmark/evaluate/gallery.py
 
+_LONGEST = 200  # characters of a method's name
+_NUMBERS = ("seed", "view_size", "epochs", "batch_size", "microbatch", "learning_rate", "warmup", "weight_decay")
 _ALLOWED: dict[str, tuple[type, ...]] = {
     "key": (str,),
     "protocol": (str,),
@@ -183,9 +185,19 @@ def _problem(record: Any) -> str | None:
         return f"status {record['status']!r} (allowed: {', '.join(STATUSES)})"
     if record["status"] != "finished" and not record["reason"]:
         return f"a {record['status']} record must give its reason"
-    if not isinstance(record["settings"].get("method"), str):
-        return "settings.method must be a name"
-    return _metrics_problem(record["metrics"])
+    return _settings_problem(record["settings"]) or _metrics_problem(record["metrics"])
+
+
+def _settings_problem(settings: dict[str, Any]) -> str | None:
+    data = settings.get("dataset", {})
+    if not isinstance(data, dict) or not isinstance(data.get("name", ""), str):
+        return "settings.dataset.name must be a name"
+    if not isinstance(settings.get("method"), str) or not 0 < len(settings["method"]) <= _LONGEST:
+        return f"settings.method must be a name of at most {_LONGEST} characters"
+    for name, value in [*((name, settings.get(name)) for name in _NUMBERS), ("dataset.limit", data.get("limit"))]:
+        if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
+            return f"settings.{name} is {type(value).__name__}, must be a number or null"
+    return None
 
 
 def _metrics_problem(metrics: dict[str, Any]) -> str | None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import itertools
 import json
 import math
 import struct
@@ -135,6 +136,7 @@ def loss_curve(folder: str, problems: list[str]) -> pd.DataFrame:
     except OSError as error:
         problems += [] if isinstance(error, FileNotFoundError) else [str(error)]
         return pd.DataFrame(columns=["step", "epoch", "loss"])
+    broken = list[int]()
     for number, text in enumerate(texts, 1):
         try:
             entry = json.loads(text)
@@ -143,7 +145,9 @@ def loss_curve(folder: str, problems: list[str]) -> pd.DataFrame:
                 raise ValueError
             lines.append(line)
         except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
-            problems += [f"{path}: line {number} cannot be read"] if number < len(texts) else []
+            broken += [number] if number < len(texts) else []
+    if broken:
+        problems.append(f"{path}: {len(broken)} lines cannot be read, first line {broken[0]}")
     usable = [line for line in lines if abs(line[2]) <= files.LARGEST]  # which NaN is not
     table = pd.DataFrame(usable, columns=["step", "epoch", "loss"])
     if len(table) > 1 and table["epoch"].iloc[-1] >= 1 and table["step"].iloc[-1] > 0:
@@ -157,16 +161,16 @@ def _looks(among: Comparable, best: list[_Best], problems: list[str]) -> Iterato
     """Projections first, then neighbours: figures of one sort are compared side by side."""
     galleries = []
     for configuration in best:
-        gallery = next(filter(None, (_read(folder, problems) for folder in configuration.cells["folder"])), None)
-        if gallery is not None:
-            galleries.append((configuration, gallery))
+        folders = configuration.cells["folder"]
+        known = ((folder, gallery) for folder in folders if (gallery := _read(folder, problems)) is not None)
+        galleries += [(configuration, *pair) for pair in itertools.islice(known, 1)]
     for draw in (_projection, _neighbours):
-        for configuration, gallery in galleries[:MOST_CELLS]:
+        for configuration, folder, gallery in galleries[:MOST_CELLS]:
             try:
                 yield draw(among, configuration, gallery)
             except (LookupError, TypeError, ValueError) as error:
-                folder = configuration.cells["folder"].iloc[0]
-                problems.append(f"{folder}: {LOOKS_NAME} holds no {draw.__name__.strip('_')}: {error}")
+                what = draw.__name__.strip("_")
+                problems.append(f"{Path(folder) / LOOKS_NAME}: no {what} to show: {type(error).__name__}: {error}")
 
 
 def _read(folder: str, problems: list[str]) -> dict[str, Any] | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterator, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -74,13 +75,18 @@ def _sweeps(frame: pd.DataFrame, axis: str, methods: set[str]) -> list[pd.DataFr
     if axis not in frame:
         return []
     part = frame[(frame["status"] == "finished") & frame["method"].isin(methods) & frame[axis].notna()]
-    part = part.sort_values(axis, kind="stable", ignore_index=True)
+    # A text may stand among numbers in the records of others: it comes last.
+    part = part.sort_values(axis, kind="stable", ignore_index=True, key=lambda values: values.map(_rank))
     if part[axis].nunique() < 2:
         return []
     rest = configurations(part.drop(columns=[axis, *FOLLOWS.get(axis, ())], errors="ignore"))
     number = configurations(part)  # of a batch with micro-batches and without, the first is taken
     part = part[number == number.groupby([rest, part[axis]]).transform("first")]
     return [sweep for _, sweep in part.groupby(rest, sort=False) if sweep[axis].nunique() > 1]
+
+
+def _rank(value: Any) -> tuple[bool, float, str]:
+    return (False, float(value), "") if isinstance(value, Real) else (True, 0.0, str(value))
 
 
 def _names(sweeps: list[pd.DataFrame], axis: str) -> list[str]:

@@ -115,6 +115,13 @@ const themed = (layout) => {
   for (const name of ["xaxis", "yaxis", "yaxis2"]) if (layout[name]) whole[name] = { ...axis, ...layout[name] };
   return whole;
 };
+// plotly.js makes style elements, which the page's policy takes from its scripts alone.
+const create = document.createElement.bind(document);
+document.createElement = (tag, ...more) => {
+  const node = create(tag, ...more);
+  if (String(tag).toLowerCase() === "style") node.nonce = document.querySelector("style").nonce;
+  return node;
+};
 let library;
 const load = async () => {
   const packed = Uint8Array.from(atob(document.getElementById("plotly").textContent), (c) => c.charCodeAt(0));

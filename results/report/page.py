@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import gzip
+import hashlib
 import json
 import math
 import os
+import secrets
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib import resources
@@ -73,6 +75,7 @@ def render(
     template = Environment(autoescape=True, undefined=StrictUndefined, trim_blocks=True).from_string(_file("html"))
     columns, rows, notes = _table(summary, ranks)
     figures = _figures(charts, styles)
+    css, js, plotly = _css(columns, figures), _file("js"), _plotly() if any(each["drawn"] for each in figures) else ""
     return template.render(
         title=f"Benchmark: {folder.resolve().name}",
         folder=str(folder),
@@ -90,10 +93,11 @@ def render(
         problems=problems,
         cells=Markup(_json(_cells(frame, summary, folder, page_folder))),
         figures=Markup(_json([figure["drawn"] for figure in figures])),
-        aligned=[i + 1 for i, column in enumerate(columns) if column.number],
-        css=Markup(_file("css")),
-        js=Markup(_file("js")),
-        plotly=Markup(_plotly() if any(figure["drawn"] for figure in figures) else ""),
+        css=Markup(css),
+        js=Markup(js),
+        plotly=Markup(_pack(plotly)),
+        scripts=Markup(f"{_hash(js)} {_hash(plotly)}"),
+        nonce=secrets.token_hex(16),  # of styles: plotly.js makes some of its own
     )
 
 
@@ -124,13 +128,31 @@ def _file(ending: str) -> str:
     return resources.files("results.report").joinpath(f"page.{ending}").read_text(encoding="utf-8")
 
 
+def _css(columns: Sequence[formats.Column], figures: Sequence[Mapping[str, Any]]) -> str:
+    """The page's rules, and those that depend on what it shows."""
+    aligned = [i + 1 for i, column in enumerate(columns) if column.number]
+    rules = [f".opens tr > :nth-child({place}) {{ text-align: right; }}" for place in aligned]
+    rules += [f'[data-figure="{each["number"]}"] {{ height: {each["height"]}px; }}' for each in figures]
+    return "\n".join([_file("css"), *rules])
+
+
 def _plotly() -> str:
-    """plotly.js, packed: a third of the size, and not read by the browser before a figure is to be drawn."""
+    """plotly.js, empty where it is not installed."""
     try:
         from plotly.offline import get_plotlyjs
     except ImportError:
         return ""
-    return base64.b64encode(gzip.compress(get_plotlyjs().encode(), mtime=0)).decode()
+    return str(get_plotlyjs())
+
+
+def _pack(script: str) -> str:
+    """A third of the size, and not read by the browser before a figure is to be drawn."""
+    return base64.b64encode(gzip.compress(script.encode(), mtime=0)).decode() if script else ""
+
+
+def _hash(text: str) -> str:
+    """What a content security policy knows a script by."""
+    return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
 def _json(data: Any) -> str:

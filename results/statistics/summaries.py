@@ -154,7 +154,7 @@ def _costs(finished: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
     columns = {f"cost.{name}": groups[f"cost.{name}"].agg(kind) for name, kind in kinds.items()}
     many = finished["cost.processes"].gt(1)
     times = finished["cost.processes"].map("{:.0f} x ".format).where(many, "")
-    columns["cost.devices"] = (times + finished["cost.device"].astype(object)).groupby(group).agg(_join)
+    columns["cost.devices"] = (times + finished["cost.device"].map(str, na_action="ignore")).groupby(group).agg(_join)
     return pd.DataFrame(columns)
 
 

@@ -117,7 +117,7 @@ def to_csv(summary: pd.DataFrame) -> str:
     """Each configuration's name, then every column of the summary in the order of the other tables, accuracies as
     fractions, families as methods declare them; each number's text reads back as the same float."""
     table = _sort(summary.assign(configuration=labels.names(summary)))[["configuration", *summary.columns]]
-    table = table.apply(lambda column: column.map(_plain) if column.dtype == object else column)
+    table = table.apply(lambda column: column if pd.api.types.is_numeric_dtype(column) else column.map(_plain))
     return str(table.rename(columns=_plain).to_csv(index=False))
 
 

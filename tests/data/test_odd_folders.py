@@ -19,6 +19,7 @@ from PIL import Image
 
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import load
+from benchmark.data.files import decode
 from benchmark.data.survey import Survey, survey
 from benchmark.errors import UsageError
 
@@ -430,3 +431,17 @@ def test_a_user_without_a_home_folder_can_look_at_images(tmp_path: Path) -> None
     environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(tmp_path / "scratch")}
     (tmp_path / "scratch").mkdir()
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path / "scratch", env=environment)
+
+
+@pytest.mark.parametrize("size", [(10_000, 9_000), (40_000, 40_000)])
+def test_an_image_of_too_many_pixels_is_refused(size: tuple[int, int], tmp_path: Path) -> None:
+    """A few kilobytes of a file may be gigabytes of pixels: below Pillow's error, and above."""
+    root = plant(tmp_path, "train/cat=9 train/dog=9")
+    file = io.BytesIO()
+    Image.new("1", size).save(file, "PNG")
+    bomb = put(root / "train/cat/bomb.png", file.getvalue())
+    message = refusal(root)
+    assert str(bomb) in message
+    assert "pixels" in message
+    with pytest.raises(UsageError, match="pixels"):
+        decode(str(bomb))

@@ -17,7 +17,7 @@ from results.frames import forecasts, frame
 from results.published import sweeps
 from results.report import report
 from results.statistics import comparable, compare, stability, summaries
-from results.tables import evaluations, formats, terminal
+from results.tables import comparison, evaluations, formats, terminal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     metric = comparable.headline(loaded)
     try:
         ranked = compare.ranks(loaded, metric)
-        compared = compare.rows(loaded, reference, metric, ranked)
+        compared = comparison.rows(loaded, reference, metric, ranked)
     except ValueError as error:
         raise UsageError(str(error)) from error
     for problem in problems:
@@ -50,7 +50,10 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         ("Forecasts against truth", formats.truth(forecasts.compare_with_truth(loaded, forecasts.read(out)))),
     ]
     print_summary(summary)
-    print_sections([("Which can be told apart (ranks that the seeds allow, 95 %)", compared), *sections])
+    print_sections([("Which can be told apart (ranks that the seeds allow)", compared)])
+    for text in comparison.explain(ranked):
+        print(f"- {text}")
+    print_sections(sections)
     if not loaded.empty:
         curves = list(dict.fromkeys(comparison.curve for comparison in comparisons))
         folder, notes = report.write(

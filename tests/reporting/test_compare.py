@@ -16,7 +16,8 @@ from scipy import stats
 
 from results import record
 from results.frames.frame import load
-from results.statistics import compare, significance
+from results.statistics import compare, moderated, significance
+from results.tables import comparison
 
 ROOT = Path(__file__).parents[2]
 # Errors that no table should be made with, such as a division by a spread of nothing.
@@ -174,10 +175,10 @@ def test_no_test_is_said(tmp_path: Path, values: Mapping[int | None, float], not
 def test_failed_and_collapsed_count_nowhere(tmp_path: Path) -> None:
     put(tmp_path, "moco", A)
     put(tmp_path, "simclr", B)
-    before = compare.rows(frame_of(tmp_path), "moco")
+    before = comparison.rows(frame_of(tmp_path), "moco")
     put(tmp_path, "moco", {4: 0.1, 5: 0.2}, "collapsed")
     put(tmp_path, "simclr", {4: 0.3, 5: 0.1}, "failed")
-    assert compare.rows(frame_of(tmp_path), "moco") == before
+    assert comparison.rows(frame_of(tmp_path), "moco") == before
 
 
 def test_protocols_and_datasets_are_never_pooled(tmp_path: Path) -> None:
@@ -194,7 +195,7 @@ def test_protocols_and_datasets_are_never_pooled(tmp_path: Path) -> None:
     ]
     assert compare.intervals(frame)["n"].tolist() == [4, 4, 2, 3, 2]
     assert len(compare.compare_pairs(frame, "moco")) == 2, "a family without the reference is left out"
-    header, *rows = compare.rows(frame, "moco")
+    header, *rows = comparison.rows(frame, "moco")
     assert header[:3] == ["dataset", "protocol", "configuration"]
     assert len(rows) == 5
 
@@ -356,7 +357,7 @@ def test_configurations_are_named_by_what_varies(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="'moco' is ambiguous: give one of moco queue=4096, moco queue=65536"):
         compare.compare_pairs(frame, "moco")
     with pytest.raises(ValueError, match=r"no reference 'simclir'; there are: .*simclr; nearest: simclr"):
-        compare.rows(frame, "simclir")
+        comparison.rows(frame, "simclir")
     with pytest.raises(
         ValueError, match="no metric 'linear_top'; there are: knn20_top1, linear_top1; nearest: linear_"
     ):
@@ -369,14 +370,14 @@ def test_rows_are_text_under_a_header(tmp_path: Path) -> None:
     put(tmp_path, "simclr", B)
     put(tmp_path, "pcl", {0: 0.5})
     put(tmp_path, "pixels", {None: 0.85})
-    assert compare.rows(frame_of(tmp_path), "simclr") == [
+    assert comparison.rows(frame_of(tmp_path), "simclr") == [
         ["configuration", "seeds", "linear_top1 %", "rank", "minus simclr", "p (Holm)", "seeds needed", "note"],
         ["moco", "4", "92.5 (87.6 to 97.4)", "1-2", "+2.0 (-0.3 to 4.3)", "0.066", "8", ""],
         ["simclr", "4", "90.5 (87.2 to 93.8)", "1-2", "–", "–", "–", ""],
         ["pixels", "1", "85.0", "3", "-5.5 (-8.8 to -2.2)", "0.026", "–", "fixed"],
         ["pcl", "1", "50.0", "–", "-38.0", "–", "–", "one seed; one shared seed: no test"],
     ]
-    assert compare.rows(frame_of(tmp_path))[0] == ["configuration", "seeds", "linear_top1 %", "rank", "note"]
+    assert comparison.rows(frame_of(tmp_path))[0] == ["configuration", "seeds", "linear_top1 %", "rank", "note"]
 
 
 def test_no_interval_reaches_an_accuracy_that_cannot_be(tmp_path: Path) -> None:
@@ -385,7 +386,7 @@ def test_no_interval_reaches_an_accuracy_that_cannot_be(tmp_path: Path) -> None:
     put(tmp_path, "pcl", {0: 0.02, 1: 0.98})
     frame = frame_of(tmp_path)
     assert compare.intervals(frame)["high"].max() > 1, "the numbers are the whole intervals"
-    moco, pcl, simclr = compare.rows(frame, "simclr")[1:]
+    moco, pcl, simclr = comparison.rows(frame, "simclr")[1:]
     assert (moco[2], moco[-1]) == ("97.5 (78.4 to 100.0)", "interval cut at 100; difference's interval cut at 100")
     assert (simclr[2], simclr[-1]) == ("3.0 (0.0 to 15.7)", "interval cut at 0")
     assert (pcl[2], pcl[4]) == ("50.0 (0.0 to 100.0)", "+47.0 (-100.0 to 100.0)")
@@ -395,9 +396,9 @@ def test_no_interval_reaches_an_accuracy_that_cannot_be(tmp_path: Path) -> None:
 def test_nothing_to_compare_is_empty(tmp_path: Path) -> None:
     for table in (compare.intervals, compare.compare_pairs, compare.ranks, compare.seeds_needed):
         assert table(frame_of(tmp_path)).empty
-    assert compare.rows(frame_of(tmp_path), "moco") == []
+    assert comparison.rows(frame_of(tmp_path), "moco") == []
     put(tmp_path, "moco", {0: 0.9}, "failed")
-    assert compare.rows(frame_of(tmp_path), "moco")[1:] == [["moco", "0", "–", "–", "–", "–", "–", "no finished run"]]
+    assert comparison.rows(frame_of(tmp_path), "moco")[1:] == [["moco", "0", "–", "–", "–", "–", "–", "no finished run"]]
 
 
 def test_the_slow_half_of_scipy_is_imported_when_used() -> None:

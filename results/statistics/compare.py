@@ -135,7 +135,8 @@ def _families(frame: pd.DataFrame, metric: str) -> Iterator[_Family]:
         first = part[~number[part.index].duplicated()]
         own, named = number[first.index], labels.names(first)
         columns = first["method"].tolist(), named, values[own], fixed[own], own.tolist()
-        yield _Family(*keys.loc[part.index[0]], *columns, layout.count_images(part, metric), bounds)
+        protocol, dataset = keys.loc[part.index[0]]
+        yield _Family(protocol, dataset, *columns, layout.count_images(part, metric), bounds)
 
 
 def _intervals(family: _Family, model: moderated.Fit) -> pd.DataFrame:
@@ -204,7 +205,7 @@ def _ranks(family: _Family) -> pd.DataFrame:
     apart = [(order[a], order[b]) for a, b in zip(winners, losers, strict=True) if a in order and b in order]
     sets = groups.join(len(shown), apart) if shown else []
     joined = {place: tuple(i for i, each in enumerate(sets) if order[place] in each) for place in shown}
-    return table.assign(joined=[joined.get(place, ()) for place in table.index])
+    return table.assign(joined=pd.Series({place: joined.get(place, ()) for place in table.index}, dtype=object))
 
 
 def _place(reference: str, family: _Family) -> int | None:

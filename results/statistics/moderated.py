@@ -125,7 +125,7 @@ def _find_largest(errors: np.ndarray, left: np.ndarray, right: np.ndarray, scale
     weight = (1 / scale).astype(np.float32)[:, None]
     largest = np.zeros(len(errors), dtype=np.float32)
     starts = np.flatnonzero(np.diff(left, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(left)], strict=True):
+    for start, end in zip(starts, [*starts[1:], len(left)][: len(starts)], strict=True):
         for first in range(start, end, 64):  # as many as a cache holds
             some = slice(first, min(first + 64, end))
             gaps = columns[right[some]]

@@ -11,7 +11,7 @@ studies are seeded, so that the same words give the same table.
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
@@ -20,7 +20,7 @@ from results.statistics import moderated, significance
 
 SHIFT = 3.0  # sd
 _SD, _LEVEL = 0.01, 0.7
-SPREADS = {
+SPREADS: dict[str, Callable[[int], np.ndarray]] = {
     "equal": lambda count: np.ones(count),
     "uneven": lambda count: np.linspace(0.5, 1.5, count),
     "one": lambda count: np.where(np.arange(count) == 0, 4.0, 1.0),
@@ -58,7 +58,7 @@ def simulate(count: int, seeds: int, spread: str, studies: int) -> np.ndarray:
         best = model.means.argmax()
         error = abs(model.means[best] - _LEVEL)
         held = [error <= widths[best] for widths in moderated.half_widths(model)]
-        rows.append([*none.any(axis=1), *half[:, ~differ].any(axis=1), *half[:, differ].mean(axis=1), *held])
+        rows.append(np.hstack([none.any(axis=1), half[:, ~differ].any(axis=1), half[:, differ].mean(axis=1), held]))
     return np.mean(np.array(rows, dtype=float), axis=0)
 
 

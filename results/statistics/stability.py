@@ -97,9 +97,8 @@ def _split_tau(rows: pd.DataFrame, metric: str) -> float:
         return math.nan
     halves = itertools.islice(itertools.combinations(range(count), count // 2), _MOST_SPLITS)
     pairs = [(list(half), [seed for seed in range(count) if seed not in half]) for half in halves]
-    return float(
-        np.mean([kendalltau(values[:, a].mean(axis=1), values[:, b].mean(axis=1)).statistic for a, b in pairs])
-    )
+    means = [[values[:, half].mean(axis=1).round(9) for half in pair] for pair in pairs]
+    return float(np.mean([kendalltau(*pair).statistic for pair in means]))
 
 
 def _number(value: float) -> str:

@@ -17,7 +17,7 @@ from results.tables import test_sets
 
 EMPTY = "No records to show."
 _ALONE = "mean ± half-width of the 95 % t-interval over seeds"
-_SHARED = "mean ± half-width of the interval over seeds, 95 % by the variance that configurations share"
+_SHARED = "mean ± half-width of the {}interval over seeds, by the variance that configurations share"
 _TWO_SEEDS = "with two seeds the intervals assume comparable spreads, and no 95 % is claimed"
 _FOOTING = "where a configuration lacks seeds, its mean is on the footing of the others, by least squares"
 UNFINISHED = "not finished"
@@ -244,8 +244,9 @@ def _explain_intervals(summary: pd.DataFrame) -> list[str]:
     counts = tested["metrics.linear_top1.n"]
     if tested.empty or tested.groupby(["protocol", "dataset.name"]).size().max() < 3:
         return [_ALONE]
-    two, several = bool((counts == 2).any()), counts.nunique() > 1
-    return [_SHARED, *[_TWO_SEEDS] * two, *[_FOOTING] * several]
+    two, all_counts = bool((counts == 2).any()), summary["metrics.linear_top1.n"][~summary["fixed"].astype(bool)]
+    several = all_counts[all_counts > 0].nunique() > 1
+    return [_SHARED.format("" if two else "95 % "), *[_TWO_SEEDS] * two, *[_FOOTING] * several]
 
 
 def _seeds(summary: pd.DataFrame) -> list[str]:

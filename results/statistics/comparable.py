@@ -51,7 +51,7 @@ class Comparable:
             return "95 % intervals over seeds, by the variance that configurations share"
         if self.table["interval"].eq(compare.TWO_SEEDS).any():
             return "intervals over two seeds, which assume comparable spreads"
-        return "95 % t-intervals over seeds"
+        return "95 % intervals over seeds"
 
     @property
     def lost(self) -> str:

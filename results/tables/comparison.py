@@ -68,7 +68,7 @@ def explain(table: pd.DataFrame) -> list[str]:
     if compare.TWO_SEEDS in kinds:
         texts.append("Two seeds: intervals and ranks assume comparable spreads, which two seeds cannot show.")
     if "t" in kinds:
-        texts.append("Of one or two configurations the intervals are Student's, 95 %.")
+        texts.append("95 % intervals of one or two configurations are by their own seeds alone.")
     if table["wide"].any():
         names = ", ".join(table["configuration"][table["wide"]])
         texts.append(

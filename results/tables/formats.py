@@ -16,7 +16,7 @@ from results.statistics.summaries import varying
 from results.tables import test_sets
 
 EMPTY = "No records to show."
-_ALONE = "mean ± half-width of the 95 % t-interval over seeds"
+_ALONE = "mean ± half-width of the 95 % interval over seeds"
 _SHARED = "mean ± half-width of the {}interval over seeds, by the variance that configurations share"
 _TWO_SEEDS = "with two seeds the intervals assume comparable spreads, and no 95 % is claimed"
 _FOOTING = "where a configuration lacks seeds, its mean is on the footing of the others, by least squares"
@@ -240,12 +240,13 @@ def format_interval(mean: float, half_width: float, scale: float) -> str:
 
 def _explain_intervals(summary: pd.DataFrame) -> list[str]:
     """How the intervals were made, and what they assume."""
-    tested = summary[summary["metrics.linear_top1.half_width"].notna()] if len(summary) else summary
-    counts = tested["metrics.linear_top1.n"]
+    numbers = summary.reindex(columns=["protocol", "dataset.name", "fixed", "metrics.linear_top1.half_width"])
+    numbers = numbers.assign(n=summary.reindex(columns=["metrics.linear_top1.n"]).iloc[:, 0].fillna(0))
+    tested = numbers[numbers["metrics.linear_top1.half_width"].notna()]
     if tested.empty or tested.groupby(["protocol", "dataset.name"]).size().max() < 3:
         return [_ALONE]
-    two, all_counts = bool((counts == 2).any()), summary["metrics.linear_top1.n"][~summary["fixed"].astype(bool)]
-    several = all_counts[all_counts > 0].nunique() > 1
+    two, counts = bool(tested["n"].eq(2).any()), numbers["n"][~numbers["fixed"].astype(bool)]
+    several = counts[counts > 0].nunique() > 1
     return [_SHARED.format("" if two else "95 % "), *[_TWO_SEEDS] * two, *[_FOOTING] * several]
 
 

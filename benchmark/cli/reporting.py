@@ -83,7 +83,7 @@ def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
     if any(header.startswith(("1 %", "10 %")) for header in rows[0]):
         title += "; few labels are the same draws for every seed, which no interval holds"
     return [
-        (f"{title})", rows),
+        (title + ")", rows),
         ("Whether they order the configurations alike", stability.rows(loaded)),
     ]
 

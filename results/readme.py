@@ -68,7 +68,7 @@ def _block(kind: str, name: str, reference: str | None, page: Path, root: Path) 
     if kind == "studies":
         return study.listing(_studies(root), root / PAGES, page.parent)
     if kind == "comparison":
-        return study.comparison(_study(root, name), reference)
+        return study.compare_with(_study(root, name), reference)
     return study.render(_study(root, name))
 
 

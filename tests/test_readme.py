@@ -67,8 +67,8 @@ def test_written_once_it_is_current(page: Path, capsys: pytest.CaptureFixture[st
     assert text.startswith("# Demo\n\nBefore.\n\n<!-- records: results/studies/demo -->\n")
     assert text.endswith("<!-- end of records -->\n\nAfter.\n")
     assert "```bash\npython -m benchmark run methods=simclr,moco seeds=0,1,2\n```" in text
-    assert "| simclr | 3 | 97.1 ± 0.9 |" in text
-    assert "| moco | 3 | 91.2 (90.5 to 91.9) | 2 |" in text, "what can be told apart"
+    assert "| simclr | 3 | 97.1 ± 1.3 |" in text
+    assert "| moco | 3 | 91.2 (89.9 to 92.5) | 2 |" in text, "what can be told apart"
     capsys.readouterr()
     assert make(page, "--check") == 0
     assert capsys.readouterr().out == ""
@@ -79,11 +79,11 @@ def test_written_once_it_is_current(page: Path, capsys: pytest.CaptureFixture[st
 def test_an_edited_number_is_shown(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make(page)
     text = page.read_text()
-    page.write_text(text.replace("97.1 ± 0.9", "98.1 ± 0.9"))
+    page.write_text(text.replace("97.1 ± 1.3", "98.1 ± 1.3"))
     capsys.readouterr()
     assert make(page, "--check") == 1
     shown = capsys.readouterr().out.splitlines()
-    assert [line[0] for line in shown if "± 0.9" in line] == ["-", "+"]
+    assert [line[0] for line in shown if "simclr | 3 | 9" in line and "±" in line] == ["-", "+"]
     page.write_text(text.replace("Before.", "Another text."))
     assert make(page, "--check") == 0, "what stands outside is the author's"
 
@@ -181,7 +181,7 @@ def test_a_study_that_is_kept_has_a_page_a_figure_and_a_line_in_the_list(
     page: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     own = page.parent / "docs/results/demo.md"
-    assert "| simclr | 3 | 97.1 ± 0.9 |" in own.read_text()
+    assert "| simclr | 3 | 97.1 ± 1.3 |" in own.read_text()
     drawn = own.parent / "demo/accuracy.svg"
     assert "</svg>" in drawn.read_text()
     own.write_text(own.read_text().replace("# demo", "# Two methods on digits"))
@@ -216,7 +216,7 @@ def test_a_comparison_alone(page: Path) -> None:
     page.write_text("<!-- comparison: results/studies/demo reference=moco -->\n<!-- end of records -->\n")
     assert make(page) == 0
     text = page.read_text()
-    assert "| simclr | 3 | 97.1 (96.3 to 98.0) | 1 | +5.9" in text
+    assert "| simclr | 3 | 97.1 (95.9 to 98.4) | 1 | +5.9" in text
     assert "| note |" not in text, "a column in which nothing stands"
 
 

@@ -17,7 +17,7 @@ from results.frames import forecasts, frame
 from results.published import sweeps
 from results.report import report
 from results.statistics import comparable, compare, stability, summaries
-from results.tables import evaluations, formats, terminal
+from results.tables import comparison, evaluations, formats, terminal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -37,7 +37,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     metric = comparable.headline(loaded)
     try:
         ranked = compare.ranks(loaded, metric)
-        compared = compare.rows(loaded, reference, metric, ranked)
+        compared = comparison.rows(loaded, reference, metric, ranked)
     except ValueError as error:
         raise UsageError(str(error)) from error
     foretold = forecasts.read(out, problems)
@@ -51,7 +51,10 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         ("Forecasts against truth", formats.truth(forecasts.compare_with_truth(loaded, foretold))),
     ]
     print_summary(summary)
-    print_sections([("Which can be told apart (ranks that the seeds allow, 95 %)", compared), *sections])
+    print_sections([("Which can be told apart (ranks that the seeds allow)", compared)])
+    for text in comparison.explain(ranked):
+        print(f"- {text}")
+    print_sections(sections)
     if not loaded.empty:
         curves = list(dict.fromkeys(comparison.curve for comparison in comparisons))
         folder, notes = report.write(
@@ -77,8 +80,11 @@ def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
     rows = evaluations.rows(loaded)
     if not rows:
         return []
+    title = "By other evaluations (rates and strengths are chosen on the whole validation split"
+    if any(header.startswith(("1 %", "10 %")) for header in rows[0]):
+        title += "; few labels are the same draws for every seed, which no interval holds"
     return [
-        ("By other evaluations (rates and strengths are chosen on the whole validation split)", rows),
+        (title + ")", rows),
         ("Whether they order the configurations alike", stability.rows(loaded)),
     ]
 

@@ -23,7 +23,6 @@ MOST_LINES = 10
 # A second setting whose single values are worth a mark beside the first one's lines: a linear head at one width.
 _PARTNERS = {"options.head_dim": "options.head"}
 _SHOWN = ("configuration", "row", "n", "mean", "low", "high", "lost")
-_ERRORS = "Bars are 95 % intervals over seeds; a point without one has a single seed."
 
 
 @dataclass(frozen=True)
@@ -86,7 +85,8 @@ def _chart(among: Comparable, axis: str, lines: list[_Line], published: Sequence
     order = () if numbers else tuple(dict.fromkeys(map(labels.value, values)))
     word, accuracy = labels.setting(axis), f"{among.measure} (%)"
     name, left_out = word.replace("_", " "), len(lines) - len(shown)
-    caption = f"Each line changes {name} alone; all other settings are equal along it. {_ERRORS}"
+    caption = f"Each line changes {name} alone; all other settings are equal along it. "
+    caption += f"Bars are {among.bars}; a point without one has a single seed."
     caption += "".join(
         f" {follower.replace('_', ' ').capitalize()} follows it."
         for follower in FOLLOWS.get(axis, ())
@@ -188,7 +188,7 @@ def _heatmap(among: Comparable, line: _Line, title: str) -> Chart:
     capital = among.measure[:1].upper() + among.measure[1:]
     caption = f"{capital} in percent after training with two operations in both views, one alone on "
     caption += f"the diagonal. Means over {seeds}"
-    caption += f"; the half-width of their 95 % intervals is at most {max(half):.1f} points." if half else "."
+    caption += f"; the half-width of their intervals is at most {max(half):.1f} points: {among.bars}." if half else "."
     lost = [row for row in fields.values() if row["lost"]]
     caption += (
         f" In {len(lost)} of {len(fields)} fields some runs failed or collapsed, and are in no mean." if lost else ""

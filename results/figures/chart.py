@@ -12,8 +12,9 @@ MANY = 120  # points beyond which marks are small and bars are left out: they wo
 # intervals: x is a number, y a row of text. groups: x is a text of `order`. picture: a PNG and nothing else.
 Kind = Literal["intervals", "curve", "groups", "heatmap", "scatter", "lines", "points", "picture"]
 # front: steps without marks. level: dashed, without marks. thin: one of several that a thicker line sums up.
+# joined: a thick line through its marks, which are those that it joins.
 # published: dashed and grey, on the right-hand axis. lost: marks on the lower edge, whatever y says.
-Look = Literal["line", "dots", "front", "level", "thin", "published", "lost"]
+Look = Literal["line", "dots", "front", "level", "thin", "published", "lost", "joined"]
 
 
 @dataclass(frozen=True)

@@ -192,6 +192,8 @@ def _draw(axes: Axes, chart: Chart, series: Series, styles: Mapping[str, Style],
         axes.step(x, y, where="post", color=GREY, linewidth=1.2, label=name)
     elif series.look == "level":
         axes.plot(x, y, _DASHES[1 + series.dash % 3], color=style.colour, linewidth=1.2, label=name)
+    elif series.look == "joined":
+        axes.plot(x, y, color=GREY, marker="o", markersize=3.5, linewidth=2.6)
     elif series.look == "thin":
         axes.plot(x, y, color=style.colour, linewidth=0.6, alpha=0.4)
     elif chart.kind == "lines":

@@ -75,6 +75,7 @@ def _trace(chart: Chart, series: Series, number: int, styles: Mapping[str, Style
         low, high = chart.y_range
         y = [low + 0.025 * (high - low)] * len(x)
     modes = {"dots": "markers", "lost": "markers", "line": "lines+markers", "published": "lines+markers"}
+    modes["joined"] = "lines+markers"
     mode = "markers" if chart.kind == "groups" else modes.get(series.look, "lines")
     mode = "lines" if chart.kind == "lines" else mode
     trace: dict[str, Any] = {
@@ -113,6 +114,8 @@ def _looks(series: Series, style: Style) -> dict[str, Any]:
     if series.look == "lost":
         mark = {"color": style.colour, "symbol": "x-thin", "size": 9, "line": {"width": 2, "color": style.colour}}
         return {"marker": mark, "showlegend": False, "cliponaxis": False}
+    if series.look == "joined":
+        return {"line": line | {"width": 4}, "marker": {"color": GREY, "symbol": "circle", "size": 7}, "hoverinfo": "y"}
     if series.look == "published":
         mark = {"color": GREY, "symbol": "circle-open", "size": 7}
         dash = ("dash", "dot", "dashdot", "longdash")[series.dash % 4]

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.figures import ablation_charts, cell_charts
+from results.figures import ablation_charts, cell_charts, difference_chart
 from results.figures.chart import MANY, Chart, Series
 from results.figures.published_curves import Published
 from results.frames import labels, method_families
@@ -47,6 +47,7 @@ def charts(
     drawn: list[Chart] = []
     for among in comparables:
         drawn.append(intervals(among))
+        drawn += difference_chart.charts(among)
         drawn += ablation_charts.charts(among, published)
         drawn += cost(among)
         drawn += cell_charts.charts(among, cells[cells["row"].isin(among.table["row"])], problems)
@@ -70,7 +71,7 @@ def intervals(among: Comparable) -> Chart:
         series.append(_dots(method, group, part, "mean", "label", seeds))
     caption = f"Mean {among.measure} of each configuration"
     if table["low"].notna().any():
-        caption += "; bars are 95 % intervals over seeds. Overlapping bars are no test: the ranks of the table are."
+        caption += f"; bars are {among.bars}. Overlapping bars are no test: the ranks of the table are."
     else:
         caption += ". No configuration has two seeds that differ, so there are no intervals."
     if len(table) > MOST_BARS:
@@ -126,7 +127,7 @@ def _cost(among: Comparable, word: str, column: str, label: str) -> Chart:
     table = sort_by_family(table)
     spent, free = table[table[column] > 0], table[table[column] == 0]
     series = []
-    bars = "its interval is in the table" if len(table) > MANY else "bars are 95 % intervals over seeds"
+    bars = "its interval is in the table" if len(table) > MANY else f"bars are {among.bars}"
     front = spent[pareto(spent[column].to_numpy(dtype=float), spent["mean"].to_numpy(dtype=float))]
     front = front.sort_values(column)
     if len(front) > 1:

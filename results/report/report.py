@@ -23,7 +23,7 @@ from results.report.verdict import verdict
 from results.statistics import compare
 from results.statistics.comparable import comparables, headline
 from results.statistics.summaries import summarise
-from results.tables import formats
+from results.tables import comparison, formats
 
 FOLDER = "report"
 
@@ -40,16 +40,16 @@ def write(
 ) -> tuple[Path, list[str]]:
     """Write `out`/report/ from what `frames.frame.load` returned; the folder, and a note on each part that is missing.
 
-    `published` are curves to lay over the ablations; `ranked` and `compared` what `compare.ranks` and `rows`
-    returned for the `headline` metric, made here where not given; `extras` more tables as titles with rows of text
-    under a header.
+    `published` are curves to lay over the ablations; `ranked` and `compared` what `compare.ranks` and
+    `comparison.rows` returned for the `headline` metric, made here where not given; `extras` more tables as titles with
+    rows of text under a header.
     """
     folder, notes = out / FOLDER, list[str]()
     files.make_folder(folder)
     summary = summarise(frame)
     metric = headline(frame)
     ranks = compare.ranks(frame, metric) if ranked is None else ranked
-    rows = compare.rows(frame, metric=metric, ranked=ranks) if compared is None else compared
+    rows = comparison.rows(frame, metric=metric, ranked=ranks) if compared is None else compared
     comparable_tables = comparables(frame, metric, ranks)
     broken = list[str]()
     charts = summary_charts.charts(comparable_tables, frame, published, broken)
@@ -57,6 +57,7 @@ def write(
     notes += [f"left out: {problem}" for problem in broken]
     chosen = styles(charts)
     more = [("Which can be told apart", rows if len(rows) > 2 else []), *extras]
+    explained = comparison.explain(ranks)
     text = page.render(
         frame,
         summary,
@@ -64,13 +65,14 @@ def write(
         chosen,
         folder=out,
         page_folder=folder,
-        verdict=verdict(frame, comparable_tables, ranks),
+        verdict=[*verdict(frame, comparable_tables, ranks), *filter(None, [" ".join(explained)])],
         ranks=ranks,
         extras=more,
         problems=[*problems, *broken],
     )
     record.write_whole(folder / "report.html", text.encode())
     below = "\n".join(f"## {title}\n\n{formats.pipes(lines)}" for title, lines in more if lines)
+    below += "".join(f"\n- {sentence}" for sentence in explained) + "\n" * bool(explained)
     record.write_whole(folder / "table.md", f"{formats.to_markdown(summary)}\n{below}".encode())
     record.write_whole(folder / "table.tex", formats.to_latex(summary).encode())
     record.write_whole(folder / "results.csv", formats.to_csv(summary).encode())

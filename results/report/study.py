@@ -25,7 +25,7 @@ from results.published import sweeps
 from results.statistics import compare
 from results.statistics.comparable import comparables, headline
 from results.statistics.summaries import summarise
-from results.tables import formats
+from results.tables import comparison, formats
 
 COMMAND = "command.txt"
 _DIGEST = "<!-- drawn from {} -->"
@@ -45,7 +45,7 @@ def render(folder: Path) -> str:
     summary = summarise(frame)
     parts = [formats.to_markdown(summary)]
     if summary["seeds"].max() > 1:
-        parts.append(formats.pipes(compare.rows(frame)))
+        parts.append(_tell(frame))
     parts.append(formats.pipes(sweeps.rows(sweeps.compare_sweeps(frame))))
     command = folder / COMMAND
     if command.exists():
@@ -53,12 +53,19 @@ def render(folder: Path) -> str:
     return "\n".join(filter(None, parts))
 
 
-def comparison(folder: Path, reference: str | None) -> str:
+def _tell(frame: pd.DataFrame) -> str:
+    """What can be told apart, and how."""
+    ranks = compare.ranks(frame)
+    notes = "".join(f"- {text}\n" for text in comparison.explain(ranks))
+    return f"{formats.pipes(comparison.rows(frame, ranked=ranks))}\n{notes}"
+
+
+def compare_with(folder: Path, reference: str | None) -> str:
     """What can be told apart in a study, without the columns in which nothing stands.
 
     Raises ValueError for a reference that is not there.
     """
-    rows = compare.rows(records(folder), reference)
+    rows = comparison.rows(records(folder), reference)
     places = [place for place in range(len(rows[0])) if any(row[place] not in ("", labels.NONE) for row in rows[1:])]
     return formats.pipes([[row[place] for place in places] for row in rows])
 

@@ -7,7 +7,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from results.statistics import layout
 from results.statistics.comparable import Comparable
+from results.statistics.summaries import configurations
 
 _NAMED = 5
 
@@ -20,9 +22,11 @@ def verdict(frame: pd.DataFrame, comparables: Sequence[Comparable], ranks: pd.Da
     if frame.empty:
         return ["There are no records yet."]
     texts = [_counts(frame)]
+    cells = frame.reset_index(drop=True)
+    cells = cells.assign(row=configurations(cells))
     for among in comparables:
         own = ranks[(ranks["protocol"] == among.protocol) & (ranks["dataset"] == among.dataset)]
-        texts.append(_describe_comparable(among, own))
+        texts.append(_describe_comparable(among, own, cells[cells["row"].isin(own["row"])]))
     if len(texts) > 2:
         texts.append("Numbers of different datasets or protocols are not compared.")
     return texts
@@ -36,7 +40,7 @@ def _counts(frame: pd.DataFrame) -> str:
     return f"{_count(len(frame), 'cell')} of {_count(frame['method'].nunique(), 'method')}: {states}.{on}"
 
 
-def _describe_comparable(among: Comparable, ranks: pd.DataFrame) -> str:
+def _describe_comparable(among: Comparable, ranks: pd.DataFrame, cells: pd.DataFrame) -> str:
     named = dict(zip(among.table["row"], among.table["configuration"], strict=True))
     text = f"{among.dataset or 'unnamed data'}, protocol {among.protocol[:8]}: {_count(len(ranks), 'configuration')}, "
     text += f"{_seeds(ranks)}. "
@@ -44,14 +48,13 @@ def _describe_comparable(among: Comparable, ranks: pd.DataFrame) -> str:
     if finished.empty:
         return text + f"None has a {among.measure}."
     first = finished.iloc[0]
-    half = (first["high"] - first["low"]) / 2
-    interval = "" if math.isnan(half) else f" ± {100 * half:.1f}"
-    text += f"The highest {among.measure} is {100 * first['mean']:.1f}{interval} % by {named[first['row']]}. "
+    text += f"The highest {among.measure} is {100 * first['mean']:.1f} % by {named[first['row']]}"
+    text += _joint_interval(first, several=len(finished) > 1)
     ranked = finished[finished["best"].notna()]
     if len(finished) == 1:
         return text.rstrip()
     if ranked.empty:
-        return text + "Nothing can be tested: that takes two seeds or more of each configuration."
+        return text + "Nothing can be tested: that takes two seeds or more that configurations share."
     leaders = ranked[ranked["best"] == 1]
     untested = len(finished) - len(ranked)
     if len(leaders) == 1 and leaders["worst"].iloc[0] == 1:
@@ -65,7 +68,32 @@ def _describe_comparable(among: Comparable, ranks: pd.DataFrame) -> str:
         more = f" and {len(leaders) - _NAMED} more" if len(leaders) > _NAMED else ""
         text += f"{_all(len(leaders), len(ranked))} may be the best, for nothing is significantly better than them: "
         text += f"{', '.join(names)}{more}."
-    return text + (f" {untested} could not be tested." if untested else "")
+    text += f" {untested} could not be tested." if untested else ""
+    rows = dict.fromkeys([first["row"], *leaders["row"].head(_NAMED)])
+    return text + "".join(_describe_lost(cells[cells["row"] == row], named[row], among.metric, cells) for row in rows)
+
+
+def _joint_interval(first: pd.Series, several: bool) -> str:
+    """The interval of the highest mean, which was chosen for being it, so that the interval must hold for all."""
+    if math.isnan(first["joint_low"]):
+        return ". "
+    ends = f"{100 * first['joint_low']:.1f} to {100 * first['joint_high']:.1f}"
+    return f" ({ends}{', by an interval that holds for all of them at once' if several else ''}). "
+
+
+def _describe_lost(own: pd.DataFrame, name: str, metric: str, cells: pd.DataFrame) -> str:
+    """A sentence on the seeds that one of the best lost, and its mean if they had been at chance; or nothing."""
+    finished = own[own["status"] == "finished"]
+    lost = own[~own["seed"].isin(finished["seed"])].drop_duplicates("seed").sort_values("seed")
+    if lost.empty or finished.empty:
+        return ""
+    seeds = ", ".join(f"{seed:g}" for seed in lost["seed"])
+    text = f" {name} lost {'seed' if len(lost) == 1 else 'seeds'} {seeds} ({' and '.join(sorted(set(lost['status'])))})"
+    guess, values = layout.chance(cells), finished.groupby("seed")[f"metrics.{metric}"].mean()
+    if math.isnan(guess):
+        return f"{text}."
+    worst = (values.sum() + guess * len(lost)) / (len(values) + len(lost))
+    return f"{text}; at chance there, {100 * guess:.1f} %, its mean would be {100 * worst:.1f}."
 
 
 def _all(number: int, whole: int) -> str:

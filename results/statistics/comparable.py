@@ -8,6 +8,8 @@ import pandas as pd
 
 from results.frames import labels, method_families
 from results.frames.frame import FAMILY, setting_columns
+from results.statistics import compare
+from results.statistics.stability import accuracies
 from results.statistics.summaries import configurations, summarise, varying
 
 
@@ -18,7 +20,7 @@ class Comparable:
     `table`: the rows of `summaries.summarise` with `row`, their place in it; `configuration`, its name, and `label`,
     as much of it as figures have room for; `n`, and `mean`, `low`, `high` in percent; `cost.hours`, `cost.memory` in
     GiB; `lost`, a text on the failed and collapsed runs, "" without any; `group`, the family in words, "" where rows
-    are not grouped. `usual` says what the labels leave out.
+    are not grouped; `interval` and `joined`, as `compare.ranks` has them. `usual` says what the labels leave out.
     """
 
     dataset: str
@@ -43,6 +45,15 @@ class Comparable:
         return f"-{self.dataset}-{self.protocol[:8]}" if self.several else ""
 
     @property
+    def bars(self) -> str:
+        """What the bars of a figure are."""
+        if self.table["interval"].eq(compare.SHARED).any():
+            return "95 % intervals over seeds, by the variance that configurations share"
+        if self.table["interval"].eq(compare.TWO_SEEDS).any():
+            return "intervals over two seeds, which assume comparable spreads"
+        return "95 % intervals over seeds"
+
+    @property
     def lost(self) -> str:
         """A sentence on runs that gave no number, or nothing."""
         counts = [(int(self.table[status].sum()), status) for status in ("failed", "collapsed")]
@@ -53,7 +64,7 @@ class Comparable:
 def comparables(frame: pd.DataFrame, metric: str, ranks: pd.DataFrame) -> list[Comparable]:
     """Every comparable of a loaded frame, in order of first appearance.
 
-    `ranks` is what `compare.intervals` or `compare.ranks` returned for the metric.
+    `ranks` is what `compare.ranks` returned for the metric.
     """
     if frame.empty:
         return []
@@ -66,7 +77,7 @@ def comparables(frame: pd.DataFrame, metric: str, ranks: pd.DataFrame) -> list[C
         table = summary.loc[part["row"]].reset_index(drop=True)
         names, (short, usual) = _find_varying(table), labels.abbreviate(table)
         table = table.assign(row=part["row"].to_numpy(), n=part["n"].to_numpy(), label=short)
-        table = table.assign(configuration=part["configuration"].to_numpy())
+        table = table.assign(**{name: part[name].to_numpy() for name in ("configuration", "interval", "joined")})
         table = table.assign(**{name: part[name].to_numpy() * 100 for name in ("mean", "low", "high")})
         table = table.assign(lost=[_describe_losses(*pair) for pair in table[["failed", "collapsed"]].to_numpy()])
         words = table[FAMILY].map(method_families.word) if method_families.are_grouped(table) else ""
@@ -76,10 +87,9 @@ def comparables(frame: pd.DataFrame, metric: str, ranks: pd.DataFrame) -> list[C
 
 
 def headline(frame: pd.DataFrame) -> str:
-    """The accuracy that figures show: the linear probe's, else the first accuracy that some record has."""
-    known = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
-    accuracies = [name for name in known if name.endswith("_top1") and frame[f"metrics.{name}"].notna().any()]
-    return next((name for name in ("linear_top1", "knn20_top1", *accuracies) if name in accuracies), "linear_top1")
+    """The accuracy on test images that figures show: the linear probe's, else the first that some record has."""
+    known = [name for name in accuracies(frame) if frame[f"metrics.{name}"].notna().any()]
+    return next((name for name in ("linear_top1", "knn20_top1", *known) if name in known), "linear_top1")
 
 
 def _add_costs(frame: pd.DataFrame) -> pd.DataFrame:

@@ -1,6 +1,7 @@
-"""The tests themselves, on arrays: Student's over pairs, Holm's correction, and how many seeds a difference takes.
+"""Tests that assume nothing of other configurations, on arrays: Student's over pairs and Holm's correction; and how
+many seeds a difference takes.
 
-Two-sided at 5 %. Which configurations are compared, and what a reader is told of it, is `compare`'s.
+Two-sided at 5 %. `moderated` has the tests by shared variance, `compare` what a reader is told of both.
 """
 
 from __future__ import annotations
@@ -11,15 +12,14 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.statistics.summaries import CONFIDENCE
+from results.statistics.moderated import ROUNDING
 
-LEVEL = 0.05
 MOST_SEEDS = 1000
-ROUNDING = 1e-9  # a spread below this is rounding, which no t-test should divide by: no accuracy is that fine
 
 
 def test_pairs(values: np.ndarray, fixed: np.ndarray, left: np.ndarray, right: np.ndarray) -> pd.DataFrame:
-    """The numbers of `compare.compare_pairs`, a row for each place in `left` minus the same in `right`.
+    """A row for each place in `left` minus the same in `right`: `n` shared seeds, the mean `difference` over them, `p`,
+    `p_holm`, Holm's over all rows, and `note`, why there is no test.
 
     `values` are (configurations, seeds), NaN where no run finished; a `fixed` one has its value in every column. A
     paired t-test is the one-sample test of the differences, so one subtraction and one test serve both.
@@ -36,18 +36,12 @@ def test_pairs(values: np.ndarray, fixed: np.ndarray, left: np.ndarray, right: n
     note = np.select([both, n == 0, n == 1, same], [f"{reason}: no test" for reason in why], "")
     able = note == ""
     mean = np.divide(np.where(there, gaps, 0).sum(axis=1), count, np.full(len(gaps), math.nan), where=count > 0)
-    low, high, sd, p = np.full((4, len(gaps)), math.nan)
+    p = np.full(len(gaps), math.nan)
     # Not scipy.stats, which takes longer to import than all of this, and a call for each pair that lacks a seed.
-    own, gap = mean[able], gaps[able]
-    freedom = n[able] - 1
-    sd[able] = np.sqrt((np.where(there[able], gap - own[:, None], 0) ** 2).sum(axis=1) / freedom)
-    error = sd[able] / np.sqrt(n[able])
-    half = special.stdtrit(freedom, (1 + CONFIDENCE) / 2) * error
-    low[able], high[able] = own - half, own + half
-    p[able] = 2 * special.stdtr(freedom, -np.abs(own / error))
-    corrected = holm(p)
-    columns: dict[str, Any] = {"n": n, "difference": mean, "low": low, "high": high, "sd": sd, "p": p}
-    columns |= {"p_corrected": corrected, "significant": corrected < LEVEL, "note": note.astype(object)}
+    own, gap, freedom = mean[able], gaps[able], n[able] - 1
+    sd = np.sqrt((np.where(there[able], gap - own[:, None], 0) ** 2).sum(axis=1) / freedom)
+    p[able] = 2 * special.stdtr(freedom, -np.abs(own / (sd / np.sqrt(n[able]))))
+    columns: dict[str, Any] = {"n": n, "difference": mean, "p": p, "p_holm": holm(p), "note": note.astype(object)}
     return pd.DataFrame(columns)
 
 
@@ -64,11 +58,14 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def seeds(effect: float, level: float, power: float) -> float:
-    """The least number of seeds whose t-test of a standardised difference `effect` has this power."""
+def seeds(effect: float, level: float, power: float, sharing: int = 1) -> float:
+    """The least number of seeds whose t-test of a standardised difference `effect` has this power, where the seeds of
+    so many differences estimate its variance. The power by the noncentral t (Cohen 1988, Statistical Power Analysis
+    for the Behavioral Sciences, ch. 2)."""
     from scipy import stats
 
     n = np.arange(2, MOST_SEEDS + 1)
-    critical, shift = stats.t.isf(level / 2, n - 1), abs(effect) * np.sqrt(n)
-    reached = stats.nct.sf(critical, n - 1, shift) + stats.nct.cdf(-critical, n - 1, shift) >= power
+    freedom, shift = sharing * (n - 1), abs(effect) * np.sqrt(n)
+    critical = stats.t.isf(level / 2, freedom)
+    reached = stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift) >= power
     return float(n[reached.argmax()]) if reached.any() else math.inf

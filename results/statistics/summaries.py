@@ -10,11 +10,10 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from scipy import special
 
 from results.frames.frame import FAMILY, NOTES, TEST_SET, VERSIONS, families, setting_columns
+from results.statistics import layout, moderated
 
-CONFIDENCE = 0.95
 _NULL = "null"
 
 
@@ -23,9 +22,10 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
 
     `frame` is what `frames.frame.load` returns; `metrics` are names without the prefix, by default all there are.
     Columns: `protocol`, the method's `family`, and the settings; `seeds` finished, `fixed` (the method does not depend
-    on a seed), `failed`, `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean`, `.half_width` (of
-    the 95 % t-interval, NaN below 2 seeds), `.sd` (ddof=1) and `.n`, as fractions; `cost.*`; `test.*`, of the first
-    record that has it; `notes`, a list. Only finished records are averaged.
+    on a seed), `failed`, `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean` (on a common
+    footing where seeds are missing) and `.half_width`, both by `moderated.fit`, the latter of the 95 % interval and NaN
+    below 2 seeds, `.sd` (ddof=1) and `.n`, as fractions; `cost.*`; `test.*`, of the first record that has it; `notes`,
+    a list. Only finished records are averaged.
     """
     if metrics is None:
         metrics = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
@@ -39,7 +39,7 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     notes = frame[[NOTES]].fillna("[]").groupby(group).agg(_unite)
     mixtures = _describe_mixtures(finished, group)
     notes[NOTES] = [said + mixtures.get(number, []) for number, said in notes[NOTES].items()]
-    parts = [_counts(frame, group), _intervals(finished, group, metrics), _costs(finished, group), test, notes]
+    parts = [_counts(frame, group), _intervals(frame, group, metrics), _costs(finished, group), test, notes]
     summary = pd.concat([labels, *(part.reindex(labels.index) for part in parts)], axis=1)
     # A group with no finished record is missing from the parts: it has no mean, but it does have a count.
     counts = ["seeds", "failed", "collapsed", *(f"metrics.{name}.n" for name in metrics)]
@@ -106,18 +106,22 @@ def configurations(frame: pd.DataFrame) -> pd.Series:
     return pd.Series(codes, index=frame.index, name="group")
 
 
-def _intervals(finished: pd.DataFrame, group: pd.Series, metrics: Sequence[str]) -> pd.DataFrame:
-    values = finished.reindex(columns=[f"metrics.{name}" for name in metrics]).astype(float)
-    # Averaged within a seed first: a seed run twice is one draw, and must not narrow the interval.
-    keys = [group.loc[values.index], finished["seed"].map(_canonical)]
-    seeds = values.groupby(keys).mean().groupby(level=0)
-    mean, sd, n = seeds.mean(), seeds.std(ddof=1), seeds.count()
-    half_width = special.stdtrit(n.where(n > 1) - 1, (1 + CONFIDENCE) / 2) * sd / np.sqrt(n)
-    columns: dict[str, pd.Series] = {}
-    for name in values.columns:
-        columns |= {f"{name}.mean": mean[name], f"{name}.half_width": half_width[name]}
-        columns |= {f"{name}.sd": sd[name], f"{name}.n": n[name]}
-    return pd.DataFrame(columns, index=mean.index)
+def _intervals(frame: pd.DataFrame, group: pd.Series, metrics: Sequence[str]) -> pd.DataFrame:
+    columns: dict[str, np.ndarray] = {}
+    data = frame.reindex(columns=["protocol", "dataset.name"]).astype(object).fillna("")
+    parts = [part for _, part in frame.groupby([data["protocol"], data["dataset.name"]], sort=False)]
+    for name in metrics:
+        values, fixed = layout.draws(frame, group, name)
+        mean, half_width, sd = np.full((3, len(values)), np.nan)
+        n = np.where(fixed, 1, (~np.isnan(values)).sum(axis=1))
+        for part in parts:
+            own = group[part.index].unique()
+            model = moderated.fit(values[own], fixed[own], layout.count_images(part, name))
+            mean[own], half_width[own] = model.means, moderated.half_widths(model)[0]
+        sd[n > 1] = np.nanstd(values[n > 1], axis=1, ddof=1)
+        numbers = {"mean": mean, "half_width": half_width, "sd": sd, "n": n}
+        columns |= {f"metrics.{name}.{part}": column for part, column in numbers.items()}
+    return pd.DataFrame(columns)
 
 
 def _counts(frame: pd.DataFrame, group: pd.Series) -> pd.DataFrame:

@@ -11,6 +11,7 @@ import pandas as pd
 from results.frames import labels, method_families
 from results.frames.frame import FAMILY
 from results.statistics.summaries import summarise
+from results.tables import formats
 
 # Name of the metric -> header. What is not named here stands in results.csv and in the cell's evaluation.json.
 _COLUMNS = {
@@ -78,5 +79,4 @@ def _cell(row: Mapping[Hashable, Any], name: str) -> str:
     mean, half, n = (row[f"metrics.{name}.{part}"] for part in ("mean", "half_width", "n"))
     if pd.isna(mean):
         return labels.NONE
-    interval = "" if pd.isna(half) else f" ± {100 * half:.1f}"
-    return f"{100 * mean:.1f}{interval}" + (f" (n = {n:.0f})" if n < row["seeds"] else "")
+    return formats.format_interval(mean, half, 100) + (f" (n = {n:.0f})" if n < row["seeds"] else "")

@@ -17,7 +17,10 @@ from results.statistics.summaries import varying
 from results.tables import test_sets
 
 EMPTY = "No records to show."
-CAPTION = "mean ± half-width of the 95 % t-interval over seeds"
+_ALONE = "mean ± half-width of the 95 % interval over seeds"
+_SHARED = "mean ± half-width of the {}interval over seeds, by the variance that configurations share"
+_TWO_SEEDS = "with two seeds the intervals assume comparable spreads, and no 95 % is claimed"
+_FOOTING = "where a configuration lacks seeds, its mean is on the footing of the others, by least squares"
 UNFINISHED = "not finished"
 _LATEX = str.maketrans(
     {sign: "\\" + sign for sign in "&%$#_{}"}
@@ -199,7 +202,7 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
 def _notes(summary: pd.DataFrame) -> list[str]:
     """What a reader must know beside the numbers."""
     said = dict.fromkeys(note.removeprefix("note: ") for notes in summary[NOTES].dropna() for note in notes)
-    notes = [CAPTION, *test_sets.notes(summary), *said]
+    notes = [*_explain_intervals(summary), *test_sets.notes(summary), *said]
     counts = summary.reindex(columns=[f"metrics.{name}.n" for name in ("linear_top1", "knn20_top1", "knn200_top1")])
     fixed = summary["fixed"].astype(bool)
     if counts[~fixed].eq(1).any(axis=None):
@@ -232,10 +235,31 @@ def _metric(summary: pd.DataFrame, name: str, scale: float) -> list[str]:
     parts = summary.reindex(columns=[f"metrics.{name}.{part}" for part in ("mean", "half_width", "n")])
     cells = []
     for (mean, half_width, n), seeds in zip(parts.to_numpy(dtype=float), summary["seeds"], strict=True):
-        cell = labels.NONE if pd.isna(mean) else f"{mean * scale:.1f}"
-        cell += "" if pd.isna(half_width) else f" ± {half_width * scale:.1f}"
+        cell = labels.NONE if pd.isna(mean) else format_interval(mean, half_width, scale)
         cells.append(cell + (f" (n = {n:.0f})" if 0 < n < seeds else ""))
     return cells
+
+
+def format_interval(mean: float, half_width: float, scale: float) -> str:
+    """Such as `97.4 ± 0.6`; both ends where an accuracy's interval is cut at 0 or 100."""
+    text, half = f"{mean * scale:.1f}", half_width * scale
+    if pd.isna(half_width):
+        return text
+    if scale == 100 and not half_width <= mean <= 1 - half_width:
+        return f"{text} ({max(0, scale * mean - half):.1f} to {min(100, scale * mean + half):.1f})"
+    return f"{text} ± {half:.1f}" if half >= 0.05 else f"{text} ± <0.1"
+
+
+def _explain_intervals(summary: pd.DataFrame) -> list[str]:
+    """How the intervals were made, and what they assume."""
+    numbers = summary.reindex(columns=["protocol", "dataset.name", "fixed", "metrics.linear_top1.half_width"])
+    numbers = numbers.assign(n=summary.reindex(columns=["metrics.linear_top1.n"]).iloc[:, 0].fillna(0))
+    tested = numbers[numbers["metrics.linear_top1.half_width"].notna()]
+    if tested.empty or tested.groupby(["protocol", "dataset.name"]).size().max() < 3:
+        return [_ALONE]
+    two, counts = bool(tested["n"].eq(2).any()), numbers["n"][~numbers["fixed"].astype(bool)]
+    several = counts[counts > 0].nunique() > 1
+    return [_SHARED.format("" if two else "95 % "), *[_TWO_SEEDS] * two, *[_FOOTING] * several]
 
 
 def _seeds(summary: pd.DataFrame) -> list[str]:

@@ -173,12 +173,19 @@ def test_nearest_conditions_are_chosen() -> None:
 
 def test_numbers_only_where_no_stated_condition_differs() -> None:
     same: dict[str, Any] = {"dataset.name": "cifar10", "backbone": "resnet18", "batch_size": 512}
-    found = only(study({100: 0.856, 500: 0.90, 1000: 0.917}, "epochs", **same))
+    frame = study({100: 0.856, 500: 0.90, 1000: 0.917}, "epochs", **same)
+    found = only(frame)
     assert found["published"] == "dkobak/simclr-cifar10, README"
-    assert found["conditions"].startswith("the same; numbers: 2 within our interval, 0 outside; theirs: cifar10")
-    assert (found["agree"], found["verdict"]) == ("3", "agree"), "the order and both numbers"
+    assert found["conditions"].startswith("the same; numbers: 0 shown to be within 1 point of ours, 0 beyond, 2 cannot")
+    assert (found["agree"], found["verdict"]) == ("1", "partly agree"), "seeds that spread by two points show no number"
+    means = frame.groupby("epochs")["metrics.linear_top1"].transform("mean")
+    exact = {100: 0.856, 500: 0.90, 1000: 0.917}
+    close = (frame["metrics.linear_top1"] - means) / 100 + frame["epochs"].map(exact)
+    same_numbers = only(frame.assign(**{"metrics.linear_top1": close}))
+    assert "2 shown to be within 1 point" in same_numbers["conditions"]
+    assert (same_numbers["agree"], same_numbers["verdict"]) == ("3", "agree"), "the order and both numbers"
     far = study({100: 0.70, 1000: 0.75}, "epochs", **same)
-    assert "0 within our interval, 2 outside" in only(far)["conditions"]
+    assert "0 shown to be within 1 point of ours, 2 beyond" in only(far)["conditions"]
     assert (only(far)["agree"], only(far)["verdict"]) == ("1", "disagree"), "the same order of other numbers"
     part = only(far.assign(**{"dataset.limit": 10000}))
     assert part["conditions"] == "protocol differs: dataset cifar10 limit=10000 (cifar10)"

@@ -128,16 +128,16 @@ def test_interval_by_hand_and_by_scipy(tmp_path: Path) -> None:
     # By hand: mean 0.93, squared deviations 9 + 1 + 16 = 26e-4, sd = sqrt(13e-4), t(0.975, 2) = 4.30265.
     assert row["metrics.linear_top1.mean"] == pytest.approx(0.93)
     assert row["metrics.linear_top1.sd"] == pytest.approx(math.sqrt(13e-4))
-    assert row["metrics.linear_top1.half_width"] == pytest.approx(4.30265 * math.sqrt(13e-4 / 3), rel=1e-5)
+    assert row["metrics.linear_top1.half_width"] == pytest.approx(4.30265 * math.sqrt(13e-4 / 3), rel=0.01)
     low, high = stats.t.interval(0.95, 2, loc=0.93, scale=stats.sem(values))
-    assert row["metrics.linear_top1.half_width"] == pytest.approx((high - low) / 2)
+    assert row["metrics.linear_top1.half_width"] == pytest.approx((high - low) / 2, rel=0.01), "by draws"
     assert (row["metrics.linear_top1.n"], row["seeds"], row["cost.seconds"], row["cost.peak_memory_bytes"]) == (
         3,
         3,
         1,
         2,
     )
-    assert "| 93.0 ± 9.0 |" in to_markdown(summary_of(tmp_path))
+    assert "| 93.0 (84.1 to 100.0) |" in to_markdown(summary_of(tmp_path))
 
 
 def test_without_a_second_seed_there_is_no_interval_and_it_is_said(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_failed_and_collapsed_are_told_and_never_averaged(tmp_path: Path) -> Non
     assert "1 collapsed: non-finite loss at step 12" in text
     assert r"1 failed: error [in a\|b] second line" in text
     assert "1 collapsed: effective rank 1.0" in text
-    assert [line[:3] for line in cells_of(text)[2:]] == [["moco", "2", "85.0 ± 63.5"], ["simclr", "0", "–"]]
+    assert [line[:3] for line in cells_of(text)[2:]] == [["moco", "2", "85.0 (21.3 to 100.0)"], ["simclr", "0", "–"]]
     assert "moco: 1 failed: error [in a|b] second line" in show(summary, width=90), "rich must not take it for markup"
 
 
@@ -274,7 +274,7 @@ def test_a_narrow_terminal_breaks_no_number(tmp_path: Path) -> None:
     for seed in range(3):
         put(tmp_path, seed=seed, accuracy=0.9 + seed / 100)
     summary = summary_of(tmp_path)
-    assert "31.2 ± 0.0" in show(summary)
+    assert "31.2 ± 0.0" not in show(summary), "the same in every seed: no interval"
     narrow = show(summary, width=60)
     assert max(map(len, narrow.splitlines())) <= 60
     assert all(text in narrow for text in ("91.0 ± 2.5", "1.84M", "02:05", "too narrow for: effective rank"))
@@ -287,7 +287,8 @@ def test_csv_keeps_full_precision(tmp_path: Path) -> None:
     (back,) = csv.DictReader(io.StringIO(to_csv(summary)))
     assert list(back) == ["configuration", *summary.columns]
     numbers = [name for name in summary.columns if name.startswith(("metrics.", "cost.")) and name != "cost.devices"]
-    assert [float(back[name]) for name in numbers] == only(summary)[numbers].tolist()
+    expected = pytest.approx(only(summary)[numbers].tolist(), rel=0, abs=0, nan_ok=True)
+    assert [float(back[name] or "nan") for name in numbers] == expected
 
 
 def test_only_failures_make_a_table(tmp_path: Path) -> None:

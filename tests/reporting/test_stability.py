@@ -61,8 +61,23 @@ def test_taus_are_those_of_counted_pairs(tmp_path: Path) -> None:
     assert {row["n"] for row in found.values()} == {4}
     assert not any("rate" in name for pair in found for name in pair)
     shown = stability.rows(loaded)
-    assert shown[0] == ["ranks by", "Kendall's tau with linear", "p", "configurations"]
-    assert ["sgd_probe", "0.67", "0.33", "4"] in shown
+    assert shown[0] == [
+        "ranks by",
+        "Kendall's tau with linear",
+        "tau of linear between split seeds",
+        "its own between split seeds",
+        "configurations",
+    ]
+    assert ["sgd_probe", "0.67", "1.00", "1.00", "4"] in shown
+
+
+def test_a_tau_stands_beside_what_seeds_allow(tmp_path: Path) -> None:
+    """Two evaluations of one order, whose two seeds disagree on it: a tau of 1 cannot be hoped for."""
+    for method, first, second in (("a", 0.9, 0.6), ("b", 0.8, 0.7), ("c", 0.7, 0.8)):
+        for seed, value in enumerate((first, second)):
+            cell(tmp_path, method, seed, value, {"knn": ("q" * 10, {"knn_cosine_tuned_top1": value})})
+    loaded, _ = frame.load(tmp_path)
+    assert stability.taus(loaded)[["metric_split", "other_split"]].eq(-1).all(axis=None)
 
 
 def test_two_configurations_have_no_tau(tmp_path: Path) -> None:

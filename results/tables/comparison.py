@@ -1,0 +1,95 @@
+"""What can be told apart, as rows of text and the sentences that belong to them. Fractions become percentages here."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from results.frames import labels
+from results.statistics import compare, moderated
+from results.statistics.significance import MOST_SEEDS
+
+
+def rows(
+    frame: pd.DataFrame,
+    reference: str | None = None,
+    metric: str = "linear_top1",
+    ranked: pd.DataFrame | None = None,
+) -> list[list[str]]:
+    """The comparison of an accuracy as rows of text under a header, in percent; none where there are no records.
+
+    `ranked` is what `compare.ranks` returned for the same metric, where it has been made already. `explain` says how
+    the numbers were made.
+
+    Ranks are corrected over all pairs, differences to the `reference` over the fewer comparisons with it: a
+    difference can be significant while the ranks overlap.
+    """
+    table = compare.ranks(frame, metric) if ranked is None else ranked
+    if table.empty:
+        return []
+    cells: dict[str, Any] = {"dataset": table["dataset"], "protocol": table["protocol"].str[:8]}
+    cells = {name: column for name, column in cells.items() if table[name].nunique() > 1}
+    cells |= {"configuration": table["configuration"], "seeds": table["n"].astype(str)}
+    cells |= {f"{metric} %": _percents(table, "mean"), "rank": table["rank"]}
+    own = [f"its own seeds: {100 * own:.1f}" * (abs(own - mean) >= 5e-4) for own, mean in _pair(table, "own", "mean")]
+    reasons = table["interval"].where(table["interval"].str.startswith("none: "), "").str.removeprefix("none: ")
+    notes = [reasons, own, np.where(table["wide"], "spread over three times the median", ""), table["note"]]
+    if reference is not None:
+        keys = ["protocol", "dataset", "configuration"]
+        needed = compare.seeds_needed(frame, reference, metric)[[*keys, "seeds", "least", "most"]]
+        to = table[keys].merge(compare.compare_pairs(frame, reference, metric), "left").merge(needed, "left")
+        cells[f"minus {reference}"] = _percents(to, "difference", "+")
+        cells["p"] = [_number(p, ".2g") for p in to["p_adjusted"]]
+        cells["p (Holm's t)"] = [_number(p, ".2g") for p in to["p_holm"]]
+        seeds = [
+            [_number(n, ".0f").replace("inf", f">{MOST_SEEDS}") for n in to[name]]
+            for name in ("seeds", "least", "most")
+        ]
+        cells["seeds needed"] = [f"{n} ({a} to {b})" if n != labels.NONE else n for n, a, b in zip(*seeds, strict=True)]
+        notes += [to["note"].fillna("")]
+    cells["note"] = ["; ".join(dict.fromkeys(filter(None, texts))) for texts in zip(*notes, strict=True)]
+    return [list(cells), *pd.DataFrame(cells).to_numpy().tolist()]
+
+
+def explain(table: pd.DataFrame) -> list[str]:
+    """Sentences on how the intervals and ranks that `compare.ranks` returned were made, and what they assume."""
+    kinds = set(table["interval"])
+    if not kinds & {compare.SHARED, compare.TWO_SEEDS, "t"}:
+        return []
+    texts = [
+        "Intervals are over seeds and cut at 0 and 100. Where a configuration lacks seeds, its mean is on the footing"
+        " of the others, by least squares."
+    ]
+    if compare.SHARED in kinds:
+        texts.append("95 % intervals and ranks are by the variance that configurations share, corrected for all pairs.")
+    if compare.TWO_SEEDS in kinds:
+        texts.append("Two seeds: intervals and ranks assume comparable spreads, which two seeds cannot show.")
+    if "t" in kinds:
+        texts.append("95 % intervals of one or two configurations are by their own seeds alone.")
+    if table["wide"].any():
+        names = ", ".join(table["configuration"][table["wide"]])
+        texts.append(
+            f"Variance over {moderated.WIDE} times the median: {names}. With few seeds, differences from these are"
+            " called significant more often than in 5 % of studies."
+        )
+    return texts
+
+
+def _percents(table: pd.DataFrame, name: str, sign: str = "") -> list[str]:
+    """Texts like `+1.2 (0.3 to 2.1)` of the fractions in the columns `name`, `low` and `high`."""
+    triples = 100 * table[[name, "low", "high"]].to_numpy(dtype=float)
+    return [
+        _number(value, f"{sign}z.1f") + ("" if math.isnan(low) else f" ({low:z.1f} to {high:z.1f})")
+        for value, low, high in triples
+    ]
+
+
+def _pair(table: pd.DataFrame, *names: str) -> list[list[float]]:
+    return table[list(names)].to_numpy(dtype=float).tolist()
+
+
+def _number(value: float, form: str) -> str:
+    return labels.NONE if math.isnan(value) else format(value, form)

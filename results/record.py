@@ -6,6 +6,7 @@ Standard library only, because the training side imports this file too. Accuraci
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
@@ -45,7 +46,8 @@ def now() -> str:
 def write(folder: Path, record: dict[str, Any]) -> None:
     """Write `record` to `folder/record.json` atomically, making the folder if need be.
 
-    A record of the same key is replaced. Raises ValueError, and leaves what is there, when a field is missing or
+    A record of the same key is replaced. A checksum goes with it, by which `read` knows that it is as it was written.
+    Raises ValueError, and leaves what is there, when a field is missing or
     of the wrong type, a metric is neither a finite number nor None, or the folder holds another cell's record or a
     broken one.
     """
@@ -55,13 +57,14 @@ def write(folder: Path, record: dict[str, Any]) -> None:
     present = read(folder)
     if present is not None and present["key"] != record["key"]:
         raise ValueError(f"{path}: not written: holds the record of key {present['key']}, given {record['key']}")
-    write_json(path, record)
+    write_json(path, record | {"checksum": _checksum(record)})
 
 
 def read(folder: Path) -> dict[str, Any] | None:
     """The record in `folder`, or None when there is none.
 
-    Raises ValueError with the file's path and the reason when the file is unreadable, broken or of another schema.
+    Raises ValueError with the file's path and the reason when the file is unreadable, broken, of another schema or
+    changed since it was written.
     """
     path = Path(folder) / FILE_NAME
     try:
@@ -72,6 +75,8 @@ def read(folder: Path) -> dict[str, Any] | None:
         raise ValueError(f"{path}: unreadable record: {error}") from error
     if problem := _problem(record):
         raise ValueError(f"{path}: {problem}")
+    if record.pop("checksum", None) not in (None, _checksum(record)):  # older records have none
+        raise ValueError(f"{path}: changed since it was written: its checksum is another")
     return record
 
 
@@ -166,6 +171,10 @@ def write_whole(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+def _checksum(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
 def _problem(record: Any) -> str | None:
     """What is wrong with `record`, in one line, or None."""
     if not isinstance(record, dict):
@@ -188,6 +197,9 @@ def _problem(record: Any) -> str | None:
         return f"a {record['status']} record must give its reason"
     if not isinstance(record["settings"].get("method"), str):
         return "settings.method must be a name"
+    seed = record["settings"].get("seed")
+    if seed is not None and (isinstance(seed, bool) or not isinstance(seed, int)):
+        return f"settings.seed is {type(seed).__name__}, must be a whole number or null"
     return _metrics_problem(record["metrics"])
 
 

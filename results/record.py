@@ -6,6 +6,7 @@ Standard library only, because the training side imports this file too. Accuraci
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import re
@@ -48,7 +49,8 @@ def now() -> str:
 def write(folder: Path, record: dict[str, Any]) -> None:
     """Write `record` to `folder/record.json` atomically, making the folder if need be.
 
-    A record of the same key is replaced. Raises ValueError, and leaves what is there, when a field is missing or
+    A record of the same key is replaced. A checksum goes with it, by which `read` knows that it is as it was written.
+    Raises ValueError, and leaves what is there, when a field is missing or
     of the wrong type, a metric is neither a finite number nor None, or the folder holds another cell's record or a
     broken one.
     """
@@ -58,14 +60,14 @@ def write(folder: Path, record: dict[str, Any]) -> None:
     present = read(folder)
     if present is not None and present["key"] != record["key"]:
         raise ValueError(f"{path}: not written: holds the record of key {present['key']}, given {record['key']}")
-    write_json(path, record)
+    write_json(path, record | {"checksum": _checksum(record)})
 
 
 def read(folder: Path) -> dict[str, Any] | None:
     """The record in `folder`, or None when there is none.
 
-    Raises ValueError with the file's path and the reason when the file is unreadable, broken, of another schema, or of
-    another cell than the one whose key ends the folder's name.
+    Raises ValueError with the file's path and the reason when the file is unreadable, broken, of another schema, of
+    another cell than the one whose key ends the folder's name, or changed since it was written.
     """
     path = Path(folder) / FILE_NAME
     try:
@@ -76,6 +78,8 @@ def read(folder: Path) -> dict[str, Any] | None:
         raise ValueError(f"{path}: unreadable record: {error}") from error
     if problem := _problem(record):
         raise ValueError(f"{path}: {problem}")
+    if record.pop("checksum", None) not in (None, _checksum(record)):  # older records have none
+        raise ValueError(f"{path}: changed since it was written: its checksum is another")
     named = re.search(r"-([0-9a-f]{10})$", path.parent.name)
     if named and named[1] != record["key"]:
         raise ValueError(f"{path}: the record of another cell, {record['key']}")
@@ -165,6 +169,10 @@ def write_whole(path: Path, content: bytes) -> None:
         file.write(content)
 
 
+def _checksum(record: dict[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
 def _problem(record: Any) -> str | None:
     """What is wrong with `record`, in one line, or None."""
     if not isinstance(record, dict):
@@ -194,6 +202,8 @@ def _settings_problem(settings: dict[str, Any]) -> str | None:
         return "settings.dataset.name must be a name"
     if not isinstance(settings.get("method"), str) or not 0 < len(settings["method"]) <= _LONGEST:
         return f"settings.method must be a name of at most {_LONGEST} characters"
+    if isinstance(settings.get("seed"), float):
+        return "settings.seed is float, must be a whole number or null"
     for name, value in [*((name, settings.get(name)) for name in _NUMBERS), ("dataset.limit", data.get("limit"))]:
         if value is not None and (isinstance(value, bool) or not isinstance(value, int | float)):
             return f"settings.{name} is {type(value).__name__}, must be a number or null"

@@ -19,7 +19,7 @@ from benchmark.cells import lease, machine
 from benchmark.data import identity
 from benchmark.display.progress import ProgressDisplay
 from benchmark.errors import explain
-from benchmark.evaluate import gallery, headline
+from benchmark.evaluate import gallery, headline, linear
 from benchmark.evaluate.frozen_cell import FrozenCell, freeze
 from benchmark.settings import address, remarks
 from benchmark.settings.cell import Settings
@@ -213,6 +213,7 @@ def _train_and_evaluate(
         frozen = freeze(method, data, batches, device)
         numbers, contrastive = headline.evaluate(frozen), method.trains and not method.supervised
         metrics, collapse = world.broadcast(lambda: _judge(numbers, contrastive))
+        resolved["warnings"] += [f"{settings.method}: {note}" for note in linear.explain(metrics)]
         reason = reason or collapse  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
         if metrics and world.is_main:

@@ -7,7 +7,7 @@ on train and validation together, and the test set is looked at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -50,6 +50,20 @@ def evaluate(features: Features) -> Iterator[tuple[str, float]]:
     yield "linear_balanced", balanced_accuracy(test, features.test[1])
     yield "linear_validation_top1", accuracy[best]
     yield "linear_strength", STRENGTHS[best]
+    yield "linear_iterations", max(fits.iterations, final.iterations)
+
+
+def explain(metrics: Mapping[str, float]) -> list[str]:
+    """What is to be known of a probe's numbers: that its search met an end of the grid, or the limit of iterations."""
+    strength, notes = metrics.get("linear_strength"), []
+    for end, word in ((STRENGTHS[0], "smallest"), (STRENGTHS[-1], "largest")):
+        if strength == end:
+            notes.append(
+                f"linear probe: the {word} L2 strength of the grid, {end:.2g}, was chosen; others may be better"
+            )
+    if metrics.get("linear_iterations", 0) >= ITERATIONS:
+        notes.append(f"linear probe: stopped at its limit of {ITERATIONS} iterations")
+    return notes
 
 
 def fit(x: Tensor, y: Tensor, classes: int, strengths: Tensor) -> Fit:

@@ -1,8 +1,9 @@
 """What a cell tells Weights & Biases. Nothing here can fail a cell or hold it up for long; the files are the truth.
 
-A cell's run has the cell's key as its id, and every attempt says resume="allow": what was interrupted goes on in the
-same run. Its group is the sweep, which is the name of the folder `out`; its files lie in the cell's folder. `wandb` is
-imported only where a run is tracked, and this file imports no torch.
+A run's id begins with the cell's key and is its folder's own, as another folder may have the same cell. Every attempt
+says resume="allow": what was interrupted goes on in the same run. Its group is the sweep, which is the name of the
+folder `out`; its files lie in the cell's folder. `wandb` is imported only where a run is tracked, and this file imports
+no torch.
 """
 
 from __future__ import annotations
@@ -12,8 +13,10 @@ import contextlib
 import importlib
 import io
 import os
+import re
 import shutil
 import time
+import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Literal
@@ -182,7 +185,7 @@ def _start(begun: dict[str, Any], folder: Path, runtime: Runtime, mode: Literal[
     client = wandb.init(
         entity=runtime.wandb_entity or None,
         project=runtime.wandb_project,
-        id=begun["key"],
+        id=_find_id(folder) or f"{begun['key']}-{uuid.uuid4().hex[:8]}",
         name=folder.name,
         group=record.sweep(Path(runtime.out)),
         job_type=settings["method"][-64:],
@@ -209,6 +212,12 @@ def _start(begun: dict[str, Any], folder: Path, runtime: Runtime, mode: Literal[
         client.define_metric(name)
     client.define_metric("*", step_metric="step")
     return client
+
+
+def _find_id(folder: Path) -> str:
+    """The id of the run that an earlier attempt began, from the name that the client gave its folder; else ""."""
+    names = [re.fullmatch(r"(?:offline-)?run-\d{8}_\d{6}-([\w-]+)", path.name) for path in folder.glob("wandb/*run-*")]
+    return max((match[1] for match in names if match), default="")
 
 
 def _pictures(gallery: dict[str, Any]) -> dict[str, Any]:

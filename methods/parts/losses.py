@@ -73,10 +73,10 @@ def bank_nce(v: Tensor, m: Tensor, negatives: Tensor, temperature: float, z: Ten
 
     P_j = exp(v.m_j / tau) / Z; h_j = P_j / (P_j + K / N); L = -mean_b( log h_0 + sum_j log(1 - h_j) ), a sum over the K
     negatives. v: (B, D) unit vectors, m: (B, D) their own rows of the bank, negatives: (K, D) rows drawn uniformly,
-    z: () the constant, `images`: N. log h = log sigmoid(a) and log(1 - h) = log sigmoid(-a) with
+    z: () the constant of `nce_constant`, `images`: N. log h = log sigmoid(a) and log(1 - h) = log sigmoid(-a) with
     a = v.m_j / tau - log(Z K / N): nothing overflows.
     """
-    offset = z.log() + math.log(len(negatives) / images)
+    offset = torch.where(z < 0, -z, z.log()) + math.log(len(negatives) / images)
     positive = (v * m).sum(dim=1) / temperature - offset
     others = v @ negatives.T / temperature - offset  # (B, K)
     return -(F.logsigmoid(positive) + F.logsigmoid(-others).sum(dim=1)).mean()
@@ -84,9 +84,13 @@ def bank_nce(v: Tensor, m: Tensor, negatives: Tensor, temperature: float, z: Ten
 
 @torch.no_grad()
 def nce_constant(v: Tensor, m: Tensor, negatives: Tensor, temperature: float, images: int) -> Tensor:
-    """Z = N mean exp(v.m_j / tau) over the B x (K + 1) scores of a batch (InstDisc, equation 8); ()."""
-    scores = torch.cat([(v * m).sum(dim=1, keepdim=True), v @ negatives.T], dim=1)
-    return images * (scores / temperature).exp().mean()
+    """Z = N mean exp(v.m_j / tau) over the B x (K + 1) scores of a batch (InstDisc, equation 8); ().
+
+    Where that is too large for a float, as at low temperatures, it is -log Z, which is then far below 0.
+    """
+    scores = torch.cat([(v * m).sum(dim=1, keepdim=True), v @ negatives.T], dim=1) / temperature
+    plain = images * scores.exp().mean()
+    return torch.where(plain.isfinite(), plain, -(scores.flatten().logsumexp(0) + math.log(images / scores.numel())))
 
 
 def shared_nce(v: Tensor, m: Tensor, negatives: Tensor, temperature: float, own: Own) -> Tensor:

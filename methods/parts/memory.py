@@ -22,7 +22,7 @@ class Bank(nn.Module):
 
     rows: Tensor  # (N, D)
     drawn: Tensor  # (K,) int64, rows that are the next step's negatives
-    z: Tensor  # () the constant Z of noise-contrastive estimation, 0 until the first step has set it
+    z: Tensor  # () the constant of noise-contrastive estimation (`nce_constant`), 0 until the first step has set it
 
     def __init__(self, images: int, width: int, negatives: int, unit: bool) -> None:
         """`unit`: rows start on the unit sphere (PIRL); otherwise uniform with length about 1 (InstDisc)."""

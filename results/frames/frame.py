@@ -104,7 +104,7 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
         reserved = name in (FAMILY, NOTES, VERSIONS, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
         row[f"settings.{name}" if reserved else name] = value
     row |= {name: resolved[name] for name in RESOLVED if _applies(name, resolved, row)}
-    row = {"results_version": 1, "method_version": "1"} | row
+    row = {"results_version": 1, "method_version": "1", "processes": 1} | row
     if _depends_on_processes(row, old="results_version" not in resolved):
         row["processes"] = cell["cost"].get("processes")
     row[VERSIONS] = ", ".join(f"{name} {cell['versions'][name]}" for name in _PACKAGES if name in cell["versions"])
@@ -143,7 +143,8 @@ def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]
 def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The rows as a frame that has the columns every reader relies on, even when there are no rows."""
     costs, test = [f"cost.{name}" for name in COSTS], [f"test.{name}" for name in TEST_SET]
-    frame = pd.DataFrame(rows)
+    # As they are: beside cells without one they would be floats, and large seeds the same.
+    frame = pd.DataFrame(rows).assign(seed=pd.Series([row.get("seed") for row in rows], dtype=object))
     leading = [*FIELDS, "method", FAMILY, "seed"]
     settings = [name for name in setting_columns(frame) if name not in leading]
     metrics = sorted(name for name in frame.columns if name.startswith("metrics."))

@@ -20,7 +20,9 @@ def draws(frame: pd.DataFrame, number: pd.Series, metric: str) -> tuple[np.ndarr
     `number` is each row's configuration, from 0.
     """
     value = frame.reindex(columns=[f"metrics.{metric}"]).iloc[:, 0].where(frame["status"] == "finished").astype(float)
-    seed = pd.to_numeric(frame["seed"]).fillna(NO_SEED)
+    # By their places: as floats large seeds would be the same.
+    places = {seed: place for place, seed in enumerate(sorted(set(frame["seed"].dropna())))}
+    seed = frame["seed"].map(places).astype(float).fillna(NO_SEED)
     # A seed run twice is one draw: averaged first.
     table = value.groupby([number, seed]).mean().unstack()
     once = table.reindex(columns=[NO_SEED]).to_numpy()

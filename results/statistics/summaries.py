@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Sequence
 from functools import lru_cache
-from numbers import Real
+from numbers import Integral, Real
 from typing import Any
 
 import numpy as np
@@ -91,7 +91,10 @@ def _canonical(value: Any) -> str:
         return _NULL
     if isinstance(value, bool | np.bool_):
         return f"bool {bool(value)}"
-    return f"number {float(value)!r}" if isinstance(value, Real) else f"text {value}"
+    if isinstance(value, Real):
+        number = int(value) if isinstance(value, Integral) else float(value)
+        return f"number {int(number) if isinstance(number, int) or number.is_integer() else number!r}"
+    return f"text {value}"
 
 
 def configurations(frame: pd.DataFrame) -> pd.Series:

@@ -137,7 +137,8 @@ def test_a_stopped_cell_goes_on_in_the_same_run(
     first, second = map(read_run, sorted(log.parent.glob("wandb/offline-run-*")))
     for part in (first, second):
         told = part["run"][0]
-        assert told["run_id"] == record["key"]
+        assert told["run_id"] == first["run"][0]["run_id"]
+        assert told["run_id"].startswith(f"{record['key']}-"), "and is not that of the same cell in another folder"
         assert told["resume"] is True
         assert (told["run_group"], told["job_type"], told["project"], told["entity"]) == ("sweep", "simclr", "p", "me")
         assert told["display_name"] == log.parent.name
@@ -239,7 +240,8 @@ def test_online_the_server_gets_what_was_logged(outside: dict[str, str], tmp_pat
         told = alone("print(json.dumps(cells('runs', 'online', 1)))", outside | server.environment(), tmp_path)
     assert told["said"] == []
     asked = dict(server.calls[::-1])
-    assert asked["RunResumeStatus"]["name"] == asked["UpsertBucket"]["name"] == "key1"
+    assert asked["RunResumeStatus"]["name"] == asked["UpsertBucket"]["name"]
+    assert asked["UpsertBucket"]["name"].startswith("key1-")
     assert asked["UpsertBucket"]["groupName"] == "runs"
     lines = [
         json.loads(line)

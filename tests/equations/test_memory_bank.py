@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from methods.method import Batch, Progress
-from methods.parts.losses import shared_nce
+from methods.parts.losses import bank_nce, nce_constant, shared_nce
 
 FORMS = ["nce", "softmax", "infonce", "shared"]
 IMAGES, K = 6, 5
@@ -178,3 +178,17 @@ def test_a_bank_can_start_from_the_features_of_all_images(name: str, tiny: Any, 
         method.bank.rows.zero_()
         method.before_epoch(Progress(2, 4, 1, 2), lambda f: f(images))
         assert not method.bank.rows.any(), "only once"
+
+
+def test_nce_at_a_temperature_whose_exponentials_are_too_large() -> None:
+    """exp(1 / 0.005) is no float32: Z is then kept by its logarithm, and gives what float64 gives plainly."""
+    torch.manual_seed(0)
+    bank, v = F.normalize(torch.randn(6, 3)), F.normalize(torch.randn(4, 3))
+    v[0], m, negatives = bank[0], bank[:4], bank[[1, 2, 4, 5, 5]]
+
+    def loss(dtype: torch.dtype) -> Tensor:
+        rows = [each.to(dtype) for each in (v, m, negatives)]
+        return bank_nce(*rows, 0.005, nce_constant(*rows, 0.005, 6), 6)
+
+    assert nce_constant(v, m, negatives, 0.005, 6) < -100, "it is a logarithm"
+    torch.testing.assert_close(loss(torch.float32), loss(torch.float64).float())

@@ -269,3 +269,10 @@ def test_the_protocol_is_data_split_and_view_size_and_nothing_of_the_method() ->
         *(replace(base, dataset=Dataset("folder", root=root)) for root in ("a", "b")),
     ]
     assert len({protocol_hash(settings) for settings in other}) == len(other)
+
+
+def test_the_probe_says_where_its_search_met_an_end() -> None:
+    assert linear.explain({"linear_strength": linear.STRENGTHS[3], "linear_iterations": 40}) == []
+    assert "smallest" in linear.explain({"linear_strength": linear.STRENGTHS[0]})[0]
+    both = linear.explain({"linear_strength": linear.STRENGTHS[-1], "linear_iterations": linear.ITERATIONS})
+    assert ["largest" in both[0], "limit of 300 iterations" in both[1]] == [True, True]

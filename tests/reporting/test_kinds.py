@@ -72,6 +72,16 @@ def test_processes_part_a_mean_where_numbers_depend_on_them(tmp_path: Path) -> N
     assert summarise(load(tmp_path)[0])["seeds"].tolist() == [2, 1, 1, 1, 1, 2, 1, 1]
 
 
+def test_large_seeds_are_other_seeds(tmp_path: Path) -> None:
+    """Beside a cell without a seed pandas would make them floats, in which these two are one."""
+    for seed in (2**53, 2**53 + 1):
+        put(tmp_path, 0, NEW, settings={"seed": seed})
+    put(tmp_path, 0, NEW, settings={"method": "pixels", "seed": None})
+    frame = load(tmp_path)[0]
+    assert summarise(frame)["seeds"].tolist() == [2, 1]
+    assert sorted(compare.ranks(frame)["n"]) == [1, 2]
+
+
 def test_auto_and_what_it_came_to_are_one_kind(tmp_path: Path) -> None:
     put(tmp_path, 0, NEW)
     put(tmp_path, 1, NEW, settings={"precision": "fp32"})

@@ -40,7 +40,8 @@ def test_a_record_comes_back_as_written(tmp_path: Path) -> None:
     record.write(folder, example())
     assert record.read(folder) == example()
     assert [path.name for path in folder.iterdir()] == ["record.json"]
-    assert list(json.loads((folder / "record.json").read_text())) == list(example()), "keys keep their order"
+    names = list(json.loads((folder / "record.json").read_text()))
+    assert names == [*example(), "checksum"], "keys keep their order"
 
 
 def test_a_killed_writer_leaves_a_whole_record_or_none(tmp_path: Path) -> None:
@@ -156,3 +157,15 @@ def test_record_needs_the_standard_library_only() -> None:
     )
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.split() == ["results"]
+
+
+def test_a_record_that_was_changed_by_hand_is_no_record(tmp_path: Path) -> None:
+    record.write(tmp_path, example(metrics={"linear_top1": 0.5}))
+    path = tmp_path / "record.json"
+    path.write_text(path.read_text().replace("0.5", "0.9"))
+    with pytest.raises(ValueError, match="changed since it was written"):
+        record.read(tmp_path)
+    content = json.loads(path.read_text())
+    del content["checksum"]
+    path.write_text(json.dumps(content))  # as records of before are
+    assert record.read(tmp_path) == content

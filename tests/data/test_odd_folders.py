@@ -441,7 +441,7 @@ def test_an_image_of_too_many_pixels_is_refused(size: tuple[int, int], tmp_path:
     Image.new("1", size).save(file, "PNG")
     bomb = put(root / "train/cat/bomb.png", file.getvalue())
     message = refusal(root)
-    assert str(bomb) in message
+    assert "train/cat/bomb.png" in message
     assert "pixels" in message
     with pytest.raises(UsageError, match="pixels"):
         decode(str(bomb))

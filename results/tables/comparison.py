@@ -60,8 +60,8 @@ def explain(table: pd.DataFrame) -> list[str]:
     if not kinds & {compare.SHARED, compare.TWO_SEEDS, "t"}:
         return []
     texts = [
-        "Intervals are over seeds and cut at 0 and 100. Where a configuration lacks seeds, its mean is on the footing"
-        " of the others, by least squares."
+        "Intervals are over seeds and cut at 0 and 100.",
+        "Where a configuration lacks seeds, its mean is on the footing of the others, by least squares.",
     ]
     if compare.SHARED in kinds:
         texts.append("95 % intervals and ranks are by the variance that configurations share, corrected for all pairs.")
@@ -71,10 +71,8 @@ def explain(table: pd.DataFrame) -> list[str]:
         texts.append("95 % intervals of one or two configurations are by their own seeds alone.")
     if table["wide"].any():
         names = ", ".join(table["configuration"][table["wide"]])
-        texts.append(
-            f"Variance over {moderated.WIDE} times the median: {names}. With few seeds, differences from these are"
-            " called significant more often than in 5 % of studies."
-        )
+        texts.append(f"Variance over {moderated.WIDE} times the median: {names}.")
+        texts.append("Differences from these are called significant in more than 5 % of studies of few seeds.")
     return texts
 
 

@@ -246,7 +246,7 @@ def test_online_the_server_gets_what_was_logged(outside: dict[str, str], tmp_pat
     lines = [
         json.loads(line)
         for run, posted in server.streams
-        if run == "key1"
+        if run == asked["UpsertBucket"]["name"]
         for line in posted.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
     ]
     assert [line["loss"] for line in lines] == [1 / step for step in range(1, 11)]

@@ -160,8 +160,10 @@ def _costs(finished: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
     groups = finished.groupby(group.loc[finished.index])
     columns = {f"cost.{name}": groups[f"cost.{name}"].agg(kind) for name, kind in kinds.items()}
     many = finished["cost.processes"].gt(1)
-    times = finished["cost.processes"].map("{:.0f} x ".format).where(many, "")
-    columns["cost.devices"] = (times + finished["cost.device"].map(str, na_action="ignore")).groupby(group).agg(_join)
+    # As objects: where no cell is finished, pandas would take one of the two for numbers.
+    times = finished["cost.processes"].map("{:.0f} x ".format).astype(object).where(many, "")
+    devices = finished["cost.device"].map(str, na_action="ignore").astype(object)
+    columns["cost.devices"] = (times + devices).groupby(group).agg(_join)
     return pd.DataFrame(columns)
 
 

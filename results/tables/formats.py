@@ -15,6 +15,7 @@ from results.frames import labels, method_families
 from results.frames.frame import FAMILY, NOTES
 from results.statistics.summaries import varying
 from results.tables import test_sets
+from results.tables.units import format_bytes, format_count, format_speed, format_time
 
 EMPTY = "No records to show."
 _ALONE = "mean ± half-width of the 95 % interval over seeds"
@@ -135,8 +136,8 @@ def truth(totals: pd.DataFrame) -> list[list[str]]:
         [
             str(row["method"]),
             str(row["cells"]),
-            _time(row["forecast"]),
-            _time(row["truth"]),
+            format_time(row["forecast"]),
+            format_time(row["truth"]),
             f"{row['ratio']:.2f}",
             f"{row['least']:.2f} to {row['most']:.2f}",
         ]
@@ -178,14 +179,17 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
         Column(
             "effective rank", _metric(summary, "effective_rank", 1), number=True, source="metrics.effective_rank.mean"
         ),
-        Column("views", _cells(summary, "cost.views", _count), number=True, source="cost.views"),
+        Column("views", _cells(summary, "cost.views", format_count), number=True, source="cost.views"),
         Column(
-            "images/s", _cells(summary, "cost.images_per_second", _speed), number=True, source="cost.images_per_second"
+            "images/s",
+            _cells(summary, "cost.images_per_second", format_speed),
+            number=True,
+            source="cost.images_per_second",
         ),
-        Column("time (mm:ss)", _cells(summary, "cost.seconds", _time), number=True, source="cost.seconds"),
+        Column("time (mm:ss)", _cells(summary, "cost.seconds", format_time), number=True, source="cost.seconds"),
         Column(
             "peak memory",
-            _cells(summary, "cost.peak_memory_bytes", _bytes),
+            _cells(summary, "cost.peak_memory_bytes", format_bytes),
             number=True,
             source="cost.peak_memory_bytes",
         ),
@@ -286,25 +290,3 @@ def _line(text: str) -> str:
 
 def _short(protocol: str) -> str:
     return protocol[:8]
-
-
-def _count(value: float) -> str:
-    for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
-        if value >= size:
-            scaled = value / size
-            return f"{scaled:.3g}{unit}" if scaled < 100 else f"{scaled:.0f}{unit}"
-    return f"{value:.0f}"
-
-
-def _speed(value: float) -> str:
-    return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
-
-
-def _time(seconds: float) -> str:
-    """mm:ss; minutes are not folded into hours, so that the column has one form."""
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes:02d}:{rest:02d}"
-
-
-def _bytes(value: float) -> str:
-    return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"

@@ -163,5 +163,5 @@ def test_two_processes_agree_with_one(tmp_path: Path, monkeypatch: pytest.Monkey
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     problems = compare_processes([*TRAINED, "apart.local_loss"], 2 * PATIENCE)
-    assert "two processes: the loss of step 0" in str(problems.pop("apart.local_loss"))
+    assert "two processes with whole batches: the loss of step 0" in str(problems.pop("apart.local_loss"))
     assert not {name: problem for name, problem in problems.items() if problem}

@@ -103,7 +103,7 @@ def test_an_edited_plugin_begins_a_new_cell_and_resumes_no_old_one(
     assert old["settings"]["method_version"] == old["resolved"]["method_version"] == methods.version(name)
     record.unlink()
     (package / "helper.py").write_text("def scale(x):\n    return 2 * x\n")
-    resumed = call("resume")
+    resumed = call("resume", f"trust={name}")
     assert resumed.returncode == 0
     assert f"{record.parent.name}: the code of {name} has changed" in resumed.stderr
     assert not record.exists()

@@ -307,7 +307,7 @@ def test_a_cell_at_work_is_left_alone(out: Path, capsys: pytest.CaptureFixture[s
 
     folder = next(out.glob("pixels-*"))
     with lease.hold(folder):
-        assert main(["evaluate", f"out={out}", "evaluations=knn", f"cells={folder.name}", "device=cpu"]) == 0
+        assert main(["evaluate", f"out={out}", "evaluations=knn", f"cells={folder.name}", "device=cpu"]) == 3
     assert "another process is at work" in capsys.readouterr().err
     assert not (folder / "evaluation.json").exists()
 

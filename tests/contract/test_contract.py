@@ -9,6 +9,7 @@ from commandline import PATIENCE
 import methods
 from benchmark.contract import check
 from benchmark.contract.comparison import Violation
+from benchmark.contract.learning import check_learning
 from benchmark.contract.two_processes import compare_processes
 
 TRAINED = [name for name in methods.names() if methods.describe(name).trains]
@@ -16,13 +17,21 @@ REFERENCES = [name for name in methods.names() if name not in TRAINED]
 
 
 # A run that was stopped and ends in the same bytes has been rerun bit for bit.
-TITLES = [title for title, function in check.CHECKS.items() if function is not check.check_rerun]
+TITLES = [title for title, function in check.CHECKS.items() if function not in (check.check_rerun, check_learning)]
+FIRST = ["simclr", "instdisc", "moco", "swav"]  # one of each family; the checks that take long see the others as `slow`
 
 
 @pytest.mark.parametrize("title", TITLES)  # varies fastest: a method's checks share a training
 @pytest.mark.parametrize("name", TRAINED)
 def test_every_method_keeps_the_contract(name: str, title: str) -> None:
     check.CHECKS[title](name)
+
+
+@pytest.mark.parametrize(
+    "name", [*FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in TRAINED if name not in FIRST)]
+)
+def test_every_method_learns(name: str) -> None:
+    check_learning(name)
 
 
 # State and views that the preset's settings leave out.
@@ -152,7 +161,8 @@ LOCAL_LOSS = """ranks = torch.distributed.get_world_size() if torch.distributed.
 
 
 @pytest.mark.timeout(2 * PATIENCE)
-def test_two_processes_agree_with_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("names", [FIRST, pytest.param(TRAINED, marks=pytest.mark.slow)], ids=["first", "all"])
+def test_two_processes_agree_with_one(names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One pair of processes for all methods: two pairs at once would wait for each other's turns on two cores.
 
     The last is one whose loss sees one process's rows only, the field's most common silent error: it has to be found.
@@ -162,6 +172,6 @@ def test_two_processes_agree_with_one(tmp_path: Path, monkeypatch: pytest.Monkey
     (tmp_path / "apart" / "local_loss.py").write_text(code.replace("import torch\n", "import torch.distributed\n", 1))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    problems = compare_processes([*TRAINED, "apart.local_loss"], 2 * PATIENCE)
+    problems = compare_processes([*names, "apart.local_loss"], 2 * PATIENCE)
     assert "two processes with whole batches: the loss of step 0" in str(problems.pop("apart.local_loss"))
     assert not {name: problem for name, problem in problems.items() if problem}

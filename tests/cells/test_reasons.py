@@ -30,6 +30,7 @@ class Failing(Method):
 SMALL = ["dataset.limit=60", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=8", "epochs=1"]
 
 
+@pytest.mark.slow
 def test_the_reason_is_that_of_the_process_that_failed_first(tmp_path: Path, environment: dict[str, str]) -> None:
     (tmp_path / "extra").mkdir()
     (tmp_path / "extra" / "failing.py").write_text(FAILING)

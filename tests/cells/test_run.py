@@ -199,6 +199,7 @@ def test_stopped_by_a_signal_it_goes_on_where_it_was(
     assert records(tmp_path)[0]["metrics"] == reference[1]["metrics"]
 
 
+@pytest.mark.slow
 def test_a_terminal_that_closes_stops_it_behind_a_checkpoint(tmp_path: Path, environment: dict[str, str]) -> None:
     """What is written to it from then on is an error, which must not become the cell's."""
     words = [word for word in SMALL if not word.startswith(("checkpoint_every", "epochs"))]

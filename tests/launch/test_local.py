@@ -194,6 +194,7 @@ if "benchmark.launch.worker" in sys.orig_argv and not mark.exists():
 """
 
 
+@pytest.mark.slow
 def test_a_worker_that_dies_before_its_first_cell_is_replaced_also_on_macos(
     tmp_path: Path, environment: dict[str, str], here: Path
 ) -> None:
@@ -210,6 +211,7 @@ def test_a_worker_that_dies_before_its_first_cell_is_replaced_also_on_macos(
     assert own in metrics(here).items()
 
 
+@pytest.mark.slow
 def test_ctrl_z_suspends_the_workers_too(tmp_path: Path, environment: dict[str, str]) -> None:
     process = start(tmp_path, environment, "seeds=0,1", "launcher=local", "workers=1")
     worker, cell = wait(lambda: at_work(tmp_path, 5), process)

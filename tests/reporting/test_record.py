@@ -44,6 +44,7 @@ def test_a_record_comes_back_as_written(tmp_path: Path) -> None:
     assert names == [*example(), "checksum"], "keys keep their order"
 
 
+@pytest.mark.slow
 def test_a_killed_writer_leaves_a_whole_record_or_none(tmp_path: Path) -> None:
     folder = tmp_path / "cell"
     # Large enough to take many system calls, so that a kill often falls inside a write.

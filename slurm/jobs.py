@@ -185,9 +185,12 @@ def states(ids: Collection[str], users: Collection[str]) -> dict[str, Job]:
 
 
 def cancel(ids: Sequence[str], name: str, user: str) -> None:
-    """Those of `ids` that are jobs of this name and user."""
-    for start in range(0, len(ids), 500):
-        _command(["scancel", f"--name={name}", f"--user={user}", *ids[start : start + 500]])
+    """Those of `ids` that are jobs of this name and user, in the queue."""
+    # scancel's own filters do not know the waiting tasks of an array by their numbers.
+    own = set(_command(["squeue", "-u", user, "-n", name, "-h", "-r", "-t", "all", "-o", "%i"]).split())
+    chosen = [id for id in ids if id in own]
+    for start in range(0, len(chosen), 500):
+        _command(["scancel", *chosen[start : start + 500]])
 
 
 def ending(job: Job, log: str) -> str:

@@ -187,7 +187,8 @@ def states(ids: Collection[str], users: Collection[str]) -> dict[str, Job]:
 def cancel(ids: Sequence[str], name: str, user: str) -> None:
     """Those of `ids` that are jobs of this name and user, in the queue."""
     # scancel's own filters do not know the waiting tasks of an array by their numbers.
-    own = set(_command(["squeue", "-u", user, "-n", name, "-h", "-r", "-t", "all", "-o", "%i"]).split())
+    words = ["squeue", "-u", user, "-n", name, "-h", "-r", "-t", "all", "-o", "%i"]
+    own = set(_command(words).split()) if ids else set()
     chosen = [id for id in ids if id in own]
     for start in range(0, len(chosen), 500):
         _command(["scancel", *chosen[start : start + 500]])

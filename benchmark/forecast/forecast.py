@@ -20,7 +20,7 @@ from benchmark.errors import UsageError, explain
 from benchmark.forecast.cost import Forecast, Forecasts
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
-from benchmark.settings.runtime import Runtime
+from benchmark.settings.runtime import Runtime, adopt_trust
 from benchmark.settings.runtime import processes as count_processes
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 def forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     """What `cells` will cost where `runtime` says. Raises `UsageError` for a cell that cannot run."""
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as child:
+    with ProcessPoolExecutor(1, get_context("spawn"), adopt_trust, (runtime,)) as child:
         try:
             return child.submit(_forecast, cells, runtime).result()
         except BrokenProcessPool:

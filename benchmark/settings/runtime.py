@@ -62,5 +62,10 @@ def processes(runtime: Runtime) -> int:
 def restore_runtime(values: dict[str, Any]) -> Runtime:
     """The same, for how to run, in a process that another of ours has started: what that one trusts is trusted."""
     runtime = Runtime(**values | {"slurm": Slurm(**values["slurm"])})
-    methods.trust(runtime.trust)
+    adopt_trust(runtime)
     return runtime
+
+
+def adopt_trust(runtime: Runtime) -> None:
+    """Trust, in a process of ours, what the one that started it trusts."""
+    methods.trust(runtime.trust)

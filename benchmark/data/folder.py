@@ -29,8 +29,10 @@ def source(dataset: Dataset) -> Source:
     identity.look_anew()
     now = identity.identify(dataset).fingerprint
     if dataset.fingerprint not in ("", now):
+        given = {"root": dataset.root, "unlabelled": dataset.unlabelled}
+        places = [f"dataset.{name}={folder}" for name, folder in given.items() if folder]
         raise UsageError(
-            f"dataset.root={dataset.root} holds other images ({now}) than the cell was asked for with "
+            f"{' and '.join(places)} holds other images ({now}) than the cell was asked for with "
             f"({dataset.fingerprint}): ask for it by its words again, which is another cell, or bring the images back"
         )
     labelled, unlabelled = identity.look(dataset)

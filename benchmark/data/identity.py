@@ -89,6 +89,9 @@ def describe(datasets: Iterable[Dataset]) -> list[str]:
                 lines.append(f"note: {dataset.name} has {published} training images as published, this copy {images}")
         if unlabelled:
             lines += [unlabelled.describe_unlabelled(), *(f"note: {note}" for note in unlabelled.notes)]
+            seen = labelled.count_in_test(unlabelled) if labelled else 0
+            if seen:
+                lines.append(f"note: test images that are among those without labels, and so are trained on: {seen}")
             if not labelled:
                 lines.append(
                     "note: no labels, so no accuracy can be given: there are effective rank, alignment, uniformity and "

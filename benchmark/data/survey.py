@@ -59,6 +59,7 @@ class Survey:
     test: Indices
     test_from: str
     fingerprint: str
+    content: NDArray[np.uint64]  # (n,): equal where the bytes of two images are
     notes: list[str]
 
     def count(self, dataset: Dataset) -> tuple[int, int, int]:
@@ -75,6 +76,10 @@ class Survey:
     def shorter_side(self) -> int:
         """The median, in pixels, of each image's shorter side."""
         return int(np.median(self.sides.min(axis=1)))
+
+    def count_in_test(self, other: Survey) -> int:
+        """How many test images lie in `other` too."""
+        return int(np.isin(self.content[self.test], other.content).sum())
 
     def describe_unlabelled(self) -> str:
         """Such as 'photos: 9000 images without labels; ...'."""
@@ -118,12 +123,12 @@ def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
         left_out.add(f"{what} that are not read as images", os.path.relpath(paths[row], root))
     owner, facts, paths = owner[images], facts[images], [paths[i] for i in images]
     sides, fingerprint = np.stack([facts["height"], facts["width"]], axis=1), _fingerprint(folders, owner, paths, facts)
-    notes = [*left_out.sentences(), *_remarks(root, paths, facts)]
+    content, notes = facts["digest"][:, 0].copy(), [*left_out.sentences(), *_remarks(root, paths, facts)]
     if not labelled:
         if len(paths) < 3:
             raise UsageError(f"dataset.unlabelled={str(root)!r} holds {len(paths)} images: at least 3 are needed")
         nothing, every = np.empty(0, np.int64), np.arange(len(paths))
-        return Survey(root, [], paths, every * 0 - 1, sides, every, None, nothing, "", fingerprint, notes)
+        return Survey(root, [], paths, every * 0 - 1, sides, every, None, nothing, "", fingerprint, content, notes)
     classes = _class_names(root, folders, np.bincount(owner, minlength=len(folders)))
     number_of = {name: number for number, name in enumerate(classes)}
     labels = np.array([number_of[folder.name] for folder in folders], dtype=np.int64)[owner]
@@ -149,6 +154,7 @@ def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
         test=test,
         test_from=test_from,
         fingerprint=fingerprint,
+        content=content,
         notes=[*notes, *_repeats(root, paths, facts, labels, training, test)],
     )
 

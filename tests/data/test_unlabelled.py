@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from PIL import Image
 from benchmark.cli.checks import read_request
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import load
+from benchmark.data.identity import describe
 from benchmark.errors import UsageError
 from benchmark.settings import address
 from benchmark.words.cell_words import read
@@ -58,6 +60,17 @@ def test_the_words_make_a_cell_of_both_whose_numbers_may_be_compared(folders: tu
     assert protocol_hash(alone) == protocol_hash(both), "both are measured on the same images"
     (elsewhere,) = read([*words, f"dataset.unlabelled={plenty}/../plenty/"]).cells
     assert address.key(elsewhere) == address.key(both)
+
+
+def test_test_images_among_those_without_labels_are_said(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    labelled, plenty = folders
+    shutil.copytree(plenty, tmp_path / "more")
+    shutil.copytree(labelled, tmp_path / "more" / "again")
+    told = describe([Dataset("folder", str(labelled), unlabelled=str(tmp_path / "more"))])
+    assert "note: test images that are among those without labels, and so are trained on: 8" in told
+    assert not [
+        line for line in describe([Dataset("folder", str(labelled), unlabelled=str(plenty))]) if "among" in line
+    ]
 
 
 def test_without_any_labels_there_is_training_and_no_accuracy(

@@ -146,12 +146,13 @@ def parquet(dictionary, tmp_path: Path) -> Path:
     return folder
 
 
-def test_a_folder_of_parquet_and_one_of_arrow_files_are_the_same_images(dictionary, parquet, tmp_path):
+def test_a_folder_of_parquet_and_one_of_arrow_files_are_the_same_images(dictionary, parquet, tmp_path, capsys):
     dictionary.save_to_disk(str(tmp_path / "arrow"))
     cells = [cell(f"dataset=hf:{tmp_path / kind}", "dataset.side=10") for kind in ("parquet", "arrow")]
     assert address.key(cells[0]) == address.key(cells[1])
     data = load(cells[0].dataset)
     assert data.class_names == ["car", "cat", "dog"]
+    assert "the classes are those of the column fine, not of coarse" in capsys.readouterr().err
     assert [len(split) for split in (data.train, data.validation, data.test)] == [15, 3, 6]
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import sys
 import tarfile
 from collections.abc import Iterable
 from pathlib import Path
@@ -108,12 +109,15 @@ def _columns(features: Any, title: str) -> tuple[str, str]:
     images = [name for name, kind in features.items() if isinstance(kind, datasets.Image) or _is_encoded(kind)]
     labels = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     labels.sort(key=lambda name: -features[name].num_classes)
-    labels += [name for name in ("label", "labels", "cls", "class") if name in features]
+    labels += [name for name in ("label", "labels", "cls", "class") if name in features and name not in labels]
     if len(images) != 1 or not labels:
         columns = ", ".join(
             f"{name} ({getattr(kind, 'dtype', type(kind).__name__)})" for name, kind in features.items()
         )
         raise UsageError(f"dataset hf: {title} needs one column of images and one of labels, and has {columns}")
+    if len(labels) > 1:
+        others = ", ".join(labels[1:])
+        print(f"note: {title}: the classes are those of the column {labels[0]}, not of {others}", file=sys.stderr)
     return images[0], labels[0]
 
 

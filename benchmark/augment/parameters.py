@@ -6,6 +6,7 @@ A rank or a micro-batch takes its slice, so that views depend neither on the wor
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, fields
 
 import torch
@@ -44,7 +45,35 @@ class Parameters:
 
     def slice(self, start: int, stop: int) -> Parameters:
         """The parameters of the images ``start`` to ``stop``: the share of a rank or of a micro-batch."""
-        return Parameters(*(getattr(self, field.name)[start:stop] for field in fields(self)))
+        return type(self)(*(value[start:stop] for value in self.tensors()))
+
+    def tensors(self) -> list[Tensor]:
+        """As they stand above."""
+        return [getattr(self, field.name) for field in fields(self)]
+
+
+class StaticParameters(Parameters):
+    """The same on the images' device. Every operation is then done to all images and kept where it hits: the same
+    launches for every batch."""
+
+
+WORD = 8  # bytes; each tensor of a pack begins at a multiple of them
+
+
+def pack(tensors: Sequence[Tensor]) -> Tensor:
+    """All numbers of CPU ``tensors`` one after the other as bytes (b,), for one copy to a device."""
+    flat = [tensor.contiguous().view(-1).view(torch.uint8) for tensor in tensors]
+    return torch.cat([piece for part in flat for piece in (part, part.new_zeros(-len(part) % WORD))])
+
+
+def unpack(packed: Tensor, like: Sequence[Tensor]) -> list[Tensor]:
+    """What :func:`pack` made of tensors of the types and shapes of ``like``, as views of ``packed``."""
+    views, start = list[Tensor](), 0
+    for tensor in like:
+        stop = start + tensor.nbytes
+        views.append(packed[start:stop].view(tensor.dtype).view(tensor.shape))
+        start = stop + -tensor.nbytes % WORD
+    return views
 
 
 Side = int | Tensor  # pixels of the sources: of all alike, or (count,) of each

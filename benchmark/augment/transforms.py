@@ -9,22 +9,19 @@ about an eighth of an 8-bit step.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from functools import partial
 
 import torch
 from torch import Tensor
-from torch.nn import functional
 
-from benchmark.augment.parameters import CONTRAST, HUE, SATURATION, Parameters
+from benchmark.augment import operations
+from benchmark.augment.parameters import CONTRAST, HUE, SATURATION, Parameters, StaticParameters
 from benchmark.augment.policies import Policy, blur_kernel_size
 
-GREY = (0.2989, 0.587, 0.114)  # of red, green, blue: torchvision.transforms.v2.functional.rgb_to_grayscale
 # Values that a CPU works on at a time: 4 MB a buffer stay in cache, and below the size that malloc gives back to the
 # system after each operation. Measured twice as fast as a batch of 4,096 at once, on one core.
 CACHED = 1 << 20
-SPLITMIX = tuple(odd - (1 << 64) for odd in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E5B9, 0x94D049BB133111EB))  # as int64
 
 
 def augment(images: Tensor, policy: Policy, parameters: Parameters, size: int) -> Tensor:
@@ -70,9 +67,9 @@ def resize(images: Tensor, size: int) -> Tensor:
     def along(side: int) -> Tensor:
         # torchvision's Resize cuts the longer side to an integer, its CenterCrop rounds the offset half to even
         grid = int(size * side / min(height, width))
-        span = torch.tensor([[0.0, side]])
+        span = operations.constant((0.0, side), images.device)[None]
         offset = round((grid - size) / 2)
-        return interpolation(span.to(images.device, non_blocking=True), side, grid, offset, size)
+        return interpolation(span, side, grid, offset, size)
 
     with torch.autocast(images.device.type, enabled=False):
         return interpolate(images, along(height), along(width))
@@ -81,7 +78,7 @@ def resize(images: Tensor, size: int) -> Tensor:
 def _augment(images: Tensor, policy: Policy, parameters: Parameters, size: int) -> Tensor:
     if policy.crop_scale is None:
         x = resize(images, size)
-        _apply(x, parameters.flip, lambda some: some.flip(-1))
+        _apply(x, parameters, parameters.flip, lambda some: some.flip(-1))
     else:
         x = _crop_and_flip(images, parameters, size)
     return apply_after_flip(x, policy, parameters)
@@ -91,33 +88,47 @@ def apply_after_flip(x: Tensor, policy: Policy, parameters: Parameters) -> Tenso
     """What follows crop and flip: all other operations, of ``x`` (n, 3, S, S), which may be written over."""
     if policy.rotate:
         for turns in (1, 2, 3):
-            _apply(x, parameters.rotate == turns, partial(torch.rot90, k=turns, dims=(2, 3)))
+            _apply(x, parameters, parameters.rotate == turns, partial(torch.rot90, k=turns, dims=(2, 3)))
     x = colour(x, policy, parameters)
-    _apply(x, parameters.sobel, _sobel)
-    _apply(x, parameters.noise, lambda some: _add_noise(some, parameters))
-    _apply(x, parameters.cutout, lambda some: _cut_out(some, policy, parameters))
+    if policy.sobel:
+        _apply(x, parameters, parameters.sobel, operations.sobel)
+    if policy.noise:
+        _apply(x, parameters, parameters.noise, operations.add_noise, parameters.noise_sigma, parameters.noise_seed)
+    if policy.cutout:
+        _apply(x, parameters, parameters.cutout, partial(operations.cut_out, policy=policy), parameters.cutout_centre)
     return x
 
 
 def colour(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
     """Jitter and grey, blur, solarise, of ``x`` (n, 3, S, S), which may be written over."""
-    if policy.grey_first:
-        _apply(x, parameters.grey, _grey)
+    if policy.grey and policy.grey_first:
+        _apply(x, parameters, parameters.grey, operations.grey)
     if policy.jitter:
         x = _jitter(x, policy, parameters)
-    if not policy.grey_first:
-        _apply(x, parameters.grey, _grey)
-    _apply(x, parameters.blur, lambda some: _blur(some, blur_kernel_size(policy, x.shape[-1]), parameters))
-    _apply(x, parameters.solarise, lambda some: torch.where(some >= policy.solarise_threshold, 1 - some, some))
+    if policy.grey and not policy.grey_first:
+        _apply(x, parameters, parameters.grey, operations.grey)
+    if policy.blur:
+        taps = blur_kernel_size(policy, x.shape[-1])
+        _apply(x, parameters, parameters.blur, partial(operations.blur, taps=taps), parameters.sigma)
+    if policy.solarise:
+        threshold = policy.solarise_threshold
+        _apply(x, parameters, parameters.solarise, lambda some: torch.where(some >= threshold, 1 - some, some))
     return x
 
 
-def _apply(x: Tensor, hit: Tensor, operation: Callable[[Tensor], Tensor]) -> None:
-    """Write ``operation`` of the images that are ``hit`` (n,), a CPU mask, back into ``x`` (n, 3, H, W)."""
+def _apply(x: Tensor, parameters: Parameters, hit: Tensor, operation: Callable[..., Tensor], *values: Tensor) -> None:
+    """Write ``operation`` of the images that are ``hit`` (n,) back into ``x`` (n, 3, H, W).
+
+    It is given those images and their ``values``; these and ``hit`` lie where ``parameters`` do.
+    """
+    if isinstance(parameters, StaticParameters):
+        x.copy_(torch.where(hit[:, None, None, None], operation(x, *values), x))
+        return
     index = hit.nonzero().squeeze(1)
     if len(index):
+        own = [value[index].to(x.device, non_blocking=True) for value in values]
         index = index.to(x.device, non_blocking=True)
-        x.index_copy_(0, index, operation(x.index_select(0, index)))
+        x.index_copy_(0, index, operation(x.index_select(0, index), *own))
 
 
 # Geometry
@@ -176,11 +187,6 @@ def interpolate(images: Tensor, rows: Tensor, columns: Tensor, pieces: int = 1) 
 # Colour
 
 
-def _grey(x: Tensor) -> Tensor:
-    red, green, blue = x.unbind(1)
-    return red.mul(GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2]).unsqueeze(1).expand_as(x)
-
-
 def _jitter(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
     """Four rounds, in each of which every image gets the operation that its own order has there.
 
@@ -192,9 +198,10 @@ def _jitter(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
     factor = torch.where(parameters.jitter[:, None] & (order != HUE), parameters.factor.gather(1, order), 1)
     to_grey = torch.where(order == SATURATION, 1 - factor, 0)
     to_mean = torch.where(order == CONTRAST, 1 - factor, 0)
-    matrix = factor[..., None, None] * torch.eye(3) + to_grey[..., None, None] * torch.tensor(GREY)
+    grey = operations.constant(operations.GREY, order.device)
+    matrix = factor[..., None, None] * torch.eye(3, device=order.device) + to_grey[..., None, None] * grey
     matrices = matrix.transpose(0, 1).contiguous().to(device, non_blocking=True)
-    means = (to_mean[..., None] * torch.tensor(GREY)).to(device, non_blocking=True)
+    means = (to_mean[..., None] * grey).to(device, non_blocking=True)
     turn = parameters.factor[:, HUE]
     for k in range(4):
         flat = x.flatten(2)
@@ -203,92 +210,5 @@ def _jitter(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
             x.add_((flat.mean(2) * means[:, k]).sum(1)[:, None, None])
         x = x.clamp_(0, 1).view(shape)
         if policy.hue:
-            hit = parameters.jitter & (order[:, k] == HUE)
-            turns = turn[hit].to(device, non_blocking=True)
-            _apply(x, hit, partial(_turn_hue, turns=turns))
+            _apply(x, parameters, parameters.jitter & (order[:, k] == HUE), operations.turn_hue, turn)
     return x
-
-
-def _turn_hue(x: Tensor, turns: Tensor) -> Tensor:
-    """adjust_hue of ``x`` (m, 3, H, W) by ``turns`` (m,) of the colour circle.
-
-    Through HSV, in closed forms that are continuous: no look-up by sextant, and no jump where rounding puts a hue on
-    the other side of a border. With channels scaled to (c - low) / chroma, a hue is 1 - red + green + blue sextants
-    away from red, towards green where green is above blue. Each channel is full within one sextant of its own hue (0,
-    2 or 4) and falls to nothing over the next.
-    """
-    red, green, blue = x.unbind(1)
-    low = torch.minimum(red, green)
-    low = torch.minimum(low, blue, out=low)
-    chroma = torch.maximum(red, green)
-    chroma = torch.maximum(chroma, blue, out=chroma).sub_(low)
-    hue = (green + blue).sub_(red).sub_(low)
-    hue.div_(chroma.clamp(min=1e-30)).add_(1)  # a grey pixel has no hue: any will do
-    hue.copysign_(green - blue).add_(6 * turns[:, None, None]).remainder_(6)
-    own = torch.tensor([0.0, 2.0, 4.0]).view(3, 1, 1).to(x.device, non_blocking=True)
-    share = (hue[:, None] - own).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
-    return torch.addcmul(low[:, None], share, chroma[:, None])
-
-
-# Blur
-
-
-def _blur(x: Tensor, taps: int, parameters: Parameters) -> Tensor:
-    """gaussian_blur of ``x`` (m, 3, S, S), the images that ``parameters.blur`` hits, reflecting at the border."""
-    size, device = x.shape[-1], x.device
-    sigma = parameters.sigma[parameters.blur].to(device, non_blocking=True)
-    offset = torch.arange(taps, device=device) - taps // 2
-    kernel = (-0.5 * (offset / sigma[:, None]) ** 2).softmax(1)
-    pixel = torch.arange(size, device=device)
-    source = size - 1 - (size - 1 - (pixel + offset[:, None]).abs()).abs()  # (taps, S), reflected
-    place = (source[:, :, None] == pixel).float().view(taps, size * size)
-    band = (kernel @ place).view(-1, size, size)
-    x = torch.bmm(x.view(len(x), 3 * size, size), band.transpose(1, 2)).view_as(x)
-    return torch.matmul(band[:, None], x).clamp_(0, 1)
-
-
-# Edges, noise, holes
-
-
-def _sobel(x: Tensor) -> Tensor:
-    """Magnitude of the gradient of grey ``x`` (m, 3, S, S), thrice: sqrt((dy^2 + dx^2) / 2) of derivatives in [-1, 1].
-
-    Kernels (1, 2, 1) / 4 and (1, 0, -1); at the border, pixels are repeated.
-    """
-    grey = functional.pad(_grey(x)[:, :1], (1, 1, 1, 1), mode="replicate")
-    down = grey[:, :, 2:] - grey[:, :, :-2]
-    across = grey[..., 2:] - grey[..., :-2]
-    down = (down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]) / 4
-    across = (across[:, :, :-2] + 2 * across[:, :, 1:-1] + across[:, :, 2:]) / 4
-    return torch.hypot(down, across).div_(math.sqrt(2)).clamp_(max=1).expand_as(x)
-
-
-def _add_noise(x: Tensor, parameters: Parameters) -> Tensor:
-    """``x`` (m, 3, S, S), the images that ``parameters.noise`` hits, plus Gaussian noise, clamped: gaussian_noise."""
-    hit, device = parameters.noise, x.device
-    sigma = parameters.noise_sigma[hit].to(device, non_blocking=True)
-    noise = normals(parameters.noise_seed[hit].to(device, non_blocking=True), x[0].numel())
-    return torch.addcmul(x, noise.view_as(x), sigma[:, None, None, None]).clamp_(0, 1)
-
-
-def normals(seed: Tensor, count: int) -> Tensor:
-    """(m, count) float32 standard normal numbers of each ``seed`` (m,) int64, on its device.
-
-    SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): its k-th number needs none before it, so that an image's noise is
-    the same on every device and whatever images stand beside it. The upper 23 bits, through the inverse of the normal
-    distribution; int64 wraps around, and its right shift, which repeats the sign, is masked.
-    """
-    z = seed[:, None] + SPLITMIX[0] * torch.arange(1, count + 1, device=seed.device)
-    z = (z ^ (z >> 30 & (1 << 34) - 1)) * SPLITMIX[1]
-    z = (z ^ (z >> 27 & (1 << 37) - 1)) * SPLITMIX[2]
-    return (z >> 41).float().add_(0.5).div_(1 << 22).erfinv_().mul_(math.sqrt(2))
-
-
-def _cut_out(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
-    """``x`` (m, 3, S, S), the images that ``parameters.cutout`` hits, with a square filled in around a pixel of each,
-    of which what lies outside the image is lost (arXiv:1708.04552, section 3.1; uoguelph-mlrg/Cutout)."""
-    size, side = x.shape[-1], max(1, round(policy.cutout_side * x.shape[-1]))
-    start = (parameters.cutout_centre[parameters.cutout] * size).long() - side // 2
-    place = torch.arange(size, device=x.device) - start.to(x.device, non_blocking=True)[..., None]  # (m, 2, S)
-    down, across = ((place >= 0) & (place < side)).unbind(1)
-    return x.masked_fill((down[:, :, None] & across[:, None, :])[:, None], policy.cutout_fill)

@@ -195,11 +195,13 @@ def _train_and_evaluate(
     resolved |= {"data": identity.describe([settings.dataset]), "warnings": remarks.warn(settings)}
     resolved |= {"fitted": remarks.explain_fit(settings, place.runtime.preset)}
     reason, whole = None, True
+    evaluated: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     if method.trains:
         engine = build.engine(settings, method, world, device, precision)
         resolved |= {"images": len(batches.split), "steps_per_epoch": batches.per_epoch}
         if resolved["compile"]:
             engine.compile()
+            evaluated = engine.uncompiled
         key, stop = address.key(settings), place.stop
         outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.display, guard, tell)
         reason, whole = outcome.reason, outcome.whole
@@ -212,7 +214,8 @@ def _train_and_evaluate(
         began = time.perf_counter()
         frozen = freeze(method, data, batches, device)
         numbers, contrastive = headline.evaluate(frozen), method.trains and not method.supervised
-        metrics, collapse = world.broadcast(lambda: _judge(numbers, contrastive))
+        with evaluated():
+            metrics, collapse = world.broadcast(lambda: _judge(numbers, contrastive))
         resolved["warnings"] += [f"{settings.method}: {note}" for note in linear.explain(metrics)]
         reason = reason or collapse  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)

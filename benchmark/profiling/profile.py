@@ -26,9 +26,8 @@ from benchmark.training import build, optim
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
 from benchmark.training.embed import embed
-from benchmark.training.engine import Engine, resolve_precision
+from benchmark.training.engine import Engine, encoders, resolve_precision
 from methods.method import Method, Progress
-from methods.parts.heads import MomentumCopy
 
 STEPS = 30  # that are counted, of each cell
 WARM_UP = 3  # that are not
@@ -145,7 +144,7 @@ def prepare(cell: Settings, device: torch.device, compiled: bool) -> ProfiledCel
     batches = build.batches(cell, method, data, world, device, precision)
     engine = build.engine(cell, method, world, device, precision)
     if compiled:
-        method.encoder.compile()
+        engine.compile()
     method.train()
     profiled = ProfiledCell(cell, engine, batches, optim.make(method, cell), batches.order(0))
     start_epoch(profiled, 0, device)
@@ -230,14 +229,11 @@ def _insert_laps(method: Method, lap: Lap) -> Iterator[None]:
 def _passes(profiled: ProfiledCell) -> list[Pass]:
     """The encoder calls of one forward, with their inputs."""
     method, found = profiled.engine.method, list[Pass]()
-    names = [name for name, _ in method.encoder.named_parameters()]
-    copies = [m.network for m in method.modules() if isinstance(m, MomentumCopy)]
-    encoders = [method.encoder, *(copy for copy in copies if [name for name, _ in copy.named_parameters()] == names)]
 
     def note(encoder: nn.Module, inputs: tuple[Any, ...]) -> None:
         found.append(Pass(encoder, inputs[0].detach(), torch.is_grad_enabled()))
 
-    hooks = [encoder.register_forward_pre_hook(note) for encoder in encoders]
+    hooks = [encoder.register_forward_pre_hook(note) for encoder in encoders(method)]
     profiled.engine.rows(method, profiled.batches.get(0, profiled.order), _progress(profiled, 0))
     for hook in hooks:
         hook.remove()

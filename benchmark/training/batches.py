@@ -43,7 +43,7 @@ class Fetched(NamedTuple):
     """What a step needs from the disk, and all that is drawn for it; made on the CPU."""
 
     rows: Tensor  # (n,) int64, of the dataset
-    images: list[Tensor]  # uint8, of each view its own where they are cropped as they are read, else one for all
+    images: list[Tensor]  # uint8, of each view its own where they are cropped as they are read; none from a memory
     drawn: list[Drawn]  # of each view
 
 
@@ -112,18 +112,21 @@ class Batches:
         """This rank's share of the global batch of `step`; `order` is that of its epoch."""
         return self.augment(self.fetch(step, order))
 
-    def feed(self, start: int, stop: int) -> Generator[Batch, None, None]:
-        """The batches of the steps `start` to `stop`. Images on a disk are fetched ahead, while a step computes."""
+    def feed(
+        self, start: int, stop: int, augment: Callable[[Fetched], Batch] | None = None
+    ) -> Generator[Batch, None, None]:
+        """The batches of the steps `start` to `stop`, by `augment` or its own. What comes from a disk is fetched ahead,
+        while a step computes, and what is drawn for a GPU, which should not wait for it."""
 
         def steps() -> Iterator[tuple[int, Tensor]]:
             for epoch in range(start // self.per_epoch, math.ceil(stop / self.per_epoch)):
                 order, first = self.order(epoch), epoch * self.per_epoch
                 yield from ((s, order) for s in range(max(start, first), min(stop, first + self.per_epoch)))
 
-        if isinstance(self.split.images, Tensor):
+        if isinstance(self.split.images, Tensor) and self.device.type == "cpu":
             yield from (self.get(step, order) for step, order in steps())
         else:
-            yield from map(self.augment, prefetch(lambda one: self.fetch(*one), steps()))
+            yield from map(augment or self.augment, prefetch(lambda one: self.fetch(*one), steps()))
 
     def fetch(self, step: int, order: Tensor) -> Fetched:
         """The images of `step`, and how they will be augmented: drawn for the global batch and then sliced, so that
@@ -132,8 +135,10 @@ class Batches:
         own = self.world.share(self.batch_size)
         index = order[position * self.batch_size : (position + 1) * self.batch_size][own]
         source = self.split.images
+        if isinstance(source, Tensor):
+            return Fetched(index, [], self._draw(step, own, *source.shape[2:]))
         if not isinstance(source, Files):
-            images = source[index.to(source.device, non_blocking=True)]
+            images = source[index.to(source.device)]
             return Fetched(index, [images], self._draw(step, own, *images.shape[2:]))
         opened = source.open(index)
         sides = torch.ones(2, self.batch_size, dtype=torch.int64)  # other ranks' images are not opened, nor needed
@@ -146,6 +151,8 @@ class Batches:
         """The views, on the device."""
         index = fetched.rows.to(self.device, non_blocking=True)
         images = [self._send(part) for part in fetched.images]
+        if isinstance(self.split.images, Tensor):
+            images = [self.split.images[index.to(self.split.images.device)]]
         views = []
         for number, (name, size, drawn) in enumerate(zip(self._names, self._sizes, fetched.drawn, strict=True)):
             policy = self.augmentation.policy(number, len(self.views))

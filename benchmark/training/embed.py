@@ -27,9 +27,10 @@ def embed(f: Callable[[Tensor], Tensor], engine: Engine, batches: Batches) -> Te
     parts = []
     training = engine.method.training
     engine.method.eval()
-    for images in read_batches(batches.split.images, own.split(ROWS)):
-        with engine.autocast():
-            parts.append(f(batches.normalise(resize(images.to(engine.device), batches.size))))
+    with engine.uncompiled():
+        for images in read_batches(batches.split.images, own.split(ROWS)):
+            with engine.autocast():
+                parts.append(f(batches.normalise(resize(images.to(engine.device), batches.size))))
     engine.method.train(training)
     share = torch.cat(parts)
     share = share if share.dtype == torch.float64 else share.float()

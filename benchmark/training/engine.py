@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 
 import torch
@@ -23,6 +23,7 @@ from benchmark.settings.values import parts
 from benchmark.training import batchnorm
 from benchmark.training.distributed import World, average_gradients, gather
 from methods.method import Batch, Method, Progress
+from methods.parts.heads import MomentumCopy
 from methods.parts.statistics import frozen_statistics
 
 Rows = dict[str, Tensor]
@@ -52,9 +53,14 @@ class Engine:
                 self.forward = DistributedDataParallel(self.method, device_ids=ids, broadcast_buffers=False)
 
     def compile(self) -> None:
-        """Let torch compile the encoder, which changes its numbers."""
-        self.method.encoder.compile()
+        """Let torch compile the encoder and its momentum copies, which changes their numbers."""
+        for network in encoders(self.method):
+            network.compile()
         self.compiled = True
+
+    def uncompiled(self) -> AbstractContextManager[object]:
+        """What runs inside is not compiled: a pass that is looked into, or one that is not worth the wait."""
+        return torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
 
     def gradient(self, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor]]:
         """Gradients of the global batch's loss, from this rank's share of it.
@@ -141,6 +147,13 @@ class Engine:
 
     def autocast(self) -> AbstractContextManager[object]:
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
+
+
+def encoders(method: Method) -> list[nn.Module]:
+    """The method's encoder, then the momentum copies of it."""
+    names = [name for name, _ in method.encoder.named_parameters()]
+    copies = [module.network for module in method.modules() if isinstance(module, MomentumCopy)]
+    return [method.encoder, *(one for one in copies if [name for name, _ in one.named_parameters()] == names)]
 
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:

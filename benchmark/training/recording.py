@@ -123,7 +123,8 @@ def inspect(engine: Engine, batch: Batch, at: Progress) -> tuple[Rows, dict[str,
     """A step's rows and scalars, with the gradients left in the parameters, and what in it cannot be recorded."""
     read = _Reading(at)
     engine.prepare(len(batch.index), at)
-    with _Inspector(engine.device) as inspector:
+    # What a dispatch mode is around, torch 2.11 leaves uncompiled from then on.
+    with engine.uncompiled(), _Inspector(engine.device) as inspector:
         rows = engine.encode(engine.method, batch, read)  # type: ignore[arg-type]
         scalars = engine.loss(rows, read)  # type: ignore[arg-type]
         scalars["loss"].backward()

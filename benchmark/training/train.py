@@ -24,6 +24,7 @@ from benchmark.training.batches import Batches
 from benchmark.training.collapse import CollapseWatch
 from benchmark.training.embed import embed
 from benchmark.training.engine import Engine, Rows
+from benchmark.training.recorded_views import augmenter
 from benchmark.training.recording import Recorder
 from benchmark.training.stop import Stop, Stopped
 from methods.method import Batch, Progress
@@ -84,7 +85,7 @@ def train(
     log = Log(folder / "log.jsonl", start, writes=world.is_main)
     method.train()
     saved = time.perf_counter()
-    with stop.defer(), contextlib.closing(batches.feed(start, steps)) as feed:
+    with stop.defer(), contextlib.closing(batches.feed(start, steps, augmenter(batches, runtime.record))) as feed:
         for step in range(start, steps):
             at = Progress(step, steps, step // batches.per_epoch, settings.epochs)
             if step % batches.per_epoch == 0:

@@ -17,9 +17,20 @@ from scipy import ndimage, special, stats
 from torch import Tensor
 
 from benchmark.__main__ import main
-from benchmark.augment.parameters import BRIGHTNESS, CONTRAST, HUE, SATURATION, Parameters, draw
+from benchmark.augment.operations import normals
+from benchmark.augment.parameters import (
+    BRIGHTNESS,
+    CONTRAST,
+    HUE,
+    SATURATION,
+    Parameters,
+    StaticParameters,
+    draw,
+    pack,
+    unpack,
+)
 from benchmark.augment.policies import Policy, blur_kernel_size, describe, names, parse
-from benchmark.augment.transforms import CACHED, augment, normals, resize
+from benchmark.augment.transforms import CACHED, augment, resize
 from benchmark.errors import UsageError
 
 # Both sides are float32 and order their sums differently: some 1e-6 an operation. Hue adds nothing at the borders of
@@ -450,6 +461,27 @@ def test_policies_need_no_torch() -> None:
     code = "import sys; from benchmark.augment import policies; policies.parse('simclr'); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        *parse("byol+colour_strong").policies,
+        *parse("simclr+rotate+sobel+noise+cutout").policies,
+        parse("moco_v1").policies[0],
+        parse("flip+rotate").policies[0],
+    ],
+    ids=["byol", "byol 2", "all", "moco_v1", "no crop"],
+)
+def test_operations_done_to_all_and_kept_where_they_hit_give_the_same_views(policy: Policy) -> None:
+    """As a GPU records them; what was drawn goes there as bytes."""
+    images = random_images(200, 40, 56)
+    parameters = drawn(policy, images)
+    static = StaticParameters(*unpack(pack(parameters.tensors()), parameters.tensors()))
+    difference = (augment(images, policy, static, 32) - augment(images, policy, parameters, 32)).abs()
+    near = difference if not policy.solarise else difference[difference < 0.1]  # rounding may cross the threshold
+    assert near.max() < 1e-5
+    assert near.numel() > 0.999 * difference.numel()
 
 
 @pytest.mark.gpu

@@ -8,6 +8,7 @@ from benchmark.contract import short_training
 from benchmark.training import optim
 from benchmark.training.distributed import World
 from benchmark.training.embed import embed
+from benchmark.training.recorded_views import RecordedViews, can_record
 from benchmark.training.recording import Recorder
 from methods.method import Progress
 
@@ -24,10 +25,12 @@ NOT_RECORDED = {  # and why
 STEPS = 10  # five epochs of the small task: what happens at an epoch's start happens between recorded steps
 
 
-def losses(name: str, mode: str, *words: str) -> tuple[list[float], Recorder, list[str]]:
+def losses(name: str, mode: str, *words: str, compiled: bool = False) -> tuple[list[float], Recorder, list[str]]:
     """The losses of a short training, as `train.train` takes its steps."""
     cell = short_training.settings(name, *words)
     engine, batches = short_training.prepare(cell, World(), torch.device("cuda:0"))
+    if compiled:
+        engine.compile()
     optimiser, notes, values = optim.make(engine.method, cell), [], []
     recorder = Recorder(engine, mode, notes.append)
     engine.method.train()
@@ -69,3 +72,33 @@ def test_recorded_steps_in_bf16_are_near(name: str) -> None:
     usual, _, _ = losses(name, "off", "precision=bf16")
     recorded, _, _ = losses(name, "auto", "precision=bf16")
     assert recorded == pytest.approx(usual, rel=0.1, abs=0.05)
+
+
+@pytest.mark.parametrize("augmentation", ["simclr_cifar", "byol+rotate+sobel+noise+cutout", "swav+2x16"])
+def test_recorded_views_are_the_usual_ones(augmentation: str) -> None:
+    """Up to rounding, which may put a pixel on the other side of solarisation's threshold."""
+    cell = short_training.settings("swav", f"augmentation={augmentation}")
+    _, batches = short_training.prepare(cell, World(), torch.device("cuda:0"))
+    assert can_record(batches)
+    recorded, order = RecordedViews(batches), batches.order(0)
+    for step in range(6):
+        fetched = batches.fetch(step % batches.per_epoch, order)
+        usual, batch = batches.augment(fetched), recorded(fetched)
+        assert torch.equal(batch.index, usual.index)
+        for own, view in zip(batch.views, usual.views, strict=True):
+            assert own.stride() == view.stride()
+            assert ((own - view).abs() < 1e-3).float().mean() > 0.999
+    assert recorded.graph is not None
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco"])
+def test_a_recorded_step_holds_what_was_compiled(name: str) -> None:
+    """Kernels of the compiler are in the graph, and losses are those of the usual step."""
+    usual, _, _ = losses(name, "off", "precision=fp32")
+    compiled, recorder, _ = losses(name, "auto", "precision=fp32", compiled=True)
+    assert compiled == pytest.approx(usual, rel=0.02, abs=0.01)
+    assert recorder.recording is not None, recorder.obstacle
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:
+        recorder.recording.graph.replay()
+        torch.cuda.synchronize()
+    assert any("triton" in event.name for event in profiler.events()), "nothing of it was compiled"

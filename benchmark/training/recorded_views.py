@@ -1,0 +1,70 @@
+"""The views of a step as one CUDA graph: all that was drawn goes over in one copy, and augmentation is then one launch.
+
+Launched one by one, the some two hundred small kernels of two views keep the host busy for longer than a fast GPU
+needs for a small network's whole step. In a graph every operation is done to all images and kept where it hits, which
+costs a GPU more work: so only small views are recorded. Their numbers are the usual ones up to rounding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from benchmark.augment.parameters import Parameters, StaticParameters, pack, unpack
+from benchmark.training.batches import Batches, Fetched
+from methods.method import Batch
+
+WARM_UP = 3  # batches that are made the same way before it is recorded: they choose kernels and ask for memory
+MOST = 1 << 22  # numbers of a view: where what masks throw away costs more than launches. By reckoning, not measured.
+
+
+class RecordedViews:
+    """Makes batches of what was fetched, as `Batches.augment` does; a batch is good until the next one."""
+
+    def __init__(self, batches: Batches) -> None:
+        self.batches, self.taken = batches, 0
+        self.graph: torch.cuda.CUDAGraph | None = None
+        self.packed = torch.empty(0)  # on the device: rows and parameters of all views
+        self.batch: Batch | None = None
+
+    def __call__(self, fetched: Fetched) -> Batch:
+        numbers = [fetched.rows, *(tensor for drawn in fetched.drawn for tensor in _parameters(drawn).tensors())]
+        packed = pack(numbers).pin_memory()
+        if self.packed.shape != packed.shape:
+            self.packed, self.graph, self.taken = torch.empty_like(packed, device=self.batches.device), None, 0
+        self.packed.copy_(packed, non_blocking=True)
+        if self.graph is None and self.taken == WARM_UP:
+            self.graph = torch.cuda.CUDAGraph()
+            with torch.cuda.graph(self.graph):
+                self.batch = self._augment(numbers)
+        if self.graph is None or self.batch is None:
+            self.taken += 1
+            return self._augment(numbers)
+        self.graph.replay()
+        return self.batch
+
+    def _augment(self, like: list[Tensor]) -> Batch:
+        """The batch of what `packed` holds, which is of the shapes of `like`."""
+        rows, *tensors = unpack(self.packed, like)
+        count = len(Parameters.__dataclass_fields__)
+        drawn = [StaticParameters(*tensors[i : i + count]) for i in range(0, len(tensors), count)]
+        return self.batches.augment(Fetched(rows, [], list(drawn)))
+
+
+def augmenter(batches: Batches, mode: str) -> Callable[[Fetched], Batch]:
+    """What makes batches of what was fetched, under `record=mode`."""
+    return RecordedViews(batches) if mode != "off" and can_record(batches) else batches.augment
+
+
+def can_record(batches: Batches) -> bool:
+    """Whether one process makes views on a GPU of images that lie there, small, and without a jigsaw's patches."""
+    in_memory = isinstance(batches.split.images, Tensor) and batches.device.type == "cuda" and batches.world.size == 1
+    largest = max([batches.size, *batches.augmentation.small])
+    return in_memory and 3 * largest**2 * batches.batch_size <= MOST and set(batches.views) == {"crop"}
+
+
+def _parameters(drawn: object) -> Parameters:
+    assert isinstance(drawn, Parameters)
+    return drawn

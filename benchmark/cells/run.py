@@ -202,6 +202,9 @@ def _train_and_evaluate(
         if resolved["compile"]:
             engine.compile()
             evaluated = engine.uncompiled
+            if not engine.compiled:
+                resolved["compile"] = False
+                place.display.say(f"compile=true: batch_norm={settings.batch_norm} is not compiled")
         key, stop = address.key(settings), place.stop
         outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.display, guard, tell)
         reason, whole = outcome.reason, outcome.whole

@@ -92,7 +92,7 @@ class GroupedBatchNorm(_BatchNorm):
         if not self.training:
             return super().forward(input)
         if input.is_cuda and self.grouping.world.size == 1 and not self.shuffled and self.grouping.one_view(len(input)):
-            return self._normalise_parts(input) if torch.compiler.is_compiling() else self._normalise_slices(input)
+            return self._normalise_slices(input)
         x = input if input.dtype == torch.float64 else input.float()
         with torch.autocast(x.device.type, enabled=False):
             group = self.grouping.of(len(x), self.shuffled)
@@ -114,21 +114,6 @@ class GroupedBatchNorm(_BatchNorm):
         count = x[:, 0].numel() / self.grouping.groups
         self._follow(mean, (inverse.pow(-2) - self.eps) * (count / max(count - 1, 1)))
         return y
-
-    def _normalise_parts(self, input: Tensor) -> Tensor:
-        """The same as one formula, of which a compiler makes fewer kernels."""
-        x = input if input.dtype == torch.float64 else input.float()
-        x = x.unflatten(0, (self.grouping.groups, -1))
-        alike = (1, *range(3, x.dim()))
-        variance, mean = torch.var_mean(x, alike, correction=0, keepdim=True)
-        y = ((x - mean) * (variance + self.eps).rsqrt()).flatten(0, 1)
-        if self.affine:
-            y = y * self._spread(self.weight[None], y) + self._spread(self.bias[None], y)
-        count = input[:, 0].numel() / self.grouping.groups
-        self._follow(
-            mean.view(self.grouping.groups, -1), variance.view(mean.shape[0], -1) * (count / max(count - 1, 1))
-        )
-        return y.to(input.dtype)
 
     def _sum_by_group(self, per_row: Tensor, group: Tensor) -> Tensor:
         """(n, C) -> (G, C), over all ranks, differentiable."""

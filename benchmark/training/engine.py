@@ -53,10 +53,14 @@ class Engine:
                 self.forward = DistributedDataParallel(self.method, device_ids=ids, broadcast_buffers=False)
 
     def compile(self) -> None:
-        """Let torch compile the encoder and its momentum copies, which changes their numbers."""
-        for network in encoders(self.method):
-            network.compile()
-        self.compiled = True
+        """Let torch compile the encoder and its momentum copies, which changes their numbers.
+
+        Not where batch norm is over groups: torch 2.11 fails on the kernels that it makes of that.
+        """
+        if self.grouping is None:
+            for network in encoders(self.method):
+                network.compile(dynamic=False)
+            self.compiled = True
 
     def uncompiled(self) -> AbstractContextManager[object]:
         """What runs inside is not compiled: a pass that is looked into, or one that is not worth the wait."""

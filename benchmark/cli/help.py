@@ -11,6 +11,8 @@ COMMANDS = {
     "run": "train, evaluate and record every missing cell, then print the table",
     "plan": "list the cells of the same words: which exist, which would run and what they will cost; trains none",
     "evaluate": "measure finished cells, or any pretrained backbone, by more than the record holds",
+    "export": "a finished cell's encoder for other code: as timm loads it, or as a program with its graph",
+    "features": "a table of features of any images, by a finished cell's encoder",
     "report": "the table of all records below a folder, and which can be told apart; writes report/",
     "status": "every cell below a folder: finished, running, interrupted, failed; and its job on a cluster",
     "resume": "run what is missing below a folder, from the folder alone",
@@ -42,6 +44,12 @@ evaluate out=runs evaluations=knn,heads cells=simclr-digits-0123456789
 evaluate transfer=cifar100,svhn dataset.root=data
 evaluate weights=timm backbone=resnet18 dataset=digits           (timm's pretrained weights, recorded as any cell)
 evaluate weights=model.safetensors backbone=resnet18 dataset=cifar10 dataset.root=data""",
+    "export": """export runs/simclr-digits-0123456789 out=encoder
+export runs/simclr-digits-0123456789 out=encoder format=program,onnx
+export runs/simclr-digits-0123456789 out=encoder push=my-team/my-encoder""",
+    "features": """features runs/simclr-digits-0123456789 my/photos out=features.parquet
+features runs/simclr-digits-0123456789 digits out=features.npz head=true
+features runs/simclr-digits-0123456789 paths.txt out=features.parquet     (a text with a path a line)""",
     "report": "report\nreport out=runs reference=simclr\nreport out=runs wandb=my-team/contrastive-benchmark",
     "status": "status\nstatus out=runs",
     "resume": "resume out=runs\nresume out=runs launcher=slurm slurm.partition=gpu\nresume out=runs cluster=gpu",
@@ -78,7 +86,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             description=summary[0].upper() + summary[1:] + ".",
             epilog=_examples(name)
             + (_keys() if name in ("run", "plan", "profile") and word == name else "")
-            + (_evaluations() if name == word == "evaluate" else ""),
+            + (_evaluations() if name == word == "evaluate" else "")
+            + (_inference(name) if name == word and name in ("export", "features") else ""),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -113,6 +122,25 @@ def _evaluations() -> str:
         ("", "without methods= it is a backbone as it comes: weights=timm, or a file of its weights"),
     ]
     return "\n\nwords (device= and threads= as for `run`):\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)
+
+
+def _inference(command: str) -> str:
+    """The words of `export` or of `features`."""
+    from benchmark.words import inference_words
+
+    rows = [("CELL", "a finished cell's folder, or its name or key, looked for in runs/")]
+    if command == "export":
+        rows += [("out=DIR", "a folder that is not there yet"), ("format=NAME,NAME", "written too:")]
+        rows += [(f"  {name}", what) for name, what in inference_words.FORMATS.items()]
+        rows += [("push=ENTITY/NAME", "and to the Hugging Face Hub, as the user that `hf auth login` made known")]
+    else:
+        rows += [
+            ("IMAGES", "a folder (labels are its first folders), a dataset's name, or a text with a path a line"),
+            ("out=FILE", "a table that ends in .parquet or .npz: name, label where there is one, features"),
+            ("head=true", "the projection head's output too, as a column head"),
+            ("dataset.root=data", "where a dataset by name lies; fetched with dataset.download=true"),
+        ]
+    return "\n\nwords (device=, threads= and trust= as for `run`):\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)
 
 
 def _keys() -> str:

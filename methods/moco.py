@@ -1,8 +1,8 @@
 """MoCo v1 and v2: Momentum Contrast for Unsupervised Visual Representation Learning (arXiv:1911.05722, 2003.04297).
 
 A query of one view against the momentum-encoded key of the other (positive) and a queue of earlier keys (negatives).
-Defaults are v2's. v1 is `moco.head=linear moco.temperature=0.07 augmentation=moco_v1 schedule=step`. Small crops, which
-the papers do not have, are further queries.
+Defaults are v2's. v1 is `moco.head=linear moco.temperature=0.07 augmentation=moco_v1 schedule=step warmup=0
+decay_all=true`. Small crops, which the papers do not have, are further queries.
 
 The authors update the key encoder before they compute keys; here it is updated after the optimiser's step. With a
 constant m and equal starts the keys are the same, and the end of a step is a state that can be saved.

@@ -125,6 +125,7 @@ ONE_BRANCH = "one_branch"
 _PIECES: dict[str, tuple[str, tuple[Policy, ...]]] = {
     "none": ("the image resized and centre cropped, nothing random", (Policy(),)),
     "crop": ("random resized crop of 8 to 100 % of the area", (_CROP,)),
+    "crop_large": ("random resized crop of 20 to 100 % of the area", (_CROP_LARGE,)),
     "flip": ("horizontal flip of every second image", (_FLIP,)),
     "colour": ("jitter .4 .4 .4 .1 of 80 % of the images: SimCLR's strength 0.5", (_COLOUR,)),
     "colour_strong": ("jitter .8 .8 .8 .2 of 80 % of the images: SimCLR's strength 1", (_COLOUR_STRONG,)),

@@ -1,8 +1,9 @@
 """The registry: which methods there are, what each one's options are, and how to load it.
 
-The registry is the folder. `load("moco")` imports `methods/moco.py` and takes the one `Method` class in it. A name
-from an installed package's entry point (group `contrastive_benchmark.methods`) or a dotted module path
-(`my_pkg.my_method`) loads a plugin from outside. The contract that they all keep is in `methods/method.py`.
+The registry is the folder. `load("moco")` imports `methods/moco.py` and takes the one `Method` class in it. A name from
+an installed package's entry point (group `contrastive_benchmark.methods`), a dotted module path (`my_pkg.my_method`) or
+the name of a file of the folder one is in (`my_method`) loads a plugin from outside. The contract that they all keep is
+in `methods/method.py`.
 
 Importing this module does not import torch. `describe` reads a method's paper and options from its source, so the
 command line can list, parse and refuse words before the second or two that torch takes.
@@ -164,6 +165,13 @@ def source(name: str) -> Path:
     raise LookupError(f"no module {module!r} with a Python source")
 
 
+def is_module(name: str) -> bool:
+    """Whether `name` is no short name but a module path: a dotted one, or a file of the folder one is in."""
+    parts = name.split(".")
+    own = name in NOT_METHODS or (FOLDER / f"{name}.py").is_file()
+    return all(part.isidentifier() for part in parts) and not own and (len(parts) > 1 or Path(f"{name}.py").is_file())
+
+
 def comments(text: str, node: ast.ClassDef) -> dict[str, str]:
     """The comment behind each annotated field of a class: its help, written once, where the reader sees it."""
     lines = text.splitlines()
@@ -182,7 +190,7 @@ def _module(name: str) -> str:
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
             return point.module
-    if "." in name and all(part.isidentifier() for part in name.split(".")):
+    if is_module(name):
         if name not in _trusted:
             raise BrokenMethod(
                 f"method {name!r} is a module that would be imported, and it is a file that names it: "

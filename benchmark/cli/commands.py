@@ -18,6 +18,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "methods": listing.print_methods,
     "ablations": listing.print_ablations,
     "datasets": listing.print_datasets,
+    "presets": listing.print_presets,
     "augmentations": listing.print_augmentations,
     "check": measure.check_methods,
     "profile": measure.print_profile,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import platform
 from typing import Any, NoReturn
 
 from benchmark.errors import UsageError, unknown
@@ -19,6 +20,7 @@ COMMANDS = {
     "methods": "what can be compared: paper, options, defaults",
     "ablations": "the named ablations: what they vary, what they hold fixed",
     "datasets": "the datasets and where they come from",
+    "presets": "named settings for a dataset, and what they set",
     "augmentations": "the augmentation policies and the pieces that make new ones",
     "check": "test a method, ours or a plugin, against the contract",
     "profile": "time training steps of the same words against their encoder alone; records nothing",
@@ -35,7 +37,9 @@ EXAMPLES = {
 run methods=random,pixels,simclr,moco seeds=0,1,2
 run methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536      (3 SimCLR and 6 MoCo cells)
 run methods=simclr dataset=cifar10 dataset.root=data dataset.download=true batch_size=1024 microbatch=256
-run methods=my_pkg.my_method                                    (a plugin, by its dotted module path)""",
+run methods=my_pkg.my_method                                    (a plugin, by its dotted module path)
+run methods=my_method.py,simclr                                 (a plugin, in a file of the folder that one is in)
+run @study.txt seeds=0-4                                        (words from a file, one a line; seeds 0 to 4)""",
     "plan": "plan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2\nplan methods=simclr,moco --quick",
     "evaluate": """evaluate
 evaluate out=runs evaluations=knn,heads cells=simclr-digits-0123456789
@@ -50,6 +54,7 @@ evaluate weights=model.safetensors backbone=resnet18 dataset=cifar10 dataset.roo
     "methods": "methods\nmethods moco",
     "ablations": "ablations",
     "datasets": "datasets",
+    "presets": "presets\npresets cifar",
     "augmentations": "augmentations",
     "check": "check simclr\ncheck my_pkg.my_method",
     "profile": "profile methods=simclr,moco\nprofile methods=simclr,moco,swav batch_size=512 device=cuda --json",
@@ -69,6 +74,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         epilog=_examples(""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=_versions() if "--version" in arguments else "")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     word = next((a for a in arguments if not a.startswith("-")), None)
     for name, summary in COMMANDS.items():
@@ -93,6 +99,20 @@ def parse(arguments: list[str]) -> argparse.Namespace:
     # Flags go last: argparse takes no words behind them.
     flags = {flag for flag, _, _ in FLAGS}
     return parser.parse_args(sorted(arguments, key=flags.__contains__) or ["--help"])
+
+
+def _versions() -> str:
+    """This project, and what numbers depend on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    def of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    numbers = ", ".join(f"{package} {of(package)}" for package in ("torch", "torchvision", "timm"))
+    return f"contrastive-benchmark {of('contrastive-benchmark')} (Python {platform.python_version()}, {numbers})"
 
 
 def _examples(command: str) -> str:

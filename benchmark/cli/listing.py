@@ -10,15 +10,16 @@ from benchmark.cli import checks
 from benchmark.data.catalogue import CATALOGUE
 from benchmark.display import columns
 from benchmark.errors import UsageError
-from benchmark.settings import schema
+from benchmark.settings import presets, schema
 from benchmark.settings.values import type_text
+from benchmark.words import selection
 from benchmark.words.ablations import ABLATIONS
 
 
 def print_methods(names: list[str]) -> int:
     """Those of `names`, or all. Exit code: 1 where one of all cannot be read, which raises `UsageError` if named."""
     code = 0
-    methods.trust(names)
+    names = selection.accept(names)
     for name in names or methods.names():
         try:
             description = schema.describe(name)
@@ -45,6 +46,24 @@ def print_ablations(words: list[str]) -> int:
             print("    " + " ".join(f"{key}={','.join(values)}" for key, values in part.items()))
         print(f"    fixed: {ablation.fixed}")
         print(f"    figure: {ablation.figure}; published curves: {', '.join(ablation.published) or 'none'}\n")
+    return 0
+
+
+def print_presets(names: list[str]) -> int:
+    """Each preset with its purpose; of those that are named, every word that they set."""
+    for name in names:
+        presets.require(name)
+        if name not in presets.PRESETS:
+            raise UsageError(f"preset={name} sets no words of its own: `plan` shows what it comes to")
+    for name in names or presets.PRESETS:
+        print(f"preset={name}: {' '.join((presets.PRESETS[name].__doc__ or '').split())}")
+        for word, value in presets.PRESETS[name]().items() if names else ():
+            print(f"    {word}={value}")
+        print()
+    if not names:
+        print(
+            "preset=auto (the default): that of the dataset, or settings fitted to what is found; preset=none: no words"
+        )
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import typing
 from types import NoneType
 from typing import Any, Literal
@@ -64,3 +65,17 @@ def batch_norm_groups(mode: str, processes: int) -> tuple[int, bool]:
         return (1 if mode == "sync" else processes), mode == "shuffle"
     allowed = ("sync", "local", "shuffle", "shuffle:N", "split:N")
     raise UsageError(f"batch_norm={mode}: allowed are {', '.join(allowed)} with N at least 1{nearest(mode, allowed)}")
+
+
+def list_range(texts: list[str], most: int) -> list[str]:
+    """`0-4` as the whole numbers from 0 to 4, among other seeds as they are. Raises `UsageError` for over `most`."""
+    numbers: list[str] = []
+    for text in texts:
+        ends = re.fullmatch(r"(\d{1,9})-(\d{1,9})", text)
+        first, last = (int(ends[1]), int(ends[2])) if ends else (0, 0)
+        if first > last:
+            raise UsageError(f"seeds={text}: the first of a range is the smaller one, as in seeds={last}-{first}")
+        if last - first > most:
+            raise UsageError(f"seeds={text}: more than {most:,} seeds")
+        numbers += map(str, range(first, last + 1)) if ends else [text]
+    return numbers

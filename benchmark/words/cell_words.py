@@ -23,8 +23,8 @@ from benchmark.errors import UsageError, nearest
 from benchmark.settings import address, presets, remarks, resolve, schema
 from benchmark.settings.cell import Settings, depends_on_processes
 from benchmark.settings.runtime import Runtime, processes
-from benchmark.settings.values import parse_value, round_number, type_text
-from benchmark.words import ablations, selection
+from benchmark.settings.values import list_range, parse_value, round_number, type_text
+from benchmark.words import ablations, aliases, selection
 from benchmark.words.ablations import Ablation
 from benchmark.words.runtime_words import is_runtime_word, read_runtime, split
 
@@ -48,9 +48,12 @@ def read(words: list[str]) -> Request:
     runtime = read_runtime({k: assigned_words.pop(k) for k in list(assigned_words) if is_runtime_word(k)})
     named = assigned_words.pop("methods", [])
     if not named:
-        raise UsageError("methods= is needed, such as methods=simclr,moco; `python -m benchmark methods` lists them")
+        given = aliases.hint("method").replace("here it", "method=") if "method" in assigned_words else ""
+        raise UsageError(
+            f"methods= is needed, such as methods=simclr,moco{given}; `python -m benchmark methods` lists them"
+        )
     chosen = selection.choose(named)
-    runtime = replace(runtime, trust=(*runtime.trust, *(name for name in chosen if "." in name)))
+    runtime = replace(runtime, trust=(*runtime.trust, *filter(methods.is_module, chosen)))
     chosen_ablations = [ablations.find(name) for name in assigned_words.pop("ablation", [])]
     for key in assigned_words:
         _recognise(key, chosen)
@@ -154,7 +157,8 @@ def _recognise(key: str, chosen: list[str]) -> None:
         if name in allowed:
             return
         options = ", ".join(sorted(schema.options_of(owner))) or "none"
-        raise UsageError(f"unknown option {key!r}{nearest(name, allowed)} (options of {owner}: {options})")
+        hint = aliases.hint(key) or nearest(name, allowed)
+        raise UsageError(f"unknown option {key!r}{hint} (options of {owner}: {options})")
     if prefix in methods.names():
         raise UsageError(f"{key}= is given, but {prefix} is not among methods={','.join(chosen)}")
     if any(key in schema.options_of(m) for m in chosen):
@@ -165,7 +169,8 @@ def _recognise(key: str, chosen: list[str]) -> None:
     shared = {name for m in chosen for name in schema.options_of(m)}
     dotted = {f"{m}.{name}" for m in chosen for name in schema.options_of(m)}
     known = settings | {"methods", "ablation", "cluster"} | set(schema.runtime_types()) | shared | dotted
-    raise UsageError(f"unknown key {key!r}{nearest(key, known)} (`python -m benchmark run --help` lists the keys)")
+    hint = aliases.hint(key) or nearest(key, known)
+    raise UsageError(f"unknown key {key!r}{hint} (`python -m benchmark run --help` lists the keys)")
 
 
 def _axes(method: str, assigned: dict[str, list[str]]) -> dict[str, list[Any]]:
@@ -181,6 +186,7 @@ def _axes(method: str, assigned: dict[str, list[str]]) -> dict[str, list[Any]]:
             target = _target(name if own else key, method)
             if target is None:
                 continue
+            texts = list_range(texts, MANY) if target == "seed" else texts
             if target in keys:
                 raise UsageError(f"{keys[target]}= and {key}= are the same option of {method}; one of them is needed")
             keys[target] = key

@@ -127,8 +127,14 @@ def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
 def split(words: list[str]) -> dict[str, list[str]]:
     """Key -> values of each word; a comma after a backslash is one of the value.
 
+    `@FILE` stands for the words in a file, one a line, which the others override.
+
     Raises `UsageError` for what is no `key=value,value`, is given twice, or is not UTF-8 text.
     """
+    files = [word for word in words if word.startswith("@")]
+    if files:
+        own = split([word for word in words if not word.startswith("@")])
+        return split([line for file in files for line in clusters.lines(Path(file[1:]).expanduser())]) | own
     assigned: dict[str, list[str]] = {}
     for word in words:
         key, equals, text = word.partition("=")

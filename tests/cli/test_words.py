@@ -397,3 +397,45 @@ def test_reading_words_does_not_import_torch() -> None:
     code = "import sys; from benchmark.words.cell_words import read; read(['methods=simclr,moco'])"
     code += "; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=PATIENCE)
+
+
+def test_seeds_may_be_a_range() -> None:
+    assert [c.seed for c in cells("methods=simclr seeds=0-2,7")] == [0, 1, 2, 7]
+    assert "seeds=0-4" in refusal("methods=simclr seeds=4-0")
+    assert "10,000" in refusal("methods=simclr seeds=0-99999999")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("methods=simclr lr=0.1", "learning_rate="),
+        ("methods=moco moco.lr=0.1", "moco.learning_rate="),
+        ("methods=simclr bs=64", "batch_size="),
+        ("methods=simclr tau=0.1", "temperature="),
+        ("method=simclr", "methods="),
+    ],
+)
+def test_what_a_word_is_called_elsewhere_is_known(words: str, hint: str) -> None:
+    assert hint in refusal(words)
+
+
+def test_words_from_a_file_are_words_that_others_override(tmp_path: Path) -> None:
+    file = tmp_path / "study.txt"
+    file.write_text("methods=simclr\n# a remark\n\nepochs=3\nseeds=0-1\n")
+    found = cells(f"@{file} epochs=5")
+    assert [(c.epochs, c.seed) for c in found] == [(5, 0), (5, 1)]
+    assert "no.txt" in refusal("@no.txt")
+    file.write_text("@other.txt")
+    assert "names no other file" in refusal(f"@{file}")
+
+
+def test_a_file_of_the_folder_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "mine_in_a_file"
+    (tmp_path / f"{name}.py").write_text(PLUGIN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert key(f"methods={name}.py") == key(f"methods=./{name}.py") == key(f"methods={name}")
+    assert cell(f"methods={name}.py {name}.depth=3").options["depth"] == 3
+    (tmp_path / "simclr.py").write_text(PLUGIN)
+    assert "a method of ours has its name" in refusal("methods=simclr.py")
+    assert "no such file" in refusal("methods=nothing.py")

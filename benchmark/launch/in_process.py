@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from benchmark.cells import plan, run
 from benchmark.cells.plan import State
 from benchmark.display.progress import ProgressDisplay
 from benchmark.launch.shares import spare_threads
+from benchmark.settings import address
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.training import build, distributed
@@ -62,13 +64,21 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
                 display.say(f"note: {note}")
             stop = stack.enter_context(Stop().listen())
             place = run.Place(runtime, world, device, stop, display)
+            names = [*(name for name in plan.varying(cells) if name != "seed"), "seed"]
             for cell in todo:
-                display.cell(f"{cell.method} {plan.label({'seed': cell.seed}, ['seed'])}".strip())
+                display.cell(f"{cell.method} {plan.label(address.identity(cell), names)}".strip())
                 result = run.run(cell, place)
-                if result is not None and result["status"] != "finished":
-                    display.say(f"{cell.method}: {result['status']}: {result['reason']}")
+                if result is not None:
+                    display.end(_outcome(result))
                 failed += result is not None and result["status"] == "failed"
     except Stopped as stopped:
         display.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
         return stopped.exit_code
     return 1 if failed else 0
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    """A record in a few words. Accuracy on validation: nobody should stop or change a sweep for what test images say."""
+    accuracy = result["metrics"].get("linear_validation_top1")
+    reason = f": {result['reason']}" if result["reason"] else ""
+    return result["status"] + reason + (f", linear {accuracy:.1%} on validation" if accuracy is not None else "")

@@ -78,7 +78,7 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
 
 
 def _outcome(result: dict[str, Any]) -> str:
-    """A record in a few words. Accuracy on validation: nobody should stop or change a sweep for what test images say."""
+    """A record in a few words. Accuracy on validation: nobody should change a sweep for what test images say."""
     accuracy = result["metrics"].get("linear_validation_top1")
     reason = f": {result['reason']}" if result["reason"] else ""
     return result["status"] + reason + (f", linear {accuracy:.1%} on validation" if accuracy is not None else "")

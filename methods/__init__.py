@@ -39,7 +39,7 @@ FAMILIES = (
     "reference",
 )
 # Class attributes that `describe` reads.
-DECLARED = ("family", "views", "trains", "supervised", "multicrop", "ignores", "recommends", "version")
+DECLARED = ("family", "views", "trains", "supervised", "multicrop", "ignores", "recommends", "search_space", "version")
 
 
 _trusted: set[str] = set()  # module paths that the user's words name; a file may name any module
@@ -65,6 +65,7 @@ class Description:
     multicrop: bool  # True where small crops may be given to it
     ignores: tuple[str, ...]  # run settings that cannot change its result
     recommends: dict[str, str]  # run settings that its paper prescribes
+    search_space: dict[str, tuple[Any, ...]]  # option -> what `tune` tries: the ends of a range, or words
     version: int  # raised when a change to its code alters its numbers
 
 
@@ -125,6 +126,7 @@ def describe(name: str) -> Description:
             multicrop=bool(declared.get("multicrop", False)),
             ignores=tuple(declared.get("ignores", ())),
             recommends=dict(declared.get("recommends", {})),
+            search_space=dict(declared.get("search_space", {})),
             version=int(declared.get("version", 1)),
         )
     except Exception as error:  # a plugin's Config may raise anything

@@ -28,6 +28,11 @@ def words(name: str) -> list[str]:
         raise UsageError(
             f"cluster={name}: no {folders[0] / name}.txt, nor {folders[1] / name}.txt{nearest(name, known)}{there}"
         )
+    return read_lines(path)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The words of a file, one a line. `UsageError` for one that cannot be read."""
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from benchmark.settings.runtime import Runtime, Slurm
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
-PATHS = ("out", "dataset.root", "dataset.cache_dir", "weights")
+PATHS = ("out", "dataset.root", "dataset.cache_dir", "weights", "settings")
 UNSENDABLE = set("/\\#?%:")  # what W&B takes in no name of a project
 
 

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 from benchmark.display import columns
 from benchmark.errors import UsageError
 from benchmark.tracking import site, tracker
-from results.frames import forecasts, frame
+from results.frames import forecasts, frame, trials
 from results.published import sweeps
 from results.report import report
-from results.statistics import comparable, compare, stability, summaries
+from results.statistics import comparable, compare, stability, summaries, tuning
 from results.tables import comparison, evaluations, formats, terminal
+from results.tables import tuning as tuning_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +41,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         compared = comparison.rows(loaded, reference, metric, ranked)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    studies = trials.load(out)
     foretold = forecasts.read(out, problems)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
@@ -48,17 +50,18 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     sections = [
         ("Beside published numbers", sweeps.rows(comparisons)),
         *evaluation_sections(loaded),
+        *tuning_tables.sections(studies),
         ("Forecasts against truth", formats.truth(forecasts.compare_with_truth(loaded, foretold))),
     ]
     print_summary(summary)
     print_sections([("Which can be told apart (ranks that the seeds allow)", compared)])
-    for text in comparison.explain(ranked):
+    for text in [*comparison.explain(ranked), *tuning.explain_budgets(loaded, studies)]:
         print(f"- {text}")
     print_sections(sections)
-    if not loaded.empty:
+    if not loaded.empty or studies:
         curves = list(dict.fromkeys(comparison.curve for comparison in comparisons))
         folder, notes = report.write(
-            out, loaded, problems, published=curves, ranked=ranked, compared=compared, extras=sections
+            out, loaded, problems, published=curves, ranked=ranked, compared=compared, studies=studies, extras=sections
         )
         for note in notes:
             print(note if note.startswith("left out: ") else f"note: {note}", file=sys.stderr)
@@ -87,6 +90,11 @@ def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
         (title + ")", rows),
         ("Whether they order the configurations alike", stability.rows(loaded)),
     ]
+
+
+def print_tuning(out: Path, names: Sequence[str]) -> None:
+    """What the trials of these studies say, on the terminal."""
+    print_sections(tuning_tables.sections([study for study in trials.load(out) if study.name in names]))
 
 
 def print_evaluations(out: Path, folders: Sequence[Path]) -> None:

@@ -45,8 +45,8 @@ evaluate weights=timm backbone=resnet18 dataset=digits           (timm's pretrai
 evaluate weights=model.safetensors backbone=resnet18 dataset=cifar10 dataset.root=data""",
     "report": "report\nreport out=runs reference=simclr\nreport out=runs wandb=my-team/contrastive-benchmark",
     "tune": """tune methods=simclr,moco,swav trials=16
-tune methods=simclr,moco trials=16 temperature=0.2 seeds=1,2,3   (nobody's temperature is searched)
-tune methods=random,simclr batch_size=64,128,256 final=no        (one batch size for all trials, or these to try)
+tune methods=simclr,moco temperature=0.2 moco.queue=256,512      (one temperature for all; queues to try)
+tune methods=random,simclr sampler=random seeds=1,2,3
 tune methods=family:momentum launcher=local at_once=4""",
     "status": "status\nstatus out=runs",
     "resume": "resume out=runs\nresume out=runs launcher=slurm slurm.partition=gpu\nresume out=runs cluster=gpu",

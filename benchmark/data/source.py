@@ -46,18 +46,18 @@ class Split:
         return len(self.labels)
 
 
-class TestSetRead(Exception):
+class WithheldRead(Exception):
     """Something asked for a test set that it may not see."""
 
 
 class Withheld(Split):
-    """A test set that is not there: whoever reads its images, its labels or its length gets `TestSetRead`."""
+    """A test set that is not there: whoever reads its images, its labels or its length gets `WithheldRead`."""
 
     def __init__(self) -> None:
         pass
 
     def __getattr__(self, name: str) -> NoReturn:
-        raise TestSetRead(f"the test set is withheld from what chooses settings, and its {name} were asked for")
+        raise WithheldRead(f"the test set is withheld from what chooses settings, and its {name} were asked for")
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,11 +11,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.trial import FrozenTrial, TrialState, create_trial
+from optuna.trial import TrialState, create_trial
 
 from benchmark.cells import plan
 from benchmark.errors import UsageError
@@ -53,37 +52,49 @@ class Trials:
     out: Path
     say: Say
     begun: dict[int, bool] = field(default_factory=dict)  # by this command; whether they had failed before
+    left: dict[int, tuple[Settings, plan.State]] = field(default_factory=dict)  # that nobody is at work on
     waits: bool = False  # for trials that others are at work on
     failed: int = 0  # trials that will be tried again by the next command
 
     def advance(self, storage: JournalStorage, taken: set[str]) -> list[Settings]:
-        """Tell what has ended, and return the cells to train next: what nobody is at work on, then new trials.
+        """Tell what has ended, and return the cells to train next: what nobody is at work on, else a round of new ones.
 
         `taken` are the names of the cells of other launchers. Raises `UsageError` for a record that cannot be read.
         """
-        study = journal.study(storage, self.search.study)
-        left, self.waits, self.failed = list[tuple[int, Settings, bool]](), False, 0
+        study, each = journal.study(storage, self.search.study), self.options.at_once
+        self.left, self.waits, self.failed = {}, False, 0
         for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            cell = self.search.trial(trial.number, proposals.texts(trial.params))
-            state = plan.state(self.out / address.folder_name(cell))
-            if state.word == "broken":
-                raise UsageError(f"{state.detail}; mend or remove it, or choose another out=")
-            if state.word in ("finished", "collapsed"):
-                self._tell(study, trial, state)
-            elif state.word == "failed" and trial.number in self.begun:
-                if self.begun[trial.number]:
-                    study.tell(trial.number, state=TrialState.FAIL)
-                self.failed += not self.begun[trial.number]
-            elif state.word == "running" or state.folder.name in taken:
-                self.waits = self.waits or state.word != "failed"
-            else:
-                left.append((trial.number, cell, state.word == "failed"))
-        chosen = left[: self.options.at_once]
-        self.waits = self.waits or len(left) > len(chosen)
-        while len(chosen) < self.options.at_once and len(study.trials) < self.options.trials:
-            chosen.append(self._ask(study))
-        self.begun |= {number: failed for number, _, failed in chosen}
-        return [cell for _, cell, _ in chosen]
+            self._sort(study, trial.number, proposals.texts(trial.params), taken)
+        total = len(study.get_trials(deepcopy=False))
+        while total < self.options.trials and (not self.left or total % each):  # a kill may have cut a round short
+            end = min(self.options.trials, total - total % each + each)
+            asked = {number: self._ask(study) for number in range(total, end)}
+            for (
+                number,
+                values,
+            ) in asked.items():  # behind the asking: the record may be there, of a journal that was lost
+                self._sort(study, number, values, taken)
+            total = end
+        chosen = dict(list(self.left.items())[:each])
+        self.begun |= {number: state.word == "failed" for number, (_, state) in chosen.items()}
+        return [cell for cell, _ in chosen.values()]
+
+    def _sort(self, study: optuna.Study, number: int, values: dict[str, str], taken: set[str]) -> None:
+        """Tell the trial if it has ended; else it is left for us, or somebody is at work on it."""
+        cell = self.search.trial(number, values)
+        state = plan.state(self.out / address.folder_name(cell))
+        if state.word == "broken":
+            raise UsageError(f"{state.detail}; mend or remove it, or choose another out=")
+        if state.word in ("finished", "collapsed"):
+            self._tell(study, number, values, state)
+        elif state.word == "failed" and number in self.begun:
+            if self.begun[number]:
+                study.tell(number, state=TrialState.FAIL)
+            self.failed += not self.begun[number]
+        elif state.word == "running" or state.folder.name in taken:
+            self.waits = self.waits or state.word != "failed"
+        else:
+            self.left[number] = cell, state
 
     def choose(self, storage: JournalStorage) -> Choice | None:
         """The best finished trial, the first of equal ones; None where none has finished."""
@@ -96,20 +107,22 @@ class Trials:
                 return Choice(self.search, trial.number, trial.values[0], values)
         return None
 
-    def _ask(self, study: optuna.Study) -> tuple[int, Settings, bool]:
-        before = study.get_trials(deepcopy=False)
-        params = proposals.propose(self.search, self.options, before)
+    def _ask(self, study: optuna.Study) -> dict[str, str]:
+        """What one more trial tries, of which the journal now knows."""
+        params = proposals.propose(self.search, self.options, study.get_trials(deepcopy=False))
         space = proposals.distributions(self.search.space)
         study.add_trial(create_trial(state=TrialState.RUNNING, params=params, distributions=space))
-        return len(before), self.search.trial(len(before), proposals.texts(params)), False
+        return proposals.texts(params)
 
-    def _tell(self, study: optuna.Study, trial: FrozenTrial, state: plan.State) -> None:
+    def _tell(self, study: optuna.Study, number: int, values: dict[str, str], state: plan.State) -> None:
         """What a trial came to; a collapsed one to 0, so that no other is looked for beside it."""
-        accuracy = _accuracy(state.record)
-        study.tell(trial.number, accuracy)
-        said = f"{100 * accuracy:.1f} % on validation" if state.word == "finished" else f"collapsed: {state.detail}"
-        words = " ".join(f"{name}={text}" for name, text in proposals.texts(trial.params).items())
-        self.say(f"{self.search.method} trial {trial.number + 1} of {self.options.trials}: {said} ({words})")
+        assert state.record is not None
+        finished = state.word == "finished"
+        accuracy = state.record["metrics"][OBJECTIVE] if finished else 0.0
+        study.tell(number, accuracy)
+        said = f"{100 * accuracy:.1f} % on validation" if finished else f"collapsed: {state.detail}"
+        words = " ".join(f"{name}={text}" for name, text in values.items())
+        self.say(f"{self.search.method} trial {number + 1} of {self.options.trials}: {said} ({words})")
 
 
 def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> tuple[int, list[Choice | None]]:
@@ -143,8 +156,3 @@ def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> t
     if failed:
         say(f"{failed} trials failed; the same command tries them once more, and then goes on without them")
     return (1 if failed else 0), best
-
-
-def _accuracy(record: dict[str, Any] | None) -> float:
-    """What a trial is judged by: accuracy on validation images; 0 where it collapsed."""
-    return record["metrics"][OBJECTIVE] if record is not None and record["status"] == "finished" else 0.0

@@ -10,7 +10,6 @@ by hand: only what a cell is stands there, and what names a method that is not a
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 import methods
@@ -20,10 +19,10 @@ from benchmark.errors import UsageError, nearest
 from benchmark.settings import schema
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
+from benchmark.settings.values import parse_value
 from benchmark.words import clusters, runtime_words
 
 FOLDER, TUNED = "tuned", "tuned"  # below out=; the value of settings= that means the files there
-UNSET = ("methods", "seeds", "dataset")  # what a file of settings cannot say
 
 
 def path_of(out: str, dataset: Dataset) -> Path:
@@ -62,26 +61,24 @@ def _read(path: Path) -> dict[str, str]:
     lines = clusters.read_lines(path)
     try:
         assigned = runtime_words.split(lines)
+        for key, values in assigned.items():
+            if len(values) > 1:
+                raise UsageError(f"{key}={','.join(values)}: one value is needed")
+            _check(key, values[0])
     except UsageError as error:
         raise UsageError(f"settings={path}: {error}") from error
-    for key, values in assigned.items():
-        if len(values) > 1:
-            raise UsageError(f"settings={path}: {key}={','.join(values)}: one value is needed")
-        if re.fullmatch(r"x[\d.]+", values[0]):
-            raise UsageError(
-                f"settings={path}: {key}={values[0]}: a multiple cannot stand there, only what it comes to"
-            )
-        _recognise(path, key)
     return {key: values[0] for key, values in assigned.items()}
 
 
-def _recognise(path: Path, key: str) -> None:
-    settings = {name for name in schema.declared_types() if "." not in name and name not in schema.PLURAL.values()}
+def _check(key: str, text: str) -> None:
+    """Raise `UsageError` for what is no setting of a cell, and no option of a method of ours."""
+    types = {name: kind for name, kind in schema.declared_types().items() if "." not in name}
     method, _, name = key.rpartition(".")
-    known = settings | (set(schema.options_of(method)) if method in methods.names() else set())
-    if (method or key in settings) and (name in known or "." in method) and key not in UNSET:
+    types |= schema.options_of(method) if method in methods.names() else {}
+    if "." in method:  # a plugin's, which need not be here
         return
-    what = (
-        f"{method} has no {name}{nearest(name, known)}" if method in methods.names() else f"{key}= cannot stand there"
-    )
-    raise UsageError(f"settings={path}: {what}; METHOD.OPTION=VALUE is what such a file has, a line each")
+    if method in methods.names() and name not in types:
+        raise UsageError(f"{method} has no {name}{nearest(name, types)}")
+    if name not in types or (method and method not in methods.names()) or name in ("method", "seed"):
+        raise UsageError(f"{key}= cannot stand there, only METHOD.OPTION=VALUE, a line each")
+    parse_value(text, types[name], key)

@@ -17,7 +17,7 @@ import pytest
 from commandline import PATIENCE, inside
 
 from benchmark.data import datasets
-from benchmark.data.source import Indices, Rows, Source, WithheldRead, Withheld
+from benchmark.data.source import Indices, Rows, Source, Withheld, WithheldRead
 from benchmark.training import build
 from results import record
 

@@ -63,21 +63,25 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     """The words of every method's latest choice among the studies beside `path` that are of its dataset."""
-    latest: dict[str, dict[str, Any]] = {}
     known = [_read(each) for each in path.parent.glob("*.json")]
-    for each in sorted((k for k in known if k.get("file") == path.name and k.get("choice")), key=_made):
-        latest[each["method"]] = each
+    own = [study for study in known if study.get("file") == path.name and _is_sound(study)]
+    latest = {study["method"]: study for study in sorted(own, key=lambda study: study["choice"]["at"])}
     lines = ["# What `python -m benchmark tune` chose by validation accuracy, over the presets.", ""]
     for method in sorted(latest):
         each, best = latest[method], latest[method]["choice"]
-        how = f"{each['sampler']}, search_seed={each['search_seed']}, {each['epochs']} epochs"
-        lines.append(f"# {each['study']}: trial {best['trial']} of {each['trials']} ({how})")
+        how = ", ".join(f"{name}={each.get(name)}" for name in ("sampler", "search_seed", "epochs"))
+        lines.append(f"# {method}: trial {best.get('trial')} of {each.get('trials')} ({how})")
         lines += [*best["words"], ""]
     return "\n".join(lines[:-1]) + "\n"
 
 
-def _made(study: dict[str, Any]) -> str:
-    return str(study["choice"]["at"])
+def _is_sound(study: dict[str, Any]) -> bool:
+    """Whether it has made a choice, as `write` keeps one."""
+    choice = study.get("choice")
+    if not isinstance(choice, dict) or not isinstance(choice.get("words"), list):
+        return False
+    texts = (study.get("method"), choice.get("at"), *choice["words"])
+    return all(isinstance(text, str) and text.isprintable() for text in texts)
 
 
 def _words(choice: Choice) -> list[str]:

@@ -21,6 +21,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend
 
 from benchmark.cells import lease
+from benchmark.errors import UsageError, explain
 from results import files, record
 
 FILE_NAME, LAUNCHERS = "journal.log", "launchers"
@@ -29,18 +30,28 @@ AGAIN = 0.2  # seconds between two tries to have the journal
 
 @contextlib.contextmanager
 def transaction(folder: Path) -> Iterator[JournalStorage]:
-    """The journal in `folder`, for this process alone. Raises OSError where that cannot be told."""
+    """The journal in `folder`, for this process alone. Raises OSError where that cannot be told, and `UsageError` for a
+    journal that cannot be read."""
     files.make_folder(folder)
     while True:
         try:
             with lease.hold(folder) as held:
                 if held is not None:
-                    _mend(folder / FILE_NAME)
-                    yield JournalStorage(JournalFileBackend(str(folder / FILE_NAME)))
+                    yield _open(folder / FILE_NAME)
                     return
         except lease.Lost as lost:
             raise OSError(f"{folder}: {lost}") from lost
         time.sleep(AGAIN)
+
+
+def _open(path: Path) -> JournalStorage:
+    try:
+        _mend(path)
+        return JournalStorage(JournalFileBackend(str(path)))
+    except (OSError, ValueError, LookupError, TypeError, AssertionError) as error:
+        raise UsageError(
+            f"{path} cannot be read ({explain(error)}); without it, the same command finds the trials' cells again"
+        ) from error
 
 
 def study(storage: JournalStorage, name: str) -> optuna.Study:
@@ -50,7 +61,7 @@ def study(storage: JournalStorage, name: str) -> optuna.Study:
 
 def _mend(path: Path) -> None:
     """Cut off a line that was not written to its end, as on a full disk: nothing behind it could be read."""
-    if path.exists():
+    if os.path.lexists(path):
         with files.open_file(path, os.O_RDWR) as file:
             content = file.read()
             if not content.endswith(b"\n"):
@@ -74,7 +85,7 @@ class Launcher:
             if folder == self.folder:
                 continue
             if lease.at_work(folder):
-                with contextlib.suppress(FileNotFoundError, ValueError):  # it has none yet
+                with contextlib.suppress(OSError, ValueError, TypeError):  # it has none yet
                     cells.update(files.read_json(folder / "cells.json"))
             else:
                 shutil.rmtree(folder, ignore_errors=True)

@@ -234,3 +234,18 @@ def test_a_broken_record_is_named(tmp_path: Path) -> None:
     (tmp_path / "tuned/journal.log").unlink()
     with pytest.raises(UsageError, match=path.parent.name):
         study.run(ask(tmp_path, "trials=2"), train(tmp_path), lambda line: None)
+
+
+@pytest.mark.parametrize("kind", ["garbage", "half", "link"])
+def test_a_journal_that_cannot_be_read_is_named_and_not_followed(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "tuned/journal.log"
+    path.parent.mkdir()
+    if kind == "link":
+        path.symlink_to(tmp_path / "elsewhere")
+    else:
+        path.write_text("garbage\n\n" if kind == "garbage" else '{"op_code": 0}\n')
+    with pytest.raises(UsageError, match=r"journal\.log cannot be read .* finds the trials' cells again"):
+        study.run(ask(tmp_path), train(tmp_path), lambda line: None)
+    assert not (tmp_path / "elsewhere").exists()
+    path.unlink()
+    assert study.run(ask(tmp_path, "trials=1"), train(tmp_path), lambda line: None)[0] == 0

@@ -126,7 +126,7 @@ def describe(name: str) -> Description:
             multicrop=bool(declared.get("multicrop", False)),
             ignores=tuple(declared.get("ignores", ())),
             recommends=dict(declared.get("recommends", {})),
-            search_space=dict(declared.get("search_space", {})),
+            search_space=_tuples(declared.get("search_space", {})),
             version=int(declared.get("version", 1)),
         )
     except Exception as error:  # a plugin's Config may raise anything
@@ -217,6 +217,12 @@ def _declarations(node: ast.ClassDef) -> dict[str, Any]:
             except ValueError as error:
                 raise ValueError(f"{target.id} must be written out, as in views = ('crop', 'crop')") from error
     return found
+
+
+def _tuples(space: Any) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(space, dict) or not all(isinstance(tried, tuple) and tried for tried in space.values()):
+        raise ValueError("search_space must have a tuple for each option: two numbers, or texts")
+    return space
 
 
 def _execute(config: ast.ClassDef | None) -> type[Any]:

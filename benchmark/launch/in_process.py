@@ -63,7 +63,8 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
             stop = stack.enter_context(Stop().listen())
             place = run.Place(runtime, world, device, stop, display)
             for cell in todo:
-                display.cell(f"{cell.method} {plan.label({'seed': cell.seed}, ['seed'])}".strip())
+                which = {"seed": cell.seed, "trial": cell.trial.rpartition("/")[2] or None}
+                display.cell(f"{cell.method} {plan.label(which, list(which))}".strip())
                 result = run.run(cell, place)
                 if result is not None and result["status"] != "finished":
                     display.say(f"{cell.method}: {result['status']}: {result['reason']}")

@@ -6,6 +6,7 @@ Two decades about the value that papers use are enough for a rate to be wrong by
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from benchmark.errors import UsageError, nearest
 from benchmark.settings.cell import Settings
@@ -53,11 +54,10 @@ def of(cell: Settings) -> Space:
     return common | {name: _read(method, name, ends) for name, ends in describe(method).search_space.items()}
 
 
-def _read(method: str, name: str, declared: object) -> Dimension:
+def _read(method: str, name: str, values: tuple[Any, ...]) -> Dimension:
     types = options_of(method)
     if name not in types:
         raise UsageError(f"{method}: search_space has {name!r}, no option of it{nearest(name, types)}")
-    values = declared if isinstance(declared, tuple) else ()
     if len(values) > 1 and all(isinstance(value, str) for value in values):
         for value in values:
             if not value.startswith("x"):
@@ -66,5 +66,5 @@ def _read(method: str, name: str, declared: object) -> Dimension:
     if type_text(types[name]) in ("number", "whole number") and len(values) == 2 and 0 < values[0] < values[1]:
         return Range(*map(float, values))
     raise UsageError(
-        f"{method}: search_space[{name!r}] is {declared!r}: two numbers, 0 < low < high, or several texts are needed"
+        f"{method}: search_space[{name!r}] is {values}: two numbers, 0 < low < high, or several texts are needed"
     )

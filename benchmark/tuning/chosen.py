@@ -21,20 +21,20 @@ from results import files, record
 
 def describe(request: Request) -> None:
     """Write what each study searches, over what was known of it but for its choice."""
-    out = Path(request.runtime.out)
-    for search in request.searches:
-        path = out / tuned_words.FOLDER / f"{search.study}.json"
-        space = {n: [d.low, d.high] if isinstance(d, Range) else list(d) for n, d in search.space.items()}
-        known = _read(path)
-        own = {"study": search.study, "method": search.method, "file": _file(search).name, "space": space}
-        own |= {"epochs": search.base.epochs} | asdict(request.options)
-        record.write_json(path, {"choice": None} | known | own)
+    folder = Path(request.runtime.out) / tuned_words.FOLDER
+    with journal.transaction(folder):  # another launcher may be at the same
+        for search in request.searches:
+            path = folder / f"{search.study}.json"
+            space = {n: [d.low, d.high] if isinstance(d, Range) else list(d) for n, d in search.space.items()}
+            own = {"study": search.study, "method": search.method, "file": _file(search).name, "space": space}
+            own |= {"epochs": search.base.epochs} | asdict(request.options)
+            record.write_json(path, {"choice": None} | _read(path) | own)
 
 
 def write(request: Request, choices: Sequence[Choice | None]) -> list[Path]:
     """Write what was chosen, and the files of words that follow. Returns these."""
     folder = Path(request.runtime.out) / tuned_words.FOLDER
-    with journal.transaction(folder):  # another launcher may be at the same
+    with journal.transaction(folder):
         for choice in filter(None, choices):
             path = folder / f"{choice.search.study}.json"
             best = {

@@ -30,8 +30,8 @@ AGAIN = 0.2  # seconds between two tries to have the journal
 
 @contextlib.contextmanager
 def transaction(folder: Path) -> Iterator[JournalStorage]:
-    """The journal in `folder`, for this process alone. Raises OSError where that cannot be told, and `UsageError` for a
-    journal that cannot be read."""
+    """The journal in `folder`, for this process alone. Raises OSError where that cannot be told or a link is in its
+    place, and `UsageError` for what is no journal."""
     files.make_folder(folder)
     while True:
         try:
@@ -48,7 +48,7 @@ def _open(path: Path) -> JournalStorage:
     try:
         _mend(path)
         return JournalStorage(JournalFileBackend(str(path)))
-    except (OSError, ValueError, LookupError, TypeError, AssertionError) as error:
+    except (ValueError, LookupError, TypeError, AssertionError) as error:
         raise UsageError(
             f"{path} cannot be read ({explain(error)}); without it, the same command finds the trials' cells again"
         ) from error

@@ -69,10 +69,8 @@ class Trials:
         while total < self.options.trials and (not self.left or total % each):  # a kill may have cut a round short
             end = min(self.options.trials, total - total % each + each)
             asked = {number: self._ask(study) for number in range(total, end)}
-            for (
-                number,
-                values,
-            ) in asked.items():  # behind the asking: the record may be there, of a journal that was lost
+            # Behind the asking, which is to be the same where the records are there, of a journal that was lost.
+            for number, values in asked.items():
                 self._sort(study, number, values, taken)
             total = end
         chosen = dict(list(self.left.items())[:each])

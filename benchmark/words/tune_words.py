@@ -7,7 +7,7 @@ may be tried, in place of what the method declares. `seeds=` are those of the ce
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal
 
@@ -56,6 +56,12 @@ class Search:
         """The cell of these values, setting or option -> text. `UsageError` for what no run can have."""
         own = {f"{self.method}.{name}": [text] for name, text in values.items()}
         return cell_words.build(self.method, {**self.words, **own}, self.runtime)
+
+    def ends(self) -> Iterator[dict[str, str]]:
+        """Each choice, and each end of a range, alone."""
+        for name, dimension in self.space.items():
+            texts = (dimension.low, dimension.high) if isinstance(dimension, Range) else dimension
+            yield from ({name: f"{text:g}" if isinstance(text, float) else text} for text in texts)
 
     def trial(self, number: int, values: Mapping[str, str]) -> Settings:
         """The same as a trial, the first being 0, which never sees the test set."""
@@ -145,9 +151,8 @@ def _search(cell: Settings, words: dict[str, list[str]], options: Options, runti
     plain = {name: asdict(d) if isinstance(d, Range) else list(d) for name, d in dimensions.items()}
     study = f"{cell.method}-{cell.dataset.name}-{address.digest(identity | {'space': plain})}"
     search = Search(study, cell, dimensions, single, runtime)
-    for name, dimension in dimensions.items():  # now, and not in the middle of the search
-        for text in (f"{dimension.low:g}", f"{dimension.high:g}") if isinstance(dimension, Range) else dimension:
-            search.cell({name: text})
+    for values in search.ends():  # now, and not in the middle of the search
+        search.cell(values)
     return search
 
 

@@ -5,24 +5,24 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from results.figures.chart import Chart, Series, pad_range, space_ticks
-from results.frames.trials import Study, names
+from results.frames.trials import Search, names
 from results.statistics import tuning
 
 
-def charts(studies: Sequence[Study]) -> list[Chart]:
-    """A chart a dataset; none for studies of one trial."""
-    grouped = [(dataset, [s for s in own if len(s.trials) > 1]) for dataset, own in tuning.by_dataset(studies)]
+def charts(searches: Sequence[Search]) -> list[Chart]:
+    """A chart a dataset; none for searches of one trial."""
+    grouped = [(dataset, [s for s in own if len(s.trials) > 1]) for dataset, own in tuning.by_dataset(searches)]
     grouped = [(dataset, own) for dataset, own in grouped if own]
     return [_chart(own, f" – {dataset}" if len(grouped) > 1 else "", dataset) for dataset, own in grouped]
 
 
-def _chart(studies: Sequence[Study], suffix: str, dataset: str) -> Chart:
+def _chart(searches: Sequence[Search], suffix: str, dataset: str) -> Chart:
     series = []
-    for number, (name, study) in enumerate(zip(names(studies), studies, strict=True)):
-        expected = 100 * tuning.expected_best(study.trials["accuracy"])
-        dash = sum(other.method == study.method for other in studies[:number])
+    for number, (name, search) in enumerate(zip(names(searches), searches, strict=True)):
+        expected = 100 * tuning.expected_best(search.trials["accuracy"])
+        dash = sum(other.method == search.method for other in searches[:number])
         trials = tuple(float(n) for n in range(1, len(expected) + 1))
-        series.append(Series(name, trials, tuple(map(float, expected)), study.method, dash=dash))
+        series.append(Series(name, trials, tuple(map(float, expected)), search.method, dash=dash))
     ticks = space_ticks(tuple(float(n) for n in range(1, max(len(each.x) for each in series) + 1)), log=False)
     caption = "Expected best accuracy on validation images of n trials; one that failed or collapsed counts as 0. "
     return Chart(

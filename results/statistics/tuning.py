@@ -10,7 +10,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from results.frames import labels
-from results.frames.trials import Study, settings
+from results.frames.trials import Search, settings
 
 RATE = "learning_rate"
 ESTIMATE = (
@@ -42,31 +42,31 @@ class Sensitivity:
     lost: int
 
 
-def sensitivity(study: Study) -> Sensitivity | None:
+def sensitivity(search: Search) -> Sensitivity | None:
     """None where no trial finished or the rate was not searched."""
-    best = study.best
-    if best is None or RATE not in study.searched:
+    best = search.best
+    if best is None or RATE not in search.searched:
         return None
-    rates = study.trials[RATE].astype(float)
-    near = study.trials[rates.between(best[RATE] / 2, best[RATE] * 2)]
+    rates = search.trials[RATE].astype(float)
+    near = search.trials[rates.between(best[RATE] / 2, best[RATE] * 2)]
     finished = near[near["status"] == "finished"]["accuracy"]
     return Sensitivity(float(finished.min()), float(finished.max()), len(near), len(near) - len(finished))
 
 
-def explain_budgets(frame: pd.DataFrame, studies: Sequence[Study]) -> list[str]:
+def explain_budgets(frame: pd.DataFrame, searches: Sequence[Search]) -> list[str]:
     """Sentences on what the settings of a frame's methods were tuned with: that the budgets are equal, or that they are
     not, so that a ranking is not of methods alone. Nothing where nothing was tuned. Methods that do not train need no
     tuning, and are left out.
 
     `frame` is what `frames.frame.load` returns.
     """
-    if not studies or frame.empty:
+    if not searches or frame.empty:
         return []
     sentences = []
     columns = settings(frame)
-    budgets = {_settings_of(study.best, columns): study.budget for study in studies if study.best is not None}
-    trained = frame[frame["epochs"].notna()]
-    for dataset, part in trained.groupby(trained["dataset.name"], sort=False):
+    budgets = {_settings_of(search.best, columns): search.budget for search in searches if search.best is not None}
+    shown = frame.reindex(columns=list(dict.fromkeys([*frame.columns, "dataset.name", "epochs"])))
+    for dataset, part in shown[shown["epochs"].notna()].groupby("dataset.name", sort=False):
         keys = [budgets.get(_settings_of(row, columns), "") for _, row in part.iterrows()]
         shares = dict.fromkeys(zip(part["method"], keys, strict=True))
         if any(keys):
@@ -88,8 +88,8 @@ def _settings_of(row: pd.Series, columns: Sequence[str]) -> tuple[str, ...]:
     return tuple(labels.value(row[name]) if name in row else labels.NONE for name in columns)
 
 
-def by_dataset(studies: Sequence[Study]) -> Iterator[tuple[str, list[Study]]]:
-    """The studies of each dataset, best first."""
-    for dataset in dict.fromkeys(study.dataset for study in studies):
-        own = [study for study in studies if study.dataset == dataset]
-        yield dataset, sorted(own, key=lambda study: -float(study.trials["accuracy"].max()))
+def by_dataset(searches: Sequence[Search]) -> Iterator[tuple[str, list[Search]]]:
+    """The searches of each dataset, best first."""
+    for dataset in dict.fromkeys(search.dataset for search in searches):
+        own = [search for search in searches if search.dataset == dataset]
+        yield dataset, sorted(own, key=lambda search: -float(search.trials["accuracy"].max()))

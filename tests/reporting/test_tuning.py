@@ -22,7 +22,7 @@ SPACE = {"learning_rate": [0.01, 1.0], "temperature": [0.05, 1.0]}
 
 
 def put(out: Path, method: str, number: int, accuracy: float | None, rate: float, **changes: Any) -> None:
-    """A trial; None collapsed. Its study is called after its method."""
+    """A trial; None collapsed. Its search is called after its method."""
     entry = synthetic._record(
         method, 0, synthetic.USUAL, f"{method[:4]:0<4}{number:06d}", accuracy or 0.0, accuracy is None
     )
@@ -41,7 +41,7 @@ def put_final(out: Path, method: str, rate: float, seeds: int = 3) -> None:
         record.write(out / f"{method}-digits-{entry['key']}", entry)
 
 
-def put_study(out: Path, method: str, accuracies: list[float | None], asked: int) -> None:
+def put_search(out: Path, method: str, accuracies: list[float | None], asked: int) -> None:
     for number, accuracy in enumerate(accuracies, 1):
         put(out, method, number, accuracy, 0.05 * 2 ** (number - 1))
     note = {"space": SPACE, "trials": asked, "sampler": "tpe"}
@@ -57,12 +57,12 @@ def test_the_expected_best_is_that_of_all_draws() -> None:
 
 
 def test_the_section_has_budget_peak_and_curve(tmp_path: Path) -> None:
-    put_study(tmp_path, "simclr", [0.5, 0.9, 0.8, None], asked=6)
-    (study,) = trials.load(tmp_path)
-    assert (study.lost, study.asked, study.searched) == (1, 6, ("learning_rate", "options.temperature"))
-    near = tuning.sensitivity(study)
+    put_search(tmp_path, "simclr", [0.5, 0.9, 0.8, None], asked=6)
+    (search,) = trials.load(tmp_path)
+    assert (search.lost, search.asked, search.searched) == (1, 6, ("learning_rate", "options.temperature"))
+    near = tuning.sensitivity(search)
     assert near == tuning.Sensitivity(low=0.5, high=0.9, count=3, lost=0), "rates 0.05 to 0.2 about 0.1"
-    (_, (header, row)), (_, (counts, curve)) = tables.sections([study])
+    (_, (header, row)), (_, (counts, curve)) = tables.sections([search])
     shown = dict(zip(header, row, strict=True))
     assert {
         "trials": "4 of 6 (tpe)",
@@ -78,8 +78,8 @@ def test_the_section_has_budget_peak_and_curve(tmp_path: Path) -> None:
 
 
 def test_trials_are_in_no_table_of_accuracies(tmp_path: Path, environment: Mapping[str, str]) -> None:
-    put_study(tmp_path, "simclr", [0.5, 0.9], asked=2)
-    put_study(tmp_path, "moco", [0.6, 0.7], asked=2)
+    put_search(tmp_path, "simclr", [0.5, 0.9], asked=2)
+    put_search(tmp_path, "moco", [0.6, 0.7], asked=2)
     put_final(tmp_path, "simclr", 0.1)
     put_final(tmp_path, "moco", 0.1)
     loaded, problems = frame.load(tmp_path)
@@ -99,11 +99,11 @@ def test_trials_are_in_no_table_of_accuracies(tmp_path: Path, environment: Mappi
 
 @pytest.mark.parametrize("case", ["fewer trials", "other epochs", "untuned"])
 def test_unequal_budgets_are_said_beside_the_ranks(tmp_path: Path, case: str) -> None:
-    put_study(tmp_path, "simclr", [0.5, 0.9, 0.6], asked=3)
+    put_search(tmp_path, "simclr", [0.5, 0.9, 0.6], asked=3)
     put_final(tmp_path, "simclr", 0.1)
     put_final(tmp_path, "moco", 0.1)
     if case != "untuned":
-        put_study(tmp_path, "moco", [0.6, 0.7, 0.1][: 2 if case == "fewer trials" else 3], asked=3)
+        put_search(tmp_path, "moco", [0.6, 0.7, 0.1][: 2 if case == "fewer trials" else 3], asked=3)
     if case == "other epochs":
         for path in tmp_path.glob("moco-digits-trial*/record.json"):
             entry = json.loads(path.read_text())
@@ -124,7 +124,7 @@ def test_without_trials_nothing_is_said(tmp_path: Path) -> None:
 
 
 def test_trials_alone_make_a_report(tmp_path: Path, environment: Mapping[str, str]) -> None:
-    put_study(tmp_path, "simclr", [0.5, None], asked=2)
+    put_search(tmp_path, "simclr", [0.5, None], asked=2)
     done = inside(["report", f"out={tmp_path}"], environment)
     assert done.returncode == 0, done.stderr
     assert "budget, and what it found" in (tmp_path / "report/report.html").read_text()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any, Literal
+from typing import Literal, get_type_hints
 
 from benchmark.errors import UsageError
 from benchmark.settings import address, schema, space
@@ -19,21 +19,19 @@ from benchmark.settings.space import Range, Space
 from benchmark.settings.values import parse_value
 from benchmark.words import cell_words, runtime_words
 
-Sampler = Literal["tpe", "random"]
-
 
 @dataclass(frozen=True)
 class Options:
     """The words that only `tune` has."""
 
     trials: int = 16  # of each method
-    sampler: Sampler = "tpe"  # tpe: by the trials before; random: anywhere
+    sampler: Literal["tpe", "random"] = "tpe"  # tpe: by the trials before; random: anywhere
     search_seed: int = 0  # of the sampler, and of every trial's training
     at_once: int = 1  # trials of a method that a launcher asks for before it waits for their results
     final: bool = True  # train the chosen settings with fresh seeds, and show them the test set once
 
 
-TYPES: dict[str, Any] = {"trials": int, "sampler": Sampler, "search_seed": int, "at_once": int, "final": bool}
+TYPES = get_type_hints(Options)
 SHARED = ("epochs", "view_size", "seed")  # with dataset.*, what a comparison of trials holds fixed
 FRESH = 5  # seeds behind the search
 
@@ -90,14 +88,12 @@ def read(words: list[str]) -> Request:
         raise UsageError(f"seeds={options.search_seed}: every trial has that seed, and what is chosen needs fresh ones")
     _refuse(assigned)
     assigned["seeds"] = [str(options.search_seed)]
-    lists = ("methods", "trust")
-    first = {key: values if key in lists else values[:1] for key, values in assigned.items()}
+    on_cells = {key: values for key, values in assigned.items() if not runtime_words.is_runtime_word(key)}
+    on_cells.pop("methods", None)
+    first = assigned | {key: values[:1] for key, values in on_cells.items()}
     request = cell_words.read([f"{key}={','.join(map(_escape, values))}" for key, values in first.items()])
     if request.runtime.budget:
         raise UsageError("budget= does not hold for tune; `plan` says what one cell of the same words costs")
-    on_cells = {
-        key: values for key, values in assigned.items() if key != "methods" and not runtime_words.is_runtime_word(key)
-    }
     searches = [_search(cell, on_cells, options, request.runtime) for cell in request.cells if _trains(cell)]
     if not searches:
         raise UsageError("none of these methods trains: there is nothing to tune")

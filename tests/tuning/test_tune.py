@@ -163,6 +163,7 @@ def test_a_file_of_settings_that_cannot_be_meant_is_refused(
         (["methods=simclr", "ablation=temperature"], "does not go with tune"),
         (["methods=rotation", "learning_rate=1", "weight_decay=0"], "rotation: there is nothing to search"),
         (["methods=simclr", "temperature=0.1,-1"], "temperature must be above 0"),
+        (["methods=simclr", "device=cpu,cuda"], "one value is needed, device is not an axis"),
         (["methods=simclr", "budget=3"], "budget= does not hold for tune"),
         (["methods=simclr", "settings=tuned"], "settings=tuned: no runs/tuned/digits.txt"),
     ],
@@ -242,7 +243,8 @@ def test_two_launchers_one_of_them_killed_and_a_third_lose_no_trial(
         time.sleep(0.01)
     first.send_signal(signal.SIGKILL)
     first.communicate()
-    third = subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True)
+    beside = [*call, "launcher=local", "workers=2", "at_once=2"]
+    third = subprocess.Popen(beside, env=environment, stderr=subprocess.PIPE, text=True)
     for process in (second, third):
         said = process.communicate(timeout=PATIENCE)[1]
         assert process.returncode == 0, said

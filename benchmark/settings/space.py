@@ -26,7 +26,7 @@ Dimension = Range | tuple[str, ...]  # or choices, as words are written
 Space = dict[str, Dimension]  # setting or option -> what may be tried
 
 _LARS: Space = {
-    "learning_rate": Range(0.03, 3.0),  # about 0.3 for 256 images (SimCLR, appendix B.6; SwAV and MoCo v3's code)
+    "learning_rate": Range(0.03, 3.0),  # about 0.3 for 256 images (SimCLR, appendix B; SwAV's and MoCo v3's code)
     "weight_decay": Range(1e-7, 1e-4),  # about 1e-6 (SimCLR, SwAV) and 1.5e-6 (BYOL, MoCo v3), up to solo-learn's 1e-4
 }
 COMMON: dict[str, Space] = {

@@ -40,7 +40,7 @@ FAMILIES = (
     "reference",
 )
 # Class attributes that `describe` reads.
-DECLARED = ("family", "views", "trains", "supervised", "multicrop", "ignores", "recommends", "version")
+DECLARED = ("family", "views", "trains", "supervised", "multicrop", "ignores", "recommends", "search_space", "version")
 
 
 _trusted: set[str] = set()  # module paths that the user's words name; a file may name any module
@@ -66,6 +66,7 @@ class Description:
     multicrop: bool  # True where small crops may be given to it
     ignores: tuple[str, ...]  # run settings that cannot change its result
     recommends: dict[str, str]  # run settings that its paper prescribes
+    search_space: dict[str, tuple[Any, ...]]  # option -> what `tune` tries: the ends of a range, or words
     version: int  # raised when a change to its code alters its numbers
 
 
@@ -126,6 +127,7 @@ def describe(name: str) -> Description:
             multicrop=bool(declared.get("multicrop", False)),
             ignores=tuple(declared.get("ignores", ())),
             recommends=dict(declared.get("recommends", {})),
+            search_space=_tuples(declared.get("search_space", {})),
             version=int(declared.get("version", 1)),
         )
     except Exception as error:  # a plugin's Config may raise anything
@@ -223,6 +225,12 @@ def _declarations(node: ast.ClassDef) -> dict[str, Any]:
             except ValueError as error:
                 raise ValueError(f"{target.id} must be written out, as in views = ('crop', 'crop')") from error
     return found
+
+
+def _tuples(space: Any) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(space, dict) or not all(isinstance(tried, tuple) and tried for tried in space.values()):
+        raise ValueError("search_space must have a tuple for each option: two numbers, or texts")
+    return space
 
 
 def _execute(config: ast.ClassDef | None) -> type[Any]:

@@ -29,6 +29,11 @@ class MoCo(Method):
     multicrop = True
     # Shuffled batch norm (v1, section 3.3): with one set of statistics for all, a key's tell which query it belongs to.
     recommends = {"batch_norm": "shuffle:8"}  # noqa: RUF012
+    search_space = {  # noqa: RUF012
+        "temperature": (0.05, 0.5),  # v2, section 3: 0.07 to 0.5
+        "momentum": ("0.9", "0.95", "0.99", "0.999"),  # v1, section 4.1: 0.9 to 0.9999; 0.95 for short trainings
+        "queue": ("x0.25", "x0.5", "x1", "x2"),  # v1, figure 3: 256 to 65,536; ours: about the preset's
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -20,6 +20,9 @@ EPSILON = 1e-4  # of equation 2
 class VICReg(Method):
     family = "no_negatives"
     views = ("crop", "crop")
+    search_space = {  # noqa: RUF012
+        "covariance": (0.25, 10.0),  # section 4.2 searches lambda = mu at nu = 1: these are 100 to 2.5 times nu
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -22,6 +22,16 @@ STATUSES = ("finished", "failed", "collapsed")
 FILE_NAME = "record.json"
 EVALUATION_NAME = "evaluation.json"  # what was measured later, beside the record, which stays as it is
 LOOKS_NAME = "looks.json"  # what people look at beside the numbers, see benchmark/evaluate/gallery.py
+TRIAL = "tune"  # the purpose of a record by which settings are chosen; others have none
+# All that such a record may measure: nothing of test images.
+TRIAL_METRICS = (
+    "linear_validation_top1",
+    "linear_strength",
+    "linear_iterations",
+    "effective_rank",
+    "uniformity",
+    "alignment",
+)
 
 _LONGEST = 200  # characters of a method's name
 _NUMBERS = ("seed", "view_size", "epochs", "batch_size", "microbatch", "learning_rate", "warmup", "weight_decay")
@@ -121,12 +131,12 @@ def write_evaluations(folder: Path, key: str, evaluations: dict[str, Any]) -> No
     write_json(Path(folder) / EVALUATION_NAME, content)
 
 
-def find(out: Path) -> Iterator[tuple[Path, dict[str, Any] | ValueError]]:
-    """Every record at any depth below `out`, in the order of its path, as (folder, record).
+def find(out: Path, name: str = "*") -> Iterator[tuple[Path, dict[str, Any] | ValueError]]:
+    """Every record at any depth below `out`, in the order of its path, as (folder, record); of folders whose name fits.
 
     A broken file gives (folder, the ValueError that `read` raised), so that one bad file hides no other.
     """
-    for path in sorted(Path(out).rglob(FILE_NAME)):
+    for path in sorted(Path(out).rglob(FILE_NAME if name == "*" else f"{name}/{FILE_NAME}")):
         try:
             record = read(path.parent)
         except ValueError as error:
@@ -193,7 +203,23 @@ def _problem(record: Any) -> str | None:
         return f"status {record['status']!r} (allowed: {', '.join(STATUSES)})"
     if record["status"] != "finished" and not record["reason"]:
         return f"a {record['status']} record must give its reason"
-    return _settings_problem(record["settings"]) or _metrics_problem(record["metrics"])
+    return _settings_problem(record["settings"]) or _metrics_problem(record["metrics"]) or _trial_problem(record)
+
+
+def is_trial(record: dict[str, Any]) -> bool:
+    """Whether it is of a cell by which settings are chosen: it has no number of the test set, and is in no ranking."""
+    return record.get("purpose") == TRIAL or bool(record["settings"].get("trial"))
+
+
+def _trial_problem(record: dict[str, Any]) -> str | None:
+    if not is_trial(record):
+        return None
+    if record.get("purpose") != TRIAL or not isinstance(record["settings"].get("trial"), str):
+        return f"a trial's record has purpose {TRIAL!r} and settings.trial, the study and its number"
+    others = [name for name in record["metrics"] if name not in TRIAL_METRICS]
+    if others:
+        return f"a trial's record holds {', '.join(TRIAL_METRICS)} alone, it has {', '.join(others)}"
+    return None
 
 
 def _settings_problem(settings: dict[str, Any]) -> str | None:

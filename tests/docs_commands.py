@@ -29,7 +29,7 @@ from benchmark.cli import help
 from benchmark.data import catalogue
 from benchmark.errors import UsageError
 from benchmark.settings import schema
-from benchmark.words import cell_words, evaluate_words, runtime_words
+from benchmark.words import cell_words, evaluate_words, runtime_words, tune_words
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
@@ -113,6 +113,9 @@ def read_words(span: str) -> None:
         key, _, value = word.partition("=")
         if key in ("key", *FOLDER_WORDS):
             continue
+        if key in tune_words.TYPES:
+            tune_words.read([word, "methods=simclr"] if value else ["methods=simclr"])
+            continue
         if key not in beside:
             raise UsageError(f"unknown key {key!r}")
         if value and not PLACEHOLDER.search(value):
@@ -148,6 +151,8 @@ def _read_ours(arguments: list[str]) -> None:
             catalogue.require(cell.dataset)
     elif parsed.command == "evaluate":
         evaluate_words.read(words)
+    elif parsed.command == "tune":
+        tune_words.read(words)
     elif parsed.command == "report":
         runtime_words.read_report(words)
     elif parsed.command == "resume":
@@ -188,6 +193,9 @@ def scratch() -> Iterator[Path]:
                 (folder / "data" / name).mkdir(parents=True)
                 (folder / "DIR" / name).mkdir(parents=True, exist_ok=True)
         (folder / "FILE").write_bytes(b"weights")
+        for out in ("runs", "tuning"):  # what `tune` has written there
+            (folder / out / "tuned").mkdir(parents=True)
+            (folder / out / "tuned/digits.txt").write_text("simclr.temperature=0.2\n")
         for page in pages():
             for path, body in files(page.read_text(encoding="utf-8")).items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)

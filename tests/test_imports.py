@@ -18,6 +18,7 @@ OURS = ("benchmark", "methods", "results", "slurm")
 ROOMS: dict[str, tuple[str, ...]] = {
     "benchmark.__main__": ("benchmark.cli", "benchmark.start", "benchmark.environment", "benchmark.errors"),
     "benchmark.cli": (
+        "benchmark.tuning",
         "benchmark.forecast",
         "benchmark.launch",
         "benchmark.profiling",
@@ -39,6 +40,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "results.tables",
         "results.statistics",
         "results.frames",
+        "results.files",
+    ),
+    "benchmark.tuning": (
+        "benchmark.cells",
+        "benchmark.words",
+        "benchmark.settings",
+        "benchmark.errors",
+        "results.record",
         "results.files",
     ),
     "benchmark.forecast": (

@@ -25,7 +25,7 @@ from benchmark.settings import address, remarks
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.tracking.tracker import Tracker
-from benchmark.training import build, train
+from benchmark.training import build, checkpoint, train
 from benchmark.training.collapse import COLLAPSED_RANK
 from benchmark.training.distributed import World
 from benchmark.training.engine import has_tf32, resolve_precision
@@ -104,6 +104,8 @@ def _make(
         (folder / "error.txt").unlink(missing_ok=True)  # of an attempt before
     result["finished"] = record.now()
     place.world.broadcast(lambda: record.write(folder, result))
+    if settings.trial and result["status"] != "failed" and place.world.is_main:  # nothing more can be measured of it
+        (folder / checkpoint.FILE_NAME).unlink(missing_ok=True)
     return result
 
 
@@ -143,6 +145,7 @@ def blank(settings: Settings) -> dict[str, Any]:
         "cost": {},
         "versions": machine.versions(),
         **machine.commit(),
+        **({"purpose": record.TRIAL} if settings.trial else {}),
         "started": record.now(),
         "resolved": {"family": family(settings.method), "results_version": address.RESULTS_VERSION}
         | {"method_version": settings.method_version or "1"},
@@ -180,7 +183,7 @@ def _train_and_evaluate(
     machine.reset_peak_memory(device)
     cost |= {"views": 0, "pixels_per_image": 0, "seconds": 0.0}
     cost |= {"device": machine.device_name(device), "processes": world.size}
-    data = build.dataset(settings.dataset)
+    data = build.data_of(settings)
     method, stem = build.method(settings, data, device)
     precision = resolved["precision"]
     batches = build.batches(settings, method, data, place.world, place.device, precision)
@@ -216,13 +219,13 @@ def _train_and_evaluate(
     if whole:  # one process looks at the test set; the others wait
         began = time.perf_counter()
         frozen = freeze(method, data, batches, device)
-        numbers, contrastive = headline.evaluate(frozen), method.trains and not method.supervised
+        numbers = headline.evaluate_trial(frozen) if settings.trial else headline.evaluate(frozen)
         with evaluated():
-            metrics, collapse = world.broadcast(lambda: _judge(numbers, contrastive))
+            metrics, collapse = world.broadcast(lambda: _judge(numbers, method.trains and not method.supervised))
         resolved["warnings"] += [f"{settings.method}: {note}" for note in linear.explain(metrics)]
         reason = reason or collapse  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
-        if metrics and world.is_main:
+        if metrics and world.is_main and not settings.trial:  # it shows test images
             _show(frozen, folder, guard, place.display)
     return reason, metrics
 

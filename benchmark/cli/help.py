@@ -12,6 +12,7 @@ COMMANDS = {
     "run": "train, evaluate and record every missing cell, then print the table",
     "plan": "list the cells of the same words: which exist, which would run and what they will cost; trains none",
     "evaluate": "measure finished cells, or any pretrained backbone, by more than the record holds",
+    "tune": "search every method's settings by validation accuracy, with one budget for all; then test what was chosen",
     "report": "the table of all records below a folder, and which can be told apart; writes report/",
     "status": "every cell below a folder: finished, running, interrupted, failed; and its job on a cluster",
     "resume": "run what is missing below a folder, from the folder alone",
@@ -47,6 +48,10 @@ evaluate transfer=cifar100,svhn dataset.root=data
 evaluate weights=timm backbone=resnet18 dataset=digits           (timm's pretrained weights, recorded as any cell)
 evaluate weights=model.safetensors backbone=resnet18 dataset=cifar10 dataset.root=data""",
     "report": "report\nreport out=runs reference=simclr\nreport out=runs wandb=my-team/contrastive-benchmark",
+    "tune": """tune methods=simclr,moco,swav trials=16
+tune methods=simclr,moco temperature=0.2 moco.queue=256,512      (one temperature for all; queues to try)
+tune methods=random,simclr sampler=random seeds=1,2,3
+tune methods=family:momentum launcher=local at_once=4""",
     "status": "status\nstatus out=runs",
     "resume": "resume out=runs\nresume out=runs launcher=slurm slurm.partition=gpu\nresume out=runs cluster=gpu",
     "cancel": "cancel out=runs",
@@ -59,6 +64,9 @@ evaluate weights=model.safetensors backbone=resnet18 dataset=cifar10 dataset.roo
     "check": "check simclr\ncheck my_pkg.my_method",
     "profile": "profile methods=simclr,moco\nprofile methods=simclr,moco,swav batch_size=512 device=cuda --json",
 }
+
+
+WITH_KEYS = ("run", "plan", "profile", "evaluate", "tune")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -84,16 +92,15 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             description=summary[0].upper() + summary[1:] + ".",
             epilog=_examples(name)
             + (_keys() if name in ("run", "plan", "profile") and word == name else "")
-            + (_evaluations() if name == word == "evaluate" else ""),
+            + (_evaluations() if name == word == "evaluate" else "")
+            + (_tuning() if name == word == "tune" else ""),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
         for flag, owner, help in FLAGS:
             if name == owner:
                 command.add_argument(flag, action="store_true", help=help)
-        command.add_argument(
-            "words", nargs="*", metavar="key=value" if name in ("run", "plan", "profile", "evaluate") else "word"
-        )
+        command.add_argument("words", nargs="*", metavar="key=value" if name in WITH_KEYS else "word")
     if word is not None and word not in COMMANDS:
         raise unknown("command", word, COMMANDS)
     # Flags go last: argparse takes no words behind them.
@@ -133,6 +140,22 @@ def _evaluations() -> str:
         ("", "without methods= it is a backbone as it comes: weights=timm, or a file of its weights"),
     ]
     return "\n\nwords (device= and threads= as for `run`):\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)
+
+
+def _tuning() -> str:
+    """The words that only `tune` has."""
+    import dataclasses
+
+    from benchmark.settings import schema
+    from benchmark.words import tune_words
+
+    meanings = schema.help_of(tune_words.Options)
+    rows = [(f"{field.name}={field.default}", meanings[field.name]) for field in dataclasses.fields(tune_words.Options)]
+    rows += [
+        ("seeds=1,2,3,4,5", "of the cells of what was chosen: seeds that no trial had"),
+        ("KEY=VALUE", "words as of `run`: one value holds for every trial, several are what may be tried"),
+    ]
+    return "\n\nwords:\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)
 
 
 def _keys() -> str:

@@ -33,6 +33,8 @@ def print_methods(names: list[str]) -> int:
         for option in dataclasses.fields(description.Config):
             allowed = type_text(schema.options_of(name)[option.name])
             meaning = description.help.get(option.name, "")
+            if tried := description.search_space.get(option.name):
+                meaning += f"; tune tries {(', ' if isinstance(tried[0], str) else ' to ').join(map(str, tried))}"
             print(f"    {name}.{option.name}={option.default}  ({allowed}) {meaning}".rstrip())
         print()
     return code

@@ -14,7 +14,7 @@ from benchmark.data import folder
 from benchmark.data.catalogue import Dataset, entry, location, require
 from benchmark.data.files import sums
 from benchmark.data.layouts.fetch import failing_in_one_line
-from benchmark.data.source import Images, Indices, Rows, Source, Split, require_images
+from benchmark.data.source import Images, Indices, Rows, Source, Split, Withheld, require_images
 from benchmark.data.splits import TEST_SEED, stratify, subsample
 from benchmark.errors import UsageError
 
@@ -42,8 +42,9 @@ class Data:
     std: tuple[float, ...]
 
 
-def load(dataset: Dataset) -> Data:
-    """Read (or download) a dataset and split it.
+def load(dataset: Dataset, test: bool = True) -> Data:
+    """Read (or download) a dataset and split it. Without ``test`` its test images are not read, and ``Data.test`` is
+    `Withheld`.
 
     ``dataset.limit`` takes a stratified subset of the training set before the validation share is carved from it; a
     tiny one gives validation more than its fraction, as each class keeps an image there. Of STL-10 it takes as many of
@@ -59,7 +60,7 @@ def load(dataset: Dataset) -> Data:
         source = _load_from_torchvision(dataset)
     training, unlabelled = _limit(dataset, source)
     labelled, validation = _validate_on(dataset, source, training)
-    test = source.test if source.class_names else validation  # without labels it only has images to look at
+    shown = source.test if source.class_names else validation  # without labels it only has images to look at
     train = labelled.split()
     pretrain = train if unlabelled is None else unlabelled.split()
     mean, std = channel_statistics(pretrain.images)
@@ -68,7 +69,7 @@ def load(dataset: Dataset) -> Data:
         pretrain=pretrain,
         train=train,
         validation=validation.split(),
-        test=test.split(),
+        test=shown.split() if test else Withheld(),
         class_names=source.class_names,
         mean=mean,
         std=std,

@@ -38,10 +38,13 @@ def extract(
     encoder: nn.Module, data: Data, normalised: Callable[[Tensor], Tensor], size: int, device: torch.device
 ) -> Features:
     """Every split through the frozen encoder, batch norm on its running statistics."""
+    splits = data.train, data.validation, data.test
+    train, validation, test = (extract_split(encoder, split, normalised, size, device) for split in splits)
+    return Features(train, validation, test, len(data.class_names))
 
-    def encode_split(split: Split) -> tuple[Tensor, Tensor]:
-        return encode(encoder, split.images, lambda x: normalised(resize(x, size)), device), split.labels.to(device)
 
-    return Features(
-        encode_split(data.train), encode_split(data.validation), encode_split(data.test), len(data.class_names)
-    )
+def extract_split(
+    encoder: nn.Module, split: Split, normalised: Callable[[Tensor], Tensor], size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Features and labels of one split."""
+    return encode(encoder, split.images, lambda x: normalised(resize(x, size)), device), split.labels.to(device)

@@ -66,7 +66,8 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
             place = run.Place(runtime, world, device, stop, display)
             names = [*(name for name in plan.varying(cells) if name != "seed"), "seed"]
             for cell in todo:
-                display.cell(f"{cell.method} {plan.label(address.identity(cell), names)}".strip())
+                which = {"trial": cell.trial.rpartition("/")[2] or None} | address.identity(cell)
+                display.cell(f"{cell.method} {plan.label(which, [*names, 'trial'])}".strip())
                 result = run.run(cell, place)
                 if result is not None:
                     display.end(_outcome(result))

@@ -36,6 +36,8 @@ def identity(settings: Settings) -> dict[str, Any]:
         del values["dataset"]["stream"]
     if settings.processes == 1:
         del values["processes"]
+    if not settings.trial:
+        del values["trial"]
     if not settings.method_version:
         del values["method_version"]
     if not settings.weights:  # the same
@@ -65,4 +67,5 @@ def data_name(dataset: Dataset) -> str:
 
 def folder_name(settings: Settings) -> str:
     """The cell's folder below `out`, named to be read by people."""
-    return f"{settings.method}-{settings.dataset.name}-{key(settings)}"
+    trial = f"-trial{settings.trial.rpartition('/')[2]}" if settings.trial else ""
+    return f"{settings.method}-{settings.dataset.name}{trial}-{key(settings)}"

@@ -39,6 +39,7 @@ class Settings:
     precision: Literal["auto", "fp32", "bf16", "fp64"] | None = "auto"  # auto: bf16 where the hardware has it
     method_version: str = ""  # of the method's code, where it is not ours at its first version; no word sets it
     processes: int = 1  # that train it together, where its numbers depend on how many; no word sets it
+    trial: str = ""  # STUDY/NUMBER, from 1, of what `tune` tries, which never sees the test set; no word sets it
 
 
 # What only training reads, from `augmentation` on: it does not apply to a method that is evaluated as it starts.

@@ -20,7 +20,7 @@ from benchmark.settings.cell import TRAINING, Settings
 from benchmark.settings.runtime import Runtime, Slurm
 
 NOT_READ_BY = {"adamw": {"sgd_momentum"}, "larc": {"decay_all"}}  # settings that an optimiser has no use for
-UNSPOKEN = ("options", "dataset", "method_version", "processes")  # fields of `Settings` that no word of their name sets
+UNSPOKEN = ("options", "dataset", "method_version", "processes", "trial")  # of `Settings`: no word of that name
 PLURAL = {"methods": "method", "seeds": "seed", "dataset": "dataset.name"}
 
 

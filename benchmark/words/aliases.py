@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from benchmark.errors import nearest
+
 ALIASES = {
     "arch": "backbone",
     "aug": "augmentation",
@@ -37,3 +41,8 @@ def hint(key: str) -> str:
     known = ALIASES.get(name.lower())
     own = prefix and known in ("methods", "dataset", "out", "seeds", "dataset.root", "threads")
     return f"; here it is {prefix}{dot}{known}=" if known and not own else ""
+
+
+def suggest(key: str, name: str, allowed: Iterable[str]) -> str:
+    """That hint, or the nearest to `name` of those that are allowed."""
+    return hint(key) or nearest(name, allowed)

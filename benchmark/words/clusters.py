@@ -28,11 +28,12 @@ def words(name: str) -> list[str]:
         raise UsageError(
             f"cluster={name}: no {folders[0] / name}.txt, nor {folders[1] / name}.txt{nearest(name, known)}{there}"
         )
-    return lines(path)
+    return read_lines(path)
 
 
-def lines(path: Path) -> list[str]:
-    """The words in a file, one a line, blank lines and those behind # left out. Raises `UsageError`."""
+def read_lines(path: Path) -> list[str]:
+    """The words of a file, one a line, blank lines and those behind # left out. `UsageError` for one that cannot be
+    read, or that names another."""
     try:
         stripped = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:

@@ -18,7 +18,7 @@ from benchmark.settings.runtime import Runtime, Slurm
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
-PATHS = ("out", "dataset.root", "dataset.cache_dir", "weights")
+PATHS = ("out", "dataset.root", "dataset.cache_dir", "weights", "settings")
 UNSENDABLE = set("/\\#?%:")  # what W&B takes in no name of a project
 
 
@@ -134,7 +134,7 @@ def split(words: list[str]) -> dict[str, list[str]]:
     files = [word for word in words if word.startswith("@")]
     if files:
         own = split([word for word in words if not word.startswith("@")])
-        return split([line for file in files for line in clusters.lines(Path(file[1:]).expanduser())]) | own
+        return split([line for file in files for line in clusters.read_lines(Path(file[1:]).expanduser())]) | own
     assigned: dict[str, list[str]] = {}
     for word in words:
         key, equals, text = word.partition("=")

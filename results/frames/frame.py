@@ -39,17 +39,29 @@ def load(out: Path) -> tuple[pd.DataFrame, list[str]]:
     """All records below `out` as a frame, and a one-line problem for each that could not be used. Texts are of one
     line, without what a terminal would obey, but for `folder`, the path.
 
-    A cell found twice under one protocol (a copied folder) is taken once, so that it can't count as two seeds.
+    A cell found twice under one protocol (a copied folder) is taken once, so that it can't count as two seeds. Trials
+    of `tune`, which have no test accuracy, are left to `load_trials`.
     """
+    return _load(out, "*", trials=False)
+
+
+def load_trials(out: Path) -> pd.DataFrame:
+    """The trials below `out` as such a frame. What cannot be used is among the problems of `load`."""
+    return _load(out, "*-trial[0-9]*", trials=True)[0]
+
+
+def _load(out: Path, name: str, trials: bool) -> tuple[pd.DataFrame, list[str]]:
     rows: list[dict[str, Any]] = []
     later: list[dict[str, Any]] = []
     problems: list[str] = []
     folders: dict[tuple[str, str], Path] = {}
     if not Path(out).is_dir():
         problems.append(f"{out}: no such folder")
-    for folder, cell in record.find(out):
+    for folder, cell in record.find(out, name):
         if isinstance(cell, ValueError):
             problems.append(files.printable(str(cell)))
+            continue
+        if record.is_trial(cell) is not trials:
             continue
         first = folders.setdefault((cell["key"], cell["protocol"]), folder)
         if first != folder:

@@ -14,6 +14,7 @@ COMMANDS = (
     "run",
     "plan",
     "evaluate",
+    "tune",
     "report",
     "status",
     "resume",

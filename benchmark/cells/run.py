@@ -211,7 +211,7 @@ def _train_and_evaluate(
         key, stop = address.key(settings), place.stop
         outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.display, guard, tell)
         reason, whole = outcome.reason, outcome.whole
-        resolved["warnings"] += outcome.signs
+        resolved["warnings"] += [f"{settings.method}: {sign}" for sign in outcome.signs]
         cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}
         cost |= {"images_per_second": round(outcome.images_per_second, 2)}
     cost["peak_memory_bytes"] = machine.peak_memory(device)

@@ -64,10 +64,8 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
                 display.say(f"note: {note}")
             stop = stack.enter_context(Stop().listen())
             place = run.Place(runtime, world, device, stop, display)
-            names = [*(name for name in plan.varying(cells) if name != "seed"), "seed"]
             for cell in todo:
-                which = {"trial": cell.trial.rpartition("/")[2] or None} | address.identity(cell)
-                display.cell(f"{cell.method} {plan.label(which, [*names, 'trial'])}".strip())
+                display.cell(_name(cell, [other for other in cells if other.method == cell.method]))
                 result = run.run(cell, place)
                 if result is not None:
                     display.end(_outcome(result))
@@ -76,6 +74,13 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
         display.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
         return stopped.exit_code
     return 1 if failed else 0
+
+
+def _name(cell: Settings, siblings: list[Settings]) -> str:
+    """Its method, what tells it from the method's other cells, and its seed."""
+    names = [name for name in plan.varying(siblings) if name not in ("seed", "trial")]
+    values = address.identity(cell) | {"trial": cell.trial.rpartition("/")[2] or None}
+    return f"{cell.method} {plan.label(values, [*names, 'trial', 'seed'])}".strip()
 
 
 def _outcome(result: dict[str, Any]) -> str:

@@ -20,7 +20,7 @@ from benchmark.evaluate import matrix
 from benchmark.evaluate.frozen_cell import FrozenCell, freeze
 from benchmark.evaluate.matrix import Evaluation
 from benchmark.settings import schema
-from benchmark.settings.cell import Settings
+from benchmark.settings.cell import Settings, seeded_dataset
 from benchmark.training import build, checkpoint
 from benchmark.training.distributed import World
 from benchmark.training.engine import claim_device
@@ -148,7 +148,7 @@ def _missing(asked: list[Evaluation], done: dict[str, Any]) -> list[Evaluation]:
 
 def _freeze(folder: Path, cell: Settings, key: str, device: torch.device) -> FrozenCell:
     """The cell as its training left it. Raises `NoCheckpoint`."""
-    data = build.dataset(cell.dataset)
+    data = build.dataset(seeded_dataset(cell))
     method, _ = build.method(cell, data, device)
     if method.trains:
         try:

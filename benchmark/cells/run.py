@@ -22,7 +22,7 @@ from benchmark.errors import explain
 from benchmark.evaluate import gallery, headline, linear
 from benchmark.evaluate.frozen_cell import FrozenCell, freeze
 from benchmark.settings import address, remarks
-from benchmark.settings.cell import Settings
+from benchmark.settings.cell import Settings, seeded_dataset
 from benchmark.settings.runtime import Runtime
 from benchmark.tracking.tracker import Tracker
 from benchmark.training import build, train
@@ -180,7 +180,7 @@ def _train_and_evaluate(
     machine.reset_peak_memory(device)
     cost |= {"views": 0, "pixels_per_image": 0, "seconds": 0.0}
     cost |= {"device": machine.device_name(device), "processes": world.size}
-    data = build.dataset(settings.dataset)
+    data = build.dataset(seeded_dataset(settings))
     method, stem = build.method(settings, data, device)
     precision = resolved["precision"]
     batches = build.batches(settings, method, data, place.world, place.device, precision)

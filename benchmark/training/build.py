@@ -18,7 +18,7 @@ from benchmark.data.datasets import Data, load
 from benchmark.data.source import Split
 from benchmark.errors import UsageError
 from benchmark.settings import schema
-from benchmark.settings.cell import Settings, depends_on_processes
+from benchmark.settings.cell import Settings, depends_on_processes, seeded_dataset
 from benchmark.settings.values import parts
 from benchmark.training import batchnorm
 from benchmark.training.batches import VIEWS, Batches, backbone_inputs
@@ -112,8 +112,8 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     Called for every cell before the first one trains.
     """
     require_kind(settings, world)
-    world.broadcast(lambda: len(dataset(settings.dataset).train))  # one process downloads
-    data = dataset(settings.dataset)
+    world.broadcast(lambda: len(dataset(seeded_dataset(settings)).train))  # one process downloads
+    data = dataset(seeded_dataset(settings))
     kind = methods.load(settings.method)
     unknown_views = [view for view in kind.views if view not in VIEWS]
     if unknown_views:

@@ -66,7 +66,8 @@ def read(words: list[str]) -> Request:
             own = set(axes)
             for part in parts:
                 axes |= _ablation_axes(method, part, axes, notes)
-            for name in [n for n in axes if n in schema.inapplicable(method)]:
+            unread = schema.inapplicable(method, *axes.get("dataset.split_seed", []))
+            for name in [n for n in axes if n in unread]:
                 what = "one cell" if len(axes.pop(name)) > 1 else "ignored"
                 notes[f"{_spell(name)} does not apply to {method}: {what}"] = None
             missing = [k for k in assigned_words if _option_of_others(k, method, chosen)]

@@ -17,6 +17,8 @@ from commandline import PATIENCE, inside, outside
 from PIL import Image
 
 from benchmark.cells import machine
+from results.frames.frame import load
+from results.statistics.summaries import summarise
 
 SMALL = [
     "methods=simclr",
@@ -87,6 +89,46 @@ def test_a_record_holds_what_the_number_can_be_traced_by(reference: tuple[Path, 
     assert (folder / "settings.json").is_file()
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 31))
+
+
+def test_a_split_by_the_runs_seed_is_that_split_under_another_name(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Its cells are one configuration of another protocol than the fixed split's, and pixels depend on the seed too."""
+    words = ["methods=random,pixels", "seeds=0,1"]
+    for split in ("seed", "0", "1"):
+        done = run(tmp_path, environment, *words, f"dataset.split_seed={split}")
+        assert done.returncode == 0, done.stderr
+    cells = {
+        (r["settings"]["method"], r["settings"]["seed"], r["settings"]["dataset"]["split_seed"]): r
+        for r in records(tmp_path)
+    }
+    assert len(cells) == 10, "two seeds of either by the run's seed; of the fixed splits pixels once each"
+    for seed in (0, 1):
+        assert cells["random", seed, "seed"]["metrics"] == cells["random", seed, seed]["metrics"]
+        assert cells["pixels", seed, "seed"]["metrics"] == cells["pixels", None, seed]["metrics"]
+    assert cells["random", 0, "seed"]["metrics"] != cells["random", 0, 1]["metrics"]
+    protocols = {split: {r["protocol"] for (_, _, own), r in cells.items() if own == split} for split in ("seed", 0, 1)}
+    assert [len(each) for each in protocols.values()] == [1, 1, 1]
+    assert len(set.union(*protocols.values())) == 3
+    frame, problems = load(tmp_path)
+    assert problems == []
+    summary = summarise(frame)
+    assert sorted(zip(summary["method"], summary["dataset.split_seed"].map(str), summary["seeds"], strict=True)) == [
+        ("pixels", "0", 1),
+        ("pixels", "1", 1),
+        ("pixels", "seed", 2),
+        ("random", "0", 2),
+        ("random", "1", 2),
+        ("random", "seed", 2),
+    ]
+    done = run(
+        tmp_path,
+        environment,
+        f"cells={cells['random', 1, 'seed']['key']}",
+        "evaluations=knn",
+        command="evaluate",
+        small=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_same_command_again_runs_nothing(

@@ -7,7 +7,7 @@ on train and validation together, and the test set is looked at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,8 +30,9 @@ class Fit:
     iterations: int
 
 
-def evaluate(features: Features) -> Iterator[tuple[str, float]]:
-    """Yields test accuracy, plain and balanced, validation accuracy, and the strength that validation chose."""
+def evaluate(features: Features) -> Generator[tuple[str, float], None, Tensor]:
+    """Yields test accuracy, plain and balanced, validation accuracy, and the strength that validation chose. Returns
+    which test images were right, (n,) bool."""
     classes = features.classes
     mean, std = moments(features.train[0])
     x, y = standardise(features.train[0], mean, std), features.train[1]
@@ -46,11 +47,13 @@ def evaluate(features: Features) -> Iterator[tuple[str, float]]:
     mean, std = moments(both)
     final = fit(standardise(both, mean, std), labels, classes, torch.tensor([STRENGTHS[best]]))
     test = logits(standardise(features.test[0], mean, std), final.weights)[0]
-    yield "linear_top1", top1(test, features.test[1])
+    right = is_right(test, features.test[1])
+    yield "linear_top1", float(right.double().mean())
     yield "linear_balanced", balanced_accuracy(test, features.test[1])
     yield "linear_validation_top1", accuracy[best]
     yield "linear_strength", STRENGTHS[best]
     yield "linear_iterations", max(fits.iterations, final.iterations)
+    return right
 
 
 def explain(metrics: Mapping[str, float]) -> list[str]:
@@ -221,9 +224,14 @@ def standardise(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (x - mean) / std
 
 
+def is_right(scores: Tensor, labels: Tensor) -> Tensor:
+    """(n,) bool: the largest score of (n, C) is the label's."""
+    return scores.argmax(dim=1) == labels
+
+
 def top1(scores: Tensor, labels: Tensor) -> float:
     """Share of rows whose largest score is the label's."""
-    return float((scores.argmax(dim=1) == labels).double().mean())
+    return float(is_right(scores, labels).double().mean())
 
 
 def balanced_accuracy(scores: Tensor, labels: Tensor) -> float:

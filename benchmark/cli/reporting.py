@@ -58,7 +58,14 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     if not loaded.empty:
         curves = list(dict.fromkeys(comparison.curve for comparison in comparisons))
         folder, notes = report.write(
-            out, loaded, problems, published=curves, ranked=ranked, compared=compared, extras=sections
+            out,
+            loaded,
+            problems,
+            published=curves,
+            summary=summary,
+            ranked=ranked,
+            compared=compared,
+            extras=sections,
         )
         for note in notes:
             print(note if note.startswith("left out: ") else f"note: {note}", file=sys.stderr)
@@ -80,9 +87,11 @@ def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
     rows = evaluations.rows(loaded)
     if not rows:
         return []
-    title = "By other evaluations (rates and strengths are chosen on the whole validation split"
+    title = (
+        "By other evaluations (rates and strengths are chosen on the whole validation split; intervals are over seeds"
+    )
     if any(header.startswith(("1 %", "10 %")) for header in rows[0]):
-        title += "; few labels are the same draws for every seed, which no interval holds"
+        title += ", and few labels are the same draws for each of them"
     return [
         (title + ")", rows),
         ("Whether they order the configurations alike", stability.rows(loaded)),

@@ -34,19 +34,20 @@ def write(
     problems: Sequence[str] = (),
     *,
     published: Sequence[Published] = (),
+    summary: pd.DataFrame | None = None,
     ranked: pd.DataFrame | None = None,
     compared: list[list[str]] | None = None,
     extras: Sequence[tuple[str, list[list[str]]]] = (),
 ) -> tuple[Path, list[str]]:
     """Write `out`/report/ from what `frames.frame.load` returned; the folder, and a note on each part that is missing.
 
-    `published` are curves to lay over the ablations; `ranked` and `compared` what `compare.ranks` and
-    `comparison.rows` returned for the `headline` metric, made here where not given; `extras` more tables as titles with
-    rows of text under a header.
+    `published` are curves to lay over the ablations; `summary` what `summarise` returned, `ranked` and `compared` what
+    `compare.ranks` and `comparison.rows` did for the `headline` metric, made here where not given; `extras` more tables
+    as titles with rows of text under a header.
     """
     folder, notes = out / FOLDER, list[str]()
     files.make_folder(folder)
-    summary = summarise(frame)
+    summary = summarise(frame) if summary is None else summary
     metric = headline(frame)
     ranks = compare.ranks(frame, metric) if ranked is None else ranked
     rows = comparison.rows(frame, metric=metric, ranked=ranks) if compared is None else compared

@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -85,9 +85,10 @@ def _make(
     result = blank(settings)
     result["resolved"] |= arithmetic(settings, place)
     try:
-        result["reason"], result["metrics"] = _train_and_evaluate(
+        result["reason"], result["metrics"], correct = _train_and_evaluate(
             settings, place, folder, guard, tell, result["cost"], result["resolved"]
         )
+        result |= {record.CORRECT: correct} if correct else {}
         result["status"] = "collapsed" if result["reason"] else "finished"
     except lease.Lost:
         raise
@@ -177,7 +178,8 @@ def _train_and_evaluate(
     tell: Callable[[dict[str, Any]], None],
     cost: dict[str, Any],
     resolved: dict[str, Any],
-) -> tuple[str | None, dict[str, float]]:
+) -> tuple[str | None, dict[str, float], dict[str, str]]:
+    """Why the cell collapsed, if it did, its metrics, and the test images that were right."""
     world, device = place.world, place.device
     build.require_kind(settings, world)
     machine.reset_peak_memory(device)
@@ -204,9 +206,8 @@ def _train_and_evaluate(
         resolved |= {"images": len(batches.split), "steps_per_epoch": batches.per_epoch}
         if resolved["compile"]:
             engine.compile()
-            evaluated = engine.uncompiled
+            evaluated, resolved["compile"] = engine.uncompiled, engine.compiled
             if not engine.compiled:
-                resolved["compile"] = False
                 place.display.say(f"compile=true: batch_norm={settings.batch_norm} is not compiled")
         key, stop = address.key(settings), place.stop
         outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.display, guard, tell)
@@ -215,19 +216,20 @@ def _train_and_evaluate(
         cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}
         cost |= {"images_per_second": round(outcome.images_per_second, 2)}
     cost["peak_memory_bytes"] = machine.peak_memory(device)
-    metrics: dict[str, float] = {}
+    metrics, correct = dict[str, float](), dict[str, str]()
     if whole:  # one process looks at the test set; the others wait
         began = time.perf_counter()
         frozen = freeze(method, data, batches, device)
         numbers = headline.evaluate_trial(frozen) if settings.trial else headline.evaluate(frozen)
+        contrastive = method.trains and not method.supervised
         with evaluated():
-            metrics, collapse = world.broadcast(lambda: _judge(numbers, method.trains and not method.supervised))
+            metrics, correct, collapse = world.broadcast(lambda: _judge(numbers, contrastive))
         resolved["warnings"] += [f"{settings.method}: {note}" for note in linear.explain(metrics)]
         reason = reason or collapse  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
         if metrics and world.is_main and not settings.trial:  # it shows test images
             _show(frozen, folder, guard, place.display)
-    return reason, metrics
+    return reason, metrics, correct
 
 
 def _show(frozen: FrozenCell, folder: Path, guard: Callable[[], None], display: ProgressDisplay) -> None:
@@ -241,16 +243,24 @@ def _show(frozen: FrozenCell, folder: Path, guard: Callable[[], None], display: 
         display.say(f"{folder.name}: no {record.LOOKS_NAME}: {explain(error)}")
 
 
-def _judge(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[dict[str, float], str | None]:
-    """The metrics, and why they mean a collapse, if they do; two classes rightly leave a supervised method one line."""
+def _judge(
+    numbers: Generator[tuple[str, float], None, dict[str, str]], contrastive: bool
+) -> tuple[dict[str, float], dict[str, str], str | None]:
+    """The metrics, the test images that were right, and why the metrics mean a collapse, if they do; two classes
+    rightly leave a supervised method one line."""
+    correct: dict[str, str] = {}
+
+    def collect() -> Iterator[tuple[str, float]]:
+        correct.update((yield from numbers))
+
     try:
-        metrics = dict(numbers)
+        metrics = dict(collect())
     except headline.NotFinite as error:
-        return {}, str(error)
+        return {}, {}, str(error)
     rank = metrics["effective_rank"]
     if contrastive and rank < COLLAPSED_RANK:
-        return metrics, f"effective rank {rank:.2f} of the features: all images lie on one line or point"
-    return metrics, None
+        return metrics, correct, f"effective rank {rank:.2f} of the features: all images lie on one line or point"
+    return metrics, correct, None
 
 
 def _no_guard() -> None:

@@ -66,6 +66,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
             loaded,
             problems,
             published=curves,
+            summary=summary,
             ranked=ranked,
             compared=compared,
             searches=searches,
@@ -91,9 +92,11 @@ def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
     rows = evaluations.rows(loaded)
     if not rows:
         return []
-    title = "By other evaluations (rates and strengths are chosen on the whole validation split"
+    title = (
+        "By other evaluations (rates and strengths are chosen on the whole validation split; intervals are over seeds"
+    )
     if any(header.startswith(("1 %", "10 %")) for header in rows[0]):
-        title += "; few labels are the same draws for every seed, which no interval holds"
+        title += ", and few labels are the same draws for each of them"
     return [
         (title + ")", rows),
         ("Whether they order the configurations alike", stability.rows(loaded)),

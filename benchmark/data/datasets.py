@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from benchmark.data import folder
-from benchmark.data.catalogue import Dataset, entry, location, require
+from benchmark.data.catalogue import RUN, Dataset, entry, location, require
 from benchmark.data.files import sums
 from benchmark.data.layouts.fetch import failing_in_one_line
 from benchmark.data.source import Images, Indices, Rows, Source, Split, Withheld, require_images
@@ -92,8 +92,15 @@ def _validate_on(dataset: Dataset, source: Source, training: Rows) -> tuple[Rows
         return training, source.validation
     if source.class_names:
         require_images(training.labels, source.class_names, 2, "train and validation")
-    rest, taken = stratify(training.labels, dataset.validation, dataset.split_seed)
+    rest, taken = stratify(training.labels, dataset.validation, _split_seed(dataset))
     return training.take(rest), training.take(taken)
+
+
+def _split_seed(dataset: Dataset) -> int:
+    """The seed of the split. UsageError where it is the run's, which only a cell knows."""
+    if dataset.split_seed == RUN:
+        raise UsageError(f"dataset.split_seed={RUN} is the seed of a run, and here is none: give a number")
+    return dataset.split_seed
 
 
 def _limit(dataset: Dataset, source: Source) -> tuple[Rows, Rows | None]:
@@ -108,9 +115,9 @@ def _limit(dataset: Dataset, source: Source) -> tuple[Rows, Rows | None]:
             f"of {len(source.class_names)} classes to train and one to validate on) to {largest}, or 0 for all"
         )
     if count < len(training.labels):
-        training = training.take(subsample(training.labels, count, dataset.split_seed, least=2))
+        training = training.take(subsample(training.labels, count, _split_seed(dataset), least=2))
     if unlabelled is not None:
-        unlabelled = unlabelled.take(subsample(unlabelled.labels, count, dataset.split_seed))
+        unlabelled = unlabelled.take(subsample(unlabelled.labels, count, _split_seed(dataset)))
     return training, unlabelled
 
 

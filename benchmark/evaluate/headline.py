@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Generator, Iterator
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from benchmark.data.datasets import Data
@@ -14,6 +16,7 @@ from benchmark.evaluate.features import extract_split
 from benchmark.evaluate.frozen_cell import FrozenCell
 from benchmark.settings.address import data_name, digest
 from benchmark.settings.cell import Settings
+from results import record
 
 
 class NotFinite(Exception):
@@ -46,30 +49,34 @@ def protocol_hash(settings: Settings) -> str:
     return digest(protocol(settings))
 
 
-def describe_test_set(data: Data) -> dict[str, float]:
-    """What the accuracies are measured on: test images, their classes, the share of the largest class; and how many
-    references kNN has."""
+def describe_test_set(data: Data) -> dict[str, Any]:
+    """What the accuracies are measured on: test images, a digest of their labels in their order, their classes, the
+    share of the largest class; and how many references kNN has."""
     if not data.class_names or isinstance(data.test, Withheld):
         return {}
+    labels = data.test.labels
     return {
         "images": len(data.test),
+        "order": hashlib.sha256(labels.numpy().astype("<i8").tobytes()).hexdigest()[:10],
         "classes": len(data.class_names),
-        "largest_class": int(data.test.labels.bincount().max()) / len(data.test),
+        "largest_class": int(labels.bincount().max()) / len(data.test),
         "references": len(data.train) + len(data.validation),
     }
 
 
-def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
-    """All headline numbers of a frozen encoder; without labels no accuracy. Raises `NotFinite`."""
-    features = frozen.features
+def evaluate(frozen: FrozenCell) -> Generator[tuple[str, float], None, dict[str, str]]:
+    """Yields all headline numbers of a frozen encoder; without labels no accuracy. Returns which test images were
+    right, by the linear probe and by the first kNN, as a record holds it. Raises `NotFinite`."""
+    features, correct = frozen.features, dict[str, str]()
     _require_finite(features.train, features.validation, features.test)
     if frozen.data.class_names:
-        yield from linear.evaluate(features)
-        yield from knn.evaluate(features)
+        correct["linear_top1"] = _pack((yield from linear.evaluate(features)))
+        correct[f"knn{knn.NEIGHBOURS[0]}_top1"] = _pack((yield from knn.evaluate(features)))
     yield from _health(frozen, features.validation[0])
+    return correct
 
 
-def evaluate_trial(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
+def evaluate_trial(frozen: FrozenCell) -> Generator[tuple[str, float], None, dict[str, str]]:
     """What settings are chosen by: the probe's accuracy on validation images, as `evaluate` yields it, and their
     features' health. The test set has no part in it, and `frozen.data` has none. Raises `NotFinite`."""
     data, make = frozen.data, (frozen.normalise, frozen.size, frozen.device)
@@ -77,6 +84,7 @@ def evaluate_trial(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     _require_finite(train, validation)
     yield from linear.choose(train, validation, len(data.class_names)).items()
     yield from _health(frozen, validation[0])
+    return {}
 
 
 def _require_finite(*splits: tuple[Tensor, Tensor]) -> None:
@@ -89,3 +97,7 @@ def _health(frozen: FrozenCell, features: Tensor) -> Iterator[tuple[str, float]]
     yield from representation.evaluate(
         frozen.encoder, features, frozen.data.validation, frozen.normalise, frozen.size, frozen.device
     )
+
+
+def _pack(right: Tensor) -> str:
+    return record.pack(np.packbits(right.cpu().numpy()).tobytes())

@@ -14,7 +14,7 @@ from types import NoneType
 from typing import Any
 
 import methods
-from benchmark.data.catalogue import Dataset
+from benchmark.data.catalogue import RUN, Dataset
 from benchmark.errors import UsageError, nearest
 from benchmark.settings.cell import TRAINING, Settings
 from benchmark.settings.runtime import Runtime, Slurm
@@ -82,10 +82,12 @@ def options_of(method: str) -> dict[str, Any]:
     return typing.get_type_hints(describe(method).Config)
 
 
-def inapplicable(method: str) -> set[str]:
-    """The settings that cannot change the result of `method`."""
+def inapplicable(method: str, *split_seeds: object) -> set[str]:
+    """The settings that cannot change the result of `method`. The seed can, whatever the method, where the split is by
+    it: where it is among these values of `dataset.split_seed`."""
     description = describe(method)
-    return set(description.ignores) | (set() if description.trains else set(TRAINING))
+    unread = set(description.ignores) | (set() if description.trains else set(TRAINING))
+    return unread - {"seed"} if RUN in split_seeds else unread
 
 
 def is_pretrained(method: str) -> bool:

@@ -18,7 +18,7 @@ from benchmark.data.datasets import Data, load
 from benchmark.data.source import Split
 from benchmark.errors import UsageError
 from benchmark.settings import schema
-from benchmark.settings.cell import Settings, depends_on_processes
+from benchmark.settings.cell import Settings, depends_on_processes, seeded_dataset
 from benchmark.settings.values import parts
 from benchmark.training import batchnorm
 from benchmark.training.batches import VIEWS, Batches, backbone_inputs
@@ -108,7 +108,8 @@ def dataset(settings: Dataset, test: bool = True) -> Data:
 
 def data_of(settings: Settings) -> Data:
     """The dataset of a cell. A trial's has no test set: what chooses settings is never given one."""
-    return dataset(settings.dataset, False) if settings.trial else dataset(settings.dataset)
+    split = seeded_dataset(settings)
+    return dataset(split, False) if settings.trial else dataset(split)
 
 
 def check(settings: Settings, world: World, device: torch.device) -> None:

@@ -15,7 +15,6 @@ ALIASES = {
     "gpus": "slurm.gpus_per_node",
     "lr": "learning_rate",
     "max_epochs": "epochs",
-    "method": "methods",
     "model": "backbone",
     "network": "backbone",
     "num_workers": "threads",

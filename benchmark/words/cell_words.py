@@ -48,10 +48,8 @@ def read(words: list[str]) -> Request:
     runtime = read_runtime({k: assigned_words.pop(k) for k in list(assigned_words) if is_runtime_word(k)})
     named = assigned_words.pop("methods", [])
     if not named:
-        given = aliases.hint("method").replace("here it", "method=") if "method" in assigned_words else ""
-        raise UsageError(
-            f"methods= is needed, such as methods=simclr,moco{given}; `python -m benchmark methods` lists them"
-        )
+        given = ", not method=" if "method" in assigned_words else ""
+        raise UsageError(f"methods= is needed{given}: methods=simclr,moco; `python -m benchmark methods` lists them")
     chosen = selection.choose(named)
     runtime = replace(runtime, trust=(*runtime.trust, *filter(methods.is_module, chosen)))
     chosen_ablations = [ablations.find(name) for name in assigned_words.pop("ablation", [])]
@@ -69,7 +67,8 @@ def read(words: list[str]) -> Request:
             own = set(axes)
             for part in parts:
                 axes |= _ablation_axes(method, part, axes, notes)
-            for name in [n for n in axes if n in schema.inapplicable(method)]:
+            unread = schema.inapplicable(method, *axes.get("dataset.split_seed", []))
+            for name in [n for n in axes if n in unread]:
                 what = "one cell" if len(axes.pop(name)) > 1 else "ignored"
                 notes[f"{_spell(name)} does not apply to {method}: {what}"] = None
             missing = [k for k in assigned_words if _option_of_others(k, method, chosen)]

@@ -3,7 +3,7 @@
 Columns: the record's own fields (`FIELDS`); its settings flattened with dots and without a prefix (`method`, `seed`,
 `dataset.name`, `options.temperature`), with what the machine made of them (`RESOLVED`); `family`, the method's, which
 is no setting, "" where no record says it; `metrics.*` as fractions; `cost.*` in seconds, bytes and images; `test.*`,
-the test set, where the record says it.
+the test set, where the record says it; `correct.*`, which of its images were right, as `record.unpack` reads it.
 
 What `evaluate` measured later (`evaluation.json`) stands under `metrics.*` too. Where the cells hold an evaluation
 under more than one protocol, its names end in `@` and six digits of the protocol: no mean is over two of them.
@@ -12,10 +12,11 @@ under more than one protocol, its names end in `@` and six digits of the protoco
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from results import files, record
@@ -25,13 +26,15 @@ FAMILY = "family"  # of the method: what it is, not how it was set
 # Columns that `summaries.summarise` adds and that are no setting either.
 COUNTS = ("seeds", "fixed", "failed", "collapsed", "failed_reasons", "collapsed_reasons", "commits", "folders")
 TEST_SET = ("images", "classes", "largest_class", "references")  # the largest class as a fraction
+ORDER = "test.order"  # of the test images: only of one order are they compared
 VERSIONS = "versions"  # text: of the packages that compute
 NOTES = "notes"  # JSON text of a list: what was found in the data, and what is to be known of the training
 # What a record says of how its numbers came about, beyond what was asked for: those of two kinds are never averaged. A
 # record that does not say is of a kind of its own; all that say no version are of the first.
 RESOLVED = ("results_version", "method_version", "precision", "compile", "tf32")
 _PACKAGES = ("torch", "timm", "cudnn")
-_NO_SETTINGS = ("metrics.", "cost.", "test.")
+CORRECT = "correct."
+_NO_SETTINGS = ("metrics.", "cost.", "test.", CORRECT)
 COSTS = ("views", "seconds", "evaluation_seconds", "images_per_second", "peak_memory_bytes", "processes")
 
 
@@ -94,6 +97,12 @@ def _later(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield columns
 
 
+def unpack(bits: Iterable[str], images: int) -> np.ndarray:
+    """(n, images) float32, 1 for an image that was right, of the texts in a column `correct.*`."""
+    rows = [np.frombuffer(record.unpack(text), dtype=np.uint8) for text in bits]
+    return np.unpackbits(np.stack(rows), axis=1, count=images).astype(np.float32)
+
+
 def setting_columns(frame: pd.DataFrame) -> list[str]:
     """The columns of a loaded frame or of a summary that are settings, `seed` apart."""
     return [
@@ -111,7 +120,7 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
     notes = [note for name in ("data", "warnings") for note in _texts(resolved.get(name))]
     row[NOTES] = json.dumps(notes)
     row[FAMILY] = family if isinstance(family, str) else ""
-    row |= {f"test.{name}": test.get(name) for name in TEST_SET} if isinstance(test, Mapping) else {}
+    row |= {f"test.{name}": test.get(name) for name in (*TEST_SET, "order")} if isinstance(test, Mapping) else {}
     for name, value in _flat(cell["settings"]):
         reserved = name in (FAMILY, NOTES, VERSIONS, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
         row[f"settings.{name}" if reserved else name] = value
@@ -122,6 +131,7 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
     row[VERSIONS] = ", ".join(f"{name} {cell['versions'][name]}" for name in _PACKAGES if name in cell["versions"])
     row |= {f"metrics.{name}": value for name, value in cell["metrics"].items()}
     row |= {f"cost.{name}": value for name, value in _flat(cell["cost"])}
+    row |= {f"{CORRECT}{name}": bits for name, bits in cell.get(record.CORRECT, {}).items()}
     texts = {name: files.printable(value) for name, value in row.items() if isinstance(value, str)}
     return {files.printable(name): value for name, value in (row | texts).items()} | {"folder": str(folder)}
 
@@ -163,7 +173,9 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     if metrics and not any(name.endswith("_top1") for name in metrics):  # no cell had labels
         metrics = ["metrics.linear_top1", *metrics]
     rest = [name for name in frame.columns if name.startswith("cost.") and name not in [*costs, "cost.device"]]
-    frame = frame.reindex(columns=[*leading, *settings, *metrics, *costs, "cost.device", *rest, *test, VERSIONS, NOTES])
+    correct = [ORDER, *sorted(name for name in frame.columns if name.startswith(CORRECT))]
+    columns = [*leading, *settings, *metrics, *costs, "cost.device", *rest, *test, *correct, VERSIONS, NOTES]
+    frame = frame.reindex(columns=columns)
     # A column of nulls only is of type object, which has no mean.
     numbers = {name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in [*metrics, *costs, *test]}
     return frame.assign(**numbers, **{FAMILY: families(frame)})

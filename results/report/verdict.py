@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from results.statistics import layout
+from results.statistics import compare, layout
 from results.statistics.comparable import Comparable
 from results.statistics.summaries import configurations
 
@@ -78,7 +78,8 @@ def _joint_interval(first: pd.Series, several: bool) -> str:
     if math.isnan(first["joint_low"]):
         return ". "
     ends = f"{100 * first['joint_low']:.1f} to {100 * first['joint_high']:.1f}"
-    return f" ({ends}{', by an interval that holds for all of them at once' if several else ''}). "
+    images = " for other test images and the same weights" if first["interval"].startswith(compare.IMAGES) else ""
+    return f" ({ends}{images}{', by an interval that holds for all of them at once' if several else ''}). "
 
 
 def _describe_lost(own: pd.DataFrame, name: str, metric: str, cells: pd.DataFrame) -> str:

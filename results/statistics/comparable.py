@@ -20,7 +20,8 @@ class Comparable:
     `table`: the rows of `summaries.summarise` with `row`, their place in it; `configuration`, its name, and `label`,
     as much of it as figures have room for; `n`, and `mean`, `low`, `high` in percent; `cost.hours`, `cost.memory` in
     GiB; `lost`, a text on the failed and collapsed runs, "" without any; `group`, the family in words, "" where rows
-    are not grouped; `interval` and `joined`, as `compare.ranks` has them. `usual` says what the labels leave out.
+    are not grouped; `interval`, `over` and `joined`, as `compare.ranks` has them. `usual` says what the labels leave
+    out.
     """
 
     dataset: str
@@ -47,11 +48,16 @@ class Comparable:
     @property
     def bars(self) -> str:
         """What the bars of a figure are."""
-        if self.table["interval"].eq(compare.SHARED).any():
-            return "95 % intervals over seeds, by the variance that configurations share"
-        if self.table["interval"].eq(compare.TWO_SEEDS).any():
-            return "intervals over two seeds, which assume comparable spreads"
-        return "95 % intervals over seeds"
+        kinds, over = self.table["interval"], set(self.table["over"])
+        images = " and test images" if compare.BOTH in over else ""
+        images += ", of some over seeds alone" if images and compare.SEEDS in over else ""
+        if images and kinds.str.startswith(compare.IMAGES).any():
+            images += ", of one seed over test images only"
+        if kinds.eq(compare.SHARED).any():
+            return f"95 % intervals over seeds{images}, by the variance that configurations share"
+        if kinds.eq(compare.TWO_SEEDS).any():
+            return f"intervals over two seeds{images}, which assume comparable spreads"
+        return f"95 % intervals over {'test images only' if over == {''} else f'seeds{images}'}"
 
     @property
     def lost(self) -> str:
@@ -77,7 +83,9 @@ def comparables(frame: pd.DataFrame, metric: str, ranks: pd.DataFrame) -> list[C
         table = summary.loc[part["row"]].reset_index(drop=True)
         names, (short, usual) = _find_varying(table), labels.abbreviate(table)
         table = table.assign(row=part["row"].to_numpy(), n=part["n"].to_numpy(), label=short)
-        table = table.assign(**{name: part[name].to_numpy() for name in ("configuration", "interval", "joined")})
+        table = table.assign(
+            **{name: part[name].to_numpy() for name in ("configuration", "interval", "over", "joined")}
+        )
         table = table.assign(**{name: part[name].to_numpy() * 100 for name in ("mean", "low", "high")})
         table = table.assign(lost=[_describe_losses(*pair) for pair in table[["failed", "collapsed"]].to_numpy()])
         words = table[FAMILY].map(method_families.word) if method_families.are_grouped(table) else ""

@@ -12,7 +12,7 @@ import numpy as np
 import pandas as pd
 
 from results.frames.frame import FAMILY, NOTES, TEST_SET, VERSIONS, families, setting_columns
-from results.statistics import layout, moderated
+from results.statistics import crossed, inference, layout
 
 _NULL = "null"
 
@@ -22,10 +22,10 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
 
     `frame` is what `frames.frame.load` returns; `metrics` are names without the prefix, by default all there are.
     Columns: `protocol`, the method's `family`, and the settings; `seeds` finished, `fixed` (the method does not depend
-    on a seed), `failed`, `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean` (on a common
-    footing where seeds are missing) and `.half_width`, both by `moderated.fit`, the latter of the 95 % interval and NaN
-    below 2 seeds, `.sd` (ddof=1) and `.n`, as fractions; `cost.*`; `test.*`, of the first record that has it; `notes`,
-    a list. Only finished records are averaged.
+    on a seed), `failed`, `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean` (on a common footing
+    where seeds are missing), `.half_width` of the 95 % interval, `.by_seeds` and `.by_images`, what each alone makes of
+    it, all by `crossed.fit` and NaN where there is none, `.sd` (ddof=1) and `.n`, as fractions; `cost.*`; `test.*`, of
+    the first record that has it; `notes`, a list. Only finished records are averaged.
     """
     if metrics is None:
         metrics = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
@@ -115,14 +115,17 @@ def _intervals(frame: pd.DataFrame, group: pd.Series, metrics: Sequence[str]) ->
     parts = [part for _, part in frame.groupby([data["protocol"], data["dataset.name"]], sort=False)]
     for name in metrics:
         values, fixed = layout.draws(frame, group, name)
-        mean, half_width, sd = np.full((3, len(values)), np.nan)
+        mean, half_width, by_seeds, by_images, sd = np.full((5, len(values)), np.nan)
         n = np.where(fixed, 1, (~np.isnan(values)).sum(axis=1))
         for part in parts:
             own = group[part.index].unique()
-            model = moderated.fit(values[own], fixed[own], layout.count_images(part, name))
-            mean[own], half_width[own] = model.means, moderated.half_widths(model)[0]
+            outcomes = layout.read_outcomes(part, group[part.index], name)
+            model = crossed.fit(values[own], fixed[own], layout.count_images(part, name), outcomes)
+            mean[own], widths = model.means, inference.half_widths(model)
+            half_width[own], by_seeds[own], by_images[own] = widths.whole, widths.seeds, widths.images
         sd[n > 1] = np.nanstd(values[n > 1], axis=1, ddof=1)
-        numbers = {"mean": mean, "half_width": half_width, "sd": sd, "n": n}
+        numbers = {"mean": mean, "half_width": half_width, "by_seeds": by_seeds, "by_images": by_images}
+        numbers |= {"sd": sd, "n": n}
         columns |= {f"metrics.{name}.{part}": column for part, column in numbers.items()}
     return pd.DataFrame(columns)
 

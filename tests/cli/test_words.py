@@ -230,6 +230,7 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
         "dataset.limit=500",
         "dataset.validation=0.2",
         "dataset.split_seed=1",
+        "dataset.split_seed=seed",
         "dataset=mnist",
         "preset=none",
     ],
@@ -286,6 +287,7 @@ def test_values_have_their_declared_type() -> None:
         ("methods=simclr epochs=ten", ["epochs=ten", "whole number"]),
         ("methods=simclr epochs=1.5", ["epochs=1.5", "whole number"]),
         ("methods=simclr epochs=0", ["epochs=0", "at least 1"]),
+        ("methods=simclr dataset.split_seed=sed", ["dataset.split_seed=sed", "number or seed", "did you mean 'seed'"]),
         ("methods=simclr seeds=0,-1", ["seed=-1", "at least 0"]),
         ("methods=simclr batch_size=1", ["batch_size=1", "at least 2"]),
         ("methods=simclr temperature=0", ["temperature=0", "above 0"]),
@@ -412,7 +414,7 @@ def test_seeds_may_be_a_range() -> None:
         ("methods=moco moco.lr=0.1", "moco.learning_rate="),
         ("methods=simclr bs=64", "batch_size="),
         ("methods=simclr tau=0.1", "temperature="),
-        ("method=simclr", "methods="),
+        ("method=simclr", "methods= is needed, not method="),
     ],
 )
 def test_what_a_word_is_called_elsewhere_is_known(words: str, hint: str) -> None:

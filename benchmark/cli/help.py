@@ -175,7 +175,7 @@ def _keys() -> str:
         plural = {single: many for many, single in schema.PLURAL.items()}
         rows = []
         for field in dataclasses.fields(cls):
-            if field.default is not dataclasses.MISSING and field.name not in ("method", *schema.UNSPOKEN):
+            if field.default is not dataclasses.MISSING and field.name not in ("method", "extra", *schema.UNSPOKEN):
                 name = plural.get(prefix + field.name, prefix + field.name)
                 choices = f" ({type_text(hints[field.name])})" if "Literal" in str(hints[field.name]) else ""
                 rows.append(f"  {name}={field.default}".ljust(34) + texts[field.name] + choices)
@@ -194,6 +194,8 @@ def _keys() -> str:
             *lines(Runtime),
             "\nwhat jobs ask a cluster for, with launcher=slurm:",
             *lines(Slurm, "slurm."),
+            "  slurm.extra.KEY=VALUE".ljust(34)
+            + "any other long option of sbatch, such as slurm.extra.reservation=NAME",
             "  cluster=NAME".ljust(34) + "such words from a file of yours, clusters/NAME.txt, one a line",
         ]
     )

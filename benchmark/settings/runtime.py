@@ -13,18 +13,21 @@ import methods
 class Slurm:
     """What jobs ask a cluster for, with launcher=slurm. Empty, or 0, is the cluster's own default."""
 
-    partition: str = ""  # where jobs run
+    partition: str = ""  # where jobs run; several are tried
     account: str = ""  # who pays
     qos: str = ""  # quality of service
     constraint: str = ""  # features a node must have
     nodes: int = 1  # of each job; with several, or several GPUs, one cell runs on all of them
     gpus_per_node: int = 0  # one process each
+    gpu_type: str = ""  # which ones, as the cluster calls them, such as a100
     cpus_per_task: int = 0  # of each process
     mem_gb: int = 0  # of each node
     timeout_min: int = 240  # time limit of a job; a cell that needs more goes on in the next one
     array_parallelism: int = 16  # jobs that run at once
     cells_per_job: int = 1  # one after the other in one job
-    setup: str = ""  # a line for the job's shell before Python starts, such as 'module load cuda'
+    setup: str = ""  # for the job's shell before Python starts, such as 'module load cuda'; given again, further lines
+    # what else sbatch takes, a word each: slurm.extra.reservation=NAME, slurm.extra.exclude=NODES
+    extra: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -62,7 +65,8 @@ def processes(runtime: Runtime) -> int:
 
 def restore_runtime(values: dict[str, Any]) -> Runtime:
     """The same, for how to run, in a process that another of ours has started: what that one trusts is trusted."""
-    runtime = Runtime(**values | {"slurm": Slurm(**values["slurm"])})
+    extra = tuple((key, value) for key, value in values["slurm"].get("extra", ()))
+    runtime = Runtime(**values | {"slurm": Slurm(**values["slurm"] | {"extra": extra})})
     adopt_trust(runtime)
     return runtime
 

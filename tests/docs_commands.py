@@ -116,11 +116,12 @@ def read_words(span: str) -> None:
         if key in tune_words.TYPES:
             tune_words.read([word, "methods=simclr"] if value else ["methods=simclr"])
             continue
-        if key not in beside:
+        known = "slurm.extra" if key.startswith(runtime_words.EXTRA) else key
+        if known not in beside:
             raise UsageError(f"unknown key {key!r}")
         if value and not PLACEHOLDER.search(value):
             root = ["dataset.root=DIR"] if word == "dataset=folder" else []
-            cell_words.read([word, *beside[key], *root])
+            cell_words.read([word, *beside[known], *root])
 
 
 @cache
@@ -136,6 +137,7 @@ def _beside() -> dict[str, tuple[str, ...]]:
     for key in needs:
         launcher = "slurm" if key.startswith("slurm.") else "local" if key in ("workers", "per_device") else ""
         needs[key] += (f"launcher={launcher}",) if launcher else ()
+    needs["slurm.gpu_type"] += ("slurm.gpus_per_node=1",)
     return needs | {"methods": ()}
 
 

@@ -194,8 +194,7 @@ def _keys() -> str:
             *lines(Runtime),
             "\nwhat jobs ask a cluster for, with launcher=slurm:",
             *lines(Slurm, "slurm."),
-            "  slurm.extra.KEY=VALUE".ljust(34)
-            + "any other long option of sbatch, such as slurm.extra.reservation=NAME",
+            "  slurm.extra.KEY=VALUE".ljust(34) + "any other long option of sbatch, such as reservation",
             "  cluster=NAME".ljust(34) + "such words from a file of yours, clusters/NAME.txt, one a line",
         ]
     )

@@ -93,7 +93,7 @@ def test_lists_lines_and_sbatch_s_own_options(lab: Path) -> None:
     assert runtime.slurm.partition == "a,b"
     assert runtime.slurm.setup == "module load cuda, gcc\nsource env, quietly"
     assert dict(runtime.slurm.extra) == {"exclude": "n1,n2", "exclusive": "true"}
-    assert restore_runtime(json.loads(json.dumps(asdict(runtime)))) == runtime
+    assert restore_runtime(json.loads(json.dumps(asdict(runtime)))).slurm == runtime.slurm
     lines = jobs.script(2, lab.parent, "benchmark", asdict(runtime.slurm)).splitlines()
     for line in ("--partition=a,b", "--gpus-per-node=a100:2", "--exclude=n1,n2", "--exclusive"):
         assert f"#SBATCH {line}" in lines

@@ -14,6 +14,7 @@ class ProgressDisplay:
 
     def __init__(self, cells: int, shown: bool = True) -> None:
         self.cells, self.shown, self.number = cells, shown, 0
+        self.repeated = set[str]()
         self.bar: Any = None
         self.task: Any = None
 
@@ -53,6 +54,12 @@ class ProgressDisplay:
     def step(self, done: int, steps: int, loss: float) -> None:
         if self.bar is not None:
             self.bar.update(self.task, completed=done, total=steps, loss=f"{loss:.4f}")
+
+    def say_once(self, line: str) -> None:
+        """A line that many cells would repeat."""
+        if line not in self.repeated:
+            self.repeated.add(line)
+            self.say(line)
 
     def say(self, line: str) -> None:
         """A line that stays."""

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.frames.frame import FAMILY, NOTES, TEST_SET, VERSIONS, families, setting_columns
+from results.frames.frame import FAMILY, NOT_FINISHED, NOTES, TEST_SET, VERSIONS, families, setting_columns
 from results.statistics import layout, moderated
 
 _NULL = "null"
@@ -22,7 +22,7 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
 
     `frame` is what `frames.frame.load` returns; `metrics` are names without the prefix, by default all there are.
     Columns: `protocol`, the method's `family`, and the settings; `seeds` finished, `fixed` (the method does not depend
-    on a seed), `failed`, `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean` (on a common
+    on a seed), `failed`, `collapsed`, `stopped`, their reasons, `commits`, `folders`; `metrics.NAME.mean` (on a common
     footing where seeds are missing) and `.half_width`, both by `moderated.fit`, the latter of the 95 % interval and NaN
     below 2 seeds, `.sd` (ddof=1) and `.n`, as fractions; `cost.*`; `test.*`, of the first record that has it; `notes`,
     a list. Only finished records are averaged.
@@ -42,7 +42,7 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     parts = [_counts(frame, group), _intervals(frame, group, metrics), _costs(finished, group), test, notes]
     summary = pd.concat([labels, *(part.reindex(labels.index) for part in parts)], axis=1)
     # A group with no finished record is missing from the parts: it has no mean, but it does have a count.
-    counts = ["seeds", "failed", "collapsed", *(f"metrics.{name}.n" for name in metrics)]
+    counts = ["seeds", *NOT_FINISHED, *(f"metrics.{name}.n" for name in metrics)]
     return summary.assign(**{name: summary[name].fillna(0).astype(int) for name in counts})
 
 
@@ -139,7 +139,7 @@ def _counts(frame: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
         "seeds": seed[frame["status"] == "finished"].groupby(group).nunique(),
         "fixed": seed.eq(_NULL).groupby(group).all(),
     }
-    for status in ("failed", "collapsed"):
+    for status in NOT_FINISHED:
         rows = frame[frame["status"] == status]
         columns[status] = rows["status"].groupby(group).count()
         columns[f"{status}_reasons"] = rows["reason"].groupby(group).agg(_join)
@@ -156,6 +156,7 @@ def _costs(finished: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
         "evaluation_seconds": "median",
         "images_per_second": "median",
         "peak_memory_bytes": "max",
+        "seconds_to_90": "median",
     }
     groups = finished.groupby(group.loc[finished.index])
     columns = {f"cost.{name}": groups[f"cost.{name}"].agg(kind) for name, kind in kinds.items()}

@@ -20,7 +20,7 @@ from typing import Any
 from results import files
 
 SCHEMA = EVALUATION_SCHEMA = 1
-STATUSES = ("finished", "failed", "collapsed")
+STATUSES = ("finished", "failed", "collapsed", "stopped")
 FILE_NAME = "record.json"
 EVALUATION_NAME = "evaluation.json"  # what was measured later, beside the record, which stays as it is
 LOOKS_NAME = "looks.json"  # what people look at beside the numbers, see benchmark/evaluate/gallery.py

@@ -21,7 +21,7 @@ class State:
     """A cell's folder as it is now."""
 
     folder: Path
-    word: str  # new, running, interrupted, finished, failed, collapsed or broken
+    word: str  # new, running, interrupted, finished, failed, collapsed, stopped or broken
     detail: str  # reason, or how far it is
     record: dict[str, Any] | None = None
 
@@ -140,7 +140,7 @@ def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 def _progress(folder: Path) -> str:
     """How far the log says that training is."""
     try:
-        *_, last = files.read_lines(folder / "log.jsonl")
+        *_, last = (line for line in files.read_lines(folder / "log.jsonl") if "loss" in line)
         return f"step {last['step']:d}, loss {last['loss']:.4f}"
     except (OSError, ValueError, LookupError, TypeError):
         return ""

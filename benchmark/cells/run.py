@@ -15,8 +15,10 @@ import torch
 
 import methods
 from benchmark.augment import policies
-from benchmark.cells import lease, machine
+from benchmark.cells import lease, machine, validation_curve
+from benchmark.cells.validation_curve import ValidationCurve
 from benchmark.data import identity
+from benchmark.data.datasets import Data
 from benchmark.display.progress import ProgressDisplay
 from benchmark.errors import explain
 from benchmark.evaluate import gallery, headline, linear
@@ -26,6 +28,7 @@ from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.tracking.tracker import Tracker
 from benchmark.training import build, checkpoint, train
+from benchmark.training.batches import Batches
 from benchmark.training.collapse import COLLAPSED_RANK
 from benchmark.training.distributed import World
 from benchmark.training.engine import has_tf32, resolve_precision
@@ -48,7 +51,7 @@ class Place:
 def run(settings: Settings, place: Place) -> dict[str, Any] | None:
     """The cell's record: the one there is, or a new one. None where another process has the cell, or this one lost it.
 
-    A failed record is tried again; a finished or collapsed one stands. Raises `Stopped` behind a checkpoint.
+    A failed record is tried again; a finished, collapsed or stopped one stands. Raises `Stopped` behind a checkpoint.
     """
     folder = Path(place.runtime.out) / address.folder_name(settings)
     with contextlib.ExitStack() as stack:
@@ -85,11 +88,7 @@ def _make(
     result = blank(settings)
     result["resolved"] |= arithmetic(settings, place)
     try:
-        result["reason"], result["metrics"], correct = _train_and_evaluate(
-            settings, place, folder, guard, tell, result["cost"], result["resolved"]
-        )
-        result |= {record.CORRECT: correct} if correct else {}
-        result["status"] = "collapsed" if result["reason"] else "finished"
+        result |= _train_and_evaluate(settings, place, folder, guard, tell, result["cost"], result["resolved"])
     except lease.Lost:
         raise
     except Exception as error:
@@ -178,8 +177,8 @@ def _train_and_evaluate(
     tell: Callable[[dict[str, Any]], None],
     cost: dict[str, Any],
     resolved: dict[str, Any],
-) -> tuple[str | None, dict[str, float], dict[str, str]]:
-    """Why the cell collapsed, if it did, its metrics, and the test images that were right."""
+) -> dict[str, Any]:
+    """The record's status, reason, metrics and the test images that were right; `cost` and `resolved` are filled."""
     world, device = place.world, place.device
     build.require_kind(settings, world)
     machine.reset_peak_memory(device)
@@ -189,17 +188,8 @@ def _train_and_evaluate(
     method, stem = build.method(settings, data, device)
     precision = resolved["precision"]
     batches = build.batches(settings, method, data, place.world, place.device, precision)
-    used = batches.augmentation
-    resolved |= {"stem": stem, "policies": [policies.describe(p) for p in used.policies]}
-    resolved |= batches.statistics()
-    if note := build.weights_note(settings):
-        resolved |= {"weights": note}
-    if used.small:
-        resolved |= {"small_crops": list(used.small), "small_crop_scale": list(policies.SMALL_SCALE)}
-    resolved |= {"protocol": headline.protocol(settings), "test": headline.describe_test_set(data)}
-    resolved |= {"data": identity.describe([settings.dataset]), "warnings": remarks.warn(settings)}
-    resolved |= {"fitted": remarks.explain_fit(settings, place.runtime.preset)}
-    reason, whole = None, True
+    resolved |= {"stem": stem} | _resolve(settings, place.runtime, data, batches)
+    reason, whole, stopped = None, True, False
     evaluated: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     if method.trains:
         engine = build.engine(settings, method, world, device, precision)
@@ -209,12 +199,17 @@ def _train_and_evaluate(
             evaluated, resolved["compile"] = engine.uncompiled, engine.compiled
             if not engine.compiled:
                 place.display.say(f"compile=true: batch_norm={settings.batch_norm} is not compiled")
-        key, stop = address.key(settings), place.stop
-        outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.display, guard, tell)
-        reason, whole = outcome.reason, outcome.whole
+        curve = ValidationCurve(settings, place.runtime, method, data, batches, precision, place.display)
+        resolved |= {"validation_curve": curve.describe()}
+        key, stop, display = address.key(settings), place.stop, place.display
+        outcome = train.train(
+            engine, batches, settings, place.runtime, key, folder, stop, display, guard, tell, curve.ask
+        )
+        reason, whole, stopped = outcome.reason, outcome.whole, outcome.stopped
         resolved["warnings"] += [f"{settings.method}: {sign}" for sign in outcome.signs]
         cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}
         cost |= {"images_per_second": round(outcome.images_per_second, 2)}
+        cost |= world.broadcast(lambda: validation_curve.summarise(files.read_lines(folder / "log.jsonl")))
     cost["peak_memory_bytes"] = machine.peak_memory(device)
     metrics, correct = dict[str, float](), dict[str, str]()
     if whole:  # one process looks at the test set; the others wait
@@ -229,7 +224,22 @@ def _train_and_evaluate(
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
         if metrics and world.is_main and not settings.trial:  # it shows test images
             _show(frozen, folder, guard, place.display)
-    return reason, metrics, correct
+    status = "stopped" if stopped else "collapsed" if reason else "finished"
+    result = {"status": status, "reason": reason, "metrics": metrics}
+    return result | ({record.CORRECT: correct} if correct else {})
+
+
+def _resolve(settings: Settings, runtime: Runtime, data: Data, batches: Batches) -> dict[str, Any]:
+    """What the settings came to, and what is to be known of the data."""
+    used = batches.augmentation
+    resolved: dict[str, Any] = {"policies": [policies.describe(p) for p in used.policies]} | batches.statistics()
+    if note := build.weights_note(settings):
+        resolved |= {"weights": note}
+    if used.small:
+        resolved |= {"small_crops": list(used.small), "small_crop_scale": list(policies.SMALL_SCALE)}
+    resolved |= {"protocol": headline.protocol(settings), "test": headline.describe_test_set(data)}
+    resolved |= {"data": identity.describe([settings.dataset]), "warnings": remarks.warn(settings)}
+    return resolved | {"fitted": remarks.explain_fit(settings, runtime.preset)}
 
 
 def _show(frozen: FrozenCell, folder: Path, guard: Callable[[], None], display: ProgressDisplay) -> None:

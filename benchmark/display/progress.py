@@ -22,6 +22,7 @@ class ProgressDisplay:
         self.began = self.told = 0.0  # the cell; its last line
         self.first: tuple[float, int] | None = None  # when it was first heard of, and the steps that were done then
         self.took: list[float] = []  # seconds of the cells that have ended
+        self.repeated = set[str]()
         self.bar: Any = None
         self.task: Any = None
 
@@ -77,6 +78,12 @@ class ProgressDisplay:
             self.told = now
             left = span((now - began) / (done - before) * (steps - done))
             self.say(f"{self.title}: step {done:,} of {steps:,}, loss {loss:.4f}, {left} left")
+
+    def say_once(self, line: str) -> None:
+        """A line that many cells would repeat."""
+        if line not in self.repeated:
+            self.repeated.add(line)
+            self.say(line)
 
     def say(self, line: str) -> None:
         """A line that stays."""

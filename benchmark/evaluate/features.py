@@ -26,10 +26,19 @@ class Features:
 
 
 @torch.no_grad()
-def encode(encoder: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
-    """(n, D) float32 features of uint8 `images`; `prepare` makes the encoder's input from a few of them."""
+def encode(
+    encoder: nn.Module,
+    images: Images,
+    prepare: Callable[[Tensor], Tensor],
+    device: torch.device,
+    rows: Tensor | None = None,
+    at_once: int = ROWS,
+) -> Tensor:
+    """(n, D) float32 features of uint8 `images`, of all or of the n `rows`; `prepare` makes the encoder's input from
+    `at_once` of them."""
     encoder.eval()
-    blocks = torch.arange(len(images), device=images.device).split(ROWS)
+    rows = torch.arange(len(images)) if rows is None else rows
+    blocks = rows.to(images.device).split(at_once)
     parts = [encoder(prepare(block.to(device))) for block in read_batches(images, blocks)]
     return torch.cat(parts).float()
 

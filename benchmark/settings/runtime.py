@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import methods
+from benchmark.errors import UsageError, nearest
 
 
 @dataclass(frozen=True)
@@ -46,6 +48,8 @@ class Runtime:
     record: Literal["auto", "on", "off"] = "auto"  # a step's gradient as one CUDA graph; auto: where it can be had
     log_every: int = 20  # steps between two lines of log.jsonl
     checkpoint_every: float = 60.0  # seconds between two checkpoints
+    evaluate_every: str = "auto"  # epochs between two kNN accuracies on the validation split; 0: none; auto: if cheap
+    stop_below: str = ""  # 30@20 ends a cell whose validation kNN is below 30 % after 20 epochs or later; it stands
     stop_collapsed: bool = False  # end a cell when a sign of collapse has lasted a tenth of its training; it stands
     preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets/
     settings: str = ""  # a file of settings over the preset, below your words; tuned: what `tune` chose below out=
@@ -54,6 +58,38 @@ class Runtime:
     wandb_entity: str = ""  # whose project; empty is the user's own
     trust: tuple[str, ...] = ()  # plugins' module paths that cells of a folder may import; those of methods= may anyway
     slurm: Slurm = field(default_factory=Slurm)
+
+
+class Threshold(NamedTuple):
+    """`stop_below`: the accuracy, a fraction, that a cell needs once it has trained for so many epochs."""
+
+    accuracy: float
+    epochs: int
+
+
+def evaluation_interval(runtime: Runtime) -> int | None:
+    """Epochs between two accuracies of a cell that trains; 0 for none, None for `auto`. Raises `UsageError`."""
+    if runtime.evaluate_every == "auto":
+        return None
+    if not re.fullmatch(r"\d{1,9}", runtime.evaluate_every, re.ASCII):
+        near = nearest(runtime.evaluate_every, ["auto"])
+        raise UsageError(f"evaluate_every={runtime.evaluate_every}: auto or a whole number of epochs is needed{near}")
+    return int(runtime.evaluate_every)
+
+
+def stop_threshold(runtime: Runtime) -> Threshold | None:
+    """What `stop_below` says; None where nothing is stopped. Raises `UsageError`."""
+    if not runtime.stop_below:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)@(\d{1,9})", runtime.stop_below, re.ASCII)
+    if match is None or not 0 < float(match[1]) <= 100 or int(match[2]) < 1:
+        raise UsageError(
+            f"stop_below={runtime.stop_below}: PERCENT@EPOCHS is needed, such as 30@20, with a percentage above 0, at "
+            "most 100, and at least 1 epoch"
+        )
+    if evaluation_interval(runtime) == 0:
+        raise UsageError(f"stop_below={runtime.stop_below} needs accuracies while cells train: not evaluate_every=0")
+    return Threshold(float(match[1]) / 100, int(match[2]))
 
 
 def processes(runtime: Runtime) -> int:

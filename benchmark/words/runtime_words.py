@@ -15,7 +15,7 @@ import methods
 from benchmark.data.layout import is_utf8
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import presets, schema
-from benchmark.settings.runtime import Runtime, Slurm
+from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, stop_threshold
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
@@ -65,6 +65,8 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
         raise UsageError("slurm.gpus_per_node, .cpus_per_task and .mem_gb must be at least 0")
     if runtime.log_every < 1 or runtime.checkpoint_every < 0 or runtime.threads < 0:
         raise UsageError("log_every must be at least 1, checkpoint_every and threads at least 0")
+    evaluation_interval(runtime)
+    stop_threshold(runtime)
     if runtime.budget < 0:
         raise UsageError(f"budget={runtime.budget:g}: at least 0 hours are needed")
     if runtime.workers < 0 or runtime.per_device < 1:

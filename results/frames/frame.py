@@ -23,8 +23,9 @@ from results import files, record
 
 FIELDS = ("key", "folder", "protocol", "status", "reason", "commit", "dirty", "started", "finished")
 FAMILY = "family"  # of the method: what it is, not how it was set
+NOT_FINISHED = tuple(status for status in record.STATUSES if status != "finished")
 # Columns that `summaries.summarise` adds and that are no setting either.
-COUNTS = ("seeds", "fixed", "failed", "collapsed", "failed_reasons", "collapsed_reasons", "commits", "folders")
+COUNTS = ("seeds", "fixed", *NOT_FINISHED, *(f"{status}_reasons" for status in NOT_FINISHED), "commits", "folders")
 TEST_SET = ("images", "classes", "largest_class", "references")  # the largest class as a fraction
 ORDER = "test.order"  # of the test images: only of one order are they compared
 VERSIONS = "versions"  # text: of the packages that compute
@@ -35,7 +36,15 @@ RESOLVED = ("results_version", "method_version", "precision", "compile", "tf32")
 _PACKAGES = ("torch", "timm", "cudnn")
 CORRECT = "correct."
 _NO_SETTINGS = ("metrics.", "cost.", "test.", CORRECT)
-COSTS = ("views", "seconds", "evaluation_seconds", "images_per_second", "peak_memory_bytes", "processes")
+COSTS = (
+    "views",
+    "seconds",
+    "seconds_to_90",  # until 90 % of the last accuracy, where it was measured while the cell trained
+    "evaluation_seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+    "processes",
+)
 
 
 def load(out: Path) -> tuple[pd.DataFrame, list[str]]:

@@ -34,7 +34,8 @@ def verdict(frame: pd.DataFrame, comparables: Sequence[Comparable], ranks: pd.Da
 
 def _counts(frame: pd.DataFrame) -> str:
     counts = frame["status"].value_counts()
-    states = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("finished", "failed", "collapsed"))
+    words = ("finished", "failed", "collapsed", *(["stopped"] if "stopped" in counts else []))
+    states = ", ".join(f"{counts.get(word, 0)} {word}" for word in words)
     devices = sorted({str(device) for device in frame["cost.device"].dropna()})
     on = f" Trained on {', '.join(devices)}." if devices else ""
     return f"{_count(len(frame), 'cell')} of {_count(frame['method'].nunique(), 'method')}: {states}.{on}"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
 from results.frames import labels, method_families
-from results.frames.frame import FAMILY, setting_columns
+from results.frames.frame import FAMILY, NOT_FINISHED, setting_columns
 from results.statistics import compare
 from results.statistics.stability import accuracies
 from results.statistics.summaries import configurations, summarise, varying
@@ -19,7 +20,7 @@ class Comparable:
 
     `table`: the rows of `summaries.summarise` with `row`, their place in it; `configuration`, its name, and `label`,
     as much of it as figures have room for; `n`, and `mean`, `low`, `high` in percent; `cost.hours`, `cost.memory` in
-    GiB; `lost`, a text on the failed and collapsed runs, "" without any; `group`, the family in words, "" where rows
+    GiB; `lost`, a text on the runs that did not finish, "" without any; `group`, the family in words, "" where rows
     are not grouped; `interval`, `over` and `joined`, as `compare.ranks` has them. `usual` says what the labels leave
     out.
     """
@@ -62,7 +63,7 @@ class Comparable:
     @property
     def lost(self) -> str:
         """A sentence on runs that gave no number, or nothing."""
-        counts = [(int(self.table[status].sum()), status) for status in ("failed", "collapsed")]
+        counts = [(int(self.table[status].sum()), status) for status in NOT_FINISHED]
         counts_text = " and ".join(f"{count} {status}" for count, status in counts if count)
         return f" Not in any mean: {counts_text} runs." if counts_text else ""
 
@@ -87,7 +88,7 @@ def comparables(frame: pd.DataFrame, metric: str, ranks: pd.DataFrame) -> list[C
             **{name: part[name].to_numpy() for name in ("configuration", "interval", "over", "joined")}
         )
         table = table.assign(**{name: part[name].to_numpy() * 100 for name in ("mean", "low", "high")})
-        table = table.assign(lost=[_describe_losses(*pair) for pair in table[["failed", "collapsed"]].to_numpy()])
+        table = table.assign(lost=[_describe_losses(counts) for counts in table[[*NOT_FINISHED]].to_numpy()])
         words = table[FAMILY].map(method_families.word) if method_families.are_grouped(table) else ""
         table = table.assign(group=words)
         collected.append(Comparable(dataset, protocol, metric, table, tuple(names), usual, several))
@@ -117,5 +118,5 @@ def _find_varying(table: pd.DataFrame) -> list[str]:
     return [name for name in setting_columns(table) if name in differing]
 
 
-def _describe_losses(failed: int, collapsed: int) -> str:
-    return ", ".join(f"{count} {word}" for count, word in ((failed, "failed"), (collapsed, "collapsed")) if count)
+def _describe_losses(counts: Iterable[int]) -> str:
+    return ", ".join(f"{count} {word}" for count, word in zip(counts, NOT_FINISHED, strict=True) if count)

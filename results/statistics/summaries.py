@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.frames.frame import FAMILY, NOTES, TEST_SET, VERSIONS, families, setting_columns
+from results.frames.frame import FAMILY, NOT_FINISHED, NOTES, TEST_SET, VERSIONS, families, setting_columns
 from results.statistics import crossed, inference, layout
 
 _NULL = "null"
@@ -22,10 +22,10 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
 
     `frame` is what `frames.frame.load` returns; `metrics` are names without the prefix, by default all there are.
     Columns: `protocol`, the method's `family`, and the settings; `seeds` finished, `fixed` (the method does not depend
-    on a seed), `failed`, `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean` (on a common footing
-    where seeds are missing), `.half_width` of the 95 % interval, `.by_seeds` and `.by_images`, what each alone makes of
-    it, all by `crossed.fit` and NaN where there is none, `.sd` (ddof=1) and `.n`, as fractions; `cost.*`; `test.*`, of
-    the first record that has it; `notes`, a list. Only finished records are averaged.
+    on a seed), `failed`, `collapsed`, `stopped`, their reasons, `commits`, `folders`; `metrics.NAME.mean` (on a common
+    footing where seeds are missing), `.half_width` of the 95 % interval, `.by_seeds` and `.by_images`, what each alone
+    makes of it, all by `crossed.fit` and NaN where there is none, `.sd` (ddof=1) and `.n`, as fractions; `cost.*`;
+    `test.*`, of the first record that has it; `notes`, a list. Only finished records are averaged.
     """
     if metrics is None:
         metrics = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
@@ -42,7 +42,7 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     parts = [_counts(frame, group), _intervals(frame, group, metrics), _costs(finished, group), test, notes]
     summary = pd.concat([labels, *(part.reindex(labels.index) for part in parts)], axis=1)
     # A group with no finished record is missing from the parts: it has no mean, but it does have a count.
-    counts = ["seeds", "failed", "collapsed", *(f"metrics.{name}.n" for name in metrics)]
+    counts = ["seeds", *NOT_FINISHED, *(f"metrics.{name}.n" for name in metrics)]
     return summary.assign(**{name: summary[name].fillna(0).astype(int) for name in counts})
 
 
@@ -142,7 +142,7 @@ def _counts(frame: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
         "seeds": seed[frame["status"] == "finished"].groupby(group).nunique(),
         "fixed": seed.eq(_NULL).groupby(group).all(),
     }
-    for status in ("failed", "collapsed"):
+    for status in NOT_FINISHED:
         rows = frame[frame["status"] == status]
         columns[status] = rows["status"].groupby(group).count()
         columns[f"{status}_reasons"] = rows["reason"].groupby(group).agg(_join)
@@ -159,6 +159,7 @@ def _costs(finished: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
         "evaluation_seconds": "median",
         "images_per_second": "median",
         "peak_memory_bytes": "max",
+        "seconds_to_90": "median",
     }
     groups = finished.groupby(group.loc[finished.index])
     columns = {f"cost.{name}": groups[f"cost.{name}"].agg(kind) for name, kind in kinds.items()}

@@ -12,13 +12,14 @@ from typing import Any
 import pandas as pd
 
 from results.frames import labels, method_families
-from results.frames.frame import FAMILY, NOTES
+from results.frames.frame import FAMILY, NOT_FINISHED, NOTES
 from results.statistics.summaries import varying
 from results.tables import intervals, test_sets
 from results.tables.units import format_bytes, format_count, format_speed, format_time
 
 EMPTY = "No records to show."
-UNFINISHED = "not finished"
+_TO_90 = "to 90 %: mm:ss of training until kNN on the validation split first had 90 % of its last accuracy there"
+UNFINISHED, TO_90 = "not finished", "cost.seconds_to_90"
 _LATEX = str.maketrans(
     {sign: "\\" + sign for sign in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
@@ -179,6 +180,7 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
             source="cost.images_per_second",
         ),
         Column("time (mm:ss)", _cells(summary, "cost.seconds", format_time), number=True, source="cost.seconds"),
+        Column("to 90 %", _cells(summary, TO_90, format_time), number=True, source=TO_90),
         Column(
             "peak memory",
             _cells(summary, "cost.peak_memory_bytes", format_bytes),
@@ -208,8 +210,10 @@ def _notes(summary: pd.DataFrame) -> list[str]:
         notes.append("1 seed: no interval" + (" over seeds" if intervals.has_images(summary) else ""))
     if (fixed & (summary["seeds"] > 0)).any():
         notes.append("fixed: the method does not depend on the seed")
-    if (summary["failed"] + summary["collapsed"]).any():
-        notes.append("failed and collapsed runs are counted, never averaged in")
+    if summary[TO_90].notna().any():
+        notes.append(_TO_90)
+    if summary[[*NOT_FINISHED]].any(axis=None):
+        notes.append("runs that did not finish are counted, never averaged in")
     if _several(summary, "protocol"):
         notes.append("protocols differ: numbers of different protocols are not comparable")
     else:
@@ -240,7 +244,7 @@ def _describe_unfinished(summary: pd.DataFrame) -> list[str]:
     for _, row in summary.iterrows():
         parts = [
             f"{row[status]:.0f} {status}: " + textwrap.shorten(row[f"{status}_reasons"], 240, placeholder=" …")
-            for status in ("failed", "collapsed")
+            for status in NOT_FINISHED
             if row[status]
         ]
         cells.append("; ".join(parts) or labels.NONE)

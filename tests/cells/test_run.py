@@ -19,6 +19,7 @@ from commandline import PATIENCE, inside, outside
 from PIL import Image
 
 from benchmark.cells import machine
+from benchmark.cells.validation_curve import METRIC
 from results.frames.frame import load
 from results.record import unpack
 from results.statistics.summaries import summarise
@@ -209,7 +210,7 @@ assert os.waitpid(start(root / f"killed{number}"), 0)[1] == 0
 def test_killed_ten_times_at_random_moments(tmp_path: Path, environment: dict[str, str]) -> None:
     """The same command finishes the cell with the metrics and the log of the undisturbed one."""
     smaller = [{"dataset.limit=180": "dataset.limit=90", "epochs=6": "epochs=12"}.get(word, word) for word in SMALL]
-    call = [sys.executable, "-c", KILLER, str(tmp_path), *smaller]
+    call = [sys.executable, "-c", KILLER, str(tmp_path), *smaller, "evaluate_every=4"]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     whole, *killed = [records(out)[0] for out in [tmp_path / "whole", *sorted(tmp_path.glob("killed*"))]]
@@ -217,10 +218,14 @@ def test_killed_ten_times_at_random_moments(tmp_path: Path, environment: dict[st
     for record in killed:
         assert record["metrics"] == whole["metrics"]
         assert record["key"] == whole["key"]
-    last = sorted(tmp_path.glob("killed*"))[-1]
+    last, curves = sorted(tmp_path.glob("killed*"))[-1], []
     for out in (last, tmp_path / "whole"):
-        steps = [json.loads(line)["step"] for line in next(out.glob("*/log.jsonl")).read_text().splitlines()]
+        lines = [json.loads(line) for line in next(out.glob("*/log.jsonl")).read_text().splitlines()]
+        steps = [line["step"] for line in lines if "loss" in line]
         assert steps == list(range(1, 25)), "no step is logged twice or left out"
+        curves.append([(line["epoch"], line[METRIC]) for line in lines if METRIC in line])
+    assert curves[0] == curves[1], "nor an evaluation"
+    assert [epoch for epoch, _ in curves[0]] == [4, 8, 12]
 
 
 @pytest.mark.slow

@@ -45,6 +45,7 @@ class Runtime:
     checkpoint_every: float = 60.0  # seconds between two checkpoints
     stop_collapsed: bool = False  # end a cell when a sign of collapse has lasted a tenth of its training; it stands
     preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets/
+    like: str = ""  # in place of a preset the words of a published protocol: a name that `published` lists
     settings: str = ""  # a file of settings over the preset, below your words; tuned: what `tune` chose below out=
     wandb: Literal["auto", "online", "offline", "off"] = "auto"  # Weights & Biases; auto: online if a key is set up
     wandb_project: str = "contrastive-benchmark"  # where the runs go

@@ -113,7 +113,7 @@ def label(settings: dict[str, Any], names: list[str]) -> str:
 
 def varying(cells: list[Settings]) -> list[str]:
     """The dotted names of the settings, the method apart, that tell the cells from each other."""
-    flat = [_flat(address.identity(cell)) for cell in cells]
+    flat = [address.flatten(address.identity(cell)) for cell in cells]
     by_method: dict[str, list[dict[str, Any]]] = {}
     for values in flat:
         by_method.setdefault(values["method"], []).append(values)
@@ -128,13 +128,6 @@ def varying(cells: list[Settings]) -> list[str]:
         if any(differs(rows, name) for rows in by_method.values())
         or (not name.startswith(("options.", "method_version")) and differs(flat, name))
     ]
-
-
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
 
 
 def _progress(folder: Path) -> str:

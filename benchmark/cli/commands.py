@@ -21,6 +21,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "datasets": listing.print_datasets,
     "presets": listing.print_presets,
     "augmentations": listing.print_augmentations,
+    "published": listing.print_published,
     "check": measure.check_methods,
     "profile": measure.print_profile,
 }

@@ -23,6 +23,7 @@ COMMANDS = {
     "datasets": "the datasets and where they come from",
     "presets": "named settings for a dataset, and what they set",
     "augmentations": "the augmentation policies and the pieces that make new ones",
+    "published": "the published protocols that like=NAME sets, their numbers, and what cannot be had alike",
     "check": "test a method, ours or a plugin, against the contract",
     "profile": "time training steps of the same words against their encoder alone; records nothing",
 }
@@ -38,6 +39,7 @@ EXAMPLES = {
 run methods=random,pixels,simclr,moco seeds=0,1,2
 run methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536      (3 SimCLR and 6 MoCo cells)
 run methods=simclr dataset=cifar10 dataset.root=data dataset.download=true batch_size=1024 microbatch=256
+run like=simclr-dkobak-100 dataset.root=data seeds=0,1,2          (a published protocol; report compares the numbers)
 run methods=my_pkg.my_method                                    (a plugin, by its dotted module path)
 run methods=my_method.py,simclr                                 (a plugin, in a file of the folder that one is in)
 run @study.txt seeds=0-4                                        (words from a file, one a line; seeds 0 to 4)""",
@@ -61,6 +63,7 @@ tune methods=family:momentum launcher=local at_once=4""",
     "datasets": "datasets",
     "presets": "presets\npresets cifar",
     "augmentations": "augmentations",
+    "published": "published",
     "check": "check simclr\ncheck my_pkg.my_method",
     "profile": "profile methods=simclr,moco\nprofile methods=simclr,moco,swav batch_size=512 device=cuda --json",
 }

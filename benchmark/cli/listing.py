@@ -1,4 +1,4 @@
-"""What there is to choose from, printed: methods, ablations, datasets, augmentations. Imports no torch."""
+"""What there is to choose from, printed: methods, ablations, datasets, augmentations, protocols. Imports no torch."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from benchmark.data.catalogue import CATALOGUE
 from benchmark.display import columns
 from benchmark.errors import UsageError
 from benchmark.settings import presets, schema
+from benchmark.settings.presets.published import PROTOCOLS
 from benchmark.settings.values import type_text
 from benchmark.words import selection
 from benchmark.words.ablations import ABLATIONS
@@ -84,4 +85,20 @@ def print_augmentations(words: list[str]) -> int:
     checks.refuse_words("augmentations", words)
     columns.show(["name", "what it does"], [*policies.names(), policies.SMALL_PIECE])
     print("Join with +, such as augmentation=crop+flip+colour; the right one's operations win.")
+    return 0
+
+
+def print_published(words: list[str]) -> int:
+    checks.refuse_words("published", words)
+    from results.published import numbers  # behind the words: pandas takes its time
+
+    rows = numbers.load().to_dict("records")
+    for name, protocol in PROTOCOLS.items():
+        print(f"like={name}: {protocol.source}")
+        given = {"methods": ",".join(protocol.methods)} | protocol.words
+        print("    " + " ".join(f"{key}={value}" for key, value in given.items()))
+        for row in rows:
+            if row["like"] == name:
+                print(f"    published: {row['method']} {100 * row['result']:.1f} ({row['metric']}: {row['protocol']})")
+        print("\n".join(f"    not alike: {difference}" for difference in protocol.differences) + "\n")
     return 0

@@ -12,9 +12,10 @@ from typing import TYPE_CHECKING
 
 from benchmark.display import columns
 from benchmark.errors import UsageError
+from benchmark.settings.presets.published import PROTOCOLS
 from benchmark.tracking import site, tracker
 from results.frames import forecasts, frame, trials
-from results.published import sweeps
+from results.published import alike, sweeps
 from results.report import report
 from results.statistics import comparable, compare, stability, summaries, tuning
 from results.tables import comparison, evaluations, formats, terminal
@@ -49,6 +50,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     comparisons = sweeps.compare_sweeps(loaded, metric)
     sections = [
         ("Beside published numbers", sweeps.rows(comparisons)),
+        *like_sections(loaded),
         *evaluation_sections(loaded),
         *tuning_tables.sections(searches),
         ("Forecasts against truth", formats.truth(forecasts.compare_with_truth(loaded, foretold))),
@@ -85,6 +87,14 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
             print(wandb_report.write(loaded, text, out, project, site.unreachable()))
         except wandb_report.Unsaved as error:
             raise UsageError(f"wandb={'/'.join(project)}: {error}") from error
+
+
+def like_sections(loaded: pd.DataFrame) -> list[Section]:
+    """Cells that follow published protocols beside their numbers, and what of these protocols cannot be had alike."""
+    rows = alike.rows(loaded)
+    names = [name for name in dict.fromkeys(row[0] for row in rows[1:]) if name in PROTOCOLS]
+    unlike = [[name, difference] for name in names for difference in PROTOCOLS[name].differences]
+    return [("Like published protocols", rows), ("What of them is not alike", [["like", "ours and theirs"], *unlike])]
 
 
 def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:

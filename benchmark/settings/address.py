@@ -47,6 +47,14 @@ def identity(settings: Settings) -> dict[str, Any]:
     return values
 
 
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The same plain data in one level, under dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
 def key(settings: Settings) -> str:
     """The cell's address: a hash of its identity."""
     return digest({"version": RESULTS_VERSION} | identity(settings))

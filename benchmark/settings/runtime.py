@@ -52,6 +52,7 @@ class Runtime:
     stop_below: str = ""  # 30@20 ends a cell whose validation kNN is below 30 % after 20 epochs or later; it stands
     stop_collapsed: bool = False  # end a cell when a sign of collapse has lasted a tenth of its training; it stands
     preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets/
+    like: str = ""  # in place of a preset the words of a published protocol: a name that `published` lists
     settings: str = ""  # a file of settings over the preset, below your words; tuned: what `tune` chose below out=
     wandb: Literal["auto", "online", "offline", "off"] = "auto"  # Weights & Biases; auto: online if a key is set up
     wandb_project: str = "contrastive-benchmark"  # where the runs go

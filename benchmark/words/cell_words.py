@@ -20,8 +20,9 @@ from benchmark.data import identity
 from benchmark.data.catalogue import Dataset
 from benchmark.display import counting
 from benchmark.errors import UsageError
-from benchmark.settings import address, presets, remarks, resolve, schema
+from benchmark.settings import address, alike, presets, remarks, resolve, schema
 from benchmark.settings.cell import Settings, depends_on_processes
+from benchmark.settings.presets import published
 from benchmark.settings.runtime import Runtime, processes
 from benchmark.settings.values import list_range, parse_value, round_number, type_text
 from benchmark.words import ablations, aliases, selection, tuned_words
@@ -46,7 +47,7 @@ def read(words: list[str]) -> Request:
     identity.look_anew()
     assigned_words = split(words)
     runtime = read_runtime({k: assigned_words.pop(k) for k in list(assigned_words) if is_runtime_word(k)})
-    named = assigned_words.pop("methods", [])
+    named = assigned_words.pop("methods", published.methods(runtime.like))
     if not named:
         given = ", not method=" if "method" in assigned_words else ""
         raise UsageError(f"methods= is needed{given}: methods=simclr,moco; `python -m benchmark methods` lists them")
@@ -85,7 +86,7 @@ def read(words: list[str]) -> Request:
                 settings = _resolve(assigned, runtime, chosen_ablations, own)
                 cells.setdefault(address.key(settings), settings)
                 on_cells |= dict.fromkeys(remarks.explain_fit(settings, runtime.preset) + remarks.warn(settings))
-                on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime))
+                on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + alike.explain(settings, runtime.like))
     return Request(list(cells.values()), runtime, [*notes, *on_cells])
 
 
@@ -267,11 +268,11 @@ def _plain(assigned: dict[str, Any], names: set[str]) -> dict[str, Any]:
 
 
 def _add_preset(assigned: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
-    """`assigned` over the words of settings=, those over the preset's words for its dataset, and those over what the
-    method recommends."""
+    """`assigned` over the words of settings=, those over the protocol's or the preset's for its dataset, and those over
+    what the method recommends."""
     dataset, method = resolve.read_dataset(assigned), assigned["method"]
     words = presets.words(runtime.preset, dataset, assigned.get("epochs"), assigned.get("batch_size"))
-    words, below = schema.describe(method).recommends | words, dict[str, list[Any]]()
+    words, below = schema.describe(method).recommends | words | published.words(runtime.like), dict[str, list[Any]]()
     for layer in (words, tuned_words.words(runtime, dataset)):
         below |= read_axes(method, {key: [text] for key, text in layer.items()})
     return {name: values[0] for name, values in below.items()} | assigned

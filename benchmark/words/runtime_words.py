@@ -15,6 +15,7 @@ import methods
 from benchmark.data.layout import is_utf8
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import presets, schema
+from benchmark.settings.presets import published
 from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, stop_threshold
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
@@ -82,7 +83,11 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
             f"wandb_project={runtime.wandb_project}: a name without {' '.join(sorted(UNSENDABLE))} is needed"
         )
     presets.require(runtime.preset)
-    return runtime
+    published.require(runtime.like)
+    other = next((key for key in ("preset", "settings") if key in assigned), None)
+    if runtime.like and other:
+        raise UsageError(f"{other}={assigned[other][0]} and like={runtime.like}: give one of them")
+    return replace(runtime, preset="none") if runtime.like else runtime
 
 
 def read_folder(words: list[str]) -> Runtime:

@@ -3,7 +3,8 @@
 Columns: the record's own fields (`FIELDS`); its settings flattened with dots and without a prefix (`method`, `seed`,
 `dataset.name`, `options.temperature`), with what the machine made of them (`RESOLVED`); `family`, the method's, which
 is no setting, "" where no record says it; `metrics.*` as fractions; `cost.*` in seconds, bytes and images; `test.*`,
-the test set, where the record says it; `correct.*`, which of its images were right, as `record.unpack` reads it.
+the test set, where the record says it; `correct.*`, which of its images were right, as `record.unpack` reads it;
+`like`, the published protocol that the cell follows, "" for none.
 
 What `evaluate` measured later (`evaluation.json`) stands under `metrics.*` too. Where the cells hold an evaluation
 under more than one protocol, its names end in `@` and six digits of the protocol: no mean is over two of them.
@@ -29,6 +30,7 @@ COUNTS = ("seeds", "fixed", *NOT_FINISHED, *(f"{status}_reasons" for status in N
 TEST_SET = ("images", "classes", "largest_class", "references")  # the largest class as a fraction
 ORDER = "test.order"  # of the test images: only of one order are they compared
 VERSIONS = "versions"  # text: of the packages that compute
+LIKE = "like"  # the published protocol that the settings follow: none of them itself
 NOTES = "notes"  # JSON text of a list: what was found in the data, and what is to be known of the training
 # What a record says of how its numbers came about, beyond what was asked for: those of two kinds are never averaged. A
 # record that does not say is of a kind of its own; all that say no version are of the first.
@@ -117,7 +119,7 @@ def setting_columns(frame: pd.DataFrame) -> list[str]:
     return [
         name
         for name in frame.columns
-        if name not in ("seed", FAMILY, NOTES, VERSIONS, *FIELDS, *COUNTS) and not name.startswith(_NO_SETTINGS)
+        if name not in ("seed", FAMILY, LIKE, NOTES, VERSIONS, *FIELDS, *COUNTS) and not name.startswith(_NO_SETTINGS)
     ]
 
 
@@ -125,13 +127,13 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {name: cell.get(name) for name in FIELDS}
     resolved = cell.get("resolved")
     resolved = resolved if isinstance(resolved, Mapping) else {}
-    family, test = resolved.get(FAMILY), resolved.get("test")
+    test = resolved.get("test")
     notes = [note for name in ("data", "warnings") for note in _texts(resolved.get(name))]
     row[NOTES] = json.dumps(notes)
-    row[FAMILY] = family if isinstance(family, str) else ""
+    row |= {name: resolved[name] if isinstance(resolved.get(name), str) else "" for name in (FAMILY, LIKE)}
     row |= {f"test.{name}": test.get(name) for name in (*TEST_SET, "order")} if isinstance(test, Mapping) else {}
     for name, value in _flat(cell["settings"]):
-        reserved = name in (FAMILY, NOTES, VERSIONS, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
+        reserved = name in (FAMILY, LIKE, NOTES, VERSIONS, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
         row[f"settings.{name}" if reserved else name] = value
     row |= {name: resolved[name] for name in RESOLVED if _applies(name, resolved, row)}
     row = {"results_version": 1, "method_version": "1", "processes": 1} | row
@@ -183,7 +185,7 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
         metrics = ["metrics.linear_top1", *metrics]
     rest = [name for name in frame.columns if name.startswith("cost.") and name not in [*costs, "cost.device"]]
     correct = [ORDER, *sorted(name for name in frame.columns if name.startswith(CORRECT))]
-    columns = [*leading, *settings, *metrics, *costs, "cost.device", *rest, *test, *correct, VERSIONS, NOTES]
+    columns = [*leading, *settings, *metrics, *costs, "cost.device", *rest, *test, *correct, VERSIONS, LIKE, NOTES]
     frame = frame.reindex(columns=columns)
     # A column of nulls only is of type object, which has no mean.
     numbers = {name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in [*metrics, *costs, *test]}

@@ -24,6 +24,7 @@ COMMANDS = (
     "ablations",
     "datasets",
     "augmentations",
+    "published",
     "check",
     "profile",
 )

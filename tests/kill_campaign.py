@@ -34,7 +34,7 @@ LAUNCHERS["both"] = [*LAUNCHERS["here"], *LAUNCHERS["local"]]
 LATER = {"evaluate": ["evaluations=knn,heads", "device=cpu", "threads=1"], "report": []}
 TIMES = ("seconds", "images_per_second", "evaluation_seconds", "peak_memory_bytes", "started", "finished")
 TIMES += ("validation_seconds", "seconds_to_90")
-TIMES += ("commit", "dirty")  # somebody may commit meanwhile
+TIMES += ("commit", "dirty", "checksum")  # somebody may commit meanwhile; the last is of all the others
 
 
 class Campaign:

@@ -6,7 +6,7 @@ Each imports what it needs when it is called, so that importing `benchmark` impo
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
     from matplotlib.figure import Figure
     from torch import Tensor, nn
+
+    from benchmark.inference.restored import Restored
 
 
 def run(*words: str, **more: Any) -> pd.DataFrame:
@@ -115,18 +117,39 @@ def load_encoder(cell: str | Path, out: str | Path = "runs") -> tuple[nn.Module,
     of a PIL image as evaluation does: its centre square, resized, normalised by the pixels of the training. `cell` is a
     folder, or a name or key below `out`.
     """
-    from benchmark.inference import restored
-
-    loaded = restored.load(restored.find_cell(str(cell), _folder(out)), restored.CPU, warnings.warn)
+    loaded = _load_cell(cell, out)
     return loaded.encoder, loaded.transform
 
 
-def features(cell: str | Path, images: str | Path | Iterable[Any], out: str | Path = "runs") -> pd.DataFrame:
+def features(
+    cell: str | Path,
+    images: str | Path,
+    out: str | Path = "runs",
+    root: str | Path = "data",
+    download: bool = False,
+) -> pd.DataFrame:
     """Features of images by a finished cell's encoder: columns `name`, `label` (None where there is none), and
-    `features`, a float32 array (D,) a row. `images`: a folder, a dataset's name, or a text file of paths."""
-    from benchmark.inference import features as inference
+    `features`, a float32 array (D,) a row.
 
-    return inference.frame(str(cell), str(images), _folder(out))
+    `images`: a folder, a text file with a path a line, or a dataset's name, which is looked for below `root`.
+    """
+    from benchmark.data.catalogue import Dataset
+    from benchmark.inference import features as inference
+    from benchmark.inference.images import list_images
+
+    loaded = _load_cell(cell, out)
+    place = Dataset(root=str(root), download=download)
+    listing = list_images(str(images), place, loaded.side, loaded.settings.dataset.stream)
+    for note in listing.notes:
+        warnings.warn(note, stacklevel=2)
+    return inference.frame(loaded, listing)
+
+
+def _load_cell(cell: str | Path, out: str | Path) -> Restored:
+    from benchmark.inference import restored
+
+    folder = Path(cell) if Path(cell).is_dir() else restored.find_cell(str(cell), _folder(out))
+    return restored.load(folder, restored.CPU, warnings.warn)
 
 
 def _folder(out: str | Path) -> Path:

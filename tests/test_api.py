@@ -5,7 +5,11 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import torch
+import trained_cell
+from PIL import Image
 
 import benchmark
 
@@ -31,6 +35,7 @@ def test_what_cannot_be_meant_is_an_error_in_a_line(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.slow
 def test_the_page_runs_as_it_is_written(tmp_path: Path, environment: dict[str, str]) -> None:
     blocks = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     small = 'import os\nos.environ["MPLBACKEND"] = "agg"\nimport benchmark\n'
@@ -43,3 +48,18 @@ def test_the_page_runs_as_it_is_written(tmp_path: Path, environment: dict[str, s
     assert (tmp_path / "accuracy.pdf").stat().st_size > 1000
     assert (tmp_path / "runs/report/report.html").exists()
     assert "linear_top1 %" in done.stdout
+
+
+def test_an_encoder_and_its_transform_give_the_features_of_evaluation(tmp_path: Path) -> None:
+    words = ["methods=simclr", "backbone=test_resnet", "view_size=16", "dataset=digits"]
+    cell = trained_cell.write(tmp_path / "runs", words)
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    generator = np.random.default_rng(0)
+    for number in range(3):
+        Image.fromarray(generator.integers(0, 255, (50, 40 + number, 3), dtype=np.uint8)).save(photos / f"{number}.png")
+    rows = benchmark.features(cell, photos)
+    encoder, transform = benchmark.load_encoder(cell)
+    with torch.no_grad():
+        own = encoder(torch.stack([transform(Image.open(photos / name)) for name in rows["name"]]))
+    np.testing.assert_allclose(np.stack(rows["features"]), own.numpy(), atol=1e-5)

@@ -75,7 +75,7 @@ def _build(
 ) -> tuple[nn.Module, int, str]:
     further = [(what, side) for what, side in others if side != size]
     try:
-        network = _network(backbone, size, dynamic=bool(further), pretrained=pretrained)
+        network, _ = _create(backbone, size, dynamic=bool(further), pretrained=pretrained)
     except _REFUSALS as error:
         raise UsageError(f"backbone={backbone} cannot be made for views of {size} pixels: {explain(error)}") from error
     applied = "native"
@@ -92,18 +92,25 @@ def _build(
     return network, width, applied
 
 
-def _network(backbone: str, size: int, dynamic: bool, pretrained: bool) -> nn.Module:
-    """timm's model, made for `size` pixels where that is needed, and open to other sizes where it can be."""
+def create_native(backbone: str, size: int, others: Iterable[tuple[str, int]] = ()) -> tuple[nn.Module, dict[str, Any]]:
+    """timm's own model that `make` begins with, untrained, and the arguments by which `timm.create_model` makes it
+    again, beside its name."""
+    return _create(backbone, size, dynamic=any(side != size for _, side in others), pretrained=False)
+
+
+def _create(backbone: str, size: int, dynamic: bool, pretrained: bool) -> tuple[nn.Module, dict[str, Any]]:
+    """timm's model, made for `size` pixels where that is needed, and open to other sizes where it can be; and the
+    arguments that it took for that."""
     timm = library()
     # Position embeddings, windows and token mixers are made for one size. Transformers can interpolate the embedding.
     # Convolutions take any size, and no such argument.
     attempts: list[dict[str, Any]] = [{"img_size": size, "dynamic_img_size": True}] if dynamic else []
     for arguments in [*attempts, {"img_size": size}]:
         try:
-            return timm.create_model(backbone, pretrained=pretrained, num_classes=0, **arguments)
+            return timm.create_model(backbone, pretrained=pretrained, num_classes=0, **arguments), arguments
         except TypeError:
             continue
-    return timm.create_model(backbone, pretrained=pretrained, num_classes=0)
+    return timm.create_model(backbone, pretrained=pretrained, num_classes=0), {}
 
 
 class Conv2d(nn.Conv2d):
@@ -155,6 +162,18 @@ def small_stem(network: nn.Module) -> str:
         stem.stride = (1, 1)
         return "small"
     return "native"
+
+
+def small_stem_code(network: nn.Module) -> list[str]:
+    """The lines of Python that do to `model`, as timm makes it, what `small_stem` has done to `network`."""
+    first = getattr(network, "conv1", None)
+    if isinstance(first, nn.Conv2d):
+        bias = first.bias is not None
+        conv = f"torch.nn.Conv2d({first.in_channels}, {first.out_channels}, 3, padding=1, bias={bias})"
+        return [f"model.conv1 = {conv}", "model.maxpool = torch.nn.Identity()"]
+    if isinstance(first, nn.Sequential):
+        return ["model.conv1[0].stride = (1, 1)", "model.maxpool = torch.nn.Identity()"]
+    return ["model.conv_stem.stride = (1, 1)"]
 
 
 def width_of(network: nn.Module, size: int, backbone: str, what: str = "views") -> int:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from benchmark.cli import evaluate, folder, listing, measure, plan, run, tune
+from benchmark.cli import evaluate, folder, inference, listing, measure, plan, run, tune
 
 COMMANDS: dict[str, Callable[..., int]] = {
     "run": run.run_words,
     "plan": plan.print_plan,
     "evaluate": evaluate.evaluate_cells,
     "tune": tune.tune_methods,
+    "export": inference.export_encoder,
+    "features": inference.write_features,
     "report": folder.write_report,
     "status": folder.print_status,
     "resume": run.run_folder,

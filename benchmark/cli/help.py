@@ -13,6 +13,8 @@ COMMANDS = {
     "plan": "list the cells of the same words: which exist, which would run and what they will cost; trains none",
     "evaluate": "measure finished cells, or any pretrained backbone, by more than the record holds",
     "tune": "search every method's settings by validation accuracy, with one budget for all; then test what was chosen",
+    "export": "a finished cell's encoder for other code: as timm loads it, or as a program with its graph",
+    "features": "a table of features of any images, by a finished cell's encoder",
     "report": "the table of all records below a folder, and which can be told apart; writes report/",
     "status": "every cell below a folder: finished, running, interrupted, failed; and its job on a cluster",
     "resume": "run what is missing below a folder, from the folder alone",
@@ -49,6 +51,12 @@ evaluate out=runs evaluations=knn,heads cells=simclr-digits-0123456789
 evaluate transfer=cifar100,svhn dataset.root=data
 evaluate weights=timm backbone=resnet18 dataset=digits           (timm's pretrained weights, recorded as any cell)
 evaluate weights=model.safetensors backbone=resnet18 dataset=cifar10 dataset.root=data""",
+    "export": """export runs/simclr-digits-0123456789 out=encoder
+export runs/simclr-digits-0123456789 out=encoder format=program,onnx
+export runs/simclr-digits-0123456789 out=encoder push=my-team/my-encoder""",
+    "features": """features runs/simclr-digits-0123456789 my/photos out=features.parquet
+features runs/simclr-digits-0123456789 digits out=features.npz head=true
+features runs/simclr-digits-0123456789 paths.txt out=features.parquet     (a text with a path a line)""",
     "report": "report\nreport out=runs reference=simclr\nreport out=runs wandb=my-team/contrastive-benchmark",
     "tune": """tune methods=simclr,moco,swav trials=16
 tune methods=simclr,moco temperature=0.2 moco.queue=256,512      (one temperature for all; queues to try)
@@ -96,7 +104,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             epilog=_examples(name)
             + (_keys() if name in ("run", "plan", "profile") and word == name else "")
             + (_evaluations() if name == word == "evaluate" else "")
-            + (_tuning() if name == word == "tune" else ""),
+            + (_tuning() if name == word == "tune" else "")
+            + (_inference(name) if name == word and name in ("export", "features") else ""),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
         )
@@ -159,6 +168,25 @@ def _tuning() -> str:
         ("KEY=VALUE", "words as of `run`: one value holds for every trial, several are what may be tried"),
     ]
     return "\n\nwords:\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)
+
+
+def _inference(command: str) -> str:
+    """The words of `export` or of `features`."""
+    from benchmark.words import inference_words
+
+    rows = [("CELL", "a finished cell's folder, or its name or key, looked for in runs/")]
+    if command == "export":
+        rows += [("out=DIR", "a folder that is not there yet"), ("format=NAME,NAME", "written too:")]
+        rows += [(f"  {name}", what) for name, what in inference_words.FORMATS.items()]
+        rows += [("push=ENTITY/NAME", "and to the Hugging Face Hub, as the user that `hf auth login` made known")]
+    else:
+        rows += [
+            ("IMAGES", "a folder (labels are its first folders), a dataset's name, or a text with a path a line"),
+            ("out=FILE", "a table that ends in .parquet or .npz: name, label where there is one, features"),
+            ("head=true", "the projection head's output too, as a column head"),
+            ("dataset.root=data", "where a dataset by name lies; fetched with dataset.download=true"),
+        ]
+    return "\n\nwords (device=, threads= and trust= as for `run`):\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)
 
 
 def _keys() -> str:

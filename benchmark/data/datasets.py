@@ -52,12 +52,7 @@ def load(dataset: Dataset, test: bool = True) -> Data:
     UsageError: see `require`; a limit out of range; files missing, damaged, or too many for memory.
     """
     require(dataset)
-    if dataset.name == "digits":
-        source = _digits()
-    elif entry(dataset.name).image_files:
-        source = folder.source(dataset)
-    else:
-        source = _load_from_torchvision(dataset)
+    source = folder.source(dataset) if entry(dataset.name).image_files else read_arrays(dataset)
     training, unlabelled = _limit(dataset, source)
     labelled, validation = _validate_on(dataset, source, training)
     shown = source.test if source.class_names else validation  # without labels it only has images to look at
@@ -74,6 +69,11 @@ def load(dataset: Dataset, test: bool = True) -> Data:
         mean=mean,
         std=std,
     )
+
+
+def read_arrays(dataset: Dataset) -> Source:
+    """A dataset whose images are arrays, not files, whole and in its own order."""
+    return _digits() if dataset.name == "digits" else _load_from_torchvision(dataset)
 
 
 def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, ...]]:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from functools import cache, partial
-from typing import IO, TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
@@ -76,7 +76,7 @@ class Files:
 
     device = torch.device("cpu")
 
-    def __init__(self, paths: NDArray[np.str_], side: int) -> None:
+    def __init__(self, paths: NDArray[Any], side: int) -> None:
         self.paths, self.side = paths, side
 
     def __len__(self) -> int:
@@ -99,6 +99,15 @@ class Files:
         """Of evenly spaced images: to decode all of them would take as long as an epoch."""
         some = torch.linspace(0, len(self) - 1, min(SAMPLE, len(self))).round().long()
         return sums(self[some])
+
+
+class Squares(Files):
+    """The same as they are kept in memory or in a cache: squares by Pillow."""
+
+    def __getitem__(self, index: Tensor | slice) -> Tensor:
+        """uint8 (n, 3, side, side)."""
+        paths = self.paths[index if isinstance(index, slice) else index.numpy()].tolist()
+        return torch.from_numpy(np.stack(list(squares(paths, self.side))))
 
 
 class Opened:
@@ -200,11 +209,15 @@ def _decode(data: bytes, path: str) -> Tensor:
 
 
 def _square(path: str, side: int) -> NDArray[np.uint8]:
+    with _readable(path), open_image(path) as file:
+        return fit_square(_pixels(file), side)
+
+
+def fit_square(image: Image.Image, side: int) -> NDArray[np.uint8]:
+    """The centre square of an image in RGB, (3, side, side), by Pillow."""
     from PIL import Image, ImageOps
 
-    with _readable(path), open_image(path) as file:
-        square = ImageOps.fit(_pixels(file), (side, side), method=Image.Resampling.BILINEAR)
-    return np.asarray(square).transpose(2, 0, 1)
+    return np.asarray(ImageOps.fit(image, (side, side), method=Image.Resampling.BILINEAR)).transpose(2, 0, 1)
 
 
 def _pixels(file: IO[bytes]) -> Image.Image:

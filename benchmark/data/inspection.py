@@ -26,9 +26,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark import environment
-from benchmark.data.layout import Stat
+from benchmark.data.layout import LeftOut, Stat, quote
 from benchmark.data.layouts.shards import open_image
 from benchmark.display.counting import count
+from benchmark.errors import UsageError
 from results import files
 
 if TYPE_CHECKING:
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 WHOLE = 8 * 2**30  # bytes of all files together, up to which each is hashed whole
 END = 4096  # of larger ones these many bytes at either end, and the size
+LISTED = 100  # bad files in one message
 READ = 64 * 2**20  # bytes of a file in memory at once
 RECENT = 2 * 10**9  # nanoseconds in which a file may change twice and its times only once
 SLOW = 20_000  # files above which it is said that they are being looked at
@@ -73,6 +75,23 @@ def inspect(root: Path, paths: Sequence[str], stats: Sequence[Stat]) -> NDArray[
     return facts
 
 
+def inspect_images(
+    root: Path, paths: list[str], stats: Sequence[Stat], left_out: LeftOut
+) -> tuple[NDArray[np.int64], NDArray[Any]]:
+    """Which of `paths` are images, (n,), and their facts; the others are noted in `left_out`.
+
+    UsageError names all that are damaged.
+    """
+    facts = inspect(root, paths, stats)
+    _refuse_bad(root, paths, facts)
+    for row in np.flatnonzero(facts["flags"] & UNKNOWN):
+        ending = os.path.splitext(paths[row])[1].lower()
+        what = f"{quote(ending)} files" if ending else "files without an ending"
+        left_out.add(f"{what} that are not read as images", os.path.relpath(paths[row], root))
+    images = np.flatnonzero((facts["flags"] & UNKNOWN) == 0)
+    return images, facts[images]
+
+
 def explain(path: str) -> str:
     """Why a file that `inspect` called UNREADABLE or DEEP cannot be used."""
     from PIL import Image
@@ -106,6 +125,17 @@ def note_decoded(fingerprint: str) -> None:
     with suppress(OSError):
         files.make_folder(_folder(), private=True)
         files.open_log(_folder() / f"{fingerprint}.decoded").close()
+
+
+def _refuse_bad(root: Path, paths: list[str], facts: NDArray[Any]) -> None:
+    bad = np.flatnonzero(facts["flags"] & (UNREADABLE | DEEP))
+    if len(bad):
+        named = [f"{quote(os.path.relpath(paths[i], root))} ({explain(paths[i])})" for i in bad[:LISTED]]
+        more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
+        raise UsageError(
+            f"dataset folder: {len(bad)} of {len(paths)} files in {str(root)!r} cannot be used: {', '.join(named)}"
+            f"{more}: replace or remove {'it' if len(bad) == 1 else 'them'}"
+        )
 
 
 def _fill(facts: NDArray[Any], paths: Sequence[str], missing: NDArray[np.int64], whole: bool, root: Path) -> None:

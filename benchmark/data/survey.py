@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.data.catalogue import Dataset
-from benchmark.data.inspection import DEEP, PAGES, ROTATED, UNKNOWN, UNREADABLE, explain, inspect
+from benchmark.data.inspection import PAGES, ROTATED, inspect_images
 from benchmark.data.layout import (
     LAYOUTS,
     TEST,
@@ -35,8 +35,6 @@ from benchmark.data.layouts.fetch import locate
 from benchmark.data.layouts.shards import base_folder
 from benchmark.data.splits import TEST_SEED, TEST_SHARE, stratify, subsample
 from benchmark.errors import UsageError
-
-LISTED = 100  # bad files in one message
 
 Indices = NDArray[np.int64]
 
@@ -114,17 +112,11 @@ def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
     folders = list_images(name, root, left_out) if labelled else list_unlabelled(root, left_out)
     root = base_folder(root)
     paths = [path for folder in folders for path in folder.files]
-    facts = inspect(root, paths, [stat for folder in folders for stat in folder.stats])
-    _refuse_bad(root, paths, facts)
-    owner = np.repeat(np.arange(len(folders)), [len(folder.files) for folder in folders])
-    images = np.flatnonzero((facts["flags"] & UNKNOWN) == 0)
-    for row in np.flatnonzero(facts["flags"] & UNKNOWN):
-        ending = os.path.splitext(paths[row])[1].lower()
-        what = f"{quote(ending)} files" if ending else "files without an ending"
-        left_out.add(f"{what} that are not read as images", os.path.relpath(paths[row], root))
-    owner, facts, paths = owner[images], facts[images], [paths[i] for i in images]
+    images, facts = inspect_images(root, paths, [stat for folder in folders for stat in folder.stats], left_out)
+    owner = np.repeat(np.arange(len(folders)), [len(folder.files) for folder in folders])[images]
+    paths = [paths[i] for i in images]
     sides, fingerprint = np.stack([facts["height"], facts["width"]], axis=1), _fingerprint(folders, owner, paths, facts)
-    content, notes = facts["digest"][:, 0].copy(), [*left_out.sentences(), *_remarks(root, paths, facts)]
+    content, notes = facts["digest"][:, 0].copy(), [*left_out.sentences(), *remark(root, paths, facts)]
     if not labelled:
         if len(paths) < 3:
             raise UsageError(f"dataset.unlabelled={str(root)!r} holds {len(paths)} images: at least 3 are needed")
@@ -170,17 +162,6 @@ def survey_dataset(dataset: Dataset) -> Survey:
         return survey_once(place, True, dataset.name)
     except UsageError as error:
         raise UsageError(f"dataset {dataset.name}: {str(error).removeprefix('dataset folder: ')}") from error
-
-
-def _refuse_bad(root: Path, paths: list[str], facts: NDArray[Any]) -> None:
-    bad = np.flatnonzero(facts["flags"] & (UNREADABLE | DEEP))
-    if len(bad):
-        named = [f"{quote(os.path.relpath(paths[i], root))} ({explain(paths[i])})" for i in bad[:LISTED]]
-        more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
-        raise UsageError(
-            f"dataset folder: {len(bad)} of {len(paths)} files in {str(root)!r} cannot be used: {', '.join(named)}"
-            f"{more}: replace or remove {'it' if len(bad) == 1 else 'them'}"
-        )
 
 
 def _class_names(root: Path, folders: list[ClassFolder], counts: NDArray[np.int64]) -> list[str]:
@@ -240,7 +221,7 @@ def _fingerprint(folders: list[ClassFolder], owner: Indices, paths: list[str], f
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
 
 
-def _remarks(root: Path, paths: list[str], facts: NDArray[Any]) -> list[str]:
+def remark(root: Path, paths: list[str], facts: NDArray[Any]) -> list[str]:
     """What is read otherwise than may be expected."""
     formats = Counter(facts["format"].tolist()).most_common()
     remarks = ["formats: " + ", ".join(f"{n} {name}" for name, n in formats)] if len(formats) > 1 else []

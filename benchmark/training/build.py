@@ -32,6 +32,12 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 def method(settings: Settings, data: Data, device: torch.device) -> tuple[Method, str]:
     """The method on its backbone, on the device, and the stem it got. Weights are a function of the seed alone."""
     kind = methods.load(settings.method)
+    return method_for(settings, len(_training_split(kind, data)), len(data.class_names), device)
+
+
+def method_for(settings: Settings, images: int, classes: int, device: torch.device) -> tuple[Method, str]:
+    """The same without the dataset, for so many training images and classes."""
+    kind = methods.load(settings.method)
     options = kind.Config(**settings.options)
     torch.manual_seed(seeds.mix(settings.seed or 0, "weights"))
     encoder: torch.nn.Module = torch.nn.Identity()
@@ -39,25 +45,27 @@ def method(settings: Settings, data: Data, device: torch.device) -> tuple[Method
     if settings.backbone is not None:
         stem = settings.stem or "auto"
         encoder, width, stem = encoders.make(
-            settings.backbone, stem, settings.view_size, _other_inputs(settings, kind), settings.weights or ""
+            settings.backbone, stem, settings.view_size, other_inputs(settings), settings.weights or ""
         )
-    images, arguments = _init_arguments(kind, data, settings.view_size)
+    arguments = _init_arguments(kind, classes, settings.view_size)
     method = kind(options, encoder, width, images, **arguments).to(
         DTYPES.get(settings.precision or "auto", torch.float32)
     )
     return method.to(device, memory_format=torch.channels_last), stem
 
 
-def _init_arguments(kind: type[Method], data: Data, size: int) -> tuple[int, dict[str, int]]:
-    """The length of the training set, and what else a method's `__init__` is told."""
-    arguments = {"size": size} if kind.sized else {}
-    if kind.supervised:
-        return len(data.train), arguments | {"classes": len(data.class_names)}
-    return len(data.pretrain), arguments
+def _training_split(kind: type[Method], data: Data) -> Split:
+    return data.train if kind.supervised else data.pretrain
 
 
-def _other_inputs(settings: Settings, kind: type[Method]) -> tuple[tuple[str, int], ...]:
+def _init_arguments(kind: type[Method], classes: int, size: int) -> dict[str, int]:
+    """What a method's `__init__` is told beside the length of its training set."""
+    return ({"size": size} if kind.sized else {}) | ({"classes": classes} if kind.supervised else {})
+
+
+def other_inputs(settings: Settings) -> tuple[tuple[str, int], ...]:
     """What the backbone gets in training that is not of the view's size: (what, pixels), each once."""
+    kind = methods.load(settings.method)
     if not kind.trains:
         return ()
     small = policies.parse(settings.augmentation or "none").small
@@ -80,7 +88,7 @@ def batches(
     settings: Settings, method: Method, data: Data, world: World, device: torch.device, precision: str
 ) -> Batches:
     """The batches that `method` trains on; images that are in memory are on the GPU in a GPU run."""
-    split = data.train if method.supervised else data.pretrain
+    split = _training_split(type(method), data)
     images, dtype = split.images, DTYPES[precision]
     statistics = weights.pixels(settings.backbone or "", settings.weights or "") or (data.mean, data.std)
     mean, std = (torch.tensor(m, dtype=dtype, device=device).view(3, 1, 1) for m in statistics)
@@ -134,7 +142,8 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
         )
     if schema.is_pretrained(settings.method) and not settings.weights:
         raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
-    images, arguments = _init_arguments(kind, data, settings.view_size)
+    images, classes = len(_training_split(kind, data)), len(data.class_names)
+    arguments = _init_arguments(kind, classes, settings.view_size)
     options = tuple(settings.options.items())
     _try_construction(settings.method, options, _backbone(settings), images, tuple(arguments.items()))
     if settings.batch_size is None:
@@ -184,13 +193,13 @@ def weights_note(settings: Settings) -> str | None:
     return _build_on_meta(*_backbone(settings))[2]
 
 
-# Name, stem, view size, `_other_inputs`, weights.
+# Name, stem, view size, `other_inputs`, weights.
 Backbone = tuple[str | None, str, int, tuple[tuple[str, int], ...], str]
 Items = tuple[tuple[str, Any], ...]  # of a dictionary: what a cache can hold
 
 
 def _backbone(settings: Settings) -> Backbone:
-    others = _other_inputs(settings, methods.load(settings.method))
+    others = other_inputs(settings)
     return settings.backbone, settings.stem or "auto", settings.view_size, others, settings.weights or ""
 
 

@@ -1,0 +1,52 @@
+"""`export` and `features`: a finished cell's encoder for other code, and on other images."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from benchmark import environment
+from benchmark.cli import checks
+from benchmark.settings.runtime import Runtime
+from benchmark.words import inference_words
+from results import files
+
+
+def export_encoder(words: list[str]) -> int:
+    """`export`: a folder that timm loads, or a program, with a model card."""
+    checks.print_note(environment.leave_group())
+    request = inference_words.read_export(words)
+    from benchmark.inference import export, hub, program, restored  # behind the words: torch takes its time
+    from benchmark.training.engine import claim_device
+
+    export.require_room(request.out)
+    program.require(request.formats)
+    claim_device(request.runtime)
+    cell = restored.load(restored.find_cell(request.cell, Path(Runtime.out)), restored.CPU, _say)
+    is_timm = export.export(cell, request.out, request.formats, _say)
+    for path in sorted(request.out.iterdir()):
+        print(path)
+    if request.push:
+        print(hub.push(request.out, request.push, cell, is_timm))
+    return 0
+
+
+def write_features(words: list[str]) -> int:
+    """`features`: a table with a row for each image."""
+    checks.print_note(environment.leave_group())
+    request = inference_words.read_features(words)
+    from benchmark.inference import features, images, restored  # behind the words: torch takes its time
+    from benchmark.training.engine import claim_device
+
+    folder = restored.find_cell(request.cell, Path(Runtime.out))
+    cell = restored.load(folder, claim_device(request.runtime), _say)
+    listing = images.list_images(request.images, request.place, cell.side, cell.settings.dataset.stream)
+    for note in listing.notes:
+        _say(f"note: {note}")
+    features.write(cell, listing, request.out, request.head)
+    print(request.out)
+    return 0
+
+
+def _say(line: str) -> None:
+    print(files.printable(line), file=sys.stderr, flush=True)

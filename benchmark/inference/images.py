@@ -1,0 +1,138 @@
+"""Images that a user names: a folder, a dataset, or a list of files; each with a name, and a label if it has one."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from benchmark.data.catalogue import CATALOGUE, Dataset, absolute, entry, require, split_name
+from benchmark.data.datasets import read_arrays
+from benchmark.data.files import Files, Squares
+from benchmark.data.inspection import LISTED, inspect_images
+from benchmark.data.layout import LeftOut, Stat, shorten, split_of, walk
+from benchmark.data.source import Images, Rows
+from benchmark.data.survey import remark, survey_dataset
+from benchmark.errors import UsageError, nearest
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What will be read: names and labels (n,), in the order in which `parts` give the images, uint8 (n_i, 3, H, W)."""
+
+    title: str
+    names: list[str]
+    labels: list[str | None]
+    parts: list[Callable[[], Images]]
+    paths: list[str]  # none where they are no files
+    notes: list[str]
+
+
+def list_images(text: str, place: Dataset, side: int, stream: bool) -> Listing:
+    """The images of `text`: a dataset's name, which is looked for, and fetched, as `place` says; else a folder; else a
+    text file with a path a line. Files are read as centre squares of `side` pixels, as streaming cuts them or not.
+
+    UsageError where there are none, or where files are damaged, all of them at once.
+    """
+    open_files = partial(_open_files, side=side, stream=stream)
+    name = text.partition(":")[0]
+    if name in CATALOGUE and (":" not in text or entry(name).is_named_by_root):
+        return _list_dataset(text, place, open_files)
+    path = absolute(text)
+    if path.is_dir():
+        return _list_folder(path, open_files)
+    if path.is_file():
+        return _list_lines(path, open_files)
+    raise UsageError(
+        f"there is no folder, list of files or dataset {text!r}{nearest(text, CATALOGUE)} (datasets: "
+        f"{', '.join(CATALOGUE)})"
+    )
+
+
+def _open_files(paths: list[str], side: int, stream: bool) -> Images:
+    array = np.array(paths, dtype=object)  # not of strings as long as the longest
+    return Files(array, side) if stream else Squares(array, side)
+
+
+def _list_dataset(text: str, place: Dataset, open_files: Callable[[list[str]], Images]) -> Listing:
+    name, root = split_name(text)
+    dataset = replace(place, name=name, root=root or place.root)
+    require(dataset)
+    if entry(name).image_files:
+        found = survey_dataset(dataset)
+        names = [os.path.relpath(path, found.root) for path in found.paths]
+        labels: list[str | None] = [found.classes[label] for label in found.labels]
+        return Listing(text, names, labels, [partial(open_files, found.paths)], found.paths, found.notes)
+    source = read_arrays(dataset)
+    listing = Listing(text, [], [], [], [], [])
+    for part, rows in (("train", source.training), ("test", source.test), ("unlabelled", source.unlabelled)):
+        if rows is not None:
+            listing.names.extend(f"{part}/{number}" for number in range(len(rows.labels)))
+            listing.labels.extend(source.class_names[label] if label >= 0 else None for label in rows.labels)
+            listing.parts.append(partial(_read_whole, rows))
+    return listing
+
+
+def _read_whole(rows: Rows) -> Images:
+    return rows.split().images
+
+
+def _list_folder(root: Path, open_files: Callable[[list[str]], Images]) -> Listing:
+    """All images below `root`; each one's label is the first folder that it is in, below a folder of a split."""
+    left_out = LeftOut()
+    found = walk(root, root, left_out)
+    paths, notes = _inspect(root, list(found), list(found.values()), left_out)
+    if not paths:
+        raise UsageError(f"{str(root)!r} holds no image; {'; '.join(left_out.sentences()) or 'it is empty'}")
+    names = [os.path.relpath(path, root) for path in paths]
+    return Listing(root.name, names, list(map(_find_label, names)), [partial(open_files, paths)], paths, notes)
+
+
+def _find_label(name: str) -> str | None:
+    folders = Path(name).parts[:-1]
+    if folders and split_of(folders[0]):
+        folders = folders[1:]
+    return folders[0] if folders else None
+
+
+def _list_lines(file: Path, open_files: Callable[[list[str]], Images]) -> Listing:
+    """The files that a text names, from the current folder. All of them are images, or none is read."""
+    try:
+        names = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+    except ValueError as error:
+        raise UsageError(
+            f"{str(file)!r} is neither a folder nor a text in UTF-8 that lists files, one path a line"
+        ) from error
+    paths = [os.path.expanduser(name) for name in names]
+    missing = [name for name, path in zip(names, paths, strict=True) if not os.path.isfile(path)]
+    if missing or not names:
+        reason = f"{len(missing)} of the {len(names)} files that it names are not there: {shorten(missing)}"
+        raise UsageError(f"{str(file)!r}: {reason if missing else 'it names no file'}")
+    left_out = LeftOut()
+    images, notes = _inspect(file.parent, paths, [_stat(path) for path in paths], left_out)
+    if len(images) < len(paths):
+        known = set(images)
+        others = [name for name, path in zip(names, paths, strict=True) if path not in known]
+        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
+        raise UsageError(f"{str(file)!r}: no images are {', '.join(others[:LISTED])}{more}")
+    return Listing(file.name, names, [None] * len(names), [partial(open_files, paths)], paths, notes)
+
+
+def _inspect(root: Path, paths: list[str], stats: Sequence[Stat], left_out: LeftOut) -> tuple[list[str], list[str]]:
+    """(paths of images, what has to be known of them). UsageError names all that are damaged."""
+    try:
+        images, facts = inspect_images(root, paths, stats, left_out)
+    except UsageError as error:
+        raise UsageError(str(error).removeprefix("dataset folder: ")) from error
+    kept = [paths[i] for i in images]
+    return kept, [*left_out.sentences(), *remark(root, kept, facts)]
+
+
+def _stat(path: str) -> Stat:
+    status = os.stat(path)
+    modified = status.st_mtime_ns & (2**64 - 1)
+    return status.st_size, modified, status.st_ctime_ns, status.st_ino, status.st_dev

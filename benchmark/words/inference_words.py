@@ -1,0 +1,103 @@
+"""The words of `export` and `features`: which cell, which images, where to, and in which form. Imports no torch."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from benchmark.data.catalogue import Dataset
+from benchmark.errors import UsageError, nearest, unknown
+from benchmark.settings import schema
+from benchmark.settings.runtime import Runtime
+from benchmark.settings.values import parse_value
+from benchmark.words import runtime_words
+
+FORMATS = {
+    "program": "torch.export's, `encoder.pt2`: holds the graph; written anyway where timm has no such stem",
+    "onnx": "`encoder.onnx`; needs the extra onnx",
+}
+ENDINGS = (".parquet", ".npz")  # of a table of features
+_RUNTIME = ("device", "threads", "trust")
+_REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+@dataclass(frozen=True)
+class Export:
+    """What `export` is asked for."""
+
+    cell: str  # a folder, or the name or key of a cell of runs/
+    out: Path
+    formats: list[str]  # of `FORMATS`, beside what is written anyway
+    push: str  # ENTITY/NAME on the Hugging Face Hub, or ""
+    runtime: Runtime
+
+
+@dataclass(frozen=True)
+class Features:
+    """What `features` is asked for."""
+
+    cell: str
+    images: str  # a folder, a dataset's name or a text file of paths
+    out: Path
+    head: bool  # the projection head's output too
+    place: Dataset  # where datasets lie
+    runtime: Runtime
+
+
+def read_export(words: list[str]) -> Export:
+    """Raises `UsageError` for any word that cannot be meant."""
+    (cell,), assigned = _split("export", words, ["CELL"], ("out", "format", "push"))
+    formats = assigned.pop("format", [])
+    for name in formats:
+        if name not in FORMATS:
+            raise unknown("format", name, FORMATS)
+    out, push = Path(_single(assigned, "out") or ""), _single(assigned, "push") or ""
+    if not out.name:
+        raise UsageError("export needs out=DIR, a folder that is not there yet")
+    if push and not _REPOSITORY.fullmatch(push):
+        raise UsageError(f"push={push}: ENTITY/NAME is needed, such as push=my-team/my-encoder")
+    return Export(cell, out, formats, push, runtime_words.read_runtime(assigned))
+
+
+def read_features(words: list[str]) -> Features:
+    """Raises `UsageError` for any word that cannot be meant."""
+    own = ("out", "head", "dataset.root", "dataset.download")
+    (cell, images), assigned = _split("features", words, ["CELL", "IMAGES"], own)
+    out = Path(_single(assigned, "out") or "")
+    if out.suffix not in ENDINGS:
+        given = f", not out={out}" if out.name else ""
+        raise UsageError(f"features needs out=FILE that ends in {' or '.join(ENDINGS)}{given}")
+    types = schema.declared_types() | {"head": bool}
+    place: dict[str, Any] = {}
+    for key in own[1:]:
+        text = _single(assigned, key)
+        if text is not None:
+            place[key.removeprefix("dataset.")] = parse_value(text, types[key], key)
+    head = place.pop("head", False)
+    return Features(cell, images, out, head, Dataset(**place), runtime_words.read_runtime(assigned))
+
+
+def _split(
+    command: str, words: list[str], places: list[str], own: tuple[str, ...]
+) -> tuple[list[str], dict[str, list[str]]]:
+    """What stands in the `places`, and the `key=value` words behind."""
+    named = [word for word in words if "=" not in word or "/" in word.partition("=")[0]]
+    if len(named) != len(places):
+        given = f", got {' '.join(named)!r}" if named else ""
+        raise UsageError(f"{command} needs {' and '.join(places)} before its words{given}")
+    assigned = runtime_words.split([word for word in words if word not in named])
+    allowed = (*own, *_RUNTIME)
+    for key in assigned:
+        if key not in allowed:
+            raise UsageError(f"{key}= does not apply here{nearest(key, allowed)} (allowed: {', '.join(allowed)})")
+    return named, assigned
+
+
+def _single(assigned: dict[str, list[str]], key: str) -> str | None:
+    """The one value of a word, which is taken out."""
+    values = assigned.pop(key, None)
+    if values is not None and len(values) > 1:
+        raise UsageError(f"{key}={','.join(values)}: one value is needed")
+    return values[0] if values else None

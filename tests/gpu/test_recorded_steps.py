@@ -19,6 +19,7 @@ NOT_RECORDED = {  # and why
     "denoising_autoencoder": "at.step",
     "gan": "at.step",
     "jigsaw": "at.step",
+    "lejepa": "draws random numbers",
     "pcl": "draws random numbers",  # behind the warm-up, which is recorded
     "vae": "at.step",
 }

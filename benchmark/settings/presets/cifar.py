@@ -101,6 +101,14 @@ def _neighbours_on_cifar() -> dict[str, str]:
         "vicreg.head_dim": "2048",
         "vicreg.optimiser": "adamw",
         "vicreg.learning_rate": "0.001",
+        # LeJEPA: eb_jepa's CIFAR-10 (ResNet-18): lambda .038 in this form, 256 directions, batch 256, crops of 20 to
+        # 100 %, no blur (and a tenth solarised). Its LARS is another; AdamW and decay 5e-4 for ResNets are the authors'
+        # (README), the rate is our own.
+        "lejepa.weight": "0.04",
+        "lejepa.directions": "256",
+        "lejepa.augmentation": "crop_large+flip+colour+grey",
+        "lejepa.optimiser": "adamw",
+        "lejepa.learning_rate": "0.001",
         # SupCon, authors' script for CIFAR: SGD 0.125 x B/256 (0.5 at 1,024), times the tau / 0.07 of their loss; decay
         # 1e-4 on everything, crops of 20 to 100 %.
         "supcon.augmentation": "crop_large+flip+colour+grey",
@@ -215,6 +223,11 @@ def _others_quickly() -> dict[str, str]:
         "vicreg.head_dim": "1024",
         "vicreg.optimiser": "adamw",  # as in `cifar`: by sgd a run was lost at twice the rate
         "vicreg.learning_rate": "0.002",
+        "lejepa.weight": "0.04",
+        "lejepa.directions": "256",
+        "lejepa.head_hidden": "1024",
+        "lejepa.optimiser": "adamw",
+        "lejepa.learning_rate": "0.002",
         "jigsaw.patch_dim": "128",
         "relative_position.head_hidden": "512",
         "deep_infomax.loss": "nce",

@@ -150,6 +150,13 @@ def _without_negatives() -> dict[str, str]:
         "vicreg.learning_rate": "0.2",
         "vicreg.warmup": "0.05",
         "vicreg.weight_decay": "1e-6",
+        # LeJEPA, authors' README: AdamW 5e-4, decay 5e-4 for ResNets, six small crops of 98 pixels; the batch is ours.
+        # Their large crops are of 30 to 100 % of the area, the small ones of 5 to 30 %.
+        "lejepa.augmentation": "crop_large+flip+colour+grey+blur+solarise+6x98",
+        "lejepa.batch_size": "256",
+        "lejepa.optimiser": "adamw",
+        "lejepa.learning_rate": "5e-4",
+        "lejepa.weight_decay": "5e-4",
     }
 
 

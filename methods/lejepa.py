@@ -4,8 +4,8 @@ No negatives, no teacher, no stopped gradient: every view of an image is drawn t
 SIGReg (sketched isotropic Gaussian regularisation) keeps each view's embeddings a sample of N(0, I). Along M random
 directions, new ones every step, it compares the characteristic function of the batch with that of N(0, 1) by the test
 of Epps and Pulley: T = N sum_k w_k phi_k [(C_k - phi_k)^2 + S_k^2], with C_k and S_k the means over the batch of
-cos(t_k x) and sin(t_k x), and phi_k = exp(-t_k^2 / 2). L = (1 - lambda) prediction + lambda SIGReg, which is the mean of
-T over directions and views, each view a sample of its own.
+cos(t_k x) and sin(t_k x), and phi_k = exp(-t_k^2 / 2). SIGReg is the mean of T over directions and views, each view a
+sample of its own; L = (1 - lambda) prediction + lambda SIGReg.
 
 Where the listing in the paper and the authors' code differ, this is the code (MINIMAL.md): the integral over [-3, 3] by
 17 points on its half, where the paper has 17 on [-5, 5]. A Gaussian sample has T = 1.05 in the mean, for any N: the

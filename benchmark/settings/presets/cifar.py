@@ -109,6 +109,12 @@ def _neighbours_on_cifar() -> dict[str, str]:
         "lejepa.augmentation": "crop_large+flip+colour+grey",
         "lejepa.optimiser": "adamw",
         "lejepa.learning_rate": "0.001",
+        # VIbCReg: solo-learn's CIFAR (batch 256, decay 1e-4, crops of 20 to 100 %, no blur, a tenth solarised) without
+        # its IterNorm; its LARS is another, so optimiser and rate are our own, as for VICReg.
+        "vibcreg.augmentation": "crop_large+flip+colour+grey",
+        "vibcreg.optimiser": "adamw",
+        "vibcreg.learning_rate": "0.001",
+        "vibcreg.weight_decay": "1e-4",
         # SupCon, authors' script for CIFAR: SGD 0.125 x B/256 (0.5 at 1,024), times the tau / 0.07 of their loss; decay
         # 1e-4 on everything, crops of 20 to 100 %.
         "supcon.augmentation": "crop_large+flip+colour+grey",
@@ -228,6 +234,9 @@ def _others_quickly() -> dict[str, str]:
         "lejepa.head_hidden": "1024",
         "lejepa.optimiser": "adamw",
         "lejepa.learning_rate": "0.002",
+        "vibcreg.head_dim": "1024",
+        "vibcreg.optimiser": "adamw",
+        "vibcreg.learning_rate": "0.002",
         "jigsaw.patch_dim": "128",
         "relative_position.head_hidden": "512",
         "deep_infomax.loss": "nce",

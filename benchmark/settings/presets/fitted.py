@@ -99,6 +99,8 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
         "vicreg.learning_rate": "0.002",
         "lejepa.head_hidden": "1024",
         "lejepa.learning_rate": "0.002",
+        "vibcreg.head_dim": "1024",
+        "vibcreg.learning_rate": "0.002",
     }
     groups = Rule(f"shuffle:{max(2, min(8, batch // 16))}", "groups of 16 images or more")
     return (

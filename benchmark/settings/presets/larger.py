@@ -157,6 +157,13 @@ def _without_negatives() -> dict[str, str]:
         "lejepa.optimiser": "adamw",
         "lejepa.learning_rate": "5e-4",
         "lejepa.weight_decay": "5e-4",
+        # VIbCReg: ours, VICReg's, with solo-learn's crops for ImageNet-100
+        "vibcreg.augmentation": "moco_v3",
+        "vibcreg.batch_size": "2048",
+        "vibcreg.optimiser": "lars_fb",
+        "vibcreg.learning_rate": "0.2",
+        "vibcreg.warmup": "0.05",
+        "vibcreg.weight_decay": "1e-6",
     }
 
 

@@ -157,6 +157,16 @@ def _without_negatives() -> dict[str, str]:
         "lejepa.optimiser": "adamw",
         "lejepa.learning_rate": "5e-4",
         "lejepa.weight_decay": "5e-4",
+        # W-MSE: nothing published at this size. ours: the authors' ImageNet-100 width and sub-batches, their rate on
+        # CIFAR, which they do not scale with the batch
+        "wmse.augmentation": "moco_v2",
+        "wmse.batch_size": "512",
+        "wmse.head_dim": "128",
+        "wmse.whitened": "256",
+        "wmse.optimiser": "adamw",
+        "wmse.learning_rate": "0.003",
+        "wmse.learning_rate_rule": "none",
+        "wmse.weight_decay": "1e-6",
         # VIbCReg: ours, VICReg's, with solo-learn's crops for ImageNet-100
         "vibcreg.augmentation": "moco_v3",
         "vibcreg.batch_size": "2048",

@@ -1,5 +1,6 @@
-"""W-MSE (arXiv:2007.06346) as plain loops: embeddings that have to fill the space."""
+"""W-MSE (arXiv:2007.06346) and MMCR (2303.03307) as plain loops: embeddings that have to fill the space."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -85,3 +86,42 @@ def test_wmse_is_known_beforehand(tiny: Any) -> None:
     assert loss(z @ upper + 3) == pytest.approx(loss(z), abs=1e-9)
     with pytest.raises(RuntimeError, match="cannot be whitened"):
         loss(torch.zeros_like(z))
+
+
+@views
+@pytest.mark.parametrize("local", [0.0, 0.3])
+def test_mmcr(local: float, sides: tuple[int, ...], tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
+    """L = -|C|_* + lambda mean_n |Z_n|_*: singular values as roots of the eigenvalues of the smaller Gram matrix."""
+    method = tiny.build("mmcr", 6, local=local, head_layers=2, head_hidden=6, head_dim=3)
+    w, batches = paper.start(method), tiny.batches(BATCHES, sides)
+
+    def nuclear(rows: Sequence[Tensor]) -> Tensor:
+        a = torch.stack(list(rows))
+        gram = a @ a.T if len(a) < a.shape[1] else a.T @ a
+        return torch.linalg.eigvalsh(gram).clamp(min=1e-300).sqrt().sum()
+
+    for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
+        z = [[paper.unit(one) for one in view] for view in embeddings(w, batch, paper)]
+        images = range(len(batch.index))
+        centres = nuclear([sum((view[i] for view in z[1:]), z[0][i]) / len(z) for i in images])
+        loss = -centres
+        if local:
+            loss = loss + local * sum(nuclear([view[i] for view in z]) for i in images) / len(images)
+        same(ours.scalars["centres"], centres)
+        same(ours.scalars["loss"], loss)
+        same(ours.gradients, paper.sgd(w, loss))
+    same_state(ours.after, w)
+
+
+def test_mmcr_is_known_beforehand(tiny: Any) -> None:
+    """-sqrt(N) where all are one unit vector, and at best -sqrt(N D), where each dimension has its share."""
+    method = tiny.build("mmcr", 6, head_layers=2, head_hidden=6, head_dim=4)
+    one = torch.eye(4, dtype=torch.float64)[:1].expand(64, 4)
+    best = torch.eye(4, dtype=torch.float64).repeat(16, 1)
+    values = []
+    for z in (one, best):
+        rows = {"z": z[:, None].expand(-1, 2, -1)}
+        logged = {name: float(value) for name, value in method.loss(rows, AT).items()}
+        values.append(logged["loss"])
+        assert [name for name, _ in method.symptoms(logged, rows)] == (["chance"] if z is one else [])
+    assert values == pytest.approx([-math.sqrt(64), -math.sqrt(64 * 4)])

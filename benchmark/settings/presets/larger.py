@@ -157,6 +157,13 @@ def _without_negatives() -> dict[str, str]:
         "lejepa.optimiser": "adamw",
         "lejepa.learning_rate": "5e-4",
         "lejepa.weight_decay": "5e-4",
+        # MMCR, authors' script: LARS 0.6 x B/256 at 2,048 for 100 epochs; decay and warm-up are ours, Barlow Twins'
+        "mmcr.augmentation": "byol",
+        "mmcr.batch_size": "2048",
+        "mmcr.optimiser": "lars_fb",
+        "mmcr.learning_rate": "0.6",
+        "mmcr.warmup": "0.05",
+        "mmcr.weight_decay": "1e-6",
         # W-MSE: nothing published at this size. ours: the authors' ImageNet-100 width and sub-batches, their rate on
         # CIFAR, which they do not scale with the batch
         "wmse.augmentation": "moco_v2",

@@ -1,7 +1,8 @@
-"""LeJEPA (arXiv:2511.08544) as plain loops: what looks at a batch along random directions."""
+"""LeJEPA (arXiv:2511.08544) and VISReg (2606.02572) as plain loops: what looks at a batch along random directions."""
 
 import math
 from collections.abc import Sequence
+from statistics import NormalDist
 from typing import Any
 
 import pytest
@@ -20,11 +21,11 @@ views = pytest.mark.parametrize(
 )
 
 
-def embeddings(w: dict[str, Tensor], batch: Any, large: int, paper: Any) -> list[list[Tensor]]:
+def embeddings(w: dict[str, Tensor], batch: Any, large: int, paper: Any, gelu: bool = False) -> list[list[Tensor]]:
     """z of each view and image: a pass through the encoder for each size, and one for all through the head."""
     h = paper.encoder(w, "encoder", torch.cat(batch.views[:large]))
     h = h + (paper.encoder(w, "encoder", torch.cat(batch.views[large:])) if len(batch.views) > large else [])
-    z, n = paper.mlp(w, "head", h, 3), len(batch.index)
+    z, n = paper.mlp(w, "head", h, 3, gelu=gelu), len(batch.index)
     return [z[n * v : n * v + n] for v in range(len(batch.views))]
 
 
@@ -89,3 +90,54 @@ def test_sigreg_is_known_beforehand(tiny: Any) -> None:
     logged = {name: value.item() for name, value in scalars.items()}
     assert [name for name, _ in method.symptoms(logged, rows)] == ["one_point"]
     assert not list(method.symptoms(logged | {"sigreg": 0.9 * logged["sigreg"]}, rows))
+
+
+@views
+def test_visreg(sides: tuple[int, ...], large: int, tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
+    """L = (1 - lambda) prediction + lambda (scale + shape + centre); in `shape` sigma is a constant, mu is not."""
+    weight = 0.3
+    method = tiny.build("visreg", 6, weight=weight, **HEAD)
+    w, batches = paper.start(method), tiny.batches(BATCHES, sides)
+    for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
+        torch.manual_seed(100 + step)
+        z, drawn, n = embeddings(w, batch, large, paper, gelu=True), directions(), len(batch.index)
+        centre = scale = shape = torch.zeros((), dtype=torch.float64)
+        for view in z:
+            mu = sum(view[1:], view[0]) / n
+            sigma = (sum((one - mu) ** 2 for one in view) / n + 1e-12).sqrt()
+            centre = centre + (mu**2).sum() / (len(z) * DIM)
+            scale = scale + ((1 - sigma) ** 2).sum() / (len(z) * DIM)
+            for a in drawn:
+                projected = [torch.dot((one - mu) / sigma.detach(), a) for one in view]
+                for rank, p in enumerate(sorted(projected, key=Tensor.item), 1):
+                    q = NormalDist().inv_cdf(rank / (n + 1))
+                    shape = shape + (p - q) ** 2 / (len(z) * n * DIRECTIONS)
+        predicted = prediction(z, large)
+        loss = (1 - weight) * predicted + weight * (scale + shape + centre)
+        terms = {"loss": loss, "prediction": predicted, "scale": scale, "shape": shape, "centre": centre}
+        for name, value in terms.items():
+            same(ours.scalars[name], value)
+        same(ours.gradients, paper.sgd(w, loss))
+    same_state(ours.after, w)
+
+
+def test_visreg_is_known_beforehand(tiny: Any) -> None:
+    """A Gaussian sample has a shape of 0.0062 at 256 images; what has collapsed keeps a gradient on the way."""
+    method = tiny.build("visreg", 6, **(HEAD | {"directions": 512}))
+    torch.manual_seed(0)
+    z = torch.randn(256, 2, DIM, dtype=torch.float64)
+    scalars = method.loss({"z": z, "centre": z.mean(dim=1)}, AT)
+    assert scalars["shape"].item() == pytest.approx(0.0062, rel=0.3)
+    small = (1e-4 * z).requires_grad_()
+    rows = {"z": small, "centre": small.mean(dim=1)}
+    scalars = method.loss(rows, AT)
+    assert scalars["scale"].item() == pytest.approx(1, abs=1e-3)
+    scalars["loss"].backward()
+    assert small.grad is not None
+    assert float(small.grad.norm()) > 0.01
+    assert [name for name, _ in method.symptoms({}, {"z": small.detach()})] == ["one_point"]
+    assert not list(method.symptoms({}, {"z": z}))
+    equal = torch.zeros(256, 2, DIM, dtype=torch.float64, requires_grad=True)
+    method.loss({"z": equal, "centre": equal.mean(dim=1)}, AT)["loss"].backward()
+    assert equal.grad is not None
+    assert equal.grad.isfinite().all()

@@ -16,7 +16,7 @@ from methods.method import Batch, Method, Progress
 
 AT = Progress(1, 20, 0, 4)
 READS_THE_STEP = {"contrastive_divergence", "denoising_autoencoder", "gan", "jigsaw", "vae"}
-DRAWS = {"lejepa", "wmse"}  # random numbers in the loss
+DRAWS = {"lejepa", "visreg", "wmse"}  # random numbers in the loss
 # `one_hot` looks for the largest label on a CPU alone.
 TRAINED = [name for name in methods.names() if methods.describe(name).trains and name != "supcon"]
 

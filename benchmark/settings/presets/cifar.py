@@ -109,6 +109,13 @@ def _neighbours_on_cifar() -> dict[str, str]:
         "lejepa.augmentation": "crop_large+flip+colour+grey",
         "lejepa.optimiser": "adamw",
         "lejepa.learning_rate": "0.001",
+        # VISReg: no CIFAR of the authors; ours, LeJEPA's, with lambda and width of their Imagenette.
+        "visreg.weight": "0.6",
+        "visreg.directions": "256",
+        "visreg.head_dim": "128",
+        "visreg.augmentation": "crop_large+flip+colour+grey",
+        "visreg.optimiser": "adamw",
+        "visreg.learning_rate": "0.001",
         # MMCR: the authors' CIFAR head, Adam 1e-3 and decay of 1e-6 (an L2); they take 32 images of 40 views a step for
         # 500 epochs, here it is two views and the batch of the others.
         "mmcr.head_layers": "2",
@@ -251,6 +258,12 @@ def _others_quickly() -> dict[str, str]:
         "lejepa.head_hidden": "1024",
         "lejepa.optimiser": "adamw",
         "lejepa.learning_rate": "0.002",
+        "visreg.weight": "0.6",
+        "visreg.directions": "256",
+        "visreg.head_hidden": "1024",
+        "visreg.head_dim": "128",
+        "visreg.optimiser": "adamw",
+        "visreg.learning_rate": "0.002",
         "mmcr.head_layers": "2",
         "mmcr.head_hidden": "512",
         "mmcr.head_dim": "128",

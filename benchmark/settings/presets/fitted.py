@@ -101,6 +101,8 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
         "vicreg.learning_rate": "0.002",
         "lejepa.head_hidden": "1024",
         "lejepa.learning_rate": "0.002",
+        "visreg.head_hidden": "1024",
+        "visreg.learning_rate": "0.002",
         "mmcr.learning_rate": "0.002",
         "vibcreg.head_dim": "1024",
         "vibcreg.learning_rate": "0.002",

@@ -157,6 +157,12 @@ def _without_negatives() -> dict[str, str]:
         "lejepa.optimiser": "adamw",
         "lejepa.learning_rate": "5e-4",
         "lejepa.weight_decay": "5e-4",
+        # VISReg: ours, LeJEPA's; the authors train ViTs alone (AdamW 9e-4, decay 0.05, four large and six small crops)
+        "visreg.augmentation": "crop_large+flip+colour+grey+blur+solarise+6x96",
+        "visreg.batch_size": "256",
+        "visreg.optimiser": "adamw",
+        "visreg.learning_rate": "5e-4",
+        "visreg.weight_decay": "5e-4",
         # MMCR, authors' script: LARS 0.6 x B/256 at 2,048 for 100 epochs; decay and warm-up are ours, Barlow Twins'
         "mmcr.augmentation": "byol",
         "mmcr.batch_size": "2048",

@@ -28,8 +28,11 @@ NOT_RECORDED = {  # and why
     "denoising_autoencoder": "at.step",
     "gan": "at.step",
     "jigsaw": "at.step",
+    "lejepa": "draws random numbers",
     "pcl": "draws random numbers",  # behind the warm-up, which is recorded
     "vae": "at.step",
+    "visreg": "draws random numbers",
+    "wmse": "draws random numbers",
 }
 STEPS = 10  # five epochs of the small task: what happens at an epoch's start happens between recorded steps
 

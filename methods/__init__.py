@@ -1,8 +1,9 @@
 """The registry: which methods there are, what each one's options are, and how to load it.
 
-The registry is the folder. `load("moco")` imports `methods/moco.py` and takes the one `Method` class in it. A name
-from an installed package's entry point (group `contrastive_benchmark.methods`) or a dotted module path
-(`my_pkg.my_method`) loads a plugin from outside. The contract that they all keep is in `methods/method.py`.
+The registry is the folder. `load("moco")` imports `methods/moco.py` and takes the one `Method` class in it. A name from
+an installed package's entry point (group `contrastive_benchmark.methods`), a dotted module path (`my_pkg.my_method`) or
+the name of a file of the folder one is in (`my_method`) loads a plugin from outside. The contract that they all keep is
+in `methods/method.py`.
 
 Importing this module does not import torch. `describe` reads a method's paper and options from its source, so the
 command line can list, parse and refuse words before the second or two that torch takes.
@@ -39,7 +40,7 @@ FAMILIES = (
     "reference",
 )
 # Class attributes that `describe` reads.
-DECLARED = ("family", "views", "trains", "supervised", "multicrop", "ignores", "recommends", "version")
+DECLARED = ("family", "views", "trains", "supervised", "multicrop", "ignores", "recommends", "search_space", "version")
 
 
 _trusted: set[str] = set()  # module paths that the user's words name; a file may name any module
@@ -65,6 +66,7 @@ class Description:
     multicrop: bool  # True where small crops may be given to it
     ignores: tuple[str, ...]  # run settings that cannot change its result
     recommends: dict[str, str]  # run settings that its paper prescribes
+    search_space: dict[str, tuple[Any, ...]]  # option -> what `tune` tries: the ends of a range, or words
     version: int  # raised when a change to its code alters its numbers
 
 
@@ -125,6 +127,7 @@ def describe(name: str) -> Description:
             multicrop=bool(declared.get("multicrop", False)),
             ignores=tuple(declared.get("ignores", ())),
             recommends=dict(declared.get("recommends", {})),
+            search_space=_tuples(declared.get("search_space", {})),
             version=int(declared.get("version", 1)),
         )
     except Exception as error:  # a plugin's Config may raise anything
@@ -164,6 +167,13 @@ def source(name: str) -> Path:
     raise LookupError(f"no module {module!r} with a Python source")
 
 
+def is_module(name: str) -> bool:
+    """Whether `name` is no short name but a module path: a dotted one, or a file of the folder one is in."""
+    parts = name.split(".")
+    own = name in NOT_METHODS or (FOLDER / f"{name}.py").is_file()
+    return all(part.isidentifier() for part in parts) and not own and (len(parts) > 1 or Path(f"{name}.py").is_file())
+
+
 def comments(text: str, node: ast.ClassDef) -> dict[str, str]:
     """The comment behind each annotated field of a class: its help, written once, where the reader sees it."""
     lines = text.splitlines()
@@ -182,7 +192,7 @@ def _module(name: str) -> str:
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:
             return point.module
-    if "." in name and all(part.isidentifier() for part in name.split(".")):
+    if is_module(name):
         if name not in _trusted:
             raise BrokenMethod(
                 f"method {name!r} is a module that would be imported, and it is a file that names it: "
@@ -215,6 +225,12 @@ def _declarations(node: ast.ClassDef) -> dict[str, Any]:
             except ValueError as error:
                 raise ValueError(f"{target.id} must be written out, as in views = ('crop', 'crop')") from error
     return found
+
+
+def _tuples(space: Any) -> dict[str, tuple[Any, ...]]:
+    if not isinstance(space, dict) or not all(isinstance(tried, tuple) and tried for tried in space.values()):
+        raise ValueError("search_space must have a tuple for each option: two numbers, or texts")
+    return space
 
 
 def _execute(config: ast.ClassDef | None) -> type[Any]:

@@ -20,6 +20,9 @@ EPSILON = 1e-5  # of batch norm
 class BarlowTwins(Method):
     family = "no_negatives"
     views = ("crop", "crop")
+    search_space = {  # noqa: RUF012
+        "weight": (0.001, 0.05),  # ours: a decade below and above section 2.2's 0.005
+    }
 
     @dataclass(frozen=True)
     class Config:

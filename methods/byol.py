@@ -23,6 +23,9 @@ class BYOL(Method):
     family = "no_negatives"
     views = ("crop", "crop")
     multicrop = True
+    search_space = {  # noqa: RUF012
+        "momentum": ("0.9", "0.95", "0.99", "0.996"),  # table 5a: 0.9 to 0.999; section 3.3: 0.996
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -27,6 +27,9 @@ class DCL(Method):
     family = "end_to_end"
     views = ("crop", "crop")
     multicrop = True
+    search_space = {  # noqa: RUF012
+        "temperature": (0.05, 1.0),  # as SimCLR's
+    }
 
     @dataclass(frozen=True)
     class Config:

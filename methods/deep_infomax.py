@@ -4,7 +4,7 @@ The local form: every place of an inner map of an image should be told from plac
 pooled feature. Critic: the inner product of two small networks' outputs (appendix A.1, encode and dot). Bound:
 Jensen-Shannon, equation 4, by default, or noise contrast, equation 5 (`nce`), in which other places of the same image
 are no negatives. The map is the deepest with at least nine places before the last one, whose mean is the pooled
-feature.
+feature. Without the paper's third part, which draws the pooled feature towards a prior by a discriminator (equation 7).
 """
 
 import math

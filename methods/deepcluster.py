@@ -36,6 +36,10 @@ class DeepCluster(Method):
     seen: Tensor  # (N,) bool, written since the last clustering
     centroids: Tensor  # (heads, K, D)
     assigned: Tensor  # (heads, N) int64, the cluster of each image, or `IGNORED`
+    search_space = {  # noqa: RUF012
+        "temperature": (0.05, 0.5),  # ours: about the authors' 0.1
+        "prototypes": ("x0.5", "x1", "x2"),  # ours: about the preset's, which the size of the data decides
+    }
 
     @dataclass(frozen=True)
     class Config:

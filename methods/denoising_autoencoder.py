@@ -22,6 +22,9 @@ class DenoisingAutoencoder(Method):
     family = "reconstruction"
     views = ("crop",)
     sized = True
+    search_space = {  # noqa: RUF012
+        "noise": (0.1, 1.0),  # ours: about the default
+    }
 
     @dataclass(frozen=True)
     class Config:

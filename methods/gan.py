@@ -2,7 +2,8 @@
 
 The backbone with a linear layer tells views from what a small generator makes; the generator takes the paper's
 non-saturating loss (section 3). Both take their step at once, from one loss: in the generator's part the weights of the
-discriminator are constants. The generator is for views of 8 to 96 pixels, and refuses others.
+discriminator are constants. The generator is for views of 8 to 96 pixels, and refuses others. DCGAN's Adam has a first
+momentum of 0.5, and `optimiser=adamw` here the usual 0.9.
 """
 
 from collections.abc import Iterator

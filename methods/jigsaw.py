@@ -3,7 +3,8 @@
 Nine patches of an image are shuffled by one of a fixed set of permutations, and a network on their nine features says
 by which (section 3). The set is chosen greedily for the largest least Hamming distance, always the same one:
 `tests/equations` holds its hash. The shared layer on each patch and the classifier on the nine follow VISSL. The
-patches lie on a jittered grid with gaps, and are augmented each on its own.
+patches lie on a jittered grid with gaps, and are augmented each on its own. Whole images are evaluated with the running
+statistics that batch norm has of patches, as in VISSL; what that costs, and a mend, are in `pirl.py`.
 """
 
 import itertools

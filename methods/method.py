@@ -52,6 +52,9 @@ class Method(nn.Module):
     unscheduled: tuple[str, ...] = ()  # its modules whose learning rate stays at the peak
     ignores: tuple[str, ...] = ()  # run settings that cannot change its result, such as a seed
     recommends: dict[str, str] = {}  # run settings that its paper prescribes; presets and words override them  # noqa: RUF012
+    # What `tune` tries of its options: two numbers are the ends of a range, searched on a logarithmic scale; texts are
+    # choices, as words are written, "x0.5" being half of what the option is otherwise.
+    search_space: dict[str, tuple[float, float] | tuple[str, ...]] = {}  # noqa: RUF012
     version: int = 1  # of ours: raised when a change alters its numbers; cells of before then stay, as others
 
     @dataclass(frozen=True)

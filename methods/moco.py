@@ -1,8 +1,8 @@
 """MoCo v1 and v2: Momentum Contrast for Unsupervised Visual Representation Learning (arXiv:1911.05722, 2003.04297).
 
 A query of one view against the momentum-encoded key of the other (positive) and a queue of earlier keys (negatives).
-Defaults are v2's. v1 is `moco.head=linear moco.temperature=0.07 augmentation=moco_v1 schedule=step`. Small crops, which
-the papers do not have, are further queries.
+Defaults are v2's. v1 is `moco.head=linear moco.temperature=0.07 augmentation=moco_v1 schedule=step warmup=0
+decay_all=true`. Small crops, which the papers do not have, are further queries.
 
 The authors update the key encoder before they compute keys; here it is updated after the optimiser's step. With a
 constant m and equal starts the keys are the same, and the end of a step is a state that can be saved.
@@ -29,6 +29,11 @@ class MoCo(Method):
     multicrop = True
     # Shuffled batch norm (v1, section 3.3): with one set of statistics for all, a key's tell which query it belongs to.
     recommends = {"batch_norm": "shuffle:8"}  # noqa: RUF012
+    search_space = {  # noqa: RUF012
+        "temperature": (0.05, 0.5),  # v2, section 3: 0.07 to 0.5
+        "momentum": ("0.9", "0.95", "0.99", "0.999"),  # v1, section 4.1: 0.9 to 0.9999; 0.95 for short trainings
+        "queue": ("x0.25", "x0.5", "x1", "x2"),  # v1, figure 3: 256 to 65,536; ours: about the preset's
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -26,6 +26,10 @@ class MoCoV3(Method):
     family = "momentum"
     views = ("crop", "crop")
     multicrop = True
+    search_space = {  # noqa: RUF012
+        "temperature": (0.1, 1.0),  # 1.0 for ResNet-50, 0.2 for ViT
+        "momentum": ("0.9", "0.95", "0.99", "0.996"),  # 0.99 and 0.996 in the authors' code; less for short trainings
+    }
 
     @dataclass(frozen=True)
     class Config:

@@ -2,8 +2,9 @@
 
 As SimCLR, but the positive of an image's view is the nearest neighbour, in a queue of earlier embeddings, of the other
 view. Row i is NN(z_i), the columns are the predictions p of the batch, the positive is on the diagonal; both directions
-are averaged, as in the paper's pseudocode. Embeddings of the first view enter the queue behind the step, so that no
-image is its own neighbour there.
+are averaged, as in the paper's pseudocode. Its text adds a second term, whose softmax is over the neighbours NN(z_k) of
+all images at one prediction, which neither the pseudocode nor this has. Embeddings of the first view enter the queue
+behind the step, so that no image is its own neighbour there.
 
 A queue longer than half of the training set holds recent copies of most images: their neighbours are themselves, and
 the method becomes SimCLR with old keys. Small crops are further predictions, as in the paper's multi-crop.
@@ -28,6 +29,10 @@ class NNCLR(Method):
     family = "end_to_end"
     views = ("crop", "crop")
     multicrop = True
+    search_space = {  # noqa: RUF012
+        "temperature": (0.05, 1.0),  # as SimCLR's
+        "queue": ("x0.25", "x0.5", "x1", "x2"),  # ours: about the preset's, which the size of the data decides
+    }
 
     @dataclass(frozen=True)
     class Config:

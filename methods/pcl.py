@@ -35,6 +35,11 @@ class PCL(Method):
     prototypes: Tensor  # (sum of K, D) unit vectors, one granularity behind the other
     phi: Tensor  # (sum of K,) the concentration of each
     assigned: Tensor  # (granularities, N) int64, the cluster of each image
+    search_space = {  # noqa: RUF012
+        "temperature": (0.05, 0.5),  # as MoCo's
+        "momentum": ("0.9", "0.95", "0.99", "0.999"),  # as MoCo's
+        "queue": ("x0.25", "x0.5", "x1", "x2"),  # as MoCo's
+    }
 
     @dataclass(frozen=True)
     class Config:

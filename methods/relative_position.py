@@ -4,7 +4,8 @@ Of nine patches of an image the centre and one other are shown, and a small netw
 the eight places the other is from (section 3). All eight pairs of an image are in the batch. The patches lie on a
 jittered grid with gaps, and are augmented each on its own, which takes the place of the paper's colour dropping:
 otherwise the lens's colour fringes give the place away. The two-layer network on the pair follows the revisited form
-(arXiv:1901.09005) without its dropout, whose draws would depend on how a batch is cut.
+(arXiv:1901.09005) without its dropout, whose draws would depend on how a batch is cut. Whole images are evaluated with
+the running statistics that batch norm has of patches, as in `jigsaw.py`.
 """
 
 import math

@@ -28,6 +28,9 @@ class SimCLR(Method):
     family = "end_to_end"
     views = ("crop", "crop")
     multicrop = True
+    search_space = {  # noqa: RUF012
+        "temperature": (0.05, 1.0),  # table 5: 0.05, 0.1, 0.5 and 1
+    }
 
     @dataclass(frozen=True)
     class Config:

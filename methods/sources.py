@@ -1,4 +1,5 @@
-"""What a method's code is, as a digest: two sources that differ in comments, docstrings and layout alone have one.
+"""What a method's code is, as a digest: two sources that differ in comments, docstrings and layout alone have one, and
+so have two that differ in what `tune` tries.
 
 Nothing is imported or run but the finders of Python, which say where a package lies.
 """
@@ -32,7 +33,7 @@ def digest_file(path: Path) -> str:
 def outline(node: Any) -> Any:
     """A syntax tree as plain data without docstrings, the same in every version of Python that reads the source."""
     if isinstance(node, list):
-        return [outline(item) for item in node if not _is_text_alone(item)]
+        return [outline(item) for item in node if not (_is_text_alone(item) or _is_search_space(item))]
     if isinstance(node, ast.AST):
         fields = {name: value for name, value in ast.iter_fields(node) if value is not None and value != []}
         return [type(node).__name__, {name: outline(value) for name, value in fields.items()}]
@@ -46,6 +47,11 @@ def _hash(data: Any) -> str:
 def _is_text_alone(node: Any) -> bool:
     """A docstring, or a string that stands there like one."""
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_search_space(node: Any) -> bool:
+    targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign) else []
+    return any(isinstance(target, ast.Name) and target.id == "search_space" for target in targets)
 
 
 def _collect(module: str, trees: dict[str, Any]) -> None:

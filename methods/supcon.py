@@ -22,6 +22,9 @@ class SupCon(Method):
     views = ("crop", "crop")
     multicrop = True
     supervised = True
+    search_space = {  # noqa: RUF012
+        "temperature": (0.05, 0.5),  # ours: about the paper's 0.1
+    }
 
     @dataclass(frozen=True)
     class Config:

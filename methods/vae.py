@@ -21,6 +21,9 @@ class VAE(Method):
     family = "reconstruction"
     views = ("crop",)
     sized = True
+    search_space = {  # noqa: RUF012
+        "beta": (0.1, 10.0),  # ours: a decade below and above the lower bound itself
+    }
 
     @dataclass(frozen=True)
     class Config:

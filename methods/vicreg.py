@@ -13,13 +13,15 @@ from torch.nn import functional as F
 
 from methods.method import Batch, Method, Progress
 from methods.parts.heads import projector
-
-EPSILON = 1e-4  # of equation 2
+from methods.parts.spread import variance
 
 
 class VICReg(Method):
     family = "no_negatives"
     views = ("crop", "crop")
+    search_space = {  # noqa: RUF012
+        "covariance": (0.25, 10.0),  # section 4.2 searches lambda = mu at nu = 1: these are 100 to 2.5 times nu
+    }
 
     @dataclass(frozen=True)
     class Config:
@@ -52,11 +54,6 @@ class VICReg(Method):
         v = v / 2 if self.config.halved else v
         loss = self.config.invariance * s + self.config.variance * v + self.config.covariance * c
         return {"loss": loss, "invariance": s, "variance": v, "covariance": c}
-
-
-def variance(z: Tensor) -> Tensor:
-    """v(Z), equations 1 and 2: the mean over dimensions of max(0, 1 - standard deviation over the batch)."""
-    return F.relu(1 - (z.var(dim=0) + EPSILON).sqrt()).mean()
 
 
 def covariance(z: Tensor) -> Tensor:

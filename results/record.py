@@ -6,6 +6,8 @@ Standard library only, because the training side imports this file too. Accuraci
 
 from __future__ import annotations
 
+import base64
+import binascii
 import hashlib
 import json
 import math
@@ -18,10 +20,23 @@ from typing import Any
 from results import files
 
 SCHEMA = EVALUATION_SCHEMA = 1
-STATUSES = ("finished", "failed", "collapsed")
+STATUSES = ("finished", "failed", "collapsed", "stopped")
 FILE_NAME = "record.json"
 EVALUATION_NAME = "evaluation.json"  # what was measured later, beside the record, which stays as it is
 LOOKS_NAME = "looks.json"  # what people look at beside the numbers, see benchmark/evaluate/gallery.py
+TRIAL = "tune"  # the purpose of a record by which settings are chosen; others have none
+# All that such a record may measure: nothing of test images.
+TRIAL_METRICS = (
+    "linear_validation_top1",
+    "linear_strength",
+    "linear_iterations",
+    "effective_rank",
+    "uniformity",
+    "alignment",
+)
+# Of a record, where it has it: metric -> one bit a test image, in their order, 1 where it was right, as `pack` makes a
+# text of them. In the record and no file beside it: so they are whole or absent, under its checksum, wherever it goes.
+CORRECT = "correct"
 
 _LONGEST = 200  # characters of a method's name
 _NUMBERS = ("seed", "view_size", "epochs", "batch_size", "microbatch", "learning_rate", "warmup", "weight_decay")
@@ -121,12 +136,25 @@ def write_evaluations(folder: Path, key: str, evaluations: dict[str, Any]) -> No
     write_json(Path(folder) / EVALUATION_NAME, content)
 
 
-def find(out: Path) -> Iterator[tuple[Path, dict[str, Any] | ValueError]]:
-    """Every record at any depth below `out`, in the order of its path, as (folder, record).
+def pack(bits: bytes) -> str:
+    """Eight images a byte, the first in its highest bit, as text; without the sign by which paths are known."""
+    return base64.urlsafe_b64encode(bits).decode()
+
+
+def unpack(text: str) -> bytes:
+    """The bits that `pack` made a text of. Raises ValueError."""
+    try:
+        return base64.b64decode(text.encode(), altchars=b"-_", validate=True)
+    except binascii.Error as error:
+        raise ValueError(f"no packed bits: {error}") from error
+
+
+def find(out: Path, name: str = "*") -> Iterator[tuple[Path, dict[str, Any] | ValueError]]:
+    """Every record at any depth below `out`, in the order of its path, as (folder, record); of folders whose name fits.
 
     A broken file gives (folder, the ValueError that `read` raised), so that one bad file hides no other.
     """
-    for path in sorted(Path(out).rglob(FILE_NAME)):
+    for path in sorted(Path(out).rglob(FILE_NAME if name == "*" else f"{name}/{FILE_NAME}")):
         try:
             record = read(path.parent)
         except ValueError as error:
@@ -193,7 +221,28 @@ def _problem(record: Any) -> str | None:
         return f"status {record['status']!r} (allowed: {', '.join(STATUSES)})"
     if record["status"] != "finished" and not record["reason"]:
         return f"a {record['status']} record must give its reason"
-    return _settings_problem(record["settings"]) or _metrics_problem(record["metrics"])
+    return (
+        _settings_problem(record["settings"])
+        or _metrics_problem(record["metrics"])
+        or _trial_problem(record)
+        or (_correct_problem(record) if CORRECT in record else None)
+    )
+
+
+def is_trial(record: dict[str, Any]) -> bool:
+    """Whether it is of a cell by which settings are chosen: it has no number of the test set, and is in no ranking."""
+    return record.get("purpose") == TRIAL or bool(record["settings"].get("trial"))
+
+
+def _trial_problem(record: dict[str, Any]) -> str | None:
+    if not is_trial(record):
+        return None
+    if record.get("purpose") != TRIAL or not isinstance(record["settings"].get("trial"), str):
+        return f"a trial's record has purpose {TRIAL!r} and settings.trial, the study and its number"
+    others = [name for name in record["metrics"] if name not in TRIAL_METRICS]
+    if others:
+        return f"a trial's record holds {', '.join(TRIAL_METRICS)} alone, it has {', '.join(others)}"
+    return None
 
 
 def _settings_problem(settings: dict[str, Any]) -> str | None:
@@ -218,4 +267,29 @@ def _metrics_problem(metrics: dict[str, Any]) -> str | None:
             return f"metric {name!r} is {type(value).__name__}, must be a number or null"
         if not math.isfinite(value):
             return f"metric {name!r} is {value}, must be finite or null"
+    return None
+
+
+def _correct_problem(record: dict[str, Any]) -> str | None:
+    """The bits are one an image, and their share is the metric's."""
+    resolved, correct = record.get("resolved"), record[CORRECT]
+    test = resolved.get("test") if isinstance(resolved, dict) else None
+    images = test.get("images") if isinstance(test, dict) else None
+    if not isinstance(images, int) or isinstance(images, bool) or images < 1:
+        return f"field {CORRECT!r} needs the number of test images, resolved.test.images, beside it"
+    if not isinstance(correct, dict):
+        return f"field {CORRECT!r} is {type(correct).__name__}, must be an object"
+    for name, text in correct.items():
+        try:
+            bits = unpack(text)
+        except (ValueError, AttributeError):
+            return f"{CORRECT}.{name} is no text of packed bits"
+        number, unused = int.from_bytes(bits), -images % 8
+        if 8 * len(bits) != images + unused or number % 2**unused:
+            return f"{CORRECT}.{name} has {len(bits)} bytes, which are not one bit for each of {images} test images"
+        metric = record["metrics"].get(name)
+        if metric is None or abs(number.bit_count() / images - metric) > 1e-9:
+            return (
+                f"{CORRECT}.{name}: {number.bit_count()} of {images} images are right, and metric {name!r} is {metric}"
+            )
     return None

@@ -68,7 +68,7 @@ class Task:
         os.register_at_fork(after_in_child=_usual_signals)
         _export_processes()
         more = self.work(self.argument)
-        if more and os.environ.get("SLURM_PROCID", "0") == "0":
+        if more and (os.environ.get("SLURM_PROCID") or "0") == "0":
             _command(["scontrol", "requeue", _own_id()])
 
     def checkpoint(self) -> Any:
@@ -153,9 +153,13 @@ def _parameters(name: str, resources: Mapping[str, Any]) -> dict[str, Any]:
     parameters |= {"array_parallelism": resources["array_parallelism"], "additional_parameters": {"requeue": True}}
     optional = ("partition", "account", "qos", "constraint", "cpus_per_task", "gpus_per_node")
     parameters |= {word: resources[word] for word in optional if resources[word]}
+    parameters["wckey"] = None  # of submitit's own, which a cluster may refuse
+    if resources["gpu_type"]:
+        parameters["gpus_per_node"] = f"{resources['gpu_type']}:{resources['gpus_per_node']}"
+    parameters["additional_parameters"] |= {key: value == "true" or value for key, value in resources["extra"]}
     if resources["mem_gb"]:
         parameters["mem"] = f"{resources['mem_gb']}GB"
-    setup = [resources["setup"]] if resources["setup"] else []
+    setup = resources["setup"].splitlines()
     if resources["cpus_per_task"]:  # srun does not inherit it since SLURM 22.05
         setup.append("export SRUN_CPUS_PER_TASK=$SLURM_CPUS_PER_TASK")
     return parameters | ({"setup": setup} if setup else {})
@@ -237,7 +241,7 @@ def _command(words: list[str]) -> str:
 
 
 def _own_id() -> str:
-    if "SLURM_ARRAY_JOB_ID" in os.environ:
+    if os.environ.get("SLURM_ARRAY_JOB_ID"):
         return f"{os.environ['SLURM_ARRAY_JOB_ID']}_{os.environ['SLURM_ARRAY_TASK_ID']}"
     return os.environ["SLURM_JOB_ID"]
 
@@ -250,11 +254,11 @@ def _usual_signals() -> None:
 
 def _export_processes() -> None:
     """torchrun's variables, where the job has several processes."""
-    if int(os.environ.get("SLURM_NTASKS", "1")) < 2:
+    if int(os.environ.get("SLURM_NTASKS") or 1) < 2:
         return
     import submitit
 
     environment = submitit.helpers.TorchDistributedEnvironment()
     # submitit takes the first node's name, which not every node can resolve.
-    environment.master_addr = os.environ.get("SLURM_LAUNCH_NODE_IPADDR", environment.master_addr)
+    environment.master_addr = os.environ.get("SLURM_LAUNCH_NODE_IPADDR") or environment.master_addr
     environment.export(set_cuda_visible_devices=False)

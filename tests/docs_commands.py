@@ -29,7 +29,7 @@ from benchmark.cli import help
 from benchmark.data import catalogue
 from benchmark.errors import UsageError
 from benchmark.settings import schema
-from benchmark.words import cell_words, evaluate_words, inference_words, runtime_words
+from benchmark.words import cell_words, evaluate_words, inference_words, runtime_words, tune_words
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
@@ -115,11 +115,15 @@ def read_words(span: str) -> None:
         key, _, value = word.partition("=")
         if key in ("key", *FOLDER_WORDS):
             continue
-        if key not in beside:
+        if key in tune_words.TYPES:
+            tune_words.read([word, "methods=simclr"] if value else ["methods=simclr"])
+            continue
+        known = "slurm.extra" if key.startswith(runtime_words.EXTRA) else key
+        if known not in beside:
             raise UsageError(f"unknown key {key!r}")
         if value and not PLACEHOLDER.search(value):
             root = ["dataset.root=DIR"] if word == "dataset=folder" else []
-            cell_words.read([word, *beside[key], *root])
+            cell_words.read([word, *beside[known], *root])
 
 
 @cache
@@ -135,6 +139,7 @@ def _beside() -> dict[str, tuple[str, ...]]:
     for key in needs:
         launcher = "slurm" if key.startswith("slurm.") else "local" if key in ("workers", "per_device") else ""
         needs[key] += (f"launcher={launcher}",) if launcher else ()
+    needs["slurm.gpu_type"] += ("slurm.gpus_per_node=1",)
     return needs | {"methods": ()}
 
 
@@ -154,6 +159,8 @@ def _read_ours(arguments: list[str]) -> None:
         inference_words.read_export(parsed.words)
     elif parsed.command == "features" and words:
         inference_words.read_features(parsed.words)
+    elif parsed.command == "tune":
+        tune_words.read(words)
     elif parsed.command == "report":
         runtime_words.read_report(words)
     elif parsed.command == "resume":
@@ -194,6 +201,9 @@ def scratch() -> Iterator[Path]:
                 (folder / "data" / name).mkdir(parents=True)
                 (folder / "DIR" / name).mkdir(parents=True, exist_ok=True)
         (folder / "FILE").write_bytes(b"weights")
+        for out in ("runs", "tuning"):  # what `tune` has written there
+            (folder / out / "tuned").mkdir(parents=True)
+            (folder / out / "tuned/digits.txt").write_text("simclr.temperature=0.2\n")
         for page in pages():
             for path, body in files(page.read_text(encoding="utf-8")).items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)

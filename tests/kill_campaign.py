@@ -27,12 +27,14 @@ from typing import Any
 ROOT = Path(__file__).parent.parent
 CELLS = ["methods=simclr,moco", "dataset.limit=90", "view_size=16", "backbone=test_resnet", "stem=native"]
 CELLS += ["batch_size=32", "epochs=8", "log_every=1", "checkpoint_every=0.05", "threads=1", "device=cpu", "wandb=off"]
-STEPS = 16
+CELLS += ["evaluate_every=2"]
+STEPS = 16 + 4  # lines of a whole log: of steps, and of evaluations
 LAUNCHERS = {"here": [["launcher=here"]], "local": [["launcher=local", "workers=2"]]}
 LAUNCHERS["both"] = [*LAUNCHERS["here"], *LAUNCHERS["local"]]
 LATER = {"evaluate": ["evaluations=knn,heads", "device=cpu", "threads=1"], "report": []}
 TIMES = ("seconds", "images_per_second", "evaluation_seconds", "peak_memory_bytes", "started", "finished")
-TIMES += ("commit", "dirty")  # somebody may commit meanwhile
+TIMES += ("validation_seconds", "seconds_to_90")
+TIMES += ("commit", "dirty", "checksum")  # somebody may commit meanwhile; the last is of all the others
 
 
 class Campaign:

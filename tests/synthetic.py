@@ -1,4 +1,7 @@
-"""Synthetic records of a plausible study, for tests of what a report costs: `python tests/synthetic.py 2000 FOLDER`."""
+"""Synthetic records of a plausible study, for tests of what a report costs: `python tests/synthetic.py 2000 FOLDER`.
+
+With a third word, such as 10000, they hold which of so many test images were right.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from results.record import pack
 
 METHODS = ("simclr", "moco", "swav", "pirl", "instdisc")
 OPERATIONS = ("crop", "cutout", "colour", "blur")
@@ -40,8 +45,10 @@ def configurations() -> list[dict[str, Any]]:
     return list({json.dumps(each): each for each in settings}.values())
 
 
-def write(count: int, out: Path, methods: Sequence[str] = METHODS) -> None:
-    """`count` records of these methods below `out`, with logs and, of some cells, looks; the same each time."""
+def write(count: int, out: Path, methods: Sequence[str] = METHODS, images: int = 0) -> None:
+    """`count` records of these methods below `out`, with logs and, of some cells, looks; the same each time. With
+    `images` they hold which of so many were right."""
+    hard = np.random.default_rng(1).normal(size=images)
     rng = np.random.default_rng(0)
     cells = itertools.product(configurations(), methods, range(SEEDS))
     for number, (chosen, method, seed) in enumerate(itertools.islice(cells, count)):
@@ -51,7 +58,7 @@ def write(count: int, out: Path, methods: Sequence[str] = METHODS) -> None:
         centre += 0.01 * np.log2(chosen["batch_size"] / 256) - 0.02 * (chosen["augmentation"].count("+") != 1)
         lost = number % 97 == 96
         record = _record(method, seed, chosen, f"{number:010d}", float(centre + rng.normal(0, 0.006)), lost)
-        (folder / "record.json").write_text(json.dumps(record))
+        (folder / "record.json").write_text(json.dumps(_add_correct(record, hard, number) if images else record))
         losses = (5 + 2 * np.exp(-np.arange(30) / 8) + rng.normal(0, 0.03, 30)).tolist()
         lines = [json.dumps({"step": 20 * i, "epoch": i // 3, "loss": loss}) for i, loss in enumerate(losses, 1)]
         (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
@@ -108,6 +115,17 @@ def _record(method: str, seed: int, chosen: dict[str, Any], key: str, accuracy: 
     }
 
 
+def _add_correct(record: dict[str, Any], hard: np.ndarray, seed: int) -> dict[str, Any]:
+    """The record with which images were right, about as many as its accuracies say, and these as they then are."""
+    rng, metrics, correct = np.random.default_rng([2, seed]), dict(record["metrics"]), {}
+    for name in set(metrics) & {"linear_top1", "knn20_top1"}:
+        latent = hard + rng.normal(size=len(hard))
+        right = latent > np.quantile(latent, 1 - min(1.0, metrics[name]))
+        metrics[name], correct[name] = float(right.mean()), pack(np.packbits(right).tobytes())
+    test = {"images": len(hard), "order": "0123456789", "classes": 10, "largest_class": 0.1, "references": 1000}
+    return record | {"metrics": metrics, "resolved": {"test": test}} | ({"correct": correct} if correct else {})
+
+
 def _looks(rng: np.random.Generator) -> dict[str, Any]:
     label = rng.integers(0, 10, 120)
     x, y = (np.array([np.cos(label), np.sin(label)]) * 5 + rng.normal(0, 0.8, (2, 120))).tolist()
@@ -129,4 +147,4 @@ def _png(rng: np.random.Generator) -> str:
 
 
 if __name__ == "__main__":
-    write(int(sys.argv[1]), Path(sys.argv[2]))
+    write(int(sys.argv[1]), Path(sys.argv[2]), images=int((*sys.argv, "0")[3]))

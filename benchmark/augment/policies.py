@@ -125,10 +125,12 @@ ONE_BRANCH = "one_branch"
 _PIECES: dict[str, tuple[str, tuple[Policy, ...]]] = {
     "none": ("the image resized and centre cropped, nothing random", (Policy(),)),
     "crop": ("random resized crop of 8 to 100 % of the area", (_CROP,)),
+    "crop_large": ("random resized crop of 20 to 100 % of the area", (_CROP_LARGE,)),
     "flip": ("horizontal flip of every second image", (_FLIP,)),
     "colour": ("jitter .4 .4 .4 .1 of 80 % of the images: SimCLR's strength 0.5", (_COLOUR,)),
     "colour_strong": ("jitter .8 .8 .8 .2 of 80 % of the images: SimCLR's strength 1", (_COLOUR_STRONG,)),
     "grey": ("20 % of the images in grey", (_GREY,)),
+    "grey_rare": ("10 % of the images in grey, as W-MSE's authors have it on CIFAR", (Policy(grey=0.1),)),
     "blur": ("Gaussian blur of every second image, sigma .1 to 2 pixels", (_BLUR,)),
     "solarise": ("20 % of the images with pixels from 0.5 inverted", (_SOLARISE,)),
     # What else SimCLR composes in figure 5, which gives no numbers. As in their papers, cutout (arXiv 1708.04552) of

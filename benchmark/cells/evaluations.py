@@ -44,6 +44,10 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
     device = claim_device(request.runtime)
     asked, failed, left, gone = matrix.evaluations(request.evaluations, request.transfer), 0, 0, list[str]()
     states = [plan.state(folder) for folder in folders]
+    trials = [state for state in states if state.record is not None and record.is_trial(state.record)]
+    if trials and request.names:
+        raise UsageError(f"cells={trials[0].folder.name}: a trial of tune never sees the test set")
+    states = [state for state in states if state not in trials]
     others = [state for state in states if state.word != "finished"]
     if others and request.names:
         name = others[0].folder.name
@@ -148,7 +152,7 @@ def _missing(asked: list[Evaluation], done: dict[str, Any]) -> list[Evaluation]:
 
 def _freeze(folder: Path, cell: Settings, key: str, device: torch.device) -> FrozenCell:
     """The cell as its training left it. Raises `NoCheckpoint`."""
-    data = build.dataset(cell.dataset)
+    data = build.data_of(cell)
     method, _ = build.method(cell, data, device)
     if method.trains:
         try:

@@ -49,7 +49,7 @@ class Attempt:
 
 def attempt() -> Attempt:
     """A new one."""
-    job, restart = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_RESTART_COUNT", "0"))
+    job, restart = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_RESTART_COUNT") or 0)
     return Attempt(uuid.uuid4().hex, platform.node(), job, restart)
 
 

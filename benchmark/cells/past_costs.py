@@ -25,6 +25,7 @@ EQUALLY_FAST = (
     "weight_decay",
     "decay_all",
     "sgd_momentum",
+    "trial",
 )
 
 

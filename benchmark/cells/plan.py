@@ -21,7 +21,7 @@ class State:
     """A cell's folder as it is now."""
 
     folder: Path
-    word: str  # new, running, interrupted, finished, failed, collapsed or broken
+    word: str  # new, running, interrupted, finished, failed, collapsed, stopped or broken
     detail: str  # reason, or how far it is
     record: dict[str, Any] | None = None
 
@@ -113,7 +113,7 @@ def label(settings: dict[str, Any], names: list[str]) -> str:
 
 def varying(cells: list[Settings]) -> list[str]:
     """The dotted names of the settings, the method apart, that tell the cells from each other."""
-    flat = [_flat(address.identity(cell)) for cell in cells]
+    flat = [address.flatten(address.identity(cell)) for cell in cells]
     by_method: dict[str, list[dict[str, Any]]] = {}
     for values in flat:
         by_method.setdefault(values["method"], []).append(values)
@@ -130,17 +130,10 @@ def varying(cells: list[Settings]) -> list[str]:
     ]
 
 
-def _flat(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in tree.items():
-        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
-    return flat
-
-
 def _progress(folder: Path) -> str:
     """How far the log says that training is."""
     try:
-        *_, last = files.read_lines(folder / "log.jsonl")
+        *_, last = (line for line in files.read_lines(folder / "log.jsonl") if "loss" in line)
         return f"step {last['step']:d}, loss {last['loss']:.4f}"
     except (OSError, ValueError, LookupError, TypeError):
         return ""

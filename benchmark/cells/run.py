@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,17 +15,20 @@ import torch
 
 import methods
 from benchmark.augment import policies
-from benchmark.cells import lease, machine
+from benchmark.cells import lease, machine, validation_curve
+from benchmark.cells.validation_curve import ValidationCurve
 from benchmark.data import identity
+from benchmark.data.datasets import Data
 from benchmark.display.progress import ProgressDisplay
 from benchmark.errors import explain
 from benchmark.evaluate import gallery, headline, linear
 from benchmark.evaluate.frozen_cell import FrozenCell, freeze
-from benchmark.settings import address, remarks
+from benchmark.settings import address, alike, remarks
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.tracking.tracker import Tracker
-from benchmark.training import build, train
+from benchmark.training import build, checkpoint, train
+from benchmark.training.batches import Batches
 from benchmark.training.collapse import COLLAPSED_RANK
 from benchmark.training.distributed import World
 from benchmark.training.engine import has_tf32, resolve_precision
@@ -48,7 +51,7 @@ class Place:
 def run(settings: Settings, place: Place) -> dict[str, Any] | None:
     """The cell's record: the one there is, or a new one. None where another process has the cell, or this one lost it.
 
-    A failed record is tried again; a finished or collapsed one stands. Raises `Stopped` behind a checkpoint.
+    A failed record is tried again; a finished, collapsed or stopped one stands. Raises `Stopped` behind a checkpoint.
     """
     folder = Path(place.runtime.out) / address.folder_name(settings)
     with contextlib.ExitStack() as stack:
@@ -85,10 +88,7 @@ def _make(
     result = blank(settings)
     result["resolved"] |= arithmetic(settings, place)
     try:
-        result["reason"], result["metrics"] = _train_and_evaluate(
-            settings, place, folder, guard, tell, result["cost"], result["resolved"]
-        )
-        result["status"] = "collapsed" if result["reason"] else "finished"
+        result |= _train_and_evaluate(settings, place, folder, guard, tell, result["cost"], result["resolved"])
     except lease.Lost:
         raise
     except Exception as error:
@@ -104,6 +104,8 @@ def _make(
         (folder / "error.txt").unlink(missing_ok=True)  # of an attempt before
     result["finished"] = record.now()
     place.world.broadcast(lambda: record.write(folder, result))
+    if settings.trial and result["status"] != "failed" and place.world.is_main:  # nothing more can be measured of it
+        (folder / checkpoint.FILE_NAME).unlink(missing_ok=True)
     return result
 
 
@@ -143,9 +145,11 @@ def blank(settings: Settings) -> dict[str, Any]:
         "cost": {},
         "versions": machine.versions(),
         **machine.commit(),
+        **({"purpose": record.TRIAL} if settings.trial else {}),
         "started": record.now(),
         "resolved": {"family": family(settings.method), "results_version": address.RESULTS_VERSION}
-        | {"method_version": settings.method_version or "1"},
+        | {"method_version": settings.method_version or "1"}
+        | ({"like": protocol} if (protocol := alike.find(settings)) else {}),
     }
 
 
@@ -174,57 +178,69 @@ def _train_and_evaluate(
     tell: Callable[[dict[str, Any]], None],
     cost: dict[str, Any],
     resolved: dict[str, Any],
-) -> tuple[str | None, dict[str, float]]:
+) -> dict[str, Any]:
+    """The record's status, reason, metrics and the test images that were right; `cost` and `resolved` are filled."""
     world, device = place.world, place.device
     build.require_kind(settings, world)
     machine.reset_peak_memory(device)
     cost |= {"views": 0, "pixels_per_image": 0, "seconds": 0.0}
     cost |= {"device": machine.device_name(device), "processes": world.size}
-    data = build.dataset(settings.dataset)
+    data = build.data_of(settings)
     method, stem = build.method(settings, data, device)
     precision = resolved["precision"]
     batches = build.batches(settings, method, data, place.world, place.device, precision)
-    used = batches.augmentation
-    resolved |= {"stem": stem, "policies": [policies.describe(p) for p in used.policies]}
-    resolved |= batches.statistics()
-    if note := build.weights_note(settings):
-        resolved |= {"weights": note}
-    if used.small:
-        resolved |= {"small_crops": list(used.small), "small_crop_scale": list(policies.SMALL_SCALE)}
-    resolved |= {"protocol": headline.protocol(settings), "test": headline.describe_test_set(data)}
-    resolved |= {"data": identity.describe([settings.dataset]), "warnings": remarks.warn(settings)}
-    resolved |= {"fitted": remarks.explain_fit(settings, place.runtime.preset)}
-    reason, whole = None, True
+    resolved |= {"stem": stem} | _resolve(settings, place.runtime, data, batches)
+    reason, whole, stopped = None, True, False
     evaluated: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     if method.trains:
         engine = build.engine(settings, method, world, device, precision)
         resolved |= {"images": len(batches.split), "steps_per_epoch": batches.per_epoch}
         if resolved["compile"]:
             engine.compile()
-            evaluated = engine.uncompiled
+            evaluated, resolved["compile"] = engine.uncompiled, engine.compiled
             if not engine.compiled:
-                resolved["compile"] = False
                 place.display.say(f"compile=true: batch_norm={settings.batch_norm} is not compiled")
-        key, stop = address.key(settings), place.stop
-        outcome = train.train(engine, batches, settings, place.runtime, key, folder, stop, place.display, guard, tell)
-        reason, whole = outcome.reason, outcome.whole
-        resolved["warnings"] += outcome.signs
+        curve = ValidationCurve(settings, place.runtime, method, data, batches, precision, place.display)
+        resolved |= {"validation_curve": curve.describe()}
+        key, stop, display = address.key(settings), place.stop, place.display
+        outcome = train.train(
+            engine, batches, settings, place.runtime, key, folder, stop, display, guard, tell, curve.ask
+        )
+        reason, whole, stopped = outcome.reason, outcome.whole, outcome.stopped
+        resolved["warnings"] += [f"{settings.method}: {sign}" for sign in outcome.signs]
         cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}
         cost |= {"images_per_second": round(outcome.images_per_second, 2)}
+        cost |= world.broadcast(lambda: validation_curve.summarise(files.read_lines(folder / "log.jsonl")))
     cost["peak_memory_bytes"] = machine.peak_memory(device)
-    metrics: dict[str, float] = {}
+    metrics, correct = dict[str, float](), dict[str, str]()
     if whole:  # one process looks at the test set; the others wait
         began = time.perf_counter()
         frozen = freeze(method, data, batches, device)
-        numbers, contrastive = headline.evaluate(frozen), method.trains and not method.supervised
+        numbers = headline.evaluate_trial(frozen) if settings.trial else headline.evaluate(frozen)
+        contrastive = method.trains and not method.supervised
         with evaluated():
-            metrics, collapse = world.broadcast(lambda: _judge(numbers, contrastive))
+            metrics, correct, collapse = world.broadcast(lambda: _judge(numbers, contrastive))
         resolved["warnings"] += [f"{settings.method}: {note}" for note in linear.explain(metrics)]
         reason = reason or collapse  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
-        if metrics and world.is_main:
+        if metrics and world.is_main and not settings.trial:  # it shows test images
             _show(frozen, folder, guard, place.display)
-    return reason, metrics
+    status = "stopped" if stopped else "collapsed" if reason else "finished"
+    result = {"status": status, "reason": reason, "metrics": metrics}
+    return result | ({record.CORRECT: correct} if correct else {})
+
+
+def _resolve(settings: Settings, runtime: Runtime, data: Data, batches: Batches) -> dict[str, Any]:
+    """What the settings came to, and what is to be known of the data."""
+    used = batches.augmentation
+    resolved: dict[str, Any] = {"policies": [policies.describe(p) for p in used.policies]} | batches.statistics()
+    if note := build.weights_note(settings):
+        resolved |= {"weights": note}
+    if used.small:
+        resolved |= {"small_crops": list(used.small), "small_crop_scale": list(policies.SMALL_SCALE)}
+    resolved |= {"protocol": headline.protocol(settings), "test": headline.describe_test_set(data)}
+    resolved |= {"data": identity.describe([settings.dataset]), "warnings": remarks.warn(settings)}
+    return resolved | {"fitted": remarks.explain_fit(settings, runtime.preset)}
 
 
 def _show(frozen: FrozenCell, folder: Path, guard: Callable[[], None], display: ProgressDisplay) -> None:
@@ -238,16 +254,24 @@ def _show(frozen: FrozenCell, folder: Path, guard: Callable[[], None], display: 
         display.say(f"{folder.name}: no {record.LOOKS_NAME}: {explain(error)}")
 
 
-def _judge(numbers: Iterator[tuple[str, float]], contrastive: bool) -> tuple[dict[str, float], str | None]:
-    """The metrics, and why they mean a collapse, if they do; two classes rightly leave a supervised method one line."""
+def _judge(
+    numbers: Generator[tuple[str, float], None, dict[str, str]], contrastive: bool
+) -> tuple[dict[str, float], dict[str, str], str | None]:
+    """The metrics, the test images that were right, and why the metrics mean a collapse, if they do; two classes
+    rightly leave a supervised method one line."""
+    correct: dict[str, str] = {}
+
+    def collect() -> Iterator[tuple[str, float]]:
+        correct.update((yield from numbers))
+
     try:
-        metrics = dict(numbers)
+        metrics = dict(collect())
     except headline.NotFinite as error:
-        return {}, str(error)
+        return {}, {}, str(error)
     rank = metrics["effective_rank"]
     if contrastive and rank < COLLAPSED_RANK:
-        return metrics, f"effective rank {rank:.2f} of the features: all images lie on one line or point"
-    return metrics, None
+        return metrics, correct, f"effective rank {rank:.2f} of the features: all images lie on one line or point"
+    return metrics, correct, None
 
 
 def _no_guard() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import platform
 from typing import Any, NoReturn
 
 from benchmark.errors import UsageError, unknown
@@ -11,6 +12,7 @@ COMMANDS = {
     "run": "train, evaluate and record every missing cell, then print the table",
     "plan": "list the cells of the same words: which exist, which would run and what they will cost; trains none",
     "evaluate": "measure finished cells, or any pretrained backbone, by more than the record holds",
+    "tune": "search every method's settings by validation accuracy, with one budget for all; then test what was chosen",
     "export": "a finished cell's encoder for other code: as timm loads it, or as a program with its graph",
     "features": "a table of features of any images, by a finished cell's encoder",
     "report": "the table of all records below a folder, and which can be told apart; writes report/",
@@ -21,7 +23,9 @@ COMMANDS = {
     "methods": "what can be compared: paper, options, defaults",
     "ablations": "the named ablations: what they vary, what they hold fixed",
     "datasets": "the datasets and where they come from",
+    "presets": "named settings for a dataset, and what they set",
     "augmentations": "the augmentation policies and the pieces that make new ones",
+    "published": "the published protocols that like=NAME sets, their numbers, and what cannot be had alike",
     "check": "test a method, ours or a plugin, against the contract",
     "profile": "time training steps of the same words against their encoder alone; records nothing",
 }
@@ -37,7 +41,10 @@ EXAMPLES = {
 run methods=random,pixels,simclr,moco seeds=0,1,2
 run methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536      (3 SimCLR and 6 MoCo cells)
 run methods=simclr dataset=cifar10 dataset.root=data dataset.download=true batch_size=1024 microbatch=256
-run methods=my_pkg.my_method                                    (a plugin, by its dotted module path)""",
+run like=simclr-dkobak-100 dataset.root=data seeds=0,1,2          (a published protocol; report compares the numbers)
+run methods=my_pkg.my_method                                    (a plugin, by its dotted module path)
+run methods=my_method.py,simclr                                 (a plugin, in a file of the folder that one is in)
+run @study.txt seeds=0-4                                        (words from a file, one a line; seeds 0 to 4)""",
     "plan": "plan methods=simclr,moco temperature=0.1,0.2,0.5 seeds=0,1,2\nplan methods=simclr,moco --quick",
     "evaluate": """evaluate
 evaluate out=runs evaluations=knn,heads cells=simclr-digits-0123456789
@@ -51,6 +58,10 @@ export runs/simclr-digits-0123456789 out=encoder push=my-team/my-encoder""",
 features runs/simclr-digits-0123456789 digits out=features.npz head=true
 features runs/simclr-digits-0123456789 paths.txt out=features.parquet     (a text with a path a line)""",
     "report": "report\nreport out=runs reference=simclr\nreport out=runs wandb=my-team/contrastive-benchmark",
+    "tune": """tune methods=simclr,moco,swav trials=16
+tune methods=simclr,moco temperature=0.2 moco.queue=256,512      (one temperature for all; queues to try)
+tune methods=random,simclr sampler=random seeds=1,2,3
+tune methods=family:momentum launcher=local at_once=4""",
     "status": "status\nstatus out=runs",
     "resume": "resume out=runs\nresume out=runs launcher=slurm slurm.partition=gpu\nresume out=runs cluster=gpu",
     "cancel": "cancel out=runs",
@@ -58,10 +69,15 @@ features runs/simclr-digits-0123456789 paths.txt out=features.parquet     (a tex
     "methods": "methods\nmethods moco",
     "ablations": "ablations",
     "datasets": "datasets",
+    "presets": "presets\npresets cifar",
     "augmentations": "augmentations",
+    "published": "published",
     "check": "check simclr\ncheck my_pkg.my_method",
     "profile": "profile methods=simclr,moco\nprofile methods=simclr,moco,swav batch_size=512 device=cuda --json",
 }
+
+
+WITH_KEYS = ("run", "plan", "profile", "evaluate", "tune")
 
 
 def parse(arguments: list[str]) -> argparse.Namespace:
@@ -77,6 +93,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         epilog=_examples(""),
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.add_argument("--version", action="version", version=_versions() if "--version" in arguments else "")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     word = next((a for a in arguments if not a.startswith("-")), None)
     for name, summary in COMMANDS.items():
@@ -87,6 +104,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             epilog=_examples(name)
             + (_keys() if name in ("run", "plan", "profile") and word == name else "")
             + (_evaluations() if name == word == "evaluate" else "")
+            + (_tuning() if name == word == "tune" else "")
             + (_inference(name) if name == word and name in ("export", "features") else ""),
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
@@ -94,14 +112,26 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         for flag, owner, help in FLAGS:
             if name == owner:
                 command.add_argument(flag, action="store_true", help=help)
-        command.add_argument(
-            "words", nargs="*", metavar="key=value" if name in ("run", "plan", "profile", "evaluate") else "word"
-        )
+        command.add_argument("words", nargs="*", metavar="key=value" if name in WITH_KEYS else "word")
     if word is not None and word not in COMMANDS:
         raise unknown("command", word, COMMANDS)
     # Flags go last: argparse takes no words behind them.
     flags = {flag for flag, _, _ in FLAGS}
     return parser.parse_args(sorted(arguments, key=flags.__contains__) or ["--help"])
+
+
+def _versions() -> str:
+    """This project, and what numbers depend on."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    def of(package: str) -> str:
+        try:
+            return version(package)
+        except PackageNotFoundError:
+            return "not installed"
+
+    numbers = ", ".join(f"{package} {of(package)}" for package in ("torch", "torchvision", "timm"))
+    return f"contrastive-benchmark {of('contrastive-benchmark')} (Python {platform.python_version()}, {numbers})"
 
 
 def _examples(command: str) -> str:
@@ -122,6 +152,22 @@ def _evaluations() -> str:
         ("", "without methods= it is a backbone as it comes: weights=timm, or a file of its weights"),
     ]
     return "\n\nwords (device= and threads= as for `run`):\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)
+
+
+def _tuning() -> str:
+    """The words that only `tune` has."""
+    import dataclasses
+
+    from benchmark.settings import schema
+    from benchmark.words import tune_words
+
+    meanings = schema.help_of(tune_words.Options)
+    rows = [(f"{field.name}={field.default}", meanings[field.name]) for field in dataclasses.fields(tune_words.Options)]
+    rows += [
+        ("seeds=1,2,3,4,5", "of the cells of what was chosen: seeds that no trial had"),
+        ("KEY=VALUE", "words as of `run`: one value holds for every trial, several are what may be tried"),
+    ]
+    return "\n\nwords:\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)
 
 
 def _inference(command: str) -> str:
@@ -160,7 +206,7 @@ def _keys() -> str:
         plural = {single: many for many, single in schema.PLURAL.items()}
         rows = []
         for field in dataclasses.fields(cls):
-            if field.default is not dataclasses.MISSING and field.name not in ("method", *schema.UNSPOKEN):
+            if field.default is not dataclasses.MISSING and field.name not in ("method", "extra", *schema.UNSPOKEN):
                 name = plural.get(prefix + field.name, prefix + field.name)
                 choices = f" ({type_text(hints[field.name])})" if "Literal" in str(hints[field.name]) else ""
                 rows.append(f"  {name}={field.default}".ljust(34) + texts[field.name] + choices)
@@ -179,6 +225,7 @@ def _keys() -> str:
             *lines(Runtime),
             "\nwhat jobs ask a cluster for, with launcher=slurm:",
             *lines(Slurm, "slurm."),
+            "  slurm.extra.KEY=VALUE".ljust(34) + "any other long option of sbatch, such as reservation",
             "  cluster=NAME".ljust(34) + "such words from a file of yours, clusters/NAME.txt, one a line",
         ]
     )

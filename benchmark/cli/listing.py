@@ -1,4 +1,4 @@
-"""What there is to choose from, printed: methods, ablations, datasets, augmentations. Imports no torch."""
+"""What there is to choose from, printed: methods, ablations, datasets, augmentations, protocols. Imports no torch."""
 
 from __future__ import annotations
 
@@ -10,15 +10,17 @@ from benchmark.cli import checks
 from benchmark.data.catalogue import CATALOGUE
 from benchmark.display import columns
 from benchmark.errors import UsageError
-from benchmark.settings import schema
+from benchmark.settings import presets, schema
+from benchmark.settings.presets.published import PROTOCOLS
 from benchmark.settings.values import type_text
+from benchmark.words import selection
 from benchmark.words.ablations import ABLATIONS
 
 
 def print_methods(names: list[str]) -> int:
     """Those of `names`, or all. Exit code: 1 where one of all cannot be read, which raises `UsageError` if named."""
     code = 0
-    methods.trust(names)
+    names = selection.accept(names)
     for name in names or methods.names():
         try:
             description = schema.describe(name)
@@ -32,6 +34,8 @@ def print_methods(names: list[str]) -> int:
         for option in dataclasses.fields(description.Config):
             allowed = type_text(schema.options_of(name)[option.name])
             meaning = description.help.get(option.name, "")
+            if tried := description.search_space.get(option.name):
+                meaning += f"; tune tries {(', ' if isinstance(tried[0], str) else ' to ').join(map(str, tried))}"
             print(f"    {name}.{option.name}={option.default}  ({allowed}) {meaning}".rstrip())
         print()
     return code
@@ -45,6 +49,24 @@ def print_ablations(words: list[str]) -> int:
             print("    " + " ".join(f"{key}={','.join(values)}" for key, values in part.items()))
         print(f"    fixed: {ablation.fixed}")
         print(f"    figure: {ablation.figure}; published curves: {', '.join(ablation.published) or 'none'}\n")
+    return 0
+
+
+def print_presets(names: list[str]) -> int:
+    """Each preset with its purpose; of those that are named, every word that they set."""
+    for name in names:
+        presets.require(name)
+        if name not in presets.PRESETS:
+            raise UsageError(f"preset={name} sets no words of its own: `plan` shows what it comes to")
+    for name in names or presets.PRESETS:
+        print(f"preset={name}: {' '.join((presets.PRESETS[name].__doc__ or '').split())}")
+        for word, value in presets.PRESETS[name]().items() if names else ():
+            print(f"    {word}={value}")
+        print()
+    if not names:
+        print(
+            "preset=auto (the default): that of the dataset, or settings fitted to what is found; preset=none: no words"
+        )
     return 0
 
 
@@ -63,4 +85,20 @@ def print_augmentations(words: list[str]) -> int:
     checks.refuse_words("augmentations", words)
     columns.show(["name", "what it does"], [*policies.names(), policies.SMALL_PIECE])
     print("Join with +, such as augmentation=crop+flip+colour; the right one's operations win.")
+    return 0
+
+
+def print_published(words: list[str]) -> int:
+    checks.refuse_words("published", words)
+    from results.published import numbers  # behind the words: pandas takes its time
+
+    rows = numbers.load().to_dict("records")
+    for name, protocol in PROTOCOLS.items():
+        print(f"like={name}: {protocol.source}")
+        given = {"methods": ",".join(protocol.methods)} | protocol.words
+        print("    " + " ".join(f"{key}={value}" for key, value in given.items()))
+        for row in rows:
+            if row["like"] == name:
+                print(f"    published: {row['method']} {100 * row['result']:.1f} ({row['metric']}: {row['protocol']})")
+        print("\n".join(f"    not alike: {difference}" for difference in protocol.differences) + "\n")
     return 0

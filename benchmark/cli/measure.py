@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import methods
 from benchmark.cli import checks
 from benchmark.display import columns
 from benchmark.errors import UsageError
 from benchmark.settings import schema
+from benchmark.words import selection
 
 
 def print_profile(words: list[str], json: bool) -> int:
@@ -30,10 +30,10 @@ def check_methods(words: list[str]) -> int:
     """`check`: the contract, on each method that is named."""
     if not words:
         raise UsageError("check needs the name of a method, such as: check simclr")
-    methods.trust(words)
-    for name in words:
+    names = selection.accept(words)
+    for name in names:
         schema.describe(name)
     from benchmark.contract import check  # behind the words: torch takes its time
 
-    results = [check.check(name) for name in words]
+    results = [check.check(name) for name in names]
     return 0 if all(results) else 1

@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING
 
 from benchmark.display import columns
 from benchmark.errors import UsageError
+from benchmark.settings.presets.published import PROTOCOLS
 from benchmark.tracking import site, tracker
-from results.frames import forecasts, frame
-from results.published import sweeps
+from results.frames import forecasts, frame, trials
+from results.published import alike, sweeps
 from results.report import report
-from results.statistics import comparable, compare, stability, summaries
+from results.statistics import comparable, compare, stability, summaries, tuning
 from results.tables import comparison, evaluations, formats, terminal
+from results.tables import tuning as tuning_tables
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -40,6 +42,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         compared = comparison.rows(loaded, reference, metric, ranked)
     except ValueError as error:
         raise UsageError(str(error)) from error
+    searches = trials.load(out)
     foretold = forecasts.read(out, problems)
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
@@ -47,18 +50,29 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     comparisons = sweeps.compare_sweeps(loaded, metric)
     sections = [
         ("Beside published numbers", sweeps.rows(comparisons)),
+        *like_sections(loaded),
         *evaluation_sections(loaded),
+        *tuning_tables.sections(searches),
         ("Forecasts against truth", formats.truth(forecasts.compare_with_truth(loaded, foretold))),
     ]
     print_summary(summary)
     print_sections([("Which can be told apart (ranks that the seeds allow)", compared)])
-    for text in comparison.explain(ranked):
+    budgets = tuning.explain_budgets(loaded, searches)
+    for text in [*comparison.explain(ranked), *budgets]:
         print(f"- {text}")
     print_sections(sections)
-    if not loaded.empty:
+    if not loaded.empty or searches:
         curves = list(dict.fromkeys(comparison.curve for comparison in comparisons))
         folder, notes = report.write(
-            out, loaded, problems, published=curves, ranked=ranked, compared=compared, extras=sections
+            out,
+            loaded,
+            problems,
+            published=curves,
+            summary=summary,
+            ranked=ranked,
+            compared=compared,
+            searches=searches,
+            extras=sections,
         )
         for note in notes:
             print(note if note.startswith("left out: ") else f"note: {note}", file=sys.stderr)
@@ -68,11 +82,19 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
 
         tables = [("Which can be told apart", compared), *sections]
         below = [f"## {title}\n\n{formats.pipes(rows)}" for title, rows in tables if len(rows) > 1]
-        text = "\n".join([formats.to_markdown(summary), *below])
+        text = "\n".join([formats.to_markdown(summary), *(f"- {sentence}" for sentence in budgets), *below])
         try:
             print(wandb_report.write(loaded, text, out, project, site.unreachable()))
         except wandb_report.Unsaved as error:
             raise UsageError(f"wandb={'/'.join(project)}: {error}") from error
+
+
+def like_sections(loaded: pd.DataFrame) -> list[Section]:
+    """Cells that follow published protocols beside their numbers, and what of these protocols cannot be had alike."""
+    rows = alike.rows(loaded)
+    names = [name for name in dict.fromkeys(row[0] for row in rows[1:]) if name in PROTOCOLS]
+    unlike = [[name, difference] for name in names for difference in PROTOCOLS[name].differences]
+    return [("Like published protocols", rows), ("What of them is not alike", [["like", "ours and theirs"], *unlike])]
 
 
 def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
@@ -80,13 +102,20 @@ def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
     rows = evaluations.rows(loaded)
     if not rows:
         return []
-    title = "By other evaluations (rates and strengths are chosen on the whole validation split"
+    title = (
+        "By other evaluations (rates and strengths are chosen on the whole validation split; intervals are over seeds"
+    )
     if any(header.startswith(("1 %", "10 %")) for header in rows[0]):
-        title += "; few labels are the same draws for every seed, which no interval holds"
+        title += ", and few labels are the same draws for each of them"
     return [
         (title + ")", rows),
         ("Whether they order the configurations alike", stability.rows(loaded)),
     ]
+
+
+def print_tuning(out: Path, names: Sequence[str]) -> None:
+    """What the trials of these searches say, on the terminal."""
+    print_sections(tuning_tables.sections([search for search in trials.load(out) if search.name in names]))
 
 
 def print_evaluations(out: Path, folders: Sequence[Path]) -> None:

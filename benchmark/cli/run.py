@@ -15,6 +15,7 @@ from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
 from benchmark.settings import address, schema
 from benchmark.settings.cell import Settings
+from benchmark.settings.runtime import Runtime
 from benchmark.tracking import tracker
 from benchmark.words.cell_words import Request
 from benchmark.words.runtime_words import read_folder
@@ -96,7 +97,7 @@ def _print_end(request: Request) -> int:
                 print(f"no record: {state.folder.name}: {state.word} {state.detail}".rstrip(), file=sys.stderr)
     if "failed" in words:
         return 1
-    return 2 if "broken" in words else 3 if words - {"finished", "collapsed"} else 0
+    return 2 if "broken" in words else 3 if words - {"finished", "collapsed", "stopped"} else 0
 
 
 def _submit(request: Request, wait: bool) -> int:
@@ -108,15 +109,31 @@ def _submit(request: Request, wait: bool) -> int:
     print(f"{count} cells submitted, {rest} finished or under way; {status} says how they are")
     if not wait:
         return 0
-    with ProgressDisplay(len(request.cells)) as display:
-        cluster.follow(request.cells, out.absolute(), display)
-        killed = [cell for cell in request.cells if cluster.was_killed(out / address.folder_name(cell))]
+    _follow(request.cells, request.runtime)
+    return _print_end(request)
+
+
+def _follow(cells: list[Settings], runtime: Runtime) -> None:
+    """Follow the cells' jobs to their end; once more those that were killed."""
+    out = Path(runtime.out)
+    with ProgressDisplay(len(cells)) as display:
+        cluster.follow(cells, out.absolute(), display)
+        killed = [cell for cell in cells if cluster.was_killed(out / address.folder_name(cell))]
         if killed:
             display.say(f"{len(killed)} cells whose jobs were killed are submitted once more")
             time.sleep(1)  # times are to the second, and tell an end of before from one of the new job
-            cluster.submit(killed, request.runtime)
+            cluster.submit(killed, runtime)
             cluster.follow(killed, out.absolute(), display)
-    return _print_end(request)
+
+
+def train_cells(cells: list[Settings], runtime: Runtime) -> int:
+    """Run cells to their end by whichever launcher, and print no table. Exit code: 0, 1 where a cell failed, 128 + N
+    stopped by signal N."""
+    if runtime.launcher == "slurm":
+        cluster.submit(cells, runtime)
+        _follow(cells, runtime)
+        return 0
+    return _train(Request(cells, runtime, []), plan.states(cells, Path(runtime.out)))
 
 
 def _train(request: Request, states: list[State]) -> int:

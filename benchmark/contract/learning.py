@@ -13,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from benchmark.contract.comparison import Violation
 from benchmark.contract.short_training import CPU, StopAt, prepare
 from benchmark.display.progress import ProgressDisplay
-from benchmark.evaluate import features, knn
+from benchmark.evaluate import features, knn, linear
 from benchmark.settings.address import key
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
@@ -79,4 +79,4 @@ def _neighbour_accuracy(method: Method, cell: Settings, batches: Batches) -> flo
     single = replace(batches, dtype=torch.float32)
     extracted = features.extract(method.encoder, data, single.normalise, cell.view_size, CPU)
     votes = knn.vote(extracted.validation[0], *extracted.train, extracted.classes, 20, knn.TEMPERATURE)
-    return knn.top1(votes, extracted.validation[1])
+    return linear.top1(votes, extracted.validation[1])

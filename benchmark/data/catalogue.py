@@ -5,9 +5,12 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from benchmark.data.layout import LAYOUTS, UNLABELLED, require_root
 from benchmark.errors import UsageError, unknown
+
+RUN: Literal["seed"] = "seed"  # as `split_seed`: another split for each of the run's seeds
 
 
 @dataclass(frozen=True)
@@ -20,7 +23,7 @@ class Dataset:
     download: bool = False  # fetch the files if they are not there
     limit: int = 0  # use a stratified subset of this many training images; 0 is all
     validation: float = 0.1  # share of the training set that is carved off for validation, never trained on
-    split_seed: int = 0  # seed of that split, apart from the run's seed
+    split_seed: int | Literal["seed"] = 0  # seed of that split, or that of the run
     side: int = 0  # pixels at which images that lie as files are kept; 0 is the dataset's own, 128 of a folder
     cache: int = 0  # the same as dataset.side, kept in a file on disk that is made once, not in memory
     cache_dir: str = ""  # where that file lies; by default in dataset.root + ".cache"
@@ -263,8 +266,11 @@ def require(dataset: Dataset) -> None:
             f"dataset.validation={dataset.validation} is not allowed: give the fraction of the training images to "
             "validate on, above 0 and below 1, such as dataset.validation=0.1"
         )
-    if dataset.split_seed < 0:
-        raise UsageError(f"dataset.split_seed={dataset.split_seed} is not allowed: give 0 or a positive whole number")
+    if dataset.split_seed != RUN and dataset.split_seed < 0:
+        raise UsageError(
+            f"dataset.split_seed={dataset.split_seed} is not allowed: give 0, a positive whole number, or {RUN} for "
+            "the seed of each run"
+        )
     usual = "one whose images lie as files, such as dataset=folder"
     if dataset.cache < 0 or (dataset.cache and not item.image_files):
         raise UsageError(

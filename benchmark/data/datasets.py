@@ -11,10 +11,10 @@ import torch
 from torch import Tensor
 
 from benchmark.data import folder
-from benchmark.data.catalogue import Dataset, entry, location, require
+from benchmark.data.catalogue import RUN, Dataset, entry, location, require
 from benchmark.data.files import sums
 from benchmark.data.layouts.fetch import failing_in_one_line
-from benchmark.data.source import Images, Indices, Rows, Source, Split, require_images
+from benchmark.data.source import Images, Indices, Rows, Source, Split, Withheld, require_images
 from benchmark.data.splits import TEST_SEED, stratify, subsample
 from benchmark.errors import UsageError
 
@@ -42,8 +42,9 @@ class Data:
     std: tuple[float, ...]
 
 
-def load(dataset: Dataset) -> Data:
-    """Read (or download) a dataset and split it.
+def load(dataset: Dataset, test: bool = True) -> Data:
+    """Read (or download) a dataset and split it. Without ``test`` its test images are not read, and ``Data.test`` is
+    `Withheld`.
 
     ``dataset.limit`` takes a stratified subset of the training set before the validation share is carved from it; a
     tiny one gives validation more than its fraction, as each class keeps an image there. Of STL-10 it takes as many of
@@ -54,7 +55,7 @@ def load(dataset: Dataset) -> Data:
     source = folder.source(dataset) if entry(dataset.name).image_files else read_arrays(dataset)
     training, unlabelled = _limit(dataset, source)
     labelled, validation = _validate_on(dataset, source, training)
-    test = source.test if source.class_names else validation  # without labels it only has images to look at
+    shown = source.test if source.class_names else validation  # without labels it only has images to look at
     train = labelled.split()
     pretrain = train if unlabelled is None else unlabelled.split()
     mean, std = channel_statistics(pretrain.images)
@@ -63,7 +64,7 @@ def load(dataset: Dataset) -> Data:
         pretrain=pretrain,
         train=train,
         validation=validation.split(),
-        test=test.split(),
+        test=shown.split() if test else Withheld(),
         class_names=source.class_names,
         mean=mean,
         std=std,
@@ -91,8 +92,15 @@ def _validate_on(dataset: Dataset, source: Source, training: Rows) -> tuple[Rows
         return training, source.validation
     if source.class_names:
         require_images(training.labels, source.class_names, 2, "train and validation")
-    rest, taken = stratify(training.labels, dataset.validation, dataset.split_seed)
+    rest, taken = stratify(training.labels, dataset.validation, _split_seed(dataset))
     return training.take(rest), training.take(taken)
+
+
+def _split_seed(dataset: Dataset) -> int:
+    """The seed of the split. UsageError where it is the run's, which only a cell knows."""
+    if dataset.split_seed == RUN:
+        raise UsageError(f"dataset.split_seed={RUN} is the seed of a run, and here is none: give a number")
+    return dataset.split_seed
 
 
 def _limit(dataset: Dataset, source: Source) -> tuple[Rows, Rows | None]:
@@ -107,9 +115,9 @@ def _limit(dataset: Dataset, source: Source) -> tuple[Rows, Rows | None]:
             f"of {len(source.class_names)} classes to train and one to validate on) to {largest}, or 0 for all"
         )
     if count < len(training.labels):
-        training = training.take(subsample(training.labels, count, dataset.split_seed, least=2))
+        training = training.take(subsample(training.labels, count, _split_seed(dataset), least=2))
     if unlabelled is not None:
-        unlabelled = unlabelled.take(subsample(unlabelled.labels, count, dataset.split_seed))
+        unlabelled = unlabelled.take(subsample(unlabelled.labels, count, _split_seed(dataset)))
     return training, unlabelled
 
 

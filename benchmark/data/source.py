@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import NoReturn, Protocol
 
 import numpy as np
 import torch
@@ -44,6 +44,20 @@ class Split:
 
     def __len__(self) -> int:
         return len(self.labels)
+
+
+class WithheldRead(Exception):
+    """Something asked for a test set that it may not see."""
+
+
+class Withheld(Split):
+    """A test set that is not there: whoever reads its images, its labels or its length gets `WithheldRead`."""
+
+    def __init__(self) -> None:
+        pass
+
+    def __getattr__(self, name: str) -> NoReturn:
+        raise WithheldRead(f"the test set is withheld from what chooses settings, and its {name} were asked for")
 
 
 @dataclass(frozen=True, eq=False)

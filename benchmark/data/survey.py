@@ -61,13 +61,14 @@ class Survey:
     notes: list[str]
 
     def count(self, dataset: Dataset) -> tuple[int, int, int]:
-        """Images to train on, to validate on and to test on, with the limit and the validation share of `dataset`."""
+        """Images to train on, to validate on and to test on, with the limit and the validation share of `dataset`; no
+        seed changes how many."""
         labels = self.labels[self.training]
         if 0 < dataset.limit < len(labels):
-            labels = labels[subsample(labels, dataset.limit, dataset.split_seed, least=2)]
+            labels = labels[subsample(labels, dataset.limit, 0, least=2)]
         if self.validation is not None:
             return len(labels), len(self.validation), len(self.test)
-        rest, taken = stratify(labels, dataset.validation, dataset.split_seed)
+        rest, taken = stratify(labels, dataset.validation, 0)
         return len(rest), len(taken), len(self.test)
 
     @property

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import time
 from types import TracebackType
 from typing import Any
 
+from benchmark.display.duration import span
 from results import files
+
+LINE = 60.0  # seconds between the lines of a cell where there is no terminal
 
 
 class ProgressDisplay:
@@ -14,6 +18,11 @@ class ProgressDisplay:
 
     def __init__(self, cells: int, shown: bool = True) -> None:
         self.cells, self.shown, self.number = cells, shown, 0
+        self.title = ""
+        self.began = self.told = 0.0  # the cell; its last line
+        self.first: tuple[float, int] | None = None  # when it was first heard of, and the steps that were done then
+        self.took: list[float] = []  # seconds of the cells that have ended
+        self.repeated = set[str]()
         self.bar: Any = None
         self.task: Any = None
 
@@ -42,17 +51,39 @@ class ProgressDisplay:
     def cell(self, name: str) -> None:
         """A cell starts."""
         self.number += 1
-        title = f"[{self.number}/{self.cells}] {name}"
+        self.title = f"[{self.number}/{self.cells}] {name}"
+        self.began = self.told = time.monotonic()
+        self.first = None
         if self.bar is not None:
             if self.task is not None:
                 self.bar.remove_task(self.task)
-            self.task = self.bar.add_task(title, total=None, loss="-")
+            self.task = self.bar.add_task(self.title, total=None, loss="-")
         elif self.shown:
-            print(title, file=sys.stderr, flush=True)
+            print(self.title, file=sys.stderr, flush=True)
+
+    def end(self, outcome: str) -> None:
+        """The cell has ended: what came of it, and how long the others may take if they are like those so far."""
+        self.took.append(time.monotonic() - self.began)
+        left = self.cells - self.number
+        rest = f"; {left} to go, about {span(left * sum(self.took) / len(self.took))}" if left else ""
+        self.say(f"{self.title}: {outcome}, {span(self.took[-1])}{rest}")
 
     def step(self, done: int, steps: int, loss: float) -> None:
         if self.bar is not None:
             self.bar.update(self.task, completed=done, total=steps, loss=f"{loss:.4f}")
+            return
+        now = time.monotonic()
+        began, before = self.first = self.first or (now, done)
+        if self.shown and now - self.told >= LINE and done > before:
+            self.told = now
+            left = span((now - began) / (done - before) * (steps - done))
+            self.say(f"{self.title}: step {done:,} of {steps:,}, loss {loss:.4f}, {left} left")
+
+    def say_once(self, line: str) -> None:
+        """A line that many cells would repeat."""
+        if line not in self.repeated:
+            self.repeated.add(line)
+            self.say(line)
 
     def say(self, line: str) -> None:
         """A line that stays."""

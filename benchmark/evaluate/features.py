@@ -26,10 +26,19 @@ class Features:
 
 
 @torch.no_grad()
-def encode(encoder: nn.Module, images: Images, prepare: Callable[[Tensor], Tensor], device: torch.device) -> Tensor:
-    """(n, D) float32 features of uint8 `images`; `prepare` makes the encoder's input from a few of them."""
+def encode(
+    encoder: nn.Module,
+    images: Images,
+    prepare: Callable[[Tensor], Tensor],
+    device: torch.device,
+    rows: Tensor | None = None,
+    at_once: int = ROWS,
+) -> Tensor:
+    """(n, D) float32 features of uint8 `images`, of all or of the n `rows`; `prepare` makes the encoder's input from
+    `at_once` of them."""
     encoder.eval()
-    blocks = torch.arange(len(images), device=images.device).split(ROWS)
+    rows = torch.arange(len(images)) if rows is None else rows
+    blocks = rows.to(images.device).split(at_once)
     parts = [encoder(prepare(block.to(device))) for block in read_batches(images, blocks)]
     return torch.cat(parts).float()
 
@@ -38,10 +47,13 @@ def extract(
     encoder: nn.Module, data: Data, normalised: Callable[[Tensor], Tensor], size: int, device: torch.device
 ) -> Features:
     """Every split through the frozen encoder, batch norm on its running statistics."""
+    splits = data.train, data.validation, data.test
+    train, validation, test = (extract_split(encoder, split, normalised, size, device) for split in splits)
+    return Features(train, validation, test, len(data.class_names))
 
-    def encode_split(split: Split) -> tuple[Tensor, Tensor]:
-        return encode(encoder, split.images, lambda x: normalised(resize(x, size)), device), split.labels.to(device)
 
-    return Features(
-        encode_split(data.train), encode_split(data.validation), encode_split(data.test), len(data.class_names)
-    )
+def extract_split(
+    encoder: nn.Module, split: Split, normalised: Callable[[Tensor], Tensor], size: int, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """Features and labels of one split."""
+    return encode(encoder, split.images, lambda x: normalised(resize(x, size)), device), split.labels.to(device)

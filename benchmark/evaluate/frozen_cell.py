@@ -78,9 +78,13 @@ class FrozenCell:
 
 def freeze(method: Method, data: Data, batches: Batches, device: torch.device) -> FrozenCell:
     """The method's encoder and head, in float32, with images whose pixels are as `batches` made them."""
-    single = replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float())
     head = getattr(method, "head", None)
-    return FrozenCell(method.encoder.float(), None if head is None else head.float(), data, single, device)
+    return FrozenCell(method.encoder.float(), None if head is None else head.float(), data, in_float32(batches), device)
+
+
+def in_float32(batches: Batches) -> Batches:
+    """The batches with views in float32, as encoders are evaluated."""
+    return replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float())
 
 
 def _on(split: Split, device: torch.device) -> Split:

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import hashlib
+from collections.abc import Generator, Iterator
 from typing import Any
 
+import numpy as np
+from torch import Tensor
+
 from benchmark.data.datasets import Data
+from benchmark.data.source import Withheld
 from benchmark.evaluate import knn, linear, representation
+from benchmark.evaluate.features import extract_split
 from benchmark.evaluate.frozen_cell import FrozenCell
 from benchmark.settings.address import data_name, digest
 from benchmark.settings.cell import Settings
+from results import record
 
 
 class NotFinite(Exception):
@@ -22,7 +29,7 @@ VERSION = 1  # raised when a change to the evaluators alters their numbers
 def protocol(settings: Settings) -> dict[str, Any]:
     """What decides whether two numbers may be compared: data, split, view size, probes and their version."""
     dataset = settings.dataset
-    return {
+    return ({"test": "withheld"} if settings.trial else {}) | {
         "version": VERSION,
         "dataset": data_name(dataset),
         "side": dataset.side if not dataset.stream else "streamed",
@@ -42,27 +49,55 @@ def protocol_hash(settings: Settings) -> str:
     return digest(protocol(settings))
 
 
-def describe_test_set(data: Data) -> dict[str, float]:
-    """What the accuracies are measured on: test images, their classes, the share of the largest class; and how many
-    references kNN has."""
-    if not data.class_names:
+def describe_test_set(data: Data) -> dict[str, Any]:
+    """What the accuracies are measured on: test images, a digest of their labels in their order, their classes, the
+    share of the largest class; and how many references kNN has."""
+    if not data.class_names or isinstance(data.test, Withheld):
         return {}
+    labels = data.test.labels
     return {
         "images": len(data.test),
+        "order": hashlib.sha256(labels.numpy().astype("<i8").tobytes()).hexdigest()[:10],
         "classes": len(data.class_names),
-        "largest_class": int(data.test.labels.bincount().max()) / len(data.test),
+        "largest_class": int(labels.bincount().max()) / len(data.test),
         "references": len(data.train) + len(data.validation),
     }
 
 
-def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
-    """All headline numbers of a frozen encoder; without labels no accuracy. Raises `NotFinite`."""
-    features = frozen.features
-    if not all(bool(x.isfinite().all()) for x, _ in (features.train, features.validation, features.test)):
-        raise NotFinite("non-finite features")
+def evaluate(frozen: FrozenCell) -> Generator[tuple[str, float], None, dict[str, str]]:
+    """Yields all headline numbers of a frozen encoder; without labels no accuracy. Returns which test images were
+    right, by the linear probe and by the first kNN, as a record holds it. Raises `NotFinite`."""
+    features, correct = frozen.features, dict[str, str]()
+    _require_finite(features.train, features.validation, features.test)
     if frozen.data.class_names:
-        yield from linear.evaluate(features)
-        yield from knn.evaluate(features)
+        correct["linear_top1"] = _pack((yield from linear.evaluate(features)))
+        correct[f"knn{knn.NEIGHBOURS[0]}_top1"] = _pack((yield from knn.evaluate(features)))
+    yield from _health(frozen, features.validation[0])
+    return correct
+
+
+def evaluate_trial(frozen: FrozenCell) -> Generator[tuple[str, float], None, dict[str, str]]:
+    """What settings are chosen by: the probe's accuracy on validation images, as `evaluate` yields it, and their
+    features' health. The test set has no part in it, and `frozen.data` has none. Raises `NotFinite`."""
+    data, make = frozen.data, (frozen.normalise, frozen.size, frozen.device)
+    train, validation = (extract_split(frozen.encoder, split, *make) for split in (data.train, data.validation))
+    _require_finite(train, validation)
+    yield from linear.choose(train, validation, len(data.class_names)).items()
+    yield from _health(frozen, validation[0])
+    return {}
+
+
+def _require_finite(*splits: tuple[Tensor, Tensor]) -> None:
+    if not all(bool(x.isfinite().all()) for x, _ in splits):
+        raise NotFinite("non-finite features")
+
+
+def _health(frozen: FrozenCell, features: Tensor) -> Iterator[tuple[str, float]]:
+    """Of the features (n, D) of the validation images."""
     yield from representation.evaluate(
-        frozen.encoder, features.validation[0], frozen.data.validation, frozen.normalise, frozen.size, frozen.device
+        frozen.encoder, features, frozen.data.validation, frozen.normalise, frozen.size, frozen.device
     )
+
+
+def _pack(right: Tensor) -> str:
+    return record.pack(np.packbits(right.cpu().numpy()).tobytes())

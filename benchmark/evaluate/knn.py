@@ -5,27 +5,31 @@ As in InstDisc (arXiv:1805.01978, section 3.4); temperature 0.07, k 20 and 200, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.evaluate.features import Features
-from benchmark.evaluate.linear import balanced_accuracy, top1
+from benchmark.evaluate.linear import balanced_accuracy, is_right
 
 NEIGHBOURS, TEMPERATURE = (20, 200), 0.07
 QUERIES = 1024  # queries scored at once
 
 
-def evaluate(features: Features) -> Iterator[tuple[str, float]]:
-    """Yields test accuracy for each k, plain and balanced; references are train and validation."""
+def evaluate(features: Features) -> Generator[tuple[str, float], None, Tensor]:
+    """Yields test accuracy for each k, plain and balanced; references are train and validation. Returns which test
+    images were right by the first k, (n,) bool."""
     references, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
     similarity, nearest = neighbours(features.test[0], references, max(NEIGHBOURS))
+    rights = []
     for k in NEIGHBOURS:
         votes = weigh(similarity[:, :k], labels[nearest[:, :k]], features.classes, TEMPERATURE)
-        yield f"knn{k}_top1", top1(votes, features.test[1])
+        rights.append(is_right(votes, features.test[1]))
+        yield f"knn{k}_top1", float(rights[-1].double().mean())
         yield f"knn{k}_balanced", balanced_accuracy(votes, features.test[1])
+    return rights[0]
 
 
 def vote(queries: Tensor, references: Tensor, labels: Tensor, classes: int, k: int, temperature: float) -> Tensor:

@@ -7,7 +7,7 @@ on train and validation together, and the test set is looked at once.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -30,27 +30,35 @@ class Fit:
     iterations: int
 
 
-def evaluate(features: Features) -> Iterator[tuple[str, float]]:
-    """Yields test accuracy, plain and balanced, validation accuracy, and the strength that validation chose."""
+def evaluate(features: Features) -> Generator[tuple[str, float], None, Tensor]:
+    """Yields test accuracy, plain and balanced, validation accuracy, and the strength that validation chose. Returns
+    which test images were right, (n,) bool."""
     classes = features.classes
-    mean, std = moments(features.train[0])
-    x, y = standardise(features.train[0], mean, std), features.train[1]
-    fits = fit(x, y, classes, torch.tensor(STRENGTHS))
-    scores = logits(standardise(features.validation[0], mean, std), fits.weights)  # (S, n, C)
-    label = features.validation[1]
-    accuracy = [top1(s, label) for s in scores]
-    losses = [float(F.cross_entropy(s, label)) for s in scores]
-    best = max(range(len(STRENGTHS)), key=lambda i: (accuracy[i], -losses[i]))
-
+    chosen = choose(features.train, features.validation, classes)
     both, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
     mean, std = moments(both)
-    final = fit(standardise(both, mean, std), labels, classes, torch.tensor([STRENGTHS[best]]))
+    final = fit(standardise(both, mean, std), labels, classes, torch.tensor([chosen["linear_strength"]]))
     test = logits(standardise(features.test[0], mean, std), final.weights)[0]
-    yield "linear_top1", top1(test, features.test[1])
+    right = is_right(test, features.test[1])
+    yield "linear_top1", float(right.double().mean())
     yield "linear_balanced", balanced_accuracy(test, features.test[1])
-    yield "linear_validation_top1", accuracy[best]
-    yield "linear_strength", STRENGTHS[best]
-    yield "linear_iterations", max(fits.iterations, final.iterations)
+    yield "linear_validation_top1", chosen["linear_validation_top1"]
+    yield "linear_strength", chosen["linear_strength"]
+    yield "linear_iterations", max(chosen["linear_iterations"], final.iterations)
+    return right
+
+
+def choose(train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], classes: int) -> dict[str, float]:
+    """The strength that validation chooses, its accuracy there, and the iterations of the search. Both splits are
+    features (n, D) and labels (n,)."""
+    mean, std = moments(train[0])
+    fits = fit(standardise(train[0], mean, std), train[1], classes, torch.tensor(STRENGTHS))
+    scores = logits(standardise(validation[0], mean, std), fits.weights)  # (S, n, C)
+    accuracy = [top1(s, validation[1]) for s in scores]
+    losses = [float(F.cross_entropy(s, validation[1])) for s in scores]
+    best = max(range(len(STRENGTHS)), key=lambda i: (accuracy[i], -losses[i]))
+    numbers = {"linear_validation_top1": accuracy[best], "linear_strength": STRENGTHS[best]}
+    return numbers | {"linear_iterations": fits.iterations}
 
 
 def explain(metrics: Mapping[str, float]) -> list[str]:
@@ -221,9 +229,14 @@ def standardise(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
     return (x - mean) / std
 
 
+def is_right(scores: Tensor, labels: Tensor) -> Tensor:
+    """(n,) bool: the largest score of (n, C) is the label's."""
+    return scores.argmax(dim=1) == labels
+
+
 def top1(scores: Tensor, labels: Tensor) -> float:
     """Share of rows whose largest score is the label's."""
-    return float((scores.argmax(dim=1) == labels).double().mean())
+    return float(is_right(scores, labels).double().mean())
 
 
 def balanced_accuracy(scores: Tensor, labels: Tensor) -> float:

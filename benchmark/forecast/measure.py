@@ -23,7 +23,7 @@ from benchmark.forecast.cost import Forecast
 from benchmark.profiling import profile
 from benchmark.profiling.profile import ProfiledCell
 from benchmark.profiling.timing import seconds, spread
-from benchmark.settings.cell import Settings
+from benchmark.settings.cell import Settings, seeded_dataset
 from benchmark.settings.runtime import Runtime
 from benchmark.training import build
 from benchmark.training.distributed import World
@@ -78,7 +78,7 @@ def measure(cell: Settings, device: torch.device, compiled: bool, processes: int
     The cell's batch is one process's share; what `processes` tell each other is not in it.
     """
     machine.reset_peak_memory(device)
-    data = build.dataset(cell.dataset)
+    data = build.dataset(seeded_dataset(cell))
     if cell.epochs is None:
         method, _ = build.method(cell, data, device)
         batches = build.batches(cell, method, data, World(), device, "fp32")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -16,6 +17,9 @@ from benchmark.inference import tables
 from benchmark.inference.images import Listing
 from benchmark.inference.restored import Restored
 from benchmark.training.embed import ROWS
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 CPU_ROWS = 64  # images encoded at once on a CPU: as fast as more, or faster, in an eighth of the memory
 
@@ -51,3 +55,11 @@ def encode(restored: Restored, images: Images, head: bool = False) -> Iterator[t
     for block in read_batches(images, blocks):
         features = restored.encoder(restored.prepare(block.to(device))).float()
         yield features, restored.head(features).float() if head and restored.head is not None else None
+
+
+def frame(restored: Restored, listing: Listing) -> pd.DataFrame:
+    """The same in memory: `name`, `label`, None where there is none, and `features`, an array (D,) a row."""
+    import pandas as pd
+
+    rows = [row for part in listing.parts for block, _ in encode(restored, part()) for row in block.cpu().numpy()]
+    return pd.DataFrame({"name": listing.names, "label": listing.labels, "features": rows})

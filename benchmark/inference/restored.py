@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -13,10 +13,14 @@ from torch import Tensor, nn
 from benchmark.augment.transforms import resize
 from benchmark.cells import plan
 from benchmark.data.catalogue import entry
+from benchmark.data.files import crop_square, fit_square
 from benchmark.errors import UsageError, explain
 from benchmark.settings import schema
 from benchmark.settings.cell import Settings
 from benchmark.training import build, checkpoint
+
+if TYPE_CHECKING:
+    from PIL import Image
 
 CPU = torch.device("cpu")
 Say = Callable[[str], None]
@@ -43,8 +47,18 @@ class Restored:
 
     def prepare(self, images: Tensor) -> Tensor:
         """uint8 (n, 3, H, W) to the encoder's input, (n, 3, view, view), as evaluation does it."""
+        images = images.to(self.mean.device)
         normalised = (resize(images, self.settings.view_size) - self.mean) / self.std
         return normalised.contiguous(memory_format=torch.channels_last)
+
+    def transform(self, image: Image.Image) -> Tensor:
+        """A PIL image of any size and mode as evaluation gives it to the encoder, (3, view, view)."""
+        image = image.convert("RGB")
+        if self.settings.dataset.stream:
+            square = crop_square(image, self.side)
+        else:
+            square = torch.from_numpy(fit_square(image, self.side).copy())
+        return self.prepare(square[None])[0]
 
 
 def find_cell(name: str, out: Path) -> Path:

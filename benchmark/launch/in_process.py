@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -15,6 +16,7 @@ from benchmark.cells import plan, run
 from benchmark.cells.plan import State
 from benchmark.display.progress import ProgressDisplay
 from benchmark.launch.shares import spare_threads
+from benchmark.settings import address
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.training import build, distributed
@@ -63,12 +65,26 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
             stop = stack.enter_context(Stop().listen())
             place = run.Place(runtime, world, device, stop, display)
             for cell in todo:
-                display.cell(f"{cell.method} {plan.label({'seed': cell.seed}, ['seed'])}".strip())
+                display.cell(_name(cell, [other for other in cells if other.method == cell.method]))
                 result = run.run(cell, place)
-                if result is not None and result["status"] != "finished":
-                    display.say(f"{cell.method}: {result['status']}: {result['reason']}")
+                if result is not None:
+                    display.end(_outcome(result))
                 failed += result is not None and result["status"] == "failed"
     except Stopped as stopped:
         display.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
         return stopped.exit_code
     return 1 if failed else 0
+
+
+def _name(cell: Settings, siblings: list[Settings]) -> str:
+    """Its method, what tells it from the method's other cells, and its seed."""
+    names = [name for name in plan.varying(siblings) if name not in ("seed", "trial")]
+    values = address.identity(cell) | {"trial": cell.trial.rpartition("/")[2] or None}
+    return f"{cell.method} {plan.label(values, [*names, 'trial', 'seed'])}".strip()
+
+
+def _outcome(result: dict[str, Any]) -> str:
+    """A record in a few words. Accuracy on validation: nobody should change a sweep for what test images say."""
+    accuracy = result["metrics"].get("linear_validation_top1")
+    reason = f": {result['reason']}" if result["reason"] else ""
+    return result["status"] + reason + (f", linear {accuracy:.1%} on validation" if accuracy is not None else "")

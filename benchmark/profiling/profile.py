@@ -21,7 +21,7 @@ from benchmark.cells import machine, past_costs
 from benchmark.errors import UsageError
 from benchmark.profiling.timing import settle, spread
 from benchmark.settings import address
-from benchmark.settings.cell import Settings
+from benchmark.settings.cell import Settings, seeded_dataset
 from benchmark.training import build, optim
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
@@ -138,7 +138,7 @@ def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: 
 
 def prepare(cell: Settings, device: torch.device, compiled: bool) -> ProfiledCell:
     """The cell as `run` would make it, at the start of its first epoch."""
-    world, data = World(), build.dataset(cell.dataset)
+    world, data = World(), build.dataset(seeded_dataset(cell))
     method, _ = build.method(cell, data, device)
     precision = resolve_precision(cell.precision or "fp32", device)
     batches = build.batches(cell, method, data, world, device, precision)

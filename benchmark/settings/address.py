@@ -36,6 +36,8 @@ def identity(settings: Settings) -> dict[str, Any]:
         del values["dataset"]["stream"]
     if settings.processes == 1:
         del values["processes"]
+    if not settings.trial:
+        del values["trial"]
     if not settings.method_version:
         del values["method_version"]
     if not settings.weights:  # the same
@@ -43,6 +45,14 @@ def identity(settings: Settings) -> dict[str, Any]:
     else:  # the bytes name a file, not its path
         values["weights"] = settings.weights.rpartition("@")[2]
     return values
+
+
+def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The same plain data in one level, under dotted names."""
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= flatten(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
 
 
 def key(settings: Settings) -> str:
@@ -65,4 +75,5 @@ def data_name(dataset: Dataset) -> str:
 
 def folder_name(settings: Settings) -> str:
     """The cell's folder below `out`, named to be read by people."""
-    return f"{settings.method}-{settings.dataset.name}-{key(settings)}"
+    trial = f"-trial{settings.trial.rpartition('/')[2]}" if settings.trial else ""
+    return f"{settings.method}-{settings.dataset.name}{trial}-{key(settings)}"

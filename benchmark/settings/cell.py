@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal
 
-from benchmark.data.catalogue import Dataset
+from benchmark.data.catalogue import RUN, Dataset
 from benchmark.settings.values import parts
 
 Optimiser = Literal["sgd", "adamw", "lars", "lars_fb", "larc"]
@@ -39,6 +39,7 @@ class Settings:
     precision: Literal["auto", "fp32", "bf16", "fp64"] | None = "auto"  # auto: bf16 where the hardware has it
     method_version: str = ""  # of the method's code, where it is not ours at its first version; no word sets it
     processes: int = 1  # that train it together, where its numbers depend on how many; no word sets it
+    trial: str = ""  # STUDY/NUMBER, from 1, of what `tune` tries, which never sees the test set; no word sets it
 
 
 # What only training reads, from `augmentation` on: it does not apply to a method that is evaluated as it starts.
@@ -50,6 +51,12 @@ def depends_on_processes(settings: Settings) -> bool:
     """Whether batch norm's groups are the processes; micro-batches are groups of their own on any number of them."""
     whole = parts(settings.batch_size or 1, settings.microbatch or 0) == 1
     return settings.batch_norm in ("local", "shuffle") and whole
+
+
+def seeded_dataset(settings: Settings) -> Dataset:
+    """The cell's dataset, whose split is by a number, also where that is the run's seed."""
+    dataset = settings.dataset
+    return replace(dataset, split_seed=settings.seed or 0) if dataset.split_seed == RUN else dataset
 
 
 def restore(values: dict[str, Any]) -> Settings:

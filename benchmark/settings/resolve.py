@@ -30,7 +30,7 @@ def build(assigned: dict[str, Any]) -> Settings:
     settings = replace(settings, view_size=size, dataset=identity.identify(_with_side(dataset, size)))
     validate(settings)
     settings = replace(settings, weights=weights.pin(settings.weights or ""))
-    unread = inapplicable(settings.method) | NOT_READ_BY.get(settings.optimiser or "", set())
+    unread = inapplicable(settings.method, dataset.split_seed) | NOT_READ_BY.get(settings.optimiser or "", set())
     nothing: dict[str, Any] = dict.fromkeys(unread, None)
     return replace(settings, **nothing)
 

@@ -3,28 +3,33 @@
 from __future__ import annotations
 
 import os
+import re
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import methods
+from benchmark.errors import UsageError, nearest
 
 
 @dataclass(frozen=True)
 class Slurm:
     """What jobs ask a cluster for, with launcher=slurm. Empty, or 0, is the cluster's own default."""
 
-    partition: str = ""  # where jobs run
+    partition: str = ""  # where jobs run; several are tried
     account: str = ""  # who pays
     qos: str = ""  # quality of service
     constraint: str = ""  # features a node must have
     nodes: int = 1  # of each job; with several, or several GPUs, one cell runs on all of them
     gpus_per_node: int = 0  # one process each
+    gpu_type: str = ""  # which ones, as the cluster calls them, such as a100
     cpus_per_task: int = 0  # of each process
     mem_gb: int = 0  # of each node
     timeout_min: int = 240  # time limit of a job; a cell that needs more goes on in the next one
     array_parallelism: int = 16  # jobs that run at once
     cells_per_job: int = 1  # one after the other in one job
-    setup: str = ""  # a line for the job's shell before Python starts, such as 'module load cuda'
+    setup: str = ""  # for the job's shell before Python starts, such as 'module load cuda'; given again, further lines
+    # what else sbatch takes, a word each: slurm.extra.reservation=NAME, slurm.extra.exclude=NODES
+    extra: tuple[tuple[str, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -43,13 +48,49 @@ class Runtime:
     record: Literal["auto", "on", "off"] = "auto"  # a step's gradient as one CUDA graph; auto: where it can be had
     log_every: int = 20  # steps between two lines of log.jsonl
     checkpoint_every: float = 60.0  # seconds between two checkpoints
+    evaluate_every: str = "auto"  # epochs between two kNN accuracies on the validation split; 0: none; auto: if cheap
+    stop_below: str = ""  # 30@20 ends a cell whose validation kNN is below 30 % after 20 epochs or later; it stands
     stop_collapsed: bool = False  # end a cell when a sign of collapse has lasted a tenth of its training; it stands
     preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets/
+    like: str = ""  # in place of a preset the words of a published protocol: a name that `published` lists
+    settings: str = ""  # a file of settings over the preset, below your words; tuned: what `tune` chose below out=
     wandb: Literal["auto", "online", "offline", "off"] = "auto"  # Weights & Biases; auto: online if a key is set up
     wandb_project: str = "contrastive-benchmark"  # where the runs go
     wandb_entity: str = ""  # whose project; empty is the user's own
     trust: tuple[str, ...] = ()  # plugins' module paths that cells of a folder may import; those of methods= may anyway
     slurm: Slurm = field(default_factory=Slurm)
+
+
+class Threshold(NamedTuple):
+    """`stop_below`: the accuracy, a fraction, that a cell needs once it has trained for so many epochs."""
+
+    accuracy: float
+    epochs: int
+
+
+def evaluation_interval(runtime: Runtime) -> int | None:
+    """Epochs between two accuracies of a cell that trains; 0 for none, None for `auto`. Raises `UsageError`."""
+    if runtime.evaluate_every == "auto":
+        return None
+    if not re.fullmatch(r"\d{1,9}", runtime.evaluate_every, re.ASCII):
+        near = nearest(runtime.evaluate_every, ["auto"])
+        raise UsageError(f"evaluate_every={runtime.evaluate_every}: auto or a whole number of epochs is needed{near}")
+    return int(runtime.evaluate_every)
+
+
+def stop_threshold(runtime: Runtime) -> Threshold | None:
+    """What `stop_below` says; None where nothing is stopped. Raises `UsageError`."""
+    if not runtime.stop_below:
+        return None
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)@(\d{1,9})", runtime.stop_below, re.ASCII)
+    if match is None or not 0 < float(match[1]) <= 100 or int(match[2]) < 1:
+        raise UsageError(
+            f"stop_below={runtime.stop_below}: PERCENT@EPOCHS is needed, such as 30@20, with a percentage above 0, at "
+            "most 100, and at least 1 epoch"
+        )
+    if evaluation_interval(runtime) == 0:
+        raise UsageError(f"stop_below={runtime.stop_below} needs accuracies while cells train: not evaluate_every=0")
+    return Threshold(float(match[1]) / 100, int(match[2]))
 
 
 def processes(runtime: Runtime) -> int:
@@ -61,7 +102,8 @@ def processes(runtime: Runtime) -> int:
 
 def restore_runtime(values: dict[str, Any]) -> Runtime:
     """The same, for how to run, in a process that another of ours has started: what that one trusts is trusted."""
-    runtime = Runtime(**values | {"slurm": Slurm(**values["slurm"])})
+    extra = tuple((key, value) for key, value in values["slurm"].get("extra", ()))
+    runtime = Runtime(**values | {"slurm": Slurm(**values["slurm"] | {"extra": extra})})
     adopt_trust(runtime)
     return runtime
 

@@ -14,13 +14,13 @@ from types import NoneType
 from typing import Any
 
 import methods
-from benchmark.data.catalogue import Dataset
+from benchmark.data.catalogue import RUN, Dataset
 from benchmark.errors import UsageError, nearest
 from benchmark.settings.cell import TRAINING, Settings
 from benchmark.settings.runtime import Runtime, Slurm
 
 NOT_READ_BY = {"adamw": {"sgd_momentum"}, "larc": {"decay_all"}}  # settings that an optimiser has no use for
-UNSPOKEN = ("options", "dataset", "method_version", "processes")  # fields of `Settings` that no word of their name sets
+UNSPOKEN = ("options", "dataset", "method_version", "processes", "trial")  # of `Settings`: no word of that name
 PLURAL = {"methods": "method", "seeds": "seed", "dataset": "dataset.name"}
 
 
@@ -82,10 +82,12 @@ def options_of(method: str) -> dict[str, Any]:
     return typing.get_type_hints(describe(method).Config)
 
 
-def inapplicable(method: str) -> set[str]:
-    """The settings that cannot change the result of `method`."""
+def inapplicable(method: str, *split_seeds: object) -> set[str]:
+    """The settings that cannot change the result of `method`. The seed can, whatever the method, where the split is by
+    it: where it is among these values of `dataset.split_seed`."""
     description = describe(method)
-    return set(description.ignores) | (set() if description.trains else set(TRAINING))
+    unread = set(description.ignores) | (set() if description.trains else set(TRAINING))
+    return unread - {"seed"} if RUN in split_seeds else unread
 
 
 def is_pretrained(method: str) -> bool:

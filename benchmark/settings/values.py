@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import typing
 from types import NoneType
 from typing import Any, Literal
@@ -12,23 +13,23 @@ from benchmark.errors import UsageError, nearest
 
 def parse_value(text: str, kind: Any, key: str) -> Any:
     """`text` as the declared type `kind`. Raises `UsageError` naming key, value and what is allowed."""
-    kind = _without_none(kind)
-    if typing.get_origin(kind) is Literal:
-        allowed = typing.get_args(kind)
-        if text in map(str, allowed):
-            return next(a for a in allowed if str(a) == text)
+    kind, allowed = _split_words(_without_none(kind))
+    if text in map(str, allowed):
+        return next(a for a in allowed if str(a) == text)
+    if kind is None:
         raise UsageError(f"{key}={text}: allowed are {', '.join(map(str, allowed))}{nearest(text, allowed)}")
     if kind is bool:
         if text.lower() in ("true", "yes", "1", "false", "no", "0"):
             return text.lower() in ("true", "yes", "1")
         raise UsageError(f"{key}={text}: true or false is needed")
     wanted = {int: "a whole number", float: "a finite number"}.get(kind, f"a value of type {kind}")
+    wanted = " or ".join([wanted, *allowed])
     try:
         value = kind(text)
         if kind is float and not math.isfinite(value):
             raise ValueError
     except ValueError:
-        raise UsageError(f"{key}={text}: {wanted} is needed") from None
+        raise UsageError(f"{key}={text}: {wanted} is needed{nearest(text, allowed)}") from None
     return round_number(value) if kind is float else value
 
 
@@ -39,10 +40,20 @@ def round_number(value: float) -> float:
 
 def type_text(kind: Any) -> str:
     """A declared type as a reader would say it."""
-    kind = _without_none(kind)
+    kind, allowed = _split_words(_without_none(kind))
+    names = {int: "whole number", float: "number", bool: "true, false", str: "text"}
+    return ", ".join([*([names.get(kind, str(kind))] if kind else []), *map(str, allowed)])
+
+
+def _split_words(kind: Any) -> tuple[Any, tuple[Any, ...]]:
+    """A declared type as the type of its values, if they have one, and the words that it allows: `int | Literal["a"]`
+    as `int` and `a`."""
     if typing.get_origin(kind) is Literal:
-        return ", ".join(map(str, typing.get_args(kind)))
-    return {int: "whole number", float: "number", bool: "true, false", str: "text"}.get(kind, str(kind))
+        return None, typing.get_args(kind)
+    for part in typing.get_args(kind):
+        if typing.get_origin(part) is Literal:
+            return next(other for other in typing.get_args(kind) if other is not part), typing.get_args(part)
+    return kind, ()
 
 
 def _without_none(kind: Any) -> Any:
@@ -64,3 +75,17 @@ def batch_norm_groups(mode: str, processes: int) -> tuple[int, bool]:
         return (1 if mode == "sync" else processes), mode == "shuffle"
     allowed = ("sync", "local", "shuffle", "shuffle:N", "split:N")
     raise UsageError(f"batch_norm={mode}: allowed are {', '.join(allowed)} with N at least 1{nearest(mode, allowed)}")
+
+
+def list_range(texts: list[str], most: int) -> list[str]:
+    """`0-4` as the whole numbers from 0 to 4, among other seeds as they are. Raises `UsageError` for over `most`."""
+    numbers: list[str] = []
+    for text in texts:
+        ends = re.fullmatch(r"(\d{1,9})-(\d{1,9})", text)
+        first, last = (int(ends[1]), int(ends[2])) if ends else (0, 0)
+        if first > last:
+            raise UsageError(f"seeds={text}: the first of a range is the smaller one, as in seeds={last}-{first}")
+        if last - first > most:
+            raise UsageError(f"seeds={text}: more than {most:,} seeds")
+        numbers += map(str, range(first, last + 1)) if ends else [text]
+    return numbers

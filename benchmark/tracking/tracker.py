@@ -187,7 +187,7 @@ def _start(begun: dict[str, Any], folder: Path, runtime: Runtime, mode: Literal[
         project=runtime.wandb_project,
         id=_find_id(folder) or f"{begun['key']}-{uuid.uuid4().hex[:8]}",
         name=folder.name,
-        group=record.sweep(Path(runtime.out)),
+        group=record.sweep(Path(runtime.out)) + f" {record.TRIAL}" * record.is_trial(begun),  # in no report of cells
         job_type=settings["method"][-64:],
         tags=[name[-64:] for name in names if name],
         config=settings | {name: begun[name] for name in ("key", "protocol", "versions", "commit", "dirty")},

@@ -18,7 +18,7 @@ from benchmark.data.datasets import Data, load
 from benchmark.data.source import Split
 from benchmark.errors import UsageError
 from benchmark.settings import schema
-from benchmark.settings.cell import Settings, depends_on_processes
+from benchmark.settings.cell import Settings, depends_on_processes, seeded_dataset
 from benchmark.settings.values import parts
 from benchmark.training import batchnorm
 from benchmark.training.batches import VIEWS, Batches, backbone_inputs
@@ -109,9 +109,15 @@ def batches(
 
 
 @lru_cache(maxsize=4)
-def dataset(settings: Dataset) -> Data:
-    """The dataset, loaded once for the cells that share it."""
-    return load(settings)
+def dataset(settings: Dataset, test: bool = True) -> Data:
+    """The dataset, with or without its test set, loaded once for the cells that share it."""
+    return load(settings, test)
+
+
+def data_of(settings: Settings) -> Data:
+    """The dataset of a cell. A trial's has no test set: what chooses settings is never given one."""
+    split = seeded_dataset(settings)
+    return dataset(split, False) if settings.trial else dataset(split)
 
 
 def check(settings: Settings, world: World, device: torch.device) -> None:
@@ -120,14 +126,16 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     Called for every cell before the first one trains.
     """
     require_kind(settings, world)
-    world.broadcast(lambda: len(dataset(settings.dataset).train))  # one process downloads
-    data = dataset(settings.dataset)
+    world.broadcast(lambda: len(data_of(settings).train))  # one process downloads
+    data = data_of(settings)
     kind = methods.load(settings.method)
     unknown_views = [view for view in kind.views if view not in VIEWS]
     if unknown_views:
         raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
     if {"jigsaw", "grid"} & set(kind.views) and settings.dataset.stream:
         raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
+    if settings.trial and not data.class_names:
+        raise UsageError("tune chooses by accuracy, and there are no labels: dataset.root=DIR names labelled images")
     if kind.supervised and not data.class_names:
         raise UsageError(
             f"{settings.method} learns from labels, and there are none: dataset.root=DIR names such images"

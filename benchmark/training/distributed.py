@@ -25,6 +25,10 @@ class World:
     local_rank: int = 0
     control: Any = None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> World:
+        """Itself: a copy of what knows its world is in the same one."""
+        return self
+
     @property
     def is_main(self) -> bool:
         """Whether this is the main process, which reads, writes and prints."""

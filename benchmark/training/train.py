@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import math
 import signal
 import time
@@ -24,15 +23,15 @@ from benchmark.training.batches import Batches
 from benchmark.training.collapse import CollapseWatch
 from benchmark.training.embed import embed
 from benchmark.training.engine import Engine, Rows
+from benchmark.training.log import Log
 from benchmark.training.recorded_views import augmenter
 from benchmark.training.recording import Recorder
 from benchmark.training.stop import Stop, Stopped
 from methods.method import Batch, Progress
-from results import files, record
 
 
 class Outcome(NamedTuple):
-    """How training ended: `reason` is None, or why the run collapsed.
+    """How training ended: `reason` is None, or why the run collapsed, or why it was `stopped` by `stop_below`.
 
     Not `whole`: it ended at once, and there is nothing to evaluate. Whole and yet with a reason: at its last step a
     sign of collapse still lasted; what was trained is evaluated all the same.
@@ -44,6 +43,15 @@ class Outcome(NamedTuple):
     views: int  # augmented image views seen, over all devices
     seconds: float  # over all attempts, but for steps that a kill threw away
     images_per_second: float
+    stopped: bool = False
+
+
+class Validation(NamedTuple):
+    """What was measured at an epoch's end: numbers for the log, with the `evaluation_seconds` that they took, or none;
+    and why the cell should end there, if it should."""
+
+    numbers: dict[str, float]
+    stop: str | None = None
 
 
 @dataclass
@@ -69,20 +77,20 @@ def train(
     display: ProgressDisplay,
     guard: Callable[[], None] = lambda: None,
     tell: Callable[[dict[str, Any]], None] = lambda line: None,
+    measure: Callable[[int], Validation] = lambda epoch: Validation({}),
 ) -> Outcome:
     """Train `engine.method` in place, from the checkpoint in `folder` if there is one.
 
-    `guard` is called before each write, and raises where another process has taken the cell over; `tell` gets each
-    line of the log. Raises `Stopped` behind a checkpoint when a signal asked for it.
+    `guard` is called before each write, and raises where another process has the cell; `tell` gets each line of the
+    log; every process asks `measure` at each epoch's end. Raises `Stopped` behind a checkpoint if a signal asks for it.
     """
     method, world = engine.method, engine.world
     assert settings.epochs is not None
     steps = settings.epochs * batches.per_epoch
     optimiser = optim.make(method, settings)
-    clock, watch = Clock(), CollapseWatch(method, steps, world)
-    recorder = Recorder(engine, runtime.record, display.say)
+    clock, watch, recorder = Clock(), CollapseWatch(method, steps, world), Recorder(engine, runtime.record, display.say)
     start = _resume(folder, key, engine, optimiser, clock, watch)
-    log = Log(folder / "log.jsonl", start, writes=world.is_main)
+    log = Log(folder / "log.jsonl", start, world.is_main, guard, tell)
     method.train()
     saved = time.perf_counter()
     with stop.defer(), contextlib.closing(batches.feed(start, steps, augmenter(batches, runtime.record))) as feed:
@@ -94,7 +102,9 @@ def train(
             clock.pending.append(scalars)
             done = step + 1
             watch.see(step, scalars, rows, method.phase(at))
-            ends = watch.verdict is not None and runtime.stop_collapsed and done < steps
+            losing = _validate(measure, done, batches, clock, log)
+            reason = losing or (watch.verdict if runtime.stop_collapsed else None)
+            ends = reason is not None and done < steps
             asked, due = world.any_rank(stop.asked > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
             logs = done % runtime.log_every == 0 or done == steps or ends
             if logs or asked or due:
@@ -103,14 +113,12 @@ def train(
                     return _outcome(f"non-finite loss at step {bad}", False, watch, done, batches, clock)
                 display.step(done, steps, line["loss"])
             if logs:
-                guard()
                 rate, speed = optim.learning_rate(step, steps, settings), done * batches.batch_size / clock.total()
-                line = {"step": done, "epoch": at.epoch} | line | {"learning_rate": rate, "images_per_second": speed}
-                log.write(line)
-                tell(line)
+                line |= {"learning_rate": rate, "images_per_second": speed}
+                log.write({"step": done, "epoch": at.epoch} | line)
                 clock.pending.clear()
             if ends:
-                return _outcome(watch.verdict, False, watch, done, batches, clock)
+                return _outcome(reason, False, watch, done, batches, clock)._replace(stopped=losing is not None)
             if asked or due or done == steps:
                 _save(folder, key, done, engine, batches, optimiser, clock, watch, guard)
                 saved = time.perf_counter()
@@ -146,30 +154,15 @@ def _step(
     return rows, scalars
 
 
-class Log:
-    """`log.jsonl`: one JSON line an interval. A resumed run drops the lines behind its checkpoint."""
-
-    def __init__(self, path: Path, start: int, writes: bool) -> None:
-        self.path, self.writes = path, writes
-        if writes:
-            kept = [line for line in _lines(path) if line["step"] <= start]
-            record.write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
-
-    def write(self, line: dict[str, Any]) -> None:
-        if self.writes:
-            with files.open_log(self.path) as file:
-                file.write((json.dumps(line) + "\n").encode())
-
-
-def _lines(path: Path) -> list[dict[str, Any]]:
-    """The whole lines of a log, by growing step; a kill may have left a part of one, and a disk's failure anything."""
-    lines: list[dict[str, Any]] = []
-    for line in files.read_lines(path):
-        step = line.get("step")
-        if not isinstance(step, int) or (lines and step <= lines[-1]["step"]):
-            break
-        lines.append(line)
-    return lines
+def _validate(measure: Callable[[int], Validation], done: int, batches: Batches, clock: Clock, log: Log) -> str | None:
+    """Measure at an epoch's end, on a line of the log of its own and off the clock; why the cell should end there."""
+    epoch, steps = divmod(done, batches.per_epoch)
+    numbers, stop = measure(epoch) if steps == 0 else Validation({})
+    if numbers:
+        clock.started += numbers["evaluation_seconds"]
+        views = done * batches.batch_size * batches.views_per_image
+        log.write({"step": done, "epoch": epoch, "views": views, "seconds": round(clock.total(), 3)} | numbers)
+    return stop
 
 
 def _resume(

@@ -19,12 +19,13 @@ import methods
 from benchmark.data import identity
 from benchmark.data.catalogue import Dataset
 from benchmark.display import counting
-from benchmark.errors import UsageError, nearest
-from benchmark.settings import address, presets, remarks, resolve, schema
+from benchmark.errors import UsageError
+from benchmark.settings import address, alike, presets, remarks, resolve, schema
 from benchmark.settings.cell import Settings, depends_on_processes
+from benchmark.settings.presets import published
 from benchmark.settings.runtime import Runtime, processes
-from benchmark.settings.values import parse_value, round_number, type_text
-from benchmark.words import ablations, selection
+from benchmark.settings.values import list_range, parse_value, round_number, type_text
+from benchmark.words import ablations, aliases, selection, tuned_words
 from benchmark.words.ablations import Ablation
 from benchmark.words.runtime_words import is_runtime_word, read_runtime, split
 
@@ -46,11 +47,12 @@ def read(words: list[str]) -> Request:
     identity.look_anew()
     assigned_words = split(words)
     runtime = read_runtime({k: assigned_words.pop(k) for k in list(assigned_words) if is_runtime_word(k)})
-    named = assigned_words.pop("methods", [])
+    named = assigned_words.pop("methods", published.methods(runtime.like))
     if not named:
-        raise UsageError("methods= is needed, such as methods=simclr,moco; `python -m benchmark methods` lists them")
+        given = ", not method=" if "method" in assigned_words else ""
+        raise UsageError(f"methods= is needed{given}: methods=simclr,moco; `python -m benchmark methods` lists them")
     chosen = selection.choose(named)
-    runtime = replace(runtime, trust=(*runtime.trust, *(name for name in chosen if "." in name)))
+    runtime = replace(runtime, trust=(*runtime.trust, *filter(methods.is_module, chosen)))
     chosen_ablations = [ablations.find(name) for name in assigned_words.pop("ablation", [])]
     for key in assigned_words:
         _recognise(key, chosen)
@@ -62,11 +64,12 @@ def read(words: list[str]) -> Request:
     total = 0
     for method in chosen:
         for parts in itertools.product(*(ablation.parts for ablation in chosen_ablations)):
-            axes = _axes(method, assigned_words)
+            axes = read_axes(method, assigned_words)
             own = set(axes)
             for part in parts:
                 axes |= _ablation_axes(method, part, axes, notes)
-            for name in [n for n in axes if n in schema.inapplicable(method)]:
+            unread = schema.inapplicable(method, *axes.get("dataset.split_seed", []))
+            for name in [n for n in axes if n in unread]:
                 what = "one cell" if len(axes.pop(name)) > 1 else "ignored"
                 notes[f"{_spell(name)} does not apply to {method}: {what}"] = None
             missing = [k for k in assigned_words if _option_of_others(k, method, chosen)]
@@ -80,12 +83,23 @@ def read(words: list[str]) -> Request:
                 )
             for values in _show(itertools.product(*axes.values()), method, asked):
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
-                settings = resolve.build(_complete(assigned, runtime.preset, chosen_ablations, own))
-                if depends_on_processes(settings):
-                    settings = replace(settings, processes=processes(runtime))
+                settings = _resolve(assigned, runtime, chosen_ablations, own)
                 cells.setdefault(address.key(settings), settings)
                 on_cells |= dict.fromkeys(remarks.explain_fit(settings, runtime.preset) + remarks.warn(settings))
+                on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + alike.explain(settings, runtime.like))
     return Request(list(cells.values()), runtime, [*notes, *on_cells])
+
+
+def build(method: str, assigned_words: dict[str, list[str]], runtime: Runtime) -> Settings:
+    """The one cell of a method that words of one value each describe, those that apply to it."""
+    axes = read_axes(method, assigned_words)
+    assigned = {name: values[0] for name, values in axes.items() if name not in schema.inapplicable(method)}
+    return _resolve({"method": method} | assigned, runtime, [], set(assigned))
+
+
+def _resolve(assigned: dict[str, Any], runtime: Runtime, chosen: list[Ablation], own: set[str]) -> Settings:
+    settings = resolve.build(_complete(assigned, runtime, chosen, own))
+    return replace(settings, processes=processes(runtime)) if depends_on_processes(settings) else settings
 
 
 def _show(values: Iterable[tuple[Any, ...]], method: str, count: int) -> Iterator[tuple[Any, ...]]:
@@ -154,7 +168,7 @@ def _recognise(key: str, chosen: list[str]) -> None:
         if name in allowed:
             return
         options = ", ".join(sorted(schema.options_of(owner))) or "none"
-        raise UsageError(f"unknown option {key!r}{nearest(name, allowed)} (options of {owner}: {options})")
+        raise UsageError(f"unknown option {key!r}{aliases.suggest(key, name, allowed)} (options of {owner}: {options})")
     if prefix in methods.names():
         raise UsageError(f"{key}= is given, but {prefix} is not among methods={','.join(chosen)}")
     if any(key in schema.options_of(m) for m in chosen):
@@ -165,10 +179,11 @@ def _recognise(key: str, chosen: list[str]) -> None:
     shared = {name for m in chosen for name in schema.options_of(m)}
     dotted = {f"{m}.{name}" for m in chosen for name in schema.options_of(m)}
     known = settings | {"methods", "ablation", "cluster"} | set(schema.runtime_types()) | shared | dotted
-    raise UsageError(f"unknown key {key!r}{nearest(key, known)} (`python -m benchmark run --help` lists the keys)")
+    hint = aliases.suggest(key, key, known)
+    raise UsageError(f"unknown key {key!r}{hint} (`python -m benchmark run --help` lists the keys)")
 
 
-def _axes(method: str, assigned: dict[str, list[str]]) -> dict[str, list[Any]]:
+def read_axes(method: str, assigned: dict[str, list[str]]) -> dict[str, list[Any]]:
     """The method's axes: canonical name -> parsed values. What names the method goes before what names all."""
     axes: dict[str, list[Any]] = {}
     for own in (False, True):
@@ -181,6 +196,7 @@ def _axes(method: str, assigned: dict[str, list[str]]) -> dict[str, list[Any]]:
             target = _target(name if own else key, method)
             if target is None:
                 continue
+            texts = list_range(texts, MANY) if target == "seed" else texts
             if target in keys:
                 raise UsageError(f"{keys[target]}= and {key}= are the same option of {method}; one of them is needed")
             keys[target] = key
@@ -224,12 +240,12 @@ def _target(name: str, method: str) -> str | None:
     return f"options.{name}" if name in schema.options_of(method) else None
 
 
-def _complete(assigned: dict[str, Any], preset: str, chosen_ablations: list[Ablation], own: set[str]) -> dict[str, Any]:
+def _complete(assigned: dict[str, Any], runtime: Runtime, chosen: list[Ablation], own: set[str]) -> dict[str, Any]:
     """`assigned` over what lies below it, with its multiples formed, and with what else the ablations set.
 
     `own` are the names that the user's words give.
     """
-    below, method = _add_preset({"method": assigned["method"]} | _plain(assigned, own), preset), assigned["method"]
+    below, method = _add_preset({"method": assigned["method"]} | _plain(assigned, own), runtime), assigned["method"]
     base: dict[str, Any] = {f.name: f.default for f in fields(Settings)} | _defaults("dataset", Dataset())
     base |= _defaults("options", schema.describe(method).Config()) | below
     idle = next((name for name, v in assigned.items() if isinstance(v, Times) and name in own and not base[name]), None)
@@ -238,12 +254,7 @@ def _complete(assigned: dict[str, Any], preset: str, chosen_ablations: list[Abla
             f"{_spell(idle.removeprefix('options.'))} is {base[idle]} for {method}: a multiple says nothing"
         )
     values = {name: v.of(base[name] or 0) if isinstance(v, Times) else v for name, v in assigned.items()}
-    also = {
-        name: value
-        for ablation in chosen_ablations
-        if ablation.also
-        for name, value in ablation.also(base, values).items()
-    }
+    also = {name: value for ablation in chosen if ablation.also for name, value in ablation.also(base, values).items()}
     also = {name: value for name, value in also.items() if name not in schema.inapplicable(method)}
     return below | also | values
 
@@ -256,12 +267,14 @@ def _plain(assigned: dict[str, Any], names: set[str]) -> dict[str, Any]:
     return {name: value for name, value in assigned.items() if name in names and not isinstance(value, Times)}
 
 
-def _add_preset(assigned: dict[str, Any], preset: str) -> dict[str, Any]:
-    """`assigned` over the preset's words for its dataset, and those over what the method recommends."""
-    dataset = resolve.read_dataset(assigned)
-    words = presets.words(preset, dataset, assigned.get("epochs"), assigned.get("batch_size"))
-    words = schema.describe(assigned["method"]).recommends | words
-    below = _axes(assigned["method"], {key: [text] for key, text in words.items()})
+def _add_preset(assigned: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
+    """`assigned` over the words of settings=, those over the protocol's or the preset's for its dataset, and those over
+    what the method recommends."""
+    dataset, method = resolve.read_dataset(assigned), assigned["method"]
+    words = presets.words(runtime.preset, dataset, assigned.get("epochs"), assigned.get("batch_size"))
+    words, below = schema.describe(method).recommends | words | published.words(runtime.like), dict[str, list[Any]]()
+    for layer in (words, tuned_words.words(runtime, dataset)):
+        below |= read_axes(method, {key: [text] for key, text in layer.items()})
     return {name: values[0] for name, values in below.items()} | assigned
 
 

@@ -28,8 +28,17 @@ def words(name: str) -> list[str]:
         raise UsageError(
             f"cluster={name}: no {folders[0] / name}.txt, nor {folders[1] / name}.txt{nearest(name, known)}{there}"
         )
+    return read_lines(path)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The words of a file, one a line, blank lines and those behind # left out. `UsageError` for one that cannot be
+    read, or that names another."""
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        stripped = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, ValueError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from error
-    return [line for line in lines if line and not line.startswith("#")]
+    nested = next((line for line in stripped if line.startswith("@")), None)
+    if nested:
+        raise UsageError(f"{path} has {nested}: a file of words names no other file")
+    return [line for line in stripped if line and not line.startswith("#")]

@@ -8,17 +8,37 @@ from __future__ import annotations
 import os
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import methods
 from benchmark.data.layout import is_utf8
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import presets, schema
-from benchmark.settings.runtime import Runtime, Slurm
+from benchmark.settings.presets import published
+from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, stop_threshold
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
-PATHS = ("out", "dataset.root", "dataset.cache_dir", "weights")
+PATHS = ("out", "dataset.root", "dataset.cache_dir", "weights", "settings")
+SETUP, EXTRA = "slurm.setup", "slurm.extra."
+OF_LAUNCHER = dict.fromkeys(
+    ("array", "error", "job-name", "ntasks", "ntasks-per-node", "open-mode", "output", "requeue", "signal", "wrap"),
+    "the launcher sets it",
+) | {
+    option: f"slurm.{word}= is the word for it"
+    for option, word in {
+        "account": "account",
+        "constraint": "constraint",
+        "cpus-per-task": "cpus_per_task",
+        "gpus-per-node": "gpus_per_node",
+        "mem": "mem_gb",
+        "nodes": "nodes",
+        "partition": "partition",
+        "qos": "qos",
+        "time": "timeout_min",
+    }.items()
+}
 UNSENDABLE = set("/\\#?%:")  # what W&B takes in no name of a project
 
 
@@ -28,18 +48,26 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
     trusted = tuple(assigned.pop("trust", []))
     methods.trust(trusted)
     for key, values in assigned.items():
-        if len(values) > 1:
+        if key.startswith("slurm."):  # to sbatch a list is one value
+            assigned[key] = [",".join(values)]
+        elif len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed, {key} is not an axis")
+    extra = _read_extra({key: assigned[key][0] for key in assigned if key.startswith(EXTRA)})
     types = schema.runtime_types()
-    parsed = {key: parse_value(values[0], types[key], key) for key, values in assigned.items()}
+    plain = {key: values[0] for key, values in assigned.items() if not key.startswith(EXTRA)}
+    parsed = {key: parse_value(value, types[key], key) for key, value in plain.items()}
     slurm = Slurm(**{key.removeprefix("slurm."): parsed.pop(key) for key in list(parsed) if key.startswith("slurm.")})
-    runtime = Runtime(**parsed, slurm=slurm, trust=trusted)
+    runtime = Runtime(**parsed, slurm=replace(slurm, extra=extra), trust=trusted)
     if min(slurm.nodes, slurm.timeout_min, slurm.array_parallelism, slurm.cells_per_job) < 1:
         raise UsageError("slurm.nodes, .timeout_min, .array_parallelism and .cells_per_job must be at least 1")
+    if slurm.gpu_type and not slurm.gpus_per_node:
+        raise UsageError(f"slurm.gpu_type={slurm.gpu_type}: how many? slurm.gpus_per_node= says it")
     if min(slurm.gpus_per_node, slurm.cpus_per_task, slurm.mem_gb) < 0:
         raise UsageError("slurm.gpus_per_node, .cpus_per_task and .mem_gb must be at least 0")
     if runtime.log_every < 1 or runtime.checkpoint_every < 0 or runtime.threads < 0:
         raise UsageError("log_every must be at least 1, checkpoint_every and threads at least 0")
+    evaluation_interval(runtime)
+    stop_threshold(runtime)
     if runtime.budget < 0:
         raise UsageError(f"budget={runtime.budget:g}: at least 0 hours are needed")
     if runtime.workers < 0 or runtime.per_device < 1:
@@ -55,7 +83,11 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
             f"wandb_project={runtime.wandb_project}: a name without {' '.join(sorted(UNSENDABLE))} is needed"
         )
     presets.require(runtime.preset)
-    return runtime
+    published.require(runtime.like)
+    other = next((key for key in ("preset", "settings") if key in assigned), None)
+    if runtime.like and other:
+        raise UsageError(f"{other}={assigned[other][0]} and like={runtime.like}: give one of them")
+    return replace(runtime, preset="none") if runtime.like else runtime
 
 
 def read_folder(words: list[str]) -> Runtime:
@@ -98,9 +130,20 @@ def read_out(words: list[str]) -> Runtime:
     return read_runtime(assigned)
 
 
+def _read_extra(given: dict[str, str]) -> tuple[tuple[str, str], ...]:
+    """Options of sbatch that have no word here. Raises `UsageError` for one that has, or that the launcher sets."""
+    for word, value in given.items():
+        option = word.removeprefix(EXTRA)
+        if not re.fullmatch(r"[a-z][a-z-]*", option):
+            raise UsageError(f"{word}={value}: a long option of sbatch is needed, such as {EXTRA}mail-user=ADDRESS")
+        if option in OF_LAUNCHER:
+            raise UsageError(f"{word}={value}: {OF_LAUNCHER[option]}")
+    return tuple((word.removeprefix(EXTRA), value) for word, value in given.items())
+
+
 def is_runtime_word(key: str) -> bool:
     """Whether a word of this key says how to run, not which cell."""
-    return key == "cluster" or key in schema.runtime_types()
+    return key == "cluster" or key.startswith(EXTRA) or key in schema.runtime_types()
 
 
 def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -109,7 +152,7 @@ def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
         return assigned
     name = ",".join(assigned["cluster"])
     below = {key: [",".join(values)] for key, values in split(clusters.words(name)).items()}
-    stray = next((key for key in below if key not in schema.runtime_types()), None)
+    stray = next((key for key in below if not is_runtime_word(key) or key == "cluster"), None)
     if stray:
         known = schema.runtime_types()
         raise UsageError(f"cluster={name} has {stray}=, which does not say how to run{nearest(stray, known)}")
@@ -127,8 +170,14 @@ def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
 def split(words: list[str]) -> dict[str, list[str]]:
     """Key -> values of each word; a comma after a backslash is one of the value.
 
+    `@FILE` stands for the words in a file, one a line, which the others override.
+
     Raises `UsageError` for what is no `key=value,value`, is given twice, or is not UTF-8 text.
     """
+    files = [word for word in words if word.startswith("@")]
+    if files:
+        own = split([word for word in words if not word.startswith("@")])
+        return split([line for file in files for line in clusters.read_lines(Path(file[1:]).expanduser())]) | own
     assigned: dict[str, list[str]] = {}
     for word in words:
         key, equals, text = word.partition("=")
@@ -136,13 +185,15 @@ def split(words: list[str]) -> dict[str, list[str]]:
             raise UsageError(f"{os.fsencode(word)!r} is not UTF-8 text: rename the path, or give a link to it")
         if not equals or not key:
             raise UsageError(f"{word!r} is not key=value, such as methods=simclr,moco or epochs=10")
-        values = [value.replace("\\,", ",") for value in re.split(r"(?<!\\),", text)]
+        values = [text] if key == SETUP else [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", text)]
         if "" in values:
             raise UsageError(f"{word!r} has an empty value")
         if key in PATHS and len(values) > 1 and _is_path(text) and not all(map(_is_path, values)):
             meant = text.replace(",", "\\,")
             raise UsageError(f"{word!r} is several values; for the path {text!r} type {shlex.quote(f'{key}={meant}')}")
-        if key in assigned:
+        if key == SETUP and key in assigned:
+            values = ["\n".join([*assigned[key], text])]
+        elif key in assigned:
             raise UsageError(f"{key}= is given twice; several values are one word, {key}=A,B")
         assigned[key] = values
     return assigned

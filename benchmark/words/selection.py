@@ -2,11 +2,36 @@
 
 from __future__ import annotations
 
+import os
+import sys
+from pathlib import Path
+
 import methods
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import schema
 
 ALL, FAMILY = "all", "family:"
+
+
+def accept(names: list[str]) -> list[str]:
+    """Methods as the user's own words name them: `my_method.py` and `sub/my_method.py`, files below the folder one is
+    in, become the modules that they are, and modules are trusted. Raises `UsageError` for a file that cannot be one."""
+    accepted = [_module_of(name) if name.endswith(".py") else name for name in names]
+    if any(map(methods.is_module, accepted)) and not {"", os.getcwd()} & set(sys.path):
+        sys.path.insert(0, os.getcwd())
+    methods.trust(accepted)
+    return accepted
+
+
+def _module_of(file: str) -> str:
+    path = Path(os.path.relpath(file))
+    name = ".".join(path.with_suffix("").parts)
+    if not path.is_file():
+        raise UsageError(f"{file}: no such file")
+    if not methods.is_module(name):
+        why = "a method of ours has its name" if path.stem in methods.names() else "its path is no module's"
+        raise UsageError(f"{file}: {why}; letters, digits and _, below the folder that you are in, are one")
+    return name
 
 
 def choose(names: list[str]) -> list[str]:
@@ -15,7 +40,7 @@ def choose(names: list[str]) -> list[str]:
     `all` and families leave out what is nothing without a word of its own: a method that is what its weights are.
     Raises `UsageError` for what is neither a method nor a family.
     """
-    methods.trust(names)
+    names = accept(names)
     chosen: dict[str, None] = {}
     for name in names:
         if name == ALL or name.startswith(FAMILY):

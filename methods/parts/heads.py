@@ -15,14 +15,21 @@ def normalise(z: Tensor) -> Tensor:
 
 
 def projector(
-    kind: str, width: int, hidden: int, out: int, layers: int = 2, norm: bool = True, last: str = "linear"
+    kind: str,
+    width: int,
+    hidden: int,
+    out: int,
+    layers: int = 2,
+    norm: bool = True,
+    last: str = "linear",
+    gelu: bool = False,
 ) -> nn.Module:
     """A projection head (n, width) -> (n, out): `none` (identity, out = width), `linear`, or `mlp` of `layers` layers.
 
     `norm` puts batch norm behind each hidden layer (which then needs no bias). `last` is the MLP's last layer:
     `linear`, with a bias; `scaled`, without one, and batch norm without a shift behind it, as SimCLR's authors do;
     `whitened`, with batch norm that has neither scale nor shift, as MoCo v3's; `normed`, with batch norm that has both,
-    as NNCLR's; `bare`, without a bias.
+    as NNCLR's; `bare`, without a bias. `gelu`: in place of ReLU.
     """
     if kind == "none":
         return nn.Identity()
@@ -32,7 +39,7 @@ def projector(
     for _ in range(layers - 1):
         modules += [nn.Linear(width, hidden, bias=not norm)]
         modules += [nn.BatchNorm1d(hidden)] if norm else []
-        modules += [nn.ReLU(inplace=True)]
+        modules += [nn.GELU() if gelu else nn.ReLU(inplace=True)]
         width = hidden
     modules += [nn.Linear(width, out, bias=last == "linear")]
     if last in ("scaled", "whitened", "normed"):

@@ -94,7 +94,7 @@ def _chart(among: Comparable, axis: str, lines: list[_Line], published: Sequence
     )
     caption += f" {len(shown)} lines are shown; the points of {left_out} more are in the table." if left_out else ""
     lost = any(points.look == "lost" for points in series)
-    caption += " A cross on the lower edge: runs there failed or collapsed, and are in no mean." if lost else ""
+    caption += " A cross on the lower edge: runs there did not finish, and are in no mean." if lost else ""
     chart = Chart(
         "curve" if numbers else "groups",
         f"{word}{among.file}",
@@ -190,9 +190,7 @@ def _heatmap(among: Comparable, line: _Line, title: str) -> Chart:
     caption += f"the diagonal. Means over {seeds}"
     caption += f"; the half-width of their intervals is at most {max(half):.1f} points: {among.bars}." if half else "."
     lost = [row for row in fields.values() if row["lost"]]
-    caption += (
-        f" In {len(lost)} of {len(fields)} fields some runs failed or collapsed, and are in no mean." if lost else ""
-    )
+    caption += f" In {len(lost)} of {len(fields)} fields some runs did not finish, and are in no mean." if lost else ""
     title = f"Augmentation pairs: {title}{among.suffix}"
     name = f"augmentation_pairs-{line.method}{among.file}"
     return Chart("heatmap", name, title, caption, order=order, matrix=matrix, matrix_rows=places, z_range=scale)

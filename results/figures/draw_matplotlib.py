@@ -15,6 +15,7 @@ from results.figures.palette import GREY, Style, style_class
 if TYPE_CHECKING:
     from matplotlib.artist import Artist
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 _MARKS = {
     "circle": "o",
@@ -37,40 +38,48 @@ def files(chart: Chart, styles: Mapping[str, Style]) -> dict[str, bytes]:
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.backends.backend_svg import FigureCanvasSVG
-    from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     if chart.kind == "picture":
         return {"png": base64.b64decode(chart.png)}
     with matplotlib.rc_context():
-        # Text stays text, so that an editor can change it; the same chart gives the same bytes.
-        matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "benchmark", "font.size": 9})
-        # A font by its name and without hints is found and drawn sooner, and looks the same at this resolution.
-        matplotlib.rcParams.update({"font.family": "DejaVu Sans", "text.hinting": "none"})
-        matplotlib.rcParams.update({"axes.spines.top": False, "axes.spines.right": bool(chart.right_range)})
-        tall = {"intervals": 1.2 + 0.19 * len(chart.order), "heatmap": 1.3 + 0.42 * len(chart.order), "points": 4.6}
-        longest = max(map(len, chart.order), default=0)
-        wide = {"intervals": max(6.8, 4.0 + 0.062 * longest), "heatmap": 2.2 + 0.55 * len(chart.order), "points": 5.2}
-        size = wide.get(chart.kind, 6.8), tall.get(chart.kind, 4.0)
-        rows = _legend_rows(chart)
-        size = size[0], size[1] + 0.17 * max(0, rows - 2)
-        engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
-        figure = Figure(figsize=size, dpi=_DPI, layout=engine)
-        axes = figure.add_subplot()
-        axes.set_title(_plain(chart.title), loc="left", fontsize=10, y=1.01)  # a y of its own saves finding one
-        if chart.kind == "heatmap":
-            _heatmap(axes, chart)
-        else:
-            _axes(axes, chart, styles)
-        # The layout is found once for all files: finding it costs as much as drawing.
-        engine.execute(figure)
-        figure.set_layout_engine("none")
+        figure = draw(chart, styles)
         # Not `savefig`, which draws all of it once more before it draws.
         svg, png = BytesIO(), BytesIO()
         FigureCanvasSVG(figure).print_svg(svg, metadata={"Date": None})
         # At the usual level, compression is a tenth of all the time, for a few kilobytes.
         FigureCanvasAgg(figure).print_png(png, metadata={"Software": None}, pil_kwargs={"compress_level": 2})
         return {"svg": svg.getvalue(), "png": png.getvalue()}
+
+
+def draw(chart: Chart, styles: Mapping[str, Style]) -> Figure:
+    """The chart as a figure. Sets matplotlib's parameters, by which it is to be saved too. A `picture` is none."""
+    import matplotlib
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    # Text stays text, so that an editor can change it; the same chart gives the same bytes.
+    matplotlib.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "benchmark", "font.size": 9})
+    # A font by its name and without hints is found and drawn sooner, and looks the same at this resolution.
+    matplotlib.rcParams.update({"font.family": "DejaVu Sans", "text.hinting": "none"})
+    matplotlib.rcParams.update({"axes.spines.top": False, "axes.spines.right": bool(chart.right_range)})
+    tall = {"intervals": 1.2 + 0.19 * len(chart.order), "heatmap": 1.3 + 0.42 * len(chart.order), "points": 4.6}
+    longest = max(map(len, chart.order), default=0)
+    wide = {"intervals": max(6.8, 4.0 + 0.062 * longest), "heatmap": 2.2 + 0.55 * len(chart.order), "points": 5.2}
+    size = wide.get(chart.kind, 6.8), tall.get(chart.kind, 4.0)
+    rows = _legend_rows(chart)
+    size = size[0], size[1] + 0.17 * max(0, rows - 2)
+    engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
+    figure = Figure(figsize=size, dpi=_DPI, layout=engine)
+    axes = figure.add_subplot()
+    axes.set_title(_plain(chart.title), loc="left", fontsize=10, y=1.01)  # a y of its own saves finding one
+    if chart.kind == "heatmap":
+        _heatmap(axes, chart)
+    else:
+        _axes(axes, chart, styles)
+    # The layout is found once for all files: finding it costs as much as drawing.
+    engine.execute(figure)
+    figure.set_layout_engine("none")
+    return figure
 
 
 def _axes(axes: Axes, chart: Chart, styles: Mapping[str, Style]) -> None:

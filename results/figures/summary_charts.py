@@ -1,6 +1,6 @@
 """What is drawn of a loaded frame: which charts exist follows from the records. How they are drawn is another file's.
 
-Numbers of different protocols or datasets never share a chart. Runs that failed or collapsed are shown as such.
+Numbers of different protocols or datasets never share a chart. Runs that did not finish are shown as such.
 """
 
 from __future__ import annotations

@@ -3,7 +3,8 @@
 Columns: the record's own fields (`FIELDS`); its settings flattened with dots and without a prefix (`method`, `seed`,
 `dataset.name`, `options.temperature`), with what the machine made of them (`RESOLVED`); `family`, the method's, which
 is no setting, "" where no record says it; `metrics.*` as fractions; `cost.*` in seconds, bytes and images; `test.*`,
-the test set, where the record says it.
+the test set, where the record says it; `correct.*`, which of its images were right, as `record.unpack` reads it;
+`like`, the published protocol that the cell follows, "" for none.
 
 What `evaluate` measured later (`evaluation.json`) stands under `metrics.*` too. Where the cells hold an evaluation
 under more than one protocol, its names end in `@` and six digits of the protocol: no mean is over two of them.
@@ -12,44 +13,69 @@ under more than one protocol, its names end in `@` and six digits of the protoco
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 
 from results import files, record
 
 FIELDS = ("key", "folder", "protocol", "status", "reason", "commit", "dirty", "started", "finished")
 FAMILY = "family"  # of the method: what it is, not how it was set
+NOT_FINISHED = tuple(status for status in record.STATUSES if status != "finished")
 # Columns that `summaries.summarise` adds and that are no setting either.
-COUNTS = ("seeds", "fixed", "failed", "collapsed", "failed_reasons", "collapsed_reasons", "commits", "folders")
+COUNTS = ("seeds", "fixed", *NOT_FINISHED, *(f"{status}_reasons" for status in NOT_FINISHED), "commits", "folders")
 TEST_SET = ("images", "classes", "largest_class", "references")  # the largest class as a fraction
+ORDER = "test.order"  # of the test images: only of one order are they compared
 VERSIONS = "versions"  # text: of the packages that compute
+LIKE = "like"  # the published protocol that the settings follow: none of them itself
 NOTES = "notes"  # JSON text of a list: what was found in the data, and what is to be known of the training
 # What a record says of how its numbers came about, beyond what was asked for: those of two kinds are never averaged. A
 # record that does not say is of a kind of its own; all that say no version are of the first.
 RESOLVED = ("results_version", "method_version", "precision", "compile", "tf32")
 _PACKAGES = ("torch", "timm", "cudnn")
-_NO_SETTINGS = ("metrics.", "cost.", "test.")
-COSTS = ("views", "seconds", "evaluation_seconds", "images_per_second", "peak_memory_bytes", "processes")
+CORRECT = "correct."
+_NO_SETTINGS = ("metrics.", "cost.", "test.", CORRECT)
+COSTS = (
+    "views",
+    "seconds",
+    "seconds_to_90",  # until 90 % of the last accuracy, where it was measured while the cell trained
+    "evaluation_seconds",
+    "images_per_second",
+    "peak_memory_bytes",
+    "processes",
+)
 
 
 def load(out: Path) -> tuple[pd.DataFrame, list[str]]:
     """All records below `out` as a frame, and a one-line problem for each that could not be used. Texts are of one
     line, without what a terminal would obey, but for `folder`, the path.
 
-    A cell found twice under one protocol (a copied folder) is taken once, so that it can't count as two seeds.
+    A cell found twice under one protocol (a copied folder) is taken once, so that it can't count as two seeds. Trials
+    of `tune`, which have no test accuracy, are left to `load_trials`.
     """
+    return _load(out, "*", trials=False)
+
+
+def load_trials(out: Path) -> pd.DataFrame:
+    """The trials below `out` as such a frame. What cannot be used is among the problems of `load`."""
+    return _load(out, "*-trial[0-9]*", trials=True)[0]
+
+
+def _load(out: Path, name: str, trials: bool) -> tuple[pd.DataFrame, list[str]]:
     rows: list[dict[str, Any]] = []
     later: list[dict[str, Any]] = []
     problems: list[str] = []
     folders: dict[tuple[str, str], Path] = {}
     if not Path(out).is_dir():
         problems.append(f"{out}: no such folder")
-    for folder, cell in record.find(out):
+    for folder, cell in record.find(out, name):
         if isinstance(cell, ValueError):
             problems.append(files.printable(str(cell)))
+            continue
+        if record.is_trial(cell) is not trials:
             continue
         first = folders.setdefault((cell["key"], cell["protocol"]), folder)
         if first != folder:
@@ -82,12 +108,18 @@ def _later(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         yield columns
 
 
+def unpack(bits: Iterable[str], images: int) -> np.ndarray:
+    """(n, images) float32, 1 for an image that was right, of the texts in a column `correct.*`."""
+    rows = [np.frombuffer(record.unpack(text), dtype=np.uint8) for text in bits]
+    return np.unpackbits(np.stack(rows), axis=1, count=images).astype(np.float32)
+
+
 def setting_columns(frame: pd.DataFrame) -> list[str]:
     """The columns of a loaded frame or of a summary that are settings, `seed` apart."""
     return [
         name
         for name in frame.columns
-        if name not in ("seed", FAMILY, NOTES, VERSIONS, *FIELDS, *COUNTS) and not name.startswith(_NO_SETTINGS)
+        if name not in ("seed", FAMILY, LIKE, NOTES, VERSIONS, *FIELDS, *COUNTS) and not name.startswith(_NO_SETTINGS)
     ]
 
 
@@ -95,13 +127,13 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {name: cell.get(name) for name in FIELDS}
     resolved = cell.get("resolved")
     resolved = resolved if isinstance(resolved, Mapping) else {}
-    family, test = resolved.get(FAMILY), resolved.get("test")
+    test = resolved.get("test")
     notes = [note for name in ("data", "warnings") for note in _texts(resolved.get(name))]
     row[NOTES] = json.dumps(notes)
-    row[FAMILY] = family if isinstance(family, str) else ""
-    row |= {f"test.{name}": test.get(name) for name in TEST_SET} if isinstance(test, Mapping) else {}
+    row |= {name: resolved[name] if isinstance(resolved.get(name), str) else "" for name in (FAMILY, LIKE)}
+    row |= {f"test.{name}": test.get(name) for name in (*TEST_SET, "order")} if isinstance(test, Mapping) else {}
     for name, value in _flat(cell["settings"]):
-        reserved = name in (FAMILY, NOTES, VERSIONS, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
+        reserved = name in (FAMILY, LIKE, NOTES, VERSIONS, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
         row[f"settings.{name}" if reserved else name] = value
     row |= {name: resolved[name] for name in RESOLVED if _applies(name, resolved, row)}
     row = {"results_version": 1, "method_version": "1", "processes": 1} | row
@@ -110,6 +142,7 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
     row[VERSIONS] = ", ".join(f"{name} {cell['versions'][name]}" for name in _PACKAGES if name in cell["versions"])
     row |= {f"metrics.{name}": value for name, value in cell["metrics"].items()}
     row |= {f"cost.{name}": value for name, value in _flat(cell["cost"])}
+    row |= {f"{CORRECT}{name}": bits for name, bits in cell.get(record.CORRECT, {}).items()}
     texts = {name: files.printable(value) for name, value in row.items() if isinstance(value, str)}
     return {files.printable(name): value for name, value in (row | texts).items()} | {"folder": str(folder)}
 
@@ -151,7 +184,9 @@ def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     if metrics and not any(name.endswith("_top1") for name in metrics):  # no cell had labels
         metrics = ["metrics.linear_top1", *metrics]
     rest = [name for name in frame.columns if name.startswith("cost.") and name not in [*costs, "cost.device"]]
-    frame = frame.reindex(columns=[*leading, *settings, *metrics, *costs, "cost.device", *rest, *test, VERSIONS, NOTES])
+    correct = [ORDER, *sorted(name for name in frame.columns if name.startswith(CORRECT))]
+    columns = [*leading, *settings, *metrics, *costs, "cost.device", *rest, *test, *correct, VERSIONS, LIKE, NOTES]
+    frame = frame.reindex(columns=columns)
     # A column of nulls only is of type object, which has no mean.
     numbers = {name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in [*metrics, *costs, *test]}
     return frame.assign(**numbers, **{FAMILY: families(frame)})

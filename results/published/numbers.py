@@ -2,7 +2,8 @@
 
 `published.csv` has a row a number, in percent as printed: what was trained (`settings` are words such as
 `options.temperature=0.1`, named as the columns of a loaded frame), the `axes` that its table varies, none for a number
-that is no point of a curve, the protocol, the source, and whether it was read there (`verified`) or is from memory.
+that is no point of a curve, the protocol, the source, whether it was read there (`verified`) or is from memory, and
+`like`, the name of the published protocol that `like=NAME` sets, where there is one for it.
 SimCLR's figure 8, on heads, is not in it: its text gives differences only.
 """
 

@@ -14,6 +14,7 @@ import pandas as pd
 from results.frames import labels
 from results.frames.frame import setting_columns
 from results.frames.labels import FOLLOWS
+from results.published import equivalence
 from results.published.numbers import Curve, Published, curves_of, load, plain
 from results.statistics import layout, significance
 from results.statistics.moderated import LEVEL
@@ -21,7 +22,6 @@ from results.statistics.summaries import configurations
 
 # Published numbers closer than this make no order: MoCo's authors found a spread of 0.1 to 0.2 points over five runs.
 APART = 0.005
-MARGIN = 0.01  # numbers that differ by less are the same, for who compares an implementation with a paper
 HEADER = ["method", "axis", "published", "values", "agree", "disagree", "cannot be told", "verdict", "conditions"]
 
 
@@ -45,10 +45,9 @@ def compare_sweeps(frame: pd.DataFrame, metric: str = "linear_top1") -> list[Com
       sign; else it cannot be told.
     - With fewer than three values in common, and not all of theirs: the trend instead, from the lowest to the highest
       of our values within their range, if the published curve goes one way only.
-    - The numbers, where none of the conditions that the source states differs, by a test of equivalence (Schuirmann
-      1987, two one-sided t-tests at 5 %, Bonferroni's correction over the numbers; theirs varies as ours does, over
-      their runs, or one): a published number agrees where the difference is shown to be less than `MARGIN`, disagrees
-      where it is shown to be more, and else cannot be told. Theirs is still another evaluation.
+    - The numbers, where none of the conditions that the source states differs, by a test of equivalence
+      (`equivalence.judge`): a published number agrees where the difference is shown to be less than its `MARGIN`,
+      disagrees where it is shown to be more, and else cannot be told. Theirs is still another evaluation.
 
     Accuracies of other conditions are never compared. One disagreement makes the verdict `disagree`; without one it is
     `agree` where nothing is left that cannot be told, else `partly agree`. Sweeps are not corrected for each other.
@@ -193,22 +192,14 @@ def _order(sweep: pd.DataFrame, axis: str, values: list[Any], theirs: list[float
 
 def _numbers(sweep: pd.DataFrame, published: Published, shared: list[Any], metric: str) -> np.ndarray:
     """(within, beyond, cannot be told): the published numbers, against ours and the margin."""
-    from scipy import special
-
     axis = published.curve.axis
     theirs = {x: (y, runs) for x, y, runs in zip(published.curve.x, published.curve.y, published.runs, strict=True)}
-    counts = np.zeros(3, dtype=int)
     images = layout.count_images(sweep, metric)
-    floor = 0.0 if math.isnan(images) else 1 / (6 * images**2)
     # A seed run twice is one draw.
     seeds = sweep.groupby([axis, "seed"])[f"metrics.{metric}"].mean().groupby(axis).agg(["mean", "var", "count"])
-    for value, mean, variance, n in seeds[seeds.index.map(plain).isin(shared)].itertuples():
-        if n < 2 or not max(variance, floor):
-            counts[2] += 1
-            continue
-        number, runs = theirs[plain(value)]
-        error = math.sqrt(max(variance, floor) * (1 / n + 1 / (1 if pd.isna(runs) else runs)))
-        error *= special.stdtrit(n - 1, 1 - LEVEL / len(shared))
-        gap = abs(number - mean)
-        counts[0 if gap + error < MARGIN else 1 if gap - error > MARGIN else 2] += 1
-    return counts
+    ours = seeds[seeds.index.map(plain).isin(shared)]
+    words = [
+        equivalence.judge(equivalence.Number(mean, variance, n), *theirs[plain(value)], images, len(shared))
+        for value, mean, variance, n in ours.itertuples()
+    ]
+    return np.array([words.count(word) for word in (equivalence.SAME, equivalence.OTHER, equivalence.UNTOLD)])

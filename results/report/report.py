@@ -14,13 +14,14 @@ from pathlib import Path
 import pandas as pd
 
 from results import files, record
-from results.figures import draw_matplotlib, summary_charts
+from results.figures import draw_matplotlib, summary_charts, tuning_chart
 from results.figures.chart import Chart
 from results.figures.palette import Style, styles
 from results.figures.published_curves import Published
+from results.frames.trials import Search
 from results.report import page
 from results.report.verdict import verdict
-from results.statistics import compare
+from results.statistics import compare, tuning
 from results.statistics.comparable import comparables, headline
 from results.statistics.summaries import summarise
 from results.tables import comparison, formats
@@ -34,30 +35,31 @@ def write(
     problems: Sequence[str] = (),
     *,
     published: Sequence[Published] = (),
+    summary: pd.DataFrame | None = None,
     ranked: pd.DataFrame | None = None,
     compared: list[list[str]] | None = None,
+    searches: Sequence[Search] = (),
     extras: Sequence[tuple[str, list[list[str]]]] = (),
 ) -> tuple[Path, list[str]]:
     """Write `out`/report/ from what `frames.frame.load` returned; the folder, and a note on each part that is missing.
 
-    `published` are curves to lay over the ablations; `ranked` and `compared` what `compare.ranks` and
-    `comparison.rows` returned for the `headline` metric, made here where not given; `extras` more tables as titles with
-    rows of text under a header.
+    `published` are curves to lay over the ablations; `summary` what `summarise` returned, `ranked` and `compared` what
+    `compare.ranks` and `comparison.rows` did for the `headline` metric, made here where not given; `searches` what
+    `trials.load` did; `extras` more tables as titles with rows of text under a header.
     """
-    folder, notes = out / FOLDER, list[str]()
+    folder, notes, broken = out / FOLDER, list[str](), list[str]()
     files.make_folder(folder)
-    summary = summarise(frame)
+    summary = summarise(frame) if summary is None else summary
     metric = headline(frame)
     ranks = compare.ranks(frame, metric) if ranked is None else ranked
     rows = comparison.rows(frame, metric=metric, ranked=ranks) if compared is None else compared
     comparable_tables = comparables(frame, metric, ranks)
-    broken = list[str]()
-    charts = summary_charts.charts(comparable_tables, frame, published, broken)
+    charts = summary_charts.charts(comparable_tables, frame, published, broken) + tuning_chart.charts(searches)
     broken = list(dict.fromkeys(map(files.printable, broken)))
     notes += [f"left out: {problem}" for problem in broken]
     chosen = styles(charts)
     more = [("Which can be told apart", rows if len(rows) > 2 else []), *extras]
-    explained = comparison.explain(ranks)
+    explained = comparison.explain(ranks) + tuning.explain_budgets(frame, searches)
     text = page.render(
         frame,
         summary,

@@ -17,15 +17,16 @@ from typing import Any
 
 import pandas as pd
 
-from results.figures import draw_matplotlib, palette, summary_charts
+from results.figures import draw_matplotlib, palette, summary_charts, tuning_chart
 from results.figures.chart import Chart
-from results.frames import labels
+from results.frames import labels, trials
 from results.frames.frame import load
-from results.published import sweeps
-from results.statistics import compare
+from results.published import alike, sweeps
+from results.statistics import compare, tuning
 from results.statistics.comparable import comparables, headline
 from results.statistics.summaries import summarise
 from results.tables import comparison, formats
+from results.tables import tuning as tuning_tables
 
 COMMAND = "command.txt"
 _DIGEST = "<!-- drawn from {} -->"
@@ -45,18 +46,20 @@ def render(folder: Path) -> str:
     summary = summarise(frame)
     parts = [formats.to_markdown(summary)]
     if summary["seeds"].max() > 1:
-        parts.append(_tell(frame))
-    parts.append(formats.pipes(sweeps.rows(sweeps.compare_sweeps(frame))))
+        parts.append(_tell(frame, folder))
+    parts += map(formats.pipes, (sweeps.rows(sweeps.compare_sweeps(frame)), alike.rows(frame)))
+    parts += [f"{title}:\n\n{formats.pipes(rows)}" for title, rows in tuning_tables.sections(trials.load(folder))]
     command = folder / COMMAND
     if command.exists():
         parts.insert(0, f"```bash\n{command.read_text(encoding='utf-8').strip()}\n```\n")
     return "\n".join(filter(None, parts))
 
 
-def _tell(frame: pd.DataFrame) -> str:
+def _tell(frame: pd.DataFrame, folder: Path) -> str:
     """What can be told apart, and how."""
     ranks = compare.ranks(frame)
-    notes = "".join(f"- {text}\n" for text in comparison.explain(ranks))
+    texts = comparison.explain(ranks) + tuning.explain_budgets(frame, trials.load(folder))
+    notes = "".join(f"- {text}\n" for text in texts)
     return f"{formats.pipes(comparison.rows(frame, ranked=ranks))}\n{notes}"
 
 
@@ -108,6 +111,7 @@ class Figures:
         metric = headline(frame)
         curves = [row.curve for row in sweeps.compare_sweeps(frame, metric)]
         charts = summary_charts.charts(comparables(frame, metric, compare.ranks(frame, metric)), frame, curves)
+        charts += tuning_chart.charts(trials.load(folder))
         self._charts = {variant.name: variant for chart in charts for variant in (chart, *chart.others)}
         self._styles = palette.styles(charts)
 

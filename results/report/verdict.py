@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from results.statistics import layout
+from results.statistics import compare, layout
 from results.statistics.comparable import Comparable
 from results.statistics.summaries import configurations
 
@@ -34,7 +34,8 @@ def verdict(frame: pd.DataFrame, comparables: Sequence[Comparable], ranks: pd.Da
 
 def _counts(frame: pd.DataFrame) -> str:
     counts = frame["status"].value_counts()
-    states = ", ".join(f"{counts.get(word, 0)} {word}" for word in ("finished", "failed", "collapsed"))
+    words = ("finished", "failed", "collapsed", *(["stopped"] if "stopped" in counts else []))
+    states = ", ".join(f"{counts.get(word, 0)} {word}" for word in words)
     devices = sorted({str(device) for device in frame["cost.device"].dropna()})
     on = f" Trained on {', '.join(devices)}." if devices else ""
     return f"{_count(len(frame), 'cell')} of {_count(frame['method'].nunique(), 'method')}: {states}.{on}"
@@ -78,7 +79,8 @@ def _joint_interval(first: pd.Series, several: bool) -> str:
     if math.isnan(first["joint_low"]):
         return ". "
     ends = f"{100 * first['joint_low']:.1f} to {100 * first['joint_high']:.1f}"
-    return f" ({ends}{', by an interval that holds for all of them at once' if several else ''}). "
+    images = " for other test images and the same weights" if first["interval"].startswith(compare.IMAGES) else ""
+    return f" ({ends}{images}{', by an interval that holds for all of them at once' if several else ''}). "
 
 
 def _describe_lost(own: pd.DataFrame, name: str, metric: str, cells: pd.DataFrame) -> str:

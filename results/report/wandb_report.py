@@ -22,7 +22,8 @@ from results.frames.frame import RESOLVED
 from results.statistics.summaries import varying
 
 ACCURACY, SECONDS, STATUS = "metrics/linear_top1", "cost/seconds", "status"  # in a run's summary
-STEP, LOSS = "step", "loss"  # in its history
+STEP, LOSS, VALIDATION = "step", "loss", "knn20_validation_top1"  # in its history
+CURVE_AXES = {"epoch": "epochs", "views": "image views", "seconds": "seconds"}  # of the validation's lines there
 WAIT = 60.0  # seconds for W&B to take a report
 LOG_FROM = 8  # times the least value: the axis is logarithmic from there
 
@@ -138,6 +139,10 @@ def _grids(part: pd.DataFrame, target: Target, entity: str, same: str) -> list[A
             ),
         ],
     )
+    if part["cost.seconds_to_90"].notna().any():  # else nothing was measured while they trained
+        by_method.panels += [
+            wr.LinePlot(title=f"validation kNN over {name}", x=x, y=[VALIDATION]) for x, name in CURVE_AXES.items()
+        ]
     accuracy = wr.SummaryMetric(ACCURACY)
     panels: list[Any] = [wr.ScatterPlot(title=f"{top1} against seconds", x=wr.SummaryMetric(SECONDS), y=accuracy)]
     for name in varying(part):

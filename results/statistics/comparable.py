@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import pandas as pd
 
 from results.frames import labels, method_families
-from results.frames.frame import FAMILY, setting_columns
+from results.frames.frame import FAMILY, NOT_FINISHED, setting_columns
 from results.statistics import compare
 from results.statistics.stability import accuracies
 from results.statistics.summaries import configurations, summarise, varying
@@ -19,8 +20,9 @@ class Comparable:
 
     `table`: the rows of `summaries.summarise` with `row`, their place in it; `configuration`, its name, and `label`,
     as much of it as figures have room for; `n`, and `mean`, `low`, `high` in percent; `cost.hours`, `cost.memory` in
-    GiB; `lost`, a text on the failed and collapsed runs, "" without any; `group`, the family in words, "" where rows
-    are not grouped; `interval` and `joined`, as `compare.ranks` has them. `usual` says what the labels leave out.
+    GiB; `lost`, a text on the runs that did not finish, "" without any; `group`, the family in words, "" where rows
+    are not grouped; `interval`, `over` and `joined`, as `compare.ranks` has them. `usual` says what the labels leave
+    out.
     """
 
     dataset: str
@@ -47,16 +49,21 @@ class Comparable:
     @property
     def bars(self) -> str:
         """What the bars of a figure are."""
-        if self.table["interval"].eq(compare.SHARED).any():
-            return "95 % intervals over seeds, by the variance that configurations share"
-        if self.table["interval"].eq(compare.TWO_SEEDS).any():
-            return "intervals over two seeds, which assume comparable spreads"
-        return "95 % intervals over seeds"
+        kinds, over = self.table["interval"], set(self.table["over"])
+        images = " and test images" if compare.BOTH in over else ""
+        images += ", of some over seeds alone" if images and compare.SEEDS in over else ""
+        if images and kinds.str.startswith(compare.IMAGES).any():
+            images += ", of one seed over test images only"
+        if kinds.eq(compare.SHARED).any():
+            return f"95 % intervals over seeds{images}, by the variance that configurations share"
+        if kinds.eq(compare.TWO_SEEDS).any():
+            return f"intervals over two seeds{images}, which assume comparable spreads"
+        return f"95 % intervals over {'test images only' if over == {''} else f'seeds{images}'}"
 
     @property
     def lost(self) -> str:
         """A sentence on runs that gave no number, or nothing."""
-        counts = [(int(self.table[status].sum()), status) for status in ("failed", "collapsed")]
+        counts = [(int(self.table[status].sum()), status) for status in NOT_FINISHED]
         counts_text = " and ".join(f"{count} {status}" for count, status in counts if count)
         return f" Not in any mean: {counts_text} runs." if counts_text else ""
 
@@ -77,9 +84,11 @@ def comparables(frame: pd.DataFrame, metric: str, ranks: pd.DataFrame) -> list[C
         table = summary.loc[part["row"]].reset_index(drop=True)
         names, (short, usual) = _find_varying(table), labels.abbreviate(table)
         table = table.assign(row=part["row"].to_numpy(), n=part["n"].to_numpy(), label=short)
-        table = table.assign(**{name: part[name].to_numpy() for name in ("configuration", "interval", "joined")})
+        table = table.assign(
+            **{name: part[name].to_numpy() for name in ("configuration", "interval", "over", "joined")}
+        )
         table = table.assign(**{name: part[name].to_numpy() * 100 for name in ("mean", "low", "high")})
-        table = table.assign(lost=[_describe_losses(*pair) for pair in table[["failed", "collapsed"]].to_numpy()])
+        table = table.assign(lost=[_describe_losses(counts) for counts in table[[*NOT_FINISHED]].to_numpy()])
         words = table[FAMILY].map(method_families.word) if method_families.are_grouped(table) else ""
         table = table.assign(group=words)
         collected.append(Comparable(dataset, protocol, metric, table, tuple(names), usual, several))
@@ -109,5 +118,5 @@ def _find_varying(table: pd.DataFrame) -> list[str]:
     return [name for name in setting_columns(table) if name in differing]
 
 
-def _describe_losses(failed: int, collapsed: int) -> str:
-    return ", ".join(f"{count} {word}" for count, word in ((failed, "failed"), (collapsed, "collapsed")) if count)
+def _describe_losses(counts: Iterable[int]) -> str:
+    return ", ".join(f"{count} {word}" for count, word in zip(counts, NOT_FINISHED, strict=True) if count)

@@ -3,7 +3,8 @@
 A configuration is what `summaries.summarise` gives a row: all settings but the seed. Only finished records count, and
 only configurations of one protocol and dataset, a family, are compared. Values are fractions as in the records,
 intervals are 95 %, tests are two-sided at 5 %. All are by the variance that the family shares (`moderated`), beside
-which stand Student's tests that assume nothing of it. What varies is the seed: nothing is said about another test set.
+which stand Student's tests that assume nothing of it. What varies is the seed, and where records hold which test images
+were right, the images (`crossed`): then what is claimed is claimed for new seeds and new images.
 """
 
 from __future__ import annotations
@@ -17,13 +18,16 @@ import numpy as np
 import pandas as pd
 
 from results.frames import labels
-from results.statistics import groups, layout, moderated, significance
+from results.statistics import crossed, groups, inference, layout, moderated, significance
 from results.statistics.moderated import LEVEL
 from results.statistics.summaries import configurations
 
 _FAMILY = ["protocol", "dataset"]
 MOST_JOINED = 60  # of the best, whose sets that cannot be told apart are looked for
 SHARED, TWO_SEEDS = "shared", "shared, two seeds"  # how an interval was made
+FIXED = "fixed: images only"
+NONE, IMAGES = "none: ", "images only: "  # before the reason
+BOTH, SEEDS = "seeds and images", "seeds"  # what an interval is over
 
 
 class _Family(NamedTuple):
@@ -38,10 +42,11 @@ class _Family(NamedTuple):
     fixed: np.ndarray  # (configurations,): the method does not depend on the seed
     rows: list[int]  # of the configurations in `summaries.summarise`
     images: float  # of the test set, NaN where that is not known
+    outcomes: layout.Outcomes | None  # which of them were right
     bounds: tuple[float, float]  # of the metric
 
     def fit(self) -> moderated.Fit:
-        return moderated.fit(self.values, self.fixed, self.images)
+        return crossed.fit(self.values, self.fixed, self.images, self.outcomes)
 
     def count_seeds(self) -> np.ndarray:
         """(configurations,): finished seeds; one of a fixed method."""
@@ -55,9 +60,11 @@ def intervals(frame: pd.DataFrame, metric: str = "linear_top1") -> pd.DataFrame:
     seed, over all seeds that are connected; `own` is the mean of its own seeds. `low` to `high` is the interval of this
     one mean, `joint_low` to `joint_high` that of all at once, which holds for the best too; both are cut where the
     metric ends. `interval` says how they were made: "shared", by the variance that configurations share; "shared, two
-    seeds", where that rests on comparable spreads; "t", of one or two configurations; or "none: " and why they are
-    NaN. A fixed method, one that does not depend on the seed, has n = 1. `wide`: its seeds spread far more than
-    others'. `row`: as in `summaries.summarise`. Raises ValueError for a metric that no record has.
+    seeds", where that rests on comparable spreads; "t", of one or two configurations; "images only: " and why, or
+    `FIXED`; or "none: " and why they are NaN. `over` says what they are over, `BOTH`, `SEEDS` or neither; `by_seeds`
+    and `by_images` are half of the intervals by each alone. A fixed method, one that does not depend on the seed, has
+    n = 1. `wide`: its seeds spread far more than others'. `row`: as in `summaries.summarise`. Raises ValueError for a
+    metric that no record has.
     """
     return pd.concat([_intervals(family, family.fit()) for family in _families(frame, metric)], ignore_index=True)
 
@@ -66,10 +73,11 @@ def compare_pairs(frame: pd.DataFrame, reference: str | None = None, metric: str
     """A row a comparison: each configuration minus the reference, or every pair where no reference is given.
 
     Columns: `protocol`, `dataset`, `configuration`, `reference`; `n` shared seeds; `difference`, of the means on a
-    common footing, its `low` and `high`, which hold for all these comparisons at once, and `sd`, what it errs by in one
-    seed; `p_adjusted` and `significant` by the shared variance, corrected for all of them; `p` and `p_holm`, Student's
-    test of the differences in shared seeds and Holm's correction, which assume nothing of other configurations;
-    `note`, why there is no test.
+    common footing, its `low` and `high`, which hold for all these comparisons at once, `by_seeds` and `by_images`, half
+    of its own interval by each alone, and `sd`, what it errs by in one seed; `p_adjusted` and `significant` by the
+    shared variance and the images, corrected for all of them; `p` and `p_holm`, Student's test of the differences in
+    shared seeds and Holm's correction, which assume nothing of other configurations; `note`, why there is no test.
+    Without a test `low` and `high` are by the images alone, and of this difference alone, and `note` says so.
     `reference` is a text of the column `configuration`, or a method that has one configuration in a family; a family
     without it is left out. Raises ValueError for a reference that is in no family, or is ambiguous.
     """
@@ -96,25 +104,24 @@ def ranks(frame: pd.DataFrame, metric: str = "linear_top1") -> pd.DataFrame:
     return pd.concat([_ranks(family) for family in _families(frame, metric)], ignore_index=True)
 
 
-def seeds_needed(
-    frame: pd.DataFrame, reference: str | None = None, metric: str = "linear_top1", power: float = 0.8
-) -> pd.DataFrame:
-    """The tests of `compare_pairs` that are not significant, with `level` and `seeds`: how many in all, not how many
-    more, would show the observed difference at its sd with this power; `math.inf` beyond `MOST_SEEDS`.
+def seeds_needed(tests: pd.DataFrame, power: float = 0.8) -> pd.DataFrame:
+    """The `tests` that `compare_pairs` returned and that are not significant, with `level` and `seeds`: how many in
+    all, not how many more, would show the observed difference at its sd with this power; `math.inf` beyond
+    `MOST_SEEDS`.
 
-    By a t-test whose variance all configurations estimate, at `level`: 5 % over the tests of the family. A difference
+    By a t-test whose variance all configurations estimate, at `level`: 5 % over the tests of the family. More seeds
+    leave what the test images are uncertain by as it is, so that no number of them may be enough. A difference
     that is not significant is uncertain, and so is this number: `least` and `most` are it at the ends of the
     difference's own 95 % interval, `most` infinite where that holds none.
     """
-    tests = compare_pairs(frame, reference, metric)
     tests = tests[tests["sd"].gt(0)]
     tests = tests.assign(level=LEVEL / tests.groupby(_FAMILY)["sd"].transform("size"))
     tests = tests[~tests["significant"]].reset_index(drop=True)
     size, sd = tests["difference"].abs(), tests["sd"]
     columns = {"seeds": size, "least": size + tests["half"], "most": (size - tests["half"]).clip(lower=0)}
     for name, differences in columns.items():
-        triples = zip(differences / sd, tests["level"], tests["sharing"], strict=True)
-        columns[name] = pd.Series([significance.seeds(e, level, power, k) for e, level, k in triples], dtype=float)
+        each = zip(differences / sd, tests["level"], tests["sharing"], tests["images_variance"] / sd**2, strict=True)
+        columns[name] = pd.Series([significance.seeds(e, level, power, k, v) for e, level, k, v in each], dtype=float)
     return tests.assign(**columns)
 
 
@@ -125,7 +132,7 @@ def _families(frame: pd.DataFrame, metric: str) -> Iterator[_Family]:
         raise ValueError(_unknown("metric", metric, known))
     bounds = layout.bounds(metric)
     if frame.empty:
-        yield _Family("", "", [], [], np.empty((0, 0)), np.empty(0, dtype=bool), [], math.nan, bounds)
+        yield _Family("", "", [], [], np.empty((0, 0)), np.empty(0, dtype=bool), [], math.nan, None, bounds)
         return
     frame = frame.reset_index(drop=True)  # two loads may have been put together, each counting from 0
     number = configurations(frame)
@@ -136,7 +143,8 @@ def _families(frame: pd.DataFrame, metric: str) -> Iterator[_Family]:
         own, named = number[first.index], labels.names(first)
         columns = first["method"].tolist(), named, values[own], fixed[own], own.tolist()
         protocol, dataset = keys.loc[part.index[0]]
-        yield _Family(protocol, dataset, *columns, layout.count_images(part, metric), bounds)
+        images = layout.count_images(part, metric), layout.read_outcomes(part, number[part.index], metric)
+        yield _Family(protocol, dataset, *columns, *images, bounds)
 
 
 def _intervals(family: _Family, model: moderated.Fit) -> pd.DataFrame:
@@ -144,19 +152,23 @@ def _intervals(family: _Family, model: moderated.Fit) -> pd.DataFrame:
     columns: dict[str, Any] = {"protocol": family.protocol, "dataset": family.dataset, "configuration": family.labels}
     own = [row[~np.isnan(row)].mean() if count else math.nan for row, count in zip(family.values, n, strict=True)]
     columns |= {"n": n, "mean": model.means, "own": np.array(own, dtype=float)}
-    for prefix, half in zip(("", "joint_"), moderated.half_widths(model), strict=True):
+    widths, known, able = inference.half_widths(model), inference.knows_images(model), model.part >= 0
+    for prefix, half in (("", widths.whole), ("joint_", widths.joint)):
         columns |= {f"{prefix}low": (model.means - half).clip(*family.bounds)}
         columns |= {f"{prefix}high": (model.means + half).clip(*family.bounds)}
-    why = ["none: fixed", "none: no finished run", "none: one seed", "none: the same in every seed"]
-    cases = [family.fixed, n == 0, n == 1, model.part < 0, model.shared & (n == 2), model.shared]
-    how = np.select(cases, [*why, TWO_SEEDS, SHARED], "t")
+    why = np.select([family.fixed, n == 0, n == 1], ["fixed", "no finished run", "one seed"], "the same in every seed")
+    why = np.char.add(np.where(known, IMAGES, NONE), why)
+    cases = [known & family.fixed, ~able, model.shared & (n == 2), model.shared]
+    how = np.select(cases, [FIXED, why, TWO_SEEDS, SHARED], "t")
     columns |= {"interval": how.astype(object), "wide": model.wide, "row": np.array(family.rows, dtype=int)}
+    columns |= {"over": np.select([able & known, able], [BOTH, SEEDS], "").astype(object)}
+    columns |= {"by_seeds": widths.seeds, "by_images": widths.images}
     return pd.DataFrame(columns, index=range(len(n)))
 
 
 def _tests(family: _Family, reference: int | None = None) -> pd.DataFrame:
     """The rows of `compare_pairs` for one family, against the configuration at this place or of all pairs; and what
-    `seeds_needed` takes: `half`, of each difference's own interval, and `sharing`, as `significance.seeds` has it."""
+    `seeds_needed` takes: `half`, of each difference's own interval, `images_variance` and `sharing`."""
     places = np.arange(len(family.labels))
     if reference is None:
         left, right = np.triu_indices(len(places), 1)
@@ -164,19 +176,23 @@ def _tests(family: _Family, reference: int | None = None) -> pd.DataFrame:
         left = places[places != reference]
         right = np.full_like(left, reference)
     named, model, n = np.array(family.labels, dtype=object), family.fit(), family.count_seeds()
-    shared = moderated.test_pairs(model, left, right)
+    shared, widths = inference.test_pairs(model, left, right), inference.pair_widths(model, left, right)
     paired = significance.test_pairs(family.values, family.fixed, left, right)
     fewest = np.minimum(*(np.where(family.fixed, n.max(initial=0), n)[side] for side in (left, right)))
     columns: dict[str, Any] = {"protocol": family.protocol, "dataset": family.dataset}
     columns |= {"configuration": named[left], "reference": named[right], "n": paired["n"]}
-    columns |= {name: shared[name] for name in ("difference", "low", "high")}
-    columns |= {"sd": shared["scale"] * np.sqrt(fewest), "p": paired["p"], "p_holm": paired["p_holm"]}
+    alone = ~shared["tested"] & ~np.isnan(widths.images)  # the images are all that is known
+    ends = {"low": shared["difference"] - widths.images, "high": shared["difference"] + widths.images}
+    columns |= {"difference": shared["difference"]}
+    columns |= {name: shared[name].where(~alone, own) for name, own in ends.items()}
+    columns |= {"by_seeds": widths.seeds, "by_images": widths.images}
+    columns |= {"sd": np.sqrt(shared["seeds_variance"] * fewest), "p": paired["p"], "p_holm": paired["p_holm"]}
     columns |= {name: shared[name] for name in ("p_adjusted", "significant")}
-    exact = family.fixed[left] & family.fixed[right]
-    columns["note"] = paired["note"].where(~shared["tested"], np.where(exact, "both are fixed: exact", ""))
-    errors = model.errors.T
-    columns["half"] = [np.quantile(np.abs(errors[a] - errors[b]), 1 - LEVEL) for a, b in zip(left, right, strict=True)]
-    columns["sharing"] = max(1, (model.part >= 0).sum() - 1)
+    exact = family.fixed[left] & family.fixed[right] & np.isnan(widths.images)
+    note = paired["note"].where(~alone, IMAGES + paired["note"])
+    columns["note"] = note.where(~shared["tested"], np.where(exact, "both are fixed: exact", ""))
+    columns["half"], columns["sharing"] = widths.whole, max(1, (model.part >= 0).sum() - 1)
+    columns["images_variance"] = shared["images_variance"].fillna(0)
     return pd.DataFrame(columns, index=range(len(left)))
 
 
@@ -187,7 +203,7 @@ def _ranks(family: _Family) -> pd.DataFrame:
     # others there may be many too, so that they are counted by their place and not by their label.
     able = np.flatnonzero(model.part != moderated.UNTESTED)
     left, right = (able[side] for side in np.triu_indices(len(able), 1))
-    tests = moderated.test_pairs(model, left, right)
+    tests = inference.test_pairs(model, left, right)
     tested, significant = tests["tested"].to_numpy(), tests["significant"].to_numpy()
     first = tests["difference"].gt(0).to_numpy()
     ranked = np.bincount(np.concatenate([left[tested], right[tested]]), minlength=len(table)) > 0
@@ -195,7 +211,7 @@ def _ranks(family: _Family) -> pd.DataFrame:
     best = 1 + pd.Series(np.bincount(losers, minlength=len(table)), index=table.index)
     worst = ranked.sum() - pd.Series(np.bincount(winners, minlength=len(table)), index=table.index)
     text = best.astype(str).where(best == worst, best.astype(str) + "-" + worst.astype(str))
-    why = table["interval"].str.removeprefix("none: ").where(table["interval"].str.startswith("none: "), "")
+    why = table["interval"].str.removeprefix(NONE)
     why = why.where(table["n"].lt(2) & ~family.fixed, "no test against another")
     table = table.assign(best=best.astype("Int64").where(ranked), worst=worst.astype("Int64").where(ranked))
     table = table.assign(rank=text.where(ranked, labels.NONE), note=why.where(~ranked, ""))

@@ -3,14 +3,26 @@
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
+
+from results.frames.frame import CORRECT, ORDER, unpack
 
 NO_SEED = math.inf
 # Of records that do not say it themselves: how many test images, and classes.
 _TEST_IMAGES = {"digits": 449, "cifar10": 10_000}
 _CLASSES = {"digits": 10, "cifar10": 10}
+
+
+class Outcomes(NamedTuple):
+    """Which test images (N) were right: the `shares` (K, N) of a configuration's seeds that were, and the `noise` (K,),
+    what these shares vary by because of the seeds alone; of those that are `known` (K,), NaN for the others."""
+
+    shares: np.ndarray
+    noise: np.ndarray
+    known: np.ndarray
 
 
 def draws(frame: pd.DataFrame, number: pd.Series, metric: str) -> tuple[np.ndarray, np.ndarray]:
@@ -28,6 +40,44 @@ def draws(frame: pd.DataFrame, number: pd.Series, metric: str) -> tuple[np.ndarr
     once = table.reindex(columns=[NO_SEED]).to_numpy()
     fixed = ~np.isnan(once[:, 0]) & (table.count(axis=1) == 1)
     return np.where(fixed.to_numpy()[:, None], once, table), fixed.to_numpy()
+
+
+def read_outcomes(frame: pd.DataFrame, number: pd.Series, metric: str) -> Outcomes | None:
+    """Which test images the configurations got right, by the records of one protocol and dataset; None where no record
+    says it, or they are of several test sets. Known of a configuration whose finished records all say it.
+
+    `number` is each row's configuration; they come in the order of their first rows.
+    """
+    column = f"{CORRECT}{metric}"
+    if column not in frame:
+        return None
+    place = pd.Series(pd.factorize(number)[0], number.index)
+    finished = frame[(frame["status"] == "finished") & frame[f"metrics.{metric}"].notna()]
+    having = finished[finished[column].notna()]
+    if having.empty or len(having[[ORDER, "test.images"]].drop_duplicates()) > 1:
+        return None
+    images, count = int(having["test.images"].iloc[0]), place.max() + 1
+    outcomes = Outcomes(np.full((count, images), np.nan, np.float32), np.full(count, np.nan), np.zeros(count, bool))
+    for own, rows in finished.groupby(place[finished.index]):
+        if rows[column].notna().all():
+            right, seeds = unpack(rows[column], images), rows["seed"].map(str).to_numpy()
+            # A seed run twice is one draw.
+            right = np.stack([right[seeds == seed].mean(axis=0) for seed in dict.fromkeys(seeds)])
+            outcomes.shares[own], outcomes.noise[own] = average_seeds(right)
+            outcomes.known[own] = True
+    return outcomes
+
+
+def average_seeds(right: np.ndarray) -> tuple[np.ndarray, float]:
+    """The share of the seeds, of (seeds, N) right or wrong, that were right on each image (N,), and what it varies by
+    because of the seeds: the mean square of seed and image together, a seed's share. 0 of one seed, which is what it
+    is."""
+    share = right.mean(axis=0)
+    count = len(right)
+    if count < 2:
+        return share, 0.0
+    together = right - share - (right.mean(axis=1) - share.mean())[:, None]
+    return share, float((together**2).sum() / ((count - 1) * (len(share) - 1) * count))
 
 
 def count_images(frame: pd.DataFrame, metric: str) -> float:

@@ -15,7 +15,6 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-import pandas as pd
 
 CONFIDENCE, LEVEL = 0.95, 0.05
 ROUNDING = 1e-9  # a spread or difference below this is rounding: no accuracy is that fine
@@ -26,6 +25,17 @@ _FREEDOM = np.array([1.0, 2, 4, 8, 16, 32, 64, 256])  # nu
 _SEED_EFFECTS = np.concatenate([[0.0], 2.0 ** np.arange(-4, 11)])  # a seed's variance, in those of the noise
 FIXED = -2
 UNTESTED = -1
+
+
+class Images(NamedTuple):
+    """What the test images leave open, by `crossed`: draws of `errors` (draws, K) and their `covariance` (K, K), of the
+    configurations that are `known` (K,), by images that are the same for all of them; 0 for the others. `noise` (K,):
+    what was taken off the variances because that of the seeds holds it."""
+
+    errors: np.ndarray
+    covariance: np.ndarray
+    noise: np.ndarray
+    known: np.ndarray
 
 
 class Fit(NamedTuple):
@@ -44,6 +54,7 @@ class Fit(NamedTuple):
     covariance: np.ndarray
     shared: np.ndarray
     wide: np.ndarray
+    images: Images | None = None
 
 
 def fit(values: np.ndarray, fixed: np.ndarray, images: float = math.nan) -> Fit:
@@ -76,64 +87,6 @@ def fit(values: np.ndarray, fixed: np.ndarray, images: float = math.nan) -> Fit:
         if len(effects) == 1 and len(effects[0]) == (~np.isnan(values[place])).sum():
             means[place] -= effects[0].mean()
     return Fit(means, part, errors, covariance, shared, wide)
-
-
-def half_widths(model: Fit) -> tuple[np.ndarray, np.ndarray]:
-    """(K,) twice: of the 95 % interval of each mean, and of those that hold all at once, as the best's has to.
-
-    NaN for a fixed configuration and one without a test.
-    """
-    single, together = np.full((2, len(model.means)), math.nan)
-    able = model.part >= 0
-    if able.any():
-        sizes, scale = np.abs(model.errors[:, able]), np.sqrt(np.diag(model.covariance)[able])
-        single[able] = np.quantile(sizes, CONFIDENCE, axis=0)
-        together[able] = np.quantile((sizes / scale).max(axis=1), CONFIDENCE) * scale
-    return single, together
-
-
-def test_pairs(model: Fit, left: np.ndarray, right: np.ndarray) -> pd.DataFrame:
-    """A row for each place in `left` minus the same in `right`: `difference`, `low`, `high`, `scale`, `p_adjusted` and
-    `significant`, and `tested`, without which the others but the difference are NaN.
-
-    The intervals hold for all of these pairs at once in 95 % of studies, and `p_adjusted` is the share of draws whose
-    largest difference is above the one seen: max-t (Westfall and Young, Resampling-Based Multiple Testing, 1993). Two
-    fixed configurations differ exactly, or not at all. `scale` is what a difference errs by.
-    """
-    difference = model.means[left] - model.means[right]
-    exact = (model.part[left] == FIXED) & (model.part[right] == FIXED)
-    pairs = model.part[left], model.part[right]
-    tested = (np.minimum(*pairs) != UNTESTED) & ((pairs[0] == pairs[1]) | (np.minimum(*pairs) == FIXED))
-    random = tested & ~exact
-    own = np.diag(model.covariance)
-    scale = np.sqrt(np.maximum(own[left] + own[right] - 2 * model.covariance[left, right], 0))
-    ratio = np.where(np.abs(difference) > ROUNDING, math.inf, 0.0)
-    np.divide(np.abs(difference), scale, out=ratio, where=random)
-    largest = np.sort(_find_largest(model.errors, left[random], right[random], scale[random]))
-    critical = np.quantile(largest, 1 - LEVEL) if random.any() else 0.0
-    above = 1 - np.searchsorted(largest, ratio.astype(np.float32)) / len(largest)
-    adjusted = np.where(exact, np.where(ratio > 0, 0.0, 1.0), np.maximum(above, 1 / len(largest)))
-    half = np.where(tested, critical * scale, math.nan)
-    columns = {"difference": difference, "low": difference - half, "high": difference + half}
-    columns |= {"scale": np.where(tested, scale, math.nan), "p_adjusted": np.where(tested, adjusted, math.nan)}
-    return pd.DataFrame(columns | {"significant": tested & (ratio > critical), "tested": tested})
-
-
-def _find_largest(errors: np.ndarray, left: np.ndarray, right: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """(draws,): the largest of the pairs' differences, each against its scale."""
-    columns = np.ascontiguousarray(errors.T)
-    weight = (1 / scale).astype(np.float32)[:, None]
-    largest = np.zeros(len(errors), dtype=np.float32)
-    starts = np.flatnonzero(np.diff(left, prepend=-1))
-    for start, end in zip(starts, [*starts[1:], len(left)][: len(starts)], strict=True):
-        for first in range(start, end, 64):  # as many as a cache holds
-            some = slice(first, min(first + 64, end))
-            gaps = columns[right[some]]
-            gaps -= columns[left[start]]
-            np.abs(gaps, out=gaps)
-            gaps *= weight[some]
-            np.maximum(largest, gaps.max(axis=0), out=largest)
-    return largest
 
 
 class _Layout(NamedTuple):

@@ -58,14 +58,14 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def seeds(effect: float, level: float, power: float, sharing: int = 1) -> float:
+def seeds(effect: float, level: float, power: float, sharing: int = 1, images: float = 0.0) -> float:
     """The least number of seeds whose t-test of a standardised difference `effect` has this power, where the seeds of
-    so many differences estimate its variance. The power by the noncentral t (Cohen 1988, Statistical Power Analysis
-    for the Behavioral Sciences, ch. 2)."""
+    so many differences estimate its variance, and where the test images add a variance of so many times that of one
+    seed. The power by the noncentral t (Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, ch. 2)."""
     from scipy import stats
 
     n = np.arange(2, MOST_SEEDS + 1)
-    freedom, shift = sharing * (n - 1), abs(effect) * np.sqrt(n)
+    freedom, shift = sharing * (n - 1), abs(effect) / np.sqrt(1 / n + images)
     critical = stats.t.isf(level / 2, freedom)
     reached = stats.nct.sf(critical, freedom, shift) + stats.nct.cdf(-critical, freedom, shift) >= power
     return float(n[reached.argmax()]) if reached.any() else math.inf

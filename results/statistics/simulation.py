@@ -1,22 +1,29 @@
 """How often the tests err, and what they find, in studies whose truth is known.
 
     python -m results.statistics.simulation studies=600 configurations=4,27 seeds=2,3,5 spreads=equal,uneven,one
+    python -m results.statistics.simulation studies=600 configurations=6,27 seeds=1,3,5 images=449,10000
 
 A simulated accuracy is the same for all configurations, plus what its seed does to all, plus noise. Spreads are the
 standard deviations of the noise: `equal`; `uneven`, from half to one and a half; `one`, of which one is four times the
-others'. Each study is simulated without any difference, and with every other configuration three sd better. The
-studies are seeded, so that the same words give the same table.
+others'. Each study is simulated without any difference, and with every other configuration three sd better.
+
+With `images` each test image is right or wrong. Right is what is above 0, of a configuration's level, how hard the
+image is for all and how hard for this configuration, the configuration's seed, and noise, all normal: so the accuracy
+for new seeds and new images is known. No configuration is better than another.
+
+The studies are seeded, so that the same words give the same table.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from itertools import product
 
 import numpy as np
 
-from results.statistics import moderated, significance
+from results.statistics import crossed, inference, layout, moderated, significance
 
 SHIFT = 3.0  # sd
 _SD, _LEVEL = 0.01, 0.7
@@ -25,7 +32,8 @@ SPREADS: dict[str, Callable[[int], np.ndarray]] = {
     "uneven": lambda count: np.linspace(0.5, 1.5, count),
     "one": lambda count: np.where(np.arange(count) == 0, 4.0, 1.0),
 }
-DEFAULTS = {"studies": "600", "configurations": "4,27", "seeds": "2,3,5", "spreads": ",".join(SPREADS)}
+_ACCURACY, _COMMON, _OWN, _SEED = 0.9, 1.5, 0.5, 0.053  # sd of what is hard for all and for one; the seed's 0.5 points
+DEFAULTS = {"studies": "600", "configurations": "4,27", "seeds": "2,3,5", "spreads": ",".join(SPREADS), "images": ""}
 HEADER = [
     "configurations",
     "seeds",
@@ -38,6 +46,19 @@ HEADER = [
     "shared",
     "best in its interval",
     "in the simultaneous one",
+]
+IMAGES_HEADER = [
+    "configurations",
+    "seeds",
+    "images",
+    "mean in its interval: seeds",
+    "images",
+    "both",
+    "difference in its interval: seeds",
+    "images",
+    "both",
+    "error: seeds",
+    "both",
 ]
 
 
@@ -55,9 +76,9 @@ def simulate(count: int, seeds: int, spread: str, studies: int) -> np.ndarray:
         values = _LEVEL + rng.normal(0, _SD, seeds) + noise
         none, model = _tell(values, left, right)
         half, _ = _tell(values + _SD * SHIFT * shifted[:, None], left, right)
-        best = model.means.argmax()
+        best, widths = model.means.argmax(), inference.half_widths(model)
         error = abs(model.means[best] - _LEVEL)
-        held = [error <= widths[best] for widths in moderated.half_widths(model)]
+        held = [error <= half_width[best] for half_width in (widths.whole, widths.joint)]
         rows.append(np.hstack([none.any(axis=1), half[:, ~differ].any(axis=1), half[:, differ].mean(axis=1), held]))
     return np.mean(np.array(rows, dtype=float), axis=0)
 
@@ -67,29 +88,75 @@ def _tell(values: np.ndarray, left: np.ndarray, right: np.ndarray) -> tuple[np.n
     fixed = np.zeros(len(values), dtype=bool)
     model = moderated.fit(values, fixed)
     paired = significance.test_pairs(values, fixed, left, right)["p_holm"] < moderated.LEVEL
-    shared = moderated.test_pairs(model, left, right)["significant"]
+    shared = inference.test_pairs(model, left, right)["significant"]
     return np.array([paired, shared]), model
+
+
+def simulate_images(count: int, seeds: int, images: int, studies: int) -> np.ndarray:
+    """(8,) shares: of means in their own 95 % interval by seeds, by images and by both, of differences the same, and of
+    studies with a false difference by seeds and by both. Of one seed, whose truth is that of its own weights, the
+    images' alone; NaN for the others."""
+    from scipy import special
+
+    rng = np.random.default_rng([count, seeds, images])
+    left, right = np.triu_indices(count, 1)
+    given = math.sqrt(1 + _COMMON**2 + _OWN**2)  # the sd of what images and noise add up to
+    level = special.ndtri(_ACCURACY) * math.hypot(given, _SEED)
+    rows = []
+    for _ in range(studies):
+        effects = level + rng.normal(0, _SEED, (count, seeds))
+        hard = rng.normal(0, _COMMON, images) + rng.normal(0, _OWN, (count, images))
+        latent = rng.standard_normal((count, seeds, images)) + hard[:, None] + effects[:, :, None]
+        parts = [layout.average_seeds(right_or_wrong) for right_or_wrong in (latent > 0).astype(np.float32)]
+        shares, noise = np.stack([share for share, _ in parts]), np.array([noise for _, noise in parts])
+        outcomes = layout.Outcomes(shares, noise, np.ones(count, dtype=bool))
+        values = (latent > 0).mean(axis=2)
+        model = crossed.fit(values, np.zeros(count, dtype=bool), images, outcomes)
+        truth = special.ndtr(effects[:, 0] / given) if seeds == 1 else np.full(count, _ACCURACY)
+        error = model.means - truth
+        means, pairs = inference.half_widths(model), inference.pair_widths(model, left, right)
+        held = [_cover(error, widths) for widths in means[:3]]
+        held += [_cover(error[left] - error[right], widths) for widths in pairs[:3]]
+        false = [inference.test_pairs(one, left, right)["significant"] for one in (model._replace(images=None), model)]
+        rows.append([*held, *(each.any() if seeds > 1 else math.nan for each in false)])
+    shares = np.mean(np.array(rows, dtype=float), axis=0)
+    return np.where([seeds == 1 and part != 1 for part in (0, 1, 2, 0, 1, 2, 0, 2)], math.nan, shares)
+
+
+def _cover(error: np.ndarray, widths: np.ndarray) -> float:
+    return float((np.abs(error) <= widths).mean())
 
 
 def rows(words: dict[str, str]) -> Iterator[list[str]]:
     """The table, a row at a time, in percent. Raises ValueError for a word that is not allowed."""
-    numbers = {name: _parse_numbers(name, words[name]) for name in ("studies", "configurations", "seeds")}
+    words = DEFAULTS | words
+    numbers = {name: _parse_numbers(name, words[name]) for name in ("studies", "configurations")}
+    seeds = _parse_numbers("seeds", words["seeds"], least=1 if words["images"] else 2)
+    studies = numbers["studies"][0]
+    if words["images"]:
+        yield IMAGES_HEADER
+        for count, each, images in product(numbers["configurations"], seeds, _parse_numbers("images", words["images"])):
+            yield [str(count), str(each), str(images), *_percents(simulate_images(count, each, images, studies))]
+        return
     spreads = words["spreads"].split(",")
     for spread in spreads:
         if spread not in SPREADS:
             raise ValueError(f"spreads={spread} is not allowed: give some of {', '.join(SPREADS)}")
     yield HEADER
-    for count, seeds, spread in product(numbers["configurations"], numbers["seeds"], spreads):
-        shares = simulate(count, seeds, spread, numbers["studies"][0])
-        yield [str(count), str(seeds), spread, *(f"{100 * share:.1f}" for share in shares)]
+    for count, each, spread in product(numbers["configurations"], seeds, spreads):
+        yield [str(count), str(each), spread, *_percents(simulate(count, each, spread, studies))]
 
 
-def _parse_numbers(name: str, text: str) -> list[int]:
+def _percents(shares: np.ndarray) -> list[str]:
+    return ["–" if math.isnan(share) else f"{100 * share:.1f}" for share in shares]
+
+
+def _parse_numbers(name: str, text: str, least: int = 0) -> list[int]:
     try:
         numbers = [int(part) for part in text.split(",")]
     except ValueError:
         numbers = [0]
-    least = 1 if name == "studies" else 2
+    least = least or (1 if name == "studies" else 2)
     if min(numbers) < least:
         raise ValueError(f"{name}={text} is not allowed: give whole numbers of at least {least}")
     return numbers

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.frames.frame import FAMILY, NOTES, TEST_SET, VERSIONS, families, setting_columns
-from results.statistics import layout, moderated
+from results.frames.frame import FAMILY, NOT_FINISHED, NOTES, TEST_SET, VERSIONS, families, setting_columns
+from results.statistics import crossed, inference, layout
 
 _NULL = "null"
 
@@ -22,10 +22,10 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
 
     `frame` is what `frames.frame.load` returns; `metrics` are names without the prefix, by default all there are.
     Columns: `protocol`, the method's `family`, and the settings; `seeds` finished, `fixed` (the method does not depend
-    on a seed), `failed`, `collapsed` and their reasons, `commits`, `folders`; `metrics.NAME.mean` (on a common
-    footing where seeds are missing) and `.half_width`, both by `moderated.fit`, the latter of the 95 % interval and NaN
-    below 2 seeds, `.sd` (ddof=1) and `.n`, as fractions; `cost.*`; `test.*`, of the first record that has it; `notes`,
-    a list. Only finished records are averaged.
+    on a seed), `failed`, `collapsed`, `stopped`, their reasons, `commits`, `folders`; `metrics.NAME.mean` (on a common
+    footing where seeds are missing), `.half_width` of the 95 % interval, `.by_seeds` and `.by_images`, what each alone
+    makes of it, all by `crossed.fit` and NaN where there is none, `.sd` (ddof=1) and `.n`, as fractions; `cost.*`;
+    `test.*`, of the first record that has it; `notes`, a list. Only finished records are averaged.
     """
     if metrics is None:
         metrics = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
@@ -42,7 +42,7 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     parts = [_counts(frame, group), _intervals(frame, group, metrics), _costs(finished, group), test, notes]
     summary = pd.concat([labels, *(part.reindex(labels.index) for part in parts)], axis=1)
     # A group with no finished record is missing from the parts: it has no mean, but it does have a count.
-    counts = ["seeds", "failed", "collapsed", *(f"metrics.{name}.n" for name in metrics)]
+    counts = ["seeds", *NOT_FINISHED, *(f"metrics.{name}.n" for name in metrics)]
     return summary.assign(**{name: summary[name].fillna(0).astype(int) for name in counts})
 
 
@@ -115,14 +115,17 @@ def _intervals(frame: pd.DataFrame, group: pd.Series, metrics: Sequence[str]) ->
     parts = [part for _, part in frame.groupby([data["protocol"], data["dataset.name"]], sort=False)]
     for name in metrics:
         values, fixed = layout.draws(frame, group, name)
-        mean, half_width, sd = np.full((3, len(values)), np.nan)
+        mean, half_width, by_seeds, by_images, sd = np.full((5, len(values)), np.nan)
         n = np.where(fixed, 1, (~np.isnan(values)).sum(axis=1))
         for part in parts:
             own = group[part.index].unique()
-            model = moderated.fit(values[own], fixed[own], layout.count_images(part, name))
-            mean[own], half_width[own] = model.means, moderated.half_widths(model)[0]
+            outcomes = layout.read_outcomes(part, group[part.index], name)
+            model = crossed.fit(values[own], fixed[own], layout.count_images(part, name), outcomes)
+            mean[own], widths = model.means, inference.half_widths(model)
+            half_width[own], by_seeds[own], by_images[own] = widths.whole, widths.seeds, widths.images
         sd[n > 1] = np.nanstd(values[n > 1], axis=1, ddof=1)
-        numbers = {"mean": mean, "half_width": half_width, "sd": sd, "n": n}
+        numbers = {"mean": mean, "half_width": half_width, "by_seeds": by_seeds, "by_images": by_images}
+        numbers |= {"sd": sd, "n": n}
         columns |= {f"metrics.{name}.{part}": column for part, column in numbers.items()}
     return pd.DataFrame(columns)
 
@@ -139,7 +142,7 @@ def _counts(frame: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
         "seeds": seed[frame["status"] == "finished"].groupby(group).nunique(),
         "fixed": seed.eq(_NULL).groupby(group).all(),
     }
-    for status in ("failed", "collapsed"):
+    for status in NOT_FINISHED:
         rows = frame[frame["status"] == status]
         columns[status] = rows["status"].groupby(group).count()
         columns[f"{status}_reasons"] = rows["reason"].groupby(group).agg(_join)
@@ -156,6 +159,7 @@ def _costs(finished: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
         "evaluation_seconds": "median",
         "images_per_second": "median",
         "peak_memory_bytes": "max",
+        "seconds_to_90": "median",
     }
     groups = finished.groupby(group.loc[finished.index])
     columns = {f"cost.{name}": groups[f"cost.{name}"].agg(kind) for name, kind in kinds.items()}

@@ -33,15 +33,16 @@ def rows(
     cells: dict[str, Any] = {"dataset": table["dataset"], "protocol": table["protocol"].str[:8]}
     cells = {name: column for name, column in cells.items() if table[name].nunique() > 1}
     cells |= {"configuration": table["configuration"], "seeds": table["n"].astype(str)}
-    cells |= {f"{metric} %": _percents(table, "mean"), "rank": table["rank"]}
+    cells |= {f"{metric} %": _percents(table, "mean")} | _parts(table, "±") | {"rank": table["rank"]}
     own = [f"its own seeds: {100 * own:.1f}" * (abs(own - mean) >= 5e-4) for own, mean in _pair(table, "own", "mean")]
-    reasons = table["interval"].where(table["interval"].str.startswith("none: "), "").str.removeprefix("none: ")
+    reasons = table["interval"].where(table["over"].eq(""), "").str.removeprefix(compare.NONE)
     notes = [reasons, own, np.where(table["wide"], "spread over three times the median", ""), table["note"]]
     if reference is not None:
         keys = ["protocol", "dataset", "configuration"]
-        needed = compare.seeds_needed(frame, reference, metric)[[*keys, "seeds", "least", "most"]]
-        to = table[keys].merge(compare.compare_pairs(frame, reference, metric), "left").merge(needed, "left")
-        cells[f"minus {reference}"] = _percents(to, "difference", "+")
+        tests = compare.compare_pairs(frame, reference, metric)
+        needed = compare.seeds_needed(tests)[[*keys, "seeds", "least", "most"]]
+        to = table[keys].merge(tests, "left").merge(needed, "left")
+        cells |= {f"minus {reference}": _percents(to, "difference", "+")} | _parts(to, "difference ±")
         cells["p"] = [_number(p, ".2g") for p in to["p_adjusted"]]
         cells["p (Holm's t)"] = [_number(p, ".2g") for p in to["p_holm"]]
         seeds = [
@@ -56,13 +57,23 @@ def rows(
 
 def explain(table: pd.DataFrame) -> list[str]:
     """Sentences on how the intervals and ranks that `compare.ranks` returned were made, and what they assume."""
-    kinds = set(table["interval"])
-    if not kinds & {compare.SHARED, compare.TWO_SEEDS, "t"}:
+    kinds, tested = set(table["interval"]), table["over"] != ""
+    images = table["by_images"].notna()
+    if not tested.any() and not images.any():
         return []
-    texts = [
-        "Intervals are over seeds and cut at 0 and 100.",
-        "Where a configuration lacks seeds, its mean is on the footing of the others, by least squares.",
-    ]
+    texts = [f"Intervals are over {_describe_source(tested, images)} and cut at 0 and 100."]
+    if not images.any():
+        texts.append("The part of the test images is missing: no record holds which of them were right.")
+    elif (table["over"] == compare.BOTH).any():
+        texts.append("A difference is claimed for new seeds and new test images.")
+    lacking = table["configuration"][table["over"] == compare.SEEDS]
+    if images.any() and len(lacking):
+        texts.append(f"Over seeds alone, for records lack which test images were right: {', '.join(lacking)}.")
+    if table["interval"].str.startswith(compare.IMAGES).any():
+        texts.append("Images only: for new test images and the same weights. No difference is claimed by these.")
+    if not tested.any():
+        return texts
+    texts.append("Where a configuration lacks seeds, its mean is on the footing of the others, by least squares.")
     if compare.SHARED in kinds:
         texts.append("95 % intervals and ranks are by the variance that configurations share, corrected for all pairs.")
     if compare.TWO_SEEDS in kinds:
@@ -74,6 +85,17 @@ def explain(table: pd.DataFrame) -> list[str]:
         texts.append(f"Variance over {moderated.WIDE} times the median: {names}.")
         texts.append("Differences from these are called significant in more than 5 % of studies of few seeds.")
     return texts
+
+
+def _describe_source(tested: pd.Series, images: pd.Series) -> str:
+    return "seeds and test images" if (tested & images).any() else "test images" if images.any() else "seeds"
+
+
+def _parts(table: pd.DataFrame, head: str) -> dict[str, list[str]]:
+    """The columns of what seeds and test images make of an interval, each alone; none where no images are known."""
+    if table["by_images"].isna().all():
+        return {}
+    return {f"{head} by {part}": [_number(100 * x, ".1f") for x in table[f"by_{part}"]] for part in ("seeds", "images")}
 
 
 def _percents(table: pd.DataFrame, name: str, sign: str = "") -> list[str]:

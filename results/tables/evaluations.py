@@ -11,7 +11,7 @@ import pandas as pd
 from results.frames import labels, method_families
 from results.frames.frame import FAMILY
 from results.statistics.summaries import summarise
-from results.tables import formats
+from results.tables import intervals
 
 # Name of the metric -> header. What is not named here stands in results.csv and in the cell's evaluation.json.
 _COLUMNS = {
@@ -75,8 +75,9 @@ def _header(name: str) -> str | None:
 
 
 def _cell(row: Mapping[Hashable, Any], name: str) -> str:
-    """Such as `97.4 ± 0.6`, the half-width of the 95 % interval, and ` (n = 2)` where not every seed has the number."""
-    mean, half, n = (row[f"metrics.{name}.{part}"] for part in ("mean", "half_width", "n"))
+    """Such as `97.4 ± 0.6`, the half-width of the 95 % interval over seeds, and ` (n = 2)` where not every seed has the
+    number."""
+    mean, half, n = (row[f"metrics.{name}.{part}"] for part in ("mean", "by_seeds", "n"))
     if pd.isna(mean):
         return labels.NONE
-    return formats.format_interval(mean, half, 100) + (f" (n = {n:.0f})" if n < row["seeds"] else "")
+    return intervals.format_interval(mean, half, 100) + (f" (n = {n:.0f})" if n < row["seeds"] else "")

@@ -12,17 +12,14 @@ from typing import Any
 import pandas as pd
 
 from results.frames import labels, method_families
-from results.frames.frame import FAMILY, NOTES
+from results.frames.frame import FAMILY, NOT_FINISHED, NOTES
 from results.statistics.summaries import varying
-from results.tables import test_sets
+from results.tables import intervals, test_sets
 from results.tables.units import format_bytes, format_count, format_speed, format_time
 
 EMPTY = "No records to show."
-_ALONE = "mean ± half-width of the 95 % interval over seeds"
-_SHARED = "mean ± half-width of the {}interval over seeds, by the variance that configurations share"
-_TWO_SEEDS = "with two seeds the intervals assume comparable spreads, and no 95 % is claimed"
-_FOOTING = "where a configuration lacks seeds, its mean is on the footing of the others, by least squares"
-UNFINISHED = "not finished"
+_TO_90 = "to 90 %: mm:ss of training until kNN on the validation split first had 90 % of its last accuracy there"
+UNFINISHED, TO_90 = "not finished", "cost.seconds_to_90"
 _LATEX = str.maketrans(
     {sign: "\\" + sign for sign in "&%$#_{}"}
     | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}", "<": r"\textless{}"}
@@ -170,15 +167,11 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
     if "protocol" in several:
         columns.append(Column("protocol", _cells(summary, "protocol", _short), source="protocol"))
     columns.append(Column("seeds", _seeds(summary), number=True, source="seeds"))
-    columns.append(
-        Column("linear top-1 %", _metric(summary, "linear_top1", 100), number=True, source="metrics.linear_top1.mean")
-    )
+    columns.append(_metric(summary, "linear top-1 %", "linear_top1"))
     others = [
-        Column("kNN-20 %", _metric(summary, "knn20_top1", 100), number=True, source="metrics.knn20_top1.mean"),
-        Column("kNN-200 %", _metric(summary, "knn200_top1", 100), number=True, source="metrics.knn200_top1.mean"),
-        Column(
-            "effective rank", _metric(summary, "effective_rank", 1), number=True, source="metrics.effective_rank.mean"
-        ),
+        _metric(summary, "kNN-20 %", "knn20_top1"),
+        _metric(summary, "kNN-200 %", "knn200_top1"),
+        _metric(summary, "effective rank", "effective_rank", scale=1),
         Column("views", _cells(summary, "cost.views", format_count), number=True, source="cost.views"),
         Column(
             "images/s",
@@ -187,6 +180,7 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
             source="cost.images_per_second",
         ),
         Column("time (mm:ss)", _cells(summary, "cost.seconds", format_time), number=True, source="cost.seconds"),
+        Column("to 90 %", _cells(summary, TO_90, format_time), number=True, source=TO_90),
         Column(
             "peak memory",
             _cells(summary, "cost.peak_memory_bytes", format_bytes),
@@ -196,25 +190,30 @@ def _columns(summary: pd.DataFrame) -> list[Column]:
         Column(UNFINISHED, _describe_unfinished(summary)),
     ]
     if test_sets.are_imbalanced(summary):
-        balanced = _metric(summary, "linear_balanced", 100)
-        others.insert(0, Column("linear balanced %", balanced, number=True, source="metrics.linear_balanced.mean"))
+        others.insert(0, _metric(summary, "linear balanced %", "linear_balanced"))
     if "cost.devices" in several:
         others.insert(-1, Column("device", _cells(summary, "cost.devices", str)))
     return columns + [column for column in others if set(column.cells) != {labels.NONE}]
 
 
+def _metric(summary: pd.DataFrame, header: str, name: str, scale: float = 100) -> Column:
+    return Column(header, intervals.cells(summary, name, scale), number=True, source=f"metrics.{name}.mean")
+
+
 def _notes(summary: pd.DataFrame) -> list[str]:
     """What a reader must know beside the numbers."""
     said = dict.fromkeys(note.removeprefix("note: ") for notes in summary[NOTES].dropna() for note in notes)
-    notes = [*_explain_intervals(summary), *test_sets.notes(summary), *said]
+    notes = [*intervals.explain(summary), *test_sets.notes(summary), *said]
     counts = summary.reindex(columns=[f"metrics.{name}.n" for name in ("linear_top1", "knn20_top1", "knn200_top1")])
     fixed = summary["fixed"].astype(bool)
     if counts[~fixed].eq(1).any(axis=None):
-        notes.append("1 seed: no interval")
+        notes.append("1 seed: no interval" + (" over seeds" if intervals.has_images(summary) else ""))
     if (fixed & (summary["seeds"] > 0)).any():
         notes.append("fixed: the method does not depend on the seed")
-    if (summary["failed"] + summary["collapsed"]).any():
-        notes.append("failed and collapsed runs are counted, never averaged in")
+    if summary[TO_90].notna().any():
+        notes.append(_TO_90)
+    if summary[[*NOT_FINISHED]].any(axis=None):
+        notes.append("runs that did not finish are counted, never averaged in")
     if _several(summary, "protocol"):
         notes.append("protocols differ: numbers of different protocols are not comparable")
     else:
@@ -234,38 +233,6 @@ def _cells(summary: pd.DataFrame, name: str, text: Callable[[Any], str]) -> list
     return [_line(text(value)) if pd.notna(value) and value != "" else labels.NONE for value in values]
 
 
-def _metric(summary: pd.DataFrame, name: str, scale: float) -> list[str]:
-    """Cells like `97.4 ± 0.6`; `97.4` without an interval; `(n = 2)` where not every finished run has the number."""
-    parts = summary.reindex(columns=[f"metrics.{name}.{part}" for part in ("mean", "half_width", "n")])
-    cells = []
-    for (mean, half_width, n), seeds in zip(parts.to_numpy(dtype=float), summary["seeds"], strict=True):
-        cell = labels.NONE if pd.isna(mean) else format_interval(mean, half_width, scale)
-        cells.append(cell + (f" (n = {n:.0f})" if 0 < n < seeds else ""))
-    return cells
-
-
-def format_interval(mean: float, half_width: float, scale: float) -> str:
-    """Such as `97.4 ± 0.6`; both ends where an accuracy's interval is cut at 0 or 100."""
-    text, half = f"{mean * scale:.1f}", half_width * scale
-    if pd.isna(half_width):
-        return text
-    if scale == 100 and not half_width <= mean <= 1 - half_width:
-        return f"{text} ({max(0, scale * mean - half):.1f} to {min(100, scale * mean + half):.1f})"
-    return f"{text} ± {half:.1f}" if half >= 0.05 else f"{text} ± <0.1"
-
-
-def _explain_intervals(summary: pd.DataFrame) -> list[str]:
-    """How the intervals were made, and what they assume."""
-    numbers = summary.reindex(columns=["protocol", "dataset.name", "fixed", "metrics.linear_top1.half_width"])
-    numbers = numbers.assign(n=summary.reindex(columns=["metrics.linear_top1.n"]).iloc[:, 0].fillna(0))
-    tested = numbers[numbers["metrics.linear_top1.half_width"].notna()]
-    if tested.empty or tested.groupby(["protocol", "dataset.name"]).size().max() < 3:
-        return [_ALONE]
-    two, counts = bool(tested["n"].eq(2).any()), numbers["n"][~numbers["fixed"].astype(bool)]
-    several = counts[counts > 0].nunique() > 1
-    return [_SHARED.format("" if two else "95 % "), *[_TWO_SEEDS] * two, *[_FOOTING] * several]
-
-
 def _seeds(summary: pd.DataFrame) -> list[str]:
     pairs = zip(summary["seeds"], summary["fixed"], strict=True)
     return [f"{seeds:.0f} (fixed)" if fixed and seeds else f"{seeds:.0f}" for seeds, fixed in pairs]
@@ -277,7 +244,7 @@ def _describe_unfinished(summary: pd.DataFrame) -> list[str]:
     for _, row in summary.iterrows():
         parts = [
             f"{row[status]:.0f} {status}: " + textwrap.shorten(row[f"{status}_reasons"], 240, placeholder=" …")
-            for status in ("failed", "collapsed")
+            for status in NOT_FINISHED
             if row[status]
         ]
         cells.append("; ".join(parts) or labels.NONE)

@@ -20,6 +20,7 @@ _LESSER = (
     "device",
     "effective rank",
     "kNN-200 %",
+    "to 90 %",
     "peak memory",
     "images/s",
     "kNN-20 %",

@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import shutil
 import signal
 import subprocess
@@ -11,12 +12,17 @@ import time
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from commandline import PATIENCE, inside, outside
 from PIL import Image
 
 from benchmark.cells import machine
+from benchmark.cells.validation_curve import METRIC
+from results.frames.frame import load
+from results.record import unpack
+from results.statistics.summaries import summarise
 
 SMALL = [
     "methods=simclr",
@@ -82,11 +88,56 @@ def test_a_record_holds_what_the_number_can_be_traced_by(reference: tuple[Path, 
     kind = {"results_version": 1, "precision": record["resolved"]["precision"], "compile": False, "tf32": False}
     assert kind.items() <= record["resolved"].items()
     # scikit-learn's 1,797 digits: a quarter is the test set; of the 180 that are kept all are references.
-    assert record["resolved"]["test"] == {"images": 449, "classes": 10, "largest_class": 46 / 449, "references": 180}
+    test = {"images": 449, "order": record["resolved"]["test"]["order"], "classes": 10, "largest_class": 46 / 449}
+    assert record["resolved"]["test"] == test | {"references": 180}
+    assert set(record["correct"]) == {"linear_top1", "knn20_top1"}
+    for name, text in record["correct"].items():
+        bits = np.unpackbits(np.frombuffer(unpack(text), dtype=np.uint8), count=449)
+        assert bits.mean() == pytest.approx(record["metrics"][name])
     folder = out / f"simclr-digits-{record['key']}"
     assert (folder / "settings.json").is_file()
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == list(range(1, 31))
+
+
+def test_a_split_by_the_runs_seed_is_that_split_under_another_name(tmp_path: Path, environment: dict[str, str]) -> None:
+    """Its cells are one configuration of another protocol than the fixed split's, and pixels depend on the seed too."""
+    words = ["methods=random,pixels", "seeds=0,1"]
+    for split in ("seed", "0", "1"):
+        done = run(tmp_path, environment, *words, f"dataset.split_seed={split}")
+        assert done.returncode == 0, done.stderr
+    cells = {
+        (r["settings"]["method"], r["settings"]["seed"], r["settings"]["dataset"]["split_seed"]): r
+        for r in records(tmp_path)
+    }
+    assert len(cells) == 10, "two seeds of either by the run's seed; of the fixed splits pixels once each"
+    for seed in (0, 1):
+        assert cells["random", seed, "seed"]["metrics"] == cells["random", seed, seed]["metrics"]
+        assert cells["pixels", seed, "seed"]["metrics"] == cells["pixels", None, seed]["metrics"]
+    assert cells["random", 0, "seed"]["metrics"] != cells["random", 0, 1]["metrics"]
+    protocols = {split: {r["protocol"] for (_, _, own), r in cells.items() if own == split} for split in ("seed", 0, 1)}
+    assert [len(each) for each in protocols.values()] == [1, 1, 1]
+    assert len(set.union(*protocols.values())) == 3
+    frame, problems = load(tmp_path)
+    assert problems == []
+    summary = summarise(frame)
+    assert sorted(zip(summary["method"], summary["dataset.split_seed"].map(str), summary["seeds"], strict=True)) == [
+        ("pixels", "0", 1),
+        ("pixels", "1", 1),
+        ("pixels", "seed", 2),
+        ("random", "0", 2),
+        ("random", "1", 2),
+        ("random", "seed", 2),
+    ]
+    done = run(
+        tmp_path,
+        environment,
+        f"cells={cells['random', 1, 'seed']['key']}",
+        "evaluations=knn",
+        command="evaluate",
+        small=False,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_the_same_command_again_runs_nothing(
@@ -113,10 +164,11 @@ def test_unequal_classes_and_few_references_are_told_beside_the_numbers(
     done = run(tmp_path / "runs", environment, *words, "view_size=16", small=False)
     assert done.returncode == 0, done.stderr
     (record,) = records(tmp_path / "runs")
-    assert record["resolved"]["test"] == {"images": 24, "classes": 2, "largest_class": 20 / 24, "references": 36}
+    test = {"images": 24, "classes": 2, "largest_class": 20 / 24, "references": 36}
+    assert test.items() <= record["resolved"]["test"].items()
     assert (record["metrics"]["linear_top1"], record["metrics"]["linear_balanced"]) == (pytest.approx(20 / 24), 0.5)
     told = " ".join(done.stdout.split())
-    assert "83.3 50.0" in told, "linear top-1, linear balanced"
+    assert re.search(r"83\.3 ± \d+\.\d 50\.0", told), "linear top-1 with what 24 images leave open, linear balanced"
     assert "24 test images; largest class 83.3 %, above 1.5 times an equal share of 50.0 %" in told
     assert "kNN-200: only 36 references, all of them vote" in told
     assert "kNN-20:" not in told
@@ -158,7 +210,7 @@ assert os.waitpid(start(root / f"killed{number}"), 0)[1] == 0
 def test_killed_ten_times_at_random_moments(tmp_path: Path, environment: dict[str, str]) -> None:
     """The same command finishes the cell with the metrics and the log of the undisturbed one."""
     smaller = [{"dataset.limit=180": "dataset.limit=90", "epochs=6": "epochs=12"}.get(word, word) for word in SMALL]
-    call = [sys.executable, "-c", KILLER, str(tmp_path), *smaller]
+    call = [sys.executable, "-c", KILLER, str(tmp_path), *smaller, "evaluate_every=4"]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 0, done.stderr
     whole, *killed = [records(out)[0] for out in [tmp_path / "whole", *sorted(tmp_path.glob("killed*"))]]
@@ -166,10 +218,14 @@ def test_killed_ten_times_at_random_moments(tmp_path: Path, environment: dict[st
     for record in killed:
         assert record["metrics"] == whole["metrics"]
         assert record["key"] == whole["key"]
-    last = sorted(tmp_path.glob("killed*"))[-1]
+    last, curves = sorted(tmp_path.glob("killed*"))[-1], []
     for out in (last, tmp_path / "whole"):
-        steps = [json.loads(line)["step"] for line in next(out.glob("*/log.jsonl")).read_text().splitlines()]
+        lines = [json.loads(line) for line in next(out.glob("*/log.jsonl")).read_text().splitlines()]
+        steps = [line["step"] for line in lines if "loss" in line]
         assert steps == list(range(1, 25)), "no step is logged twice or left out"
+        curves.append([(line["epoch"], line[METRIC]) for line in lines if METRIC in line])
+    assert curves[0] == curves[1], "nor an evaluation"
+    assert [epoch for epoch, _ in curves[0]] == [4, 8, 12]
 
 
 @pytest.mark.slow

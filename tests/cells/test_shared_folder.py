@@ -19,7 +19,7 @@ from benchmark.cells import lease, past_costs
 from benchmark.launch import job_notes, worker_process
 from benchmark.settings import address
 from benchmark.training import checkpoint
-from benchmark.training.train import Log
+from benchmark.training.log import Log
 from benchmark.words import cell_words
 from results import files, record
 
@@ -45,7 +45,7 @@ def hold_lease(folder: Path) -> None:
 
 
 def write_log(folder: Path) -> None:
-    Log(folder / "log.jsonl", 0, True).write({"step": 1})
+    Log(folder / "log.jsonl", 0, True, lambda: None, print).write({"step": 1})
 
 
 def start_worker(folder: Path) -> None:

@@ -35,6 +35,7 @@ CELL = [
     "batch_size=32",
     "epochs=4",
     "log_every=2",
+    "evaluate_every=2",
     "threads=1",
     "device=cpu",
 ]
@@ -170,6 +171,9 @@ def test_a_stopped_cell_goes_on_in_the_same_run(
     # What the panels of a report ask for is there.
     assert {wandb_report.ACCURACY, wandb_report.SECONDS, wandb_report.STATUS} <= summary.keys()
     assert {wandb_report.STEP, wandb_report.LOSS} <= lines[0].keys()
+    curve = [line for line in logged if wandb_report.VALIDATION in line]
+    assert [line["epoch"] for line in curve] == [2, 4]
+    assert all(wandb_report.CURVE_AXES.keys() <= line.keys() for line in curve)
     assert config["options"]["temperature"] == 0.3
     assert not list((tmp_path / "home").iterdir()), "nothing in the home"
     assert {path.name for path in tmp_path.iterdir()} == {"home", "sweep"}, "nor in the working directory"

@@ -16,6 +16,7 @@ COMMANDS = (
     "evaluate",
     "export",
     "features",
+    "tune",
     "report",
     "status",
     "resume",
@@ -25,6 +26,7 @@ COMMANDS = (
     "ablations",
     "datasets",
     "augmentations",
+    "published",
     "check",
     "profile",
 )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 
 from benchmark.errors import UsageError
+from benchmark.settings.runtime import restore_runtime
 from benchmark.words import cell_words, runtime_words
+from slurm import jobs
 
 FILE = """# the cluster of our lab
 launcher=slurm
@@ -80,3 +84,32 @@ def test_what_it_may_not_say_is_one_line(lab: Path, text: str, message: str) -> 
 def test_an_unknown_one_says_where_it_was_looked_for(lab: Path) -> None:
     with pytest.raises(UsageError, match=r"cluster=lap: no clusters/lap.txt, nor .*did you mean 'lab'"):
         cell_words.read(["methods=simclr", "cluster=lap"])
+
+
+def test_lists_lines_and_sbatch_s_own_options(lab: Path) -> None:
+    lab.write_text(FILE + "slurm.setup=source env, quietly\nslurm.extra.exclude=n1,n2\n")
+    words = ["cluster=lab", "slurm.partition=a,b", "slurm.gpus_per_node=2", "slurm.gpu_type=a100"]
+    runtime = runtime_words.read_folder([*words, "slurm.extra.exclusive=true"])
+    assert runtime.slurm.partition == "a,b"
+    assert runtime.slurm.setup == "module load cuda, gcc\nsource env, quietly"
+    assert dict(runtime.slurm.extra) == {"exclude": "n1,n2", "exclusive": "true"}
+    assert restore_runtime(json.loads(json.dumps(asdict(runtime)))).slurm == runtime.slurm
+    lines = jobs.script(2, lab.parent, "benchmark", asdict(runtime.slurm)).splitlines()
+    for line in ("--partition=a,b", "--gpus-per-node=a100:2", "--exclude=n1,n2", "--exclusive"):
+        assert f"#SBATCH {line}" in lines
+    assert not any("wckey" in line for line in lines)
+    assert lines.index("module load cuda, gcc") + 1 == lines.index("source env, quietly")
+
+
+@pytest.mark.parametrize(
+    ("word", "why"),
+    [
+        ("slurm.extra.array=0-3", "the launcher sets it"),
+        ("slurm.extra.partition=gpu", "slurm.partition="),
+        ("slurm.extra.-p=gpu", "a long option"),
+        ("slurm.gpu_type=a100", "how many"),
+    ],
+)
+def test_what_sbatch_would_misread_is_refused(word: str, why: str) -> None:
+    with pytest.raises(UsageError, match=why):
+        runtime_words.read_folder(["launcher=slurm", word])

@@ -230,6 +230,7 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
         "dataset.limit=500",
         "dataset.validation=0.2",
         "dataset.split_seed=1",
+        "dataset.split_seed=seed",
         "dataset=mnist",
         "preset=none",
     ],
@@ -286,6 +287,7 @@ def test_values_have_their_declared_type() -> None:
         ("methods=simclr epochs=ten", ["epochs=ten", "whole number"]),
         ("methods=simclr epochs=1.5", ["epochs=1.5", "whole number"]),
         ("methods=simclr epochs=0", ["epochs=0", "at least 1"]),
+        ("methods=simclr dataset.split_seed=sed", ["dataset.split_seed=sed", "number or seed", "did you mean 'seed'"]),
         ("methods=simclr seeds=0,-1", ["seed=-1", "at least 0"]),
         ("methods=simclr batch_size=1", ["batch_size=1", "at least 2"]),
         ("methods=simclr temperature=0", ["temperature=0", "above 0"]),
@@ -308,6 +310,12 @@ def test_values_have_their_declared_type() -> None:
         ("methods=simclr out=a,b", ["out=a,b", "one value"]),
         ("methods=simclr preset=digits,cifar", ["preset=digits,cifar", "one value"]),
         ("methods=simclr log_every=0", ["log_every", "at least 1"]),
+        ("methods=simclr evaluate_every=atuo", ["evaluate_every=atuo", "number of epochs", "did you mean 'auto'"]),
+        ("methods=simclr evaluate_every=-1", ["evaluate_every=-1", "number of epochs"]),
+        ("methods=simclr stop_below=30", ["stop_below=30", "PERCENT@EPOCHS", "30@20"]),
+        ("methods=simclr stop_below=101@5", ["stop_below=101@5", "at most 100"]),
+        ("methods=simclr stop_below=30@0", ["stop_below=30@0", "at least 1 epoch"]),
+        ("methods=simclr stop_below=30@5 evaluate_every=0", ["stop_below=30@5", "not evaluate_every=0"]),
         ("methods=simclr augmentation=crop+flipp", ["'flipp'", "did you mean 'flip'", "colour"]),
         ("methods=simclr dataset=cifra10", ["'cifra10'", "did you mean 'cifar10'", "digits"]),
         ("methods=simclr preset=cifr", ["'cifr'", "did you mean 'cifar'", "digits"]),
@@ -397,3 +405,45 @@ def test_reading_words_does_not_import_torch() -> None:
     code = "import sys; from benchmark.words.cell_words import read; read(['methods=simclr,moco'])"
     code += "; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, timeout=PATIENCE)
+
+
+def test_seeds_may_be_a_range() -> None:
+    assert [c.seed for c in cells("methods=simclr seeds=0-2,7")] == [0, 1, 2, 7]
+    assert "seeds=0-4" in refusal("methods=simclr seeds=4-0")
+    assert "10,000" in refusal("methods=simclr seeds=0-99999999")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        ("methods=simclr lr=0.1", "learning_rate="),
+        ("methods=moco moco.lr=0.1", "moco.learning_rate="),
+        ("methods=simclr bs=64", "batch_size="),
+        ("methods=simclr tau=0.1", "temperature="),
+        ("method=simclr", "methods= is needed, not method="),
+    ],
+)
+def test_what_a_word_is_called_elsewhere_is_known(words: str, hint: str) -> None:
+    assert hint in refusal(words)
+
+
+def test_words_from_a_file_are_words_that_others_override(tmp_path: Path) -> None:
+    file = tmp_path / "study.txt"
+    file.write_text("methods=simclr\n# a remark\n\nepochs=3\nseeds=0-1\n")
+    found = cells(f"@{file} epochs=5")
+    assert [(c.epochs, c.seed) for c in found] == [(5, 0), (5, 1)]
+    assert "no.txt" in refusal("@no.txt")
+    file.write_text("@other.txt")
+    assert "names no other file" in refusal(f"@{file}")
+
+
+def test_a_file_of_the_folder_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    name = "mine_in_a_file"
+    (tmp_path / f"{name}.py").write_text(PLUGIN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    assert key(f"methods={name}.py") == key(f"methods=./{name}.py") == key(f"methods={name}")
+    assert cell(f"methods={name}.py {name}.depth=3").options["depth"] == 3
+    (tmp_path / "simclr.py").write_text(PLUGIN)
+    assert "a method of ours has its name" in refusal("methods=simclr.py")
+    assert "no such file" in refusal("methods=nothing.py")

@@ -160,6 +160,7 @@ def test_channel_statistics_keep_channels_apart_over_many_chunks():
         ({"validation": 1.0}, ["dataset.validation=1.0"]),
         ({"validation": float("nan")}, ["dataset.validation=nan"]),
         ({"split_seed": -1}, ["dataset.split_seed=-1"]),
+        ({"split_seed": "seed"}, ["dataset.split_seed=seed", "give a number"]),
         ({"side": 64}, ["dataset.side=64", "digits", "folder"]),
         ({"name": "folder", "side": -1}, ["dataset.side=-1"]),
     ],

@@ -153,13 +153,16 @@ class Paper:
         return cls.batch_norm(w, f"{name}.3", h, training) if f"{name}.3.running_mean" in w else h
 
     @classmethod
-    def mlp(cls, w: State, name: str, h: Sequence[Tensor], layers: int, last_norm: bool = False) -> list[Tensor]:
-        """Linear, batch norm and ReLU (`layers` - 1 times), linear, and with `last_norm` batch norm behind it."""
+    def mlp(
+        cls, w: State, name: str, h: Sequence[Tensor], layers: int, last_norm: bool = False, gelu: bool = False
+    ) -> list[Tensor]:
+        """Linear, batch norm and ReLU, or GELU, (`layers` - 1 times), linear, and with `last_norm` batch norm."""
         h = list(h)
         for layer in range(layers):
             h = cls.linear(w, f"{name}.{3 * layer}", h)
             if layer < layers - 1:
-                h = [row.clamp(min=0) for row in cls.batch_norm(w, f"{name}.{3 * layer + 1}", h)]
+                h = cls.batch_norm(w, f"{name}.{3 * layer + 1}", h)
+                h = [row * (1 + (row / 2**0.5).erf()) / 2 if gelu else row.clamp(min=0) for row in h]
             elif last_norm:
                 h = cls.batch_norm(w, f"{name}.{3 * layer + 1}", h)
         return h

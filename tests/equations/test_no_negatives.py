@@ -1,4 +1,5 @@
-"""BYOL (arXiv:2006.07733), SimSiam (2011.10566), Barlow Twins (2103.03230) and VICReg (2105.04906) as plain loops."""
+"""BYOL (arXiv:2006.07733), SimSiam (2011.10566), Barlow Twins (2103.03230), VICReg (2105.04906) and VIbCReg
+(2109.00783) as plain loops."""
 
 import math
 from collections.abc import Sequence
@@ -172,7 +173,31 @@ def test_vicreg(halved: bool, tiny: Any, paper: Any, same: Any, same_state: Any)
     assert len(set(hinged)) == 2, "both sides of the hinge are seen"
 
 
-@pytest.mark.parametrize("name", ["barlow_twins", "vicreg"])
+def test_vibcreg(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
+    """VICReg's variance and invariance; c is the mean over all D^2 of the squared correlations of different columns."""
+    dim, weights = 4, (0.3, 0.2, 0.7)
+    options = {"invariance": weights[0], "variance": weights[1], "covariance": weights[2], "head_dim": dim}
+    method = tiny.build("vibcreg", 6, **options)
+    w, batches = paper.start(method), tiny.batches(BATCHES)
+    for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
+        z = [torch.stack(paper.mlp(w, "head", paper.encoder(w, "encoder", x), 3, gelu=True)) for x in batch.views]
+        n = len(z[0])
+        s = sum((z[0][k, i] - z[1][k, i]) ** 2 for k in range(n) for i in range(dim)) / n / dim
+        v = c = torch.zeros((), dtype=torch.float64)
+        for view in z:
+            centred = [view[:, i] - sum(view[k, i] for k in range(n)) / n for i in range(dim)]
+            for i, column in enumerate(centred):
+                v = v + (1 - ((column**2).sum() / (n - 1) + 1e-4).sqrt()).clamp(min=0) / dim
+                for j, other in enumerate(centred):
+                    c = c + (cosine(column, other) ** 2 / dim**2 if i != j else 0)
+        loss = weights[0] * s + weights[1] * v + weights[2] * c
+        for name, value in (("loss", loss), ("invariance", s), ("variance", v), ("correlation", c)):
+            same(ours.scalars[name], value)
+        same(ours.gradients, paper.sgd(w, loss))
+    same_state(ours.after, w)
+
+
+@pytest.mark.parametrize("name", ["barlow_twins", "vicreg", "vibcreg"])
 def test_every_parameter_matters(name: str, tiny: Any) -> None:
     """A bias that the loss takes out again would only decay: none is made."""
     method = tiny.build(name, 6, head_layers=2, head_dim=4)

@@ -265,7 +265,7 @@ def test_the_protocol_is_data_split_and_view_size_and_nothing_of_the_method() ->
         base,
         replace(base, view_size=64),
         *(replace(base, dataset=d) for d in (Dataset("cifar10"), Dataset(limit=100), Dataset(validation=0.2))),
-        *(replace(base, dataset=d) for d in (Dataset(split_seed=1), Dataset(side=64))),
+        *(replace(base, dataset=d) for d in (Dataset(split_seed=1), Dataset(split_seed="seed"), Dataset(side=64))),
         *(replace(base, dataset=Dataset("folder", root=root)) for root in ("a", "b")),
     ]
     assert len({protocol_hash(settings) for settings in other}) == len(other)

@@ -1,15 +1,24 @@
 """A step recorded as a CUDA graph beside the same step launched kernel by kernel."""
 
+import json
+from pathlib import Path
+
 import pytest
 import torch
 
 import methods
+from benchmark.cells.validation_curve import METRIC, ValidationCurve
 from benchmark.contract import short_training
-from benchmark.training import optim
+from benchmark.display.progress import ProgressDisplay
+from benchmark.settings.address import key
+from benchmark.settings.runtime import Runtime
+from benchmark.training import build, optim
+from benchmark.training import train as loop
 from benchmark.training.distributed import World
 from benchmark.training.embed import embed
 from benchmark.training.recorded_views import RecordedViews, can_record
 from benchmark.training.recording import Recorder
+from benchmark.training.stop import Stop
 from methods.method import Progress
 
 pytestmark = pytest.mark.gpu
@@ -19,8 +28,11 @@ NOT_RECORDED = {  # and why
     "denoising_autoencoder": "at.step",
     "gan": "at.step",
     "jigsaw": "at.step",
+    "lejepa": "draws random numbers",
     "pcl": "draws random numbers",  # behind the warm-up, which is recorded
     "vae": "at.step",
+    "visreg": "draws random numbers",
+    "wmse": "draws random numbers",
 }
 STEPS = 10  # five epochs of the small task: what happens at an epoch's start happens between recorded steps
 
@@ -65,6 +77,25 @@ def test_recorded_steps_are_the_same_steps(name: str) -> None:
         assert len(notes) == 1, "it is said once"
     else:
         assert recorder.recording is not None, recorder.obstacle
+
+
+@pytest.mark.parametrize("name", ["simclr", "moco", "swav"])
+def test_an_accuracy_between_recorded_steps_changes_no_loss(
+    name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    losses, device = [], torch.device("cuda:0")
+    for every in ("0", "1"):
+        cell, display, folder = short_training.settings(name, "precision=fp64"), ProgressDisplay(1), tmp_path / every
+        engine, batches = short_training.prepare(cell, World(), device)
+        runtime, data = Runtime(log_every=1, evaluate_every=every), build.dataset(cell.dataset)
+        curve = ValidationCurve(cell, runtime, engine.method, data, batches, "fp64", display)
+        folder.mkdir()
+        loop.train(engine, batches, cell, runtime, key(cell), folder, Stop(), display, measure=curve.ask)
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines if "loss" in line])
+    assert sum(METRIC in line for line in lines) == 4
+    assert losses[1] == pytest.approx(losses[0], rel=1e-8)
+    assert capsys.readouterr().err == "", "all is recorded, and evaluated"
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -165,7 +165,7 @@ def test_no_test_is_said(tmp_path: Path, values: Mapping[int | None, float], not
     assert (row["note"], row["significant"]) == (note, False)
     assert row[["low", "high", "sd", "p", "p_holm", "p_adjusted"]].isna().all()
     assert compare.ranks(frame_of(tmp_path))["rank"].tolist() == ["–", "–"]
-    assert compare.seeds_needed(frame_of(tmp_path)).empty
+    assert compare.seeds_needed(compare.compare_pairs(frame_of(tmp_path))).empty
 
 
 def test_failed_and_collapsed_count_nowhere(tmp_path: Path) -> None:
@@ -282,7 +282,7 @@ def test_seeds_needed_are_the_tabulated_ones(tmp_path: Path, effect: float, seed
     spread = np.array([-1.0, 0, 1]) / 100  # sd 0.01
     put(tmp_path, "moco", dict(enumerate(0.8 + effect / 100 + spread)))
     put(tmp_path, "pixels", {None: 0.8})
-    row = only(compare.seeds_needed(frame_of(tmp_path)))
+    row = only(compare.seeds_needed(compare.compare_pairs(frame_of(tmp_path))))
     assert (row["seeds"], row["level"]) == (seeds, 0.05)
 
 
@@ -290,14 +290,15 @@ def test_seeds_needed_reach_their_power_at_the_corrected_level(tmp_path: Path) -
     put(tmp_path, "moco", A)
     put(tmp_path, "simclr", B)
     put(tmp_path, "pcl", {0: 0.93, 1: 0.89, 2: 0.96, 3: 0.90})
-    needed = compare.seeds_needed(frame_of(tmp_path))
+    needed = compare.seeds_needed(compare.compare_pairs(frame_of(tmp_path)))
     assert len(needed) == 3
     assert needed["level"].tolist() == pytest.approx([0.05 / 3] * 3)
     assert (needed["seeds"] > needed["n"]).all()
     row = needed.iloc[0]  # moco and simclr
     draws = np.random.default_rng(0).normal(row["difference"], row["sd"], (20_000, int(row["seeds"])))
     assert (stats.ttest_1samp(draws, 0, axis=1).pvalue < row["level"]).mean() == pytest.approx(0.8, abs=0.05)
-    assert (compare.seeds_needed(frame_of(tmp_path), power=0.95)["seeds"] >= needed["seeds"]).all()
+    more = compare.seeds_needed(compare.compare_pairs(frame_of(tmp_path)), power=0.95)
+    assert (more["seeds"] >= needed["seeds"]).all()
 
 
 def test_true_ranks_lie_within_the_ranks() -> None:
@@ -344,8 +345,9 @@ def test_rows_are_text_under_a_header(tmp_path: Path) -> None:
 
 
 def test_nothing_to_compare_is_empty(tmp_path: Path) -> None:
-    for table in (compare.intervals, compare.compare_pairs, compare.ranks, compare.seeds_needed):
+    for table in (compare.intervals, compare.compare_pairs, compare.ranks):
         assert table(frame_of(tmp_path)).empty
+    assert compare.seeds_needed(compare.compare_pairs(frame_of(tmp_path))).empty
     assert comparison.rows(frame_of(tmp_path), "moco") == []
     put(tmp_path, "moco", {0: 0.9}, "failed")
     assert comparison.rows(frame_of(tmp_path), "moco")[1:] == [

@@ -15,7 +15,7 @@ import pytest
 import synthetic
 from test_report import put
 
-from results.figures import cell_charts, draw_matplotlib, draw_plotly, summary_charts
+from results.figures import curve_charts, draw_matplotlib, draw_plotly, summary_charts
 from results.figures.chart import Chart, Series
 from results.figures.palette import Style, mark, styles
 from results.frames.frame import load
@@ -252,13 +252,50 @@ def test_losses_of_several_methods_are_drawn_each_in_its_own_range(tmp_path: Pat
     assert "own range" in chart.caption
 
 
+def write_curve(folder: Path, accuracies: Sequence[float], every: int = 5) -> None:
+    """A log of an accuracy each `every` epochs, of 100 views and 36 s, and of losses between them."""
+    lines: list[dict[str, float]] = [{"step": 1, "epoch": 0, "loss": 1.0}]
+    for number, accuracy in enumerate(accuracies, 1):
+        at = {"epoch": number * every, "views": 100 * number * every, "seconds": 36 * number * every}
+        lines += [
+            {"step": 10 * number, **at, "knn20_validation_top1": accuracy},
+            {"step": 10 * number, "epoch": 1, "loss": 0.5},
+        ]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+def test_accuracies_while_cells_trained_are_curves_over_three_axes(tmp_path: Path) -> None:
+    for seed, accuracies in enumerate(((0.3, 0.5), (0.5, 0.7))):
+        write_curve(put(tmp_path, seed=seed, accuracy=0.9), accuracies)
+    write_curve(put(tmp_path, "simclr", cost={"processes": 2}), (0.2, 0.4, math.nan))
+    write_curve(put(tmp_path, "pirl", status="stopped", reason="too low", cost={"processes": 1}), (0.1, 0.1))
+    write_curve(put(tmp_path, "byol"), (0.9,))
+    frame, problems = load(tmp_path)
+    drawn = draw_charts(frame)
+    chart = find_chart(drawn, "validation_epochs")
+    assert [one.choice for one in (chart, *chart.others)] == ["epochs", "views", "hours"]
+    views, hours = chart.others
+    lines = {(one.name, one.look): (one.x, pytest.approx(one.y)) for one in chart.series if one.look != "thin"}
+    assert lines == {
+        ("moco", "line"): ((5, 10), (40, 60)),
+        ("simclr", "line"): ((5, 10), (20, 40)),
+        ("pirl, stopped", "level"): ((5, 10), (10, 10)),
+    }
+    assert sum(one.look == "thin" for one in chart.series) == 2
+    assert views.series[0].x == (500, 1000)
+    assert {one.name: one.x for one in hours.series}["simclr"] == pytest.approx((0.1, 0.2)), "of both processes"
+    assert "Dashed lines are runs that did not finish." in chart.caption
+    assert find_chart(drawn, "training").series[0].texts == ("loss 1", "loss 0.5"), "of losses alone"
+    assert problems == []
+
+
 def test_training_curves_that_are_too_many_are_those_of_the_best_methods(tmp_path: Path) -> None:
-    for number in range(cell_charts.MOST_LINES + 4):
+    for number in range(curve_charts.MOST_LINES + 4):
         folder = put(tmp_path, f"method{number:02d}", accuracy=0.9 - number / 100)
         lines = [json.dumps({"step": i, "epoch": i, "loss": 1 / i}) for i in range(1, 4)]
         (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
     chart = find_chart(draw_charts(load(tmp_path)[0]), "training")
-    assert [one.name for one in chart.series] == [f"method{i:02d}" for i in range(cell_charts.MOST_LINES - 1)]
+    assert [one.name for one in chart.series] == [f"method{i:02d}" for i in range(curve_charts.MOST_LINES - 1)]
     assert "Only the methods of the highest accuracy are here." in chart.caption
 
 

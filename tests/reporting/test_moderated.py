@@ -14,7 +14,7 @@ from test_report import put as put_cell
 from results.figures import difference_chart
 from results.frames.frame import load
 from results.report.verdict import verdict
-from results.statistics import compare, groups, moderated, simulation, summaries
+from results.statistics import compare, groups, inference, moderated, simulation, summaries
 from results.statistics.comparable import comparables, headline
 from results.tables import comparison, formats
 
@@ -173,4 +173,4 @@ def test_missing_seeds_are_least_squares_as_by_a_regression() -> None:
     assert np.median(np.abs(gaps)) == pytest.approx(
         0.67 * np.sqrt(model.covariance[0, 0] + model.covariance[3, 3] - 2 * model.covariance[0, 3]), rel=0.15
     )
-    assert pd.isna(moderated.half_widths(model)[0]).sum() == 0
+    assert pd.isna(inference.half_widths(model).whole).sum() == 0

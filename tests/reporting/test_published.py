@@ -11,11 +11,11 @@ import pytest
 
 import methods
 from benchmark.augment import policies
+from benchmark.data import catalogue
 from benchmark.settings import schema
 from benchmark.settings.values import parse_value
 from results.published import numbers, sweeps
 
-OTHERS = {"barlow_twins", "byol", "dcl", "dclw", "nnclr", "simsiam", "vicreg"}  # not ours, but published beside them
 METRICS = {"top1", "linear_top1", "knn_top1", "knn5_top1", "knn10_top1", "knn20_top1", "knn200_top1"}
 SEEDS = range(5)
 
@@ -49,10 +49,11 @@ def only(frame: pd.DataFrame) -> dict[str, str]:
 def test_every_row_is_a_number_of_a_known_method_with_a_source() -> None:
     rows = numbers.load()
     assert len(rows) > 200
-    assert set(rows["method"]) <= set(methods.names()) | OTHERS
+    assert set(rows["method"]) <= set(methods.names())
     assert rows["result"].between(0.1, 0.99).all()
     assert set(rows["metric"]) <= METRICS
-    for name in ("table", "dataset", "backbone", "protocol", "source"):
+    assert set(rows["dataset"]) <= set(catalogue.CATALOGUE)
+    for name in ("table", "backbone", "protocol", "source"):
         assert rows[name].str.strip().ne("").all(), name
     assert not rows.drop(columns="result").duplicated().any()
 
@@ -62,7 +63,7 @@ def test_settings_and_axes_are_ours() -> None:
     declared = schema.declared_types()
     for row in numbers.load().to_dict("records"):
         words = dict(word.split("=", 1) for word in row["settings"].split())
-        options = schema.options_of(row["method"]) if row["method"] not in OTHERS else {}
+        options = schema.options_of(row["method"])
         kinds = declared | {f"options.{name}": kind for name, kind in options.items()}
         assert set(words) | set(row["axes"].split()) <= set(kinds)
         assert set(row["axes"].split()) <= {"epochs", "batch_size", *words}
@@ -172,23 +173,23 @@ def test_nearest_conditions_are_chosen() -> None:
 
 
 def test_numbers_only_where_no_stated_condition_differs() -> None:
-    same: dict[str, Any] = {"dataset.name": "cifar10", "backbone": "resnet18", "batch_size": 512}
-    frame = study({100: 0.856, 500: 0.90, 1000: 0.917}, "epochs", **same)
+    same: dict[str, Any] = {"dataset.name": "imagenet", "backbone": "resnet50", "batch_size": 4096}
+    frame = study({100: 0.644, 400: 0.66, 800: 0.697}, "epochs", **same)
     found = only(frame)
-    assert found["published"] == "dkobak/simclr-cifar10, README"
-    assert found["conditions"].startswith("the same; numbers: 0 shown to be within 1 point of ours, 0 beyond, 2 cannot")
-    assert (found["agree"], found["verdict"]) == ("1", "partly agree"), "seeds that spread by two points show no number"
+    assert found["published"] == "facebookresearch/vissl, MODEL_ZOO.md"
+    assert found["conditions"].startswith("the same; numbers: 0 shown to be within 1 point of ours, 0 beyond, 3 cannot")
+    assert (found["agree"], found["verdict"]) == ("3", "partly agree"), "seeds that spread by two points show no number"
     means = frame.groupby("epochs")["metrics.linear_top1"].transform("mean")
-    exact = {100: 0.856, 500: 0.90, 1000: 0.917}
+    exact = {100: 0.644, 400: 0.6771, 800: 0.6968}
     close = (frame["metrics.linear_top1"] - means) / 100 + frame["epochs"].map(exact)
     same_numbers = only(frame.assign(**{"metrics.linear_top1": close}))
-    assert "2 shown to be within 1 point" in same_numbers["conditions"]
-    assert (same_numbers["agree"], same_numbers["verdict"]) == ("3", "agree"), "the order and both numbers"
-    far = study({100: 0.70, 1000: 0.75}, "epochs", **same)
-    assert "0 shown to be within 1 point of ours, 2 beyond" in only(far)["conditions"]
-    assert (only(far)["agree"], only(far)["verdict"]) == ("1", "disagree"), "the same order of other numbers"
+    assert "3 shown to be within 1 point" in same_numbers["conditions"]
+    assert (same_numbers["agree"], same_numbers["verdict"]) == ("6", "agree"), "the order and all numbers"
+    far = study({100: 0.50, 400: 0.53, 800: 0.56}, "epochs", **same)
+    assert "0 shown to be within 1 point of ours, 3 beyond" in only(far)["conditions"]
+    assert (only(far)["agree"], only(far)["verdict"]) == ("3", "disagree"), "the same order of other numbers"
     part = only(far.assign(**{"dataset.limit": 10000}))
-    assert part["conditions"] == "protocol differs: dataset cifar10 limit=10000 (cifar10)"
+    assert part["conditions"] == "protocol differs: dataset imagenet limit=10000 (imagenet)"
     assert part["verdict"] == "agree"
 
 

@@ -98,7 +98,7 @@ def test_another_cells_record_is_not_overwritten(tmp_path: Path) -> None:
         ({"schema": 2}, "schema 2"),
         ({"key": ""}, "must not be empty"),
         ({"commit": 7}, "'commit' is int, must be str or null"),
-        ({"status": "running"}, "'running' .allowed: finished, failed, collapsed"),
+        ({"status": "running"}, "'running' .allowed: finished, failed, collapsed, stopped"),
         ({"status": "collapsed"}, "must give its reason"),
     ],
 )

@@ -184,6 +184,17 @@ def test_failed_and_collapsed_are_told_and_never_averaged(tmp_path: Path) -> Non
     assert "moco: 1 failed: error [in a|b] second line" in show(summary, width=90), "rich must not take it for markup"
 
 
+def test_the_time_to_90_percent_is_a_column_where_there_is_a_curve(tmp_path: Path) -> None:
+    for seed, seconds in enumerate((61.0, 63.0, 200.0)):
+        put(tmp_path, "moco", seed=seed, cost={"seconds_to_90": seconds})
+    put(tmp_path, "simclr")
+    table = to_markdown(summary_of(tmp_path))
+    header, _, *rows = cells_of(table)
+    column = {row[0]: row[header.index("to 90 %")] for row in rows}
+    assert column == {"moco": "01:03", "simclr": "–"}
+    assert "to 90 %: mm:ss of training until kNN on the validation split" in table
+
+
 def test_protocols_are_never_pooled(tmp_path: Path) -> None:
     put(tmp_path, seed=0, accuracy=0.9, protocol="aaaaaaaaaaaa")
     put(tmp_path, seed=1, accuracy=0.5, protocol="bbbbbbbbbbbb")

@@ -36,7 +36,7 @@ def put(
     settings |= {"augmentation": options.pop("augmentation", "crop"), "options": {"dim": 128} | options}
     content: dict[str, Any] = {"schema": 1, "key": key, "protocol": protocol, "status": status, "settings": settings}
     content |= {"reason": None if status == "finished" else "no luck", "cost": {"seconds": 10.0 + seed, "views": 100}}
-    content["cost"] |= {"device": "CPU", "processes": 1}
+    content["cost"] |= {"device": "CPU", "processes": 1, "seconds_to_90": 4.0}
     content |= {"metrics": {"linear_top1": 0.9 + seed / 100} if status == "finished" else {}, "versions": {}}
     content |= {"commit": None, "dirty": None, "started": "2025-01-01T00:00:00", "finished": "2025-01-01T00:01:00"}
     record.write(out / f"{method}-digits-{key}", content)
@@ -105,7 +105,7 @@ def check(spec: dict[str, Any], named: bool) -> None:
     ]
     for runs in by_method["runSets"] + over["runSets"]:
         assert runs.get("project") == ({"name": "proj", "entityName": "me", "id": "cDox"} if named else None)
-    (bar, bars), (line, lines) = panels(by_method)
+    (bar, bars), (line, lines), *curves = panels(by_method)
     assert (bar, bars["metrics"], bars["groupBy"]) == (
         "Bar Chart",
         [f"summary_metrics.{wandb_report.ACCURACY}"],
@@ -114,6 +114,8 @@ def check(spec: dict[str, Any], named: bool) -> None:
     assert (line, lines["xAxis"], lines["metrics"]) == ("Run History Line Plot", wandb_report.STEP, [wandb_report.LOSS])
     assert lines["groupAgg"] == "mean"
     assert "groupArea" not in lines, "the spread would be over configurations as well as seeds"
+    assert [config["xAxis"] for _, config in curves] == ["epoch", "views", "seconds"]
+    assert all(config["metrics"] == [wandb_report.VALIDATION] for _, config in curves)
     accuracy = f"summary:{wandb_report.ACCURACY}"
     pairs = [(kind, config.get("xAxis", config.get("groupBy")), config.get("yAxis")) for kind, config in panels(over)]
     assert sorted(pairs) == sorted(

@@ -254,3 +254,25 @@ def test_what_the_cluster_does_not_take_is_one_line(bed: Testbed, sweep: Callabl
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "invalid partition" in done.stderr
+
+
+def test_a_study_is_tuned_by_jobs(bed: Testbed, sweep: Callable[[Testbed], Sweep]) -> None:
+    """A launcher is killed while its jobs run, and the same command again: every trial once, then what was chosen."""
+    run = sweep(bed)
+    words = [*CLUSTER, *WORDS, "methods=simclr,moco", "moco.queue=64", "epochs=2", "trials=2", "at_once=2", "seeds=1"]
+    call = [sys.executable, "-m", "benchmark", "tune", *words]
+    first = subprocess.Popen(call, cwd=run.folder, env=run.environment, stderr=subprocess.DEVNULL)
+    notes = run.folder / "runs/.slurm/jobs.jsonl"
+    until(lambda: notes.exists() and len(notes.read_text().splitlines()) == 4, "four trials are submitted")
+    first.kill()
+    first.wait()
+    shown = run("tune", *words)
+    assert "Tuning: each method's budget" in shown
+    found = run.records()
+    trials = sorted(
+        record["settings"]["trial"].partition("/")[::2] for name, record in found.items() if "-trial" in name
+    )
+    assert [number for _, number in trials] == ["1", "2"] * 2
+    assert {record["status"] for record in found.values()} == {"finished"}
+    assert sorted(r["settings"]["method"] for r in found.values() if "purpose" not in r) == ["moco", "simclr"]
+    assert len(notes.read_text().splitlines()) == 6, "no trial was submitted twice"

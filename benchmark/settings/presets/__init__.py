@@ -14,7 +14,7 @@ from benchmark.errors import unknown
 from benchmark.settings.presets.cifar import cifar, cifar100, cifar_quick
 from benchmark.settings.presets.digits import digits
 from benchmark.settings.presets.fitted import fit
-from benchmark.settings.presets.larger import imagenet, stl10
+from benchmark.settings.presets.larger import imagenet, imagenet100, stl10
 
 PRESETS: dict[str, Callable[[], dict[str, str]]] = {
     "digits": digits,
@@ -23,9 +23,10 @@ PRESETS: dict[str, Callable[[], dict[str, str]]] = {
     "cifar_quick": cifar_quick,
     "stl10": stl10,
     "imagenet": imagenet,
+    "imagenet100": imagenet100,
 }
 OF_DATASET = {"digits": "digits", "cifar10": "cifar", "cifar100": "cifar100", "stl10": "stl10"}
-OF_DATASET |= {"imagenet": "imagenet", "imagenet100": "imagenet"}
+OF_DATASET |= {"imagenet": "imagenet", "imagenet100": "imagenet100"}
 
 
 def require(name: str) -> None:

@@ -56,7 +56,7 @@ def explain(settings: Settings, facts: Facts) -> tuple[str, str]:
 
 
 def _memories(n: int, batch: int, epochs: int) -> dict[str, Rule]:
-    """Queues, drawn negatives and clusters."""
+    """Queues, drawn negatives, clusters, and what is whitened together."""
     quarter = max(batch, _power_below(n / 4))
     keys = f"at most a quarter of {n} images: in a longer queue an image meets its own older keys"
     prototypes = max(10, min(512, batch * 3 // 4))
@@ -72,6 +72,8 @@ def _memories(n: int, batch: int, epochs: int) -> dict[str, Rule]:
         "deepcluster.prototypes": Rule(str(clusters), f"25 or more of {n} images a cluster"),
         "pcl.clusters": Rule("+".join(map(str, sorted(set(pcl)))), f"12 or more of {n} images a cluster"),
         "pcl.warmup_epochs": Rule(str(max(1, epochs // 10)), "a tenth of the training"),
+        "wmse.whitened": Rule(str(min(128, batch)), f"of the {batch} images of a step"),
+        "wmse.head_dim": Rule(str(min(64, batch // 2)), "half of the images whitened at once, or less"),
     }
 
 
@@ -97,6 +99,13 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
         "vicreg.head_dim": "1024",
         "barlow_twins.learning_rate": "0.002",
         "vicreg.learning_rate": "0.002",
+        "lejepa.head_hidden": "1024",
+        "lejepa.learning_rate": "0.002",
+        "visreg.head_hidden": "1024",
+        "visreg.learning_rate": "0.002",
+        "mmcr.learning_rate": "0.002",
+        "vibcreg.head_dim": "1024",
+        "vibcreg.learning_rate": "0.002",
     }
     groups = Rule(f"shuffle:{max(2, min(8, batch // 16))}", "groups of 16 images or more")
     return (

@@ -1,0 +1,55 @@
+"""`tune`: search every method's settings by validation accuracy, then train what was chosen with fresh seeds."""
+
+from __future__ import annotations
+
+import importlib.util
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from benchmark import environment
+from benchmark.cli import checks, run
+from benchmark.errors import UsageError
+from benchmark.settings.cell import Settings
+from benchmark.tracking import tracker
+from benchmark.words import cell_words, tune_words
+from results import files
+
+
+def tune_methods(words: list[str]) -> int:
+    """Trials, what they say, the file of what was chosen, and the cells of that. Exit code: as of `run`."""
+    if environment.is_torchrun():
+        raise UsageError("tune starts cells itself: run it without torchrun, with launcher=local or launcher=slurm")
+    request = tune_words.read(words)
+    if importlib.util.find_spec("optuna") is None:
+        raise UsageError("tune needs Optuna, which is not installed: pip install '.[tune]'")
+    runtime = request.runtime
+    cells = [search.base for search in request.searches] + request.references
+    checks.check_request(cell_words.Request(cells, runtime, request.notes))
+    tracker.require(runtime)
+    checks.refuse_launcher(runtime, False)
+    from benchmark.cli import reporting  # behind the words: pandas and optuna take their time
+    from benchmark.tuning import chosen, study
+
+    def say(line: str) -> None:
+        print(files.printable(line), file=sys.stderr, flush=True)
+
+    chosen.describe(request)
+    code, choices = study.run(request, lambda cells: run.train_cells(cells, runtime), say)
+    if code:
+        return code
+    for path in chosen.write(request, choices):
+        say(f"wrote {path}: settings=tuned takes it, with out={runtime.out}; settings={path} from anywhere")
+    reporting.print_tuning(Path(runtime.out), [search.study for search in request.searches])
+    if not request.options.final:
+        return 0
+    final = [_with_seeds(choice.cell, request.seeds) for choice in choices if choice is not None]
+    final += [_with_seeds(cell, request.seeds) for cell in request.references]
+    return run.run_request(
+        cell_words.Request([cell for each in final for cell in each], runtime, []), runtime.launcher == "slurm"
+    )
+
+
+def _with_seeds(cell: Settings, seeds: list[int]) -> list[Settings]:
+    """The cell with each of these seeds; as it is where no seed can change it."""
+    return [replace(cell, seed=seed) for seed in seeds] if cell.seed is not None else [cell]

@@ -1,0 +1,156 @@
+"""The studies of one command, run to their end: trials asked for, trained as cells, told, and the best of each chosen.
+
+The truth about a trial is its cell. The journal says which trials there are and what they try, and is told what became
+of them by whoever sees it first. Trials that nobody is at work on are taken up again, with what they try, before new
+ones are asked for; so one launcher that was killed and goes on ends with the trials that it would have had.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import optuna
+from optuna.storages import JournalStorage
+from optuna.trial import TrialState, create_trial
+
+from benchmark.cells import plan
+from benchmark.errors import UsageError
+from benchmark.settings import address
+from benchmark.settings.cell import Settings
+from benchmark.tuning import journal, proposals
+from benchmark.words.tune_words import Options, Request, Search
+from benchmark.words.tuned_words import FOLDER
+
+OBJECTIVE = "linear_validation_top1"
+WAIT = 2.0  # seconds between two looks at the trials of others
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The best trial of a search."""
+
+    search: Search
+    number: int
+    accuracy: float  # on validation images, a fraction
+    values: dict[str, str]  # setting or option -> its text
+
+    @property
+    def cell(self) -> Settings:
+        return self.search.cell(self.values)
+
+
+@dataclass
+class Trials:
+    """The trials of one search as this command goes through them."""
+
+    search: Search
+    options: Options
+    out: Path
+    say: Say
+    begun: dict[int, bool] = field(default_factory=dict)  # by this command; whether they had failed before
+    left: dict[int, tuple[Settings, plan.State]] = field(default_factory=dict)  # that nobody is at work on
+    waits: bool = False  # for trials that others are at work on
+    failed: int = 0  # trials that will be tried again by the next command
+
+    def advance(self, storage: JournalStorage, taken: set[str]) -> list[Settings]:
+        """Tell what has ended, and return the cells to train next: what nobody is at work on, else a round of new ones.
+
+        `taken` are the names of the cells of other launchers. Raises `UsageError` for a record that cannot be read.
+        """
+        study, each = journal.study(storage, self.search.study), self.options.at_once
+        self.left, self.waits, self.failed = {}, False, 0
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
+            self._sort(study, trial.number, proposals.texts(trial.params), taken)
+        total = len(study.get_trials(deepcopy=False))
+        while total < self.options.trials and (not self.left or total % each):  # a kill may have cut a round short
+            end = min(self.options.trials, total - total % each + each)
+            asked = {number: self._ask(study) for number in range(total, end)}
+            # Behind the asking, which is to be the same where the records are there, of a journal that was lost.
+            for number, values in asked.items():
+                self._sort(study, number, values, taken)
+            total = end
+        chosen = dict(list(self.left.items())[:each])
+        self.begun |= {number: state.word == "failed" for number, (_, state) in chosen.items()}
+        return [cell for cell, _ in chosen.values()]
+
+    def _sort(self, study: optuna.Study, number: int, values: dict[str, str], taken: set[str]) -> None:
+        """Tell the trial if it has ended; else it is left for us, or somebody is at work on it."""
+        cell = self.search.trial(number, values)
+        state = plan.state(self.out / address.folder_name(cell))
+        if state.word == "broken":
+            raise UsageError(f"{state.detail}; mend or remove it, or choose another out=")
+        if state.word in ("finished", "collapsed"):
+            self._tell(study, number, values, state)
+        elif state.word == "failed" and number in self.begun:
+            if self.begun[number]:
+                study.tell(number, state=TrialState.FAIL)
+            self.failed += not self.begun[number]
+        elif state.word == "running" or state.folder.name in taken:
+            self.waits = self.waits or state.word != "failed"
+        else:
+            self.left[number] = cell, state
+
+    def choose(self, storage: JournalStorage) -> Choice | None:
+        """The best finished trial, the first of equal ones; None where none has finished."""
+        study = journal.study(storage, self.search.study)
+        told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
+        for trial in sorted(told, key=lambda trial: (-trial.values[0], trial.number)):
+            values = proposals.texts(trial.params)
+            folder = self.out / address.folder_name(self.search.trial(trial.number, values))
+            if plan.state(folder).word == "finished":
+                return Choice(self.search, trial.number, trial.values[0], values)
+        return None
+
+    def _ask(self, study: optuna.Study) -> dict[str, str]:
+        """What one more trial tries, of which the journal now knows."""
+        params = proposals.propose(self.search, self.options, study.get_trials(deepcopy=False))
+        space = proposals.distributions(self.search.space)
+        study.add_trial(create_trial(state=TrialState.RUNNING, params=params, distributions=space))
+        return proposals.texts(params)
+
+    def _tell(self, study: optuna.Study, number: int, values: dict[str, str], state: plan.State) -> None:
+        """What a trial came to; a collapsed one to 0, so that no other is looked for beside it."""
+        assert state.record is not None
+        finished = state.word == "finished"
+        accuracy = state.record["metrics"][OBJECTIVE] if finished else 0.0
+        study.tell(number, accuracy)
+        said = f"{100 * accuracy:.1f} % on validation" if finished else f"collapsed: {state.detail}"
+        words = " ".join(f"{name}={text}" for name, text in values.items())
+        self.say(f"{self.search.method} trial {number + 1} of {self.options.trials}: {said} ({words})")
+
+
+def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> tuple[int, list[Choice | None]]:
+    """Every trial that the request asks for. Returns the exit code, and the best of each search in their order.
+
+    `train` trains cells to their end and returns 128 + N where signal N stopped it, as this then does. The code is 1
+    where trials failed: the next command tries those once more, and counts what fails again as tried.
+
+    Ending trials early by their curve of validation accuracy would come in at `train`, which sees what was told before.
+    """
+    out = Path(request.runtime.out)
+    folder = out / FOLDER
+    each = [Trials(search, request.options, out, say) for search in request.searches]
+    with journal.launch(folder) as launcher:
+        while True:
+            with journal.transaction(folder) as storage:
+                taken = launcher.taken()
+                cells = [cell for trials in each for cell in trials.advance(storage, taken)]
+                launcher.note([address.folder_name(cell) for cell in cells])
+            if not cells and not any(trials.waits for trials in each):
+                break
+            if not cells:
+                time.sleep(WAIT)
+                continue
+            code = train(cells)
+            if code >= 128 or (code and all(state.record is None for state in plan.states(cells, out))):
+                return code, []
+        with journal.transaction(folder) as storage:
+            best = [trials.choose(storage) for trials in each]
+    failed = sum(trials.failed for trials in each)
+    if failed:
+        say(f"{failed} trials failed; the same command tries them once more, and then goes on without them")
+    return (1 if failed else 0), best

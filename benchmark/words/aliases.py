@@ -1,0 +1,47 @@
+"""What a word is called elsewhere: for hints alone, because one setting has one name here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from benchmark.errors import nearest
+
+ALIASES = {
+    "arch": "backbone",
+    "aug": "augmentation",
+    "bs": "batch_size",
+    "data": "dataset",
+    "encoder": "backbone",
+    "gpus": "slurm.gpus_per_node",
+    "lr": "learning_rate",
+    "max_epochs": "epochs",
+    "model": "backbone",
+    "network": "backbone",
+    "num_workers": "threads",
+    "opt": "optimiser",
+    "optim": "optimiser",
+    "optimizer": "optimiser",
+    "output": "out",
+    "output_dir": "out",
+    "partition": "slurm.partition",
+    "random_seed": "seeds",
+    "root": "dataset.root",
+    "scheduler": "schedule",
+    "t": "temperature",
+    "tau": "temperature",
+    "temp": "temperature",
+    "wd": "weight_decay",
+}
+
+
+def hint(key: str) -> str:
+    """'; here it is learning_rate=' for a usual name of another word, `moco.lr` too, or nothing."""
+    prefix, dot, name = key.rpartition(".")
+    known = ALIASES.get(name.lower())
+    own = prefix and known in ("methods", "dataset", "out", "seeds", "dataset.root", "threads")
+    return f"; here it is {prefix}{dot}{known}=" if known and not own else ""
+
+
+def suggest(key: str, name: str, allowed: Iterable[str]) -> str:
+    """That hint, or the nearest to `name` of those that are allowed."""
+    return hint(key) or nearest(name, allowed)

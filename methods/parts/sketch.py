@@ -1,0 +1,29 @@
+"""What LeJEPA (arXiv:2511.08544) and VISReg (arXiv:2606.02572) share: the prediction of an image's centre, and random
+directions along which a batch of embeddings is looked at.
+
+Shapes: N images, V views, of them G large ones, D width, M directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+
+def centre(z: Tensor, views: Sequence[Tensor]) -> Tensor:
+    """(n, D), the mean of z (n, V, D) over the G views that are as large as the first; small crops have no part."""
+    large = [number for number, view in enumerate(views) if view.shape == views[0].shape]
+    return z[:, large].mean(dim=1)
+
+
+def prediction(z: Tensor, centre: Tensor) -> Tensor:
+    """The mean over images, all views and dimensions of (c - z_v)^2. The gradient flows through c as well."""
+    return (centre[:, None] - z).square().mean()
+
+
+def draw_directions(like: Tensor, count: int) -> Tensor:
+    """(D, M) of z (..., D): columns uniform on the sphere, from torch's stream on the CPU, so that devices agree."""
+    return F.normalize(torch.randn(like.shape[-1], count, dtype=like.dtype), dim=0).to(like.device)

@@ -1,0 +1,38 @@
+"""Validation accuracy against trials: what a method's best of n is expected to be."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from results.figures.chart import Chart, Series, pad_range, space_ticks
+from results.frames.trials import Search, names
+from results.statistics import tuning
+
+
+def charts(searches: Sequence[Search]) -> list[Chart]:
+    """A chart a dataset; none for searches of one trial."""
+    grouped = [(dataset, [s for s in own if len(s.trials) > 1]) for dataset, own in tuning.by_dataset(searches)]
+    grouped = [(dataset, own) for dataset, own in grouped if own]
+    return [_chart(own, f" – {dataset}" if len(grouped) > 1 else "", dataset) for dataset, own in grouped]
+
+
+def _chart(searches: Sequence[Search], suffix: str, dataset: str) -> Chart:
+    series = []
+    for number, (name, search) in enumerate(zip(names(searches), searches, strict=True)):
+        expected = 100 * tuning.expected_best(search.trials["accuracy"])
+        dash = sum(other.method == search.method for other in searches[:number])
+        trials = tuple(float(n) for n in range(1, len(expected) + 1))
+        series.append(Series(name, trials, tuple(map(float, expected)), search.method, dash=dash))
+    ticks = space_ticks(tuple(float(n) for n in range(1, max(len(each.x) for each in series) + 1)), log=False)
+    caption = "Expected best accuracy on validation images of n trials; one that failed or collapsed counts as 0. "
+    return Chart(
+        "curve",
+        f"tuning-{dataset}",
+        f"Accuracy against trials{suffix}",
+        caption + tuning.ESTIMATE,
+        "trials",
+        "validation accuracy (%)",
+        tuple(series),
+        x_ticks=ticks,
+        y_range=pad_range(series),
+    )

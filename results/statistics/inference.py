@@ -1,0 +1,145 @@
+"""What a model's draws say: intervals of means, and tests of differences corrected for how many there are.
+
+Both are over seeds and, where `crossed` has added them, over test images.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from results.statistics.moderated import CONFIDENCE, FIXED, LEVEL, ROUNDING, UNTESTED, Fit
+
+
+class Widths(NamedTuple):
+    """(K,) each: half of the 95 % interval of each mean, by its `seeds` alone, by its `images` alone and `whole`, by
+    all that is known of both; and `joint`, of intervals that hold all at once, as the best's has to. NaN without any.
+    """
+
+    seeds: np.ndarray
+    images: np.ndarray
+    whole: np.ndarray
+    joint: np.ndarray
+
+
+def half_widths(model: Fit) -> Widths:
+    """The intervals of all means. Of one seed, and of a fixed configuration, there are the images alone."""
+    seeds, images, joint = np.full((3, len(model.means)), math.nan)
+    able, known = model.part >= 0, knows_images(model)
+    seeds[able] = np.quantile(np.abs(model.errors[:, able]), CONFIDENCE, axis=0)
+    variance = np.diag(model.covariance).copy()
+    if model.images is not None:
+        variance += np.diag(model.images.covariance)
+        images[known] = quantile(1) * np.sqrt(np.diag(model.images.covariance)[known])
+    whole = images.copy()
+    drawn, alone = able | (known & (model.part == FIXED)), known & (model.part == UNTESTED)
+    level = CONFIDENCE ** (0.5 if drawn.any() and alone.any() else 1)  # of either, so that all hold at once
+    if drawn.any():
+        sizes, scale = np.abs(_errors(model)[:, drawn]), np.sqrt(variance[drawn])
+        whole[drawn] = np.quantile(sizes, CONFIDENCE, axis=0)
+        joint[drawn] = np.quantile((sizes / scale).max(axis=1), level) * scale
+    joint[alone] = images[alone] * quantile(alone.sum(), level) / quantile(1)
+    return Widths(seeds, images, whole, joint)
+
+
+def test_pairs(model: Fit, left: np.ndarray, right: np.ndarray) -> pd.DataFrame:
+    """A row for each place in `left` minus the same in `right`: `difference`, `low`, `high`, `seeds_variance` and
+    `images_variance`, `p_adjusted` and `significant`, and `tested`, without which the others but the difference are
+    NaN; the latter variance is NaN too where the test images are not known for both.
+
+    The intervals hold for all of these pairs at once in 95 % of studies, and `p_adjusted` is the share of draws whose
+    largest difference is above the one seen: max-t (Westfall and Young, Resampling-Based Multiple Testing, 1993). Two
+    fixed configurations of which no images are known differ exactly, or not at all.
+    """
+    difference = model.means[left] - model.means[right]
+    known = knows_images(model)
+    known = known[left] & known[right]
+    tested, fixed = _find_tested(model, left, right)
+    exact = fixed & ~known
+    random = tested & ~exact
+    by_seeds = _variance(model.covariance, left, right)
+    by_images = np.zeros(len(left)) if model.images is None else _variance(model.images.covariance, left, right) * known
+    scale = np.sqrt(by_seeds + by_images)
+    ratio = np.where(np.abs(difference) > ROUNDING, math.inf, 0.0)
+    np.divide(np.abs(difference), scale, out=ratio, where=random)
+    largest = np.zeros(len(model.errors), dtype=np.float32)
+    for errors, some in ((_errors(model), random & known), (model.errors, random & ~known)):
+        if some.any():
+            largest = np.maximum(largest, _find_largest(errors, left[some], right[some], scale[some]))
+    largest.sort()
+    critical = np.quantile(largest, 1 - LEVEL) if random.any() else 0.0
+    above = 1 - np.searchsorted(largest, ratio.astype(np.float32)) / len(largest)
+    adjusted = np.where(exact, np.where(ratio > 0, 0.0, 1.0), np.maximum(above, 1 / len(largest)))
+    half = np.where(tested, critical * scale, math.nan)
+    columns = {"difference": difference, "low": difference - half, "high": difference + half}
+    columns |= {"seeds_variance": np.where(tested, by_seeds, math.nan)}
+    columns |= {"images_variance": np.where(known, by_images, math.nan)}
+    columns |= {"p_adjusted": np.where(tested, adjusted, math.nan)}
+    return pd.DataFrame(columns | {"significant": tested & (ratio > critical), "tested": tested})
+
+
+def pair_widths(model: Fit, left: np.ndarray, right: np.ndarray) -> Widths:
+    """As `half_widths`, of each of these differences, without the last."""
+    known = knows_images(model)
+    known = known[left] & known[right]
+    tested, fixed = _find_tested(model, left, right)
+    seeds, images, joint = np.full((3, len(left)), math.nan)
+    if model.images is not None:
+        noise = np.where(tested, 0, model.images.noise[left] + model.images.noise[right])  # of the same weights, all
+        images[known] = quantile(1) * np.sqrt(_variance(model.images.covariance, left, right) + noise)[known]
+    whole, errors = images.copy(), _errors(model)
+    for place in np.flatnonzero(tested & ~fixed):
+        pair = [left[place], right[place]]
+        gaps = [every[:, pair] @ [1, -1] for every in (model.errors, errors if known[place] else model.errors)]
+        seeds[place], whole[place] = np.quantile(np.abs(gaps), CONFIDENCE, axis=1)
+    return Widths(seeds, images, whole, joint)
+
+
+def knows_images(model: Fit) -> np.ndarray:
+    """(K,) bool: the part of the test images is known."""
+    return np.zeros(len(model.means), dtype=bool) if model.images is None else model.images.known
+
+
+def quantile(count: int, level: float = CONFIDENCE) -> float:
+    """What so many normal errors of variance 1 all stay below in size, in at least this share of studies (Sidak,
+    Rectangular confidence regions, Journal of the American Statistical Association 62, 1967)."""
+    from scipy import special
+
+    return float(special.ndtri((1 + level ** (1 / max(count, 1))) / 2))
+
+
+def _find_tested(model: Fit, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(pairs,) bool twice: seeds connect them, or one is fixed and the other has a test; both are fixed."""
+    first, second = model.part[left], model.part[right]
+    able = (first != UNTESTED) & (second != UNTESTED)
+    return able & ((first == second) | (first == FIXED) | (second == FIXED)), (first == FIXED) & (second == FIXED)
+
+
+def _errors(model: Fit) -> np.ndarray:
+    return model.errors if model.images is None else model.errors + model.images.errors
+
+
+def _variance(covariance: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """(pairs,): of the differences."""
+    own = np.diag(covariance)
+    return np.maximum(own[left] + own[right] - 2 * covariance[left, right], 0)
+
+
+def _find_largest(errors: np.ndarray, left: np.ndarray, right: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """(draws,): the largest of the pairs' differences, each against its scale."""
+    columns = np.ascontiguousarray(errors.T)
+    weight = (1 / scale).astype(np.float32)[:, None]
+    largest = np.zeros(len(errors), dtype=np.float32)
+    starts = np.flatnonzero(np.diff(left, prepend=-1))
+    for start, end in zip(starts, [*starts[1:], len(left)][: len(starts)], strict=True):
+        for first in range(start, end, 64):  # as many as a cache holds
+            some = slice(first, min(first + 64, end))
+            gaps = columns[right[some]]
+            gaps -= columns[left[start]]
+            np.abs(gaps, out=gaps)
+            gaps *= weight[some]
+            np.maximum(largest, gaps.max(axis=0), out=largest)
+    return largest

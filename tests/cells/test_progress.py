@@ -1,0 +1,25 @@
+"""What is seen of a run where there is no terminal."""
+
+import time
+
+import pytest
+
+from benchmark.display.progress import ProgressDisplay
+
+
+def test_a_line_a_minute_and_one_at_the_end(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clock = [0.0]
+    monkeypatch.setattr(time, "monotonic", lambda: clock[0])
+    with ProgressDisplay(3) as display:
+        display.cell("simclr seed=0")
+        for step in range(1000, 1401):  # it goes on from a checkpoint, a step a second
+            display.step(step, 2000, 4.5)
+            clock[0] += 1
+        display.end("finished")
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "[1/3] simclr seed=0"
+    assert lines[1] == "[1/3] simclr seed=0: step 1,060 of 2,000, loss 4.5000, 16 min left"
+    assert len(lines) == 2 + 400 // 60
+    assert lines[-1] == "[1/3] simclr seed=0: finished, 7 min; 2 to go, about 13 min"

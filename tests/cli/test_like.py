@@ -1,0 +1,175 @@
+"""`like=NAME`: the words of a published protocol, which records follow it, and what the report says of both numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import inside
+
+from benchmark.cells import run
+from benchmark.settings import address, alike
+from benchmark.settings.cell import Settings
+from benchmark.settings.presets.published import PROTOCOLS
+from benchmark.words import cell_words
+from results import record
+from results.frames import frame
+from results.published import alike as published
+from results.published import numbers
+from results.statistics.summaries import summarise
+
+DKOBAK = "like=simclr-dkobak-100"
+
+
+def cells(words: str) -> list[Settings]:
+    return cell_words.read(words.split()).cells
+
+
+def put(out: Path, words: str, metrics: Mapping[str, float], drop: tuple[str, ...] = (), **other: Any) -> None:
+    """The record that a run of the one cell of these words would leave, but for its training."""
+    (cell,) = cells(words)
+    content = run.blank(cell) | {"metrics": dict(metrics), "finished": record.now()} | other
+    content["cost"] = {"device": "NVIDIA A", "processes": 1}
+    content["resolved"] = {name: value for name, value in content["resolved"].items() if name not in drop}
+    content["resolved"] |= {"test": {"images": 10_000, "classes": 10, "largest_class": 0.1, "references": 50_000}}
+    record.write(out / address.folder_name(cell), content)
+
+
+def compare(out: Path) -> list[dict[str, str]]:
+    loaded, problems = frame.load(out)
+    assert problems == []
+    return [dict(zip(published.HEADER, row, strict=True)) for row in published.rows(loaded)[1:]]
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_a_protocol_s_cells_are_found_by_what_they_are_and_have_what_its_numbers_state(name: str) -> None:
+    made = {cell.method: cell for cell in cells(f"like={name}")}
+    assert tuple(made) == PROTOCOLS[name].methods
+    assert {alike.find(cell) for cell in made.values()} == {name}
+    assert all("like" not in address.identity(cell) for cell in made.values())
+    rows = numbers.load()
+    rows = rows[rows["like"] == name]
+    assert set(rows["method"]) == set(made)
+    for row in rows.to_dict("records"):
+        cell = made[row["method"]]
+        stated = [row[key] for key in ("dataset", "backbone", "epochs", "batch_size")]
+        assert stated == [cell.dataset.name, cell.backbone, cell.epochs, cell.batch_size]
+        for key, value in (word.removeprefix("options.").split("=") for word in row["settings"].split()):
+            assert numbers.plain(cell.options[key]) == numbers.plain(value), key
+
+
+def test_the_same_words_typed_are_the_same_cell() -> None:
+    typed = [f"{key}={text}" for key, text in PROTOCOLS["simclr-dkobak-100"].words.items()]
+    (by_hand,) = cells(" ".join(["methods=simclr preset=none", *typed]))
+    (by_name,) = cells(DKOBAK)
+    assert address.key(by_hand) == address.key(by_name)
+    assert run.blank(by_hand)["resolved"]["like"] == "simclr-dkobak-100"
+    assert "like" not in run.blank(cells("methods=simclr dataset=cifar10")[0])["resolved"]
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("seeds=3 precision=fp32 dataset.validation=0.02 dataset.root=elsewhere", None),
+        ("epochs=10", "epochs=10 (100)"),
+        ("temperature=0.2", "temperature=0.2 (0.5)"),
+        ("dataset.limit=1000", "dataset.limit=1000 (0)"),
+        ("microbatch=64", "microbatch=64 (0)"),
+        ("learning_rate=x2", "learning_rate=0.12 (0.06)"),
+    ],
+)
+def test_a_word_of_the_user_wins_and_the_cell_is_then_not_alike(words: str, told: str | None) -> None:
+    request = cell_words.read([DKOBAK, *words.split()])
+    (cell,) = request.cells
+    notes = [note for note in request.notes if "is not like=simclr-dkobak-100" in note]
+    assert alike.find(cell) == ("" if told else "simclr-dkobak-100")
+    assert [note.endswith(f": {told}") for note in notes] == ([True] if told else [])
+
+
+def test_other_methods_take_what_all_share() -> None:
+    request = cell_words.read(f"{DKOBAK} methods=simclr,random,byol".split())
+    assert [(cell.method, cell.dataset.name, cell.epochs) for cell in request.cells] == [
+        ("simclr", "cifar10", 100),
+        ("random", "cifar10", None),
+        ("byol", "cifar10", 100),
+    ]
+    (note,) = [note for note in request.notes if "is not like" in note]
+    assert note.startswith("byol is not like=simclr-dkobak-100")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        ("like=simclr-dkobk", "did you mean 'simclr-dkobak-100'? (allowed: lightly-cifar10-200, moco-notebook-200"),
+        (f"{DKOBAK} preset=cifar", "preset=cifar and like=simclr-dkobak-100: give one of them"),
+        (f"{DKOBAK} settings=tuned", "settings=tuned and like=simclr-dkobak-100: give one of them"),
+        (f"{DKOBAK},moco-notebook-200", "one value is needed"),
+    ],
+)
+def test_what_cannot_be_meant_is_one_line(words: str, told: str, environment: dict[str, str], tmp_path: Path) -> None:
+    done = inside(["run", *words.split()], environment, tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert told in done.stderr
+
+
+def test_both_numbers_are_compared_by_equivalence(tmp_path: Path) -> None:
+    """Theirs: 85.6 linear and 83.2 by ten neighbours, of three runs each."""
+    for seed, spread in enumerate((-0.001, 0.0, 0.001, 0.0)):
+        metrics = {"linear_top1": 0.857 + spread, "knn20_top1": 0.83}
+        put(tmp_path, f"{DKOBAK} seeds={seed}", metrics, drop=("like",) if seed == 3 else ())
+        put(tmp_path, f"{DKOBAK} seeds={seed} epochs=10", {"linear_top1": 0.7, "knn20_top1": 0.7})
+    knn, linear = compare(tmp_path)
+    assert (linear["ours %"], linear["theirs %"], linear["verdict"]) == (
+        "85.7 ± 0.1 (4 seeds)",
+        "85.6 (3 runs)",
+        "agrees",
+    )
+    assert linear["configuration"] == "simclr epochs=100", "as in the other tables"
+    assert (knn["ours %"], knn["verdict"]) == ("–", "not measured; `evaluate evaluations=knn` adds it")
+    assert "grey probability 0.1" in knn["source"]
+    for cell in cells(f"{DKOBAK} seeds=0,1,2,3"):
+        metrics = {"knn10_cosine_top1": 0.80 + cell.seed / 1000 if cell.seed is not None else 0.0}
+        evaluation = {"protocol": "p", "settings": {}, "metrics": metrics, "seconds": 1.0, "finished": record.now()}
+        record.write_evaluations(tmp_path / address.folder_name(cell), address.key(cell), {"knn": evaluation})
+    knn, linear = compare(tmp_path)
+    assert (knn["ours %"][:4], knn["theirs %"], knn["verdict"]) == ("80.2", "83.2 (3 runs)", "differs")
+    loaded, _ = frame.load(tmp_path)
+    assert summarise(loaded)["seeds"].tolist() == [4, 4], "a record of before stands with those that say it"
+
+
+@pytest.mark.parametrize(
+    ("values", "number", "verdict"),
+    [
+        ((0.856,), "85.6 (1 seed)", "cannot be told"),
+        ((0.84, 0.88), "86.0", "cannot be told"),
+        ((), "–", "no cell finished"),
+    ],
+)
+def test_what_seeds_cannot_show_is_said(tmp_path: Path, values: tuple[float, ...], number: str, verdict: str) -> None:
+    for seed, value in enumerate(values):
+        put(tmp_path, f"{DKOBAK} seeds={seed}", {"linear_top1": value})
+    if not values:
+        put(tmp_path, DKOBAK, {}, status="collapsed", reason="loss stuck at ln 511")
+    _, linear = compare(tmp_path)
+    assert linear["ours %"].startswith(number)
+    assert linear["verdict"] == verdict
+
+
+def test_the_report_has_both_and_what_is_not_alike(environment: dict[str, str], tmp_path: Path) -> None:
+    for seed in (0, 1):
+        put(tmp_path, f"like=simsiam-cifar10-800 methods=simsiam seeds={seed}", {"linear_top1": 0.9 + seed / 1000})
+        put(tmp_path, f"methods=simclr dataset=cifar10 seeds={seed}", {"linear_top1": 0.9})
+    done = inside(["report", f"out={tmp_path}"], environment)
+    assert done.returncode == 0, done.stderr
+    page = (tmp_path / "report/report.html").read_text(encoding="utf-8")
+    for text in (done.stdout, (tmp_path / "report/table.md").read_text(encoding="utf-8"), page):
+        assert "Like published protocols" in text
+        assert "91.8 (runs not said)" in text
+        for difference in PROTOCOLS["simsiam-cifar10-800"].differences:
+            assert difference in text.replace("&#39;", "'")
+        assert "91.1" not in text, "of SimCLR, which does not follow it"
+    listed = inside(["published"], environment)
+    assert all(f"like={name}: {protocol.source}" in listed.stdout for name, protocol in PROTOCOLS.items())
+    assert "published: simsiam 91.8 (linear_top1" in listed.stdout

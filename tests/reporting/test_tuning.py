@@ -1,0 +1,130 @@
+"""What a report says of trials: they are in no ranking, their section is right, and unequal budgets are said."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import synthetic
+from commandline import inside
+
+from results import record
+from results.frames import frame, trials
+from results.statistics import tuning
+from results.tables import tuning as tables
+
+SPACE = {"learning_rate": [0.01, 1.0], "temperature": [0.05, 1.0]}
+
+
+def put(out: Path, method: str, number: int, accuracy: float | None, rate: float, **changes: Any) -> None:
+    """A trial; None collapsed. Its search is called after its method."""
+    entry = synthetic._record(
+        method, 0, synthetic.USUAL, f"{method[:4]:0<4}{number:06d}", accuracy or 0.0, accuracy is None
+    )
+    entry["settings"] |= {"learning_rate": rate, "trial": f"{method}-digits-0123456789/{number}"} | changes
+    entry |= {"purpose": "tune", "protocol": "bbbbbbbbbbbb"}
+    entry["metrics"] = {} if accuracy is None else {"linear_validation_top1": accuracy}
+    record.write(out / f"{method}-digits-trial{number}-{entry['key']}", entry)
+
+
+def put_final(out: Path, method: str, rate: float, seeds: int = 3) -> None:
+    for seed in range(1, seeds + 1):
+        entry = synthetic._record(
+            method, seed, synthetic.USUAL, f"{method[:4]:0<4}{100 + seed:06d}", 0.8 + seed / 100, False
+        )
+        entry["settings"] |= {"learning_rate": rate}
+        record.write(out / f"{method}-digits-{entry['key']}", entry)
+
+
+def put_search(out: Path, method: str, accuracies: list[float | None], asked: int) -> None:
+    for number, accuracy in enumerate(accuracies, 1):
+        put(out, method, number, accuracy, 0.05 * 2 ** (number - 1))
+    note = {"space": SPACE, "trials": asked, "sampler": "tpe"}
+    record.write_json(out / f"tuned/{method}-digits-0123456789.json", note)
+
+
+def test_the_expected_best_is_that_of_all_draws() -> None:
+    """By enumeration: the mean of the largest of n draws with replacement."""
+    values = [0.3, 0.9, 0.5, 0.5]
+    for n, expected in enumerate(tuning.expected_best(values), 1):
+        assert expected == pytest.approx(np.mean([max(draw) for draw in itertools.product(values, repeat=n)]))
+    assert tuning.expected_best([0.7]).tolist() == [0.7]
+
+
+def test_the_section_has_budget_peak_and_curve(tmp_path: Path) -> None:
+    put_search(tmp_path, "simclr", [0.5, 0.9, 0.8, None], asked=6)
+    (search,) = trials.load(tmp_path)
+    assert (search.lost, search.asked, search.searched) == (1, 6, ("learning_rate", "options.temperature"))
+    near = tuning.sensitivity(search)
+    assert near == tuning.Sensitivity(low=0.5, high=0.9, count=3, lost=0), "rates 0.05 to 0.2 about 0.1"
+    (_, (header, row)), (_, (counts, curve)) = tables.sections([search])
+    shown = dict(zip(header, row, strict=True))
+    assert {
+        "trials": "4 of 6 (tpe)",
+        "lost": "1",
+        "epochs": "100",
+        "searched": "2",
+        "best %": "90.0",
+    }.items() <= shown.items()
+    assert shown["rate x0.5 to x2"] == "50.0 to 90.0 (3 trials)"
+    assert shown["chosen"] == "learning_rate=0.1 temperature=0.2"
+    assert shown["hours"] == f"{4 * (3600 + 256 + 20) / 3600:.2f}"
+    assert (counts, curve) == (["method", "1", "2", "4"], ["simclr", "55.0", "73.8", "84.8"])
+
+
+def test_trials_are_in_no_table_of_accuracies(tmp_path: Path, environment: Mapping[str, str]) -> None:
+    put_search(tmp_path, "simclr", [0.5, 0.9], asked=2)
+    put_search(tmp_path, "moco", [0.6, 0.7], asked=2)
+    put_final(tmp_path, "simclr", 0.1)
+    put_final(tmp_path, "moco", 0.1)
+    loaded, problems = frame.load(tmp_path)
+    assert (len(loaded), problems) == (6, [])
+    assert not loaded.filter(like="validation").notna().any(axis=None)
+    done = inside(["report", f"out={tmp_path}"], environment)
+    assert done.returncode == 0, done.stderr
+    assert "Tuning: each method's budget" in done.stdout
+    assert "digits: every method's settings were chosen with the same budget, 2 trials of 100 epochs." in done.stdout
+    page = (tmp_path / "report/report.html").read_text()
+    assert "Accuracy against trials" in page
+    assert "chosen with the same budget" in page
+    assert (tmp_path / "report/figures/tuning-digits.svg").exists()
+    assert "Tuning: expected best" in (tmp_path / "report/table.md").read_text()
+    assert "-trial" not in (tmp_path / "report/results.csv").read_text()
+
+
+@pytest.mark.parametrize("case", ["fewer trials", "other epochs", "untuned"])
+def test_unequal_budgets_are_said_beside_the_ranks(tmp_path: Path, case: str) -> None:
+    put_search(tmp_path, "simclr", [0.5, 0.9, 0.6], asked=3)
+    put_final(tmp_path, "simclr", 0.1)
+    put_final(tmp_path, "moco", 0.1)
+    if case != "untuned":
+        put_search(tmp_path, "moco", [0.6, 0.7, 0.1][: 2 if case == "fewer trials" else 3], asked=3)
+    if case == "other epochs":
+        for path in tmp_path.glob("moco-digits-trial*/record.json"):
+            entry = json.loads(path.read_text())
+            entry["settings"]["epochs"] = 50
+            path.write_text(json.dumps({k: v for k, v in entry.items() if k != "checksum"}))
+    (told,) = tuning.explain_budgets(frame.load(tmp_path)[0], trials.load(tmp_path))
+    assert told.startswith("digits: budgets of tuning differ, so the ranks are not of methods alone.")
+    assert "3 trials of 100 epochs: simclr" in told
+    other = {"fewer trials": "2 trials of 100 epochs: moco", "untuned": "none (preset or words): moco"}
+    assert other.get(case, "none (preset or words): moco") in told
+
+
+def test_without_trials_nothing_is_said(tmp_path: Path) -> None:
+    put_final(tmp_path, "simclr", 0.1)
+    assert trials.load(tmp_path) == []
+    assert tables.sections([]) == []
+    assert tuning.explain_budgets(frame.load(tmp_path)[0], []) == []
+
+
+def test_trials_alone_make_a_report(tmp_path: Path, environment: Mapping[str, str]) -> None:
+    put_search(tmp_path, "simclr", [0.5, None], asked=2)
+    done = inside(["report", f"out={tmp_path}"], environment)
+    assert done.returncode == 0, done.stderr
+    assert "budget, and what it found" in (tmp_path / "report/report.html").read_text()

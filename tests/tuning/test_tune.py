@@ -1,0 +1,255 @@
+"""`tune` as a user meets it, with trainings of a second: the test set is withheld, and what was chosen is used."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from commandline import PATIENCE, inside
+
+from benchmark.data import datasets
+from benchmark.data.source import Indices, Rows, Source, Withheld, WithheldRead
+from benchmark.training import build
+from results import record
+
+SMALL = ["dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=32", "epochs=1"]
+SMALL += ["preset=none", "batch_norm=sync", "threads=1"]
+WORDS = ["methods=random,simclr,moco", "moco.queue=64", "trials=2", *SMALL]
+
+
+def records(out: Path) -> dict[str, dict[str, Any]]:
+    return {path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("*/record.json"))}
+
+
+@pytest.fixture
+def untouchable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """The digits, whose test images raise when they are read."""
+    source = datasets._digits()
+
+    def refuse(indices: Indices) -> Any:
+        raise WithheldRead("somebody reads the test set")
+
+    guarded = Source(source.training, Rows(source.test.labels, refuse), source.class_names)
+    monkeypatch.setattr(datasets, "_digits", lambda: guarded)
+    build.dataset.cache_clear()
+    yield
+    build.dataset.cache_clear()
+
+
+@pytest.mark.usefixtures("untouchable")
+def test_no_trial_reads_the_test_set(tmp_path: Path, environment: dict[str, str]) -> None:
+    words = ["tune", "methods=simclr", "trials=2", *SMALL, f"out={tmp_path}"]
+    done = inside([*words, "final=no"], environment)
+    assert done.returncode == 0, done.stderr
+    found = records(tmp_path)
+    assert len(found) == 2
+    for name, entry in found.items():
+        assert "-trial" in name
+        assert (entry["purpose"], entry["status"]) == ("tune", "finished")
+        assert set(entry["metrics"]) <= set(record.TRIAL_METRICS)
+        assert entry["resolved"]["test"] == {}
+        assert not (tmp_path / name / record.LOOKS_NAME).exists()
+    refused = inside(["evaluate", f"cells={next(iter(found))}", f"out={tmp_path}"], environment)
+    assert (refused.returncode, "never sees the test set" in refused.stderr) == (2, True)
+    assert inside(["evaluate", f"out={tmp_path}"], environment).returncode == 0
+    assert list(tmp_path.glob("*/evaluation.json")) == []
+    with pytest.raises(WithheldRead, match="somebody reads"):  # the guard bites: what was chosen is shown the test set
+        inside(words, environment)
+
+
+def test_whatever_is_asked_of_a_withheld_test_set_raises() -> None:
+    withheld = Withheld()
+    for read in (lambda: withheld.images, lambda: withheld.labels, lambda: len(withheld)):
+        with pytest.raises(WithheldRead):
+            read()
+
+
+@pytest.fixture(scope="module")
+def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.CompletedProcess[str]]:
+    """A whole study, and what it said."""
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"}
+    out = tmp_path_factory.mktemp("tuned")
+    done = inside(["tune", *WORDS, "seeds=3", f"out={out}"], environment)
+    assert done.returncode == 0, done.stderr
+    return out, done
+
+
+def test_what_was_chosen_runs_with_fresh_seeds_as_ordinary_cells(
+    tuned: tuple[Path, subprocess.CompletedProcess[str]],
+) -> None:
+    out, done = tuned
+    found = records(out)
+    ordinary = {e["settings"]["method"]: e for e in found.values() if "purpose" not in e}
+    assert {method: entry["settings"]["seed"] for method, entry in ordinary.items()} == dict.fromkeys(
+        ("moco", "random", "simclr"), 3
+    )
+    for method in ("simclr", "moco"):
+        trials = [e for e in found.values() if "purpose" in e and e["settings"]["method"] == method]
+        assert {entry["settings"]["seed"] for entry in trials} == {0}
+        best = max(trials, key=lambda entry: entry["metrics"]["linear_validation_top1"])["settings"]
+        assert ordinary[method]["settings"] == {name: best[name] for name in best if name != "trial"} | {"seed": 3}
+        assert "linear_top1" in ordinary[method]["metrics"]
+    assert "trial 2 of 2" in done.stderr
+    assert "random does not train: no trials" in done.stderr
+
+
+def test_the_same_command_again_trains_nothing(
+    tuned: tuple[Path, subprocess.CompletedProcess[str]], environment: dict[str, str]
+) -> None:
+    out, _ = tuned
+    before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
+    assert inside(["tune", *WORDS, "seeds=3", f"out={out}"], environment).returncode == 0
+    assert {path: path.stat().st_mtime_ns for path in out.glob("*-*/*")} == {
+        path: stamp for path, stamp in before.items() if "-" in path.parent.name
+    }
+
+
+def test_settings_tuned_are_the_chosen_ones_and_a_word_of_the_user_wins(
+    tuned: tuple[Path, subprocess.CompletedProcess[str]], environment: dict[str, str]
+) -> None:
+    out, _ = tuned
+    rest = [word for word in WORDS if not word.startswith("trials")]
+    plan = inside(["plan", *rest, "seeds=3", "settings=tuned", f"out={out}", "--quick"], environment)
+    assert plan.stdout.endswith("3 cells: 3 exist, 0 would run\n"), plan.stdout + plan.stderr
+    words = ["plan", *rest, "seeds=3", f"settings={out / 'tuned/digits.txt'}", "simclr.temperature=0.3", "--quick"]
+    own = inside([*words, f"out={out}"], environment)
+    assert own.stdout.endswith("3 cells: 2 exist, 1 would run\n"), own.stdout
+    untold = inside(["plan", *SMALL, "methods=simclr,swav", "settings=tuned", f"out={out}", "--quick"], environment)
+    assert "swav: settings=tuned says nothing of it" in untold.stderr
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("simclr.temprature=0.1", "simclr has no temprature; did you mean 'temperature'"),
+        ("simclr.temperature=0.1,0.2", "one value is needed"),
+        ("simclr.temperature=x2", "mine.txt: simclr.temperature=x2: a finite number is needed"),
+        ("out=elsewhere", "out= cannot stand there"),
+        ("seeds=3", "seeds= cannot stand there"),
+        ("learning_rate=warm", "mine.txt: learning_rate=warm: a finite number is needed"),
+        ("temperature", "is not key=value"),
+    ],
+)
+def test_a_file_of_settings_that_cannot_be_meant_is_refused(
+    tmp_path: Path, environment: dict[str, str], text: str, told: str
+) -> None:
+    (tmp_path / "mine.txt").write_text(f"# mine\n\n{text}\n")
+    done = inside(["plan", "methods=simclr", f"settings={tmp_path / 'mine.txt'}", "--quick"], environment, tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+    assert told in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["methods=simclr", "trails=3"], "did you mean 'trials'"),
+        (["methods=simclr", "sampler=tp"], "did you mean 'tpe'"),
+        (["methods=random"], "none of these methods trains"),
+        (["methods=simclr", "seeds=0,1"], "seeds=0: every trial has that seed"),
+        (
+            ["methods=simclr,moco", "moco.epochs=3"],
+            "every method gets the same epochs, and these have simclr 10, moco 3",
+        ),
+        (["methods=simclr", "epochs=1,2"], "one value is needed, which every trial has"),
+        (["methods=simclr", "ablation=temperature"], "does not go with tune"),
+        (["methods=rotation", "learning_rate=1", "weight_decay=0"], "rotation: there is nothing to search"),
+        (["methods=simclr", "temperature=0.1,-1"], "temperature must be above 0"),
+        (["methods=simclr", "device=cpu,cuda"], "one value is needed, device is not an axis"),
+        (["methods=simclr", "budget=3"], "budget= does not hold for tune"),
+        (["methods=simclr", "settings=tuned"], "settings=tuned: no runs/tuned/digits.txt"),
+    ],
+)
+def test_bad_words_are_one_line_and_write_nothing(
+    tmp_path: Path, environment: dict[str, str], words: list[str], told: str
+) -> None:
+    done = inside(["tune", *words], environment, tmp_path)
+    assert (done.returncode, len(done.stderr.splitlines()), done.stdout) == (2, 1, ""), done.stderr
+    assert told in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_without_optuna_one_line_says_what_to_install(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "optuna" else find(name, *rest)
+    )
+    done = inside(["tune", "methods=simclr"], environment, tmp_path)
+    assert (done.returncode, done.stderr) == (
+        2,
+        "error: tune needs Optuna, which is not installed: pip install '.[tune]'\n",
+    )
+    assert list(tmp_path.iterdir()) == []
+
+
+PLUGIN = '''"""Mine."""
+from dataclasses import dataclass
+from methods.method import Method
+class Mine(Method):
+    search_space = {SPACE}
+    @dataclass(frozen=True)
+    class Config:
+        depth: int = 2  # layers
+        mode: str = "soft"  # of the assignment
+'''
+
+
+@pytest.mark.parametrize(
+    ("space", "told"),
+    [
+        ('{"depth": (1, 64), "mode": ("soft", "hard")}', ""),
+        ('{"deep": (1, 64)}', "search_space has 'deep', no option of it; did you mean 'depth'"),
+        ('{"depth": (64, 1)}', "two numbers, 0 < low < high, or several texts are needed"),
+        ('{"mode": (0.1, 1.0)}', "or several texts are needed"),
+        ('{"depth": ("two", "4")}', "a whole number is needed"),
+    ],
+)
+def test_a_plugin_declares_its_own_space(write_plugin: Callable[[str], str], space: str, told: str) -> None:
+    from benchmark.errors import UsageError
+    from benchmark.words import tune_words
+
+    name = write_plugin(PLUGIN.replace("{SPACE}", space))
+    if told:
+        with pytest.raises(UsageError, match="mine") as refused:
+            tune_words.read([f"methods={name}"])
+        assert told in str(refused.value)
+        return
+    (search,) = tune_words.read([f"methods={name}"]).searches
+    assert list(search.space) == ["learning_rate", "weight_decay", "depth", "mode"]
+    from benchmark.tuning import proposals
+
+    tried = proposals.texts(proposals.propose(search, tune_words.Options(), []))
+    assert 1 <= search.cell(tried).options["depth"] <= 64
+
+
+@pytest.mark.slow
+def test_two_launchers_one_of_them_killed_and_a_third_lose_no_trial(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    words = ["methods=simclr,moco", "moco.queue=64", "trials=5", *SMALL, "final=no", f"out={tmp_path}"]
+    call = [sys.executable, "-m", "benchmark", "tune", *words]
+    first, second = (subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2))
+    while first.poll() is None and not list(tmp_path.glob("*/log.jsonl")):
+        time.sleep(0.01)
+    first.send_signal(signal.SIGKILL)
+    first.communicate()
+    beside = [*call, "launcher=local", "workers=2", "at_once=2"]
+    third = subprocess.Popen(beside, env=environment, stderr=subprocess.PIPE, text=True)
+    for process in (second, third):
+        said = process.communicate(timeout=PATIENCE)[1]
+        assert process.returncode == 0, said
+    found = records(tmp_path)
+    trials = sorted(entry["settings"]["trial"].partition("/")[::2] for entry in found.values())
+    assert [number for _, number in trials] == ["1", "2", "3", "4", "5"] * 2
+    assert {entry["status"] for entry in found.values()} == {"finished"}
+    assert list((tmp_path / "tuned/launchers").iterdir()) == []

@@ -120,6 +120,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.data",
         "benchmark.display",
         "benchmark.errors",
+        "methods",
         "results.record",
         "results.files",
     ),

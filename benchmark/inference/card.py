@@ -166,7 +166,7 @@ def _write_finetune(restored: Restored, is_timm: bool) -> str:
 def _describe_training(restored: Restored) -> str:
     cell, images = restored.settings, restored.record.get("resolved", {}).get("images")
     if not schema.describe(cell.method).trains:
-        return "Nothing was trained."
+        return "Nothing was trained here."
     count = f"{images} images, " if images else ""
     return f"Training: {count}{cell.epochs} epochs, batches of {cell.batch_size}, seed {cell.seed}."
 

@@ -113,7 +113,7 @@ def _list_lines(file: Path, open_files: Callable[[list[str]], Images]) -> Listin
         reason = f"{len(missing)} of the {len(names)} files that it names are not there: {shorten(missing)}"
         raise UsageError(f"{str(file)!r}: {reason if missing else 'it names no file'}")
     left_out = LeftOut()
-    images, notes = _inspect(file.parent, paths, [_stat(path) for path in paths], left_out)
+    images, notes = _inspect(Path.cwd(), paths, [_stat(path) for path in paths], left_out)
     if len(images) < len(paths):
         known = set(images)
         others = [name for name, path in zip(names, paths, strict=True) if path not in known]

@@ -18,6 +18,7 @@ from benchmark.errors import UsageError, explain
 from benchmark.settings import schema
 from benchmark.settings.cell import Settings
 from benchmark.training import build, checkpoint
+from methods.method import Method
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -81,13 +82,17 @@ def load(folder: Path, device: torch.device, say: Say) -> Restored:
     cell, record = plan.cell(folder), state.record
     if schema.method_version(cell.method) != cell.method_version:
         say(f"note: the code of {cell.method} has changed since {folder.name} was trained")
-    resolved = record.get("resolved", {})
     try:
-        method, stem, saved = _restore(folder, cell, record["key"], resolved, device)
+        return _restore(folder, cell, record, device)
     except UsageError:
         raise
     except Exception as error:  # whatever another's files make of torch and of the method
         raise UsageError(f"{folder.name}: cannot be restored: {explain(error)}") from error
+
+
+def _restore(folder: Path, cell: Settings, record: dict[str, Any], device: torch.device) -> Restored:
+    resolved = record.get("resolved", {})
+    method, stem, saved = _build(folder, cell, record["key"], resolved, device)
     statistics = [resolved.get(name, saved.get(name)) for name in ("pixel_mean", "pixel_std")]
     if None in statistics:
         raise UsageError(
@@ -101,9 +106,9 @@ def load(folder: Path, device: torch.device, say: Say) -> Restored:
     )
 
 
-def _restore(
+def _build(
     folder: Path, cell: Settings, key: str, resolved: dict[str, Any], device: torch.device
-) -> tuple[Any, str, dict[str, Any]]:
+) -> tuple[Method, str, dict[str, Any]]:
     """(method in eval mode, the stem it got, its checkpoint without weights)."""
     classes = resolved.get("test", {}).get("classes", 0)
     if not schema.describe(cell.method).trains:

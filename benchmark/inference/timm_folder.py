@@ -54,7 +54,7 @@ def write(folder: Path, restored: Restored) -> str:
         model, arguments = create(restored)
         library().models.save_for_hf(model, folder, model_args=arguments, safe_serialization=True)
         reason = _compare(folder, restored)
-    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError) as error:
+    except (RuntimeError, ValueError, TypeError, LookupError, AttributeError, AssertionError) as error:
         reason = explain(error)
     if reason:
         for name in ("model.safetensors", "config.json"):

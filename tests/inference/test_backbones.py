@@ -105,7 +105,8 @@ def test_a_fresh_process_with_torch_and_timm_gives_the_same_features(
             cell = restore(tmp_path / "cells", backbone, size)
             assert stem in ("", cell.stem)
             is_timm = export.export(cell, tmp_path / f"{backbone}-{size}", [], print)
-            assert is_timm == (cell.stem == "native")
+            if not backbone.startswith("swin"):  # whose weights timm 1.0.16 does not read back: a program then
+                assert is_timm == (cell.stem == "native")
             expected[f"{backbone}-{size}"] = encode(cell, images_of(size))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     call = [sys.executable, "-c", LOAD, str(tmp_path)]
@@ -152,6 +153,14 @@ def test_views_of_other_sizes_are_in_timm_s_arguments(tmp_path: Path) -> None:
     loaded = timm.create_model(f"local-dir:{tmp_path / 'encoder'}", pretrained=True).eval()
     images = images_of(64)
     torch.testing.assert_close(loaded((images - cell.mean) / cell.std), encode(cell, images), rtol=0, atol=1e-5)
+
+
+def test_a_program_on_request_stands_beside_what_timm_loads(tmp_path: Path) -> None:
+    cell = restore(tmp_path, "test_vit", 32)
+    assert export.export(cell, tmp_path / "encoder", ["program"], print)
+    run = torch.export.load(tmp_path / "encoder" / program.FILES["program"]).module()
+    for images in (images_of(32), images_of(32)[:1]):
+        torch.testing.assert_close(run(images), encode(cell, images), rtol=0, atol=1e-5)
 
 
 def test_onnx_takes_any_batch(tmp_path: Path) -> None:

@@ -29,7 +29,7 @@ from benchmark.cli import help
 from benchmark.data import catalogue
 from benchmark.errors import UsageError
 from benchmark.settings import schema
-from benchmark.words import cell_words, evaluate_words, runtime_words, tune_words
+from benchmark.words import cell_words, evaluate_words, inference_words, runtime_words, tune_words
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
@@ -37,7 +37,7 @@ KINDS = ("sh", "bash", "python", "text")
 WORD = re.compile(r"[a-z_0-9.]+=\S*")
 PLACEHOLDER = re.compile(r"\b[A-Z]+\b|\.\.\.")  # of a reader's own: dataset.root=DIR, check NAME
 OTHERS = ("git", "cd", "wandb")  # programs that are not ours to read
-FOLDER_WORDS = ("reference", "cells", "evaluations", "transfer")  # of commands on a folder's records
+FOLDER_WORDS = ("reference", "cells", "evaluations", "transfer", "format", "push", "head")  # of commands on cells
 
 
 def pages() -> list[Path]:
@@ -96,6 +96,8 @@ def read(command: str) -> None:
         _require([name for word in rest for name in re.findall(r"\[(.+)\]", word)], list(extras), "extra")
     elif program == "contrastive-benchmark":
         _read_ours(rest)
+    elif program == "python" and rest[0].endswith(".py"):
+        _require(rest, [path for page in pages() for path in files(page.read_text(encoding="utf-8"))], "file")
     elif program in ("python", "torchrun") and "-m" in rest:
         module, *arguments = rest[rest.index("-m") + 1 :]
         if module == "benchmark":
@@ -153,6 +155,10 @@ def _read_ours(arguments: list[str]) -> None:
             catalogue.require(cell.dataset)
     elif parsed.command == "evaluate":
         evaluate_words.read(words)
+    elif parsed.command == "export" and words:
+        inference_words.read_export(parsed.words)
+    elif parsed.command == "features" and words:
+        inference_words.read_features(parsed.words)
     elif parsed.command == "tune":
         tune_words.read(words)
     elif parsed.command == "report":

@@ -125,10 +125,7 @@ class Opened:
         def one(i: int) -> None:
             image = _decode(self.data[i], self.paths[i])
             for crops, box in zip(made, boxes, strict=True):
-                top, left, height, width = box[i]
-                part = image[None, :, top : top + height, left : left + width]
-                part = part.contiguous(memory_format=torch.channels_last)  # the fast path of the resizing
-                crops[i] = F.interpolate(part, size=crops.shape[2:], mode="bilinear", antialias=True)[0]
+                crops[i] = _crop(image, box[i], crops.shape[2])
 
         for _ in readers().map(one, range(len(self.paths))):
             pass
@@ -208,9 +205,24 @@ def _decode(data: bytes, path: str) -> Tensor:
         return torch.from_numpy(np.array(_pixels(io.BytesIO(data)))).permute(2, 0, 1)
 
 
+def _crop(image: Tensor, box: list[int], size: int) -> Tensor:
+    """The box, top, left, height and width, of uint8 (3, H, W), resized to (3, size, size)."""
+    top, left, height, width = box
+    part = image[None, :, top : top + height, left : left + width]
+    part = part.contiguous(memory_format=torch.channels_last)  # the fast path of the resizing
+    return F.interpolate(part, size=(size, size), mode="bilinear", antialias=True)[0]
+
+
 def _square(path: str, side: int) -> NDArray[np.uint8]:
     with _readable(path), open_image(path) as file:
         return fit_square(_pixels(file), side)
+
+
+def crop_square(image: Image.Image, side: int) -> Tensor:
+    """The centre square of an image in RGB, uint8 (3, side, side), as `Files` gives it."""
+    least = min(image.size)
+    box = [(image.height - least) // 2, (image.width - least) // 2, least, least]
+    return _crop(torch.from_numpy(np.array(image)).permute(2, 0, 1), box, side)
 
 
 def fit_square(image: Image.Image, side: int) -> NDArray[np.uint8]:

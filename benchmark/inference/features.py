@@ -21,6 +21,8 @@ from benchmark.training.embed import ROWS
 if TYPE_CHECKING:
     import pandas as pd
 
+CPU_ROWS = 64  # images encoded at once on a CPU: as fast as more, or faster, in an eighth of the memory
+
 
 def write(restored: Restored, listing: Listing, out: Path, head: bool) -> None:
     """The table of `listing` at `out`: names, labels, features and, with `head`, the projection head's output.
@@ -49,7 +51,8 @@ def write(restored: Restored, listing: Listing, out: Path, head: bool) -> None:
 def encode(restored: Restored, images: Images, head: bool = False) -> Iterator[tuple[Tensor, Tensor | None]]:
     """(n, D) features of each block of uint8 images, and what the head makes of them. Files are read ahead."""
     device = restored.mean.device
-    for block in read_batches(images, torch.arange(len(images)).split(ROWS)):
+    blocks = torch.arange(len(images)).split(ROWS if device.type == "cuda" else CPU_ROWS)
+    for block in read_batches(images, blocks):
         features = restored.encoder(restored.prepare(block.to(device))).float()
         yield features, restored.head(features).float() if head and restored.head is not None else None
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmark.augment.transforms import resize
 from benchmark.cells import plan
 from benchmark.data.catalogue import entry
-from benchmark.data.files import fit_square
+from benchmark.data.files import crop_square, fit_square
 from benchmark.errors import UsageError, explain
 from benchmark.settings import schema
 from benchmark.settings.cell import Settings
@@ -53,8 +53,12 @@ class Restored:
 
     def transform(self, image: Image.Image) -> Tensor:
         """A PIL image of any size and mode as evaluation gives it to the encoder, (3, view, view)."""
-        square = fit_square(image.convert("RGB"), self.side)
-        return self.prepare(torch.from_numpy(square.copy())[None])[0]
+        image = image.convert("RGB")
+        if self.settings.dataset.stream:
+            square = crop_square(image, self.side)
+        else:
+            square = torch.from_numpy(fit_square(image, self.side).copy())
+        return self.prepare(square[None])[0]
 
 
 def find_cell(name: str, out: Path) -> Path:

@@ -14,6 +14,8 @@ COMMANDS = (
     "run",
     "plan",
     "evaluate",
+    "export",
+    "features",
     "tune",
     "report",
     "status",

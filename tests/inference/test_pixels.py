@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import trained_cell
 from commandline import PATIENCE
 from PIL import Image
@@ -101,6 +102,8 @@ def test_the_card_s_own_code_gives_the_features_of_the_evaluation(style: str, ph
     rows = pd.read_parquet(table)
     assert rows["label"].tolist() == [Path(name).parent.name for name in rows["name"]]
     features = np.stack(rows["features"])
+    own = torch.stack([cell.transform(Image.open(photos / name)) for name in rows["name"]])
+    np.testing.assert_allclose(cell.encoder(own).detach().numpy(), features, rtol=0, atol=1e-5 * np.abs(features).max())
     assert features.std(0).max() > 1e-2 * np.abs(features).max(), "photos are told apart"
 
     card = (tmp_path / "encoder" / "README.md").read_text()

@@ -40,7 +40,18 @@ FAMILIES = (
     "reference",
 )
 # Class attributes that `describe` reads.
-DECLARED = ("family", "views", "trains", "supervised", "multicrop", "ignores", "recommends", "search_space", "version")
+DECLARED = (
+    "family",
+    "views",
+    "trains",
+    "supervised",
+    "multicrop",
+    "ignores",
+    "recommends",
+    "search_space",
+    "younger",
+    "version",
+)
 
 
 _trusted: set[str] = set()  # module paths that the user's words name; a file may name any module
@@ -67,6 +78,7 @@ class Description:
     ignores: tuple[str, ...]  # run settings that cannot change its result
     recommends: dict[str, str]  # run settings that its paper prescribes
     search_space: dict[str, tuple[Any, ...]]  # option -> what `tune` tries: the ends of a range, or words
+    younger: tuple[str, ...]  # options that at their default are in no key
     version: int  # raised when a change to its code alters its numbers
 
 
@@ -128,6 +140,7 @@ def describe(name: str) -> Description:
             ignores=tuple(declared.get("ignores", ())),
             recommends=dict(declared.get("recommends", {})),
             search_space=_tuples(declared.get("search_space", {})),
+            younger=tuple(declared.get("younger", ())),
             version=int(declared.get("version", 1)),
         )
     except Exception as error:  # a plugin's Config may raise anything
@@ -167,6 +180,11 @@ def source(name: str) -> Path:
     raise LookupError(f"no module {module!r} with a Python source")
 
 
+def is_own(name: str) -> bool:
+    """Whether the method `name` is a file of this folder."""
+    return name.isidentifier() and name not in NOT_METHODS and (FOLDER / f"{name}.py").is_file()
+
+
 def is_module(name: str) -> bool:
     """Whether `name` is no short name but a module path: a dotted one, or a file of the folder one is in."""
     parts = name.split(".")
@@ -187,7 +205,7 @@ def comments(text: str, node: ast.ClassDef) -> dict[str, str]:
 
 
 def _module(name: str) -> str:
-    if name.isidentifier() and name not in NOT_METHODS and (FOLDER / f"{name}.py").is_file():
+    if is_own(name):
         return f"methods.{name}"
     for point in entry_points(group=ENTRY_POINTS):
         if point.name == name:

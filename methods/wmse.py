@@ -41,8 +41,8 @@ class WMSE(Method):
         head_dim: int = 64  # width of z (authors' code, CIFAR; 128 for STL-10, Tiny ImageNet and ImageNet-100)
 
         def __post_init__(self) -> None:
-            if min(self.passes, self.head_hidden, self.head_dim) < 1 or self.whitened <= self.head_dim:
-                raise ValueError("passes, head_hidden and head_dim must be at least 1, whitened above head_dim")
+            if min(self.passes, self.head_hidden, self.head_dim) < 1 or self.whitened < 2:
+                raise ValueError("passes, head_hidden and head_dim must be at least 1, whitened at least 2")
             if not 0 <= self.epsilon < 1:
                 raise ValueError("epsilon must be at least 0 and below 1")
 
@@ -78,10 +78,12 @@ def whiten(z: Tensor, epsilon: float) -> Tensor:
     identity = torch.eye(z.shape[2], dtype=z.dtype, device=z.device)
     covariance = (1 - epsilon) * z.transpose(1, 2) @ z / (z.shape[1] - 1) + epsilon * identity
     try:
+        if z.shape[1] < z.shape[2] and not epsilon:  # which rounding may hide
+            raise torch.linalg.LinAlgError
         factor = torch.linalg.cholesky(covariance)
     except torch.linalg.LinAlgError:
         raise RuntimeError(
             f"{z.shape[1]} embeddings of {z.shape[2]} dimensions have no full rank, and cannot be whitened: "
-            "a larger whitened, a smaller head_dim, epsilon or a lower learning rate helps"
+            "a larger whitened or batch_size, a smaller head_dim, epsilon or a lower learning rate helps"
         ) from None
     return torch.linalg.solve_triangular(factor, z.transpose(1, 2), upper=False).permute(2, 0, 1)

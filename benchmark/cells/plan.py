@@ -120,7 +120,8 @@ def varying(cells: list[Settings]) -> list[str]:
     names = {name: None for values in flat for name in values if name != "method"}
 
     def differs(rows: list[dict[str, Any]], name: str) -> bool:
-        return len({json.dumps(row[name]) for row in rows if row.get(name) is not None}) > 1
+        values = [row.get(name) for row in rows if row.get(name) is not None or name.startswith("options.")]
+        return len({json.dumps(value) for value in values}) > 1
 
     return [
         name

@@ -7,9 +7,11 @@ import json
 from dataclasses import asdict
 from typing import Any
 
+import methods
 from benchmark.data.catalogue import Dataset, entry
 from benchmark.data.identity import UNLABELLED
 from benchmark.settings.cell import Settings
+from benchmark.settings.schema import describe
 
 # Raised when a change to the code alters the numbers that the same settings give; old records then stay, as others.
 RESULTS_VERSION = 1
@@ -28,6 +30,11 @@ def identity(settings: Settings) -> dict[str, Any]:
     values = asdict(settings)
     for name in MACHINE:
         del values["dataset"][name]
+    if methods.is_own(settings.method):  # of a plugin the source is in the key
+        described = describe(settings.method)
+        for name in described.younger:
+            if values["options"].get(name) == getattr(described.Config(), name):
+                del values["options"][name]
     if not settings.dataset.fingerprint:
         del values["dataset"]["fingerprint"]
         if entry(settings.dataset.name).image_files:  # of a cell made before images had one: named by their path

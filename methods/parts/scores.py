@@ -1,10 +1,13 @@
-"""SimCLR's other losses and similarities (arXiv:2002.05709, tables 2, 4 and 5), on the whole matrix of scores.
+"""SimCLR's other losses and similarities (arXiv:2002.05709, tables 2, 4 and 5), and NT-Xent with negatives that are
+weighed (arXiv:2010.04592) and debiased (arXiv:2007.00224), on the whole matrix of scores.
 
 They are for the ablation that asks whether NT-Xent and the cosine matter, and not for large batches: all M x M scores
 of M = 2B views are held at once. Views lie as in `losses.nt_xent`: first all of one, then all of the other.
 """
 
 from __future__ import annotations
+
+import math
 
 import torch
 from torch import Tensor
@@ -29,6 +32,25 @@ def nt_xent_of(s: Tensor, temperature: float) -> Tensor:
     """NT-Xent, equation 1, from any scores."""
     positive, negative = pairs(s / temperature)
     return (torch.logaddexp(positive, negative.logsumexp(dim=1)) - positive).mean()
+
+
+def reweighted_nt_xent(s: Tensor, temperature: float, hardness: float, class_share: float) -> Tensor:
+    """NT-Xent of cosines with hard negatives (arXiv:2010.04592) that are debiased (arXiv:2007.00224); mean over views.
+
+    -log( e+ / (e+ + G) ), e = exp(s / tau), M negatives of both views. S = M sum_k w_k e_k / sum_k w_k with weights
+    w = e^beta, which carry a gradient as in the authors' code; G = (S - tau+ M e+) / (1 - tau+), and no less than
+    M exp(-1 / tau), of negatives that are all opposite. beta = `hardness`, tau+ = `class_share`.
+    """
+    positive, negative = pairs(s / temperature)
+    log_m = math.log(negative.shape[1])
+    log_sum = log_m + ((1 + hardness) * negative).logsumexp(dim=1) - (hardness * negative).logsumexp(dim=1)
+    if class_share:
+        share = math.log(class_share) + log_m + positive - log_sum  # of S, in logarithms: that is taken out of it
+        left = share < 0
+        rest = log_sum + (-torch.where(left, share, -1).expm1()).log() - math.log1p(-class_share)
+        least = torch.full_like(rest, log_m - 1 / temperature)
+        log_sum = torch.where(left, rest.maximum(least), least)
+    return (torch.logaddexp(positive, log_sum) - positive).mean()
 
 
 def nt_logistic(s: Tensor, temperature: float) -> Tensor:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,10 @@ import pytest
 from commandline import outside
 
 import methods
+from benchmark.cells import plan
 from benchmark.settings import address, resolve, schema
+from benchmark.settings.cell import restore
+from benchmark.words import cell_words
 from methods import sources
 
 ROOT = Path(__file__).parents[2]
@@ -67,6 +71,20 @@ def test_a_raised_version_is_another_cell(tmp_path: Path, monkeypatch: pytest.Mo
     schema.method_version.cache_clear()
     assert (before.method_version, after.method_version) == ("", "2")
     assert address.key(before) != address.key(after)
+
+
+def test_options_that_came_later_leave_the_keys_of_cells_without_them() -> None:
+    """By a record of before `hardness` and `class_share`, and by the words that made it."""
+    (folder, *_) = sorted((ROOT / "results/studies/digits_all").glob("simclr-*"))
+    record = json.loads((folder / "record.json").read_text())
+    old = restore(record["settings"])
+    assert "hardness" not in old.options
+    young = replace(old, options=old.options | {"hardness": 0.0, "class_share": 0.0})
+    assert address.key(old) == address.key(young) == record["key"]
+    assert address.identity(young)["options"] == old.options
+    assert address.key(replace(old, options=old.options | {"hardness": 1.0})) != record["key"]
+    cells = cell_words.read(["methods=simclr", "simclr.hardness=0,1"]).cells
+    assert plan.varying(cells) == ["options.hardness"]
 
 
 def test_a_plugin_is_what_it_and_its_package_say(write_plugin: Callable[[str], str], tmp_path: Path) -> None:

@@ -1,11 +1,16 @@
-"""SimCLR's other losses (arXiv:2002.05709, table 2) and similarities as plain loops."""
+"""SimCLR's other losses (arXiv:2002.05709, table 2) and similarities, and NT-Xent with hard (arXiv:2010.04592) and
+debiased (arXiv:2007.00224) negatives, as plain loops."""
 
+import math
 from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+
+from methods.parts.losses import nt_xent
+from methods.parts.scores import reweighted_nt_xent
 
 BATCHES = [[0, 3, 3, 1], [5, 1, 0, 0], [2, 2, 2, 4]]
 TAU, MARGIN = 0.8, 0.4
@@ -69,3 +74,50 @@ def test_a_margin_that_is_kept_costs_nothing(tiny: Any) -> None:
         # The positive at -1, one negative at 1 and the other at -1.
         hard = method.contrast(axes, axes.flip(0)).item()
         assert hard == pytest.approx((2 + 2 * MARGIN) / 2 if kind == "margin" else 0)
+
+
+def reweighted(z: list[Tensor], tau: float, beta: float, share: float) -> tuple[Tensor, list[bool]]:
+    """-log( e+ / (e+ + G) ), the mean over all views, and where G is at its least."""
+    m, losses, least = len(z), [], []
+    for i in range(m):
+        j = (i + m // 2) % m
+        positive = (SIMILARITIES["cosine"](z[i], z[j]) / tau).exp()
+        e = [(SIMILARITIES["cosine"](z[i], z[k]) / tau).exp() for k in range(m) if k not in (i, j)]
+        weights = [one**beta for one in e]
+        s = len(e) * sum(w * one for w, one in zip(weights, e, strict=True)) / sum(weights)
+        g = (s - share * len(e) * positive) / (1 - share)
+        least.append(bool(g < len(e) * math.exp(-1 / tau)))
+        g = torch.full_like(g, len(e) * math.exp(-1 / tau)) if least[-1] else g
+        losses.append(-(positive / (positive + g)).log())
+    return sum(losses) / m, least
+
+
+@pytest.mark.parametrize(("beta", "share"), [(1.0, 0.0), (0.0, 0.1), (0.5, 0.4)])
+def test_hard_and_debiased_negatives(beta: float, share: float, tiny: Any, paper: Any, same: Any) -> None:
+    """Negatives are of both views, own and other view apart; their weights and the positive inside G have gradients."""
+    options = {"hardness": beta, "class_share": share, "temperature": TAU}
+    method = tiny.build("simclr", 6, head="linear", head_dim=3, **options)
+    w, batches, seen = paper.start(method), tiny.batches(BATCHES), []
+    for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
+        z = paper.linear(w, "head", paper.encoder(w, "encoder", torch.cat(batch.views)))
+        loss, least = reweighted(z, TAU, beta, share)
+        seen += least
+        same(ours.scalars["loss"], loss)
+        same(ours.gradients, paper.sgd(w, loss))
+    if share == 0.4:
+        assert len(set(seen)) == 2, "both sides of the least value are seen"
+
+
+@pytest.mark.parametrize(("beta", "share"), [(0.0, 0.1), (2.0, 0.1), (1.0, 0.0), (0.0, 1e-12)])
+def test_reweighted_negatives_are_known_beforehand(beta: float, share: float) -> None:
+    """ln(2N - 1) where all are equal; NT-Xent itself as both go to 0; finite at a low temperature."""
+    equal = torch.ones(8, 8, dtype=torch.float64)
+    assert reweighted_nt_xent(equal, 0.5, beta, share).item() == pytest.approx(math.log(7))
+    z = torch.nn.functional.normalize(torch.randn(8, 3, generator=torch.Generator().manual_seed(0)), dim=1)
+    if (beta, share) == (0.0, 1e-12):
+        plain = nt_xent(z[:4], z[4:], 0.5)
+        torch.testing.assert_close(reweighted_nt_xent(z @ z.T, 0.5, beta, share), plain)
+    s = (z @ z.T).requires_grad_()
+    reweighted_nt_xent(s, 0.01, beta, share).backward()
+    assert s.grad is not None
+    assert s.grad.isfinite().all()

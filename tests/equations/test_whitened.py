@@ -86,6 +86,8 @@ def test_wmse_is_known_beforehand(tiny: Any) -> None:
     assert loss(z @ upper + 3) == pytest.approx(loss(z), abs=1e-9)
     with pytest.raises(RuntimeError, match="cannot be whitened"):
         loss(torch.zeros_like(z))
+    with pytest.raises(RuntimeError, match="3 embeddings of 4 dimensions"):
+        loss(z[:3])
 
 
 @views

@@ -29,6 +29,7 @@ NOT_RECORDED = {  # and why
     "gan": "at.step",
     "jigsaw": "at.step",
     "lejepa": "draws random numbers",
+    "mmcr": "_linalg_svd",
     "pcl": "draws random numbers",  # behind the warm-up, which is recorded
     "vae": "at.step",
     "visreg": "draws random numbers",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from benchmark.settings.presets import regularised
+
 _OF_PIXELS = ("deep_infomax", "autoencoder", "denoising_autoencoder", "vae", "gan", "contrastive_divergence")
 
 
@@ -48,7 +50,7 @@ def cifar() -> dict[str, str]:
         "swav.batch_size": "512",
         "deepcluster.prototypes": "512",
     }
-    return words | _queues_on_cifar() | _neighbours_on_cifar()
+    return words | _queues_on_cifar() | _neighbours_on_cifar() | regularised.on_cifar()
 
 
 def _queues_on_cifar() -> dict[str, str]:
@@ -101,44 +103,6 @@ def _neighbours_on_cifar() -> dict[str, str]:
         "vicreg.head_dim": "2048",
         "vicreg.optimiser": "adamw",
         "vicreg.learning_rate": "0.001",
-        # LeJEPA: eb_jepa's CIFAR-10 (ResNet-18): lambda .038 in this form, 256 directions, batch 256, crops of 20 to
-        # 100 %, no blur (and a tenth solarised). Its LARS is another; AdamW and decay 5e-4 for ResNets are the authors'
-        # (README), the rate is our own.
-        "lejepa.weight": "0.04",
-        "lejepa.directions": "256",
-        "lejepa.augmentation": "crop_large+flip+colour+grey",
-        "lejepa.optimiser": "adamw",
-        "lejepa.learning_rate": "0.001",
-        # VISReg: no CIFAR of the authors; ours, LeJEPA's, with lambda and width of their Imagenette.
-        "visreg.weight": "0.6",
-        "visreg.directions": "256",
-        "visreg.head_dim": "128",
-        "visreg.augmentation": "crop_large+flip+colour+grey",
-        "visreg.optimiser": "adamw",
-        "visreg.learning_rate": "0.001",
-        # MMCR: the authors' CIFAR head, Adam 1e-3 and decay of 1e-6 (an L2); they take 32 images of 40 views a step for
-        # 500 epochs, here it is two views and the batch of the others.
-        "mmcr.head_layers": "2",
-        "mmcr.head_hidden": "512",
-        "mmcr.head_dim": "128",
-        "mmcr.optimiser": "adamw",
-        "mmcr.learning_rate": "0.001",
-        "mmcr.weight_decay": "1e-6",
-        # W-MSE, authors' code for CIFAR: Adam 3e-3 at batch 512 for 1,000 epochs, flat but for a fifth of it 50 and 25
-        # epochs before the end, where ours is a cosine; its decay of 1e-6 is an L2; crops of 20 to 100 %, a tenth in
-        # grey, where ours has a fifth.
-        "wmse.augmentation": "crop_large+flip+colour+grey",
-        "wmse.batch_size": "512",
-        "wmse.optimiser": "adamw",
-        "wmse.learning_rate": "0.003",
-        "wmse.learning_rate_rule": "none",
-        "wmse.weight_decay": "1e-6",
-        # VIbCReg: solo-learn's CIFAR (batch 256, decay 1e-4, crops of 20 to 100 %, no blur, a tenth solarised) without
-        # its IterNorm; its LARS is another, so optimiser and rate are our own, as for VICReg.
-        "vibcreg.augmentation": "crop_large+flip+colour+grey",
-        "vibcreg.optimiser": "adamw",
-        "vibcreg.learning_rate": "0.001",
-        "vibcreg.weight_decay": "1e-4",
         # SupCon, authors' script for CIFAR: SGD 0.125 x B/256 (0.5 at 1,024), times the tau / 0.07 of their loss; decay
         # 1e-4 on everything, crops of 20 to 100 %.
         "supcon.augmentation": "crop_large+flip+colour+grey",
@@ -199,7 +163,7 @@ def cifar_quick() -> dict[str, str]:
         "learning_rate": "0.12",
         "weight_decay": "5e-4",
     }
-    return for_all | plain_crops() | _contrastive_quickly() | _others_quickly()
+    return for_all | plain_crops() | _contrastive_quickly() | _others_quickly() | regularised.quickly_on_cifar()
 
 
 def _contrastive_quickly() -> dict[str, str]:
@@ -253,28 +217,6 @@ def _others_quickly() -> dict[str, str]:
         "vicreg.head_dim": "1024",
         "vicreg.optimiser": "adamw",  # as in `cifar`: by sgd a run was lost at twice the rate
         "vicreg.learning_rate": "0.002",
-        "lejepa.weight": "0.04",
-        "lejepa.directions": "256",
-        "lejepa.head_hidden": "1024",
-        "lejepa.optimiser": "adamw",
-        "lejepa.learning_rate": "0.002",
-        "visreg.weight": "0.6",
-        "visreg.directions": "256",
-        "visreg.head_hidden": "1024",
-        "visreg.head_dim": "128",
-        "visreg.optimiser": "adamw",
-        "visreg.learning_rate": "0.002",
-        "mmcr.head_layers": "2",
-        "mmcr.head_hidden": "512",
-        "mmcr.head_dim": "128",
-        "mmcr.optimiser": "adamw",
-        "mmcr.learning_rate": "0.002",
-        "wmse.augmentation": "crop_large+flip+colour+grey",
-        "wmse.optimiser": "adamw",
-        "wmse.learning_rate": "0.002",
-        "vibcreg.head_dim": "1024",
-        "vibcreg.optimiser": "adamw",
-        "vibcreg.learning_rate": "0.002",
         "jigsaw.patch_dim": "128",
         "relative_position.head_hidden": "512",
         "deep_infomax.loss": "nce",

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from benchmark.settings.presets import regularised
+
 
 def digits() -> dict[str, str]:
     """`run methods=random,pixels,simclr,moco seeds=0,1,2`: docs/results has the table.
@@ -23,7 +25,7 @@ def digits() -> dict[str, str]:
         "epochs": "10",
         "batch_size": "128",
     }
-    return for_all | _contrastive() | _others()
+    return for_all | _contrastive() | _others() | regularised.on_digits()
 
 
 def _contrastive() -> dict[str, str]:
@@ -86,10 +88,6 @@ def _others() -> dict[str, str]:
         "supcon.learning_rate": "0.25",
         "barlow_twins.head_dim": "512",
         "vicreg.head_dim": "512",
-        "lejepa.weight": "0.02",
-        "lejepa.directions": "256",
-        "lejepa.head_hidden": "512",
-        "lejepa.head_dim": "32",
         "jigsaw.permutations": "24",
         "jigsaw.patch_dim": "128",
         "jigsaw.batch_size": "32",
@@ -101,27 +99,6 @@ def _others() -> dict[str, str]:
         # Their authors use Adam or LARS; at the rate of the others plain SGD undoes what these losses learn.
         "barlow_twins.optimiser": "adamw",
         "barlow_twins.learning_rate": "0.002",
-        "lejepa.optimiser": "adamw",
-        "lejepa.learning_rate": "0.002",
-        "visreg.weight": "0.6",
-        "visreg.directions": "256",
-        "visreg.head_hidden": "512",
-        "visreg.head_dim": "32",
-        "visreg.optimiser": "adamw",
-        "visreg.learning_rate": "0.002",
-        "mmcr.head_layers": "2",
-        "mmcr.head_hidden": "512",
-        "mmcr.head_dim": "128",
-        "mmcr.optimiser": "adamw",
-        "mmcr.learning_rate": "0.002",
-        "wmse.whitened": "64",
-        "wmse.head_hidden": "512",
-        "wmse.head_dim": "16",
-        "wmse.optimiser": "adamw",
-        "wmse.learning_rate": "0.002",
-        "vibcreg.head_dim": "512",
-        "vibcreg.optimiser": "adamw",
-        "vibcreg.learning_rate": "0.002",
         "deep_infomax.optimiser": "adamw",
         "deep_infomax.learning_rate": "0.002",
         "deep_infomax.batch_size": "64",

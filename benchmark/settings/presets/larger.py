@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmark.settings.presets import regularised
 from benchmark.settings.presets.cifar import adam_for_pixels, cifar, plain_crops
 
 
@@ -26,6 +27,11 @@ def stl10() -> dict[str, str]:
         "swav.prototypes": "1000",
         "swav.batch_size": "1024",
         "deepcluster.prototypes": "1000",
+        # W-MSE, authors' code for STL-10: twice the width and the sub-batches, four of them drawn with two views
+        "wmse.head_dim": "128",
+        "wmse.whitened": "256",
+        "wmse.passes": "4",
+        "wmse.learning_rate": "0.002",
     }
     return cifar() | differs
 
@@ -49,7 +55,8 @@ def imagenet() -> dict[str, str]:
         "view_size": "224",
         "epochs": "200",
     }
-    return for_all | _large_batches() | _without_negatives() | _small_batches() | _older_tasks()
+    by_family = _large_batches() | _without_negatives() | _small_batches() | _older_tasks()
+    return for_all | by_family | regularised.on_imagenet()
 
 
 def imagenet100() -> dict[str, str]:
@@ -150,43 +157,6 @@ def _without_negatives() -> dict[str, str]:
         "vicreg.learning_rate": "0.2",
         "vicreg.warmup": "0.05",
         "vicreg.weight_decay": "1e-6",
-        # LeJEPA, authors' README: AdamW 5e-4, decay 5e-4 for ResNets, six small crops of 98 pixels; the batch is ours.
-        # Their large crops are of 30 to 100 % of the area, the small ones of 5 to 30 %.
-        "lejepa.augmentation": "crop_large+flip+colour+grey+blur+solarise+6x98",
-        "lejepa.batch_size": "256",
-        "lejepa.optimiser": "adamw",
-        "lejepa.learning_rate": "5e-4",
-        "lejepa.weight_decay": "5e-4",
-        # VISReg: ours, LeJEPA's; the authors train ViTs alone (AdamW 9e-4, decay 0.05, four large and six small crops)
-        "visreg.augmentation": "crop_large+flip+colour+grey+blur+solarise+6x96",
-        "visreg.batch_size": "256",
-        "visreg.optimiser": "adamw",
-        "visreg.learning_rate": "5e-4",
-        "visreg.weight_decay": "5e-4",
-        # MMCR, authors' script: LARS 0.6 x B/256 at 2,048 for 100 epochs; decay and warm-up are ours, Barlow Twins'
-        "mmcr.augmentation": "byol",
-        "mmcr.batch_size": "2048",
-        "mmcr.optimiser": "lars_fb",
-        "mmcr.learning_rate": "0.6",
-        "mmcr.warmup": "0.05",
-        "mmcr.weight_decay": "1e-6",
-        # W-MSE: nothing published at this size. ours: the authors' ImageNet-100 width and sub-batches, their rate on
-        # CIFAR, which they do not scale with the batch
-        "wmse.augmentation": "moco_v2",
-        "wmse.batch_size": "512",
-        "wmse.head_dim": "128",
-        "wmse.whitened": "256",
-        "wmse.optimiser": "adamw",
-        "wmse.learning_rate": "0.003",
-        "wmse.learning_rate_rule": "none",
-        "wmse.weight_decay": "1e-6",
-        # VIbCReg: ours, VICReg's, with solo-learn's crops for ImageNet-100
-        "vibcreg.augmentation": "moco_v3",
-        "vibcreg.batch_size": "2048",
-        "vibcreg.optimiser": "lars_fb",
-        "vibcreg.learning_rate": "0.2",
-        "vibcreg.warmup": "0.05",
-        "vibcreg.weight_decay": "1e-6",
     }
 
 

@@ -186,7 +186,8 @@ def _inference(command: str) -> str:
             ("head=true", "the projection head's output too, as a column head"),
             ("dataset.root=data", "where a dataset by name lies; fetched with dataset.download=true"),
         ]
-    return "\n\nwords (device=, threads= and trust= as for `run`):\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)
+    device = "" if command == "export" else "device=, "
+    return f"\n\nwords ({device}threads= and trust= as for `run`):\n" + "\n".join(f"  {a:<32}{b}" for a, b in rows)
 
 
 def _keys() -> str:

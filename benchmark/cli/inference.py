@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark import environment
@@ -21,8 +22,8 @@ def export_encoder(words: list[str]) -> int:
 
     export.require_room(request.out)
     program.require(request.formats)
-    claim_device(request.runtime)
-    cell = restored.load(restored.find_cell(request.cell, Path(Runtime.out)), restored.CPU, _say)
+    device = claim_device(replace(request.runtime, device="cpu"))
+    cell = restored.load(restored.find_cell(request.cell, Path(Runtime.out)), device, _say)
     is_timm = export.export(cell, request.out, request.formats, _say)
     for path in sorted(request.out.iterdir()):
         print(path)

@@ -19,7 +19,6 @@ FORMATS = {
     "onnx": "`encoder.onnx`; needs the extra onnx",
 }
 ENDINGS = (".parquet", ".npz")  # of a table of features
-_RUNTIME = ("device", "threads", "trust")
 _REPOSITORY = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -48,7 +47,7 @@ class Features:
 
 def read_export(words: list[str]) -> Export:
     """Raises `UsageError` for any word that cannot be meant."""
-    (cell,), assigned = _split("export", words, ["CELL"], ("out", "format", "push"))
+    (cell,), assigned = _split("export", words, ["CELL"], ("out", "format", "push", "threads", "trust"))
     formats = assigned.pop("format", [])
     for name in formats:
         if name not in FORMATS:
@@ -63,15 +62,17 @@ def read_export(words: list[str]) -> Export:
 
 def read_features(words: list[str]) -> Features:
     """Raises `UsageError` for any word that cannot be meant."""
-    own = ("out", "head", "dataset.root", "dataset.download")
-    (cell, images), assigned = _split("features", words, ["CELL", "IMAGES"], own)
+    own = ("head", "dataset.root", "dataset.download")
+    (cell, images), assigned = _split(
+        "features", words, ["CELL", "IMAGES"], ("out", *own, "device", "threads", "trust")
+    )
     out = Path(_single(assigned, "out") or "")
     if out.suffix not in ENDINGS:
         given = f", not out={out}" if out.name else ""
         raise UsageError(f"features needs out=FILE that ends in {' or '.join(ENDINGS)}{given}")
     types = schema.declared_types() | {"head": bool}
     place: dict[str, Any] = {}
-    for key in own[1:]:
+    for key in own:
         text = _single(assigned, key)
         if text is not None:
             place[key.removeprefix("dataset.")] = parse_value(text, types[key], key)
@@ -80,7 +81,7 @@ def read_features(words: list[str]) -> Features:
 
 
 def _split(
-    command: str, words: list[str], places: list[str], own: tuple[str, ...]
+    command: str, words: list[str], places: list[str], allowed: tuple[str, ...]
 ) -> tuple[list[str], dict[str, list[str]]]:
     """What stands in the `places`, and the `key=value` words behind."""
     named = [word for word in words if "=" not in word or "/" in word.partition("=")[0]]
@@ -88,7 +89,6 @@ def _split(
         given = f", got {' '.join(named)!r}" if named else ""
         raise UsageError(f"{command} needs {' and '.join(places)} before its words{given}")
     assigned = runtime_words.split([word for word in words if word not in named])
-    allowed = (*own, *_RUNTIME)
     for key in assigned:
         if key not in allowed:
             raise UsageError(f"{key}= does not apply here{nearest(key, allowed)} (allowed: {', '.join(allowed)})")

@@ -5,6 +5,7 @@ Each imports what it needs when it is called, so that importing `benchmark` impo
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +35,9 @@ def run(*words: str, **more: Any) -> pd.DataFrame:
     from benchmark.cli import run as command
     from benchmark.settings import address
 
+    several = next((word for word in words if not isinstance(word, str) or re.search(r"\s\w+=", word)), None)
+    if several is not None:
+        raise UsageError(f"{several!r} is not one word: each is a text of its own, run('methods=simclr', 'epochs=2')")
     request = checks.read_request([*words, *_spell(more)])
     if environment.is_group():
         raise UsageError("benchmark.run is one process; several train a cell by torchrun -m benchmark run")
@@ -51,7 +55,8 @@ def _spell(more: dict[str, Any]) -> list[str]:
         return str(value).lower() if isinstance(value, bool) else str(value).replace(",", "\\,")
 
     many = (list, tuple, range)
-    return [f"{k}={','.join(map(text, v)) if isinstance(v, many) else text(v)}" for k, v in more.items()]
+    given = {key: value for key, value in more.items() if value is not None}
+    return [f"{k}={','.join(map(text, v)) if isinstance(v, many) else text(v)}" for k, v in given.items()]
 
 
 def records(out: str | Path = "runs") -> pd.DataFrame:

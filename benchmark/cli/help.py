@@ -88,6 +88,7 @@ def parse(arguments: list[str]) -> argparse.Namespace:
             raise UsageError(f"{message}; words are key=value, without dashes")
 
     parser = Parser(
+        allow_abbrev=False,
         prog="python -m benchmark",
         description="Compare contrastive visual representation learning methods under one protocol.",
         epilog=_examples(""),
@@ -210,7 +211,7 @@ def _keys() -> str:
             if field.default is not dataclasses.MISSING and field.name not in ("method", "extra", *schema.UNSPOKEN):
                 name = plural.get(prefix + field.name, prefix + field.name)
                 choices = f" ({type_text(hints[field.name])})" if "Literal" in str(hints[field.name]) else ""
-                rows.append(f"  {name}={field.default}".ljust(34) + texts[field.name] + choices)
+                rows.append(f"  {name}={field.default}".ljust(33) + " " + texts[field.name] + choices)
         return rows
 
     return "\n".join(

@@ -117,11 +117,11 @@ def train(
                 line |= {"learning_rate": rate, "images_per_second": speed}
                 log.write({"step": done, "epoch": at.epoch} | line)
                 clock.pending.clear()
-            if ends:
-                return _outcome(reason, False, watch, done, batches, clock)._replace(stopped=losing is not None)
-            if asked or due or done == steps:
+            if asked or due or ends or done == steps:
                 _save(folder, key, done, engine, batches, optimiser, clock, watch, guard)
                 saved = time.perf_counter()
+            if ends:
+                return _outcome(reason, False, watch, done, batches, clock)._replace(stopped=losing is not None)
             if asked:
                 world.any_rank(False)  # none leaves before the checkpoint is whole: torchrun would end its writer
                 raise Stopped(stop.asked or signal.SIGTERM)

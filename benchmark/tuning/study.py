@@ -83,7 +83,7 @@ class Trials:
         state = plan.state(self.out / address.folder_name(cell))
         if state.word == "broken":
             raise UsageError(f"{state.detail}; mend or remove it, or choose another out=")
-        if state.word in ("finished", "collapsed"):
+        if state.word in ("finished", "collapsed", "stopped"):
             self._tell(study, number, values, state)
         elif state.word == "failed" and number in self.begun:
             if self.begun[number]:
@@ -113,12 +113,12 @@ class Trials:
         return proposals.texts(params)
 
     def _tell(self, study: optuna.Study, number: int, values: dict[str, str], state: plan.State) -> None:
-        """What a trial came to; a collapsed one to 0, so that no other is looked for beside it."""
+        """What a trial came to; one that did not finish to 0, so that no other is looked for beside it."""
         assert state.record is not None
         finished = state.word == "finished"
         accuracy = state.record["metrics"][OBJECTIVE] if finished else 0.0
         study.tell(number, accuracy)
-        said = f"{100 * accuracy:.1f} % on validation" if finished else f"collapsed: {state.detail}"
+        said = f"{100 * accuracy:.1f} % on validation" if finished else f"{state.word}: {state.detail}"
         words = " ".join(f"{name}={text}" for name, text in values.items())
         self.say(f"{self.search.method} trial {number + 1} of {self.options.trials}: {said} ({words})")
 

@@ -10,6 +10,7 @@ by hand: only what a cell is stands there, and what names a method that is not a
 
 from __future__ import annotations
 
+import difflib
 from pathlib import Path
 
 import methods
@@ -70,12 +71,19 @@ def _read(path: Path) -> dict[str, str]:
     return {key: values[0] for key, values in assigned.items()}
 
 
+def _is_plugin(method: str) -> bool:
+    """Whether it may be a plugin's name: a module path, or a file's that is no slip of one of ours."""
+    ours = methods.names()
+    slip = difflib.get_close_matches(method, ours, cutoff=0.8)
+    return "." in method or (method.isidentifier() and method not in ours and not slip)
+
+
 def _check(key: str, text: str) -> None:
     """Raise `UsageError` for what is no setting of a cell, and no option of a method of ours."""
     types = {name: kind for name, kind in schema.declared_types().items() if "." not in name}
     method, _, name = key.rpartition(".")
     types |= schema.options_of(method) if method in methods.names() else {}
-    if "." in method:  # a plugin's, which need not be here
+    if _is_plugin(method):  # which need not be here
         return
     if method in methods.names() and name not in types:
         raise UsageError(f"{method} has no {name}{nearest(name, types)}")

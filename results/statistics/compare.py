@@ -182,8 +182,10 @@ def _tests(family: _Family, reference: int | None = None) -> pd.DataFrame:
     columns: dict[str, Any] = {"protocol": family.protocol, "dataset": family.dataset}
     columns |= {"configuration": named[left], "reference": named[right], "n": paired["n"]}
     alone = ~shared["tested"] & ~np.isnan(widths.images)  # the images are all that is known
-    ends = {"low": shared["difference"] - widths.images, "high": shared["difference"] + widths.images}
-    columns |= {"difference": shared["difference"]}
+    # Of the same weights: of the seeds that both have.
+    difference = shared["difference"].where(~alone, _subtract_shared(family.values, left, right))
+    ends = {"low": difference - widths.images, "high": difference + widths.images}
+    columns |= {"difference": difference}
     columns |= {name: shared[name].where(~alone, own) for name, own in ends.items()}
     columns |= {"by_seeds": widths.seeds, "by_images": widths.images}
     columns |= {"sd": np.sqrt(shared["seeds_variance"] * fewest), "p": paired["p"], "p_holm": paired["p_holm"]}
@@ -194,6 +196,19 @@ def _tests(family: _Family, reference: int | None = None) -> pd.DataFrame:
     columns["half"], columns["sharing"] = widths.whole, max(1, (model.part >= 0).sum() - 1)
     columns["images_variance"] = shared["images_variance"].fillna(0)
     return pd.DataFrame(columns, index=range(len(left)))
+
+
+def _subtract_shared(values: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """Mean differences over the seeds that both have; of the means where they have none in common."""
+    both = values[left] - values[right]
+    counts = (~np.isnan(both)).sum(axis=1)
+    sums = np.nansum(both, axis=1)
+    apart = np.array([_mean(row) for row in values[left]]) - np.array([_mean(row) for row in values[right]])
+    return np.where(counts > 0, sums / np.maximum(counts, 1), apart)
+
+
+def _mean(row: np.ndarray) -> float:
+    return float(row[~np.isnan(row)].mean()) if not np.isnan(row).all() else math.nan
 
 
 def _ranks(family: _Family) -> pd.DataFrame:

@@ -13,7 +13,7 @@ import numpy as np
 
 from results.statistics import moderated
 from results.statistics.layout import Outcomes
-from results.statistics.moderated import FIXED, Fit, Images
+from results.statistics.moderated import FIXED, UNTESTED, Fit, Images
 
 PSEUDO = 2  # images that toss a coin, added to those there are: 449 of 449 right would have no variance
 
@@ -36,7 +36,9 @@ def fit(values: np.ndarray, fixed: np.ndarray, images: float, outcomes: Outcomes
     errors = np.zeros_like(model.errors)
     normal = np.random.default_rng(1).standard_normal((len(errors), len(tested)), dtype=np.float32)
     errors[:, tested] = normal @ root.T.astype(np.float32)
-    return model._replace(images=Images(errors, covariance, noise, known))
+    means, alone = model.means.copy(), known & (model.part == UNTESTED)
+    means[alone] = np.nanmean(values[alone], axis=1) if alone.any() else means[alone]  # not on others' footing
+    return model._replace(means=means, images=Images(errors, covariance, noise, known))
 
 
 def covary(shares: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     import rich.table
 
 # Left out of a narrow terminal in this order; what remains is accuracy and the cost in views and time.
+_WHOLE = ("method", "seeds", "metrics.linear_top1.mean")
 _LESSER = (
     "device",
     "effective rank",
@@ -102,7 +103,10 @@ def _rich_table(columns: list[Column], notes: list[str]) -> rich.table.Table:
     for column in columns:
         # A number broken over two lines reads as another number.
         justify: Literal["right", "left"] = "right" if column.number else "left"
-        table.add_column(Text(column.header.replace(" ", "\n", 1)), justify=justify, no_wrap=True)
+        # What a row is, and its headline, are never cut: the terminal may wrap them, a file has room.
+        whole = column.source in _WHOLE
+        least = max(map(len, [*column.header.split(" ", 1), *column.cells]), default=0) if whole else None
+        table.add_column(Text(column.header.replace(" ", "\n", 1)), justify=justify, no_wrap=True, min_width=least)
     for cells in zip(*(column.cells for column in columns), strict=True):
         table.add_row(*map(Text, cells))
     return table

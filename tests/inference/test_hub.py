@@ -98,7 +98,7 @@ def online(hub: Hub, environment: dict[str, str], tmp_path: Path) -> dict[str, s
     ("size", "names"),
     [
         (96, {"README.md", "encoder.json", "config.json", "model.safetensors"}),
-        (32, {"README.md", "encoder.json", "encoder.pt2"}),
+        pytest.param(32, {"README.md", "encoder.json", "encoder.pt2"}, marks=pytest.mark.slow),
     ],
     ids=["timm", "changed stem"],
 )

@@ -90,7 +90,9 @@ def test_features_of_a_cell_s_own_images_are_those_that_it_was_evaluated_on(
     np.testing.assert_allclose(np.stack(tested["features"]), evaluated.numpy(), rtol=0, atol=1e-6)
 
 
-@pytest.mark.parametrize("style", STYLES)
+@pytest.mark.parametrize(
+    "style", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("program of")) for name in STYLES]
+)
 def test_the_card_s_own_code_gives_the_features_of_the_evaluation(style: str, photos: Path, tmp_path: Path) -> None:
     backbone, size, dataset = STYLES[style]
     words = ("methods=simclr", f"backbone={backbone}", f"view_size={size}", "dataset=folder", f"dataset.root={photos}")

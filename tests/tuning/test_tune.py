@@ -253,3 +253,19 @@ def test_two_launchers_one_of_them_killed_and_a_third_lose_no_trial(
     assert [number for _, number in trials] == ["1", "2", "3", "4", "5"] * 2
     assert {entry["status"] for entry in found.values()} == {"finished"}
     assert list((tmp_path / "tuned/launchers").iterdir()) == []
+
+
+def test_a_trial_that_is_stopped_is_told_and_a_plugin_of_a_file_is_left_alone(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    words = ["methods=simclr", *(w for w in SMALL if not w.startswith("epochs")), "epochs=2", f"out={tmp_path}"]
+    done = inside(["tune", *words, "trials=2", "evaluate_every=1", "stop_below=99@1", "final=no"], environment)
+    assert "stopped" in done.stderr
+    assert {entry["status"] for entry in records(tmp_path).values()} == {"stopped"}
+    assert len(records(tmp_path)) == 2
+    file = tmp_path / "settings.txt"
+    file.write_text("my_method.learning_rate=0.1\nsimclr.temperature=0.3\n")
+    done = inside(["plan", *words, f"settings={file}", "--quick"], environment)
+    assert done.returncode == 0, done.stderr
+    file.write_text("simclrr.temperature=0.3\n")
+    assert "simclrr" in inside(["plan", *words, f"settings={file}", "--quick"], environment).stderr

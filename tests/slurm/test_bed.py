@@ -28,6 +28,10 @@ def command(*words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
+def on_node(bed: Testbed, name: str) -> set[str]:
+    return {process.name for process in bed.processes() if process.node == name}
+
+
 def run(bed: Testbed, script: str, *options: str) -> str:
     """A job's output."""
     job = bed.submit(script, *options)
@@ -97,8 +101,11 @@ def test_node_death_requeues_on_the_other(bed: Testbed) -> None:
 def test_a_dead_slurmd_leaves_its_job(bed: Testbed) -> None:
     job = bed.submit("sleep 300", "--nodelist=n1")
     bed.wait(job, "RUNNING")
+    until = time.monotonic() + PATIENCE
+    while "job" not in on_node(bed, "n1") and time.monotonic() < until:  # it runs before its script has begun
+        time.sleep(0.1)
     bed.kill_node("n1", jobs=False)
-    assert {process.name for process in bed.processes() if process.node == "n1"} == {"slurmstepd", "job"}
+    assert on_node(bed, "n1") == {"slurmstepd", "job"}
     bed.start_node("n1")
     assert bed.job(job)["JobState"] == "RUNNING"
 

@@ -3,8 +3,9 @@
 Each operation is torchvision's own of the same name on a float image (torchvision.transforms.v2.functional), with
 parameters that differ per image; sobel is skimage.filters.sobel of the grey image, cutout is its authors'. Nothing
 loops over images and nothing waits for a GPU: which images an operation hits is decided on the CPU, where the
-parameters are. Resizing, colour and blur are matrix products: with TF32 switched on for those, a GPU rounds pixels to
-about an eighth of an 8-bit step.
+parameters are; or, with `StaticParameters`, every operation is done to all images and kept where it hits. Resizing,
+colour and blur are matrix products: with TF32 switched on for those, a GPU rounds pixels to about an eighth of an 8-bit
+step.
 """
 
 from __future__ import annotations

@@ -69,6 +69,8 @@ class ValidationCurve:
             if self.threshold is not None:
                 display.say_once(f"note: stop_below={runtime.stop_below} stops nothing that has no labels")
                 self.threshold = None
+        elif self.threshold is not None and self.threshold.epochs >= self.epochs:
+            display.say_once(f"note: stop_below={runtime.stop_below} stops no training of {self.epochs} epochs")
         elif interval is None and not (self.every or self.threshold):
             display.say_once(
                 f"note: no accuracy while cells train for so short a time: each takes more than {100 * SHARE:.0f} % of "

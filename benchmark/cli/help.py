@@ -71,7 +71,7 @@ tune methods=family:momentum launcher=local at_once=4""",
     "datasets": "datasets",
     "presets": "presets\npresets cifar",
     "augmentations": "augmentations",
-    "published": "published",
+    "published": "published\npublished simclr-dkobak-100",
     "check": "check simclr\ncheck my_pkg.my_method",
     "profile": "profile methods=simclr,moco\nprofile methods=simclr,moco,swav batch_size=512 device=cuda --json",
 }

@@ -11,7 +11,7 @@ from benchmark.data.catalogue import CATALOGUE
 from benchmark.display import columns
 from benchmark.errors import UsageError
 from benchmark.settings import presets, schema
-from benchmark.settings.presets.published import PROTOCOLS
+from benchmark.settings.presets import published
 from benchmark.settings.values import type_text
 from benchmark.words import selection
 from benchmark.words.ablations import ABLATIONS
@@ -88,12 +88,16 @@ def print_augmentations(words: list[str]) -> int:
     return 0
 
 
-def print_published(words: list[str]) -> int:
-    checks.refuse_words("published", words)
+def print_published(names: list[str]) -> int:
+    """Those protocols of `names`, or all. Raises `UsageError` for one that there is not."""
+    for name in names:
+        published.require(name)
     from results.published import numbers  # behind the words: pandas takes its time
 
     rows = numbers.load().to_dict("records")
-    for name, protocol in PROTOCOLS.items():
+    for name, protocol in published.PROTOCOLS.items():
+        if names and name not in names:
+            continue
         print(f"like={name}: {protocol.source}")
         given = {"methods": ",".join(protocol.methods)} | protocol.words
         print("    " + " ".join(f"{key}={value}" for key, value in given.items()))

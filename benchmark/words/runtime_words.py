@@ -175,6 +175,8 @@ def split(words: list[str]) -> dict[str, list[str]]:
     Raises `UsageError` for what is no `key=value,value`, is given twice, or is not UTF-8 text.
     """
     files = [word for word in words if word.startswith("@")]
+    if "@" in files:
+        raise UsageError("@ is the words in a file, such as @study.txt")
     if files:
         own = split([word for word in words if not word.startswith("@")])
         return split([line for file in files for line in clusters.read_lines(Path(file[1:]).expanduser())]) | own

@@ -40,7 +40,11 @@ def words(runtime: Runtime, dataset: Dataset) -> dict[str, str]:
     if not runtime.settings:
         return {}
     if runtime.settings != TUNED:
-        return _read(Path(runtime.settings).expanduser())
+        path = Path(runtime.settings).expanduser()
+        if not path.is_file():
+            hint = nearest(runtime.settings, [TUNED])
+            raise UsageError(f"settings={runtime.settings}: no such file of settings{hint}")
+        return _read(path)
     path = path_of(runtime.out, dataset)
     if not path.is_file():
         raise UsageError(f"settings=tuned: no {path}; `python -m benchmark tune` with out={runtime.out} writes it")

@@ -182,12 +182,16 @@ def test_a_cell_below_the_threshold_is_stopped_and_stands(tmp_path: Path, enviro
     assert [line["epoch"] for line in read_log(folder) if METRIC in line] == [1, 2, 3, 4]
 
 
-def test_a_cell_above_the_threshold_is_not_stopped_and_its_epoch_is_measured(tmp_path: Path) -> None:
+def test_a_cell_above_the_threshold_is_not_stopped_and_its_epoch_is_measured(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """Though auto would measure nothing in so short a training; and the last epoch stops nothing."""
     assert train(cell("epochs=3"), tmp_path / "a", stop_below="0.1@2").whole
     assert [line["epoch"] for line in read_log(tmp_path / "a") if METRIC in line] == [2]
     assert train(cell("epochs=3"), tmp_path / "b", stop_below="100@3").whole
+    assert "stops no training" in capsys.readouterr().err
     assert train(cell("epochs=3"), tmp_path / "c", stop_below="100@9").whole
+    assert "stop_below=100@9 stops no training of 3 epochs" in capsys.readouterr().err
 
 
 def test_auto_is_some_ten_times_where_that_is_cheap_and_less_often_where_not() -> None:

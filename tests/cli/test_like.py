@@ -173,3 +173,6 @@ def test_the_report_has_both_and_what_is_not_alike(environment: dict[str, str], 
     listed = inside(["published"], environment)
     assert all(f"like={name}: {protocol.source}" in listed.stdout for name, protocol in PROTOCOLS.items())
     assert "published: simsiam 91.8 (linear_top1" in listed.stdout
+    one = inside(["published", "moco-notebook-200"], environment)
+    assert one.stdout.count("like=") == 1
+    assert "did you mean 'moco-notebook-200'" in inside(["published", "moco-notebook"], environment).stderr

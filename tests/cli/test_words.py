@@ -435,6 +435,7 @@ def test_words_from_a_file_are_words_that_others_override(tmp_path: Path) -> Non
     assert "no.txt" in refusal("@no.txt")
     file.write_text("@other.txt")
     assert "names no other file" in refusal(f"@{file}")
+    assert "@study.txt" in refusal("@")
 
 
 def test_a_file_of_the_folder_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -72,7 +72,8 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
             for name, cell in {address.folder_name(cell): cell for cell in cells}.items()
             if name not in under_way and plan.state(out / name).word in ("new", "interrupted", "failed")
         }
-        arguments, longest = pack(missing, runtime), jobs.longest_array() if missing else 1
+        longest = jobs.longest_array() if missing else 1  # asks SLURM, before cells are written that it would not get
+        arguments = pack(missing, runtime)
         for start in range(0, len(arguments), longest):
             some = arguments[start : start + longest]
             with _defer_signals():

@@ -85,6 +85,8 @@ def test_a_controller_that_is_away_or_full_is_no_bad_input(
     done = inside(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster(**others))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: SLURM does not answer: ")
+    if "scontrol" in others:
+        assert not list((tmp_path / "runs").glob("*/settings.json")), "no cell that a plain `resume` would train here"
 
 
 def test_what_sbatch_refuses_is_bad_input(tmp_path: Path, cluster: Callable[..., dict[str, str]]) -> None:

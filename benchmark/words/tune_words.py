@@ -112,8 +112,9 @@ def _read_options(assigned: dict[str, list[str]]) -> Options:
         if len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed")
     options = Options(**{key: parse_value(values[0], TYPES[key], key) for key, values in assigned.items()})
-    if min(options.trials, options.at_once) < 1 or options.search_seed < 0:
-        raise UsageError("trials and at_once must be at least 1, search_seed at least 0")
+    for name, least in (("trials", 1), ("at_once", 1), ("search_seed", 0)):
+        if getattr(options, name) < least:
+            raise UsageError(f"{name}={getattr(options, name)}: at least {least} is needed")
     return options
 
 

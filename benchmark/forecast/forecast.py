@@ -10,12 +10,14 @@ import sys
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 from statistics import median, mode
 from typing import TYPE_CHECKING
 
 from benchmark.cells import past_costs
+from benchmark.display.duration import span
 from benchmark.errors import UsageError, explain
 from benchmark.forecast.cost import Forecast, Forecasts
 from benchmark.settings import address
@@ -43,6 +45,8 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     from benchmark.cells import machine
     from benchmark.forecast.measure import Measured, measure_fitting
 
+    tell = partial(print, file=sys.stderr, flush=True)
+
     device, workers = _device(runtime)
     processes = count_processes(runtime)
     ran = [run for run in past_costs.read(Path(runtime.out)) if run.processes == processes and _ran_on(run, device)]
@@ -50,18 +54,20 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     if device is None and ran:  # of several kinds, the usual one
         name = mode(run.device for run in ran)
         ran = [run for run in ran if run.device == name]
+    shapes = [past_costs.shape(address.identity(cell)) for cell in cells]
+    recalled = [_recall(shape, ran, 0) for shape in shapes]
+    unknown = {shape.likenesses[0] for shape, known in zip(shapes, recalled, strict=True) if known is None}
     by_shape: dict[str, Measured] = {}
     each = []
-    for cell in cells:
-        shape = past_costs.shape(address.identity(cell))
-        if (known := _recall(shape, ran, 0)) is not None:
+    for cell, shape, known in zip(cells, shapes, recalled, strict=True):
+        if known is not None:
             each.append(known)
         elif device is None:
             each.append(_recall(shape, ran, 1) or Forecast(None, None, "unknown"))
         else:
             like = shape.likenesses[0]
             if like not in by_shape:
-                print(f"measuring a shape of {cell.method} ({len(by_shape) + 1})", file=sys.stderr, flush=True)
+                tell(f"measuring {cell.method}, shape {len(by_shape) + 1} of {len(unknown)}")
                 try:
                     by_shape[like] = measure_fitting(cell, device, runtime, processes, workers)
                 except UsageError:
@@ -70,8 +76,13 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
                     by_shape[like] = Measured(failure=f"fails: {explain(error)}")
                     if device.type == "cuda":  # an error on a GPU may last as long as its process
                         device = None
+                tell(f"  {_describe(by_shape[like].forecast(cell.epochs or 0))}")
             each.append(by_shape[like].forecast(cell.epochs or 0))
     return Forecasts(each, name, processes, workers, len(by_shape))
+
+
+def _describe(forecast: Forecast) -> str:
+    return forecast.how if forecast.seconds is None else f"{span(forecast.seconds)} a cell"
 
 
 def _recall(shape: past_costs.Shape, ran: list[past_costs.Ran], likeness: int) -> Forecast | None:

@@ -28,9 +28,9 @@ from benchmark.settings.runtime import Runtime
 from benchmark.training import build
 from benchmark.training.distributed import World
 
-STEPS, LIMIT = 20, 20.0  # that are measured of a shape, and after so many seconds only what is needed
-NEEDED = 3
-EVALUATED = {"cpu": 4096, "cuda": 65536}  # images whose evaluation is timed, and scaled to all
+STEPS = 20  # that are measured of a shape
+LIMIT = 10.0  # seconds for them and those that warm up, though two are always taken
+IMAGES = {"cpu": 1024, "cuda": 65536}  # that are evaluated, and embedded before an epoch; their time is scaled to all
 
 
 @dataclass(frozen=True)
@@ -84,14 +84,12 @@ def measure(cell: Settings, device: torch.device, compiled: bool, processes: int
         batches = build.batches(cell, method, data, World(), device, "fp32")
         took = _evaluation(lambda part: headline.evaluate(freeze(method, part, batches, device)), data, device)
         return Measured(evaluation=took, memory=machine.peak_memory(device))
-    profiled: ProfiledCell = profile.prepare(cell, device, compiled)
-    # The first steps ask for memory, and choose or compile kernels: their excess counts once.
-    first = [seconds(partial(profile.step, profiled, number), device) for number in range(profile.WARM_UP)]
-    profile.start_epoch(profiled, profile.WARM_UP, device)  # with the clusters that the steps behind it need
-    steady: list[float] = []
+    profiled: ProfiledCell = profile.prepare(cell, device, compiled, IMAGES[device.type])
     until = time.monotonic() + LIMIT
-    while len(steady) < NEEDED or (len(steady) < STEPS and time.monotonic() < until):
-        steady.append(seconds(partial(profile.step, profiled, profile.WARM_UP + len(steady)), device))
+    # The first steps ask for memory, and choose or compile kernels: their excess counts once.
+    first = _time_steps(profiled, 0, profile.WARM_UP, until, device)
+    profile.start_epoch(profiled, profile.WARM_UP, device)  # with the clusters that the steps behind it need
+    steady = _time_steps(profiled, profile.WARM_UP, STEPS, until, device)
     peak = machine.peak_memory(device)
     each = sum(steady) / len(steady)
     middle, _, high = spread(steady)
@@ -106,10 +104,18 @@ def measure(cell: Settings, device: torch.device, compiled: bool, processes: int
     )
 
 
+def _time_steps(profiled: ProfiledCell, start: int, count: int, until: float, device: torch.device) -> list[float]:
+    """Seconds of each of the `count` steps from `start` that begin before `until`; of the first in any case."""
+    times: list[float] = []
+    while not times or (len(times) < count and time.monotonic() < until):
+        times.append(seconds(partial(profile.step, profiled, start + len(times)), device))
+    return times
+
+
 def _evaluation(numbers: Callable[[Data], Iterator[Any]], data: Data, device: torch.device) -> float:
     """Seconds of the evaluation of the whole dataset, by that of some of its training images."""
     total = len(data.train) + len(data.validation) + len(data.test)
-    share = min(1.0, EVALUATED[device.type] / total)
+    share = min(1.0, IMAGES[device.type] / total)
 
     def take(split: Split, count: int) -> Split:
         index = torch.randperm(len(split), generator=torch.Generator().manual_seed(0))[: max(1, round(share * count))]

@@ -75,6 +75,7 @@ class ProfiledCell:
     optimiser: torch.optim.Optimizer
     order: Tensor  # of the epoch's images
     epoch_start: float = 0.0  # seconds of the order and `before_epoch`: clustering, and what it embeds
+    embedded: int = 0  # images that are embedded then, as often as they go into all; their time counts so often; 0: all
     growth: int = 0  # bytes that a step takes over what rests between steps
     passes: list[Pass] = field(default_factory=list)
     # Step by step, of the whole step, of the encoder alone, and of each part.
@@ -136,7 +137,7 @@ def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: 
     return profiled_cells
 
 
-def prepare(cell: Settings, device: torch.device, compiled: bool) -> ProfiledCell:
+def prepare(cell: Settings, device: torch.device, compiled: bool, embedded: int = 0) -> ProfiledCell:
     """The cell as `run` would make it, at the start of its first epoch."""
     world, data = World(), build.dataset(seeded_dataset(cell))
     method, _ = build.method(cell, data, device)
@@ -146,7 +147,7 @@ def prepare(cell: Settings, device: torch.device, compiled: bool) -> ProfiledCel
     if compiled:
         engine.compile()
     method.train()
-    profiled = ProfiledCell(cell, engine, batches, optim.make(method, cell), batches.order(0))
+    profiled = ProfiledCell(cell, engine, batches, optim.make(method, cell), batches.order(0), embedded=embedded)
     start_epoch(profiled, 0, device)
     return profiled
 
@@ -155,9 +156,21 @@ def start_epoch(profiled: ProfiledCell, number: int, device: torch.device) -> No
     """What happens before the epoch of step `number`; `epoch_start` keeps the longest that it took."""
     engine, batches, at, watch = profiled.engine, profiled.batches, _progress(profiled, number), Stopwatch(device)
     profiled.order = batches.order(at.epoch)
+    total, unseen = len(batches.split), 0.0
+    some = min(total, profiled.embedded or total)
+
+    def embed_some(f: Callable[[Tensor], Tensor]) -> Tensor:
+        nonlocal unseen
+        settle(device)
+        began = time.perf_counter()
+        rows = embed(f, engine, batches, some)
+        settle(device)
+        unseen += (total / some - 1) * (time.perf_counter() - began)
+        return rows[torch.arange(total) % some]
+
     with torch.no_grad():
-        engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
-    profiled.epoch_start = max(profiled.epoch_start, watch.total())
+        engine.method.before_epoch(at, embed_some)
+    profiled.epoch_start = max(profiled.epoch_start, watch.total() + unseen)
 
 
 def _measure(profiled: ProfiledCell, number: int, device: torch.device) -> None:

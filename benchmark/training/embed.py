@@ -17,9 +17,10 @@ ROWS = 512  # images encoded at once
 
 
 @torch.no_grad()
-def embed(f: Callable[[Tensor], Tensor], engine: Engine, batches: Batches) -> Tensor:
-    """(N, D) float32: `f` of every un-augmented training image, in dataset order, the same on every rank."""
-    world, total = engine.world, len(batches.split)
+def embed(f: Callable[[Tensor], Tensor], engine: Engine, batches: Batches, count: int | None = None) -> Tensor:
+    """(N, D) float32: `f` of every un-augmented training image, or of the first `count`, in dataset order, the same on
+    every rank."""
+    world, total = engine.world, count or len(batches.split)
     each = math.ceil(total / world.size)
     own = torch.arange(world.rank * each, (world.rank + 1) * each).clamp(
         max=total - 1

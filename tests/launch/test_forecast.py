@@ -122,6 +122,32 @@ def test_a_measured_cell_costs_its_epochs_its_start_and_its_evaluation() -> None
     assert few == pytest.approx(found.once + 10 * found.epoch + found.evaluation)
 
 
+def test_a_slow_shape_is_measured_by_its_first_steps_and_some_images(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However long a step takes there are two of them, and of the images a part is embedded, and scaled."""
+    steps, embedded = [], []
+
+    def count_steps(profiled: object, number: int) -> None:
+        steps.append(number)
+
+    def embed(f: object, engine: object, batches: object, images: int) -> torch.Tensor:
+        embedded.append(images)
+        return torch.nn.functional.normalize(torch.randn(images, 128))
+
+    monkeypatch.setattr(measuring, "LIMIT", 0.0)
+    monkeypatch.setitem(measuring.IMAGES, "cpu", 30)
+    monkeypatch.setattr(measuring.profile, "step", count_steps)
+    monkeypatch.setattr(measuring.profile, "embed", embed)
+    planned = forecast._forecast(cells("methods=pirl", "pirl.start=features"), Runtime(device="cpu"))
+    assert steps == [0, measuring.profile.WARM_UP]
+    assert set(embedded) == {30}, "of 90 training images"
+    said = capsys.readouterr().err.splitlines()
+    assert said[0] == "measuring pirl, shape 1 of 1"
+    assert said[1].endswith(" a cell")
+    assert (planned.each[0].seconds or 0) > 0
+
+
 def test_a_gpu_that_is_not_here_is_foretold_from_records_only(tmp_path: Path) -> None:
     asked = cells("methods=simclr,moco,random", "epochs=2,4")
     put(tmp_path, asked[0], 10.0, "NVIDIA H200")

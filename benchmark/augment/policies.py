@@ -1,19 +1,13 @@
 """Augmentation policies as data: what may happen to an image, how strongly and how often. Needs no torch.
 
-A policy is written as names joined by ``+``: a recipe (``simclr``), operations (``crop+flip+colour``), or both
-(``moco_v2+solarise``). The operations always run in one order: crop, flip, rotate, then as in the published pipelines
-jitter, grey, blur, solarise, then sobel, noise, cutout; so noise is neither blurred nor taken for edges, and nothing is
-seen in a hole. A piece such as ``6x96`` adds six views more, small crops of 96 pixels. ``one_branch`` keeps what stands
-left of it to the first view: ``crop+colour+one_branch``.
+The operations always run in one order: crop, flip, rotate, then as in the published pipelines jitter, grey, blur,
+solarise, then sobel, noise, cutout; so noise is neither blurred nor taken for edges, and nothing is seen in a hole.
 """
 
 from __future__ import annotations
 
-import re
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
-
-from benchmark.errors import UsageError, unknown
 
 
 @dataclass(frozen=True)
@@ -121,8 +115,8 @@ def _byol(crop: Policy) -> tuple[Policy, Policy]:
 
 ONE_BRANCH = "one_branch"
 
-# name -> (one line, one policy or the pair of an asymmetric recipe)
-_PIECES: dict[str, tuple[str, tuple[Policy, ...]]] = {
+# name -> (one line, one policy, the pair of an asymmetric recipe, or three: the third is that of small crops)
+PIECES: dict[str, tuple[str, tuple[Policy, ...]]] = {
     "none": ("the image resized and centre cropped, nothing random", (Policy(),)),
     "crop": ("random resized crop of 8 to 100 % of the area", (_CROP,)),
     "crop_large": ("random resized crop of 20 to 100 % of the area", (_CROP_LARGE,)),
@@ -176,86 +170,26 @@ _PIECES: dict[str, tuple[str, tuple[Policy, ...]]] = {
         "SwAV's large crops, 14 to 100 % of the area; add +6x96 for its multi-crop",
         (_all(Policy(crop_scale=(0.14, 1.0)), _FLIP, _COLOUR_STRONG, _GREY, _BLUR),),
     ),
+    # Caron et al. 2021 (arXiv 2104.14294); facebookresearch/dino, main_dino.py: BYOL's pair, and small crops apart.
+    "dino": (
+        "DINO's three kinds of view: BYOL's pair with crops of 40 to 100 % of the area, small crops with blur .5",
+        (*_byol(Policy(crop_scale=(0.4, 1.0))), _all(_FLIP, _COLOUR_BYOL, _GREY, _BLUR)),
+    ),
+    # rbalestr-lab/lejepa, README: all views alike. VISReg's is the same but for a hue of .05.
+    "lejepa": (
+        "LeJEPA on ImageNet, 30 to 100 % of the area; add +6x98@.05-.3 for its small crops",
+        (_all(Policy(crop_scale=(0.3, 1.0)), _FLIP, _COLOUR_BYOL, _GREY, _BLUR, _SOLARISE),),
+    ),
+    # What masked image models have: facebookresearch/mae, microsoft/SimMIM and facebookresearch/ijepa.
+    "mae": ("MAE: crops of 20 to 100 % of the area, and flips", (_all(_CROP_LARGE, _FLIP),)),
+    "simmim": ("SimMIM: crops of 67 to 100 % of the area, and flips", (_all(Policy(crop_scale=(0.67, 1.0)), _FLIP),)),
+    "ijepa": ("I-JEPA: crops of 30 to 100 % of the area, and nothing else", (Policy(crop_scale=(0.3, 1.0)),)),
     # facebookresearch/vissl, pirl_jigsaw_4node_resnet50.yaml, without its photometric noise.
     "pirl": (
         "PIRL on ImageNet: jitter .4 .4 .4 .2 of every image",
         (_all(_CROP, _FLIP, _COLOUR_PIRL, _GREY),),
     ),
 }
-
-SMALL_SCALE = (0.05, 0.14)  # area of small crops (arXiv 2006.09882, section 3.2; main_swav.py)
-SMALL_PIECE = ("NxS", "N small crops of S pixels, 5 to 14 % of the area, such as swav+6x96; for multi-crop methods")
-_MOST_SMALL, _LEAST_SIDE = 100, 4
-
-
-@dataclass(frozen=True)
-class Augmentation:
-    """What the views of an image are drawn from: large ones, which a method asks for, and small crops behind them."""
-
-    policies: tuple[Policy, ...]  # of the large views, in turn: one policy, or the pair of an asymmetric recipe
-    small: tuple[int, ...] = ()  # pixels of a side, of each small crop
-
-    def policy(self, number: int, large: int) -> Policy:
-        """The policy of view ``number``, of which the first ``large`` are large and all others small crops."""
-        if number < large:
-            return self.policies[number % len(self.policies)]
-        return replace(self.policies[(number - large) % len(self.policies)], crop_scale=SMALL_SCALE)
-
-
-def parse(text: str) -> Augmentation:
-    """The augmentation that a text such as ``crop+colour`` or ``swav+6x96`` names.
-
-    Pieces are merged left to right. One policy, or a pair where a piece is asymmetric; ``one_branch`` keeps a pair's
-    first, and what stands right of it goes into both views again. Raises UsageError for an unknown piece, and for small
-    crops that cannot be.
-    """
-    merged: tuple[Policy, ...] = (Policy(),)
-    small: tuple[int, ...] = ()
-    for name in _split(text):
-        if match := _small(name):
-            small += _sides(name, int(match[1]), int(match[2]), len(small))
-            continue
-        if name not in _PIECES:
-            hint = "; join several with '+'; NxS adds N small crops of S pixels, such as +6x96"
-            raise unknown("augmentation", name, _PIECES, hint)
-        if name == ONE_BRANCH:
-            merged = (merged[0], Policy())
-        right = _PIECES[name][1]
-        views = max(len(merged), len(right))
-        merged = tuple(merge(merged[i % len(merged)], right[i % len(right)]) for i in range(views))
-    return Augmentation(merged, small)
-
-
-def without_small(text: str) -> str:
-    """``text`` without its pieces for small crops."""
-    return "+".join(name for name in _split(text) if not _small(name)) or "none"
-
-
-def _split(text: str) -> list[str]:
-    return [piece.strip() for piece in text.split("+")]
-
-
-def _small(piece: str) -> re.Match[str] | None:
-    return re.fullmatch(r"([0-9]{1,9})x([0-9]{1,9})", piece)
-
-
-def _sides(piece: str, count: int, side: int, before: int) -> tuple[int, ...]:
-    if count < 1 or side < _LEAST_SIDE:
-        nearest = f"{max(count, 1)}x{max(side, _LEAST_SIDE)}"
-        raise UsageError(
-            f"augmentation piece {piece}: NxS is N small crops of S pixels, N at least 1 and S at least {_LEAST_SIDE}"
-            f"; did you mean {nearest!r}?"
-        )
-    if before + count > _MOST_SMALL:
-        raise UsageError(
-            f"augmentation piece {piece}: at most {_MOST_SMALL} small crops of an image, not {before + count}"
-        )
-    return (side,) * count
-
-
-def names() -> list[tuple[str, str]]:
-    """(name, one-line description) of every piece that :func:`parse` knows."""
-    return [(name, line) for name, (line, _) in _PIECES.items()]
 
 
 def describe(policy: Policy) -> dict[str, Any]:

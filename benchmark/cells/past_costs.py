@@ -9,7 +9,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any, NamedTuple
 
-from benchmark.augment import policies
+from benchmark.augment import augmentation
 from benchmark.data import catalogue
 from benchmark.settings import address, schema
 from results import record
@@ -61,7 +61,7 @@ def shape(settings: dict[str, Any]) -> Shape:
     data, side = settings["dataset"], settings["view_size"]
     images = data["limit"] or catalogue.entry(data["name"]).images
     uncounted = "" if images else f" {data.get('fingerprint') or data['root']}"
-    small = policies.parse(settings["augmentation"] or "none").small
+    small = augmentation.parse(settings["augmentation"] or "none").small_sides
     views = len(schema.describe(settings["method"]).views) * side**2 + sum(crop**2 for crop in small)
     trained, judged = ((images or 1) * pixels for pixels in ((settings["epochs"] or 0) * views, side**2))
     known = f"{settings['method']} {settings['backbone']}{uncounted}"

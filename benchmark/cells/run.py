@@ -237,7 +237,9 @@ def _resolve(settings: Settings, runtime: Runtime, data: Data, batches: Batches)
     if note := build.weights_note(settings):
         resolved |= {"weights": note}
     if used.small:
-        resolved |= {"small_crops": list(used.small), "small_crop_scale": list(policies.SMALL_SCALE)}
+        scales = [list(crop.scale) for crop in used.small]
+        same = scales.count(scales[0]) == len(scales)
+        resolved |= {"small_crops": list(used.small_sides), "small_crop_scale": scales[0] if same else scales}
     resolved |= {"protocol": headline.protocol(settings), "test": headline.describe_test_set(data)}
     resolved |= {"data": identity.describe([settings.dataset]), "warnings": remarks.warn(settings)}
     return resolved | {"fitted": remarks.explain_fit(settings, runtime.preset)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 import methods
-from benchmark.augment import policies
+from benchmark.augment import augmentation
 from benchmark.cli import checks
 from benchmark.data.catalogue import CATALOGUE
 from benchmark.display import columns
@@ -83,7 +83,7 @@ def print_datasets(words: list[str]) -> int:
 
 def print_augmentations(words: list[str]) -> int:
     checks.refuse_words("augmentations", words)
-    columns.show(["name", "what it does"], [*policies.names(), policies.SMALL_PIECE])
+    columns.show(["name", "what it does"], [*augmentation.names(), augmentation.SMALL_PIECE])
     print("Join with +, such as augmentation=crop+flip+colour; the right one's operations win.")
     return 0
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.augment.policies import Augmentation
+from benchmark.augment.augmentation import parse
 from benchmark.data.catalogue import entry
 from benchmark.data.datasets import Data
 from benchmark.data.source import Split
@@ -61,15 +61,12 @@ class FrozenCell:
     def labelled_batches(self, split: Split, batch_size: int, seed: int) -> Batches:
         """Labelled batches of one augmented view an image, as the papers train their probes: crops, and flips where a
         mirrored image is of the same class."""
-        from benchmark.augment import policies
-
         text = CROP_AND_FLIP if entry(self.data.name).mirrored else CROP
-        augmentation: Augmentation = policies.parse(text)
         return replace(
             self.batches,
             split=_on(split, self.device),
             views=("crop",),
-            augmentation=augmentation,
+            augmentation=parse(text),
             batch_size=batch_size,
             seed=seed,
             labelled=True,

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmark import seeds
-from benchmark.augment import policies
+from benchmark.augment.augmentation import parse
 from benchmark.augment.parameters import draw
 from benchmark.augment.transforms import augment
 from benchmark.data.source import Split
@@ -34,7 +34,7 @@ def evaluate(
     yield "effective_rank", effective_rank(sample)
     yield "uniformity", uniformity(sample)
     images = validation.images[chosen]
-    policy = policies.parse(POSITIVES).policies[0]
+    policy = parse(POSITIVES).policies[0]
     generator = seeds.generator("alignment")
     views = []
     for _ in range(2):

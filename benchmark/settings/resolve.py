@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, replace
 from typing import Any
 
-from benchmark.augment import policies
+from benchmark.augment import augmentation
 from benchmark.backbones import weights
 from benchmark.data import catalogue, identity
 from benchmark.data.catalogue import Dataset
@@ -97,9 +97,8 @@ def validate(settings: Settings) -> None:
 
 
 def _validate_augmentation(method: str, text: str) -> None:
-    small = policies.parse(text).small
-    if small and "augmentation" not in inapplicable(method) and not describe(method).multicrop:
+    if augmentation.parse(text).small and "augmentation" not in inapplicable(method) and not describe(method).multicrop:
         raise UsageError(
             f"{method} takes no small crops: augmentation={text}; give it its own with "
-            f"{method}.augmentation={policies.without_small(text)}"
+            f"{method}.augmentation={augmentation.without_small(text)}"
         )

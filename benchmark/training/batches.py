@@ -12,9 +12,10 @@ from torch import Tensor
 
 from benchmark import seeds
 from benchmark.augment import jigsaw, transforms
+from benchmark.augment.augmentation import Augmentation
 from benchmark.augment.jigsaw import Jigsaw
 from benchmark.augment.parameters import Parameters, Side, draw
-from benchmark.augment.policies import Augmentation, Policy
+from benchmark.augment.policies import Policy
 from benchmark.data.files import Files, prefetch
 from benchmark.data.source import Split
 from benchmark.training.distributed import World
@@ -97,7 +98,7 @@ class Batches:
     def pixels(self) -> int:
         """Pixels of an image that are encoded in an epoch, over all its views: what it costs."""
         return sum(
-            part.images * part.side**2 for part in backbone_inputs(self.views, self.augmentation.small, self.size)
+            part.images * part.side**2 for part in backbone_inputs(self.views, self.augmentation.small_sides, self.size)
         )
 
     def statistics(self) -> dict[str, list[float]]:
@@ -179,7 +180,7 @@ class Batches:
     @property
     def _sizes(self) -> list[int]:
         """Pixels of each view."""
-        return [*(self.size for _ in self.views), *self.augmentation.small]
+        return [*(self.size for _ in self.views), *self.augmentation.small_sides]
 
     def _send(self, images: Tensor) -> Tensor:
         """`images` on the device, without waiting for it."""

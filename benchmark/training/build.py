@@ -11,7 +11,7 @@ from torch import Tensor
 
 import methods
 from benchmark import seeds
-from benchmark.augment import policies
+from benchmark.augment import augmentation
 from benchmark.backbones import encoders, weights
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import Data, load
@@ -68,7 +68,7 @@ def other_inputs(settings: Settings) -> tuple[tuple[str, int], ...]:
     kind = methods.load(settings.method)
     if not kind.trains:
         return ()
-    small = policies.parse(settings.augmentation or "none").small
+    small = augmentation.parse(settings.augmentation or "none").small_sides
     parts = [(part.what, part.side) for part in backbone_inputs(kind.views, small, settings.view_size)]
     return tuple(dict.fromkeys(part for part in parts if part[1] != settings.view_size))
 
@@ -95,7 +95,7 @@ def batches(
     return Batches(
         split=Split(images.to(device) if isinstance(images, Tensor) else images, split.labels.to(device)),
         views=method.views,
-        augmentation=policies.parse(settings.augmentation or "none"),
+        augmentation=augmentation.parse(settings.augmentation or "none"),
         size=settings.view_size,
         batch_size=settings.batch_size or 0,
         seed=settings.seed or 0,

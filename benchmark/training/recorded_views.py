@@ -61,7 +61,7 @@ def augmenter(batches: Batches, mode: str) -> Callable[[Fetched], Batch]:
 def can_record(batches: Batches) -> bool:
     """Whether one process makes views on a GPU of images that lie there, small, and without a jigsaw's patches."""
     in_memory = isinstance(batches.split.images, Tensor) and batches.device.type == "cuda" and batches.world.size == 1
-    largest = max([batches.size, *batches.augmentation.small])
+    largest = max([batches.size, *batches.augmentation.small_sides])
     return in_memory and 3 * largest**2 * batches.batch_size <= MOST and set(batches.views) == {"crop"}
 
 

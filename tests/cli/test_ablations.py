@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 import methods
-from benchmark.augment import policies
+from benchmark.augment import parse
 from benchmark.cli import listing
 from benchmark.errors import UsageError
 from benchmark.settings.address import key
@@ -103,7 +103,7 @@ def test_of_each_dataset_its_own() -> None:
 
 def test_every_augmentation_is_one() -> None:
     for text in ABLATIONS["augmentation"].parts[0]["augmentation"]:
-        policies.parse(text)
+        parse(text)
 
 
 @pytest.mark.parametrize(

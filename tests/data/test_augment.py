@@ -17,6 +17,7 @@ from scipy import ndimage, special, stats
 from torch import Tensor
 
 from benchmark.__main__ import main
+from benchmark.augment.augmentation import names, parse
 from benchmark.augment.operations import normals
 from benchmark.augment.parameters import (
     BRIGHTNESS,
@@ -29,7 +30,7 @@ from benchmark.augment.parameters import (
     pack,
     unpack,
 )
-from benchmark.augment.policies import Policy, blur_kernel_size, describe, names, parse
+from benchmark.augment.policies import Policy, blur_kernel_size, describe
 from benchmark.augment.transforms import CACHED, augment, resize
 from benchmark.errors import UsageError
 
@@ -394,6 +395,28 @@ def test_an_asymmetric_recipe_is_a_pair_and_stays_one() -> None:
     assert [policy.crop_scale for policy in parse("byol+moco_v3").policies] == [(0.2, 1.0)] * 2
 
 
+def test_a_recipe_of_three_policies_has_one_for_small_crops() -> None:
+    dino = parse("dino+3x8@.05-.4")
+    views = [dino.policy(number, 2) for number in range(5)]
+    assert [view.blur for view in views] == [1.0, 0.1, 0.5, 0.5, 0.5]
+    assert [view.solarise for view in views] == [0.0, 0.2, 0.0, 0.0, 0.0]
+    assert [view.crop_scale for view in views] == [(0.4, 1.0)] * 2 + [(0.05, 0.4)] * 3
+    assert {(view.flip, view.grey, view.saturation) for view in views} == {(0.5, 0.2, 0.2)}
+    assert [dino.policy(number, 4).blur for number in range(4)] == [1.0, 0.1, 1.0, 0.1]
+    assert [policy.hue for policy in parse("dino+colour_strong").policies] == [0.2] * 3
+
+
+def test_recipes_of_crops_alone() -> None:
+    (lejepa,) = parse("lejepa").policies
+    assert describe(lejepa) == describe(parse("byol+blur+solarise").policies[0]) | {"crop_scale": [0.3, 1.0]}
+    recipes = {name: parse(name).policies for name in ("mae", "simmim", "ijepa")}
+    assert recipes == {
+        "mae": (Policy(crop_scale=(0.2, 1.0), flip=0.5),),
+        "simmim": (Policy(crop_scale=(0.67, 1.0), flip=0.5),),
+        "ijepa": (Policy(crop_scale=(0.3, 1.0)),),
+    }
+
+
 @pytest.mark.parametrize(
     ("text", "near"),
     [
@@ -416,6 +439,11 @@ def test_an_unknown_piece_is_named_with_the_nearest(text: str, near: str) -> Non
         ("swav+0x96", ["piece 0x96", "N at least 1", "'1x96'"]),
         ("swav+6x3", ["piece 6x3", "S at least 4", "'6x4'"]),
         ("swav+60x8+60x8", ["piece 60x8", "at most 100 small crops", "120"]),
+        ("swav+6x96@", ["piece 6x96@", "LOW-HIGH with 0 < LOW <= HIGH <= 1", "'6x96@0.05-0.14'"]),
+        ("swav+6x96@.3-.05", ["piece 6x96@.3-.05", "'6x96@0.05-0.3'"]),
+        ("swav+6x96@5-30", ["'6x96@0.05-0.3'"]),
+        ("swav+6x96@.3", ["piece 6x96@.3:"]),
+        ("swav+0x96@.05-.3", ["'1x96@.05-.3'"]),
         ("swav+x96", ["unknown augmentation 'x96'", "allowed: blur", "NxS adds N small crops"]),
         ("swaw+6x96", ["unknown augmentation 'swaw'", "did you mean 'swav'"]),
     ],
@@ -458,7 +486,7 @@ def test_blur_kernels_follow_simclrs_rule() -> None:
 
 
 def test_policies_need_no_torch() -> None:
-    code = "import sys; from benchmark.augment import policies; policies.parse('simclr'); print('torch' in sys.modules)"
+    code = "import sys; from benchmark.augment import parse; parse('simclr'); print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
 

@@ -19,7 +19,7 @@ from commandline import PATIENCE
 from numpy.typing import NDArray
 from PIL import Image
 
-from benchmark.augment import parameters, policies
+from benchmark.augment import parameters, parse
 from benchmark.cells import run
 from benchmark.contract.short_training import CPU, prepare, train_briefly
 from benchmark.data import cache, files
@@ -201,7 +201,7 @@ def test_room_is_asked_for_before_anything_is_decoded(folder: Path, monkeypatch:
 def test_a_streamed_crop_is_torchvisions(folder: Path) -> None:
     paths = np.array(sorted(str(path) for path in (folder / "train").rglob("*.*")))
     opened = files.Files(paths, 16).open(torch.arange(len(paths)))
-    policy = policies.parse("crop").policies[0]
+    policy = parse("crop").policies[0]
     generator = torch.Generator().manual_seed(0)
     boxes = parameters.boxes(policy, len(paths), *opened.sides.unbind(1), generator)
     large, small = opened.crops([(boxes, 24), (boxes, 7)])

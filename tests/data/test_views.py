@@ -14,8 +14,9 @@ from torch import Tensor
 import methods
 from benchmark.__main__ import main
 from benchmark.augment import jigsaw
+from benchmark.augment.augmentation import SMALL_SCALE, Augmentation, SmallCrop, parse
 from benchmark.augment.parameters import draw
-from benchmark.augment.policies import SMALL_SCALE, Augmentation, Policy, parse
+from benchmark.augment.policies import Policy
 from benchmark.augment.transforms import CACHED, apply_after_flip
 from benchmark.data.datasets import Split
 from benchmark.errors import UsageError
@@ -171,8 +172,8 @@ def test_what_follows_a_view_does_not_change_it() -> None:
 
 def test_small_crops_are_many_small_and_of_a_small_area() -> None:
     found = parse("swav+4x16+2x24")
-    assert found == Augmentation(parse("swav").policies, (16,) * 4 + (24,) * 2)
-    assert parse("2x24+swav") == Augmentation(parse("swav").policies, (24, 24))
+    assert found == Augmentation(parse("swav").policies, (SmallCrop(16),) * 4 + (SmallCrop(24),) * 2)
+    assert parse("2x24+swav") == Augmentation(parse("swav").policies, (SmallCrop(24),) * 2)
     views = batches(("crop", "crop"), "swav+4x16+2x24").get(0, torch.arange(40)).views
     assert [view.shape[-1] for view in views] == [32, 32, 16, 16, 16, 16, 24, 24]
     pair = parse("byol+3x16")
@@ -184,6 +185,19 @@ def test_small_crops_are_many_small_and_of_a_small_area() -> None:
     area = (box[:, 2] * box[:, 3]) / 200**2
     assert 0.045 < area.min() < 0.06
     assert 0.13 < area.max() < 0.145
+
+
+def test_small_crops_have_the_area_that_is_asked_for() -> None:
+    found = parse("swav+2x16@.05-.3+1x32@.2-1+1x16")
+    assert found.small == (*[SmallCrop(16, (0.05, 0.3))] * 2, SmallCrop(32, (0.2, 1.0)), SmallCrop(16))
+    views = batches(("crop", "crop"), "swav+2x16@.05-.3+1x32@.2-1").get(0, torch.arange(40)).views
+    assert [view.shape[-1] for view in views] == [32, 32, 16, 16, 32], "one as large as a large view, its area ours"
+    box = draw(found.policy(2, 2), 2000, 200, 200, seed()).box
+    area = (box[:, 2] * box[:, 3]) / 200**2
+    assert 0.045 < area.min() < 0.06
+    assert 0.28 < area.max() < 0.31
+    plain, said = (batches(("crop",), f"swav+1x8{area}").get(0, torch.arange(40)).views for area in ("", "@.05-.14"))
+    assert torch.equal(plain[1], said[1])
 
 
 def test_what_an_image_costs() -> None:
@@ -243,7 +257,7 @@ def test_a_run_with_views_of_three_sizes(plugin: str, tmp_path: Path) -> None:
     out = tmp_path / "runs"
     given = [
         f"methods={plugin}",
-        "augmentation=swav+2x12",
+        "augmentation=swav+1x12+1x12@.2-.5",
         "microbatch=8",
         *(w for w in SMALL if w != "epochs=2"),
         "epochs=1",
@@ -254,3 +268,4 @@ def test_a_run_with_views_of_three_sizes(plugin: str, tmp_path: Path) -> None:
     assert record["cost"]["views"] == 5 * 32 * 4, "steps x batch x views"
     assert record["cost"]["pixels_per_image"] == 16**2 + 9 * 8**2 + 2 * 12**2
     assert record["resolved"]["small_crops"] == [12, 12]
+    assert record["resolved"]["small_crop_scale"] == [[0.05, 0.14], [0.2, 0.5]]

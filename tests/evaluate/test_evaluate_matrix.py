@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import methods
 from benchmark.__main__ import main
-from benchmark.augment import policies
+from benchmark.augment import parse
 from benchmark.contract import short_training
 from benchmark.data.datasets import Data
 from benchmark.data.source import Split
@@ -75,9 +75,7 @@ def frozen_cell(head: nn.Module | None = None, encoder: nn.Module | None = None)
     train, validation, test = colour_images(600, 0), colour_images(60, 1), colour_images(90, 2)
     data = Data("digits", train, train, validation, test, ["red", "green", "blue"], (0.5,) * 3, (0.25,) * 3)
     half, quarter = (torch.full((3, 1, 1), value) for value in (0.5, 0.25))
-    batches = Batches(
-        train, ("crop",), policies.parse("none"), 8, 32, 0, half, quarter, World(), CPU, torch.float32, False
-    )
+    batches = Batches(train, ("crop",), parse("none"), 8, 32, 0, half, quarter, World(), CPU, torch.float32, False)
     return FrozenCell(encoder or Colour(), head, data, batches, CPU)
 
 

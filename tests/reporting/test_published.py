@@ -10,7 +10,7 @@ import pandas as pd
 import pytest
 
 import methods
-from benchmark.augment import policies
+from benchmark.augment import parse
 from benchmark.data import catalogue
 from benchmark.settings import schema
 from benchmark.settings.values import parse_value
@@ -70,7 +70,7 @@ def test_settings_and_axes_are_ours() -> None:
         for name, text in words.items():
             parse_value(text, kinds[name], name)
         if "augmentation" in words:
-            policies.parse(words["augmentation"])
+            parse(words["augmentation"])
 
 
 def test_ids_are_unique_and_points_in_order() -> None:

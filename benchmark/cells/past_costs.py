@@ -23,8 +23,10 @@ EQUALLY_FAST = (
     "schedule",
     "warmup",
     "weight_decay",
+    "weight_decay_end",
     "decay_all",
     "sgd_momentum",
+    "adamw_beta2",
     "trial",
 )
 

@@ -10,7 +10,7 @@ from typing import Any
 import methods
 from benchmark.data.catalogue import Dataset, entry
 from benchmark.data.identity import UNLABELLED
-from benchmark.settings.cell import Settings
+from benchmark.settings.cell import YOUNGER, Settings
 from benchmark.settings.schema import describe
 
 # Raised when a change to the code alters the numbers that the same settings give; old records then stay, as others.
@@ -41,6 +41,9 @@ def identity(settings: Settings) -> dict[str, Any]:
             values["dataset"]["root"] = settings.dataset.root
     if not settings.dataset.stream:  # younger than the first records, which have no such setting
         del values["dataset"]["stream"]
+    for name in YOUNGER:
+        if values[name] in (None, getattr(Settings, name)):
+            del values[name]
     if settings.processes == 1:
         del values["processes"]
     if not settings.trial:

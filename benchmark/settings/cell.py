@@ -33,8 +33,10 @@ class Settings:
     schedule: Literal["cosine", "constant", "step"] | None = "cosine"  # after warm-up; step: x 0.1 at 60 % and 80 %
     warmup: float | None = 0.1  # share of the training over which the learning rate grows linearly from 0
     weight_decay: float | None = 5e-4  # L2, or decoupled (adamw)
+    weight_decay_end: float | Literal["constant"] | None = "constant"  # which it becomes along half a cosine, by step
     decay_all: bool | None = False  # also decay biases and norms, as MoCo's authors do; larc always does
     sgd_momentum: float | None = 0.9  # of all but adamw
+    adamw_beta2: float | None = 0.999  # of adamw: share of the squared gradients that it keeps; 0.95 for MAE
     batch_norm: str | None = "sync"  # sync, local, shuffle, shuffle:N or split:N (N imitated devices)
     precision: Literal["auto", "fp32", "bf16", "fp64"] | None = "auto"  # auto: bf16 where the hardware has it
     method_version: str = ""  # of the method's code, where it is not ours at its first version; no word sets it
@@ -42,6 +44,8 @@ class Settings:
     trial: str = ""  # STUDY/NUMBER, from 1, of what `tune` tries, which never sees the test set; no word sets it
 
 
+# Settings that the first records do not have: at their default, or where they do not apply, they are in no key.
+YOUNGER = ("weight_decay_end", "adamw_beta2")
 # What only training reads, from `augmentation` on: it does not apply to a method that is evaluated as it starts.
 _NAMES = [f.name for f in fields(Settings)]
 TRAINING = tuple(_NAMES[_NAMES.index("augmentation") : _NAMES.index("method_version")])

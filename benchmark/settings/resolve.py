@@ -32,6 +32,8 @@ def build(assigned: dict[str, Any]) -> Settings:
     settings = replace(settings, weights=weights.pin(settings.weights or ""))
     unread = inapplicable(settings.method, dataset.split_seed) | NOT_READ_BY.get(settings.optimiser or "", set())
     nothing: dict[str, Any] = dict.fromkeys(unread, None)
+    if settings.weight_decay_end == settings.weight_decay:
+        settings = replace(settings, weight_decay_end="constant")
     return replace(settings, **nothing)
 
 
@@ -80,7 +82,9 @@ def validate(settings: Settings) -> None:
     _validate_augmentation(settings.method, settings.augmentation or "none")
     batch_norm_groups(settings.batch_norm or "sync", 1)
     at_least: dict[str, float] = {"epochs": 1, "batch_size": 2, "microbatch": 0, "view_size": 4, "seed": 0}
-    at_least |= dict.fromkeys(("learning_rate", "weight_decay", "warmup", "sgd_momentum"), 0)
+    at_least |= dict.fromkeys(("learning_rate", "weight_decay", "warmup", "sgd_momentum", "adamw_beta2"), 0)
+    if settings.weight_decay_end != "constant":
+        at_least["weight_decay_end"] = 0
     for name, smallest in at_least.items():
         value = getattr(settings, name)
         if value is not None and value < smallest:
@@ -88,6 +92,8 @@ def validate(settings: Settings) -> None:
     for name in ("warmup", "sgd_momentum"):
         if (getattr(settings, name) or 0) > 1:
             raise UsageError(f"{name}={getattr(settings, name)}: a share between 0 and 1 is needed")
+    if (settings.adamw_beta2 or 0) >= 1:
+        raise UsageError(f"adamw_beta2={settings.adamw_beta2}: a share from 0 to below 1 is needed, such as 0.95")
     microbatch, batch = settings.microbatch or 0, settings.batch_size or 0
     if 0 < microbatch < batch and settings.batch_norm not in ("sync", "local"):
         raise UsageError(

@@ -19,7 +19,9 @@ from benchmark.errors import UsageError, nearest
 from benchmark.settings.cell import TRAINING, Settings
 from benchmark.settings.runtime import Runtime, Slurm
 
-NOT_READ_BY = {"adamw": {"sgd_momentum"}, "larc": {"decay_all"}}  # settings that an optimiser has no use for
+# Settings that an optimiser has no use for.
+NOT_READ_BY = {"adamw": {"sgd_momentum"}, "larc": {"decay_all", "adamw_beta2"}}
+NOT_READ_BY |= {name: {"adamw_beta2"} for name in ("sgd", "lars", "lars_fb")}
 UNSPOKEN = ("options", "dataset", "method_version", "processes", "trial")  # of `Settings`: no word of that name
 PLURAL = {"methods": "method", "seeds": "seed", "dataset": "dataset.name"}
 

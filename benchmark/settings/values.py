@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import math
+import operator
 import re
 import typing
+from functools import reduce
 from types import NoneType
 from typing import Any, Literal
 
@@ -58,7 +60,7 @@ def _split_words(kind: Any) -> tuple[Any, tuple[Any, ...]]:
 
 def _without_none(kind: Any) -> Any:
     parts = typing.get_args(kind)
-    return next(part for part in parts if part is not NoneType) if NoneType in parts else kind
+    return reduce(operator.or_, (part for part in parts if part is not NoneType)) if NoneType in parts else kind
 
 
 def parts(batch_size: int, microbatch: int) -> int:

@@ -41,6 +41,16 @@ def learning_rate(step: int, steps: int, settings: Settings) -> float:
     return peak * 0.5 * (1 + math.cos(math.pi * (step - warm) / max(1.0, steps - warm)))
 
 
+def weight_decay(step: int, steps: int, settings: Settings) -> float:
+    """The weight decay of `step` (from 0) of `steps`, for what decays: half a cosine from `weight_decay` to
+    `weight_decay_end`, as DINO's authors have it (arXiv:2104.14294; main_dino.py), without warm-up."""
+    start, end = settings.weight_decay, settings.weight_decay_end
+    assert start is not None
+    if end is None or end == "constant":
+        return start
+    return end + (start - end) * 0.5 * (1 + math.cos(math.pi * step / steps))
+
+
 def make(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
     """The optimiser over the trainable parameters, in groups: those that decay and those that do not, and of both
     those whose rate is not scheduled, by the network's `unscheduled` modules.
@@ -56,13 +66,15 @@ def make(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
             "params": [p for p in trainable if (everything or p.ndim > 1) == decays and (id(p) in constant) == stays],
             "weight_decay": settings.weight_decay if decays else 0.0,
             "scheduled": not stays,
+            "decays": decays,
         }
         for stays in (False, True)
         for decays in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
     if settings.optimiser == "adamw":
-        return torch.optim.AdamW(groups, lr=0.0)
+        assert settings.adamw_beta2 is not None
+        return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, settings.adamw_beta2))
     assert settings.sgd_momentum is not None
     if settings.optimiser in ("lars", "lars_fb", "larc"):
         return LARS(groups, settings.optimiser, momentum=settings.sgd_momentum)

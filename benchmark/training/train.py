@@ -140,9 +140,11 @@ def _step(
 ) -> tuple[Rows, dict[str, Tensor]]:
     """One step of the optimiser and the method's hooks around it. Returns the gathered rows and the scalars to log."""
     method = recorder.engine.method
-    rate = optim.learning_rate(at.step, at.steps, settings)
+    rate, decay = (schedule(at.step, at.steps, settings) for schedule in (optim.learning_rate, optim.weight_decay))
     for group in optimiser.param_groups:
         group["lr"] = rate if group.get("scheduled", True) else optim.peak_learning_rate(settings)
+        if group.get("decays", False):  # a checkpoint of before there was an end of the decay has none
+            group["weight_decay"] = decay
     optimiser.zero_grad(set_to_none=True)
     rows, scalars = recorder.gradient(batch, at)
     with torch.no_grad():

@@ -219,6 +219,7 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
         "schedule=constant",
         "warmup=0",
         "weight_decay=0",
+        "weight_decay_end=0.04",
         "decay_all=true",
         "sgd_momentum=0.8",
         "batch_norm=local",
@@ -237,6 +238,15 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
 )
 def test_what_changes_the_result_changes_the_key(word: str) -> None:
     assert key(f"methods=simclr {word}") != key("methods=simclr")
+
+
+def test_settings_that_came_later_leave_the_keys_of_cells_without_them() -> None:
+    usual, adamw = key("methods=simclr"), key("methods=simclr optimiser=adamw")
+    for words in ("weight_decay_end=constant", "weight_decay_end=5e-4", "adamw_beta2=0.95"):
+        assert key(f"methods=simclr {words}") == usual, "a decay that ends as it began; SGD has no betas"
+    assert key("methods=simclr optimiser=adamw adamw_beta2=0.999") == adamw
+    assert key("methods=simclr optimiser=adamw adamw_beta2=0.95") != adamw
+    assert not {"weight_decay_end", "adamw_beta2"} & set(address.identity(cell("methods=random")))
 
 
 def test_a_number_is_one_setting_however_it_was_come_by() -> None:
@@ -294,6 +304,9 @@ def test_values_have_their_declared_type() -> None:
         ("methods=moco momentum=1.5", ["momentum=1.5", "between 0 and 1"]),
         ("methods=simclr warmup=2", ["warmup=2", "between 0 and 1"]),
         ("methods=simclr learning_rate=nan", ["learning_rate=nan", "finite"]),
+        ("methods=simclr weight_decay_end=constnat", ["weight_decay_end=constnat", "number or constant", "'constant'"]),
+        ("methods=simclr weight_decay_end=-1", ["weight_decay_end=-1", "at least 0"]),
+        ("methods=simclr adamw_beta2=1", ["adamw_beta2=1.0", "below 1"]),
         ("methods=simclr weight_decay=inf", ["weight_decay=inf", "finite"]),
         ("methods=simclr batch_norm=split:x", ["batch_norm=split:x", "split:N"]),
         ("methods=simclr batch_norm=split:0", ["batch_norm=split:0", "at least 1"]),

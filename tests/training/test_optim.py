@@ -3,12 +3,15 @@
 import copy
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
 from timm.optim.lars import Lars
 from torch import Tensor, nn
 
+from benchmark.contract import short_training
+from benchmark.settings import address
 from benchmark.settings.cell import Settings
 from benchmark.training import optim
 
@@ -273,6 +276,29 @@ def test_the_optimiser_is_the_one_asked_for_and_survives_a_checkpoint(name: str,
     trained(other, second, range(2, 4))
     assert torch.equal(network.weight, other.weight)
     assert torch.equal(network.bias, other.bias)
+
+
+def test_the_decay_goes_to_its_end_by_half_a_cosine_for_what_decays(tmp_path: Path) -> None:
+    """main_dino.py: cosine_scheduler(0.04, 0.4, ...), one value a step, for the first group alone."""
+    end = replace(BASE, weight_decay=0.04, weight_decay_end=0.4)
+    decays = [optim.weight_decay(step, 100, end) for step in range(100)]
+    assert decays[0] == pytest.approx(0.04)
+    assert decays[50] == pytest.approx(0.22)
+    assert decays[99] == pytest.approx(0.4 - 0.36 * 0.5 * (1 + math.cos(math.pi * 0.99)))
+    assert decays == sorted(decays)
+    assert {optim.weight_decay(step, 100, replace(BASE, weight_decay=0.04)) for step in range(100)} == {0.04}
+
+    def groups(*words: str) -> list[tuple[bool, float]]:
+        cell = short_training.settings("simclr", "epochs=2", "optimiser=adamw", *words)
+        (tmp_path / address.key(cell)).mkdir()
+        short_training.train_briefly(cell, folder=tmp_path / address.key(cell))
+        saved = torch.load(tmp_path / address.key(cell) / "last.pt", weights_only=False)["optimiser"]["param_groups"]
+        assert {group["betas"] for group in saved} == {(0.9, cell.adamw_beta2)}
+        return [(group["decays"], round(group["weight_decay"], 6)) for group in saved]
+
+    last = round(0.4 - 0.36 * 0.5 * (1 + math.cos(math.pi * 3 / 4)), 6)  # of four steps
+    assert groups("weight_decay=0.04", "weight_decay_end=0.4", "adamw_beta2=0.95") == [(True, last), (False, 0.0)]
+    assert groups("weight_decay=0.04") == [(True, 0.04), (False, 0.0)]
 
 
 @pytest.mark.parametrize("decay_all", [False, True])

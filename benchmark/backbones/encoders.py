@@ -6,18 +6,26 @@ The stem is chosen by the size of the view and by the family of architecture, ne
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from benchmark.backbones import SMALL_PATCH
 from benchmark.backbones.library import library
 from benchmark.backbones.weights import TIMM, fetch, load, read
 from benchmark.errors import UsageError, explain
 
 _REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError)  # how timm refuses a size
 SMALL = 64  # pixels up to which `stem=auto` takes the small stem
+# timm's arguments for a vision transformer's feature. With its `fc_norm` it would move the last norm behind the mean,
+# and the tokens would come out un-normalised.
+POOLS: dict[str, dict[str, Any]] = {
+    "auto": {},
+    "token": {"global_pool": "token"},
+    "avg": {"global_pool": "avg", "fc_norm": False},
+}
 
 
 def check_name(backbone: str) -> None:
@@ -36,15 +44,16 @@ def make(
     others: Iterable[tuple[str, int]] = (),
     weights: str = "",
     say: Callable[[str], None] = lambda line: None,
+    pool: str = "auto",
 ) -> tuple[nn.Module, int, str]:
     """(encoder, feature width, the stem it got) for views of `size` pixels. Untrained; weights from torch's seed, or
     what `weights.pin` has pinned.
 
     `others` are what else it must take: (what, in the plural; pixels). The stem is chosen by the view alone, but where
     there are weights: timm's are those of its own stem, and `auto` takes the one that a file's weights fit. `say` is
-    told what was taken from a file and what was left.
-    Raises `UsageError` where the backbone is unknown, does not take such a size, or has no small stem though asked for,
-    or where the weights cannot be had or do not fit.
+    told what was taken from a file and what was left. `pool` is one of `POOLS`.
+    Raises `UsageError` where the backbone is unknown, does not take such a size, or has no small stem or no such pool
+    though asked for, or where the weights cannot be had or do not fit.
     """
     check_name(backbone)
     others = list(others)
@@ -52,15 +61,15 @@ def make(
         if stem == "small":
             raise UsageError("stem=small: weights=timm are those of timm's own stem; use stem=native or auto")
         fetch(backbone)
-        return _build(backbone, "native", size, others, pretrained=True)
+        return _build(backbone, "native", pool, size, others, pretrained=True)
     if not weights:
-        return _build(backbone, stem, size, others)
+        return _build(backbone, stem, pool, size, others)
     found = read(weights)
     # Some stems differ in their strides alone. Our own cells have what `auto` gives; others' files, timm's own.
     stems = ["auto", "native"] if found.ours else ["native", "auto"]
     problem: UsageError | None = None
     for one in stems if stem == "auto" else [stem]:
-        made = _build(backbone, one, size, others)
+        made = _build(backbone, one, pool, size, others)
         try:
             say(load(made[0], backbone, found))
             return made
@@ -71,15 +80,11 @@ def make(
 
 
 def _build(
-    backbone: str, stem: str, size: int, others: list[tuple[str, int]], pretrained: bool = False
+    backbone: str, stem: str, pool: str, size: int, others: list[tuple[str, int]], pretrained: bool = False
 ) -> tuple[nn.Module, int, str]:
     further = [(what, side) for what, side in others if side != size]
-    try:
-        network, _ = _create(backbone, size, dynamic=bool(further), pretrained=pretrained)
-    except _REFUSALS as error:
-        raise UsageError(f"backbone={backbone} cannot be made for views of {size} pixels: {explain(error)}") from error
-    applied = "native"
-    if stem == "small" or (stem == "auto" and size <= SMALL):
+    network, _, applied = create_by_timm(backbone, stem, pool, size, further, pretrained)
+    if applied == "native" and (stem == "small" or (stem == "auto" and size <= SMALL)):
         applied = small_stem(network)
         if stem == "small" and applied == "native":
             raise UsageError(f"stem=small: {backbone} has no stem that can be made small; use stem=native")
@@ -92,25 +97,63 @@ def _build(
     return network, width, applied
 
 
-def create_native(backbone: str, size: int, others: Iterable[tuple[str, int]] = ()) -> tuple[nn.Module, dict[str, Any]]:
-    """timm's own model that `make` begins with, untrained, and the arguments by which `timm.create_model` makes it
-    again, beside its name."""
-    return _create(backbone, size, dynamic=any(side != size for _, side in others), pretrained=False)
+def create_by_timm(
+    backbone: str,
+    stem: str,
+    pool: str,
+    size: int,
+    others: Iterable[tuple[str, int]] = (),
+    pretrained: bool = False,
+) -> tuple[nn.Module, dict[str, Any], str]:
+    """timm's own model that `make` begins with, the arguments by which `timm.create_model` makes it again, beside its
+    name, and the stem that these give it: small where its patches are of 4 pixels by `stem`, else native."""
+    dynamic, also, applied = any(side != size for _, side in others), dict(POOLS[pool]), "native"
+    try:
+        network, arguments = _create(backbone, size, dynamic, pretrained)
+    except _REFUSALS as error:
+        raise UsageError(f"backbone={backbone} cannot be made for views of {size} pixels: {explain(error)}") from error
+    if stem == "small" and _has_larger_patches(network):
+        if size > SMALL:
+            raise UsageError(
+                f"stem=small: patches of {SMALL_PATCH} pixels are for views of at most {SMALL}, not {size}, of "
+                f"{backbone}; use stem=native"
+            )
+        also["patch_size"], applied = SMALL_PATCH, "small"
+    if also:
+        try:
+            network, arguments = _create(backbone, size, dynamic, pretrained, also)
+        except _REFUSALS as error:
+            raise UsageError(
+                f"{backbone} cannot be made with stem={stem} and pool={pool} ({explain(error)}); use stem=native and "
+                "pool=auto"
+            ) from error
+    return network, arguments, applied
 
 
-def _create(backbone: str, size: int, dynamic: bool, pretrained: bool) -> tuple[nn.Module, dict[str, Any]]:
+def _has_larger_patches(network: nn.Module) -> bool:
+    """Whether it sees images as square patches of pixels, which could be smaller; a hybrid has those of a map."""
+    patch = getattr(getattr(network, "patch_embed", None), "patch_size", None)
+    projection = getattr(getattr(network, "patch_embed", None), "proj", None)
+    return isinstance(patch, tuple) and min(patch) > SMALL_PATCH and getattr(projection, "in_channels", None) == 3
+
+
+def _create(
+    backbone: str, size: int, dynamic: bool, pretrained: bool, also: Mapping[str, Any] | None = None
+) -> tuple[nn.Module, dict[str, Any]]:
     """timm's model, made for `size` pixels where that is needed, and open to other sizes where it can be; and the
-    arguments that it took for that."""
+    arguments that it took for that, with those of `also`."""
     timm = library()
     # Position embeddings, windows and token mixers are made for one size. Transformers can interpolate the embedding.
     # Convolutions take any size, and no such argument.
     attempts: list[dict[str, Any]] = [{"img_size": size, "dynamic_img_size": True}] if dynamic else []
-    for arguments in [*attempts, {"img_size": size}]:
+    for sizes in [*attempts, {"img_size": size}]:
+        arguments = sizes | dict(also or {})
         try:
             return timm.create_model(backbone, pretrained=pretrained, num_classes=0, **arguments), arguments
         except TypeError:
             continue
-    return timm.create_model(backbone, pretrained=pretrained, num_classes=0), {}
+    arguments = dict(also or {})
+    return timm.create_model(backbone, pretrained=pretrained, num_classes=0, **arguments), arguments
 
 
 class Conv2d(nn.Conv2d):
@@ -143,7 +186,8 @@ def small_stem(network: nn.Module) -> str:
     - tiered deep stems (resnet10t, 14t, 26t): left as they are. They exist to be cheap, and without their strides
       cost sixteen times as much.
     - EfficientNet, MobileNet (`conv_stem`): stride 1.
-    - all others, transformers among them: left as they are; choose the patch size by the backbone's name.
+    - all others: left as they are. Vision transformers have a small stem by their patches, only where it is asked for
+      (`create_by_timm`).
     """
     first = getattr(network, "conv1", None)
     if isinstance(first, nn.Conv2d) and hasattr(network, "maxpool"):

@@ -136,9 +136,7 @@ def write(restored: Restored, facts: dict[str, Any], is_timm: bool) -> str:
         width=facts["features"],
         title=schema.describe(cell.method).title.rstrip("."),
         training=_describe_training(restored),
-        stem="with its own stem"
-        if restored.stem == "native"
-        else "with a stem for small images that timm does not make",
+        stem=_describe_stem(restored, is_timm),
         test=measured,
         metrics="\n".join(f"| {name} | {_format(name, value)} |" for name, value in facts["metrics"].items()),
         side=restored.side,
@@ -154,10 +152,16 @@ def write(restored: Restored, facts: dict[str, Any], is_timm: bool) -> str:
     )
 
 
+def _describe_stem(restored: Restored, is_timm: bool) -> str:
+    if restored.stem == "native":
+        return "with its own stem"
+    return "with patches for small images" if is_timm else "with a stem for small images that timm does not make"
+
+
 def _write_finetune(restored: Restored, is_timm: bool) -> str:
     if is_timm:
         return _FINETUNE_TIMM
-    if restored.stem != "small":
+    if restored.stem != "small" or hasattr(restored.encoder, "patch_embed"):
         return _NO_FINETUNE
     changes = "\n".join(encoders.small_stem_code(restored.encoder))
     return _FINETUNE_PROGRAM.format(backbone=restored.settings.backbone, changes=changes)

@@ -25,10 +25,16 @@ _KEPT = ("architecture", "fixed_input_size", "first_conv", "classifier")
 
 
 def create(restored: Restored) -> tuple[nn.Module, dict[str, Any]]:
-    """timm's model of a native stem with the encoder's weights and pixels, and the arguments that it is made by."""
+    """timm's model with the encoder's weights and pixels, and the arguments that it is made by. Raises ValueError where
+    timm has none with such a stem."""
     cell = restored.settings
     assert cell.backbone is not None
-    model, arguments = encoders.create_native(cell.backbone, cell.view_size, build.other_inputs(cell))
+    others = build.other_inputs(cell)
+    model, arguments, stem = encoders.create_by_timm(
+        cell.backbone, restored.stem, cell.pool or "auto", cell.view_size, others
+    )
+    if stem != restored.stem:
+        raise ValueError(f"timm has no {cell.backbone} with a {restored.stem} stem")
     model.load_state_dict(restored.encoder.state_dict())
     known: Any = model.pretrained_cfg
     pretrained_cfg: Any = {name: known[name] for name in _KEPT if name in known} | {
@@ -48,8 +54,6 @@ def create(restored: Restored) -> tuple[nn.Module, dict[str, Any]]:
 def write(folder: Path, restored: Restored) -> str:
     """`model.safetensors` and `config.json` in `folder`. Why there are none, where timm would not give the same
     features; "" where they are there."""
-    if restored.stem != "native":
-        return f"timm has no {restored.settings.backbone} with a {restored.stem} stem"
     try:
         model, arguments = create(restored)
         library().models.save_for_hf(model, folder, model_args=arguments, safe_serialization=True)

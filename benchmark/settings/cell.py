@@ -21,7 +21,8 @@ class Settings:
     seed: int | None = 0  # seed of weights, order and augmentation
     backbone: str | None = "resnet18"  # any timm name without a classifier
     weights: str | None = ""  # where the backbone starts: at random, timm (its pretrained ones) or a file of weights
-    stem: Literal["auto", "small", "native"] | None = "auto"  # small: 3x3, stride 1, no pooling; auto: at 64 px or less
+    stem: Literal["auto", "small", "native"] | None = "auto"  # small: 3x3, stride 1; a ViT's patch: 4; auto: 3x3 to 64
+    pool: Literal["auto", "token", "avg"] | None = "auto"  # a ViT's feature: class token, mean of patches; auto: timm's
     view_size: int = 0  # pixels of a view, in training and evaluation; 0 is the dataset's own
     augmentation: str | None = "simclr"  # pieces joined by +, 6x96 for small crops; `python -m benchmark augmentations`
     epochs: int | None = 100  # passes over the training images
@@ -45,7 +46,7 @@ class Settings:
 
 
 # Settings that the first records do not have: at their default, or where they do not apply, they are in no key.
-YOUNGER = ("weight_decay_end", "adamw_beta2")
+YOUNGER = ("pool", "weight_decay_end", "adamw_beta2")
 # What only training reads, from `augmentation` on: it does not apply to a method that is evaluated as it starts.
 _NAMES = [f.name for f in fields(Settings)]
 TRAINING = tuple(_NAMES[_NAMES.index("augmentation") : _NAMES.index("method_version")])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 
+from benchmark.backbones import SMALL_PATCH
 from benchmark.data.catalogue import entry
 from benchmark.data.identity import Facts, measure
 from benchmark.settings import presets
@@ -29,12 +30,12 @@ def explain_fit(settings: Settings, preset: str) -> list[str]:
 def warn(settings: Settings) -> list[str]:
     """What cannot work as it is meant; not refused, because somebody may want to see it."""
     facts, patch = measure(settings.dataset), re.search(r"patch(\d+)", settings.backbone or "")
+    pixels = SMALL_PATCH if settings.stem == "small" else int(patch[1]) if patch else 1
     doubts = [] if facts is None or not describe(settings.method).trains else list(_doubts(settings, facts))
-    if patch and settings.view_size % int(patch[1]):
-        rest = settings.view_size % int(patch[1])
+    if patch and (rest := settings.view_size % pixels):
         doubts.append(
-            f"view_size={settings.view_size} is no multiple of the {patch[1]} pixels of a patch: {rest} are left out; "
-            f"{settings.view_size - rest} or {settings.view_size - rest + int(patch[1])} leave out none"
+            f"view_size={settings.view_size} is no multiple of the {pixels} pixels of a patch: {rest} are left out; "
+            f"{settings.view_size - rest} or {settings.view_size - rest + pixels} leave out none"
         )
     return [f"{settings.method}: {doubt}" for doubt in doubts]
 

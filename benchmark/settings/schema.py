@@ -89,6 +89,7 @@ def inapplicable(method: str, *split_seeds: object) -> set[str]:
     it: where it is among these values of `dataset.split_seed`."""
     description = describe(method)
     unread = set(description.ignores) | (set() if description.trains else set(TRAINING))
+    unread |= {"pool"} if "backbone" in unread else set()  # which came later than methods without a backbone
     return unread - {"seed"} if RUN in split_seeds else unread
 
 

@@ -43,9 +43,9 @@ def method_for(settings: Settings, images: int, classes: int, device: torch.devi
     encoder: torch.nn.Module = torch.nn.Identity()
     width, stem = 0, "none"
     if settings.backbone is not None:
-        stem = settings.stem or "auto"
+        stem, pool = settings.stem or "auto", settings.pool or "auto"
         encoder, width, stem = encoders.make(
-            settings.backbone, stem, settings.view_size, other_inputs(settings), settings.weights or ""
+            settings.backbone, stem, settings.view_size, other_inputs(settings), settings.weights or "", pool=pool
         )
     arguments = _init_arguments(kind, classes, settings.view_size)
     method = kind(options, encoder, width, images, **arguments).to(
@@ -193,14 +193,15 @@ def weights_note(settings: Settings) -> str | None:
     return _build_on_meta(*_backbone(settings))[2]
 
 
-# Name, stem, view size, `other_inputs`, weights.
-Backbone = tuple[str | None, str, int, tuple[tuple[str, int], ...], str]
+# Name, stem, view size, `other_inputs`, weights, pool.
+Backbone = tuple[str | None, str, int, tuple[tuple[str, int], ...], str, str]
 Items = tuple[tuple[str, Any], ...]  # of a dictionary: what a cache can hold
 
 
 def _backbone(settings: Settings) -> Backbone:
     others = other_inputs(settings)
-    return settings.backbone, settings.stem or "auto", settings.view_size, others, settings.weights or ""
+    where = settings.view_size, others, settings.weights or ""
+    return settings.backbone, settings.stem or "auto", *where, settings.pool or "auto"
 
 
 @lru_cache
@@ -222,12 +223,12 @@ def _try_construction(method: str, options: Items, backbone: Backbone, images: i
 
 @lru_cache
 def _build_on_meta(
-    name: str | None, stem: str, size: int, others: tuple[tuple[str, int], ...], weights: str
+    name: str | None, stem: str, size: int, others: tuple[tuple[str, int], ...], weights: str, pool: str
 ) -> tuple[torch.nn.Module, int, str | None]:
     """(encoder without numbers, feature width, what was taken from a file of weights). Raises `UsageError` where a size
     is not taken or weights do not fit."""
     if name is None:
         return torch.nn.Identity(), 0, None
     notes = list[str]()
-    encoder, width, _ = encoders.make(name, stem, size, others, weights, notes.append)
+    encoder, width, _ = encoders.make(name, stem, size, others, weights, notes.append, pool)
     return encoder.to("meta"), width, notes[0] if notes else None

@@ -82,6 +82,7 @@ def test_patches_that_leave_pixels_out_are_said(folder: Path) -> None:
         in read([*words, "view_size=40"]).notes[0]
     )
     assert not read([*words, "view_size=48"]).notes
+    assert not read([*words, "view_size=40", "stem=small"]).notes, "patches of 4 pixels"
 
 
 def test_without_a_preset_nothing_is_fitted(folder: Path) -> None:

@@ -208,6 +208,7 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
         "seeds=1",
         "backbone=resnet18",
         "stem=native",
+        "pool=avg",
         "view_size=24",
         "augmentation=crop",
         "epochs=13",
@@ -245,8 +246,9 @@ def test_settings_that_came_later_leave_the_keys_of_cells_without_them() -> None
     for words in ("weight_decay_end=constant", "weight_decay_end=5e-4", "adamw_beta2=0.95"):
         assert key(f"methods=simclr {words}") == usual, "a decay that ends as it began; SGD has no betas"
     assert key("methods=simclr optimiser=adamw adamw_beta2=0.999") == adamw
+    assert key("methods=pixels pool=avg") == key("methods=pixels"), "which has no backbone"
     assert key("methods=simclr optimiser=adamw adamw_beta2=0.95") != adamw
-    assert not {"weight_decay_end", "adamw_beta2"} & set(address.identity(cell("methods=random")))
+    assert not {"pool", "weight_decay_end", "adamw_beta2"} & set(address.identity(cell("methods=random")))
 
 
 def test_a_number_is_one_setting_however_it_was_come_by() -> None:

@@ -156,6 +156,17 @@ def test_views_of_other_sizes_are_in_timm_s_arguments(tmp_path: Path) -> None:
     torch.testing.assert_close(loaded((images - cell.mean) / cell.std), encode(cell, images), rtol=0, atol=1e-5)
 
 
+@pytest.mark.parametrize("pool", ["token", "avg"])
+def test_patches_for_small_images_and_pooling_are_in_timm_s_arguments(pool: str, tmp_path: Path) -> None:
+    cell = restore(tmp_path, "test_vit", 32, "stem=small", f"pool={pool}", "augmentation=crop+2x16")
+    assert cell.stem == "small"
+    assert export.export(cell, tmp_path / "encoder", [], print)
+    loaded = timm.create_model(f"local-dir:{tmp_path / 'encoder'}", pretrained=True).eval()
+    images = images_of(32)
+    torch.testing.assert_close(loaded((images - cell.mean) / cell.std), encode(cell, images), rtol=0, atol=1e-5)
+    assert "timm's `test_vit` with patches for small images" in (tmp_path / "encoder" / "README.md").read_text()
+
+
 def test_a_program_on_request_stands_beside_what_timm_loads(tmp_path: Path) -> None:
     cell = restore(tmp_path, "test_vit", 32)
     assert export.export(cell, tmp_path / "encoder", ["program"], print)

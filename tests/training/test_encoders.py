@@ -117,9 +117,38 @@ def test_an_unknown_backbone_names_the_nearest(typo: str) -> None:
 
 
 def test_a_small_stem_is_refused_where_there_is_none() -> None:
-    for backbone in ("test_vit", "test_convnext"):
+    for backbone in ("swin_tiny_patch4_window7_224", "test_convnext", "vit_tiny_r_s16_p8_224"):
         with pytest.raises(UsageError, match=f"stem=small: {backbone} has no stem"):
             encoders.make(backbone, "small", 32)
+
+
+def test_a_small_stem_gives_transformers_patches_of_4_pixels_where_it_is_asked_for() -> None:
+    network, width, stem = encoders.make("vit_tiny_patch16_224", "small", 32)
+    assert (width, stem) == (192, "small")
+    assert network.forward_features(torch.zeros(1, 3, 32, 32)).shape == (1, 64 + 1, 192)  # type: ignore[operator]
+    assert round(sum(p.numel() for p in network.parameters()) / 1e6, 1) == 5.4
+    assert encoders.make("vit_tiny_patch16_224", "auto", 32)[2] == "native", "four patches of 16, as ever"
+    network, width, _ = encoders.make("test_vit", "small", 32, [("small crops", 16)])
+    for size in (16, 32):
+        assert network(torch.zeros(2, 3, size, size)).shape == (2, width)
+    with pytest.raises(UsageError, match=r"patches of 4 .* at most 64, not 96, of test_vit; use stem=native"):
+        encoders.make("test_vit", "small", 96)
+
+
+def test_a_transformer_s_feature_is_its_token_or_the_mean_of_its_normalised_patches() -> None:
+    x = torch.randn(2, 3, 32, 32)
+    for pool in ("token", "avg"):
+        network = encoders.make("test_vit", "small", 32, pool=pool)[0].eval()
+        tokens = network.forward_features(x)  # type: ignore[operator]
+        assert (tokens.mean(dim=2).abs() < 1e-5).all(), "behind the last norm"
+        expected = tokens[:, 0] if pool == "token" else tokens[:, 1:].mean(dim=1)
+        torch.testing.assert_close(network(x), expected)
+        assert all(p.grad is None for p in network.parameters())
+        network(x).square().sum().backward()
+        assert not [name for name, p in network.named_parameters() if p.grad is None], "none would wait in DDP"
+    for backbone, pool in (("resnet18", "token"), ("resnet18", "avg"), ("test_convnext", "avg")):
+        with pytest.raises(UsageError, match=f"{backbone} cannot be made with stem=auto and pool={pool} .*pool=auto"):
+            encoders.make(backbone, "auto", 32, pool=pool)
 
 
 @pytest.mark.parametrize(

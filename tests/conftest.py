@@ -14,6 +14,7 @@ ROOT = Path(__file__).parent.parent
 let_threads_sleep()
 kept_of_folders = tempfile.TemporaryDirectory(prefix="contrastive-benchmark-tests-")
 os.environ["XDG_CACHE_HOME"] = kept_of_folders.name
+os.environ["TRACKIO_DIR"] = f"{kept_of_folders.name}/trackio"
 os.environ["WANDB_MODE"] = "disabled"  # whoever runs the tests may have a key, and wandb=auto would use it
 
 

@@ -36,7 +36,7 @@ BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", flags=re.MUL
 KINDS = ("sh", "bash", "python", "text")
 WORD = re.compile(r"[a-z_0-9.]+=\S*")
 PLACEHOLDER = re.compile(r"\b[A-Z]+\b|\.\.\.")  # of a reader's own: dataset.root=DIR, check NAME
-OTHERS = ("git", "cd", "wandb")  # programs that are not ours to read
+OTHERS = ("git", "cd", "wandb", "tensorboard")  # programs that are not ours to read
 FOLDER_WORDS = ("reference", "cells", "evaluations", "transfer", "format", "push", "head")  # of commands on cells
 
 

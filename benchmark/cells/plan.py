@@ -13,6 +13,7 @@ from benchmark.cells import lease
 from benchmark.errors import UsageError, unknown
 from benchmark.settings import address
 from benchmark.settings.cell import Settings, restore
+from benchmark.words import aliases
 from results import files, record
 
 
@@ -99,15 +100,37 @@ def restore_settings(settings: Settings, folder: Path) -> None:
             record.write_json(folder / "settings.json", asdict(settings))
 
 
-def label(settings: dict[str, Any], names: list[str]) -> str:
-    """Such as 'epochs=10 queue=4096': the dotted settings of `names` that apply."""
+def titles(cells: Sequence[Settings], short: bool = False) -> dict[str, str]:
+    """Folder's name -> what people call the cell: its method, what tells it from the method's other cells, its seed.
+
+    Such as 'simclr temperature=0.2 seed=0', or in `short`, as trackers' runs are called, 'simclr t=0.2 s0'.
+    """
+    by_method: dict[str, list[Settings]] = {}
+    for cell in cells:
+        by_method.setdefault(cell.method, []).append(cell)
+    named = {}
+    for method, siblings in by_method.items():
+        names = [name for name in varying(siblings) if name not in ("seed", "trial")]
+        for cell in siblings:
+            values = address.identity(cell) | {"trial": cell.trial.rpartition("/")[2] or None}
+            parts = [method, label(values, names, short)]
+            for name, sign in (("trial", "trial"), ("seed", "s")):
+                if values[name] is not None:
+                    parts.append(f"{sign}{values[name]}" if short else f"{name}={values[name]}")
+            named[address.folder_name(cell)] = " ".join(filter(None, parts))
+    return named
+
+
+def label(settings: dict[str, Any], names: list[str], short: bool = False) -> str:
+    """Such as 'epochs=10 queue=4096': the dotted settings of `names` that apply; in `short` as 'bs=256 t=0.2'."""
     parts = []
     for name in names:
         value: Any = settings
         for part in name.split("."):
             value = value.get(part) if isinstance(value, dict) else None
         if value is not None:
-            parts.append(f"{name.removeprefix('options.')}={value}")
+            word = name.removeprefix("options.")
+            parts.append(f"{aliases.shorten(word.removesuffix('.name')) if short else word}={value}")
     return " ".join(parts)
 
 

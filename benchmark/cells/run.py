@@ -48,8 +48,9 @@ class Place:
     tracker: Tracker = field(default_factory=Tracker)
 
 
-def run(settings: Settings, place: Place) -> dict[str, Any] | None:
+def run(settings: Settings, place: Place, title: str = "") -> dict[str, Any] | None:
     """The cell's record: the one there is, or a new one. None where another process has the cell, or this one lost it.
+    Trackers call its run by the `title`.
 
     A failed record is tried again; a finished, collapsed or stopped one stands. Raises `Stopped` behind a checkpoint.
     """
@@ -69,7 +70,7 @@ def run(settings: Settings, place: Place) -> dict[str, Any] | None:
             if existing is not None and existing["status"] != "failed":
                 return existing
             guard, is_main, say = leases[0].guard if leases else _no_guard, place.world.is_main, place.display.say
-            with place.tracker.cell(blank(settings), folder, place.runtime, is_main, say) as tracker_run:
+            with place.tracker.cell(blank(settings), folder, title, place.runtime, is_main, say) as tracker_run:
                 result = _make(settings, place, folder, guard, tracker_run.log)
                 tracker_run.end(result)
             return result

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from benchmark.display import columns
 from benchmark.errors import UsageError
 from benchmark.settings.presets.published import PROTOCOLS
-from benchmark.tracking import site, tracker
+from benchmark.tracking import site, wandb_run
 from results.frames import forecasts, frame, trials
 from results.published import alike, sweeps
 from results.report import report
@@ -127,7 +127,7 @@ def print_records(out: Path, folders: Sequence[Path]) -> None:
     """The table of these cells, and where to go from there."""
     print_summary(summaries.summarise(_load_folders(out, folders)))
     print(f"records: {out}/; tables and figures of all of them: python -m benchmark report out={out}", file=sys.stderr)
-    if count := tracker.count_unsynced(out):
+    if count := wandb_run.count_unsynced(out):
         print(f"{count} runs were kept offline; to W&B: wandb sync {out}/*/wandb/offline-run-*", file=sys.stderr)
 
 

@@ -146,4 +146,5 @@ def _train(request: Request, states: list[State]) -> int:
 
     chosen = [(cell, state) for cell, state in zip(request.cells, states, strict=True) if state.runs]
     again = [state.word == "failed" for _, state in chosen]
-    return local.run([cell for cell, _ in chosen], again, request.runtime)
+    titles = plan.titles(request.cells, short=True)
+    return local.run([cell for cell, _ in chosen], again, titles, request.runtime)

@@ -48,14 +48,16 @@ def _defer_signals() -> Iterator[None]:
             signal.raise_signal(came[0])
 
 
-def pack(cells: Mapping[str, Settings], runtime: Runtime) -> list[dict[str, Any]]:
-    """The argument of each job's `work`: its cells, `cells_per_job` of them, and how to run. Writes their settings."""
+def pack(cells: Mapping[str, Settings], titles: Mapping[str, str], runtime: Runtime) -> list[dict[str, Any]]:
+    """The argument of each job's `work`: its cells, `cells_per_job` of them, what trackers call them, and how to run.
+    Writes their settings."""
     out, names, each = Path(runtime.out).absolute(), list(cells), runtime.slurm.cells_per_job
     for name, cell in cells.items():
         files.make_folder(out / name)
         record.write_json(out / name / "settings.json", asdict(cell))
     common = {"runtime": asdict(replace(runtime, out=str(out), launcher="here")), "submitted": record.now()}
-    return [{"cells": names[i : i + each], **common} for i in range(0, len(names), each)]
+    parts = [names[i : i + each] for i in range(0, len(names), each)]
+    return [{"cells": part, "titles": {name: titles[name] for name in part}, **common} for part in parts]
 
 
 def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
@@ -73,7 +75,7 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
             if name not in under_way and plan.state(out / name).word in ("new", "interrupted", "failed")
         }
         longest = jobs.longest_array() if missing else 1  # asks SLURM, before cells are written that it would not get
-        arguments = pack(missing, runtime)
+        arguments = pack(missing, plan.titles(cells, short=True), runtime)
         for start in range(0, len(arguments), longest):
             some = arguments[start : start + longest]
             with _defer_signals():
@@ -210,7 +212,7 @@ def work(argument: dict[str, Any]) -> bool:
                 display.cell(name)
                 begun, checkpoint = time.monotonic(), _stamp(out / name)
                 try:
-                    if not _run(cell, place):
+                    if not _run(cell, place, argument["titles"][name]):
                         display.say(f"{name}: another process is at work on it; left to that one")
                 except UsageError as error:  # what only the data, the backbone or the processes can refuse
                     display.say(f"{name}: {error}")
@@ -238,7 +240,7 @@ def _stamp(folder: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def _run(cell: Settings, place: Any) -> bool:
+def _run(cell: Settings, place: Any, title: str) -> bool:
     """Run a cell. An earlier copy on a node that is thought dead may hold it still: waits until its lease is void."""
     from benchmark.cells import run
     from benchmark.training import build
@@ -248,7 +250,7 @@ def _run(cell: Settings, place: Any) -> bool:
         place.display.say(f"note: {note}")
     while True:
         build.check(cell, place.world, place.device)
-        if run.run(cell, place) is not None:
+        if run.run(cell, place, title) is not None:
             return True
         if time.monotonic() > until:
             return False

@@ -64,9 +64,11 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
                 display.say(f"note: {note}")
             stop = stack.enter_context(Stop().listen())
             place = run.Place(runtime, world, device, stop, display)
+            titles, short = plan.titles(cells), plan.titles(cells, short=True)
             for cell in todo:
-                display.cell(_name(cell, [other for other in cells if other.method == cell.method]))
-                result = run.run(cell, place)
+                folder = address.folder_name(cell)
+                display.cell(titles[folder])
+                result = run.run(cell, place, short[folder])
                 if result is not None:
                     display.end(_outcome(result))
                 failed += result is not None and result["status"] == "failed"
@@ -74,13 +76,6 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
         display.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
         return stopped.exit_code
     return 1 if failed else 0
-
-
-def _name(cell: Settings, siblings: list[Settings]) -> str:
-    """Its method, what tells it from the method's other cells, and its seed."""
-    names = [name for name in plan.varying(siblings) if name not in ("seed", "trial")]
-    values = address.identity(cell) | {"trial": cell.trial.rpartition("/")[2] or None}
-    return f"{cell.method} {plan.label(values, [*names, 'trial', 'seed'])}".strip()
 
 
 def _outcome(result: dict[str, Any]) -> str:

@@ -29,8 +29,9 @@ from benchmark.training.stop import Stop, Stopped
 from results import record
 
 
-def run(cells: list[Settings], again: list[bool], runtime: Runtime) -> int:
-    """Run `cells`, those that are tried `again` last. Exit code: 0, 1 where a cell failed, 128 + N stopped by signal N.
+def run(cells: list[Settings], again: list[bool], titles: dict[str, str], runtime: Runtime) -> int:
+    """Run `cells`, those that are tried `again` last; trackers call that of a folder as `titles` do. Exit code: 0, 1
+    where a cell failed, 128 + N stopped by signal N.
 
     Every cell is checked before the first one trains; raises `UsageError` for one that cannot run.
     """
@@ -43,7 +44,7 @@ def run(cells: list[Settings], again: list[bool], runtime: Runtime) -> int:
         stop = stack.enter_context(Stop().listen())
         stack.enter_context(stop.defer())
         display = stack.enter_context(LocalDisplay())
-        sweep = Sweep([cells[i] for i in order], runtime, stack.enter_context(logs(out)), display, ran)
+        sweep = Sweep([cells[i] for i in order], titles, runtime, stack.enter_context(logs(out)), display, ran)
         stack.callback(sweep.close)
         try:
             with sweep.listen_to_suspension():
@@ -79,12 +80,18 @@ class Sweep:
     """The cells, in the order in which they are given out, and who works on them."""
 
     def __init__(
-        self, cells: list[Settings], runtime: Runtime, logs: Path, display: LocalDisplay, ran: list[past_costs.Ran]
+        self,
+        cells: list[Settings],
+        titles: dict[str, str],
+        runtime: Runtime,
+        logs: Path,
+        display: LocalDisplay,
+        ran: list[past_costs.Ran],
     ) -> None:
-        self.cells, self.runtime, self.logs, self.display, self.ran = cells, runtime, logs, display, list(ran)
-        names = plan.varying(cells)
+        self.cells, self.titles, self.runtime, self.logs, self.display = cells, titles, runtime, logs, display
+        self.ran, varied = list(ran), plan.varying(cells)
         identities = [address.identity(cell) for cell in cells]
-        self.labels = [f"{values['method']} {plan.label(values, names)}".strip() for values in identities]
+        self.labels = [f"{values['method']} {plan.label(values, varied)}".strip() for values in identities]
         self.shapes = [past_costs.shape(values) for values in identities]
         self.pending = list(range(len(cells)))
         self.slots: list[Slot] = []
@@ -217,7 +224,8 @@ class Sweep:
             slot.cell, slot.free, slot.blank = cell, False, None
             slot.row = Row(f"{self.devices[slot.number]} (worker {slot.number})", self.labels[cell], time.monotonic())
             self.display.announce(self.started, len(self.cells), slot.row, self._time_left())
-            slot.worker.order("run", cell=asdict(self.cells[cell]))
+            title = self.titles[address.folder_name(self.cells[cell])]
+            slot.worker.order("run", cell=asdict(self.cells[cell]), title=title)
 
     def _finish_cell(self, slot: Slot, status: str | None, reason: str | None, seconds: float) -> None:
         assert slot.cell is not None

@@ -3,7 +3,7 @@
 It pays for torch's import once. Orders come in on standard input and events go out on the descriptor, as JSON lines;
 standard output and error are left to whatever prints there.
 
-    orders: {"do": "start", "runtime", "beside"}, {"do": "check", "cells"}, {"do": "run", "cell"}
+    orders: {"do": "start", "runtime", "beside"}, {"do": "check", "cells"}, {"do": "run", "cell", "title"}
     events: ready (gpus), refused (message), checked, began (record), step (done, steps, loss), say (line),
             done (status, reason, seconds), stopped (by)
 
@@ -98,7 +98,7 @@ def _work(display: EventDisplay, stop: Stop) -> None:
                     display.say(f"note: {note}")
                 display.tell("checked")
             else:
-                _run(restore(order["cell"]), place, display)
+                _run(restore(order["cell"]), order["title"], place, display)
     except UsageError as error:
         display.tell("refused", message=str(error))
 
@@ -114,13 +114,13 @@ def _place(order: dict[str, Any], stop: Stop, display: EventDisplay) -> Place:
     return Place(runtime, World(), claim_device(runtime), stop, display)
 
 
-def _run(cell: Settings, place: Place, display: EventDisplay) -> None:
+def _run(cell: Settings, title: str, place: Place, display: EventDisplay) -> None:
     import torch
 
     from benchmark.cells import past_costs, run
 
     display.tell("began", record=run.blank(cell))
-    result = run.run(cell, place)
+    result = run.run(cell, place, title)
     if result is None:
         display.tell("done", status=None, reason=None, seconds=0.0)
     else:

@@ -8,7 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import methods
-from benchmark.errors import UsageError, nearest
+from benchmark.errors import UsageError, nearest, unknown
+
+TRACKERS = ("wandb", "tensorboard", "trackio")
 
 
 @dataclass(frozen=True)
@@ -54,8 +56,9 @@ class Runtime:
     preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets/
     like: str = ""  # in place of a preset the words of a published protocol: a name that `published` lists
     settings: str = ""  # a file of settings over the preset, below your words; tuned: what `tune` chose below out=
+    tracker: str = "auto"  # who is told: wandb, tensorboard, trackio, several, or none; auto is W&B as wandb= says
     wandb: Literal["auto", "online", "offline", "off"] = "auto"  # Weights & Biases; auto: online if a key is set up
-    wandb_project: str = "contrastive-benchmark"  # where the runs go
+    wandb_project: str = "contrastive-benchmark"  # where the runs go, in Trackio too
     wandb_entity: str = ""  # whose project; empty is the user's own
     trust: tuple[str, ...] = ()  # plugins' module paths that cells of a folder may import; those of methods= may anyway
     slurm: Slurm = field(default_factory=Slurm)
@@ -91,6 +94,24 @@ def stop_threshold(runtime: Runtime) -> Threshold | None:
     if evaluation_interval(runtime) == 0:
         raise UsageError(f"stop_below={runtime.stop_below} needs accuracies while cells train: not evaluate_every=0")
     return Threshold(float(match[1]) / 100, int(match[2]))
+
+
+def trackers(runtime: Runtime) -> tuple[str, ...]:
+    """The names of `tracker`; none of them for `none`. Raises `UsageError`."""
+    names = tuple(dict.fromkeys(runtime.tracker.split(",")))
+    for name in names:
+        if name not in (*TRACKERS, "auto", "none"):
+            raise unknown("tracker", name, [*TRACKERS, "auto", "none"])
+    if names == ("none",):
+        names = ()
+    elif "none" in names:
+        raise UsageError(f"tracker={runtime.tracker}: none stands alone")
+    told = "auto" in names or "wandb" in names
+    if runtime.wandb in ("online", "offline") and not told:
+        raise UsageError(f"wandb={runtime.wandb} is for tracker=wandb, not for tracker={runtime.tracker}")
+    if runtime.wandb == "off" and "wandb" in names:
+        raise UsageError(f"tracker={runtime.tracker} and wandb=off: give one of them")
+    return names
 
 
 def processes(runtime: Runtime) -> int:

@@ -1,1 +1,1 @@
-"""What a cell tells Weights & Biases; nothing here can fail a cell. Imports no torch."""
+"""What a cell tells trackers (W&B, TensorBoard, Trackio); nothing here can fail a cell."""

@@ -1,4 +1,4 @@
-"""What a word is called elsewhere: for hints alone, because one setting has one name here."""
+"""What a word is called elsewhere: for hints and names of runs alone, because one setting has one name here."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ ALIASES = {
     "data": "dataset",
     "encoder": "backbone",
     "gpus": "slurm.gpus_per_node",
+    "logger": "tracker",
     "lr": "learning_rate",
     "max_epochs": "epochs",
     "model": "backbone",
@@ -25,6 +26,7 @@ ALIASES = {
     "output_dir": "out",
     "partition": "slurm.partition",
     "random_seed": "seeds",
+    "report_to": "tracker",
     "root": "dataset.root",
     "scheduler": "schedule",
     "t": "temperature",
@@ -40,6 +42,11 @@ def hint(key: str) -> str:
     known = ALIASES.get(name.lower())
     own = prefix and known in ("methods", "dataset", "out", "seeds", "dataset.root", "threads")
     return f"; here it is {prefix}{dot}{known}=" if known and not own else ""
+
+
+def shorten(word: str) -> str:
+    """The shortest usual name of a word: `t` for temperature, `bs` for batch_size."""
+    return min((*(alias for alias, known in ALIASES.items() if known == word), word), key=len)
 
 
 def suggest(key: str, name: str, allowed: Iterable[str]) -> str:

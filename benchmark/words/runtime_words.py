@@ -16,7 +16,7 @@ from benchmark.data.layout import is_utf8
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import presets, schema
 from benchmark.settings.presets import published
-from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, stop_threshold
+from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, stop_threshold, trackers
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
@@ -48,7 +48,7 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
     trusted = tuple(assigned.pop("trust", []))
     methods.trust(trusted)
     for key, values in assigned.items():
-        if key.startswith("slurm."):  # to sbatch a list is one value
+        if key.startswith("slurm.") or key == "tracker":  # a list is one value, to sbatch too
             assigned[key] = [",".join(values)]
         elif len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed, {key} is not an axis")
@@ -68,6 +68,7 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
         raise UsageError("log_every must be at least 1, checkpoint_every and threads at least 0")
     evaluation_interval(runtime)
     stop_threshold(runtime)
+    trackers(runtime)
     if runtime.budget < 0:
         raise UsageError(f"budget={runtime.budget:g}: at least 0 hours are needed")
     if runtime.workers < 0 or runtime.per_device < 1:

@@ -1,4 +1,5 @@
-"""What cells tell W&B, read back from what the client writes offline and sends to a server on this machine."""
+"""W&B, read back from what the client writes offline and sends to a server on this machine; test_trackers has what all
+trackers have in common."""
 
 from __future__ import annotations
 
@@ -20,10 +21,11 @@ from PIL import Image
 
 pytest.importorskip("wandb", reason="wandb is not installed")
 
+from wandb_files import merge, read_run, rows
 from wandb_server import KEY, Server
 
 from benchmark.settings.runtime import Runtime
-from benchmark.tracking import tracker
+from benchmark.tracking import wandb_run
 from results.report import wandb_report
 
 CELL = [
@@ -73,32 +75,11 @@ def one_record(out: Path) -> dict[str, Any]:
     return json.loads(path.read_text())
 
 
-def read_run(run: Path) -> dict[str, list[dict[str, Any]]]:
-    """What the client wrote into the folder of a run, by the kind of record, in its order."""
-    command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    records: dict[str, list[dict[str, Any]]] = {}
-    for line in done.stdout.splitlines():
-        kind = json.loads(line)["type"]
-        records.setdefault(kind, []).append(json.loads(line)[kind])
-    return records
-
-
-def rows(records: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """The lines of a history, without what the client adds."""
-    items = [line["item"] for line in records.get("history", [])]
-    return [{name: value for name, value in item.items() if not name.startswith("_")} for item in items]
-
-
-def merge(records: list[dict[str, Any]]) -> dict[str, Any]:
-    return {name: value for record in records for name, value in record["update"].items()}
-
-
 OFF = """
 import sys
 from benchmark.__main__ import main
 main(sys.argv[1:])
-print([name for name in sys.modules if "wandb" in name])
+print([name for name in sys.modules if name.partition(".")[0] == "wandb"])
 """
 
 
@@ -142,7 +123,7 @@ def test_a_stopped_cell_goes_on_in_the_same_run(
         assert told["run_id"].startswith(f"{record['key']}-"), "and is not that of the same cell in another folder"
         assert told["resume"] is True
         assert (told["run_group"], told["job_type"], told["project"], told["entity"]) == ("sweep", "simclr", "p", "me")
-        assert told["display_name"] == log.parent.name
+        assert told["display_name"] == "simclr s0"
         config = told["config"]["update"]
         assert {name: config[name] for name in record["settings"]} == record["settings"]
         assert (config["key"], config["protocol"]) == (record["key"], record["protocol"])
@@ -207,11 +188,11 @@ ALONE = (
 import json, os, signal, sys, time
 from pathlib import Path
 from benchmark.settings.runtime import Runtime
-from benchmark.tracking import site, tracker
+from benchmark.tracking import site, tracker, wandb_run
 
-site.PROBE = tracker.INIT = PATIENCE  # a server that answers is waited for
-start, started = tracker._start, []
-tracker._start = lambda *given: started.append(given[-1]) or start(*given)
+site.PROBE = wandb_run.INIT = PATIENCE  # a server that answers is waited for
+start, started = wandb_run._start, []
+wandb_run._start = lambda *given: started.append(given[-1]) or start(*given)
 
 def cells(out, mode, *numbers, during=lambda run: None):
     # Cells that log ten lines each, what was said, and in which mode runs were started.
@@ -223,7 +204,8 @@ def cells(out, mode, *numbers, during=lambda run: None):
                  "cost": {"seconds": 1.0}, "resolved": {}}
         folder = Path(out) / f"cell{number}"
         folder.mkdir(parents=True, exist_ok=True)
-        with runs.cell(begun, folder, Runtime(out=out, wandb=mode, wandb_project="proj"), True, said.append) as run:
+        runtime = Runtime(out=out, wandb=mode, wandb_project="proj")
+        with runs.cell(begun, folder, f"cell {number}", runtime, True, said.append) as run:
             for step in range(1, 11):
                 run.log({"step": step, "epoch": 0, "loss": 1 / step})
             during(run)
@@ -259,7 +241,7 @@ def test_online_the_server_gets_what_was_logged(outside: dict[str, str], tmp_pat
 
 def test_a_server_that_says_nothing_delays_one_cell_once(outside: dict[str, str], tmp_path: Path) -> None:
     """It takes connections, so that only the client finds out. What follows is offline, and is not delayed again."""
-    script = "tracker.INIT = 1.0; print(json.dumps(cells('runs', 'online', 1, 2)))"
+    script = "wandb_run.INIT = 1.0; print(json.dumps(cells('runs', 'online', 1, 2)))"
     with Server() as server:
         server.open.clear()
         told = alone(script, outside | server.environment(), tmp_path)
@@ -275,7 +257,7 @@ def test_a_server_that_falls_silent_holds_up_the_end_no_longer_than_asked(
     outside: dict[str, str], tmp_path: Path
 ) -> None:
     script = """
-tracker.FINISH = 1.0
+wandb_run.FINISH = 1.0
 told = cells("runs", "online", 1, 2, during=lambda run: Path("logged").touch() or time.sleep(1))
 print(json.dumps(told))
 """
@@ -313,11 +295,11 @@ def test_a_file_cut_short_is_seen(outside: dict[str, str], tmp_path: Path) -> No
     """As on a full disk, of which the client says nothing."""
     alone("print(json.dumps(cells('runs', 'offline', 1)))", outside, tmp_path)
     (path,) = tmp_path.glob("runs/cell1/wandb/offline-run-*/*.wandb")
-    assert tracker._has_end(path)
+    assert wandb_run._has_end(path)
     whole = path.read_bytes()
     for size in (len(whole) - 1, len(whole) - 30, len(whole) // 2, 7, 0):
         path.write_bytes(whole[:size])
-        assert not tracker._has_end(path), size
+        assert not wandb_run._has_end(path), size
 
 
 def test_a_file_is_whole_though_its_end_is_not_its_last_record(outside: dict[str, str], tmp_path: Path) -> None:
@@ -333,14 +315,14 @@ print(json.dumps(cells("runs", "offline", 1, during=log)))
     assert alone(script, outside, tmp_path)["said"] == []
     (path,) = tmp_path.glob("runs/cell1/wandb/offline-run-*/*.wandb")
     whole = path.read_bytes()
-    assert len(whole) > 3 * tracker.BLOCK
+    assert len(whole) > 3 * wandb_run.BLOCK
     late = kinds.Record(environment=kinds.EnvironmentRecord(os="an operating system")).SerializeToString()
     written = whole + bytes(4) + len(late).to_bytes(2, "little") + b"\1" + late
     path.write_bytes(written)
-    assert len(whole) // tracker.BLOCK == len(written) // tracker.BLOCK, "the record is not over two blocks"
-    assert tracker._has_end(path)
+    assert len(whole) // wandb_run.BLOCK == len(written) // wandb_run.BLOCK, "the record is not over two blocks"
+    assert wandb_run._has_end(path)
     path.write_bytes(written[:-1])
-    assert not tracker._has_end(path)
+    assert not wandb_run._has_end(path)
 
 
 @pytest.mark.parametrize(
@@ -370,8 +352,8 @@ def test_auto_is_online_where_a_key_is_configured(
     for name, value in given.items():
         monkeypatch.setenv(name, value)
     (tmp_path / ".netrc").write_text(netrc)
-    assert tracker.mode(Runtime()) == expected
-    assert tracker.mode(Runtime(wandb="offline")) == "offline", "what is asked for by name counts first"
+    assert wandb_run.mode(Runtime()) == expected
+    assert wandb_run.mode(Runtime(wandb="offline")) == "offline", "what is asked for by name counts first"
 
 
 @pytest.mark.parametrize(("command", "expected"), [("offline", "offline"), ("disabled", "off")])
@@ -382,7 +364,7 @@ def test_what_the_client_was_told_in_a_folder_is_obeyed_and_shown(
     assert done.returncode == 0, done.stderr
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_MODE")
-    assert tracker.mode(Runtime()) == expected
+    assert wandb_run.mode(Runtime()) == expected
     words = ["methods=random", *CELL[1:], f"out={tmp_path}/runs"]
     done = inside(["run", *words], {name: text for name, text in os.environ.items() if name != "WANDB_MODE"}, tmp_path)
     assert f"W&B: {expected}, by `wandb offline` or the like, in W&B's settings\n" in done.stderr

@@ -144,7 +144,8 @@ def job(out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     from benchmark.cells import run
 
     def started(minutes: int, restarts: int, writes: Callable[[Path], Any] = lambda folder: None) -> bool:
-        def works(settings: Settings, place: run.Place) -> None:
+        def works(settings: Settings, place: run.Place, title: str) -> None:
+            assert title == titles[address.folder_name(settings)]
             writes(out / address.folder_name(settings))
             os.kill(os.getpid(), signal.SIGUSR2)
 
@@ -153,7 +154,8 @@ def job(out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
         monkeypatch.setattr(run, "run", works)
         names = [address.folder_name(cell) for cell in CELLS[:2]]
         runtime = asdict(runtime_words.read_folder(words))
-        argument = {"cells": names, "runtime": runtime, "submitted": "2001-01-01T00:00:00+00:00"}
+        titles = plan.titles(CELLS, short=True)
+        argument = {"cells": names, "titles": titles, "runtime": runtime, "submitted": "2001-01-01T00:00:00+00:00"}
         return cluster.work(argument)
 
     return started

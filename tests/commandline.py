@@ -8,8 +8,10 @@ import logging
 import os
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+import time
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 PATIENCE = 900.0  # seconds after which something hangs; nothing here depends on the speed of the machine
@@ -44,6 +46,14 @@ def inside(
         except SystemExit as exit:
             code = exit.code if isinstance(exit.code, int) else 0 if exit.code is None else 1
     return subprocess.CompletedProcess(words, code, out.getvalue(), errors.getvalue())
+
+
+def until(true: Callable[[], Any], what: str) -> None:
+    """Wait for what happens in another process."""
+    end = time.monotonic() + PATIENCE
+    while not true():
+        assert time.monotonic() < end, what
+        time.sleep(0.05)
 
 
 @contextlib.contextmanager

@@ -46,6 +46,20 @@ for (const table of document.querySelectorAll("table.sorts")) {
     if (header) sort(table, header.cellIndex);
   });
 }
+// On a narrow screen the best row stands first, with its accuracy beside its name; the rest is to the right.
+const ranked = document.querySelector("table.opens");
+const name = ranked?.querySelector(".open")?.closest("td").cellIndex;
+if (name !== undefined && matchMedia("(max-width: 640px)").matches) {
+  const headers = [...ranked.tHead.rows[0].cells].map((header) => header.textContent);
+  const at = headers.findIndex((header) => header.startsWith("linear"));
+  if (at > name) {
+    const columns = [name, at, ...(headers[at + 1] === "rank" ? [at + 1] : [])];
+    for (const row of ranked.rows) row.prepend(...columns.map((column) => row.cells[column]));
+    ranked.classList.remove("grouped");
+    ranked.classList.add("narrow");
+    sort(ranked, 1);
+  }
+}
 document.querySelector("input[type=search]")?.addEventListener("input", (event) => {
   const words = event.target.value.toLowerCase().split(/\s+/).filter(Boolean);
   for (const row of document.querySelectorAll(".opens tbody tr")) {

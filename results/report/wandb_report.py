@@ -22,7 +22,7 @@ from results.frames.frame import RESOLVED
 from results.statistics.summaries import varying
 
 ACCURACY, SECONDS, STATUS = "metrics/linear_top1", "cost/seconds", "status"  # in a run's summary
-STEP, LOSS, VALIDATION = "step", "loss", "knn20_validation_top1"  # in its history
+STEP, LOSS, VALIDATION = "step", "loss", record.VALIDATION  # in its history
 CURVE_AXES = {"epoch": "epochs", "views": "image views", "seconds": "seconds"}  # of the validation's lines there
 WAIT = 60.0  # seconds for W&B to take a report
 LOG_FROM = 8  # times the least value: the axis is logarithmic from there

@@ -5,9 +5,6 @@ from __future__ import annotations
 import io
 import json
 import re
-import shutil
-import time
-from collections.abc import Callable, Iterator
 from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
@@ -15,6 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import synthetic
+from commandline import until
 from test_report import put
 
 from benchmark.__main__ import main
@@ -223,31 +221,6 @@ def test_two_thousand_records_make_a_page_below_its_size(tmp_path: Path, monkeyp
     assert len(re.findall("<tr data-row", page_of(tmp_path))) == 667
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
-    """Headless Chromium that keeps its console and what it asks of a network."""
-    selenium = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    program = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    driver = shutil.which("chromedriver")
-    if not program or not driver:
-        pytest.skip("chromium and chromedriver are not installed")
-    options = selenium.ChromeOptions()
-    options.binary_location = program
-    for word in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage", "--window-size=1280,900"):
-        options.add_argument(word)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    chrome = selenium.Chrome(options=options, service=selenium.ChromeService(driver))
-    yield chrome
-    chrome.quit()
-
-
-def until(true: Callable[[], Any], what: str, seconds: float = 900) -> None:
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, what
-        time.sleep(0.05)
-
-
 def test_the_page_in_a_browser(browser: Any, study: Path) -> None:
     browser.get((study / "report/report.html").as_uri())
     run = browser.execute_script
@@ -310,13 +283,31 @@ def test_the_page_in_a_browser(browser: Any, study: Path) -> None:
     assert {address.split(":")[0] for address in asked} <= {"file", "data", "blob"}
 
 
-def test_the_table_fits_a_telephone(browser: Any, study: Path) -> None:
-    size = {"width": 400, "height": 800, "deviceScaleFactor": 1, "mobile": True}
+def test_a_telephone_shows_the_best_first_and_cuts_no_figure(browser: Any, study: Path) -> None:
+    size = {"width": 390, "height": 844, "deviceScaleFactor": 1, "mobile": True}
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
-    browser.get((study / "report/report.html").as_uri())
-    width = browser.execute_script("return document.documentElement.scrollWidth")
-    browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
-    assert width == 400, "wide tables and figures scroll in their own boxes"
+    try:
+        browser.get((study / "report/report.html").as_uri())
+        run = browser.execute_script
+        assert run("return document.documentElement.scrollWidth") == 390, "a wide table scrolls in a box of its own"
+        headers = run("return [...document.querySelectorAll('.opens th')].map(h => h.textContent)")
+        assert headers[:2] == ["method", "linear top-1 %"]
+        texts = run("return [...document.querySelectorAll('.opens tbody tr')].map(r => r.cells[1].textContent)")
+        numbers = [float(text.split()[0]) for text in texts if text != "–"]
+        assert len(numbers) > 10
+        assert numbers == sorted(numbers, reverse=True)
+        edges = run(
+            "return [...document.querySelector('.opens tbody tr').cells].map(c => c.getBoundingClientRect().right)"
+        )
+        assert edges[1] <= 390, "the best one's accuracy is on the screen"
+        for number in range(run("return document.querySelectorAll('.plot').length")):
+            figure = f"document.querySelectorAll('.plot')[{number}]"
+            run(f"{figure}.scrollIntoView()")
+            until(lambda figure=figure: run(f"return {figure}.querySelector('.main-svg')"), f"{figure} is not drawn")
+            assert run(f"return {figure}.querySelector('.main-svg').getBoundingClientRect().right") <= 390
+        assert run("return document.documentElement.scrollWidth") == 390
+    finally:
+        browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
 
 
 def test_settings_are_written_as_the_command_line_takes_them(tmp_path: Path) -> None:

@@ -37,6 +37,7 @@ TRIAL_METRICS = (
 # Of a record, where it has it: metric -> one bit a test image, in their order, 1 where it was right, as `pack` makes a
 # text of them. In the record and no file beside it: so they are whole or absent, under its checksum, wherever it goes.
 CORRECT = "correct"
+VALIDATION = "knn20_validation_top1"  # a fraction, in the lines of log.jsonl that are evaluations, which have no loss
 
 _LONGEST = 200  # characters of a method's name
 _NUMBERS = ("seed", "view_size", "epochs", "batch_size", "microbatch", "learning_rate", "warmup", "weight_decay")

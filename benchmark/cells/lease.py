@@ -113,8 +113,9 @@ def hold(folder: Path) -> Iterator[Lease | None]:
             lease.release()
 
 
-def at_work(folder: Path) -> bool:
-    """Whether a process is at work on the cell, here or on another machine."""
+def at_work(folder: Path, writes: bool = True) -> bool:
+    """Whether a process is at work on the cell, here or on another machine. Without `writes` this machine's clock says
+    how old a lease is, not the file system's, which only a new file tells."""
     try:
         with files.open_file(folder / "lock") as file:
             fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
@@ -125,9 +126,19 @@ def at_work(folder: Path) -> bool:
     path = folder / "lease.json"
     try:
         holder = _read(path)
-        return bool(holder) and holder.get("host") != platform.node() and not _void(path)
+        return bool(holder) and holder.get("host") != platform.node() and not (_void(path) if writes else _old(path))
+    except FileNotFoundError:  # released since it was read
+        return False
     except OSError:  # nobody who may not read it can work on the cell
         return True
+
+
+def read_holder(folder: Path) -> dict[str, Any]:
+    """What the cell's lease says of its attempt; nothing where there is none that can be read."""
+    try:
+        return _read(folder / "lease.json")
+    except OSError:
+        return {}
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -165,7 +176,12 @@ def _void(path: Path) -> bool:
     except FileNotFoundError:
         return True
     except OSError:  # a folder that may only be read
-        return time.time() - path.stat().st_mtime > EXPIRES
+        return _old(path)
+
+
+def _old(path: Path) -> bool:
+    """The same, by this machine's clock."""
+    return time.time() - path.stat().st_mtime > EXPIRES
 
 
 def _clear(folder: Path) -> None:

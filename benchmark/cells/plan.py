@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -34,19 +34,28 @@ class State:
 
 def state(folder: Path) -> State:
     """What `folder` holds."""
+    word, reason, existing = classify(folder, record.read, lease.at_work)
+    return State(folder, word, _progress(folder) if word in ("running", "interrupted") else reason, existing)
+
+
+def classify(
+    folder: Path, read: Callable[[Path], dict[str, Any] | None], at_work: Callable[[Path], bool]
+) -> tuple[str, str, dict[str, Any] | None]:
+    """The word of a cell's state, the reason that its record gives, and that record, where it says the end. `read` is
+    as `record.read`, `at_work` as `lease.at_work`."""
     try:
-        existing = record.read(folder)
+        existing = read(folder)
     except ValueError as error:
-        return State(folder, "broken", str(error))
+        return "broken", str(error), None
     if existing is not None and existing["status"] != "failed":
-        return State(folder, existing["status"], existing["reason"] or "", existing)
-    if lease.at_work(folder):
-        return State(folder, "running", _progress(folder))
+        return existing["status"], existing["reason"] or "", existing
+    if at_work(folder):
+        return "running", "", None
     if existing is not None:
-        return State(folder, "failed", existing["reason"], existing)
+        return "failed", existing["reason"], existing
     if (folder / "last.pt").exists() or (folder / "log.jsonl").exists():
-        return State(folder, "interrupted", _progress(folder))
-    return State(folder, "new", "")
+        return "interrupted", "", None
+    return "new", "", None
 
 
 def states(cells: list[Settings], out: Path) -> list[State]:

@@ -32,8 +32,9 @@ from benchmark.training.batches import Batches
 from benchmark.training.embed import ROWS
 from benchmark.training.train import Validation
 from methods.method import Method
+from results import record
 
-METRIC, NEIGHBOURS = "knn20_validation_top1", 20
+METRIC, NEIGHBOURS = record.VALIDATION, 20
 REFERENCES, DRAW = 10_000, 0  # training images at most, in the proportions of the classes; the seed that draws them
 TIMES, SHARE = 10, 0.03  # of evaluate_every=auto: evaluations of a training, and what they may cost of it together
 # What a pixel costs in an evaluation over what it costs in training, forward and backward, where that is in bf16: with

@@ -115,7 +115,7 @@ def train(
             if logs:
                 rate, speed = optim.learning_rate(step, steps, settings), done * batches.batch_size / clock.total()
                 line |= {"learning_rate": rate, "images_per_second": speed}
-                log.write({"step": done, "epoch": at.epoch} | line)
+                log.write({"step": done, "steps": steps, "epoch": at.epoch} | line)
                 clock.pending.clear()
             if asked or due or ends or done == steps:
                 _save(folder, key, done, engine, batches, optimiser, clock, watch, guard)

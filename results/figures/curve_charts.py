@@ -12,12 +12,12 @@ from typing import Any, NamedTuple
 
 import pandas as pd
 
-from results import files
+from results import files, record
 from results.figures.chart import Chart, Look, Series
 from results.statistics.comparable import Comparable
 
 MOST_LINES = 36
-ACCURACY = "knn20_validation_top1"  # in the lines of evaluations, which have no loss
+ACCURACY = record.VALIDATION
 _POINTS = 200
 _LOST = 4  # lines of cells that did not finish, which are there to be looked at
 _AXES = (

@@ -37,7 +37,7 @@ KINDS = ("sh", "bash", "python", "text")
 WORD = re.compile(r"[a-z_0-9.]+=\S*")
 PLACEHOLDER = re.compile(r"\b[A-Z]+\b|\.\.\.")  # of a reader's own: dataset.root=DIR, check NAME
 OTHERS = ("git", "cd", "wandb", "tensorboard")  # programs that are not ours to read
-FOLDER_WORDS = ("reference", "cells", "evaluations", "transfer", "format", "push", "head")  # of commands on cells
+FOLDER_WORDS = ("reference", "cells", "evaluations", "transfer", "format", "push", "head", "port")  # of other commands
 
 
 def pages() -> list[Path]:
@@ -163,6 +163,8 @@ def _read_ours(arguments: list[str]) -> None:
         tune_words.read(words)
     elif parsed.command == "report":
         runtime_words.read_report(words)
+    elif parsed.command == "serve":
+        runtime_words.read_serve(words)
     elif parsed.command == "resume":
         runtime_words.read_folder(words)
     elif parsed.command in ("status", "cancel"):

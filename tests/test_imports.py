@@ -33,6 +33,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     ),
     "benchmark.cli": (
         "benchmark.tuning",
+        "benchmark.serve",
         "benchmark.forecast",
         "benchmark.launch",
         "benchmark.profiling",
@@ -60,6 +61,14 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "benchmark.tuning": (
         "benchmark.cells",
         "benchmark.words",
+        "benchmark.settings",
+        "benchmark.errors",
+        "results.record",
+        "results.files",
+    ),
+    "benchmark.serve": (
+        "benchmark.launch",
+        "benchmark.cells",
         "benchmark.settings",
         "benchmark.errors",
         "results.record",

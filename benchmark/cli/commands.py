@@ -15,6 +15,7 @@ COMMANDS: dict[str, Callable[..., int]] = {
     "features": inference.write_features,
     "report": folder.write_report,
     "status": folder.print_status,
+    "serve": folder.serve_page,
     "resume": run.run_folder,
     "cancel": folder.cancel_jobs,
     "logs": folder.print_log,

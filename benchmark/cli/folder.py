@@ -1,4 +1,4 @@
-"""The commands on a folder of cells: `report`, `status`, `cancel`, `logs`."""
+"""The commands on a folder of cells: `report`, `status`, `serve`, `cancel`, `logs`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from benchmark.cli import checks
 from benchmark.display import columns
 from benchmark.errors import UsageError
 from benchmark.launch import cluster
-from benchmark.words.runtime_words import read_out, read_report
+from benchmark.words.runtime_words import read_out, read_report, read_serve
 from results import files
 
 
@@ -38,6 +38,16 @@ def print_status(words: list[str]) -> int:
     columns.show(header, rows)
     counts = {word: sum(state.word == word for state in states) for word in sorted({s.word for s in states})}
     print(", ".join(f"{count} {word}" for word, count in counts.items()) or f"no cells below {out}")
+    return 0
+
+
+def serve_page(words: list[str]) -> int:
+    """`serve`: the cells in a browser, until Ctrl-C."""
+    out, port = read_serve(words)
+    checks.require_folder(out)
+    from benchmark.serve import server  # which no other command needs
+
+    server.serve(out, port)
     return 0
 
 

@@ -17,6 +17,7 @@ COMMANDS = {
     "features": "a table of features of any images, by a finished cell's encoder",
     "report": "the table of all records below a folder, and which can be told apart; writes report/",
     "status": "every cell below a folder: finished, running, interrupted, failed; and its job on a cluster",
+    "serve": "a page in the browser with every cell, its curves while it trains, and a link to the report",
     "resume": "run what is missing below a folder, from the folder alone",
     "cancel": "cancel the cluster's jobs of a folder",
     "logs": "what the job, or the process, of a cell wrote last",
@@ -63,6 +64,7 @@ tune methods=simclr,moco temperature=0.2 moco.queue=256,512      (one temperatur
 tune methods=random,simclr sampler=random seeds=1,2,3
 tune methods=family:momentum launcher=local at_once=4""",
     "status": "status\nstatus out=runs",
+    "serve": "serve\nserve out=runs port=0                                             (a free port)",
     "resume": "resume out=runs\nresume out=runs launcher=slurm slurm.partition=gpu\nresume out=runs cluster=gpu",
     "cancel": "cancel out=runs",
     "logs": "logs simclr-digits-0123456789 out=runs",

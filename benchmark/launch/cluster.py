@@ -90,10 +90,12 @@ def jobs_of(out: Path) -> dict[str, jobs.Job]:
     return {cell: known[note.job] for cell, note in last.items()}
 
 
-def rows(out: Path) -> tuple[dict[str, tuple[str, str, str]], str]:
-    """Cell -> its job, that one's state and why it waits; and why only the notes could be asked, if so."""
+def rows(out: Path, writes: bool = True) -> tuple[dict[str, tuple[str, str, str]], str]:
+    """Cell -> its job, that one's state and why it waits; and why only the notes could be asked, if so. With `writes`
+    the cells whose jobs left no record have one behind it."""
     try:
-        return {cell: (job.id, job.state.lower(), job.reason) for cell, job in bury_ended(out).items()}, ""
+        found = bury_ended(out) if writes else jobs_of(out)
+        return {cell: (job.id, job.state.lower(), job.reason) for cell, job in found.items()}, ""
     except jobs.Unavailable as error:
         return {
             cell: (note.job, "", "") for cell, note in job_notes.latest(out).items()

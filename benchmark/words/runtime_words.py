@@ -131,6 +131,22 @@ def read_out(words: list[str]) -> Runtime:
     return read_runtime(assigned)
 
 
+def read_serve(words: list[str]) -> tuple[Path, int]:
+    """The folder of `serve` and its port, 0 for a free one: `out=`, `port=`, no more."""
+    assigned = split(words)
+    for key, values in assigned.items():
+        if key not in ("out", "port"):
+            raise UsageError(
+                f"{key}= does not apply here; only out=FOLDER and port=NUMBER do{nearest(key, ('out', 'port'))}"
+            )
+        if len(values) > 1:
+            raise UsageError(f"{key}={','.join(values)}: one value is needed")
+    port = assigned.get("port", ["8123"])[0]
+    if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65535:
+        raise UsageError(f"port={port}: a whole number up to 65535 is needed; 0 takes a free port")
+    return Path(assigned.get("out", [Runtime.out])[0]), int(port)
+
+
 def _read_extra(given: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """Options of sbatch that have no word here. Raises `UsageError` for one that has, or that the launcher sets."""
     for word, value in given.items():

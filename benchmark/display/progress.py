@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 import time
 from types import TracebackType
@@ -46,7 +47,8 @@ class ProgressDisplay:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self.bar is not None:
-            self.bar.stop()
+            with contextlib.suppress(OSError):
+                self.bar.stop()
 
     def cell(self, name: str) -> None:
         """A cell starts."""
@@ -58,8 +60,8 @@ class ProgressDisplay:
             if self.task is not None:
                 self.bar.remove_task(self.task)
             self.task = self.bar.add_task(self.title, total=None, loss="-")
-        elif self.shown:
-            print(self.title, file=sys.stderr, flush=True)
+        else:
+            self.say(self.title)
 
     def end(self, outcome: str) -> None:
         """The cell has ended: what came of it, and how long the others may take if they are like those so far."""
@@ -86,9 +88,10 @@ class ProgressDisplay:
             self.say(line)
 
     def say(self, line: str) -> None:
-        """A line that stays."""
+        """A line that stays. Where it cannot be written, to a terminal that closed or a full disk, no cell fails."""
         line = files.printable(line)
-        if self.bar is not None:
-            self.bar.console.print(line, markup=False, highlight=False)
-        elif self.shown:
-            print(line, file=sys.stderr, flush=True)
+        with contextlib.suppress(OSError):
+            if self.bar is not None:
+                self.bar.console.print(line, markup=False, highlight=False)
+            elif self.shown:
+                print(line, file=sys.stderr, flush=True)

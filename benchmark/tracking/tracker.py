@@ -87,8 +87,9 @@ class Run:
             self._safely(destination, lambda: self._clients.append((destination, destination.start(cell))))
 
     def log(self, line: dict[str, Any]) -> None:
-        """A line of log.jsonl."""
-        self._tell(lambda client: client.log(line))
+        """A line of log.jsonl; its number of steps in all is no curve."""
+        told = {name: value for name, value in line.items() if name != "steps"}
+        self._tell(lambda client: client.log(told))
 
     def end(self, cell_record: dict[str, Any]) -> None:
         """The cell has its record."""

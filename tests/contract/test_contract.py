@@ -19,6 +19,7 @@ REFERENCES = [name for name in methods.names() if name not in TRAINED]
 # A run that was stopped and ends in the same bytes has been rerun bit for bit.
 TITLES = [title for title, function in check.CHECKS.items() if function not in (check.check_rerun, check_learning)]
 FIRST = ["simclr", "instdisc", "moco", "swav"]  # one of each family; the checks that take long see the others as `slow`
+OTHERS = [name for name in TRAINED if name not in FIRST]
 
 
 @pytest.mark.parametrize("title", TITLES)  # varies fastest: a method's checks share a training
@@ -27,9 +28,7 @@ def test_every_method_keeps_the_contract(name: str, title: str) -> None:
     check.CHECKS[title](name)
 
 
-@pytest.mark.parametrize(
-    "name", [*FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in TRAINED if name not in FIRST)]
-)
+@pytest.mark.parametrize("name", [*FIRST, *(pytest.param(name, marks=pytest.mark.slow) for name in OTHERS)])
 def test_every_method_learns(name: str) -> None:
     check_learning(name)
 
@@ -161,7 +160,7 @@ LOCAL_LOSS = """ranks = torch.distributed.get_world_size() if torch.distributed.
 
 
 @pytest.mark.timeout(2 * PATIENCE)
-@pytest.mark.parametrize("names", [FIRST, pytest.param(TRAINED, marks=pytest.mark.slow)], ids=["first", "all"])
+@pytest.mark.parametrize("names", [FIRST, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["first", "others"])
 def test_two_processes_agree_with_one(names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """One pair of processes for all methods: two pairs at once would wait for each other's turns on two cores.
 

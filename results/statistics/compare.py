@@ -58,10 +58,10 @@ def intervals(frame: pd.DataFrame, metric: str = "linear_top1") -> pd.DataFrame:
 
     `frame` is what `frames.frame.load` returns. `mean` is on a common footing: by least squares of configuration plus
     seed, over all seeds that are connected; `own` is the mean of its own seeds. `low` to `high` is the interval of this
-    one mean, `joint_low` to `joint_high` that of all at once, which holds for the best too; both are cut where the
-    metric ends. `interval` says how they were made: "shared", by the variance that configurations share; "shared, two
-    seeds", where that rests on comparable spreads; "t", of one or two configurations; "images only: " and why, or
-    `FIXED`; or "none: " and why they are NaN. `over` says what they are over, `BOTH`, `SEEDS` or neither; `by_seeds`
+    one mean, `joint_low` to `joint_high` that of all at once, which holds for the best too; `inference.place_ends`.
+    `interval` says how they were made: "shared", by the variance that configurations share; "shared, two seeds", where
+    that rests on comparable spreads; "t", of one or two configurations; "images only: " and why, or `FIXED`; or
+    "none: " and why they are NaN. `over` says what they are over, `BOTH`, `SEEDS` or neither; `by_seeds`
     and `by_images` are half of the intervals by each alone. A fixed method, one that does not depend on the seed, has
     n = 1. `wide`: its seeds spread far more than others'. `row`: as in `summaries.summarise`. Raises ValueError for a
     metric that no record has.
@@ -153,9 +153,10 @@ def _intervals(family: _Family, model: moderated.Fit) -> pd.DataFrame:
     own = [row[~np.isnan(row)].mean() if count else math.nan for row, count in zip(family.values, n, strict=True)]
     columns |= {"n": n, "mean": model.means, "own": np.array(own, dtype=float)}
     widths, known, able = inference.half_widths(model), inference.knows_images(model), model.part >= 0
-    for prefix, half in (("", widths.whole), ("joint_", widths.joint)):
-        columns |= {f"{prefix}low": (model.means - half).clip(*family.bounds)}
-        columns |= {f"{prefix}high": (model.means + half).clip(*family.bounds)}
+    joint_images = widths.images * widths.joint / widths.whole
+    for prefix, half, images in (("", widths.whole, widths.images), ("joint_", widths.joint, joint_images)):
+        low, high = inference.place_ends(model.means, half, images, family.bounds)
+        columns |= {f"{prefix}low": low, f"{prefix}high": high}
     why = np.select([family.fixed, n == 0, n == 1], ["fixed", "no finished run", "one seed"], "the same in every seed")
     why = np.char.add(np.where(known, IMAGES, NONE), why)
     cases = [known & family.fixed, ~able, model.shared & (n == 2), model.shared]

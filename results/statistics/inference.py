@@ -45,6 +45,22 @@ def half_widths(model: Fit) -> Widths:
     return Widths(seeds, images, whole, joint)
 
 
+def place_ends(
+    means: np.ndarray, half: np.ndarray, images: np.ndarray, bounds: tuple[float, float]
+) -> tuple[np.ndarray, np.ndarray]:
+    """(K,) each: where the intervals of these `means` end, of `half` of their width, in which `images` is the part of
+    the test images, NaN where that is not known.
+
+    Nothing is above all of N images right, so that what the part of the images would pass that bound by is added to it
+    on the other side: of 18 of 18 right, 80.9 to 100, where Clopper and Pearson (Biometrika 26, 1934) have 81.5. The
+    part of the seeds is cut.
+    """
+    images = np.nan_to_num(images)
+    beyond = [np.maximum(past, 0) for past in (means + images - bounds[1], bounds[0] - means + images)]
+    below, above = (np.sqrt(half**2 + past * (past + 2 * images)) for past in beyond)
+    return (means - below).clip(*bounds), (means + above).clip(*bounds)
+
+
 def test_pairs(model: Fit, left: np.ndarray, right: np.ndarray) -> pd.DataFrame:
     """A row for each place in `left` minus the same in `right`: `difference`, `low`, `high`, `seeds_variance` and
     `images_variance`, `p_adjusted` and `significant`, and `tested`, without which the others but the difference are

@@ -2,6 +2,7 @@
 
     python -m results.statistics.simulation studies=600 configurations=4,27 seeds=2,3,5 spreads=equal,uneven,one
     python -m results.statistics.simulation studies=600 configurations=6,27 seeds=1,3,5 images=449,10000
+    python -m results.statistics.simulation studies=600 configurations=6 seeds=1,3 images=18,50 accuracy=0.98
 
 A simulated accuracy is the same for all configurations, plus what its seed does to all, plus noise. Spreads are the
 standard deviations of the noise: `equal`; `uneven`, from half to one and a half; `one`, of which one is four times the
@@ -9,7 +10,7 @@ others'. Each study is simulated without any difference, and with every other co
 
 With `images` each test image is right or wrong. Right is what is above 0, of a configuration's level, how hard the
 image is for all and how hard for this configuration, the configuration's seed, and noise, all normal: so the accuracy
-for new seeds and new images is known. No configuration is better than another.
+for new seeds and new images is known: `accuracy`, a share. No configuration is better than another.
 
 The studies are seeded, so that the same words give the same table.
 """
@@ -34,6 +35,7 @@ SPREADS: dict[str, Callable[[int], np.ndarray]] = {
 }
 _ACCURACY, _COMMON, _OWN, _SEED = 0.9, 1.5, 0.5, 0.053  # sd of what is hard for all and for one; the seed's 0.5 points
 DEFAULTS = {"studies": "600", "configurations": "4,27", "seeds": "2,3,5", "spreads": ",".join(SPREADS), "images": ""}
+DEFAULTS |= {"accuracy": str(_ACCURACY)}
 HEADER = [
     "configurations",
     "seeds",
@@ -92,7 +94,7 @@ def _tell(values: np.ndarray, left: np.ndarray, right: np.ndarray) -> tuple[np.n
     return np.array([paired, shared]), model
 
 
-def simulate_images(count: int, seeds: int, images: int, studies: int) -> np.ndarray:
+def simulate_images(count: int, seeds: int, images: int, studies: int, accuracy: float = _ACCURACY) -> np.ndarray:
     """(8,) shares: of means in their own 95 % interval by seeds, by images and by both, of differences the same, and of
     studies with a false difference by seeds and by both. Of one seed, whose truth is that of its own weights, the
     images' alone; NaN for the others."""
@@ -101,7 +103,7 @@ def simulate_images(count: int, seeds: int, images: int, studies: int) -> np.nda
     rng = np.random.default_rng([count, seeds, images])
     left, right = np.triu_indices(count, 1)
     given = math.sqrt(1 + _COMMON**2 + _OWN**2)  # the sd of what images and noise add up to
-    level = special.ndtri(_ACCURACY) * math.hypot(given, _SEED)
+    level = special.ndtri(accuracy) * math.hypot(given, _SEED)
     rows = []
     for _ in range(studies):
         effects = level + rng.normal(0, _SEED, (count, seeds))
@@ -112,19 +114,17 @@ def simulate_images(count: int, seeds: int, images: int, studies: int) -> np.nda
         outcomes = layout.Outcomes(shares, noise, np.ones(count, dtype=bool))
         values = (latent > 0).mean(axis=2)
         model = crossed.fit(values, np.zeros(count, dtype=bool), images, outcomes)
-        truth = special.ndtr(effects[:, 0] / given) if seeds == 1 else np.full(count, _ACCURACY)
+        truth = special.ndtr(effects[:, 0] / given) if seeds == 1 else np.full(count, accuracy)
         error = model.means - truth
         means, pairs = inference.half_widths(model), inference.pair_widths(model, left, right)
-        held = [_cover(error, widths) for widths in means[:3]]
-        held += [_cover(error[left] - error[right], widths) for widths in pairs[:3]]
+        by_images = np.full(count, math.nan), means.images, means.images
+        ends = [inference.place_ends(model.means, *widths, (0, 1)) for widths in zip(means[:3], by_images, strict=True)]
+        held = [((low <= truth) & (truth <= high)).mean() for low, high in ends]
+        held += [(np.abs(error[left] - error[right]) <= widths).mean() for widths in pairs[:3]]
         false = [inference.test_pairs(one, left, right)["significant"] for one in (model._replace(images=None), model)]
         rows.append([*held, *(each.any() if seeds > 1 else math.nan for each in false)])
     shares = np.mean(np.array(rows, dtype=float), axis=0)
     return np.where([seeds == 1 and part != 1 for part in (0, 1, 2, 0, 1, 2, 0, 2)], math.nan, shares)
-
-
-def _cover(error: np.ndarray, widths: np.ndarray) -> float:
-    return float((np.abs(error) <= widths).mean())
 
 
 def rows(words: dict[str, str]) -> Iterator[list[str]]:
@@ -135,8 +135,10 @@ def rows(words: dict[str, str]) -> Iterator[list[str]]:
     studies = numbers["studies"][0]
     if words["images"]:
         yield IMAGES_HEADER
+        accuracy = _parse_share("accuracy", words["accuracy"])
         for count, each, images in product(numbers["configurations"], seeds, _parse_numbers("images", words["images"])):
-            yield [str(count), str(each), str(images), *_percents(simulate_images(count, each, images, studies))]
+            shares = simulate_images(count, each, images, studies, accuracy)
+            yield [str(count), str(each), str(images), *_percents(shares)]
         return
     spreads = words["spreads"].split(",")
     for spread in spreads:
@@ -160,6 +162,16 @@ def _parse_numbers(name: str, text: str, least: int = 0) -> list[int]:
     if min(numbers) < least:
         raise ValueError(f"{name}={text} is not allowed: give whole numbers of at least {least}")
     return numbers
+
+
+def _parse_share(name: str, text: str) -> float:
+    try:
+        share = float(text)
+    except ValueError:
+        share = 0.0
+    if not 0 < share < 1:
+        raise ValueError(f"{name}={text} is not allowed: give a share above 0 and below 1")
+    return share
 
 
 def main(arguments: Sequence[str]) -> int:

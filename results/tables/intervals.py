@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pandas as pd
 
 from results.frames import labels
+from results.statistics import inference
 
 _SHARED = "mean ± half-width of the {}interval over {}, by the variance that configurations share"
 _ALONE = "mean ± half-width of the 95 % interval over {}"
@@ -22,22 +26,24 @@ _HEADLINE = "linear_top1"
 
 def cells(summary: pd.DataFrame, name: str, scale: float) -> list[str]:
     """Cells like `97.4 ± 0.6`; `97.4` without an interval; `(n = 2)` where not every finished run has the number."""
-    columns = [f"metrics.{name}.{part}" for part in ("mean", "half_width", "n")]
+    columns = [f"metrics.{name}.{part}" for part in ("mean", "half_width", "by_images", "n")]
     numbers = summary.reindex(columns=[*columns, "seeds"]).to_numpy(dtype=float)
     texts = []
-    for (mean, half_width, n, seeds), mark in zip(numbers, _mark(summary, name), strict=True):
-        text = labels.NONE if pd.isna(mean) else format_interval(mean, half_width, scale)
+    for (mean, half_width, images, n, seeds), mark in zip(numbers, _mark(summary, name), strict=True):
+        text = labels.NONE if pd.isna(mean) else format_interval(mean, half_width, scale, images)
         texts.append(text + (f" ({mark})" if mark else "") + (f" (n = {n:.0f})" if 0 < n < seeds else ""))
     return texts
 
 
-def format_interval(mean: float, half_width: float, scale: float) -> str:
-    """Such as `97.4 ± 0.6`; both ends where an accuracy's interval is cut at 0 or 100."""
+def format_interval(mean: float, half_width: float, scale: float, images: float = math.nan) -> str:
+    """Such as `97.4 ± 0.6`; both ends where an accuracy's interval is cut at 0 or 100. `images`: half of the interval
+    by the test images alone, NaN where it has no such part."""
     text, half = f"{mean * scale:.1f}", half_width * scale
     if pd.isna(half_width):
         return text
     if scale == 100 and not half_width <= mean <= 1 - half_width:
-        return f"{text} ({max(0, scale * mean - half):.1f} to {min(100, scale * mean + half):.1f})"
+        low, high = inference.place_ends(np.array(mean), np.array(half_width), np.array(images), (0.0, 1.0))
+        return f"{text} ({scale * low:.1f} to {scale * high:.1f})"
     return f"{text} ± {half:.1f}" if half >= 0.05 else f"{text} ± <0.1"
 
 

@@ -62,6 +62,25 @@ def test_intervals_hold_for_new_seeds_and_new_images() -> None:
     assert max(numbers[0], numbers[1]) < 92
 
 
+def test_a_perfect_score_on_few_images_is_as_uncertain_as_they_are_few(tmp_path: Path) -> None:
+    """Clopper and Pearson's interval of 18 of 18 is 81.5 to 100; cut alone it would be 90.4 to 100."""
+    synthetic.write(1, tmp_path, images=18)
+    (path,) = tmp_path.glob("*/record.json")
+    content = json.loads(path.read_text())
+    content |= {"correct": {"linear_top1": record.pack(np.packbits(np.ones(18, bool)).tobytes())}}
+    content["metrics"]["linear_top1"] = 1.0
+    record.write(path.parent, content)
+    frame = load(tmp_path)[0]
+    row = compare.intervals(frame).iloc[0]
+    assert (row["low"], row["high"]) == (pytest.approx(0.815, abs=0.01), 1)
+    assert "100.0 (80.9 to 100.0)" in formats.to_markdown(summaries.summarise(frame))
+    words = {"studies": "50", "configurations": "6", "seeds": "1,3", "images": "18"}
+    _, one, three = simulation.rows(words)
+    assert min(float(one[4]), float(three[5])) >= 95
+    _, perfect = simulation.rows(words | {"seeds": "1", "accuracy": "0.98"})
+    assert float(perfect[4]) >= 95
+
+
 def test_the_variance_of_a_difference_is_that_of_the_crossed_design() -> None:
     rng = np.random.default_rng(0)
     n, images = 4, 3000

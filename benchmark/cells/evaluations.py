@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from benchmark.cells import lease, plan
+from benchmark.cells import lease, plan, writable
 from benchmark.data import catalogue
 from benchmark.errors import UsageError, explain
 from benchmark.evaluate import matrix
@@ -66,6 +66,9 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
         evaluate_words.locate(plan.cell(f), request.files).dataset for f, m in missing.items() if m
     ):
         catalogue.require(dataset)
+    obstacles = [writable.find_obstacle(folder) for folder, some in missing.items() if some]
+    if obstacles and all(obstacles):
+        raise UsageError(f"out={request.runtime.out}: its cells' folders: {obstacles[0]}")
     count = sum(map(len, missing.values()))
     say(
         f"{len(cells)} finished cells; {count} evaluations are missing"

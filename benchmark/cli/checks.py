@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 from benchmark import environment
+from benchmark.cells import plan, writable
 from benchmark.cells.plan import State
 from benchmark.data import catalogue, identity
 from benchmark.errors import UsageError
 from benchmark.settings.runtime import Runtime
-from benchmark.words import cell_words
+from benchmark.words import cell_words, runtime_words
 from benchmark.words.cell_words import Request
 
 
@@ -23,7 +25,7 @@ def check_request(request: Request) -> Request:
     """The request, if its folder can be made and its datasets are there; prints its notes."""
     out = Path(request.runtime.out)
     if not next(path for path in (out, *out.parents) if path.exists()).is_dir():
-        raise UsageError(f"out={out}: a file is in the way; a folder is needed")
+        raise UsageError(f"out={out}: {writable.IN_THE_WAY}")
     for cell in request.cells:
         catalogue.require(cell.dataset)
     if environment.is_main():
@@ -32,6 +34,14 @@ def check_request(request: Request) -> Request:
         for note in request.notes:
             print(f"note: {note}", file=sys.stderr)
     return request
+
+
+def require_writable(words: list[str]) -> None:
+    """The folder that `words` name can be written to, before any data is read; one that holds cells may be another's,
+    who has all that is asked for."""
+    out = Path(runtime_words.read_runtime_of(words).out)
+    if not (os.path.isdir(out) and any(plan.folders(out))):
+        writable.require(out)
 
 
 def refuse_broken(states: list[State]) -> None:

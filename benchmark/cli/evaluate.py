@@ -21,6 +21,7 @@ def evaluate_cells(words: list[str]) -> int:
     if environment.is_torchrun():
         raise UsageError("evaluate is one process's work: run it without torchrun")
     checks.print_note(environment.leave_group())
+    checks.require_writable(words)
     request = evaluate_words.read(words)
     out, code = Path(request.runtime.out), 0
     if request.cells:

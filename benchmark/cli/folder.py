@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from benchmark.cells import plan
+from benchmark.cells import plan, writable
 from benchmark.cli import checks
 from benchmark.display import columns
 from benchmark.errors import UsageError
@@ -18,6 +18,7 @@ def write_report(words: list[str]) -> int:
     """`report`: the tables of all records, printed and written to report/."""
     out, reference, project = read_report(words)
     checks.require_folder(out)
+    writable.require(out, out / "report")
     from benchmark.cli import reporting  # behind the words: pandas takes its time
 
     reporting.write(out, reference, project)

@@ -7,7 +7,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark import environment
+from benchmark.cells import writable
 from benchmark.cli import checks
+from benchmark.errors import UsageError
 from benchmark.settings.runtime import Runtime
 from benchmark.words import inference_words
 from results import files
@@ -20,6 +22,7 @@ def export_encoder(words: list[str]) -> int:
     from benchmark.inference import export, hub, program, restored  # behind the words: torch takes its time
     from benchmark.training.engine import claim_device
 
+    writable.require_beside(request.out)
     export.require_room(request.out)
     program.require(request.formats)
     device = claim_device(replace(request.runtime, device="cpu"))
@@ -36,6 +39,9 @@ def write_features(words: list[str]) -> int:
     """`features`: a table with a row for each image."""
     checks.print_note(environment.leave_group())
     request = inference_words.read_features(words)
+    writable.require_beside(request.out)
+    if request.out.is_dir():
+        raise UsageError(f"out={request.out}: a folder is in the way; a file is needed")
     from benchmark.inference import features, images, restored  # behind the words: torch takes its time
     from benchmark.training.engine import claim_device
 

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 
 from benchmark import environment
-from benchmark.cells import plan
+from benchmark.cells import plan, writable
 from benchmark.cells.plan import State
 from benchmark.cli import budget, checks
 from benchmark.display.progress import ProgressDisplay
@@ -23,6 +23,7 @@ from benchmark.words.runtime_words import read_folder
 
 def run_words(words: list[str], wait: bool) -> int:
     """`run`: the cells that the words describe."""
+    checks.require_writable(words)
     return run_request(checks.read_request(words), wait)
 
 
@@ -64,6 +65,8 @@ def run_request(request: Request, wait: bool) -> int:
     states = plan.states(request.cells, out)
     checks.refuse_broken(states)
     todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
+    if todo:
+        writable.require(out)
     if request.runtime.budget and todo:
         forecasts = forecast.forecast(todo, request.runtime)
         budget.require(forecasts, request.runtime)

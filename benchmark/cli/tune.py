@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from benchmark import environment
+from benchmark.cells import writable
 from benchmark.cli import checks, run
 from benchmark.errors import UsageError
 from benchmark.settings.cell import Settings
 from benchmark.tracking import tracker
-from benchmark.words import cell_words, tune_words
+from benchmark.words import cell_words, runtime_words, tune_words
 from results import files
 
 
@@ -20,6 +21,7 @@ def tune_methods(words: list[str]) -> int:
     """Trials, what they say, the file of what was chosen, and the cells of that. Exit code: as of `run`."""
     if environment.is_torchrun():
         raise UsageError("tune starts cells itself: run it without torchrun, with launcher=local or launcher=slurm")
+    writable.require(Path(runtime_words.read_runtime_of(words).out))
     request = tune_words.read(words)
     if importlib.util.find_spec("optuna") is None:
         raise UsageError("tune needs Optuna, which is not installed: pip install '.[tune]'")

@@ -91,6 +91,11 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
     return replace(runtime, preset="none") if runtime.like else runtime
 
 
+def read_runtime_of(words: list[str]) -> Runtime:
+    """How to run, by those of `words` that say it."""
+    return read_runtime({key: values for key, values in split(words).items() if is_runtime_word(key)})
+
+
 def read_folder(words: list[str]) -> Runtime:
     """How to run, of a command that takes its cells from a folder."""
     assigned = split(words)

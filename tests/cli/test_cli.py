@@ -97,6 +97,41 @@ def test_a_file_in_the_place_of_the_folder_is_named(environment: dict[str, str],
     check_refusal(bench(environment, tmp_path, "plan", "methods=simclr"), "out=runs", "a file is in the way")
 
 
+@pytest.mark.parametrize("out", ["file/below.npz", "n" * 300 + ".npz"])
+def test_a_place_that_cannot_be_written_to_is_found_before_all_else(
+    environment: dict[str, str], tmp_path: Path, out: str
+) -> None:
+    """Before the data, which is not there, and the cell, which is not either."""
+    (tmp_path / "file").touch()
+    for words in (["run", "methods=simclr"], ["tune", "methods=simclr"], ["evaluate", "methods=random"]):
+        done = bench(environment, tmp_path, *words, "dataset=cifar10", f"out={out}")
+        check_refusal(done, f"out={out}: ", "in the way" if "file" in out else "cannot be written to")
+    for words in (["features", "none", "photos"], ["export", "none"]):
+        check_refusal(bench(environment, tmp_path, *words, f"out={out}"), f"out={out}: ")
+    assert list(tmp_path.iterdir()) == [tmp_path / "file"]
+
+
+@pytest.mark.parametrize("words", [["report"], ["resume"], ["evaluate", "evaluations=knn"]])
+def test_a_folder_of_cells_that_cannot_be_written_to_is_refused_before_they_are_read(
+    environment: dict[str, str], tmp_path: Path, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    bench(environment, tmp_path, "run", "methods=pixels", "dataset.limit=60")
+    (*_, cell) = (tmp_path / "runs").iterdir()
+    if words == ["resume"]:
+        (cell / "record.json").unlink()
+
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")  # root may write anywhere
+
+    monkeypatch.setattr("tempfile.TemporaryFile", refuse)
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    done = bench(environment, tmp_path, *words)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert done.stderr.splitlines()[-1].startswith("error: out=runs: ")
+    assert done.stderr.endswith("it cannot be written to (Permission denied)\n")
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
 def test_a_plan_lists_the_cells_and_creates_nothing(environment: dict[str, str], tmp_path: Path) -> None:
     done = bench(
         environment, tmp_path, "plan", "methods=simclr,moco,pixels", "seeds=0,1,2", "moco.queue=256,512", "--quick"

@@ -8,7 +8,7 @@ ones are asked for; so one launcher that was killed and goes on ends with the tr
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -55,6 +55,7 @@ class Trials:
     left: dict[int, tuple[Settings, plan.State]] = field(default_factory=dict)  # that nobody is at work on
     waits: bool = False  # for trials that others are at work on
     failed: int = 0  # trials that will be tried again by the next command
+    lost: set[int] | None = None  # trials that were told and have no record any more; None: not looked for yet
 
     def advance(self, storage: JournalStorage, taken: set[str]) -> list[Settings]:
         """Tell what has ended, and return the cells to train next: what nobody is at work on, else a round of new ones.
@@ -63,8 +64,11 @@ class Trials:
         """
         study, each = journal.study(storage, self.search.study), self.options.at_once
         self.left, self.waits, self.failed = {}, False, 0
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.RUNNING,)):
-            self._sort(study, trial.number, proposals.texts(trial.params), taken)
+        if self.lost is None:
+            self.lost = set(self._find_lost(study))
+        for trial in study.get_trials(deepcopy=False):
+            if trial.state == TrialState.RUNNING or trial.number in self.lost:
+                self._sort(study, trial.number, proposals.texts(trial.params), taken)
         total = len(study.get_trials(deepcopy=False))
         while total < self.options.trials and (not self.left or total % each):  # a kill may have cut a round short
             end = min(self.options.trials, total - total % each + each)
@@ -77,33 +81,46 @@ class Trials:
         self.begun |= {number: state.word == "failed" for number, (_, state) in chosen.items()}
         return [cell for cell, _ in chosen.values()]
 
+    def _find_lost(self, study: optuna.Study) -> Iterator[int]:
+        """The numbers of the trials that were told and whose folders somebody has removed; says which."""
+        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)):
+            values = proposals.texts(trial.params)
+            state = self._look(trial.number, values)
+            if state.runs and (state.word != "failed" or trial.state == TrialState.COMPLETE):
+                self.say(f"{self._title(trial.number)}: it has no record any more and runs again ({_words(values)})")
+                yield trial.number
+
+    def _look(self, number: int, values: dict[str, str]) -> plan.State:
+        return plan.state(self.out / address.folder_name(self.search.trial(number, values)))
+
+    def _title(self, number: int) -> str:
+        return f"{self.search.method} trial {number + 1} of {self.options.trials}"
+
     def _sort(self, study: optuna.Study, number: int, values: dict[str, str], taken: set[str]) -> None:
         """Tell the trial if it has ended; else it is left for us, or somebody is at work on it."""
-        cell = self.search.trial(number, values)
-        state = plan.state(self.out / address.folder_name(cell))
+        state = self._look(number, values)
         if state.word == "broken":
             raise UsageError(f"{state.detail}; mend or remove it, or choose another out=")
         if state.word in ("finished", "collapsed", "stopped"):
             self._tell(study, number, values, state)
         elif state.word == "failed" and number in self.begun:
-            if self.begun[number]:
+            if self.begun[number] and number not in (self.lost or ()):
                 study.tell(number, state=TrialState.FAIL)
             self.failed += not self.begun[number]
         elif state.word == "running" or state.folder.name in taken:
             self.waits = self.waits or state.word != "failed"
         else:
-            self.left[number] = cell, state
+            self.left[number] = self.search.trial(number, values), state
 
     def choose(self, storage: JournalStorage) -> Choice | None:
-        """The best finished trial, the first of equal ones; None where none has finished."""
-        study = journal.study(storage, self.search.study)
-        told = study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))
-        for trial in sorted(told, key=lambda trial: (-trial.values[0], trial.number)):
+        """The best finished trial by the records, the first of equal ones; None where none has finished."""
+        choices = []
+        for trial in journal.study(storage, self.search.study).get_trials(deepcopy=False):
             values = proposals.texts(trial.params)
-            folder = self.out / address.folder_name(self.search.trial(trial.number, values))
-            if plan.state(folder).word == "finished":
-                return Choice(self.search, trial.number, trial.values[0], values)
-        return None
+            state = self._look(trial.number, values)
+            if state.word == "finished" and state.record is not None:
+                choices.append(Choice(self.search, trial.number, state.record["metrics"][OBJECTIVE], values))
+        return max(choices, key=lambda choice: (choice.accuracy, -choice.number), default=None)
 
     def _ask(self, study: optuna.Study) -> dict[str, str]:
         """What one more trial tries, of which the journal now knows."""
@@ -117,10 +134,16 @@ class Trials:
         assert state.record is not None
         finished = state.word == "finished"
         accuracy = state.record["metrics"][OBJECTIVE] if finished else 0.0
-        study.tell(number, accuracy)
+        if self.lost and number in self.lost:
+            self.lost.discard(number)
+        else:
+            study.tell(number, accuracy)
         said = f"{100 * accuracy:.1f} % on validation" if finished else f"{state.word}: {state.detail}"
-        words = " ".join(f"{name}={text}" for name, text in values.items())
-        self.say(f"{self.search.method} trial {number + 1} of {self.options.trials}: {said} ({words})")
+        self.say(f"{self._title(number)}: {said} ({_words(values)})")
+
+
+def _words(values: dict[str, str]) -> str:
+    return " ".join(f"{name}={text}" for name, text in values.items())
 
 
 def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> tuple[int, list[Choice | None]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -182,6 +183,33 @@ def test_a_trial_that_fails_is_tried_once_more_by_the_next_command_and_then_coun
     assert all(best)
     assert study.run(request, again, said.append)[0] == 0
     assert len(begun) == 1
+
+
+@pytest.mark.parametrize("status", ["finished", "failed"])
+def test_a_trial_whose_folder_was_removed_is_said_and_runs_again(tmp_path: Path, status: str) -> None:
+    """It was told, by which later trials went: nothing else changes, and it is chosen as before."""
+    words = ("trials=5", "sampler=tpe")
+    _, before = study.run(ask(tmp_path, *words), train(tmp_path), lambda line: None)
+    whole, best = trials(tmp_path), before[0]
+    assert best is not None
+    (gone,) = (path for path in tmp_path.glob(f"simclr-*trial{best.number + 1}-*") if path.is_dir())
+    shutil.rmtree(gone)
+    trained: list[Settings] = []
+
+    def note(cells: list[Settings], status: str = status) -> int:
+        trained.extend(cells)
+        return train(tmp_path, (gone.name,) if status == "failed" else ())(cells)
+
+    said: list[str] = []
+    code, after = study.run(ask(tmp_path, *words), note, said.append)
+    assert [address.folder_name(cell) for cell in trained] == [gone.name]
+    assert f"simclr trial {best.number + 1} of 5: it has no record any more and runs again (learning_rate=" in said[0]
+    if status == "failed":  # the next command tries once more
+        assert code == 1
+        code, after = study.run(ask(tmp_path, *words), train(tmp_path), said.append)
+    assert (code, after, trials(tmp_path)) == (0, before, whole)
+    code, _ = study.run(ask(tmp_path, *words), lambda cells: pytest.fail("nothing is left to train"), said.append)
+    assert code == 0
 
 
 def test_a_collapsed_trial_is_never_chosen(tmp_path: Path) -> None:

@@ -27,6 +27,7 @@ def describe(request: Request) -> None:
             path = folder / f"{search.study}.json"
             space = {n: [d.low, d.high] if isinstance(d, Range) else list(d) for n, d in search.space.items()}
             own = {"study": search.study, "method": search.method, "file": _file(search).name, "space": space}
+            own |= {"with": tuned_words.describe_setting(search.base, search.space)}
             own |= {"epochs": search.base.epochs} | asdict(request.options)
             record.write_json(path, {"choice": None} | _read(path) | own)
 
@@ -71,6 +72,7 @@ def _text(path: Path) -> str:
         each, best = latest[method], latest[method]["choice"]
         how = ", ".join(f"{name}={each.get(name)}" for name in ("sampler", "search_seed", "epochs"))
         lines.append(f"# {method}: trial {best.get('trial')} of {each.get('trials')} ({how})")
+        lines += [f"# {method}: tuned with {each['with']}"] if each.get("with") else []
         lines += [*best["words"], ""]
     return "\n".join(lines[:-1]) + "\n"
 
@@ -80,7 +82,7 @@ def _is_sound(study: dict[str, Any]) -> bool:
     choice = study.get("choice")
     if not isinstance(choice, dict) or not isinstance(choice.get("words"), list):
         return False
-    texts = (study.get("method"), choice.get("at"), *choice["words"])
+    texts = (study.get("method"), study.get("with", ""), choice.get("at"), *choice["words"])
     return all(isinstance(text, str) and text.isprintable() for text in texts)
 
 

@@ -58,10 +58,9 @@ def read(words: list[str]) -> Request:
         _recognise(key, chosen)
     for ablation in chosen_ablations:
         _require_use(ablation, chosen)
-    cells: dict[str, Settings] = {}
+    cells, total = dict[str, Settings](), 0
     notes: dict[str, None] = {}
     on_cells: dict[str, None] = {}
-    total = 0
     for method in chosen:
         for parts in itertools.product(*(ablation.parts for ablation in chosen_ablations)):
             axes = read_axes(method, assigned_words)
@@ -87,6 +86,7 @@ def read(words: list[str]) -> Request:
                 cells.setdefault(address.key(settings), settings)
                 on_cells |= dict.fromkeys(remarks.explain_fit(settings, runtime.preset) + remarks.warn(settings))
                 on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + alike.explain(settings, runtime.like))
+    on_cells |= dict.fromkeys(tuned_words.compare(list(cells.values()), runtime))
     return Request(list(cells.values()), runtime, [*notes, *on_cells])
 
 

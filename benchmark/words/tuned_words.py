@@ -1,16 +1,20 @@
 """`settings=tuned`, `settings=FILE`: settings from a file, over the preset and below the command's own words.
 
     # moco: trial 12 of 16
+    # moco: tuned with dataset=digits dataset.limit=0 epochs=10 backbone=resnet18 batch_size=64
     moco.learning_rate=0.0731
     moco.momentum=0.95
 
 `tune` writes such a file for each dataset, `OUT/tuned/DATASET.txt`, which `settings=tuned` reads. Others may be written
-by hand: only what a cell is stands there, and what names a method that is not asked for is left alone.
+by hand: only what a cell is stands there, and what names a method that is not asked for is left alone. What a method
+was `tuned with` is compared with the cells that take its settings.
 """
 
 from __future__ import annotations
 
 import difflib
+import re
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import methods
@@ -28,8 +32,12 @@ FOLDER, TUNED = "tuned", "tuned"  # below out=; the value of settings= that mean
 
 def path_of(out: str, dataset: Dataset) -> Path:
     """The file of a dataset below `out`; image files are told apart by their fingerprint."""
+    return Path(out) / FOLDER / f"{_name(dataset)}.txt"
+
+
+def _name(dataset: Dataset) -> str:
     fingerprint = identity.identify(dataset).fingerprint
-    return Path(out) / FOLDER / f"{dataset.name}{'-' * bool(fingerprint)}{fingerprint[:10]}.txt"
+    return f"{dataset.name}{'-' * bool(fingerprint)}{fingerprint[:10]}"
 
 
 def words(runtime: Runtime, dataset: Dataset) -> dict[str, str]:
@@ -37,18 +45,20 @@ def words(runtime: Runtime, dataset: Dataset) -> dict[str, str]:
 
     `UsageError` for a file that is not there, or that says what it cannot.
     """
-    if not runtime.settings:
-        return {}
+    return _read(_find(runtime, dataset)) if runtime.settings else {}
+
+
+def _find(runtime: Runtime, dataset: Dataset) -> Path:
     if runtime.settings != TUNED:
         path = Path(runtime.settings).expanduser()
         if not path.is_file():
             hint = nearest(runtime.settings, [TUNED])
             raise UsageError(f"settings={runtime.settings}: no such file of settings{hint}")
-        return _read(path)
+        return path
     path = path_of(runtime.out, dataset)
     if not path.is_file():
         raise UsageError(f"settings=tuned: no {path}; `python -m benchmark tune` with out={runtime.out} writes it")
-    return _read(path)
+    return path
 
 
 def warn(cell: Settings, runtime: Runtime) -> list[str]:
@@ -60,6 +70,47 @@ def warn(cell: Settings, runtime: Runtime) -> list[str]:
     if owners & {"", method, method.rpartition(".")[2]}:
         return []
     return [f"{method}: settings={runtime.settings} says nothing of it, so it runs by its preset"]
+
+
+def describe_setting(cell: Settings, searched: Iterable[str] = ()) -> str:
+    """What a method is tuned with, as words: that of which other values may want other settings, but for what is
+    `searched` itself."""
+    return " ".join(f"{name}={text}" for name, text in _setting(cell).items() if name not in searched)
+
+
+def compare(cells: Sequence[Settings], runtime: Runtime) -> list[str]:
+    """One note on the cells that are not of the data or the length that their settings were tuned with."""
+    if not runtime.settings:
+        return []
+    known = {path: _read_settings(path) for path in {_find(runtime, cell.dataset) for cell in cells}}
+    others: dict[str, dict[str, dict[str, None]]] = {}
+    for cell in cells:
+        own = _setting(cell)
+        for name, text in known[_find(runtime, cell.dataset)].get(cell.method, {}).items():
+            if own.get(name, text) != text:
+                others.setdefault(cell.method, {}).setdefault(f"{name}={text}", {})[own[name]] = None
+    methods: dict[str, list[str]] = {}
+    for method, differences in others.items():
+        listed = ", ".join(f"{word} (here {', '.join(texts)})" for word, texts in differences.items())
+        methods.setdefault(listed, []).append(method)
+    parts = [f"{', '.join(names)} with {listed}" for listed, names in methods.items()]
+    return [f"settings={runtime.settings} was tuned elsewhere, and may not fit: {'; '.join(parts)}"] if parts else []
+
+
+def _setting(cell: Settings) -> dict[str, str]:
+    if not schema.describe(cell.method).trains:
+        return {}
+    values = {"dataset": _name(cell.dataset), "dataset.limit": cell.dataset.limit, "epochs": cell.epochs}
+    values |= {"backbone": cell.backbone, "batch_size": cell.batch_size}
+    return {name: str(value) for name, value in values.items()}
+
+
+def _read_settings(path: Path) -> dict[str, dict[str, str]]:
+    """Method -> what the file says that it was tuned with, in a comment; nothing of those of which it does not."""
+    lines = re.findall(r"^# (\S+): tuned with (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+    return {
+        method: dict(word.partition("=")[::2] for word in text.split()) for method, text in lines if text.isprintable()
+    }
 
 
 def _read(path: Path) -> dict[str, str]:

@@ -123,6 +123,11 @@ def test_settings_tuned_are_the_chosen_ones_and_a_word_of_the_user_wins(
     words = ["plan", *rest, "seeds=3", f"settings={out / 'tuned/digits.txt'}", "simclr.temperature=0.3", "--quick"]
     own = inside([*words, f"out={out}"], environment)
     assert own.stdout.endswith("3 cells: 2 exist, 1 would run\n"), own.stdout
+    assert "tuned elsewhere" not in plan.stderr + own.stderr
+    other = [word for word in rest if not word.startswith("epochs")]
+    elsewhere = inside(["plan", *other, "epochs=2,3", "settings=tuned", f"out={out}", "--quick"], environment)
+    told = [line for line in elsewhere.stderr.splitlines() if "tuned elsewhere" in line]
+    assert told == ["note: settings=tuned was tuned elsewhere, and may not fit: simclr, moco with epochs=1 (here 2, 3)"]
     untold = inside(["plan", *SMALL, "methods=simclr,swav", "settings=tuned", f"out={out}", "--quick"], environment)
     assert "swav: settings=tuned says nothing of it" in untold.stderr
 

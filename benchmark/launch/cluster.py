@@ -60,11 +60,19 @@ def pack(cells: Mapping[str, Settings], titles: Mapping[str, str], runtime: Runt
     return [{"cells": part, "titles": {name: titles[name] for name in part}, **common} for part in parts]
 
 
+def _unpack(out: Path, names: Sequence[str]) -> None:
+    """Remove the folders of cells that no job has: of those in which nobody has begun meanwhile."""
+    for name in names:
+        if [path.name for path in (out / name).iterdir()] == ["settings.json"]:
+            (out / name / "settings.json").unlink()
+            (out / name).rmdir()
+
+
 def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
     """Submit jobs for the cells that have no record and no job that waits or runs. Returns how many cells that were.
 
     Raises `UsageError` where SLURM is not installed or does not take them, `ConnectionError` where it does not answer;
-    what it took before stays noted.
+    what it took before stays noted, and of the others no folder stays that was not there.
     """
     out, resources = Path(runtime.out).absolute(), asdict(runtime.slurm)
     with job_notes.lock(out), _report_slurm_errors():
@@ -75,11 +83,17 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
             if name not in under_way and plan.state(out / name).word in ("new", "interrupted", "failed")
         }
         longest = jobs.longest_array() if missing else 1  # asks SLURM, before cells are written that it would not get
+        fresh = {name for name in missing if not (out / name).exists()}
         arguments = pack(missing, plan.titles(cells, short=True), runtime)
         for start in range(0, len(arguments), longest):
             some = arguments[start : start + longest]
             with _defer_signals():
-                job_notes.append(out, jobs.submit(work, some, job_notes.folder(out), NAME, resources), some)
+                try:
+                    ids = jobs.submit(work, some, job_notes.folder(out), NAME, resources)
+                except Exception:
+                    _unpack(out, [name for each in arguments[start:] for name in each["cells"] if name in fresh])
+                    raise
+                job_notes.append(out, ids, some)
     return len(missing)
 
 

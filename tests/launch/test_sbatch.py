@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shlex
 import signal
@@ -94,6 +95,23 @@ def test_what_sbatch_refuses_is_bad_input(tmp_path: Path, cluster: Callable[...,
     done = inside(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster(sbatch=refuses))
     assert done.returncode == 2
     assert "invalid partition specified: gpus" in done.stderr
+    assert not list((tmp_path / "runs").glob("*-*")), "no cell that a plain `resume` would train here"
+
+
+def test_of_two_arrays_the_one_that_sbatch_refuses_leaves_no_cells(
+    tmp_path: Path, cluster: Callable[..., dict[str, str]]
+) -> None:
+    once = (
+        'cd {here}; n=$(ls submitted | wc -l); if [ $n = 1 ]; then echo "sbatch: error: no more jobs" >&2; exit 1; fi; '
+    )
+    environment = cluster(
+        scontrol="echo 'MaxArraySize = 3'", sbatch=once + COMMANDS["sbatch"].removeprefix("cd {here};")
+    )
+    done = inside(["run", *WORDS, "seeds=0,1,2,3", f"out={tmp_path / 'runs'}"], environment)
+    assert (done.returncode, "no more jobs" in done.stderr) == (2, True), done.stderr
+    noted = [json.loads(line)["cells"] for line in (tmp_path / "runs/.slurm/jobs.jsonl").read_text().splitlines()]
+    cells = sorted(path.name for path in (tmp_path / "runs").glob("*-*"))
+    assert (len(cells), cells) == (2, sorted(name for names in noted for name in names))
 
 
 def test_a_full_queue_is_said_and_ctrl_c_ends_the_wait(tmp_path: Path, cluster: Callable[..., dict[str, str]]) -> None:

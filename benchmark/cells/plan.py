@@ -144,23 +144,18 @@ def label(settings: dict[str, Any], names: list[str], short: bool = False) -> st
 
 
 def varying(cells: list[Settings]) -> list[str]:
-    """The dotted names of the settings, the method apart, that tell the cells from each other."""
-    flat = [address.flatten(address.identity(cell)) for cell in cells]
+    """The dotted names of the settings that tell the cells of a method from each other. That methods have other
+    presets tells nothing of a cell."""
     by_method: dict[str, list[dict[str, Any]]] = {}
-    for values in flat:
-        by_method.setdefault(values["method"], []).append(values)
-    names = {name: None for values in flat for name in values if name != "method"}
+    for cell in cells:
+        by_method.setdefault(cell.method, []).append(address.flatten(address.identity(cell)))
+    names = dict.fromkeys(name for rows in by_method.values() for row in rows for name in row)
 
     def differs(rows: list[dict[str, Any]], name: str) -> bool:
         values = [row.get(name) for row in rows if row.get(name) is not None or name.startswith("options.")]
         return len({json.dumps(value) for value in values}) > 1
 
-    return [
-        name
-        for name in names
-        if any(differs(rows, name) for rows in by_method.values())
-        or (not name.startswith(("options.", "method_version")) and differs(flat, name))
-    ]
+    return [name for name in names if any(differs(rows, name) for rows in by_method.values())]
 
 
 def _progress(folder: Path) -> str:

@@ -10,6 +10,21 @@ from benchmark.display import columns
 from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
 from benchmark.settings import address
+from benchmark.words import cell_words, runtime_words, tuned_words
+from benchmark.words.cell_words import Request
+
+
+def _names(request: Request, words: list[str]) -> dict[str, list[str]]:
+    """Method -> the settings that its rows show: what tells the cells of a method from each other, and what the file of
+    `settings=` or a word for this method alone says."""
+    varying, assigned = plan.varying(request.cells), runtime_words.split(words)
+    names: dict[str, list[str]] = {}
+    for method, dataset in dict.fromkeys((cell.method, cell.dataset) for cell in request.cells):
+        own = {key: [text] for key, text in tuned_words.words(request.runtime, dataset).items()}
+        own |= {key: assigned[key] for key in assigned if key.rpartition(".")[0] in (method, method.rpartition(".")[2])}
+        known = [*names.get(method, varying), *cell_words.read_axes(method, own)]
+        names[method] = list(dict.fromkeys(known))
+    return names
 
 
 def print_plan(words: list[str], quick: bool) -> int:
@@ -17,10 +32,10 @@ def print_plan(words: list[str], quick: bool) -> int:
     request = checks.read_request(words)
     out = Path(request.runtime.out)
     states = plan.states(request.cells, out)
-    names, todo = plan.varying(request.cells), []
+    names, todo = _names(request, words), []
     header, rows = ["key", "method", "settings", "state", ""], []
     for cell, state in zip(request.cells, states, strict=True):
-        label = plan.label(address.identity(cell), names)
+        label = plan.label(address.identity(cell), names[cell.method])
         rows.append([address.key(cell), cell.method, label, state.word, state.detail])
         todo += [cell] if state.runs else []
     forecasts = None if quick or not todo else forecast.forecast(todo, request.runtime)

@@ -132,6 +132,14 @@ def test_a_folder_of_cells_that_cannot_be_written_to_is_refused_before_they_are_
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
+def test_a_plan_s_rows_show_what_was_asked_of_a_method_and_not_how_presets_differ(
+    environment: dict[str, str], tmp_path: Path
+) -> None:
+    planned = bench(environment, tmp_path, "plan", "methods=simclr,moco,barlow_twins", "moco.queue=64", "--quick")
+    rows = [line.split()[1:] for line in planned.stdout.splitlines()[1:4]]
+    assert rows == [["simclr", "new"], ["moco", "queue=64", "new"], ["barlow_twins", "new"]]
+
+
 def test_a_plan_lists_the_cells_and_creates_nothing(environment: dict[str, str], tmp_path: Path) -> None:
     done = bench(
         environment, tmp_path, "plan", "methods=simclr,moco,pixels", "seeds=0,1,2", "moco.queue=256,512", "--quick"

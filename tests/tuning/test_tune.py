@@ -120,6 +120,11 @@ def test_settings_tuned_are_the_chosen_ones_and_a_word_of_the_user_wins(
     rest = [word for word in WORDS if not word.startswith("trials")]
     plan = inside(["plan", *rest, "seeds=3", "settings=tuned", f"out={out}", "--quick"], environment)
     assert plan.stdout.endswith("3 cells: 3 exist, 0 would run\n"), plan.stdout + plan.stderr
+    rows = {line.split()[1]: line for line in plan.stdout.splitlines()[:-1]}
+    chosen = [line.split(".", 1) for line in (out / "tuned/digits.txt").read_text().splitlines() if line[:1].isalpha()]
+    assert len(chosen) > 3
+    assert all(word.partition("=")[0] + "=" in rows[method] for method, word in chosen), "what was chosen is shown"
+    assert "=" not in rows["random"]
     words = ["plan", *rest, "seeds=3", f"settings={out / 'tuned/digits.txt'}", "simclr.temperature=0.3", "--quick"]
     own = inside([*words, f"out={out}"], environment)
     assert own.stdout.endswith("3 cells: 2 exist, 1 would run\n"), own.stdout

@@ -115,7 +115,9 @@ class _Gather(torch.autograd.Function):
     def forward(ctx: Any, row: Tensor, world: World) -> Tensor:
         ctx.world = world
         whole = row.new_empty(len(row) * world.size, *row.shape[1:])
-        dist.all_gather_into_tensor(whole, row.contiguous())
+        # The second is its name before torch 2.14, where that warns.
+        all_gather = getattr(dist, "all_gather_single", None) or dist.all_gather_into_tensor
+        all_gather(whole, row.contiguous())
         return whole
 
     @staticmethod

@@ -161,7 +161,9 @@ LOCAL_LOSS = """ranks = torch.distributed.get_world_size() if torch.distributed.
 
 @pytest.mark.timeout(2 * PATIENCE)
 @pytest.mark.parametrize("names", [FIRST, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["first", "others"])
-def test_two_processes_agree_with_one(names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_processes_agree_with_one(
+    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
     """One pair of processes for all methods: two pairs at once would wait for each other's turns on two cores.
 
     The last is one whose loss sees one process's rows only, the field's most common silent error: it has to be found.
@@ -172,5 +174,6 @@ def test_two_processes_agree_with_one(names: list[str], tmp_path: Path, monkeypa
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     problems = compare_processes([*names, "apart.local_loss"], 2 * PATIENCE)
+    assert "Warning" not in capfd.readouterr().err, "a command's output holds what we say"
     assert "two processes with whole batches: the loss of step 0" in str(problems.pop("apart.local_loss"))
     assert not {name: problem for name, problem in problems.items() if problem}

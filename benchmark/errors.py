@@ -13,6 +13,10 @@ class UsageError(Exception):
     """Bad input. The message names what was given, what is allowed, and the nearest match."""
 
 
+class MissingData(UsageError):
+    """The files of a dataset are not there."""
+
+
 def unknown(kind: str, given: str, allowed: Iterable[str], hint: str = "") -> UsageError:
     """An error for a name that is not among those allowed, e.g. ``unknown("dataset", "cifar", [...])``."""
     names = sorted(allowed)

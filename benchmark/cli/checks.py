@@ -10,7 +10,7 @@ from benchmark import environment
 from benchmark.cells import plan, writable
 from benchmark.cells.plan import State
 from benchmark.data import catalogue, identity
-from benchmark.errors import UsageError
+from benchmark.errors import MissingData, UsageError
 from benchmark.settings.runtime import Runtime
 from benchmark.words import cell_words, runtime_words
 from benchmark.words.cell_words import Request
@@ -21,13 +21,25 @@ def read_request(words: list[str]) -> Request:
     return check_request(cell_words.read(words))
 
 
-def check_request(request: Request) -> Request:
-    """The request, if its folder can be made and its datasets are there; prints its notes."""
+def find_missing(request: Request) -> list[str]:
+    """What is said of datasets whose files are not there, each once."""
+    missing: dict[str, None] = {}
+    for dataset in dict.fromkeys(cell.dataset for cell in request.cells):
+        try:
+            catalogue.require(dataset)
+        except MissingData as error:
+            missing[str(error)] = None
+    return list(missing)
+
+
+def check_request(request: Request, needs_data: bool = True) -> Request:
+    """The request, if its folder can be made and its datasets, which a plan does without, are there; prints its
+    notes."""
     out = Path(request.runtime.out)
     if not next(path for path in (out, *out.parents) if path.exists()).is_dir():
         raise UsageError(f"out={out}: {writable.IN_THE_WAY}")
-    for cell in request.cells:
-        catalogue.require(cell.dataset)
+    if needs_data and (missing := find_missing(request)):
+        raise UsageError(missing[0])
     if environment.is_main():
         for line in identity.describe(cell.dataset for cell in request.cells):
             print(line, file=sys.stderr)

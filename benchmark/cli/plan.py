@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark.cells import plan
 from benchmark.cli import budget, checks
 from benchmark.display import columns
+from benchmark.errors import UsageError
 from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
 from benchmark.settings import address
@@ -28,8 +30,14 @@ def _names(request: Request, words: list[str]) -> dict[str, list[str]]:
 
 
 def print_plan(words: list[str], quick: bool) -> int:
-    """The table of all cells, the forecast unless `quick`, and with launcher=slurm the script for sbatch."""
-    request = checks.read_request(words)
+    """The table of all cells, the forecast unless `quick` or the data is missing, and with launcher=slurm the script
+    for sbatch."""
+    request = cell_words.read(words)
+    missing = checks.find_missing(request)
+    assumed = [
+        f"{each}; planned as it is published, without a forecast of what the cells will cost" for each in missing
+    ]
+    request = checks.check_request(replace(request, notes=[*request.notes, *assumed]), needs_data=False)
     out = Path(request.runtime.out)
     states = plan.states(request.cells, out)
     names, todo = _names(request, words), []
@@ -38,7 +46,7 @@ def print_plan(words: list[str], quick: bool) -> int:
         label = plan.label(address.identity(cell), names[cell.method])
         rows.append([address.key(cell), cell.method, label, state.word, state.detail])
         todo += [cell] if state.runs else []
-    forecasts = None if quick or not todo else forecast.forecast(todo, request.runtime)
+    forecasts = None if quick or missing or not todo else forecast.forecast(todo, request.runtime)
     if forecasts:
         budget.keep(forecasts, todo, states, out)
         costs = {address.key(cell): cost for cell, cost in zip(todo, forecasts.each, strict=True)}
@@ -51,6 +59,8 @@ def print_plan(words: list[str], quick: bool) -> int:
     if request.runtime.launcher == "slurm" and todo:
         print(f"\nThe script for sbatch:\n\n{cluster.script(todo, request.runtime)}".rstrip())
     checks.refuse_broken(states)
+    if request.runtime.budget and missing and not quick:
+        raise UsageError(f"budget={request.runtime.budget:g}: nothing is forecast without the data: {missing[0]}")
     if forecasts:
         budget.require(forecasts, request.runtime)
     return 0

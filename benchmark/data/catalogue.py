@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from benchmark.data.layout import LAYOUTS, UNLABELLED, require_root
-from benchmark.errors import UsageError, unknown
+from benchmark.errors import MissingData, UsageError, unknown
 
 RUN: Literal["seed"] = "seed"  # as `split_seed`: another split for each of the run's seeds
 
@@ -254,7 +254,7 @@ def absolute(folder: str) -> Path:
 
 
 def require(dataset: Dataset) -> None:
-    """Raise UsageError if a setting is out of range, or the files are not there and may not be downloaded.
+    """Raise UsageError if a setting is out of range, MissingData if files are not there and may not be downloaded.
 
     Looks at paths only, so that planning can call it for every cell; `load` finds damaged files.
     """
@@ -294,6 +294,6 @@ def require(dataset: Dataset) -> None:
                 require_root(absolute(folder), remedy)
     if (item.obtain or not dataset.download) and not all((root / file).exists() for file in item.files):
         todo = item.obtain or "add dataset.download=true to download it, or dataset.root=DIR if it is elsewhere"
-        raise UsageError(
+        raise MissingData(
             f"dataset {dataset.name} not found in {dataset.root!r} (looked for {', '.join(item.files)}): {todo}"
         )

@@ -43,6 +43,18 @@ def compare(out: Path) -> list[dict[str, str]]:
     return [dict(zip(published.HEADER, row, strict=True)) for row in published.rows(loaded)[1:]]
 
 
+def test_a_protocol_can_be_planned_where_its_dataset_is_not(tmp_path: Path, environment: dict[str, str]) -> None:
+    planned = inside(["plan", DKOBAK, "seeds=0,1"], environment, tmp_path)
+    assert planned.returncode == 0, planned.stderr
+    assert planned.stdout.endswith("2 cells: 0 exist, 2 would run\n")
+    (note,) = [line for line in planned.stderr.splitlines() if "not found" in line]
+    assert note.startswith("note: dataset cifar10 not found in 'data'")
+    assert note.endswith("; planned as it is published, without a forecast of what the cells will cost")
+    refused = inside(["run", DKOBAK], environment, tmp_path)
+    assert (refused.returncode, "cifar10 not found in 'data'" in refused.stderr) == (2, True)
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("name", PROTOCOLS)
 def test_a_protocol_s_cells_are_found_by_what_they_are_and_have_what_its_numbers_state(name: str) -> None:
     made = {cell.method: cell for cell in cells(f"like={name}")}

@@ -114,8 +114,12 @@ def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
 
 
 def print_tuning(out: Path, names: Sequence[str]) -> None:
-    """What the trials of these searches say, on the terminal."""
-    print_sections(tuning_tables.sections([search for search in trials.load(out) if search.name in names]))
+    """What the trials of these searches say, on the terminal, and where methods of the folder had other budgets."""
+    searches = trials.load(out)
+    print_sections(tuning_tables.sections([search for search in searches if search.name in names]))
+    datasets = {search.dataset for search in searches if search.name in names}
+    for text in tuning.compare_budgets([search for search in searches if search.dataset in datasets]):
+        print(f"note: {text}", file=sys.stderr)
 
 
 def print_evaluations(out: Path, folders: Sequence[Path]) -> None:
@@ -135,7 +139,11 @@ def print_summary(summary: pd.DataFrame) -> None:
     from rich.console import Console
 
     console = Console()
-    console.print(terminal.to_rich(summary, console.width, MOST))
+    table = terminal.to_rich(summary, console.width, MOST)
+    notes, table.caption = table.caption, None  # which would be broken at the table's width
+    console.print(table)
+    if notes:
+        console.print(notes, style="table.caption")
 
 
 def print_sections(sections: Sequence[Section]) -> None:

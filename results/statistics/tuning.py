@@ -74,6 +74,18 @@ def explain_budgets(frame: pd.DataFrame, searches: Sequence[Search]) -> list[str
     return sentences
 
 
+def compare_budgets(searches: Sequence[Search]) -> list[str]:
+    """The same of the searches alone: a sentence for each dataset on which no budget is every method's."""
+    sentences = []
+    for dataset, own in by_dataset(searches):
+        budgets: dict[str, set[str]] = {}
+        for search in own:
+            budgets.setdefault(search.method, set()).add(search.budget)
+        if not set.intersection(*budgets.values()):
+            sentences.append(_describe(dataset, [(search.method, search.budget) for search in own]))
+    return sentences
+
+
 def _describe(dataset: str, shares: list[tuple[str, str]]) -> str:
     methods: dict[str, list[str]] = {}
     for method, budget in shares:

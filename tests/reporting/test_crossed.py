@@ -13,6 +13,7 @@ import pytest
 import synthetic
 from test_moderated import verdict_of
 
+from benchmark.cli import reporting
 from results import readme, record
 from results.frames.frame import load
 from results.statistics import compare, crossed, inference, layout, simulation, summaries
@@ -119,6 +120,21 @@ def test_a_mean_and_a_difference_have_two_parts(tmp_path: Path) -> None:
     assert "over seeds and test images, by the variance" in formats.to_markdown(summary)
     (among,) = comparables(frame, "linear_top1", compare.ranks(frame))
     assert among.bars == "95 % intervals over seeds and test images, by the variance that configurations share"
+
+
+def test_notes_below_a_narrow_table_have_the_width_of_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("COLUMNS", "150")
+    for method in ("a", "b", "c"):
+        put(tmp_path, method, range(3))
+    reporting.print_summary(summaries.summarise(load(tmp_path)[0]))
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines[:5])) < 80
+    note = (
+        "mean ± half-width of the 95 % interval over seeds and test images, by the variance that configurations share"
+    )
+    assert note in [line.strip() for line in lines]
 
 
 def test_records_without_bits_stay_readable_and_lack_the_part(tmp_path: Path) -> None:

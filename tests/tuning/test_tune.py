@@ -265,6 +265,19 @@ def test_two_launchers_one_of_them_killed_and_a_third_lose_no_trial(
     assert list((tmp_path / "tuned/launchers").iterdir()) == []
 
 
+def test_tune_says_where_methods_had_other_budgets(tmp_path: Path, environment: dict[str, str]) -> None:
+    words = [*SMALL, "final=no", f"out={tmp_path}"]
+    alone = inside(["tune", "methods=simclr", "trials=2", *words], environment)
+    assert "budgets" not in alone.stderr
+    other = inside(["tune", "methods=byol", "trials=1", *words], environment)
+    last = other.stderr.splitlines()[-1]
+    assert last.startswith("note: digits: budgets of tuning differ, so the ranks are not of methods alone. ")
+    assert "2 trials of 1 epochs: simclr" in last
+    assert "1 trial of 1 epochs: byol" in last
+    more = inside(["tune", "methods=byol", "trials=2", *words], environment)
+    assert "budgets" not in more.stderr
+
+
 def test_a_trial_that_is_stopped_is_told_and_a_plugin_of_a_file_is_left_alone(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:

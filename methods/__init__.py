@@ -49,6 +49,7 @@ DECLARED = (
     "ignores",
     "recommends",
     "search_space",
+    "counts",
     "younger",
     "version",
 )
@@ -78,6 +79,7 @@ class Description:
     ignores: tuple[str, ...]  # run settings that cannot change its result
     recommends: dict[str, str]  # run settings that its paper prescribes
     search_space: dict[str, tuple[Any, ...]]  # option -> what `tune` tries: the ends of a range, or words
+    counts: dict[str, str]  # option -> what it counts: `keys`, `codes` or `clusters`
     younger: tuple[str, ...]  # options that at their default are in no key
     version: int  # raised when a change to its code alters its numbers
 
@@ -140,6 +142,7 @@ def describe(name: str) -> Description:
             ignores=tuple(declared.get("ignores", ())),
             recommends=dict(declared.get("recommends", {})),
             search_space=_tuples(declared.get("search_space", {})),
+            counts=dict(declared.get("counts", {})),
             younger=tuple(declared.get("younger", ())),
             version=int(declared.get("version", 1)),
         )

@@ -32,6 +32,7 @@ class DeepCluster(Method):
     family = "clustering"
     views = ("crop", "crop")
     multicrop = True
+    counts = {"prototypes": "clusters"}  # noqa: RUF012
     bank: Tensor  # (2, N, D) the last z of each image in each large crop
     seen: Tensor  # (N,) bool, written since the last clustering
     centroids: Tensor  # (heads, K, D)

@@ -55,6 +55,9 @@ class Method(nn.Module):
     # What `tune` tries of its options: two numbers are the ends of a range, searched on a logarithmic scale; texts are
     # choices, as words are written, "x0.5" being half of what the option is otherwise.
     search_space: dict[str, tuple[float, float] | tuple[str, ...]] = {}  # noqa: RUF012
+    # Option -> what it counts, that a plan can say where there are too many for the data: `keys`, or neighbours, of
+    # training images; `codes`, over which the embeddings of a step and a queue are spread; `clusters` of all images.
+    counts: dict[str, str] = {}  # noqa: RUF012
     # Options that its first records do not have: at their default they are in no key and no record, which so stay.
     younger: tuple[str, ...] = ()
     version: int = 1  # of ours: raised when a change alters its numbers; cells of before then stay, as others

@@ -29,6 +29,7 @@ class NNCLR(Method):
     family = "end_to_end"
     views = ("crop", "crop")
     multicrop = True
+    counts = {"queue": "keys"}  # noqa: RUF012
     search_space = {  # noqa: RUF012
         "temperature": (0.05, 1.0),  # as SimCLR's
         "queue": ("x0.25", "x0.5", "x1", "x2"),  # ours: about the preset's, which the size of the data decides

@@ -31,6 +31,7 @@ class PCL(Method):
     family = "clustering"
     views = ("crop", "crop")
     multicrop = True
+    counts = {"queue": "keys"}  # noqa: RUF012
     recommends = {"batch_norm": "shuffle:8"}  # as MoCo  # noqa: RUF012
     prototypes: Tensor  # (sum of K, D) unit vectors, one granularity behind the other
     phi: Tensor  # (sum of K,) the concentration of each

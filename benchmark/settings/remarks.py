@@ -13,7 +13,6 @@ from benchmark.settings.cell import Settings
 from benchmark.settings.presets import fitted
 from benchmark.settings.schema import describe
 
-KEYS = ("moco", "pcl", "nnclr")  # whose queue holds negatives, or neighbours, of the same images
 FEW_STEPS = 4  # of an epoch
 
 
@@ -42,17 +41,19 @@ def warn(settings: Settings) -> list[str]:
 
 def _doubts(settings: Settings, facts: Facts) -> Iterator[str]:
     options, images, batch = settings.options, facts.images, settings.batch_size or 1
-    queue, prototypes = int(options.get("queue") or 0), int(options.get("prototypes") or 0)
-    if settings.method in KEYS and 2 * queue > images:
-        share = f"{queue / images:.0f} times" if queue >= 2 * images else f"{queue / images:.0%} of"
-        yield f"queue={queue} is {share} the {images} training images: a key meets itself; a quarter is usual"
-    if settings.method == "swav" and prototypes > batch + queue:
-        yield (
-            f"prototypes={prototypes} are more than the {batch + queue} embeddings that a step spreads over them: "
-            "codes degenerate (SwAV, appendix A)"
-        )
-    if settings.method == "deepcluster" and 2 * prototypes > images:
-        yield f"prototypes={prototypes} for {images} training images: clusters of one or two images"
+    embeddings = batch + int(options.get("queue") or 0)
+    for name, what in describe(settings.method).counts.items():
+        count = int(options.get(name) or 0)
+        if what == "keys" and 2 * count > images:
+            share = f"{count / images:.0f} times" if count >= 2 * images else f"{count / images:.0%} of"
+            yield f"{name}={count} is {share} the {images} training images: a key meets itself; a quarter is usual"
+        if what == "codes" and count > embeddings:
+            yield (
+                f"{name}={count} are more than the {embeddings} embeddings that a step spreads over them: codes "
+                "degenerate (SwAV, appendix A)"
+            )
+        if what == "clusters" and 2 * count > images:
+            yield f"{name}={count} for {images} training images: clusters of one or two images"
     if "negatives" in options and options["negatives"] > images and options.get("loss") != "softmax":
         yield f"negatives={options['negatives']} are drawn from {images} rows, so that each comes again and again"
     if 0 < images // batch < FEW_STEPS:

@@ -51,6 +51,7 @@ DECLARED = (
     "search_space",
     "counts",
     "younger",
+    "variants",
     "version",
 )
 
@@ -81,6 +82,7 @@ class Description:
     search_space: dict[str, tuple[Any, ...]]  # option -> what `tune` tries: the ends of a range, or words
     counts: dict[str, str]  # option -> what it counts: `keys`, `codes` or `clusters`
     younger: tuple[str, ...]  # options that at their default are in no key
+    variants: dict[str, str]  # name that papers give to it with an option -> the words
     version: int  # raised when a change to its code alters its numbers
 
 
@@ -88,6 +90,16 @@ def names() -> list[str]:
     """Every method that has a short name: the files of this folder, then plugins by entry point."""
     own = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NOT_METHODS)
     return own + sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - set(own))
+
+
+def variants() -> dict[str, str]:
+    """Names that papers give to methods with an option -> the words that say it, such as `methods=byol ...`."""
+    return {
+        variant: f"methods={name} {words}"
+        for name in names()
+        if is_own(name)
+        for variant, words in describe(name).variants.items()
+    }
 
 
 def load(name: str) -> type[Any]:
@@ -144,6 +156,7 @@ def describe(name: str) -> Description:
             search_space=_tuples(declared.get("search_space", {})),
             counts=dict(declared.get("counts", {})),
             younger=tuple(declared.get("younger", ())),
+            variants=dict(declared.get("variants", {})),
             version=int(declared.get("version", 1)),
         )
     except Exception as error:  # a plugin's Config may raise anything

@@ -60,6 +60,8 @@ class Method(nn.Module):
     counts: dict[str, str] = {}  # noqa: RUF012
     # Options that its first records do not have: at their default they are in no key and no record, which so stay.
     younger: tuple[str, ...] = ()
+    # Names that papers give to it with an option: name -> the words, for who asks for a method of that name.
+    variants: dict[str, str] = {}  # noqa: RUF012
     version: int = 1  # of ours: raised when a change alters its numbers; cells of before then stay, as others
 
     @dataclass(frozen=True)

@@ -63,14 +63,9 @@ class NNCLR(Method):
 
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
         z, p = rows["z"].unbind(dim=1), rows["p"].unbind(dim=1)
-        near = [self.nearest(one) for one in z]
+        near = [self.queue.nearest(one) for one in z]
         pairs = [(near[large], p[other]) for large in (0, 1) for other in range(len(p)) if other != large]
         return {"loss": stack([self.contrast(neighbour, other) for neighbour, other in pairs]).mean()}
-
-    @torch.no_grad()
-    def nearest(self, z: Tensor) -> Tensor:
-        """NN(z, Q): for each of z (N, D) the row of the queue with the largest cosine."""
-        return self.queue.rows[(z.to(self.queue.rows.dtype) @ self.queue.rows.T).argmax(dim=1)]
 
     def contrast(self, neighbour: Tensor, p: Tensor) -> Tensor:
         """-log( exp(NN_i . p_i / tau) / sum_k exp(NN_i . p_k / tau) ) of (N, D) each, the mean over the batch."""

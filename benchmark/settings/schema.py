@@ -32,9 +32,10 @@ def describe(method: str) -> methods.Description:
     try:
         description = methods.describe(method)
     except LookupError as error:
-        near = nearest(method, methods.names())
+        names, variants = methods.names(), methods.variants()
+        near = f": it is {variants[method]}" if method in variants else nearest(method, [*names, *variants])
         raise UsageError(
-            f"unknown method {method!r}{near} (allowed: {', '.join(methods.names())}, or a dotted module path)"
+            f"unknown method {method!r}{near} (allowed: {', '.join(names)}, or a dotted module path)"
         ) from error
     except methods.BrokenMethod as error:
         raise UsageError(str(error)) from error

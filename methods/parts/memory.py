@@ -95,6 +95,11 @@ class Queue(nn.Module):
         self.register_buffer("pointer", torch.zeros((), dtype=torch.int64))
 
     @torch.no_grad()
+    def nearest(self, z: Tensor) -> Tensor:
+        """NN(z, Q) of NNCLR (arXiv:2104.14548): for each of z (n, D) the row with the largest cosine, (n, D)."""
+        return self.rows[(z.to(self.rows.dtype) @ self.rows.T).argmax(dim=1)]
+
+    @torch.no_grad()
     def push(self, keys: Tensor) -> None:
         """Write (n, D) keys over the oldest rows; of more than K keys the last K remain."""
         length = len(self.rows)

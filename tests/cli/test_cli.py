@@ -67,6 +67,7 @@ def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
     [
         (["rnu", "methods=simclr"], ["'rnu'", "did you mean 'run'", "ablations, augmentations, cancel, check"]),
         (["run", "methods=simlcr"], ["'simlcr'", "did you mean 'simclr'", "moco, moco_v3, nnclr"]),
+        (["run", "methods=nnbyol"], ["'nnbyol': it is methods=byol byol.neighbours=1024"]),
         (["run", "methods=moco", "moco.quue=4"], ["'moco.quue'", "did you mean 'queue'", "head_dim, "]),
         (["run", "methods=simclr", "epochs=1\n2"], ["epochs=1 2", "a whole number is needed"]),
         (["run", "methods=simclr", "--epochs=3"], ["--epochs=3", "key=value, without dashes"]),

@@ -40,6 +40,8 @@ VARIANTS = {
     "instdisc by noise contrast": ("instdisc", "instdisc.loss=nce"),
     "pirl by noise contrast": ("pirl", "pirl.loss=nce"),
     "swav with a queue and small crops": ("swav", "swav.queue=50", "swav.queue_start=0", "augmentation=crop+2x8"),
+    "byol with neighbours": ("byol", "byol.neighbours=40", "augmentation=crop+1x8"),
+    "simsiam with neighbours": ("simsiam", "simsiam.neighbours=40"),
     "pcl from the first epoch": ("pcl", "pcl.warmup_epochs=0", "pcl.negative_prototypes=8"),
 }
 

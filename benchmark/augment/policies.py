@@ -152,6 +152,15 @@ PIECES: dict[str, tuple[str, tuple[Policy, ...]]] = {
         "MoCo v2, SimSiam and PCL v2 on ImageNet",
         (_all(_CROP_LARGE, _FLIP, _COLOUR, _GREY, _BLUR),),
     ),
+    # KyleZheng1997/ReSSL: the key's view without colour and blur; small crops are queries, as the first.
+    "ressl": (
+        "ReSSL on ImageNet: MoCo v2's first view and small crops, a second of crops of 20 to 100 % and flips alone",
+        (
+            _all(_CROP_LARGE, _FLIP, _COLOUR, _GREY, _BLUR),
+            _all(_CROP_LARGE, _FLIP),
+            _all(_FLIP, _COLOUR, _GREY, _BLUR),
+        ),
+    ),
     # facebookresearch/moco, the CIFAR demo notebook: torchvision's default crop area.
     "moco_cifar": ("MoCo's CIFAR notebook", (_all(_CROP, _FLIP, _COLOUR, _GREY),)),
     # zhirongw/lemniscate.pytorch, main.py.

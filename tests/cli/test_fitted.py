@@ -35,7 +35,7 @@ def test_no_memory_is_longer_than_the_data_allow(images: int) -> None:
     values = {word: rule.value for word, rule in fit(Facts(images, 10, 128)).items()}
     batch = int(values["batch_size"])
     assert images // batch >= 4, "an epoch has steps"
-    for word in ("moco.queue", "pcl.queue", "nnclr.queue"):
+    for word in ("moco.queue", "pcl.queue", "ressl.queue", "nnclr.queue", "all4one.queue"):
         assert batch <= int(values[word]) <= max(batch, images / 4)
     assert int(values["swav.prototypes"]) <= int(values["swav.batch_size"])
     assert int(values["deepcluster.prototypes"]) <= max(4, images / 25)

@@ -1,4 +1,5 @@
-"""W-MSE (arXiv:2007.06346) and MMCR (2303.03307) as plain loops: embeddings that have to fill the space."""
+"""W-MSE (arXiv:2007.06346), MMCR (2303.03307) and CorInfoMax (2209.07999) as plain loops: embeddings that have to fill
+the space."""
 
 import math
 from collections.abc import Sequence
@@ -127,3 +128,48 @@ def test_mmcr_is_known_beforehand(tiny: Any) -> None:
         values.append(logged["loss"])
         assert [name for name, _ in method.symptoms(logged, rows)] == (["chance"] if z is one else [])
     assert values == pytest.approx([-math.sqrt(64), -math.sqrt(64 * 4)])
+
+
+def test_corinfomax(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
+    """mu' = l mu + (1 - l) mean z, R' = l R + (1 - l) mean (z - mu')(z - mu')^T, of each view, kept behind the step;
+    L = alpha MSE - [log det(R1' + eps I) + log det(R2' + eps I)] / D."""
+    alpha, old, dim = 3.0, 0.2, 3
+    method = tiny.build("corinfomax", 6, invariance=alpha, forgetting=old, head_hidden=6, head_dim=dim)
+    w, batches = paper.start(method), tiny.batches(BATCHES)
+    same(w["mean"], torch.zeros(2, dim, dtype=torch.float64))
+    same(w["covariance"], torch.eye(dim, dtype=torch.float64).expand(2, dim, dim))
+    for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
+        z = []
+        for x in batch.views:
+            h = paper.encoder(w, "encoder", x)
+            for layer in (0, 2):
+                h = [one.clamp(min=0) for one in paper.linear(w, f"head.{layer}", h)]
+            z.append([paper.unit(one) for one in paper.linear(w, "head.4", h)])
+        n, entropy = len(batch.index), torch.zeros((), dtype=torch.float64)
+        for view in (0, 1):
+            mean = old * w["mean"][view] + (1 - old) * sum(z[view]) / n
+            spread = sum(torch.outer(one - mean, one - mean) for one in z[view]) / n
+            r = old * w["covariance"][view] + (1 - old) * spread
+            entropy = entropy + torch.linalg.eigvalsh(r + 1e-8 * torch.eye(dim)).log().sum() / dim
+            w["mean"][view], w["covariance"][view] = mean.detach(), r.detach()
+        mse = sum((a[i] - b[i]) ** 2 for a, b in zip(*z, strict=True) for i in range(dim)) / n / dim
+        for name, value in (("loss", alpha * mse - entropy), ("entropy", entropy), ("invariance", mse)):
+            same(ours.scalars[name], value)
+        same(ours.gradients, paper.sgd(w, alpha * mse - entropy))
+        same_state(ours.after, w)
+
+
+def test_corinfomax_is_known_beforehand(tiny: Any) -> None:
+    """METHODS-2.md 5, at D = 64: at the first step -2 ln .01 where all are one point, at best -2 ln(.01 + .99 / D)."""
+    method = tiny.build("corinfomax", 6, head_dim=64, forgetting=0.01)
+    axes = torch.eye(64, dtype=torch.float64)
+    one, best = axes[:1].expand(128, 64), torch.cat([axes, -axes])
+    for z, expected, signs in ((one, 0.0, ["one_point"]), (best, -2 * math.log(0.01 + 0.99 / 64), [])):
+        rows = {"z": z[:, None].expand(-1, 2, -1)}
+        loss = method.loss(rows, AT)
+        if signs:  # the mean has forgotten a hundredth: 64 - 1 directions have only what is left of I
+            away = 0.01 + 0.99 * 0.01**2
+            expected = -2 * (63 * math.log(0.01) + math.log(away)) / 64
+            assert expected == pytest.approx(-2 * math.log(0.01), abs=1e-3)
+        assert float(loss["loss"]) == pytest.approx(expected, abs=1e-5)
+        assert [name for name, _ in method.symptoms({}, rows)] == signs

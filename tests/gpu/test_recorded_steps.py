@@ -24,6 +24,7 @@ from methods.method import Progress
 pytestmark = pytest.mark.gpu
 TRAINED = [name for name in methods.names() if methods.describe(name).trains]
 NOT_RECORDED = {  # and why
+    "all4one": "draws random numbers",  # its attention may, by its kind
     "contrastive_divergence": "at.step",
     "denoising_autoencoder": "at.step",
     "gan": "at.step",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.settings.presets import regularised
+from benchmark.settings.presets import regularised, relational
 
 _OF_PIXELS = ("deep_infomax", "autoencoder", "denoising_autoencoder", "vae", "gan", "contrastive_divergence")
 
@@ -50,7 +50,8 @@ def cifar() -> dict[str, str]:
         "swav.batch_size": "512",
         "deepcluster.prototypes": "512",
     }
-    return words | _queues_on_cifar() | _neighbours_on_cifar() | regularised.on_cifar()
+    by_family = _queues_on_cifar() | _neighbours_on_cifar() | regularised.on_cifar() | relational.on_cifar()
+    return words | by_family
 
 
 def _queues_on_cifar() -> dict[str, str]:
@@ -163,7 +164,8 @@ def cifar_quick() -> dict[str, str]:
         "learning_rate": "0.12",
         "weight_decay": "5e-4",
     }
-    return for_all | plain_crops() | _contrastive_quickly() | _others_quickly() | regularised.quickly_on_cifar()
+    by_family = _contrastive_quickly() | _others_quickly() | regularised.quickly_on_cifar()
+    return for_all | plain_crops() | by_family | relational.quickly_on_cifar()
 
 
 def _contrastive_quickly() -> dict[str, str]:

@@ -65,7 +65,9 @@ def _memories(n: int, batch: int, epochs: int) -> dict[str, Rule]:
     return {
         "moco.queue": Rule(str(min(4096, quarter)), keys),
         "pcl.queue": Rule(str(min(4096, quarter)), keys),
+        "ressl.queue": Rule(str(min(4096, quarter)), keys),
         "nnclr.queue": Rule(str(min(16384, quarter)), keys),
+        "all4one.queue": Rule(str(min(16384, quarter)), keys),
         "pirl.negatives": Rule(str(min(4096, max(1, _power_below(n / 2)))), f"at most half of the bank's {n} rows"),
         "instdisc.negatives": Rule(str(min(4096, max(1, _power_below(n / 2)))), f"at most half of the {n} rows"),
         "swav.prototypes": Rule(str(prototypes), f"below the {batch} images that a step balances over them"),
@@ -74,6 +76,7 @@ def _memories(n: int, batch: int, epochs: int) -> dict[str, Rule]:
         "pcl.warmup_epochs": Rule(str(max(1, epochs // 10)), "a tenth of the training"),
         "wmse.whitened": Rule(str(min(128, batch)), f"of the {batch} images of a step"),
         "wmse.head_dim": Rule(str(min(64, batch // 2)), "half of the images whitened at once, or less"),
+        "corinfomax.head_dim": Rule(str(min(64, batch // 2)), "half of the images of a step, or less"),
     }
 
 
@@ -95,6 +98,13 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
         "simsiam.predictor_hidden": "256",
         "nnclr.head_hidden": "512",
         "nnclr.predictor_hidden": "512",
+        "all4one.head_hidden": "512",
+        "all4one.predictor_hidden": "512",
+        "ressl.head_hidden": "1024",
+        "ressl.batch_norm": "sync",
+        "ressl.learning_rate": "0.25",
+        "corinfomax.optimiser": "adamw",
+        "corinfomax.learning_rate": "0.002",
         "barlow_twins.head_dim": "1024",
         "vicreg.head_dim": "1024",
         "barlow_twins.learning_rate": "0.002",
@@ -110,7 +120,7 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
     groups = Rule(f"shuffle:{max(2, min(8, batch // 16))}", "groups of 16 images or more")
     return (
         {name: Rule(value, "") for name, value in plain.items()}
-        | {f"{name}.momentum": momentum for name in ("moco", "pcl", "moco_v3", "byol")}
+        | {f"{name}.momentum": momentum for name in ("moco", "pcl", "moco_v3", "byol", "all4one")}
         | {f"{name}.batch_norm": groups for name in ("moco", "pcl")}
         | {f"{name}.learning_rate": Rule("0.12", rate) for name in ("moco", "pcl", "instdisc", "pirl", "simsiam")}
         | {f"{name}.warmup": Rule("0.1", "") for name in ("moco", "pcl", "instdisc", "pirl", "simsiam")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.settings.presets import regularised
+from benchmark.settings.presets import regularised, relational
 from benchmark.settings.presets.cifar import adam_for_pixels, cifar, plain_crops
 
 
@@ -33,7 +33,7 @@ def stl10() -> dict[str, str]:
         "wmse.passes": "4",
         "wmse.learning_rate": "0.002",
     }
-    return cifar() | differs
+    return cifar() | differs | relational.on_stl10()
 
 
 def imagenet() -> dict[str, str]:
@@ -56,7 +56,7 @@ def imagenet() -> dict[str, str]:
         "epochs": "200",
     }
     by_family = _large_batches() | _without_negatives() | _small_batches() | _older_tasks()
-    return for_all | by_family | regularised.on_imagenet()
+    return for_all | by_family | regularised.on_imagenet() | relational.on_imagenet()
 
 
 def imagenet100() -> dict[str, str]:
@@ -73,7 +73,7 @@ def imagenet100() -> dict[str, str]:
         "swav.prototypes": "1000",  # ours: ten a class; solo-learn keeps 3,000
         "deepcluster.prototypes": "1000",
     }
-    return imagenet() | for_126_689_images
+    return imagenet() | for_126_689_images | relational.on_imagenet100()
 
 
 def _large_batches() -> dict[str, str]:

@@ -176,7 +176,14 @@ def test_what_it_cannot_do_is_said_in_a_line(
 def test_the_command_says_where_it_is_and_ends_by_ctrl_c(tmp_path: Path, environment: dict[str, str]) -> None:
     sweep_folder.settle(tmp_path / "my runs", "simclr")
     call = [sys.executable, "-m", "benchmark", "serve", "out=my runs", "port=0"]
-    process = subprocess.Popen(call, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        call,
+        cwd=tmp_path,
+        env=environment,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # which a shell's background job ignores
+    )
     assert process.stdout is not None
     first, second = process.stdout.readline(), process.stdout.readline()
     port = int(re.findall(r"http://127\.0\.0\.1:(\d+)/", first)[0])

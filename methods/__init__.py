@@ -46,6 +46,7 @@ DECLARED = (
     "trains",
     "supervised",
     "multicrop",
+    "tokens",
     "ignores",
     "recommends",
     "search_space",
@@ -77,6 +78,7 @@ class Description:
     trains: bool  # False for reference points that are evaluated as they start
     supervised: bool  # True where labels are given to it
     multicrop: bool  # True where small crops may be given to it
+    tokens: bool  # True where its backbone must be a vision transformer
     ignores: tuple[str, ...]  # run settings that cannot change its result
     recommends: dict[str, str]  # run settings that its paper prescribes
     search_space: dict[str, tuple[Any, ...]]  # option -> what `tune` tries: the ends of a range, or words
@@ -151,6 +153,7 @@ def describe(name: str) -> Description:
             trains=bool(declared.get("trains", True)),
             supervised=bool(declared.get("supervised", False)),
             multicrop=bool(declared.get("multicrop", False)),
+            tokens=bool(declared.get("tokens", False)),
             ignores=tuple(declared.get("ignores", ())),
             recommends=dict(declared.get("recommends", {})),
             search_space=_tuples(declared.get("search_space", {})),

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.method import Batch, Method, Progress
-from methods.parts.maps import Maps
+from methods.parts.tokens import Maps
 
 
 class DeepInfoMax(Method):

@@ -29,6 +29,7 @@ from methods.method import Batch, Method, Progress
 from methods.parts.heads import MomentumCopy
 
 PAGE = Path("docs/methods.md")
+TRANSFORMER = "vit_tiny_patch16_224"
 BACKBONE, SIDE, IMAGES, CLASSES, BATCH = "resnet18", 32, 1_281_167, 1000, 64
 HEAD = f"""# Methods
 
@@ -37,8 +38,9 @@ NAME` prints a method's options too. Select with `methods=NAME,NAME`, `methods=f
 
 Cost is what one step computes for an image, forward and backward, against SimCLR's: multiplications on {BACKBONE} with
 the small stem at {SIDE} x {SIDE} pixels, each method with its own default heads, batches of {BATCH}. Work between
-epochs, such as clustering, is not in it. State is what a method keeps beside weights that train, in float32 on the same
-backbone for ImageNet's {IMAGES:,} images.
+epochs, such as clustering, is not in it. What needs a vision transformer is counted on {TRANSFORMER}
+with patches of 4 pixels, and so is SimCLR beside it. State is what a method keeps beside weights that train, in float32
+on the same backbone for ImageNet's {IMAGES:,} images.
 """
 
 
@@ -72,9 +74,10 @@ def _table(rows: list[tuple[str, str]]) -> str:
     for family, name in rows:
         description = methods.describe(name)
         views = " + ".join(description.views) or "none"
-        extras = (("small crops", description.multicrop), ("labels", description.supervised))
-        more = [word for word, holds in extras if holds]
-        cost = f"{_work(name) / _work('simclr'):.2f}" if description.trains else "–"
+        more = ["small crops"] * description.multicrop + ["labels"] * description.supervised
+        more += ["a vision transformer"] * description.tokens
+        backbone = TRANSFORMER if description.tokens else BACKBONE
+        cost = f"{_work(name, backbone) / _work('simclr', backbone):.2f}" if description.trains else "–"
         line = [family, f"[`{name}`](#{name})", description.title, ", ".join([views, *more]), cost, _state(name) or "–"]
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines) + "\n"
@@ -103,7 +106,7 @@ def _state(name: str) -> str:
     """Like `queue.rows 65536 x 128 (32 MiB)`: copies that follow, and buffers outside of them and of batch norm."""
     if not methods.describe(name).trains:
         return ""
-    method, _ = _build(name)
+    method, _ = _build(name, TRANSFORMER if methods.describe(name).tokens else BACKBONE)
     copies = [at for at, module in method.named_modules() if isinstance(module, MomentumCopy)]
     buffers = []
     for at, buffer in method.named_buffers():
@@ -116,9 +119,9 @@ def _state(name: str) -> str:
 
 
 @lru_cache
-def _work(name: str) -> float:
+def _work(name: str, backbone: str = BACKBONE) -> float:
     """Multiplications and additions of a step for an image."""
-    method, kind = _build(name)
+    method, kind = _build(name, backbone)
     at = Progress(0, 10, 0, 10)
     with torch.device("meta"):
         views = batches.backbone_inputs(kind.views, (), SIDE)
@@ -132,18 +135,18 @@ def _work(name: str) -> float:
     return counted.count / BATCH
 
 
-def _build(name: str) -> tuple[Method, type[Method]]:
+def _build(name: str, backbone: str) -> tuple[Method, type[Method]]:
     """The method with its default options, on the meta device."""
     kind: type[Method] = methods.load(name)
-    encoder, width, _ = _encoder()
+    encoder, width, _ = _encoder(backbone)
     arguments = ({"size": SIDE} if kind.sized else {}) | ({"classes": CLASSES} if kind.supervised else {})
     with torch.device("meta"):
         return kind(kind.Config(), copy.deepcopy(encoder).to("meta"), width, IMAGES, **arguments).train(), kind
 
 
 @lru_cache
-def _encoder() -> tuple[Any, int, str]:
-    return encoders.make(BACKBONE, "small", SIDE, (), "")
+def _encoder(backbone: str) -> tuple[Any, int, str]:
+    return encoders.make(backbone, "small", SIDE, (), "")
 
 
 def main() -> int:

@@ -11,7 +11,7 @@ import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark.contract.comparison import Violation
-from benchmark.contract.short_training import CPU, StopAt, prepare
+from benchmark.contract.short_training import CPU, StopAt, prepare, small_backbone
 from benchmark.display.progress import ProgressDisplay
 from benchmark.evaluate import features, knn, linear
 from benchmark.settings.address import key
@@ -36,7 +36,7 @@ def check_learning(name: str) -> None:
     is measured with settled statistics, and the end has to be better both with such and with those that training
     left, which are what `run` evaluates. Whoever is ahead by `CLEAR` behind an epoch need not go on.
     """
-    small = ["backbone=test_resnet", "stem=native", "epochs=4", "precision=fp32"]
+    small = [*small_backbone(name), "epochs=4", "precision=fp32"]
     cell = cell_words.read([f"methods={name}", "dataset=digits", *small]).cells[0]
     engine, batches = prepare(cell, World())
     _settle(engine, batches)

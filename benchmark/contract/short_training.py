@@ -16,6 +16,7 @@ from benchmark.display.progress import ProgressDisplay
 from benchmark.settings.address import key
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
+from benchmark.settings.schema import describe
 from benchmark.training import build, train
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
@@ -29,8 +30,6 @@ TASK = [
     "dataset=digits",
     "dataset.limit=80",
     "view_size=16",
-    "backbone=test_resnet",
-    "stem=native",
     "batch_size=32",
     "epochs=4",
     "optimiser=sgd",
@@ -56,8 +55,13 @@ class ShortTraining:
 
 def settings(name: str, *more: str) -> Settings:
     """The small task for the method `name`; `more` words come first."""
-    keys = {word.partition("=")[0] for word in more}
-    return cell_words.read([f"methods={name}", *more, *(w for w in TASK if w.partition("=")[0] not in keys)]).cells[0]
+    words, keys = [*TASK, *small_backbone(name)], {word.partition("=")[0] for word in more}
+    return cell_words.read([f"methods={name}", *more, *(w for w in words if w.partition("=")[0] not in keys)]).cells[0]
+
+
+def small_backbone(name: str) -> list[str]:
+    """Words for the smallest network that the method can be had with: convolutions, or patches of 4 pixels."""
+    return ["backbone=test_vit", "stem=small"] if describe(name).tokens else ["backbone=test_resnet", "stem=native"]
 
 
 def prepare(cell: Settings, world: World, device: torch.device = CPU, norm: bool = True) -> tuple[Engine, Batches]:

@@ -218,10 +218,17 @@ def _notes(summary: pd.DataFrame) -> list[str]:
         notes.append("protocols differ: numbers of different protocols are not comparable")
     else:
         notes.append(f"protocol {_short(summary['protocol'].iloc[0])}")
+    if unlike := [name for name in ("backbone", "stem", "pool") if _differs_between_methods(summary, name)]:
+        notes.append(f"methods differ in {', '.join(unlike)}: what parts them is that too; {unlike[0]}= gives all one")
     devices = [device for device in summary["cost.devices"].dropna().unique() if device]
     if len(devices) == 1:
         notes.append(f"device: {devices[0]}")
     return notes
+
+
+def _differs_between_methods(summary: pd.DataFrame, name: str) -> bool:
+    used = summary[name].dropna().groupby(summary["method"]).unique() if name in summary else ()
+    return len({frozenset(values) for values in used}) > 1
 
 
 def _several(summary: pd.DataFrame, name: str) -> bool:

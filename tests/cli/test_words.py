@@ -152,6 +152,14 @@ def test_every_word_of_a_preset_means_something_and_every_method_has_a_cell(pres
     assert len(cells(f"methods={','.join(methods.names())} dataset=cifar10 preset={preset}")) == len(methods.names())
 
 
+def test_the_backbone_that_a_preset_gives_a_method_yields_to_the_user_s() -> None:
+    others, masked = cells("methods=simclr,mae dataset=cifar10")
+    assert (others.backbone, others.stem, others.pool) == ("resnet18", "auto", "auto")
+    assert (masked.backbone, masked.stem, masked.pool) == ("vit_tiny_patch16_224", "small", "avg")
+    same = cells("methods=simclr,mae dataset=cifar10 backbone=vit_small_patch16_224")
+    assert {cell.backbone for cell in same} == {"vit_small_patch16_224"}
+
+
 def test_a_preset_follows_each_cell_s_dataset() -> None:
     assert [c.epochs for c in cells("methods=simclr dataset=digits,cifar10,svhn")] == [
         int(presets.digits()["epochs"]),

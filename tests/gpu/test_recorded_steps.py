@@ -30,6 +30,7 @@ NOT_RECORDED = {  # and why
     "gan": "at.step",
     "jigsaw": "at.step",
     "lejepa": "draws random numbers",
+    "mae": "at.step",
     "mmcr": "_linalg_svd",
     "pcl": "draws random numbers",  # behind the warm-up, which is recorded
     "vae": "at.step",

@@ -206,6 +206,17 @@ def test_protocols_are_never_pooled(tmp_path: Path) -> None:
         assert "protocols differ: numbers of different protocols are not comparable" in text
 
 
+def test_methods_on_other_backbones_are_shown_so(tmp_path: Path) -> None:
+    put(tmp_path, "simclr", backbone="resnet18", stem="small")
+    put(tmp_path, "random", backbone="resnet18", stem="small")
+    put(tmp_path, "pixels", backbone=None, stem=None)
+    assert "methods differ in" not in to_markdown(summary_of(tmp_path))
+    put(tmp_path, "mae", backbone="test_vit", stem="small")
+    text = to_markdown(summary_of(tmp_path))
+    assert "methods differ in backbone: what parts them is that too; backbone= gives all one" in text
+    assert {"resnet18", "test_vit"} <= {cell for line in cells_of(text) for cell in line}
+
+
 def test_null_and_missing_options_are_one_group(tmp_path: Path) -> None:
     put(tmp_path, seed=0, options={"queue": None, "temperature": 1}, stem=None)
     put(tmp_path, seed=1, options={"temperature": 1.0})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.settings.presets import regularised, relational
+from benchmark.settings.presets import masked, regularised, relational
 from benchmark.settings.presets.cifar import adam_for_pixels, cifar, plain_crops
 
 
@@ -33,7 +33,7 @@ def stl10() -> dict[str, str]:
         "wmse.passes": "4",
         "wmse.learning_rate": "0.002",
     }
-    return cifar() | differs | relational.on_stl10()
+    return cifar() | differs | relational.on_stl10() | masked.on_stl10()
 
 
 def imagenet() -> dict[str, str]:
@@ -56,7 +56,7 @@ def imagenet() -> dict[str, str]:
         "epochs": "200",
     }
     by_family = _large_batches() | _without_negatives() | _small_batches() | _older_tasks()
-    return for_all | by_family | regularised.on_imagenet() | relational.on_imagenet()
+    return for_all | by_family | regularised.on_imagenet() | relational.on_imagenet() | masked.on_imagenet()
 
 
 def imagenet100() -> dict[str, str]:

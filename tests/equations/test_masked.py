@@ -1,0 +1,197 @@
+"""MAE (arXiv:2111.06377) as plain loops, and what holds for masks: vision transformers by their formulas."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+import timm
+import torch
+from torch import Tensor, nn
+
+from methods.method import Batch, Progress
+from methods.parts.tokens import embed, encode
+
+BATCHES = [[0, 3, 3, 1], [5, 1, 0, 2]]
+SIDE, PIXELS, WIDTH, HEADS = 3, 2, 8, 2
+SIZE, PATCHES = SIDE * PIXELS, SIDE**2
+AT = Progress(1, 10, 0, 1)
+Rows = list[Tensor]
+
+
+def transformer(**more: Any) -> tuple[nn.Module, int]:
+    """timm's, of two blocks: 3 x 3 patches of 2 pixels and a class token, its mean feature by default."""
+    kind = {"img_size": SIZE, "patch_size": PIXELS, "embed_dim": WIDTH, "depth": 2, "num_heads": HEADS}
+    pool = {"global_pool": "avg", "fc_norm": False}
+    return timm.create_model("test_vit", num_classes=0, **kind | pool | more), WIDTH
+
+
+class Formulas:
+    """A vision transformer on lists of tokens; `w` is a state under the method's names."""
+
+    @staticmethod
+    def norm(w: dict[str, Tensor], name: str, t: Sequence[Tensor], eps: float) -> Rows:
+        scaled = [(one - one.mean()) / (((one - one.mean()) ** 2).mean() + eps).sqrt() for one in t]
+        return [w[f"{name}.weight"] * one + w[f"{name}.bias"] for one in scaled]
+
+    @classmethod
+    def block(
+        cls, w: dict[str, Tensor], name: str, t: Sequence[Tensor], heads: int, ours: bool, visible: Sequence[bool] = ()
+    ) -> Rows:
+        """x + attention(norm x), x + MLP(norm x): timm's names, or those of torch's layers, which are `ours`."""
+        eps = 1e-5 if ours else 1e-6
+        attend, out, first, second = (
+            ("self_attn.in_proj_", "self_attn.out_proj", "linear1", "linear2")
+            if ours
+            else ("attn.qkv.", "attn.proj", "mlp.fc1", "mlp.fc2")
+        )
+        weight, bias = w[f"{name}.{attend}weight"], w[f"{name}.{attend}bias"]
+        parts = [(weight @ one + bias).view(3, heads, -1) for one in cls.norm(w, f"{name}.norm1", t, eps)]
+        seen = [part for number, part in enumerate(parts) if not visible or visible[number]]
+        after = []
+        for one, part in zip(t, parts, strict=True):
+            mixed = []
+            for head in range(heads):
+                q = part[0, head]
+                e = [(torch.dot(q, other[1, head]) / math.sqrt(len(q))).exp() for other in seen]
+                mixed.append(sum(a * other[2, head] for a, other in zip(e, seen, strict=True)) / sum(e))
+            after.append(one + w[f"{name}.{out}.weight"] @ torch.cat(mixed) + w[f"{name}.{out}.bias"])
+        changed = []
+        for one, h in zip(after, cls.norm(w, f"{name}.norm2", after, eps), strict=True):
+            h = w[f"{name}.{first}.weight"] @ h + w[f"{name}.{first}.bias"]
+            h = h * (1 + (h / 2**0.5).erf()) / 2
+            changed.append(one + w[f"{name}.{second}.weight"] @ h + w[f"{name}.{second}.bias"])
+        return changed
+
+    @staticmethod
+    def embed(w: dict[str, Tensor], name: str, image: Tensor, hidden: Sequence[bool] = (), token: Any = None) -> Rows:
+        """The class token, then a token a patch, row by row, each with its position."""
+        weight, t = w[f"{name}.patch_embed.proj.weight"], [w[f"{name}.cls_token"][0, 0]]
+        for i in range(SIDE):
+            for j in range(SIDE):
+                patch = image[:, i * PIXELS : (i + 1) * PIXELS, j * PIXELS : (j + 1) * PIXELS]
+                own = (weight * patch).sum(dim=(1, 2, 3)) + w[f"{name}.patch_embed.proj.bias"]
+                t.append(token if hidden and hidden[i * SIDE + j] else own)
+        return [one + place for one, place in zip(t, w[f"{name}.pos_embed"][0], strict=True)]
+
+    @classmethod
+    def encode(cls, w: dict[str, Tensor], name: str, t: Rows, visible: Sequence[bool] = ()) -> Rows:
+        for number in range(2):
+            t = cls.block(w, f"{name}.blocks.{number}", t, HEADS, False, visible)
+        return cls.norm(w, f"{name}.norm", t, 1e-6)
+
+
+def place_code(row: int, column: int, width: int) -> Tensor:
+    """Sines then cosines of the column, then of the row, at width / 4 rates."""
+    rates = [10000 ** (-k / (width / 4)) for k in range(width // 4)]
+    angles = [[place * rate for rate in rates] for place in (column, row)]
+    return torch.tensor([f(a) for line in angles for f in (math.sin, math.cos) for a in line])
+
+
+@pytest.mark.parametrize("norm_pix", [True, False])
+def test_mae(norm_pix: bool, tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
+    """The patches of smallest u through the encoder; the others' pixels, normalised, from the decoder."""
+    kept, dim = 4, 12
+    options = {"mask": 0.6, "norm_pix": norm_pix, "decoder_dim": dim, "decoder_blocks": 1, "decoder_heads": 3}
+    method = tiny.build("mae", 6, inputs={"size": SIZE}, backbone=transformer, **options)
+    w, batches = paper.start(method), tiny.batches(BATCHES, (SIZE,))
+    for name, width in (("encoder.pos_embed", WIDTH), ("positions", dim)):
+        codes = [torch.zeros(width), *(place_code(i, j, width) for i in range(SIDE) for j in range(SIDE))]
+        same(w[name].view(-1, width), [code.double() for code in codes], atol=1e-6)
+    for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
+        drawn, errors = method.chance.uniform(batch.index, step, PATCHES).tolist(), []
+        for u, image in zip(drawn, batch.views[0], strict=True):
+            order = sorted(range(PATCHES), key=u.__getitem__)
+            t = Formulas.embed(w, "encoder", image)
+            t = Formulas.encode(w, "encoder", [t[0], *(t[1 + patch] for patch in order[:kept])])
+            t = paper.linear(w, "narrow", t)
+            places = {patch: t[1 + number] for number, patch in enumerate(order[:kept])}
+            full = [t[0], *(places.get(patch, w["mask_token"][0, 0]) for patch in range(PATCHES))]
+            full = [one + place for one, place in zip(full, w["positions"], strict=True)]
+            full = Formulas.block(w, "decoder.layers.0", full, 3, True)
+            made = paper.linear(w, "to_pixels", Formulas.norm(w, "decoder.norm", full, 1e-5))[1:]
+            for patch in order[kept:]:
+                i, j = patch // SIDE * PIXELS, patch % SIDE * PIXELS
+                pixels = [image[c, i + a, j + b] for a in range(PIXELS) for b in range(PIXELS) for c in range(3)]
+                target = torch.stack(pixels)
+                if norm_pix:
+                    variance = ((target - target.mean()) ** 2).sum() / (len(target) - 1)
+                    target = (target - target.mean()) / (variance + 1e-6).sqrt()
+                errors.append(((made[patch] - target) ** 2).mean())
+        assert len(errors) == len(BATCHES[0]) * (PATCHES - kept)
+        loss = sum(errors) / len(errors)
+        same(ours.scalars["loss"], loss)
+        same(ours.gradients, paper.sgd(w, loss))
+    same_state(ours.after, w)
+
+
+def test_mae_is_known_beforehand(tiny: Any) -> None:
+    """A decoder that says 0 has an error of (P - 1) / P, with P numbers a patch: a sign that nothing is learnt."""
+    method = tiny.build("mae", 6, inputs={"size": SIZE}, backbone=transformer, decoder_dim=8, decoder_heads=2)
+    for parameter in method.to_pixels.parameters():
+        nn.init.zeros_(parameter)
+    with torch.no_grad():
+        rows = method(tiny.batches([range(6)], (SIZE,))[0], AT)
+        loss = float(method.loss(rows, AT)["loss"])
+    numbers = 3 * PIXELS**2
+    assert loss == pytest.approx((numbers - 1) / numbers, abs=1e-4)
+    assert [name for name, _ in method.symptoms({"loss": loss}, rows)] == ["chance"]
+    assert not list(method.symptoms({"loss": 0.9 * loss}, rows))
+
+
+@pytest.mark.parametrize("more", [{}, {"dynamic_img_size": True}, {"class_token": False, "reg_tokens": 2}], ids=str)
+def test_all_tokens_are_what_is_evaluated(more: dict[str, Any]) -> None:
+    network = transformer(**more)[0].eval()
+    x = torch.randn(3, 3, SIZE, SIZE)
+    assert torch.equal(encode(network, embed(network, x)), network.forward_features(x))
+    assert torch.equal(network.pool(encode(network, embed(network, x))), network(x))
+
+
+def test_what_is_masked_is_not_seen(tiny: Any) -> None:
+    """Other pixels in the patches that MAE removes: what it predicts stays, to the last digit."""
+    method = tiny.build("mae", 6, inputs={"size": SIZE}, backbone=transformer, decoder_dim=8, decoder_heads=2)
+    (batch,) = tiny.batches([range(6)], (SIZE,))
+    u = method.chance.uniform(batch.index, AT.step, PATCHES)
+    removed = (u.argsort(dim=1).argsort(dim=1) >= method.kept).view(-1, 1, SIDE, SIDE)
+    removed = removed.repeat_interleave(PIXELS, dim=2).repeat_interleave(PIXELS, dim=3).expand_as(batch.views[0])
+    other = torch.where(removed, torch.randn_like(batch.views[0]), batch.views[0])
+    predictions: Rows = []
+    method.decoder.register_forward_hook(lambda *arguments: predictions.append(arguments[2]))
+    errors = [method(Batch([x], batch.index), AT)["error"] for x in (batch.views[0], other)]
+    assert torch.equal(*predictions)
+    assert not torch.equal(*errors)
+
+
+def test_masks_are_a_function_of_image_and_step(tiny: Any, same: Any) -> None:
+    """Not of the slice of the batch; every image keeps as many patches, and every place as often."""
+    method = tiny.build("mae", 6, inputs={"size": SIZE}, backbone=transformer, decoder_dim=8, decoder_heads=2)
+    (batch,) = tiny.batches([range(6)], (SIZE,))
+    whole = method(batch, AT)["error"]
+    for cut in (slice(0, 1), slice(1, 4), slice(4, 6)):
+        part = Batch([batch.views[0][cut]], batch.index[cut])
+        same(method(part, AT)["error"], whole[cut], atol=1e-12)
+    assert not torch.allclose(method(batch, Progress(2, 10, 0, 1))["error"], whole)
+    kept = method.chance.uniform(torch.arange(4000), 0, PATCHES).argsort(dim=1)[:, : method.kept]
+    shares = torch.bincount(kept.flatten(), minlength=PATCHES) / len(kept)
+    assert shares.tolist() == pytest.approx([method.kept / PATCHES] * PATCHES, abs=0.04)
+
+
+@pytest.mark.parametrize(("mask", "kept"), [(0.75, 2), (0.9, 1), (0.99, 0), (0.01, 9)])
+def test_the_share_that_mae_keeps_is_rounded(mask: float, kept: int, tiny: Any) -> None:
+    """Not cut: 10 (1 - 0.9) is 0.9999... in floating point. All, and none, are refused."""
+    inputs = {"size": SIZE}
+    if 0 < kept < PATCHES:
+        assert tiny.build("mae", 6, inputs=inputs, backbone=transformer, mask=mask).kept == kept
+        return
+    with pytest.raises(ValueError, match=rf"mask={mask} keeps {kept} of 9 patches"):
+        tiny.build("mae", 6, inputs=inputs, backbone=transformer, mask=mask)
+
+
+def test_a_backbone_without_patches_is_refused(tiny: Any) -> None:
+    def convolutions() -> tuple[nn.Module, int]:
+        return timm.create_model("test_resnet", num_classes=0), 96
+
+    with pytest.raises(ValueError, match=r"is a ResNet, .* such as backbone=vit_tiny_patch16_224, with stem=small"):
+        tiny.build("mae", 6, inputs={"size": SIZE}, backbone=convolutions)
+    with pytest.raises(ValueError, match=r"fc_norm\.weight of the backbone VisionTransformer .* pool=token or avg"):
+        tiny.build("mae", 6, inputs={"size": SIZE}, backbone=lambda: transformer(fc_norm=True))

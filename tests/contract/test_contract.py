@@ -42,6 +42,7 @@ VARIANTS = {
     "swav with a queue and small crops": ("swav", "swav.queue=50", "swav.queue_start=0", "augmentation=crop+2x8"),
     "byol with neighbours": ("byol", "byol.neighbours=40", "augmentation=crop+1x8"),
     "simsiam with neighbours": ("simsiam", "simsiam.neighbours=40"),
+    "simmim, a token in place of patches": ("simmim", "backbone=test_vit", "stem=small"),
     "pcl from the first epoch": ("pcl", "pcl.warmup_epochs=0", "pcl.negative_prototypes=8"),
 }
 

@@ -1,4 +1,4 @@
-"""MAE (arXiv:2111.06377) as plain loops, and what holds for masks: vision transformers by their formulas."""
+"""MAE (arXiv:2111.06377) and SimMIM (2111.09886) as plain loops, with vision transformers by their formulas."""
 
 import math
 from collections.abc import Sequence
@@ -139,6 +139,82 @@ def test_mae_is_known_beforehand(tiny: Any) -> None:
     assert not list(method.symptoms({"loss": 0.9 * loss}, rows))
 
 
+class Convolutions(nn.Module):
+    """Means of 2 x 2 pixels, then a convolution: a map of 3 x 3."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.convolution = nn.Conv2d(3, WIDTH, 3, padding=1)
+
+    def forward_features(self, x: Tensor) -> Tensor:
+        return self.convolution(nn.functional.avg_pool2d(x, 2))
+
+
+@pytest.mark.parametrize("kind", ["patches", "convolutions"])
+def test_simmim(kind: str, tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
+    """A token in place of hidden patches, or a colour on hidden pixels; the absolute error of these pixels alone."""
+    backbone = transformer if kind == "patches" else lambda: (Convolutions(), WIDTH)
+    method = tiny.build("simmim", 6, inputs={"size": SIZE}, backbone=backbone, mask=0.6, cell=2, clip=0.05)
+    if kind == "convolutions":
+        assert method.token.tolist() == [0, 0, 0], "the mean colour"
+    w, batches = paper.start(method), tiny.batches(BATCHES, (SIZE,))
+    for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
+        drawn, total, count = method.chance.uniform(batch.index, step, PATCHES).tolist(), 0.0, 0
+        for u, image in zip(drawn, batch.views[0], strict=True):
+            hidden = [sorted(u).index(number) < 6 for number in u]  # ceil(0.6 x 9)
+            covered = [[hidden[i // 2 * SIDE + j // 2] for j in range(SIZE)] for i in range(SIZE)]
+            if kind == "patches":
+                t = Formulas.encode(w, "encoder", Formulas.embed(w, "encoder", image, hidden, w["token"]))[1:]
+            else:
+                pixels = [[w["token"] if covered[i][j] else image[:, i, j] for j in range(SIZE)] for i in range(SIZE)]
+                means = [
+                    sum(pixels[i + a][j + b] for a in (0, 1) for b in (0, 1)) / 4
+                    for i in range(0, SIZE, 2)
+                    for j in range(0, SIZE, 2)
+                ]
+                x = torch.stack(means).T.view(1, 3, SIDE, SIDE)
+                t = list(paper.convolution(w, "encoder.convolution", x)[0].flatten(1).T)
+            made = [w["to_pixels.weight"][:, :, 0, 0] @ one + w["to_pixels.bias"] for one in t]
+            for c in range(3):
+                for i in range(SIZE):
+                    for j in range(SIZE):
+                        if covered[i][j]:
+                            pixel = made[i // 2 * SIDE + j // 2][4 * c + 2 * (i % 2) + j % 2]
+                            total, count = total + (pixel - image[c, i, j]).abs(), count + 1
+        same(ours.scalars["loss"], total / count)
+        before = {name: value.clone() for name, value in w.items()}
+        gradients = paper.sgd(w, total / count)
+        norm = sum((slope**2).sum() for slope in gradients.values()).sqrt()
+        assert norm > 0.05
+        clipped = {name: slope * 0.05 / (norm + 1e-6) for name, slope in gradients.items()}
+        same(ours.gradients, clipped)
+        w.update({n: (before[n] - paper.RATE * slope).detach().requires_grad_() for n, slope in clipped.items()})
+    same_state(ours.after, w)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"cell": 4}, r"cell=4 of views of 6 pixels: 2 can be"),
+        ({"cell": 3}, r"cell=3 of views of 6 pixels: 2 can be"),
+        ({"cell": 6}, "hides all of 1 cells"),
+        ({"mask": 0.95}, "hides all of 9 cells"),
+    ],
+    ids=str,
+)
+def test_cells_of_simmim_that_cannot_be(options: dict[str, Any], words: str, tiny: Any) -> None:
+    with pytest.raises(ValueError, match=words):
+        tiny.build("simmim", 6, inputs={"size": SIZE}, backbone=transformer, **options)
+
+
+def test_what_lies_behind_the_map_is_refused_by_its_name(tiny: Any) -> None:
+    def backbone() -> tuple[nn.Module, int]:
+        return timm.create_model("test_convnext", num_classes=0), 64
+
+    with pytest.raises(ValueError, match=r"head\.norm\.weight of the backbone ConvNeXt comes behind"):
+        tiny.build("simmim", 6, inputs={"size": 32}, backbone=backbone)
+
+
 @pytest.mark.parametrize("more", [{}, {"dynamic_img_size": True}, {"class_token": False, "reg_tokens": 2}], ids=str)
 def test_all_tokens_are_what_is_evaluated(more: dict[str, Any]) -> None:
     network = transformer(**more)[0].eval()
@@ -162,18 +238,20 @@ def test_what_is_masked_is_not_seen(tiny: Any) -> None:
     assert not torch.equal(*errors)
 
 
-def test_masks_are_a_function_of_image_and_step(tiny: Any, same: Any) -> None:
-    """Not of the slice of the batch; every image keeps as many patches, and every place as often."""
-    method = tiny.build("mae", 6, inputs={"size": SIZE}, backbone=transformer, decoder_dim=8, decoder_heads=2)
+@pytest.mark.parametrize(("name", "options"), [("mae", {"decoder_dim": 8, "decoder_heads": 2}), ("simmim", {})])
+def test_masks_are_a_function_of_image_and_step(name: str, options: dict[str, int], tiny: Any, same: Any) -> None:
+    """Not of the slice of the batch; every place is hidden as often."""
+    method = tiny.build(name, 6, inputs={"size": SIZE}, backbone=transformer, **options)
     (batch,) = tiny.batches([range(6)], (SIZE,))
     whole = method(batch, AT)["error"]
     for cut in (slice(0, 1), slice(1, 4), slice(4, 6)):
         part = Batch([batch.views[0][cut]], batch.index[cut])
         same(method(part, AT)["error"], whole[cut], atol=1e-12)
     assert not torch.allclose(method(batch, Progress(2, 10, 0, 1))["error"], whole)
-    kept = method.chance.uniform(torch.arange(4000), 0, PATCHES).argsort(dim=1)[:, : method.kept]
-    shares = torch.bincount(kept.flatten(), minlength=PATCHES) / len(kept)
-    assert shares.tolist() == pytest.approx([method.kept / PATCHES] * PATCHES, abs=0.04)
+    count = method.kept if name == "mae" else method.hidden
+    first = method.chance.uniform(torch.arange(4000), 0, PATCHES).argsort(dim=1)[:, :count]
+    shares = torch.bincount(first.flatten(), minlength=PATCHES) / len(first)
+    assert shares.tolist() == pytest.approx([count / PATCHES] * PATCHES, abs=0.04)
 
 
 @pytest.mark.parametrize(("mask", "kept"), [(0.75, 2), (0.9, 1), (0.99, 0), (0.01, 9)])

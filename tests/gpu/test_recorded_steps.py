@@ -33,6 +33,7 @@ NOT_RECORDED = {  # and why
     "mae": "at.step",
     "mmcr": "_linalg_svd",
     "pcl": "draws random numbers",  # behind the warm-up, which is recorded
+    "simmim": "at.step",
     "vae": "at.step",
     "visreg": "draws random numbers",
     "wmse": "draws random numbers",

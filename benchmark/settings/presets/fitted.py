@@ -117,6 +117,7 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
         "vibcreg.head_dim": "1024",
         "vibcreg.learning_rate": "0.002",
         "mae.learning_rate": "0.001",
+        "simmim.learning_rate": "0.002",
     }
     groups = Rule(f"shuffle:{max(2, min(8, batch // 16))}", "groups of 16 images or more")
     return (

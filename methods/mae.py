@@ -21,7 +21,17 @@ from torch import Tensor, cat, nn
 from methods.method import Batch, Method, Progress
 from methods.parts.chance import Chance
 from methods.parts.symptoms import at_chance
-from methods.parts.tokens import cut, embed, encode, patch_grid, pick, require_all_in_use, sine_positions, transformer
+from methods.parts.tokens import (
+    cut,
+    embed,
+    encode,
+    fix_positions,
+    patch_grid,
+    pick,
+    require_all_in_use,
+    sine_positions,
+    transformer,
+)
 
 
 class MAE(Method):
@@ -64,9 +74,7 @@ class MAE(Method):
         require_all_in_use(
             encoder, encode(encoder, embed(encoder, next(encoder.parameters()).new_zeros(1, 3, size, size)))
         )
-        places: Tensor = network.pos_embed.requires_grad_(False)
-        with torch.no_grad():
-            places.copy_(sine_positions(self.side, width, self.prefix)[-places.shape[1] :])
+        fix_positions(encoder, self.side, width)
         self.narrow = nn.Linear(width, dim)
         self.mask_token = nn.Parameter(nn.init.normal_(torch.empty(1, 1, dim), std=0.02))
         self.register_buffer("positions", sine_positions(self.side, dim, self.prefix))

@@ -84,6 +84,13 @@ def sine_positions(side: int, width: int, prefix: int = 0) -> Tensor:
     return cat([torch.zeros(prefix, width), codes])
 
 
+def fix_positions(encoder: Any, side: int, width: int) -> None:
+    """Give the encoder `sine_positions` in place of its own, and train them no more."""
+    places: Tensor = encoder.pos_embed.requires_grad_(False)  # without prefix tokens in some networks
+    with torch.no_grad():
+        places.copy_(sine_positions(side, width, encoder.num_prefix_tokens)[-places.shape[1] :])
+
+
 def cut(x: Tensor, side: int, pixels: int) -> Tensor:
     """(n, L, 3 p^2): the patches of x (n, 3, H, W) as numbers: rows, in them columns, in them colours, as MAE has it.
 

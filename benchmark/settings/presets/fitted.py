@@ -118,11 +118,12 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
         "vibcreg.learning_rate": "0.002",
         "mae.learning_rate": "0.001",
         "simmim.learning_rate": "0.002",
+        "ijepa.learning_rate": "0.001",
     }
     groups = Rule(f"shuffle:{max(2, min(8, batch // 16))}", "groups of 16 images or more")
     return (
         {name: Rule(value, "") for name, value in plain.items()}
-        | {f"{name}.momentum": momentum for name in ("moco", "pcl", "moco_v3", "byol", "all4one")}
+        | {f"{name}.momentum": momentum for name in ("moco", "pcl", "moco_v3", "byol", "all4one", "ijepa")}
         | {f"{name}.batch_norm": groups for name in ("moco", "pcl")}
         | {f"{name}.learning_rate": Rule("0.12", rate) for name in ("moco", "pcl", "instdisc", "pirl", "simsiam")}
         | {f"{name}.warmup": Rule("0.1", "") for name in ("moco", "pcl", "instdisc", "pirl", "simsiam")}

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-TINY = {"mae.backbone": "vit_tiny_patch16_224", "mae.stem": "small"}  # 5.4 million weights, patches of 4 pixels
+NEED_PATCHES = ("mae", "ijepa")
+TINY = {f"{name}.backbone": "vit_tiny_patch16_224" for name in NEED_PATCHES}  # 5.4 million weights
+TINY |= {f"{name}.stem": "small" for name in NEED_PATCHES}  # patches of 4 pixels
 
 
 def on_digits() -> dict[str, str]:
@@ -25,6 +27,16 @@ def on_digits() -> dict[str, str]:
         "simmim.epochs": "20",
         "simmim.batch_size": "64",
         "simmim.learning_rate": "0.004",
+        "ijepa.backbone": "test_vit",
+        "ijepa.stem": "small",
+        "ijepa.augmentation": "ijepa",
+        "ijepa.epochs": "30",
+        "ijepa.batch_size": "64",
+        "ijepa.momentum": "0.95",
+        "ijepa.predictor_dim": "64",
+        "ijepa.predictor_blocks": "2",
+        "ijepa.predictor_heads": "4",
+        "ijepa.learning_rate": "0.004",
     }
 
 
@@ -44,6 +56,14 @@ def on_cifar() -> dict[str, str]:
         "simmim.augmentation": "simmim",
         "simmim.learning_rate": "0.001",
         "simmim.weight_decay": "0.05",
+        # I-JEPA: the authors' crops, decays and rate (1e-3 at 2,048); the predictor is ours, for a tiny encoder.
+        "ijepa.augmentation": "ijepa",
+        "ijepa.predictor_dim": "192",
+        "ijepa.predictor_blocks": "4",
+        "ijepa.predictor_heads": "3",
+        "ijepa.learning_rate": "1.25e-4",
+        "ijepa.weight_decay": "0.04",
+        "ijepa.weight_decay_end": "0.4",
     }
 
 
@@ -59,12 +79,19 @@ def quickly_on_cifar() -> dict[str, str]:
         "simmim.augmentation": "simmim",
         "simmim.learning_rate": "0.002",
         "simmim.weight_decay": "0.05",
+        "ijepa.augmentation": "ijepa",
+        "ijepa.momentum": "0.95",
+        "ijepa.predictor_dim": "96",
+        "ijepa.predictor_blocks": "2",
+        "ijepa.predictor_heads": "3",
+        "ijepa.learning_rate": "0.001",
+        "ijepa.weight_decay": "0.04",
     }
 
 
 def on_stl10() -> dict[str, str]:
     """Views of 64 pixels and more: the tiny transformer's own patches of 16, of which 96 pixels have 36."""
-    return {"mae.stem": "native"}
+    return {f"{name}.stem": "native" for name in NEED_PATCHES}
 
 
 def on_imagenet() -> dict[str, str]:
@@ -85,4 +112,14 @@ def on_imagenet() -> dict[str, str]:
         "simmim.batch_size": "2048",
         "simmim.learning_rate": "5e-5",
         "simmim.weight_decay": "0.05",
+        # I-JEPA, authors' configurations: rate 1e-3 at 2,048, 40 of 300 epochs of warm-up, decay 0.04 to 0.4; their
+        # patches of 14 are 16 here, and their ViT-H a ViT-B, whose predictor has six blocks
+        "ijepa.backbone": "vit_base_patch16_224",
+        "ijepa.augmentation": "ijepa",
+        "ijepa.batch_size": "2048",
+        "ijepa.predictor_blocks": "6",
+        "ijepa.learning_rate": "1.25e-4",
+        "ijepa.warmup": "0.13",
+        "ijepa.weight_decay": "0.04",
+        "ijepa.weight_decay_end": "0.4",
     }

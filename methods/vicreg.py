@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from methods.method import Batch, Method, Progress
 from methods.parts.heads import projector
-from methods.parts.spread import variance
+from methods.parts.sketch import variance
 
 
 class VICReg(Method):

@@ -1,5 +1,6 @@
-"""What LeJEPA (arXiv:2511.08544) and VISReg (arXiv:2606.02572) share: the prediction of an image's centre, and random
-directions along which a batch of embeddings is looked at.
+"""What keeps embeddings apart without negatives, where methods share it: the variance term of VICReg (arXiv:2105.04906)
+and VIbCReg; of LeJEPA (arXiv:2511.08544) and VISReg (arXiv:2606.02572) the prediction of an image's centre, and
+random directions along which a batch of embeddings is looked at.
 
 Shapes: N images, V views, of them G large ones, D width, M directions.
 """
@@ -11,6 +12,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+EPSILON = 1e-4  # of VICReg's equation 2
+
+
+def variance(z: Tensor) -> Tensor:
+    """v(Z), equations 1 and 2 of VICReg, of z (N, D): the mean over dimensions of
+    max(0, 1 - standard deviation over the batch)."""
+    return F.relu(1 - (z.var(dim=0) + EPSILON).sqrt()).mean()
 
 
 def centre(z: Tensor, views: Sequence[Tensor]) -> Tensor:

@@ -43,6 +43,12 @@ VARIANTS = {
     "byol with neighbours": ("byol", "byol.neighbours=40", "augmentation=crop+1x8"),
     "simsiam with neighbours": ("simsiam", "simsiam.neighbours=40"),
     "simmim, a token in place of patches": ("simmim", "backbone=test_vit", "stem=small"),
+    "dino, its temperature growing, with small crops": (
+        "dino",
+        "dino.teacher_warmup=3",
+        "dino.norm_last_layer=false",
+        "augmentation=crop+2x8@.2-.5",
+    ),
     "pcl from the first epoch": ("pcl", "pcl.warmup_epochs=0", "pcl.negative_prototypes=8"),
 }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.settings.presets import masked, regularised, relational
+from benchmark.settings.presets import distilled, masked, regularised, relational
 
 _OF_PIXELS = ("deep_infomax", "autoencoder", "denoising_autoencoder", "vae", "gan", "contrastive_divergence")
 
@@ -51,7 +51,7 @@ def cifar() -> dict[str, str]:
         "deepcluster.prototypes": "512",
     }
     by_family = _queues_on_cifar() | _neighbours_on_cifar() | regularised.on_cifar() | relational.on_cifar()
-    return words | by_family | masked.on_cifar()
+    return words | by_family | distilled.on_cifar() | masked.on_cifar()
 
 
 def _queues_on_cifar() -> dict[str, str]:
@@ -165,7 +165,8 @@ def cifar_quick() -> dict[str, str]:
         "weight_decay": "5e-4",
     }
     by_family = _contrastive_quickly() | _others_quickly() | regularised.quickly_on_cifar()
-    return for_all | plain_crops() | by_family | relational.quickly_on_cifar() | masked.quickly_on_cifar()
+    by_family |= distilled.quickly_on_cifar() | relational.quickly_on_cifar()
+    return for_all | plain_crops() | by_family | masked.quickly_on_cifar()
 
 
 def _contrastive_quickly() -> dict[str, str]:

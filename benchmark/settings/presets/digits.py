@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.settings.presets import masked, regularised, relational
+from benchmark.settings.presets import distilled, masked, regularised, relational
 
 
 def digits() -> dict[str, str]:
@@ -25,7 +25,8 @@ def digits() -> dict[str, str]:
         "epochs": "10",
         "batch_size": "128",
     }
-    return for_all | _contrastive() | _others() | regularised.on_digits() | relational.on_digits() | masked.on_digits()
+    by_family = regularised.on_digits() | distilled.on_digits() | relational.on_digits() | masked.on_digits()
+    return for_all | _contrastive() | _others() | by_family
 
 
 def _contrastive() -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from benchmark.settings.presets import masked, regularised, relational
+from benchmark.settings.presets import distilled, masked, regularised, relational
 from benchmark.settings.presets.cifar import adam_for_pixels, cifar, plain_crops
 
 
@@ -56,7 +56,8 @@ def imagenet() -> dict[str, str]:
         "epochs": "200",
     }
     by_family = _large_batches() | _without_negatives() | _small_batches() | _older_tasks()
-    return for_all | by_family | regularised.on_imagenet() | relational.on_imagenet() | masked.on_imagenet()
+    by_family |= regularised.on_imagenet() | distilled.on_imagenet() | relational.on_imagenet()
+    return for_all | by_family | masked.on_imagenet()
 
 
 def imagenet100() -> dict[str, str]:
@@ -72,6 +73,7 @@ def imagenet100() -> dict[str, str]:
         "pcl.clusters": "2500+5000+10000",  # ours: a tenth of ImageNet's, for a tenth of the images
         "swav.prototypes": "1000",  # ours: ten a class; solo-learn keeps 3,000
         "deepcluster.prototypes": "1000",
+        "dino.prototypes": "16384",  # ours
     }
     return imagenet() | for_126_689_images | relational.on_imagenet100()
 

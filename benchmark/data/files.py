@@ -139,6 +139,10 @@ class BadImage(UsageError):
         super().__init__(f"image {path!r} cannot be read ({reason}): replace or remove it")
         self.path, self.reason = path, reason
 
+    def __reduce__(self) -> tuple[type[BadImage], tuple[str, str]]:
+        """As another process takes it: by what it was made of, not by its one line."""
+        return type(self), (self.path, self.reason)
+
 
 def squares(paths: list[str], side: int) -> Iterator[NDArray[np.uint8]]:
     """Of each file the centre square, (3, side, side), in order."""

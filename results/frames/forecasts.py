@@ -57,7 +57,8 @@ def compare_with_truth(frame: pd.DataFrame, estimates: Mapping[str, Mapping[str,
         columns=columns,
     )
     texts = {"key": str, "cost.device": str}  # whatever pandas takes a column without rows for
-    both = frame[frame["status"] == "finished"].astype(texts).merge(foretold.astype(texts), on=list(texts))
+    finished = frame[frame["status"] == "finished"].astype(texts | {"started": str})
+    both = finished.merge(foretold.astype(texts | {"made": str}), on=list(texts))
     both = both[both["started"] >= both["made"]]
     both = both.assign(truth=both["cost.seconds"].fillna(0) + both["cost.evaluation_seconds"].fillna(0))
     each = both.assign(ratio=both["truth"] / both["forecast"])

@@ -65,9 +65,9 @@ def render(
 ) -> str:
     """The page of a loaded frame and its summary.
 
-    `ranks` is what `compare.ranks` returned; `extras` are titles with rows of text under a header; `problems`
-    are lines on records that could not be used. Links to records are relative to `page_folder`. Without plotly the
-    page says that its figures stand beside it.
+    `ranks` is what `compare.ranks` returned; `extras` are titles with rows of text under a header, left out where
+    there are none under it; `problems` are lines on records that could not be used. Links to records are relative to
+    `page_folder`. Without plotly the page says that its figures stand beside it.
     """
     from jinja2 import Environment, StrictUndefined
     from markupsafe import Markup
@@ -89,7 +89,7 @@ def render(
             {"title": title, "charts": list(each)}
             for title, each in groupby(figures, key=lambda figure: figure["group"])
         ],
-        extras=[{"title": title, "rows": lines} for title, lines in extras if lines],
+        extras=[{"title": title, "rows": lines} for title, lines in extras if len(lines) > 1],
         problems=problems,
         cells=Markup(_json(_cells(frame, summary, folder, page_folder))),
         figures=Markup(_json([figure["drawn"] for figure in figures])),

@@ -6,12 +6,15 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from benchmark.__main__ import main
 from benchmark.cells.run import blank
 from benchmark.data.catalogue import Dataset
+from benchmark.errors import UsageError
 from benchmark.forecast import forecast, forecast_table, memory
 from benchmark.forecast import measure as measuring
 from benchmark.forecast.cost import Forecast, Forecasts
@@ -196,3 +199,27 @@ def test_only_what_was_foretold_before_and_for_this_device_is_compared(tmp_path:
     assert forecasts.compare_with_truth(loaded, forecasts.read(tmp_path)).empty
     (tmp_path / forecasts.FILE_NAME).write_text('{"x": {"made": ""}, "y": 3}')
     assert forecasts.compare_with_truth(loaded.iloc[:0], forecasts.read(tmp_path)).empty
+
+
+def test_a_report_between_plan_and_run_says_that_there_is_nothing_yet(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    forecasts.keep(tmp_path, {"0123456789": {"seconds": 5.0, "memory": 1, "device": "here"}})
+    assert main(["report", f"out={tmp_path}"]) == 0
+    said = capsys.readouterr()
+    assert "No records to show" in said.out
+    assert f"python -m benchmark status out={tmp_path}" in said.err
+
+
+def test_a_damaged_image_is_named_by_the_process_that_measures(tmp_path: Path) -> None:
+    generator = np.random.default_rng(0)
+    for name in ("cat", "dog"):
+        (tmp_path / name).mkdir()
+        for number in range(5):
+            pixels = generator.integers(0, 256, (32, 32, 3), dtype=np.uint8)
+            Image.fromarray(pixels).save(tmp_path / name / f"{number}.png")
+    damaged = tmp_path / "cat" / "0.png"
+    damaged.write_bytes(damaged.read_bytes()[:2000])
+    words = ["methods=simclr", "dataset=folder", f"dataset.root={tmp_path}", "view_size=32", "backbone=resnet10t"]
+    with pytest.raises(UsageError, match=r"image '.*cat/0\.png' cannot be read"):
+        forecast.forecast(cells(*words), Runtime(device="cpu", out=str(tmp_path / "runs")))

@@ -194,6 +194,7 @@ def test_a_report_of_a_single_record(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "1 cell of 1 method: 1 finished, 0 failed, 0 collapsed." in page
     assert "The highest linear top-1 is 91.2 % by moco." in page
     assert "told apart" not in (folder / "table.md").read_text(), "there is nothing to tell it from"
+    assert "#extra-" not in page, "no link leads to a table without rows"
     assert pd.read_csv(folder / "results.csv")["configuration"].tolist() == ["moco"]
     assert {path.name for path in (folder / "figures").iterdir()} == {"accuracy.png", "accuracy.svg"}
 

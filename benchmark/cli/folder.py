@@ -32,10 +32,13 @@ def print_status(words: list[str]) -> int:
     if news:
         print(f"{news}; what follows is from the folder alone", file=sys.stderr)
     states = [plan.state(folder) for folder in plan.folders(out)]
-    header, rows = ["cell", "state", ""], [[state.folder.name, state.word, state.detail] for state in states]
-    if jobs:
-        header = [*header[:2], "job", "", "", header[2]]
-        rows = [[*row[:2], *jobs.get(row[0], ("", "", "")), row[2]] for row in rows]
+    titles = plan.titles(plan.cells(out)[0])
+    header = ["cell", "settings", "state", *(["job", "", ""] if jobs else []), ""]
+    rows = []
+    for state in states:
+        name = state.folder.name
+        job = jobs.get(name, ("", "", "")) if jobs else ()
+        rows.append([name, titles.get(name, "").partition(" ")[2], state.word, *job, state.detail])
     columns.show(header, rows)
     counts = {word: sum(state.word == word for state in states) for word in sorted({s.word for s in states})}
     print(", ".join(f"{count} {word}" for word, count in counts.items()) or f"no cells below {out}")

@@ -312,6 +312,11 @@ def test_what_is_missing_in_a_folder_is_resumed_from_the_folder_alone(
     done = bench(environment, tmp_path, "resume", "out=runs", "device=cpu")
     assert done.returncode == 0, done.stderr
     assert [json.loads(path.read_text())["metrics"] for path in records] == before
+    rows = [line.split() for line in bench(environment, tmp_path, "status").stdout.splitlines()]
+    assert sorted(row[1:] for row in rows if row[0].startswith("random-")) == [
+        ["seed=0", "finished"],
+        ["seed=1", "finished"],
+    ], "which cell has which seed"
     check_refusal(bench(environment, tmp_path, "resume", "methods=simclr"), "methods=", "the cells are those of out=")
     check_refusal(bench(environment, tmp_path, "resume", "--wait"), "--wait", "launcher=slurm")
     logs = bench(environment, tmp_path, "logs", records[0].parent.name)

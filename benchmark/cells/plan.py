@@ -71,6 +71,10 @@ def folders(out: Path) -> Iterator[Path]:
 def find(out: Path, names: Sequence[str]) -> list[Path]:
     """The folders below `out` of the cells of these names, or keys. `UsageError` for one that no cell has."""
     known = {folder.name: folder for folder in folders(out)}
+    if names and not known:
+        raise UsageError(
+            f"unknown cell {names[0]!r}: no cells below {out}; give the cell's folder, or out=FOLDER of it"
+        )
     matches = []
     for name in names:
         hits = [folder for full, folder in known.items() if full == name or full.endswith(f"-{name}")]

@@ -229,7 +229,8 @@ CATALOGUE: dict[str, Entry] = {item.name: item for item in _ENTRIES}
 def entry(name: str) -> Entry:
     """The dataset called ``name``; UsageError with the nearest name if there is none."""
     if name not in CATALOGUE:
-        raise unknown("dataset", name, CATALOGUE)
+        hint = f"; a folder of images is dataset=folder dataset.root={name}" if Path(name).is_dir() else ""
+        raise unknown("dataset", name, CATALOGUE, hint)
     return CATALOGUE[name]
 
 

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from benchmark.errors import UsageError
+from benchmark.errors import UsageError, nearest
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = {
@@ -25,6 +25,7 @@ SPLITS = {
 SYSTEM = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini"}
 LAYOUTS = "give dataset.root=DIR, laid out as DIR/train/CLASS/*.jpg (beside DIR/val or DIR/test) or DIR/CLASS/*.jpg"
 UNLABELLED = "give dataset.unlabelled=DIR, which holds images in folders or not"
+NO_LABELS = "images without labels are dataset.unlabelled=DIR"
 SHOWN = 5  # names in a message
 
 Stat = tuple[int, int, int, int, int]  # of a file: size, both times, inode and device, which tell whether it changed
@@ -60,7 +61,9 @@ class ClassFolder:
 def require_root(root: Path, remedy: str = LAYOUTS) -> None:
     """UsageError where there is no such folder."""
     if not root.is_dir():
-        problem = f"{str(root)!r} is a file" if root.exists() else f"there is no folder {str(root)!r}"
+        beside = [path.name for path in root.parent.glob("*/")]
+        missing = f"there is no folder {str(root)!r}{nearest(root.name, beside)}"
+        problem = f"{str(root)!r} is a file" if root.exists() else missing
         raise UsageError(f"dataset folder: {problem}; {remedy}")
 
 
@@ -145,7 +148,7 @@ def _split_folders(root: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
     """(split, folder) in the order train, validation, test; the root alone where it holds no split folder."""
     folders = _folders(root)
     if not folders:
-        raise UsageError(f"dataset folder: {str(root)!r} holds no class folders; {LAYOUTS}")
+        raise UsageError(f"dataset folder: {str(root)!r} holds no class folders; {LAYOUTS}; {NO_LABELS}")
     named = [name for name in folders if split_of(name)]
     deep = [name for name in named if _folders(root / name)]
     if not deep:

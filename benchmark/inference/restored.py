@@ -115,6 +115,8 @@ def _build(
         method, stem = build.method_for(cell, 0, classes, device)
         return method.eval(), stem, {}
     state = checkpoint.load(folder, key, device)
+    if state is None and cell.trial:
+        raise UsageError(f"{folder.name}: a trial keeps no encoder; take that of a cell with the chosen settings")
     if state is None:
         raise UsageError(f"{folder.name}: its {checkpoint.FILE_NAME} is gone, and with it the encoder")
     if resolved.get("stem") in ("small", "native"):  # the weights it began with need not be there any more

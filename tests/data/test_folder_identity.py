@@ -235,6 +235,8 @@ def test_an_evaluation_does_not_take_the_folder_it_stands_in_for_images(
     [
         (["dataset=folder"], ["dataset=folder needs its images: give dataset.root=DIR"]),
         (["dataset=folder", "dataset.root=gone"], ["there is no folder '/", "/gone'"]),
+        (["dataset=folder", "dataset.root=imm"], ["there is no folder '/", "/imm'; did you mean 'im'"]),
+        (["dataset=./im"], ["unknown dataset './im'", "dataset=folder dataset.root=./im"]),
         (["dataset=folder", "dataset.root=~nobody-of-this-name/im"], ["there is no folder"]),
         (["dataset=folder", "dataset.root=im/a/00.bmp"], ["00.bmp' is a file", "DIR/CLASS/*.jpg"]),
         (["dataset=folder", "dataset.root=im,two"], ["for the path 'im,two' type", "'dataset.root=im\\,two'"]),

@@ -113,7 +113,7 @@ def test_split_folders_have_many_names(tmp_path: Path, tree: str, expected: tupl
         ("im/a=3 im/b=3", ["only the class 'im'", "its 2 folders are classes with dataset.root=", "/im"]),
         ("a=5", ["only the class 'a'", "DIR/CLASS/*.jpg"]),
         ("train/a=5", ["only the class 'a'"]),
-        ("0.png 1.png", ["holds no class folders", "DIR/CLASS/*.jpg"]),
+        ("0.png 1.png", ["holds no class folders", "DIR/CLASS/*.jpg", "dataset.unlabelled=DIR"]),
         (".hidden/a=3", ["holds no class folders"]),
         (PAIR + "c/ d/", ["no image in the class folders c, d", "remove them, or add images"]),
         (PAIR + "c/labels.txt", ["no image in the class folder c", "remove it, or add images"]),

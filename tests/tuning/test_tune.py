@@ -60,6 +60,8 @@ def test_no_trial_reads_the_test_set(tmp_path: Path, environment: dict[str, str]
         assert not (tmp_path / name / record.LOOKS_NAME).exists()
     refused = inside(["evaluate", f"cells={next(iter(found))}", f"out={tmp_path}"], environment)
     assert (refused.returncode, "never sees the test set" in refused.stderr) == (2, True)
+    refused = inside(["export", str(tmp_path / next(iter(found))), f"out={tmp_path / 'encoder'}"], environment)
+    assert (refused.returncode, "a trial keeps no encoder" in refused.stderr) == (2, True)
     assert inside(["evaluate", f"out={tmp_path}"], environment).returncode == 0
     assert list(tmp_path.glob("*/evaluation.json")) == []
     with pytest.raises(WithheldRead, match="somebody reads"):  # the guard bites: what was chosen is shown the test set

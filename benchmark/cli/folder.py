@@ -21,6 +21,8 @@ def write_report(words: list[str]) -> int:
     writable.require(out, out / "report")
     from benchmark.cli import reporting  # behind the words: pandas takes its time
 
+    if not any(out.rglob("record.json")):
+        print(f"note: no cell has ended yet; `python -m benchmark status out={out}` lists all", file=sys.stderr)
     reporting.write(out, reference, project)
     return 0
 

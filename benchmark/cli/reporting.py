@@ -77,10 +77,6 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         for note in notes:
             print(note if note.startswith("left out: ") else f"note: {note}", file=sys.stderr)
         print(f"wrote {folder / 'report.html'} and, beside it, tables and figures as files", file=sys.stderr)
-    else:
-        print(
-            f"note: no cell has ended; `python -m benchmark status out={out}` lists those below {out}", file=sys.stderr
-        )
     if project:
         from results.report import wandb_report
 

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import json
 import re
 import sys
 from collections.abc import Iterator, Sequence
@@ -82,7 +83,8 @@ def pictures(page: Path, root: Path) -> Iterator[tuple[Path, Path]]:
 
 
 def keep(runs: Path, folder: Path, command: str = "") -> int:
-    """Copy the records below `runs`, and nothing else, to the study `folder`, beside those that are there.
+    """Copy the records below `runs`, what `tune` noted of its searches, and nothing else, to the study `folder`, beside
+    those that are there.
 
     Returns how many. Raises ValueError, and copies nothing, where there are none, one cannot be read, or one, or the
     command, holds an absolute path.
@@ -101,8 +103,13 @@ def keep(runs: Path, folder: Path, command: str = "") -> int:
     path = next(_absolute(command), None)
     if path:
         raise ValueError(f"--command holds the absolute path {path}, which means nothing elsewhere: write DIR")
+    notes = [(path, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(runs.glob("tuned/*.json"))]
+    if path := next((path for _, note in notes for path in _absolute(note)), None):
+        raise ValueError(f"what `tune` noted holds the absolute path {path}, which means nothing elsewhere")
     for cell, cell_record in good:
         record.write(folder / cell.relative_to(runs), cell_record)
+    for note_path, note in notes:
+        record.write_json(folder / note_path.relative_to(runs), note)
     if command:
         (folder / study.COMMAND).write_text(command.strip() + "\n", encoding="utf-8")
     return len(good)

@@ -47,7 +47,7 @@ def test_what_a_page_says_to_type_can_be_meant(page: Path) -> None:
         ("```sh\npython -m benchmark run methods=simclrr\n```", "did you mean 'simclr'"),
         ("```bash\npython -m benchmark plan methods=simclr \\\n    epoch=3\n```", "unknown key 'epoch'"),
         ("```bash\npython -m benchmark run methods=simclr epochs=many\n```", "a whole number is needed"),
-        ("```bash\npython -m benchmark run methods=simclr dataset=folder dataset.root=gone\n```", "/gone'; give"),
+        ("```bash\npython -m benchmark run methods=simclr dataset=folder dataset.root=gone\n```", "/gone'"),
         ("```bash\ntorchrun -m benchmark run methods=simclr preset=imagnet\n```", "imagenet"),
         ("```bash\npython -m benchmark evaluate evaluations=knnn\n```", "knn"),
         ("```bash\npython -m benchmark status in=runs\n```", "only out=FOLDER does"),

@@ -10,11 +10,14 @@ from pathlib import Path
 from benchmark import environment
 from benchmark.cells import writable
 from benchmark.cli import checks, run
+from benchmark.data import identity
 from benchmark.errors import UsageError
 from benchmark.settings.cell import Settings
 from benchmark.tracking import tracker
 from benchmark.words import cell_words, runtime_words, tune_words
 from results import files
+
+FEW = 500  # validation images, of which one is a fifth of a point
 
 
 def tune_methods(words: list[str]) -> int:
@@ -27,7 +30,8 @@ def tune_methods(words: list[str]) -> int:
         raise UsageError("tune needs Optuna, which is not installed: pip install '.[tune]'")
     runtime = request.runtime
     cells = [search.base for search in request.searches] + request.references
-    checks.check_request(cell_words.Request(cells, runtime, request.notes))
+    notes = [*request.notes, *_doubts(cells)]
+    checks.check_request(cell_words.Request(cells, runtime, notes))
     tracker.require(runtime)
     checks.refuse_launcher(runtime, False)
     from benchmark.cli import reporting  # behind the words: pandas and optuna take their time
@@ -50,6 +54,20 @@ def tune_methods(words: list[str]) -> int:
     return run.run_request(
         cell_words.Request([cell for each in final for cell in each], runtime, []), runtime.launcher == "slurm"
     )
+
+
+def _doubts(cells: list[Settings]) -> list[str]:
+    """A note of a dataset whose validation images are too few for the best trial to be much better than others."""
+    notes: dict[str, None] = {}
+    for dataset in {cell.dataset.name: cell.dataset for cell in cells}.values():
+        facts = identity.measure(dataset)
+        count = round(facts.images * dataset.validation / (1 - dataset.validation)) if facts else FEW
+        if 0 < count < FEW:
+            notes[
+                f"{dataset.name}: trials are told apart by about {count} validation images, one of which is "
+                f"{100 / count:.1f} points: the best is best by luck in part, and what it is worth fresh seeds say"
+            ] = None
+    return list(notes)
 
 
 def _with_seeds(cell: Settings, seeds: list[int]) -> list[Settings]:

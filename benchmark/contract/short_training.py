@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+import methods
 from benchmark.display.progress import ProgressDisplay
 from benchmark.settings.address import key
 from benchmark.settings.cell import Settings
@@ -61,6 +62,7 @@ def settings(name: str, *more: str) -> Settings:
 
 def small_backbone(name: str) -> list[str]:
     """Words for the smallest network that the method can be had with: convolutions, or patches of 4 pixels."""
+    methods.trust([name])  # as the words do that name it
     return ["backbone=test_vit", "stem=small"] if describe(name).tokens else ["backbone=test_resnet", "stem=native"]
 
 

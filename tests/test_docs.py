@@ -15,6 +15,7 @@ import report_picture
 from PIL import Image
 
 from benchmark.words import ablations, selection
+from results import readme
 
 ROOT = docs_commands.ROOT
 README = ROOT / "README.md"
@@ -86,8 +87,10 @@ def test_lines_are_within_120() -> None:
     for page in PAGES:
         if page.relative_to(ROOT).as_posix() in MADE:
             continue
+        of_records = False
         for number, line in enumerate(page.read_text(encoding="utf-8").splitlines(), 1):
-            free = line.startswith(("|", "!", "- device", "python -m benchmark run"))
+            of_records = line.startswith("<!-- records") or (of_records and line != readme.END)
+            free = of_records or line.startswith(("|", "!"))
             assert free or len(line) <= 120, f"{page.relative_to(ROOT)}:{number}"
 
 

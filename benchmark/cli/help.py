@@ -6,7 +6,7 @@ import argparse
 import platform
 from typing import Any, NoReturn
 
-from benchmark.errors import UsageError, unknown
+from benchmark.errors import UsageError, nearest, unknown
 
 COMMANDS = {
     "run": "train, evaluate and record every missing cell, then print the table",
@@ -87,7 +87,9 @@ def parse(arguments: list[str]) -> argparse.Namespace:
 
     class Parser(argparse.ArgumentParser):
         def error(self, message: str) -> NoReturn:
-            raise UsageError(f"{message}; words are key=value, without dashes")
+            unread = message.rpartition(": ")[2] if message.startswith("unrecognized") else ""
+            hint = nearest(unread, [flag for flag, _, _ in FLAGS]) if unread.startswith("--") else ""
+            raise UsageError(f"{message}{hint}; words are key=value, without dashes")
 
     parser = Parser(
         allow_abbrev=False,

@@ -8,6 +8,7 @@ is not mistaken for rounding.
 from __future__ import annotations
 
 import tempfile
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -152,12 +153,13 @@ def check(name: str) -> bool:
         method, _ = build.method(settings(name), build.dataset(settings(name).dataset), CPU)
         print(f"  ok    makes features (it does not train: nothing else to check), {type(method).__name__}")
         return True
-    holds = True
+    problems: list[str] = []
     for title, function in [*CHECKS.items(), ("two processes agree with one", check_two_processes)]:
         problem = _problem(function, name)
-        print(f"  {'FAIL' if problem else 'ok  '}  {title}{': ' + problem if problem else ''}", flush=True)
-        holds = holds and problem is None
-    return holds
+        words = "" if problem is None else ": the same" if problem in problems else f": {problem}"
+        print(f"  {'ok  ' if problem is None else 'FAIL'}  {title}{words}", flush=True)
+        problems += [] if problem is None else [problem]
+    return not problems
 
 
 def _problem(function: Callable[[str], None], name: str) -> str | None:
@@ -166,5 +168,13 @@ def _problem(function: Callable[[str], None], name: str) -> str | None:
     except Violation as violation:
         return str(violation)
     except Exception as error:  # noqa: BLE001 - a method under test may raise anything; it is what the check reports
-        return explain(error)
+        return explain(error) + _place(error, methods.source(name))
     return None
+
+
+def _place(error: Exception, path: Path) -> str:
+    """The line of the method's own file in which the error arose, or from which what raised it was called."""
+    lines = [
+        line for line in traceback.extract_tb(error.__traceback__) if Path(line.filename).resolve() == path.resolve()
+    ]
+    return f" (line {lines[-1].lineno} of {path.name}: {lines[-1].line})" if lines else ""

@@ -87,7 +87,8 @@ def _split(
     named = [word for word in words if "=" not in word or "/" in word.partition("=")[0]]
     if len(named) != len(places):
         given = f", got {' '.join(named)!r}" if named else ""
-        raise UsageError(f"{command} needs {' and '.join(places)} before its words{given}")
+        many = "; it takes one at a time" if len(named) > len(places) else ""
+        raise UsageError(f"{command} needs {' and '.join(places)} before its words{given}{many}")
     assigned = runtime_words.split([word for word in words if word not in named])
     for key in assigned:
         if key not in allowed:

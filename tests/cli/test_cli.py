@@ -71,6 +71,7 @@ def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         (["run", "methods=moco", "moco.quue=4"], ["'moco.quue'", "did you mean 'queue'", "head_dim, "]),
         (["run", "methods=simclr", "epochs=1\n2"], ["epochs=1 2", "a whole number is needed"]),
         (["run", "methods=simclr", "--epochs=3"], ["--epochs=3", "key=value, without dashes"]),
+        (["plan", "methods=simclr", "--quik"], ["did you mean '--quick'?"]),
         (["run", "methods=simclr", "--json"], ["--json", "key=value, without dashes"]),
         (["profile", "methods=simclr", "--js"], ["--js", "key=value, without dashes"]),
         (

@@ -165,6 +165,22 @@ def test_a_fault_is_found(fault: str, tmp_path: Path, monkeypatch: pytest.Monkey
         checked(f"faulty.{name}")
 
 
+def test_an_error_is_said_once_with_the_line_of_the_method(
+    write_plugin: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    parts = {"init": "pass", "forward": "self.no_such_head", "loss": "pass", "after": "pass"}
+    name = write_plugin(BROKEN.format(**parts))
+    few = ("gradients where they belong", "forward and loss only read")
+    monkeypatch.setattr(check, "CHECKS", {title: check.CHECKS[title] for title in few})
+    monkeypatch.setattr(check, "check_two_processes", check.check_state)
+    assert not check.check(name)
+    _, first, second, third = capsys.readouterr().out.splitlines()
+    assert first.startswith("  FAIL  gradients where they belong: AttributeError: ")
+    assert first.endswith("of mine.py: self.no_such_head)")
+    assert second == "  FAIL  forward and loss only read: the same"
+    assert third.startswith("  ok  ")
+
+
 LOCAL_LOSS = """ranks = torch.distributed.get_world_size() if torch.distributed.is_initialized() else 1
         rows = {name: row[: len(row) // ranks] for name, row in rows.items()}"""
 

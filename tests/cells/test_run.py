@@ -262,6 +262,7 @@ def test_a_terminal_that_closes_stops_it_behind_a_checkpoint(tmp_path: Path, env
     call = [sys.executable, "-m", "benchmark", "run", *words, "epochs=1000", f"out={tmp_path}"]
     process, terminal = pty.fork()
     if process == 0:
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` has its children ignore
         os.execve(sys.executable, call, environment)
     lines = 0
     while lines < 3:

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch.nn.modules.batchnorm import _BatchNorm
 
+import methods
 from benchmark.contract.comparison import Violation
 from benchmark.contract.short_training import CPU, StopAt, prepare, small_backbone
 from benchmark.display.progress import ProgressDisplay
@@ -36,7 +37,8 @@ def check_learning(name: str) -> None:
     is measured with settled statistics, and the end has to be better both with such and with those that training
     left, which are what `run` evaluates. Whoever is ahead by `CLEAR` behind an epoch need not go on.
     """
-    small = [*small_backbone(name), "epochs=4", "precision=fp32"]
+    epochs = 16 if methods.describe(name).tokens else 4  # few patches of a small image teach a transformer slowly
+    small = [*small_backbone(name), f"epochs={epochs}", "precision=fp32"]
     cell = cell_words.read([f"methods={name}", "dataset=digits", *small]).cells[0]
     engine, batches = prepare(cell, World())
     _settle(engine, batches)

@@ -228,7 +228,7 @@ def work(argument: dict[str, Any]) -> bool:
                 display.cell(name)
                 begun, checkpoint = time.monotonic(), _stamp(out / name)
                 try:
-                    if not _run(cell, place, argument["titles"][name]):
+                    if not _run(cell, place, argument.get("titles", {}).get(name, "")):  # none in a job queued before
                         display.say(f"{name}: another process is at work on it; left to that one")
                 except UsageError as error:  # what only the data, the backbone or the processes can refuse
                     display.say(f"{name}: {error}")

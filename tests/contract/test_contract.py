@@ -19,7 +19,6 @@ REFERENCES = [name for name in methods.names() if name not in TRAINED]
 # A run that was stopped and ends in the same bytes has been rerun bit for bit.
 TITLES = [title for title, function in check.CHECKS.items() if function not in (check.check_rerun, check_learning)]
 FIRST = ["simclr", "instdisc", "moco", "swav"]  # one of each family; the checks that take long see the others as `slow`
-UNSHOWN = ("simmim",)  # whose neighbours four epochs of the digits make no better: 77.8 % of the start's 78.5
 OTHERS = [name for name in TRAINED if name not in FIRST]
 
 

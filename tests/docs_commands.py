@@ -29,7 +29,7 @@ from benchmark.cli import help
 from benchmark.data import catalogue
 from benchmark.errors import UsageError
 from benchmark.settings import schema
-from benchmark.words import cell_words, evaluate_words, inference_words, runtime_words, tune_words
+from benchmark.words import cell_words, evaluate_words, inference_words, runtime_words, selection, tune_words
 
 ROOT = Path(__file__).parents[1]
 BLOCK = re.compile(r"^```(\w*)(?: title=\"([^\"]+)\")?\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
@@ -170,7 +170,7 @@ def _read_ours(arguments: list[str]) -> None:
     elif parsed.command in ("status", "cancel"):
         runtime_words.read_out(words)
     elif parsed.command in ("check", "methods"):
-        for name in words:
+        for name in selection.accept(words):
             schema.describe(name)
 
 

@@ -37,8 +37,9 @@ def check_learning(name: str) -> None:
     is measured with settled statistics, and the end has to be better both with such and with those that training
     left, which are what `run` evaluates. Whoever is ahead by `CLEAR` behind an epoch need not go on.
     """
+    backbone = small_backbone(name)
     epochs = 16 if methods.describe(name).tokens else 4  # few patches of a small image teach a transformer slowly
-    small = [*small_backbone(name), f"epochs={epochs}", "precision=fp32"]
+    small = [*backbone, f"epochs={epochs}", "precision=fp32"]
     cell = cell_words.read([f"methods={name}", "dataset=digits", *small]).cells[0]
     engine, batches = prepare(cell, World())
     _settle(engine, batches)

@@ -39,8 +39,8 @@ const COLUMNS = [
     node.append(bar);
   } },
   { name: "loss", number: true, key: (row) => row.loss, fill: withCurve((row) => row.loss === null ? null : short(row.loss)) },
-  { name: "validation kNN %", title: "20 nearest neighbours, on the validation split, while it trains", number: true, key: (row) => row.knn, fill: withCurve((row) => row.knn === null ? null : percent(row.knn)) },
-  { name: "validation linear %", title: "linear probe, on the validation split, at its end", number: true, key: (row) => row.linear, fill: text((row) => row.linear === null ? null : percent(row.linear)) },
+  { name: "kNN % (validation)", title: "20 nearest neighbours, on the validation split, while it trains", number: true, key: (row) => row.knn, fill: withCurve((row) => row.knn === null ? null : percent(row.knn)) },
+  { name: "linear % (validation)", title: "linear probe, on the validation split, at its end", number: true, key: (row) => row.linear, fill: text((row) => row.linear === null ? null : percent(row.linear)) },
   { name: "time", number: true, key: (row) => row.left ?? row.took, fill: text((row) =>
     row.evaluates ? "evaluation" : row.left !== null ? `${span(row.left)} left` : row.took !== null ? span(row.took) : null) },
   { name: "where", key: (row) => row.where || null, fill: text((row) => row.where) },

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 
 def on_digits() -> dict[str, str]:
-    """Chosen by some trials on training and validation images. With the code's temperature of 0.04 the loss stays near
-    ln K here, so the teacher is sharper; momentum, batch norm in the head and no clipping are lightly's on CIFAR."""
+    """Chosen by some trials on training and validation images, after an earlier choice whose test numbers were seen.
+
+    With the code's temperature of 0.04 the loss stays near ln K here, so the teacher is sharper; momentum, batch norm
+    in the head and no clipping are lightly's on CIFAR.
+    """
     return {
         "dino.prototypes": "256",
         "dino.teacher_temperature": "0.02",
@@ -33,18 +36,7 @@ def on_cifar() -> dict[str, str]:
 
 def quickly_on_cifar() -> dict[str, str]:
     """Not measured by us yet: as on the digits, with twice the outputs."""
-    return {
-        "dino.prototypes": "512",
-        "dino.teacher_temperature": "0.02",
-        "dino.teacher_warmup": "0",
-        "dino.momentum": "0.99",
-        "dino.clip": "0",
-        "dino.head_norm": "true",
-        "dino.head_hidden": "512",
-        "dino.head_dim": "64",
-        "dino.optimiser": "adamw",
-        "dino.learning_rate": "0.004",
-    }
+    return on_digits() | {"dino.prototypes": "512"}
 
 
 def on_imagenet() -> dict[str, str]:

@@ -34,7 +34,6 @@ OWN_STEMS = (
 )
 SMALL_STEMS = ("resnet18", "test_efficientnet", "test_resnet")
 LARGER = (
-    "convnext_tiny",
     "convnextv2_atto",
     "densenet121",
     "efficientnet_b0",
@@ -43,12 +42,10 @@ LARGER = (
     "mobilenetv3_small_050",
     "regnety_002",
     "repvgg_a0",
-    "resnet26d",
     "resnet26t",
     "resnet50",
     "seresnet18",
     "swinv2_cr_tiny_ns_224",
-    "vit_small_patch16_224",
 )
 # A user's own code: of ours it sees nothing but the exported folders.
 LOAD = """

@@ -56,7 +56,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         ("Forecasts against truth", formats.truth(forecasts.compare_with_truth(loaded, foretold))),
     ]
     print_summary(summary)
-    print_sections([("Which can be told apart (ranks that the seeds allow)", compared)])
+    print_sections([("Ranks and differences, as far as the seeds allow", compared)])
     budgets = tuning.explain_budgets(loaded, searches)
     for text in [*comparison.explain(ranked), *budgets]:
         print(f"- {text}")
@@ -80,7 +80,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     if project:
         from results.report import wandb_report
 
-        tables = [("Which can be told apart", compared), *sections]
+        tables = [("Ranks and differences", compared), *sections]
         below = [f"## {title}\n\n{formats.pipes(rows)}" for title, rows in tables if len(rows) > 1]
         text = "\n".join([formats.to_markdown(summary), *(f"- {sentence}" for sentence in budgets), *below])
         try:

@@ -58,7 +58,7 @@ def write(
     broken = list(dict.fromkeys(map(files.printable, broken)))
     notes += [f"left out: {problem}" for problem in broken]
     chosen = styles(charts)
-    more = [("Which can be told apart", rows if len(rows) > 2 else []), *extras]
+    more = [("Ranks and differences", rows if len(rows) > 2 else []), *extras]
     explained = comparison.explain(ranks) + tuning.explain_budgets(frame, searches)
     text = page.render(
         frame,

@@ -108,7 +108,7 @@ def test_a_configuration_has_one_name_in_a_report(tmp_path: Path) -> None:
     with (folder / "results.csv").open() as file:
         assert {row["configuration"] for row in csv.DictReader(file)} == names
     told, others = (folder / "table.md").read_text().split("## Others")
-    for text in (told.split("## Which can be told apart")[1], others):
+    for text in (told.split("## Ranks and differences")[1], others):
         assert {line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if "=" in line} == names
     page = (folder / "report.html").read_text()
     data = {

@@ -157,9 +157,13 @@ def test_the_command_writes_it_and_says_where(tmp_path: Path, capsys: pytest.Cap
             put(tmp_path, method, seed, accuracy + seed / 100)
     assert main(["report", f"out={tmp_path}", "reference=simclr"]) == 0
     said = capsys.readouterr()
-    assert "Which can be told apart" in said.out
+    assert "Ranks and differences" in said.out
     assert said.err == f"wrote {tmp_path}/report/report.html and, beside it, tables and figures as files\n"
-    assert "minus simclr" in page_of(tmp_path)
+    page = page_of(tmp_path)
+    assert "minus simclr" in page
+    links = re.findall(r'<a href="#[^"]+">([^<]+)</a>', page[page.index("<nav") : page.index("</nav>")])
+    assert len(links) > 2
+    assert len(set(links)) == len(links), "two links of one name lead to a reader's guess"
     assert "minus simclr" in (tmp_path / "report/table.md").read_text()
 
 
@@ -193,7 +197,7 @@ def test_a_report_of_a_single_record(tmp_path: Path, capsys: pytest.CaptureFixtu
     page, folder = page_of(tmp_path), tmp_path / "report"
     assert "1 cell of 1 method: 1 finished, 0 failed, 0 collapsed." in page
     assert "The highest linear top-1 is 91.2 % by moco." in page
-    assert "told apart" not in (folder / "table.md").read_text(), "there is nothing to tell it from"
+    assert "Ranks and differences" not in (folder / "table.md").read_text(), "there is nothing to tell it from"
     assert "#extra-" not in page, "no link leads to a table without rows"
     assert pd.read_csv(folder / "results.csv")["configuration"].tolist() == ["moco"]
     assert {path.name for path in (folder / "figures").iterdir()} == {"accuracy.png", "accuracy.svg"}

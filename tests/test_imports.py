@@ -206,7 +206,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "results.files",
     ),
     "results.figures": ("results.statistics", "results.frames", "results.record", "results.files"),
-    "results.published": ("results.statistics", "results.frames"),
+    "results.published": ("results.tables", "results.statistics", "results.frames"),
     "results.tables": ("results.statistics", "results.frames"),
     "results.statistics": ("results.frames",),
     "results.frames": ("results.record", "results.files"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Hashable, Mapping
 from typing import Any
@@ -14,8 +15,10 @@ from results.published import equivalence
 from results.published.numbers import load
 from results.statistics import layout
 from results.statistics.summaries import configurations, summarise
+from results.tables import intervals
 
 HEADER = ["like", "configuration", "metric", "ours %", "theirs %", "verdict", "source"]
+PARTS = ("mean", "half_width", "by_images", "sd", "n")
 
 
 def rows(frame: pd.DataFrame) -> list[list[str]]:
@@ -56,7 +59,7 @@ def _find_column(frame: pd.DataFrame, metric: str) -> str:
 def _row(
     ours: Mapping[Hashable, Any], theirs: Mapping[Hashable, Any], column: str, images: float, tests: int
 ) -> list[str]:
-    mean, half, sd, seeds = (ours[f"metrics.{column}.{part}"] for part in ("mean", "half_width", "sd", "n"))
+    mean, half, by_images, sd, seeds = (ours.get(f"metrics.{column}.{part}", math.nan) for part in PARTS)
     runs = "runs not said" if pd.isna(theirs["runs"]) else _count(theirs["runs"], "run")
     source = f"{theirs['source']}{'' if theirs['verified'] else ', unverified'}: {theirs['protocol']}"
     if pd.isna(mean):
@@ -64,8 +67,7 @@ def _row(
         if ours["seeds"]:  # the record has all but kNN of other k
             verdict = "not measured; `evaluate evaluations=knn` adds it"
     else:
-        interval = "" if pd.isna(half) else f" ± {100 * half:.1f}"
-        number = f"{100 * mean:.1f}{interval} ({_count(seeds, 'seed')})"
+        number = f"{intervals.format_interval(mean, half, 100, by_images)} ({_count(seeds, 'seed')})"
         own = equivalence.Number(mean, sd**2, seeds)
         verdict = equivalence.judge(own, theirs["result"], theirs["runs"], images, tests)
     published = f"{100 * theirs['result']:.1f} ({runs})"

@@ -156,6 +156,7 @@ def test_both_numbers_are_compared_by_equivalence(tmp_path: Path) -> None:
     [
         ((0.856,), "85.6 (1 seed)", "cannot be told"),
         ((0.84, 0.88), "86.0", "cannot be told"),
+        ((0.99, 0.999), "99.4 (93.7 to 100.0) (2 seeds)", "differs"),
         ((), "–", "no cell finished"),
     ],
 )

@@ -12,13 +12,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.backbones import SMALL_PATCH
+from benchmark.backbones import SMALL, SMALL_PATCH
 from benchmark.backbones.library import library
 from benchmark.backbones.weights import TIMM, fetch, load, read
 from benchmark.errors import UsageError, explain
 
 _REFUSALS = (RuntimeError, ValueError, TypeError, AssertionError)  # how timm refuses a size
-SMALL = 64  # pixels up to which `stem=auto` takes the small stem
 # timm's arguments for a vision transformer's feature. With its `fc_norm` it would move the last norm behind the mean,
 # and the tokens would come out un-normalised.
 POOLS: dict[str, dict[str, Any]] = {

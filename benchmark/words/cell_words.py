@@ -271,7 +271,7 @@ def _add_preset(assigned: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     """`assigned` over the words of settings=, those over the protocol's or the preset's for its dataset, and those over
     what the method recommends."""
     dataset, method = resolve.read_dataset(assigned), assigned["method"]
-    words = presets.words(runtime.preset, dataset, assigned.get("epochs"), assigned.get("batch_size"))
+    words = presets.words(runtime.preset, dataset, method, assigned)
     words, below = schema.describe(method).recommends | words | published.words(runtime.like), dict[str, list[Any]]()
     for layer in (words, tuned_words.words(runtime, dataset)):
         below |= read_axes(method, {key: [text] for key, text in layer.items()})

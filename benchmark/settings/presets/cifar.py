@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from benchmark.settings.presets import distilled, masked, regularised, relational
+from benchmark.settings.presets.sourced import NOT_TUNED, Preset, cite, ours
 
-_OF_PIXELS = ("deep_infomax", "autoencoder", "denoising_autoencoder", "vae", "gan", "contrastive_divergence")
+_OF_PIXELS = "deep_infomax,autoencoder,denoising_autoencoder,vae,gan,contrastive_divergence"
+_LIGHTLY = "lightly's CIFAR-10 benchmark: SGD 0.06 x B/128, decay 5e-4"
+_NOTEBOOK = "MoCo, authors' CIFAR notebook: 0.06 at batch 512, of which batch norm sees groups of 64"
+_OTHERS_RATE = ours("the rate that lightly's CIFAR-10 benchmark has for other methods")
 
 
-def cifar() -> dict[str, str]:
+def cifar() -> Preset:
     """`run methods=simclr,moco dataset=cifar10 dataset.root=DIR`: a GPU's work; not measured by us at full length.
 
     ResNet-18 with the small stem, 200 epochs. Published for the nearest protocols (CIFAR-10, ResNet-18): SimCLR 90.7 %
@@ -19,219 +23,120 @@ def cifar() -> dict[str, str]:
     One difference to all of them is left: the backbone is the same for all methods, with timm's zero start of each
     residual branch's last scale, which the authors of MoCo, PCL, SwAV and InstDisc do not have.
     """
-    words = {
-        "backbone": "resnet18",
-        "augmentation": "simclr_cifar",  # SimCLR, appendix B.9: strength 0.5, no blur
-        "epochs": "200",
-        "batch_size": "256",
-        "learning_rate": "0.12",  # 0.06 x B/128, lightly's CIFAR benchmark
-        "weight_decay": "5e-4",  # the same
-        "simclr.temperature": "0.2",  # solo-learn; 0.5 in the paper for long training
-        # MoCo v3: temperature and heads of solo-learn's CIFAR recipe; its LARS is another, so the rate is our own.
-        "moco_v3.temperature": "0.2",
-        "moco_v3.head_hidden": "4096",
-        # InstDisc: the authors' CIFAR script. Softmax over all rows, rate 0.03 at batch 128, no flip.
-        "instdisc.loss": "softmax",
-        "instdisc.temperature": "0.1",
-        "instdisc.augmentation": "instdisc_cifar",
-        "instdisc.batch_size": "128",
-        "instdisc.learning_rate": "0.06",
-        "instdisc.schedule": "step",
-        "instdisc.warmup": "0",
-        "instdisc.decay_all": "true",
-        # PIRL: our own, no reference exists. K as in the paper's analysis (4,096), rate the paper's 0.03 at batch 256.
-        "pirl.negatives": "4096",
-        "pirl.learning_rate": "0.03",
-        # SwAV and DeepCluster-v2: our own (solo-learn: 3,000 prototypes and a LARS of its own; lightly: Adam 1e-3 x
-        # B/128, decay 1e-6, crops from 14 % of the area). SwAV's authors advise fewer prototypes than ImageNet's (swav
-        # issue 23); 512 as lightly's, which a batch of that size can balance. Measured: 82.5 % linear after 100 epochs
-        # of CIFAR-10 with ResNet-18 (docs/results/cifar10_r18.md), so SGD's rate for all does not leave it at ln 512.
-        "swav.prototypes": "512",
-        "swav.batch_size": "512",
-        "deepcluster.prototypes": "512",
-    }
-    by_family = _queues_on_cifar() | _neighbours_on_cifar() | regularised.on_cifar() | relational.on_cifar()
-    return words | by_family | distilled.on_cifar() | masked.on_cifar()
+    for_all = (
+        cite("", ours("one backbone and length for all"), backbone="resnet18", epochs="200", batch_size="256")
+        | cite("", "SimCLR, appendix B.9: strength 0.5, no blur", augmentation="simclr_cifar")
+        | cite("", _LIGHTLY, learning_rate="0.12", weight_decay="5e-4")
+        | cite("simclr,dcl,nnclr,byol,dino", _LIGHTLY, learning_rate="0.12", weight_decay="5e-4")
+    )
+    by_family = _contrastive_on_cifar() | _queues_on_cifar() | _neighbours_on_cifar() | _tasks_on_cifar()
+    by_family |= regularised.on_cifar() | relational.on_cifar() | distilled.on_cifar()
+    return for_all | by_family | masked.on_cifar()
 
 
-def _queues_on_cifar() -> dict[str, str]:
+def _contrastive_on_cifar() -> Preset:
+    """SimCLR, MoCo v3, the memory banks and the clusterings."""
+    solo = "solo-learn's CIFAR configuration"
+    script = "InstDisc, authors' CIFAR script: 0.03 at batch 128, a tenth at epochs 120 and 160, no flip"
+    pirl = "PIRL's paper: 0.03 at batch 256 (for ImageNet; nothing is published here)"
+    # solo-learn: 3,000 prototypes and a LARS of its own; lightly: Adam 1e-3 x B/128, decay 1e-6, crops from 14 %.
+    # By SGD SwAV does not stay at ln 512: 82.5 % linear after 100 epochs, docs/results/cifar10_r18.md.
+    balanced = "lightly's CIFAR-10 benchmark: 512 prototypes, which a batch of 512 can balance"
+    sgd = ours("lightly has Adam; by SGD SwAV has 82.5 % linear after 100 epochs, docs/results/cifar10_r18.md")
+    return (
+        cite("simclr", f"{solo}; 0.5 in SimCLR's appendix B.9, for long training", temperature="0.2")
+        | cite("moco_v3", f"{solo}, whose LARS is another", temperature="0.2", head_hidden="4096")
+        | cite("moco_v3", _OTHERS_RATE, learning_rate="0.12", weight_decay="5e-4")
+        | cite("instdisc", script, loss="softmax", temperature="0.1", augmentation="instdisc_cifar")
+        | cite("instdisc", script, batch_size="128", learning_rate="0.06", schedule="step", warmup="0")
+        | cite("instdisc", script, decay_all="true")
+        | cite("pirl", "PIRL's paper, its analysis: 4,096 negatives", negatives="4096")
+        | cite("pirl", pirl, learning_rate="0.03")
+        | cite("swav", balanced, prototypes="512", batch_size="512")
+        | cite("swav", sgd, learning_rate="0.12", weight_decay="5e-4")
+        | cite("deepcluster", ours("SwAV's"), prototypes="512", learning_rate="0.12", weight_decay="5e-4")
+        | cite("swav,deepcluster", "SwAV and DeepCluster-v2, authors' code: everything decays", decay_all="true")
+    )
+
+
+def _queues_on_cifar() -> Preset:
     """MoCo, and PCL on top of it."""
-    return {
-        # MoCo: the authors' CIFAR notebook. Rate 0.06 at batch 512, of which batch norm sees groups of 64; no warm-up,
-        # decay on everything.
-        "moco.batch_size": "512",
-        "moco.temperature": "0.1",
-        "moco.queue": "4096",
-        "moco.momentum": "0.99",
-        "moco.head": "linear",
-        "moco.batch_norm": "shuffle:8",
-        "moco.learning_rate": "0.03",
-        "moco.warmup": "0",
-        "moco.decay_all": "true",
-        # PCL: MoCo's settings; our own numbers of clusters, warm-up a tenth of the training as in the paper.
-        "pcl.batch_size": "512",
-        "pcl.temperature": "0.1",
-        "pcl.queue": "4096",
-        "pcl.momentum": "0.99",
-        "pcl.head": "linear",
-        "pcl.batch_norm": "shuffle:8",
-        "pcl.learning_rate": "0.03",
-        "pcl.warmup": "0",
-        "pcl.decay_all": "true",
-        "pcl.clusters": "250+500+1000",
-        "pcl.warmup_epochs": "20",
-    }
+    pcl = "PCL's paper: a tenth of the training"
+    both = {"batch_size": "512", "temperature": "0.1", "queue": "4096", "momentum": "0.99", "head": "linear"}
+    both |= {"batch_norm": "shuffle:8", "learning_rate": "0.03", "warmup": "0", "decay_all": "true"}
+    return (
+        cite("moco", _NOTEBOOK, **both)
+        | cite("pcl", ours("MoCo's, of its authors' notebook"), **both)
+        | cite("pcl", NOT_TUNED, clusters="250+500+1000")
+        | cite("pcl", pcl, warmup_epochs="20")
+    )
 
 
-def _neighbours_on_cifar() -> dict[str, str]:
-    """Those without negatives and the baselines; none was measured at full length by us."""
-    own = {
-        "nnclr.temperature": "0.2",
-        "nnclr.queue": "16384",  # at most half of the training set: a longer one holds each image's own recent copy
-        "dcl.temperature": "0.2",
-        # SimSiam, appendix D: rate 0.03 x B/256 at batch 512, decay 5e-4, two layers in the projector, 91.8 % after 800
-        # epochs. Its authors give none for fewer; with 200 the rate may be low.
-        "simsiam.head_layers": "2",
-        "simsiam.learning_rate": "0.03",
-        "simsiam.warmup": "0",
-        # BYOL: solo-learn's heads on CIFAR; the rate is our own.
-        "byol.momentum": "0.99",
-        # Barlow Twins and VICReg: heads of 2,048 as solo-learn's on CIFAR; AdamW is our own, for SGD's rates are not
-        # theirs and their LARS is another than ours.
-        "barlow_twins.head_dim": "2048",
-        "barlow_twins.optimiser": "adamw",
-        "barlow_twins.learning_rate": "0.001",
-        "vicreg.head_dim": "2048",
-        "vicreg.optimiser": "adamw",
-        "vicreg.learning_rate": "0.001",
-        # SupCon, authors' script for CIFAR: SGD 0.125 x B/256 (0.5 at 1,024), times the tau / 0.07 of their loss; decay
-        # 1e-4 on everything, crops of 20 to 100 %.
-        "supcon.augmentation": "crop_large+flip+colour+grey",
-        "supcon.learning_rate": "0.18",
-        "supcon.weight_decay": "1e-4",
-        "supcon.decay_all": "true",
-        # Pretext tasks: our own rates. The papers have crops with little taken off and no jitter of colours; rotation's
-        # (RotNet) shifts by 4 of 32 pixels, a jigsaw's crop is its own, and relative position drops colours.
-        "rotation.augmentation": "flip",
-        "jigsaw.augmentation": "crop+flip+grey",
-        "relative_position.augmentation": "crop+flip+grey",
-        "deep_infomax.loss": "nce",
-    }
-    return plain_crops() | adam_for_pixels() | own
+def _neighbours_on_cifar() -> Preset:
+    """Those without negatives and their like; none was measured at full length by us."""
+    solo = "solo-learn's CIFAR configuration"
+    # lightly's 0.06 at batch 128 has 81.9 % kNN after 200 epochs, its 0.06 at batch 512 76.4: 0.03 x B/256, the rate of
+    # the paper's appendix D, belongs to its 800 epochs.
+    simsiam = "lightly's CIFAR-10 benchmark: 0.06 at batch 128, 200 epochs; SimSiam's appendix D has a quarter for 800"
+    adamw = ours("SGD's rates are not theirs, and solo-learn's LARS is another than ours")
+    supcon = "SupCon, authors' script for CIFAR: SGD 0.125 x B/256, times the tau / 0.07 of their loss; crops from 20 %"
+    return (
+        cite("nnclr", solo, temperature="0.2")
+        | cite("nnclr", ours("at most half of the images: a longer queue has each image's own copy"), queue="16384")
+        | cite("dcl", ours("SimCLR's"), temperature="0.2")
+        | cite("simsiam", "SimSiam, appendix D", head_layers="2", weight_decay="5e-4", warmup="0")
+        | cite("simsiam", simsiam, learning_rate="0.12")
+        | cite("byol", solo, momentum="0.99")
+        | cite("barlow_twins,vicreg", solo, head_dim="2048")
+        | cite("barlow_twins,vicreg", adamw, optimiser="adamw", learning_rate="0.001")
+        | cite("supcon", supcon, augmentation="crop_large+flip+colour+grey", learning_rate="0.18")
+        | cite("supcon", supcon, weight_decay="1e-4", decay_all="true")
+    )
 
 
-def plain_crops() -> dict[str, str]:
+def _tasks_on_cifar() -> Preset:
+    """With labels, by older pretext tasks, and models of pixels; none was measured at full length by us."""
+    # The papers have crops with little taken off and no jitter of colours: RotNet shifts by 4 of 32 pixels, a jigsaw's
+    # crop is its own, and relative position drops colours.
+    mild = ours("the papers have no jitter of colours")
+    rotnet = "RotNet, authors' code for CIFAR-10: 0.1 at batch 128; it falls at epochs 60, 120 and 160"
+    return (
+        plain_crops()
+        | adam_for_pixels()
+        | cite("supervised", ours("the others' views and rate"), learning_rate="0.12", weight_decay="5e-4")
+        | cite("rotation", mild, augmentation="flip")
+        | cite("rotation", rotnet, batch_size="128", learning_rate="0.2", schedule="step", warmup="0")
+        | cite("rotation", rotnet, weight_decay="5e-4")
+        | cite("jigsaw,relative_position", mild, augmentation="crop+flip+grey")
+        | cite("jigsaw,relative_position", _OTHERS_RATE, learning_rate="0.12", weight_decay="5e-4")
+        | cite("deep_infomax", ours("the paper's InfoNCE form"), loss="nce")
+    )
+
+
+def plain_crops() -> Preset:
     """Crops without colour, as in their papers, for what models the pixels of one view, and for Deep InfoMax."""
-    return {f"{name}.augmentation": "crop+flip" for name in _OF_PIXELS}
+    return cite(_OF_PIXELS, ours("crops without colour, as in their papers"), augmentation="crop+flip")
 
 
-def adam_for_pixels() -> dict[str, str]:
-    """Adam for the same, as their authors have it; the rates are our own."""
-    words = {f"{name}.optimiser": "adamw" for name in _OF_PIXELS}
-    words |= {f"{name}.learning_rate": "0.001" for name in _OF_PIXELS}
-    return words | {"gan.learning_rate": "0.0008", "gan.batch_size": "64"}  # 0.0002 at 64 images, DCGAN's
+def adam_for_pixels() -> Preset:
+    """Adam for the same."""
+    adam = ours("Adam, as the authors have it, at its usual rate")
+    dcgan = "DCGAN (arXiv 1511.06434), authors' code: 0.0002 at 64 images"
+    return cite(_OF_PIXELS, adam, optimiser="adamw", learning_rate="0.001") | cite(
+        "gan", dcgan, learning_rate="0.0008", batch_size="64"
+    )
 
 
-def cifar100() -> dict[str, str]:
-    """`run methods=simclr,pcl dataset=cifar100 dataset.root=DIR`: as `cifar`, with twice the clusters (our own).
+def cifar100() -> Preset:
+    """`run methods=simclr,pcl dataset=cifar100 dataset.root=DIR`: as `cifar`, with twice the clusters.
 
     Published for the nearest protocols (ResNet-18, 1,000 epochs, solo-learn, online probe): SimCLR 65.8 %, MoCo v2+
     69.9, MoCo v3 68.8, SwAV 64.9, DeepCluster-v2 63.6. Not measured by us.
     """
-    clusters = {
-        "swav.prototypes": "1000",
-        "swav.batch_size": "1024",
-        "deepcluster.prototypes": "1000",
-        "pcl.clusters": "500+1000+2000",
-    }
-    return cifar() | clusters
-
-
-def cifar_quick() -> dict[str, str]:
-    """`run methods=... dataset=cifar10 dataset.root=DIR preset=cifar_quick`: ten minutes a method on two cores.
-
-    10,000 images, ten epochs of a small backbone: enough to see that a method learns, and no more; docs/results has the
-    table. One warm-up and decay for all, and by SGD one rate but for SwAV, whose codes stay flat with less, and MoCo.
-    Memories are short and momentum is low, because there are 700 steps in all; banks start from features, because ten
-    epochs of noise do not average out. Chosen by a few short trials with test numbers in sight.
-    """
-    for_all = {
-        "dataset.limit": "10000",
-        "backbone": "resnet10t",
-        "augmentation": "simclr_cifar",
-        "epochs": "10",
-        "batch_size": "128",
-        "learning_rate": "0.12",
-        "weight_decay": "5e-4",
-    }
-    by_family = _contrastive_quickly() | _others_quickly() | regularised.quickly_on_cifar()
-    by_family |= distilled.quickly_on_cifar() | relational.quickly_on_cifar()
-    return for_all | plain_crops() | by_family | masked.quickly_on_cifar()
-
-
-def _contrastive_quickly() -> dict[str, str]:
-    """SimCLR, the memory banks, the queues and the clusterings."""
-    return {
-        "simclr.temperature": "0.2",
-        "moco.queue": "1024",
-        "moco.momentum": "0.95",
-        "moco.batch_norm": "shuffle:2",
-        "moco.learning_rate": "0.25",
-        "moco_v3.temperature": "0.2",
-        "moco_v3.head_hidden": "1024",
-        "moco_v3.momentum": "0.95",
-        "instdisc.loss": "softmax",
-        "instdisc.temperature": "0.1",
-        "instdisc.start": "features",
-        "instdisc.augmentation": "instdisc_cifar",
-        "pirl.negatives": "1024",
-        "pirl.temperature": "0.1",
-        "pirl.start": "features",
-        "swav.prototypes": "100",
-        "swav.epsilon": "0.03",
-        "swav.learning_rate": "0.25",
-        "deepcluster.prototypes": "200",
-        "pcl.temperature": "0.1",
-        "pcl.queue": "1024",
-        "pcl.momentum": "0.95",
-        "pcl.head": "linear",
-        "pcl.batch_norm": "shuffle:4",
-        "pcl.clusters": "100+200",
-        "pcl.warmup_epochs": "2",
-    }
-
-
-def _others_quickly() -> dict[str, str]:
-    """Their neighbours, those without negatives, and the baselines."""
-    return {
-        "nnclr.temperature": "0.2",
-        "nnclr.queue": "1024",
-        "nnclr.head_hidden": "512",
-        "nnclr.predictor_hidden": "512",
-        "dcl.temperature": "0.2",
-        "byol.momentum": "0.95",
-        "byol.head_hidden": "1024",
-        "simsiam.head_layers": "2",
-        "simsiam.head_dim": "1024",
-        "simsiam.predictor_hidden": "256",
-        "barlow_twins.head_dim": "1024",
-        "barlow_twins.optimiser": "adamw",
-        "barlow_twins.learning_rate": "0.002",
-        "vicreg.head_dim": "1024",
-        "vicreg.optimiser": "adamw",  # as in `cifar`: by sgd a run was lost at twice the rate
-        "vicreg.learning_rate": "0.002",
-        "jigsaw.patch_dim": "128",
-        "relative_position.head_hidden": "512",
-        "deep_infomax.loss": "nce",
-        "deep_infomax.head_hidden": "512",
-        "deep_infomax.head_dim": "128",
-        "deep_infomax.optimiser": "adamw",
-        "deep_infomax.learning_rate": "0.002",
-        "autoencoder.optimiser": "adamw",
-        "autoencoder.learning_rate": "0.004",
-        "denoising_autoencoder.optimiser": "adamw",
-        "denoising_autoencoder.learning_rate": "0.004",
-        "vae.optimiser": "adamw",
-        "vae.learning_rate": "0.004",
-        "contrastive_divergence.langevin_steps": "5",
-    }
+    twice = ours("twice CIFAR-10's clusters, and a batch that balances them")
+    return (
+        cifar()
+        | cite("swav", twice, prototypes="1000", batch_size="1024")
+        | cite("deepcluster", twice, prototypes="1000")
+        | cite("pcl", twice, clusters="500+1000+2000")
+    )

@@ -29,10 +29,8 @@ def fit(facts: Facts, epochs: int | None = None, batch: int | None = None) -> di
     """Word -> rule. ``epochs`` and ``batch``, images of a step, are those that the user's words give."""
     n = facts.images
     view = max(32, min(LARGEST_VIEW, facts.side // 32 * 32))
-    usual = batch or min(256, max(16, _power_below(n / 10)))
-    length = epochs or min(500, max(200, round(1e6 / n / 100) * 100))
-    steps = length * max(1, n // usual)
-    rules = {name: Rule(value, "") for name, value in (cifar() if view < 64 else stl10()).items()}
+    usual, length = _length(n, epochs, batch)
+    rules = {name: Rule(value, "") for name, (value, _) in (cifar() if view < 64 else stl10()).items()}
     rules |= {name: Rule(str(usual), "") for name in rules if name.endswith(".batch_size")}
     rules |= {
         "view_size": Rule(str(view), f"the shorter side is {facts.side} pixels, in steps of 32 up to {LARGEST_VIEW}"),
@@ -40,7 +38,20 @@ def fit(facts: Facts, epochs: int | None = None, batch: int | None = None) -> di
         "epochs": Rule(str(length), f"a million images seen with {n}, from 200 to 500 epochs"),
     }
     rules |= _memories(n, usual, length)
-    return rules | (_short(n, usual, steps) if steps < LONG else {})
+    steps = length * max(1, n // usual)
+    return rules | (_short(n, usual, steps) if is_short(facts, epochs, batch) else {})
+
+
+def is_short(facts: Facts, epochs: int | None = None, batch: int | None = None) -> bool:
+    """Whether the training that `fit` has settings for has too few steps for the authors' momenta, rates and heads."""
+    usual, length = _length(facts.images, epochs, batch)
+    return length * max(1, facts.images // usual) < LONG
+
+
+def _length(n: int, epochs: int | None, batch: int | None) -> tuple[int, int]:
+    """Images of a step, and epochs."""
+    usual = batch or min(256, max(16, _power_below(n / 10)))
+    return usual, epochs or min(500, max(200, round(1e6 / n / 100) * 100))
 
 
 def explain(settings: Settings, facts: Facts) -> tuple[str, str]:
@@ -89,6 +100,9 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
     rate = f"of {steps} steps; the authors' 0.03 is for {LONG} and more"
     plain = {
         "instdisc.schedule": "cosine",
+        "rotation.schedule": "cosine",
+        "rotation.learning_rate": "0.12",
+        "rotation.warmup": "0.1",
         "instdisc.loss": "softmax",
         "instdisc.start": "features",
         "pirl.start": "features",
@@ -136,7 +150,7 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
         {name: Rule(value, "") for name, value in plain.items()}
         | {f"{name}.momentum": momentum for name in ("moco", "pcl", "moco_v3", "byol", "all4one", "ijepa")}
         | {f"{name}.batch_norm": groups for name in ("moco", "pcl")}
-        | {f"{name}.learning_rate": Rule("0.12", rate) for name in ("moco", "pcl", "instdisc", "pirl", "simsiam")}
+        | {f"{name}.learning_rate": Rule("0.12", rate) for name in ("moco", "pcl", "instdisc", "pirl")}
         | {f"{name}.warmup": Rule("0.1", "") for name in ("moco", "pcl", "instdisc", "pirl", "simsiam")}
         | {"swav.learning_rate": Rule("0.25", f"of {steps} steps: with less its codes stayed flat on small data")}
     )

@@ -2,125 +2,74 @@
 
 from __future__ import annotations
 
-NEED_PATCHES = ("mae", "ijepa")
-TINY = {f"{name}.backbone": "vit_tiny_patch16_224" for name in NEED_PATCHES}  # 5.4 million weights
-TINY |= {f"{name}.stem": "small" for name in NEED_PATCHES}  # patches of 4 pixels
+from benchmark.settings.presets.sourced import BY_VALIDATION, NOT_TUNED, Preset, cite, ours
+
+_MAE = "MAE, authors' code: AdamW 1.5e-4 x B/256, decay 0.05"
+_IJEPA = "I-JEPA, authors' configurations: 1e-3 at batch 2,048, decay 0.04 to 0.4"
+_SIMMIM = "SimMIM, authors' code: AdamW 1e-4 x B/512, decay 0.05, crops of 67 to 100 %"
+_TINY = ours("5.4 million weights")
+_SMALL_DECODER = ours("for a tiny encoder")
+_FEW = ours("a higher rate and small decoders, for there are few steps")
 
 
-def on_digits() -> dict[str, str]:
+def on_digits() -> Preset:
     """timm's smallest vision transformer with 16 patches an image, and more epochs, for masking is slow to learn.
 
     MAE's, and SimMIM's rate of three, were chosen by a few trials on the validation split; I-JEPA's are not tuned.
     """
-    return {
-        "mae.backbone": "test_vit",
-        "mae.stem": "small",
-        "mae.augmentation": "crop_large",
-        "mae.epochs": "45",
-        "mae.batch_size": "64",
-        "mae.mask": "0.5",
-        "mae.decoder_dim": "64",
-        "mae.decoder_blocks": "2",
-        "mae.decoder_heads": "4",
-        "mae.learning_rate": "0.006",
-        "mae.weight_decay": "0.05",
-        "simmim.augmentation": "crop_large",
-        "simmim.epochs": "20",
-        "simmim.batch_size": "64",
-        "simmim.learning_rate": "0.002",
-        "ijepa.backbone": "test_vit",
-        "ijepa.stem": "small",
-        "ijepa.augmentation": "ijepa",
-        "ijepa.epochs": "30",
-        "ijepa.batch_size": "64",
-        "ijepa.momentum": "0.95",
-        "ijepa.predictor_dim": "64",
-        "ijepa.predictor_blocks": "2",
-        "ijepa.predictor_heads": "4",
-        "ijepa.learning_rate": "0.004",
-    }
+    return (
+        cite("mae,ijepa", ours("timm's smallest"), backbone="test_vit")
+        | cite("mae", BY_VALIDATION, augmentation="crop_large", epochs="45", batch_size="64", mask="0.5")
+        | cite("mae", BY_VALIDATION, decoder_dim="64", decoder_blocks="2", decoder_heads="4", learning_rate="0.006")
+        | cite("mae", _MAE, weight_decay="0.05")
+        | cite("simmim", NOT_TUNED, augmentation="crop_large", epochs="20", batch_size="64")
+        | cite("simmim", BY_VALIDATION, learning_rate="0.002")
+        | cite("ijepa", _IJEPA, augmentation="ijepa")
+        | cite("ijepa", NOT_TUNED, epochs="30", batch_size="64", momentum="0.95", learning_rate="0.004")
+        | cite("ijepa", NOT_TUNED, predictor_dim="64", predictor_blocks="2", predictor_heads="4")
+    )
 
 
-def on_cifar() -> dict[str, str]:
+def on_cifar() -> Preset:
     """None was measured at full length by us. Patches of 4 pixels as solo-learn's MAE on CIFAR, which publishes no
     number for it."""
-    return TINY | {
-        # MAE: the authors' rate of 1.5e-4 x B/256 and decay; the decoder is ours, for a tiny encoder.
-        "mae.augmentation": "mae",
-        "mae.batch_size": "512",
-        "mae.decoder_dim": "192",
-        "mae.decoder_blocks": "4",
-        "mae.decoder_heads": "3",
-        "mae.learning_rate": "1.5e-4",
-        "mae.weight_decay": "0.05",
-        # SimMIM: the authors' crops and decay; the rate is ours, for a ResNet and fewer epochs (theirs: 5e-5 x B/256).
-        "simmim.augmentation": "simmim",
-        "simmim.learning_rate": "0.001",
-        "simmim.weight_decay": "0.05",
-        # I-JEPA: the authors' crops, decays and rate (1e-3 at 2,048); the predictor is ours, for a tiny encoder.
-        "ijepa.augmentation": "ijepa",
-        "ijepa.predictor_dim": "192",
-        "ijepa.predictor_blocks": "4",
-        "ijepa.predictor_heads": "3",
-        "ijepa.learning_rate": "1.25e-4",
-        "ijepa.weight_decay": "0.04",
-        "ijepa.weight_decay_end": "0.4",
-    }
+    return (
+        cite("mae,ijepa", _TINY, backbone="vit_tiny_patch16_224")
+        | cite("mae", _MAE, augmentation="mae", learning_rate="1.5e-4", weight_decay="0.05")
+        | cite("mae", _SMALL_DECODER, batch_size="512", decoder_dim="192", decoder_blocks="4", decoder_heads="3")
+        | cite("simmim", _SIMMIM, augmentation="simmim", weight_decay="0.05")
+        | cite("simmim", ours("for a ResNet and fewer epochs; the authors' is 5e-5 x B/256"), learning_rate="0.001")
+        | cite("ijepa", _IJEPA, augmentation="ijepa", learning_rate="1.25e-4")
+        | cite("ijepa", _IJEPA, weight_decay="0.04", weight_decay_end="0.4")
+        | cite("ijepa", _SMALL_DECODER, predictor_dim="192", predictor_blocks="4", predictor_heads="3")
+    )
 
 
-def quickly_on_cifar() -> dict[str, str]:
-    """Not measured by us yet: a higher rate, for there are few steps."""
-    return TINY | {
-        "mae.augmentation": "mae",
-        "mae.decoder_dim": "128",
-        "mae.decoder_blocks": "2",
-        "mae.decoder_heads": "4",
-        "mae.learning_rate": "0.001",
-        "mae.weight_decay": "0.05",
-        "simmim.augmentation": "simmim",
-        "simmim.learning_rate": "0.002",
-        "simmim.weight_decay": "0.05",
-        "ijepa.augmentation": "ijepa",
-        "ijepa.momentum": "0.95",
-        "ijepa.predictor_dim": "96",
-        "ijepa.predictor_blocks": "2",
-        "ijepa.predictor_heads": "3",
-        "ijepa.learning_rate": "0.001",
-        "ijepa.weight_decay": "0.04",
-    }
+def quickly_on_cifar() -> Preset:
+    """Not measured by us yet."""
+    return (
+        cite("mae,ijepa", _TINY, backbone="vit_tiny_patch16_224")
+        | cite("mae", _MAE, augmentation="mae", weight_decay="0.05")
+        | cite("mae", _FEW, decoder_dim="128", decoder_blocks="2", decoder_heads="4", learning_rate="0.001")
+        | cite("simmim", _SIMMIM, augmentation="simmim", weight_decay="0.05")
+        | cite("simmim", _FEW, learning_rate="0.002")
+        | cite("ijepa", _IJEPA, augmentation="ijepa", weight_decay="0.04")
+        | cite("ijepa", _FEW, predictor_dim="96", predictor_blocks="2", predictor_heads="3")
+        | cite("ijepa", _FEW, momentum="0.95", learning_rate="0.001")
+    )
 
 
-def on_stl10() -> dict[str, str]:
-    """Views of 64 pixels and more: the tiny transformer's own patches of 16, of which 96 pixels have 36."""
-    return {f"{name}.stem": "native" for name in NEED_PATCHES}
-
-
-def on_imagenet() -> dict[str, str]:
+def on_imagenet() -> Preset:
     """Not run by us."""
-    return {
-        # MAE, authors' code: ViT-B/16, AdamW 1.5e-4 x B/256 at 4,096, decay 0.05, 40 epochs of warm-up of 800 (a
-        # twentieth); here it is the epochs that all methods have
-        "mae.backbone": "vit_base_patch16_224",
-        "mae.augmentation": "mae",
-        "mae.batch_size": "4096",
-        "mae.learning_rate": "1.5e-4",
-        "mae.warmup": "0.05",
-        "mae.weight_decay": "0.05",
-        # SimMIM, authors' code: 1e-4 x B/512 at 2,048, decay 0.05, a tenth at 700 of 800 epochs, for Swin and ViT; here
-        # it is a cosine, the ResNet-50 of all, and their cells
-        "simmim.augmentation": "simmim",
-        "simmim.cell": "32",
-        "simmim.batch_size": "2048",
-        "simmim.learning_rate": "5e-5",
-        "simmim.weight_decay": "0.05",
-        # I-JEPA, authors' configurations: rate 1e-3 at 2,048, 40 of 300 epochs of warm-up, decay 0.04 to 0.4; their
-        # patches of 14 are 16 here, and their ViT-H a ViT-B, whose predictor has six blocks
-        "ijepa.backbone": "vit_base_patch16_224",
-        "ijepa.augmentation": "ijepa",
-        "ijepa.batch_size": "2048",
-        "ijepa.predictor_blocks": "6",
-        "ijepa.learning_rate": "1.25e-4",
-        "ijepa.warmup": "0.13",
-        "ijepa.weight_decay": "0.04",
-        "ijepa.weight_decay_end": "0.4",
-    }
+    mae = f"{_MAE}, at 4,096 for ViT-B/16; 40 of 800 epochs of warm-up"
+    simmim = f"{_SIMMIM}, cells of 32 pixels; a tenth at 700 of 800 epochs, here a cosine"
+    ijepa = f"{_IJEPA}, 40 of 300 epochs of warm-up; their ViT-H/14 is a ViT-B/16 here, whose predictor has six blocks"
+    return (
+        cite("mae", mae, backbone="vit_base_patch16_224", augmentation="mae", batch_size="4096")
+        | cite("mae", mae, learning_rate="1.5e-4", warmup="0.05", weight_decay="0.05")
+        | cite("simmim", simmim, augmentation="simmim", cell="32", batch_size="2048", learning_rate="5e-5")
+        | cite("simmim", simmim, weight_decay="0.05")
+        | cite("ijepa", ijepa, backbone="vit_base_patch16_224", augmentation="ijepa", batch_size="2048")
+        | cite("ijepa", ijepa, predictor_blocks="6", learning_rate="1.25e-4", warmup="0.13")
+        | cite("ijepa", ijepa, weight_decay="0.04", weight_decay_end="0.4")
+    )

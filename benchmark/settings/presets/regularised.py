@@ -2,171 +2,98 @@
 
 from __future__ import annotations
 
+from benchmark.settings.presets.sourced import NOT_TUNED, Preset, cite, ours
 
-def on_digits() -> dict[str, str]:
-    """Heads of the digits' size, and AdamW as for Barlow Twins; W-MSE whitens all of a batch at once."""
-    return {
-        "lejepa.weight": "0.02",
-        "lejepa.directions": "256",
-        "lejepa.head_hidden": "512",
-        "lejepa.head_dim": "32",
-        "lejepa.optimiser": "adamw",
-        "lejepa.learning_rate": "0.002",
-        "visreg.weight": "0.6",
-        "visreg.directions": "256",
-        "visreg.head_hidden": "512",
-        "visreg.head_dim": "32",
-        "visreg.optimiser": "adamw",
-        "visreg.learning_rate": "0.002",
-        "wmse.head_hidden": "512",
-        "wmse.head_dim": "16",
-        "wmse.optimiser": "adamw",
-        "wmse.learning_rate": "0.004",
-        "mmcr.head_layers": "2",
-        "mmcr.head_hidden": "512",
-        "mmcr.head_dim": "128",
-        "mmcr.optimiser": "adamw",
-        "mmcr.learning_rate": "0.002",
-        "vibcreg.head_dim": "512",
-        "vibcreg.optimiser": "adamw",
-        "vibcreg.learning_rate": "0.002",
-        "corinfomax.head_hidden": "512",
-        "corinfomax.optimiser": "adamw",
-        "corinfomax.learning_rate": "0.002",
-    }
+_HEADS = ours("heads of the digits' size; W-MSE whitens all of a batch at once")
+_ADAM = ours("AdamW as for Barlow Twins there")
+_IMAGENETTE = "VISReg, authors' configuration of Imagenette"
+_MMCR = "MMCR, authors' CIFAR script: Adam, the decay an L2; they have 32 images of 40 views, here it is two views"
+_WMSE = "W-MSE, authors' code for CIFAR: Adam, the decay an L2; flat but for its end, where ours is a cosine"
 
 
-def on_cifar() -> dict[str, str]:
+def on_digits() -> Preset:
+    return (
+        cite("lejepa", "LeJEPA, MINIMAL.md", weight="0.02", directions="256")
+        | cite("visreg", _IMAGENETTE, weight="0.6")
+        | cite("visreg", ours("LeJEPA's"), directions="256")
+        | cite("lejepa,visreg", _HEADS, head_hidden="512", head_dim="32")
+        | cite("wmse", _HEADS, head_hidden="512", head_dim="16")
+        | cite("mmcr", _MMCR, head_layers="2", head_hidden="512", head_dim="128")
+        | cite("vibcreg", _HEADS, head_dim="512")
+        | cite("corinfomax", _HEADS, head_hidden="512")
+        | cite("lejepa,visreg,mmcr,vibcreg,corinfomax", _ADAM, optimiser="adamw", learning_rate="0.002")
+        | cite("wmse", _ADAM, optimiser="adamw", learning_rate="0.004")
+    )
+
+
+def on_cifar() -> Preset:
     """None was measured at full length by us."""
-    return {
-        # LeJEPA: eb_jepa's CIFAR-10 (ResNet-18): lambda .038 in this form, 256 directions, batch 256, crops of 20 to
-        # 100 %, no blur (and a tenth solarised). Its LARS is another; AdamW and decay 5e-4 for ResNets are the authors'
-        # (README), the rate is our own.
-        "lejepa.weight": "0.04",
-        "lejepa.directions": "256",
-        "lejepa.augmentation": "crop_large+flip+colour+grey",
-        "lejepa.optimiser": "adamw",
-        "lejepa.learning_rate": "0.001",
-        # VISReg: no CIFAR of the authors; ours, LeJEPA's, with lambda and width of their Imagenette.
-        "visreg.weight": "0.6",
-        "visreg.directions": "256",
-        "visreg.head_dim": "128",
-        "visreg.augmentation": "crop_large+flip+colour+grey",
-        "visreg.optimiser": "adamw",
-        "visreg.learning_rate": "0.001",
-        # W-MSE, authors' code for CIFAR: Adam 3e-3 at batch 512 for 1,000 epochs, flat but for a fifth of it 50 and 25
-        # epochs before the end, where ours is a cosine; its decay of 1e-6 is an L2; crops of 20 to 100 %, a tenth in
-        # grey, where ours has a fifth.
-        "wmse.augmentation": "crop_large+flip+colour+grey",
-        "wmse.batch_size": "512",
-        "wmse.optimiser": "adamw",
-        "wmse.learning_rate": "0.003",
-        "wmse.learning_rate_rule": "none",
-        "wmse.weight_decay": "1e-6",
-        # MMCR: the authors' CIFAR head, Adam 1e-3 and decay of 1e-6 (an L2); they take 32 images of 40 views a step for
-        # 500 epochs, here it is two views and the batch of the others.
-        "mmcr.head_layers": "2",
-        "mmcr.head_hidden": "512",
-        "mmcr.head_dim": "128",
-        "mmcr.optimiser": "adamw",
-        "mmcr.learning_rate": "0.001",
-        "mmcr.weight_decay": "1e-6",
-        # VIbCReg: solo-learn's CIFAR (batch 256, decay 1e-4, crops of 20 to 100 %, no blur, a tenth solarised) without
-        # its IterNorm; its LARS is another, so optimiser and rate are our own, as for VICReg.
-        "vibcreg.augmentation": "crop_large+flip+colour+grey",
-        "vibcreg.optimiser": "adamw",
-        "vibcreg.learning_rate": "0.001",
-        "vibcreg.weight_decay": "1e-4",
-        # CorInfoMax, authors' CIFAR-10 (ResNet-18, 1,000 epochs, 93.2 %): SGD 0.5 at batch 512, decay 1e-4 on
-        # everything, ten epochs of warm-up, BYOL's pair with its blur.
-        "corinfomax.augmentation": "byol",
-        "corinfomax.batch_size": "512",
-        "corinfomax.learning_rate": "0.25",
-        "corinfomax.warmup": "0.05",
-        "corinfomax.weight_decay": "1e-4",
-    }
+    eb_jepa = "eb_jepa's CIFAR-10 (ResNet-18, batch 256): lambda .038 in this form; a tenth solarised, here none"
+    large, without_lars = "crop_large+flip+colour+grey", ours("eb_jepa's LARS is another than ours")
+    solo = "solo-learn's CIFAR configuration; a tenth solarised, here none"
+    corinfomax = "CorInfoMax, authors' code for CIFAR-10: SGD 0.5 at batch 512, ten epochs of warm-up, BYOL's pair"
+    return (
+        cite("lejepa", eb_jepa, weight="0.04", directions="256", augmentation=large)
+        | cite("lejepa", f"LeJEPA, authors' README; the rate is {without_lars}", optimiser="adamw")
+        | cite("lejepa", without_lars, learning_rate="0.001")
+        | cite("lejepa", "LeJEPA, authors' README, for ResNets", weight_decay="5e-4")
+        | cite("visreg", _IMAGENETTE, weight="0.6", head_dim="128")
+        | cite("visreg", ours("LeJEPA's there"), directions="256", augmentation=large)
+        | cite("visreg", ours("LeJEPA's there"), optimiser="adamw", learning_rate="0.001", weight_decay="5e-4")
+        | cite("wmse", _WMSE, augmentation="crop_large+flip+colour+grey_rare", batch_size="512", optimiser="adamw")
+        | cite("wmse", _WMSE, learning_rate="0.003", learning_rate_rule="none", weight_decay="1e-6")
+        | cite("mmcr", _MMCR, head_layers="2", head_hidden="512", head_dim="128")
+        | cite("mmcr", _MMCR, optimiser="adamw", learning_rate="0.001", weight_decay="1e-6")
+        | cite("vibcreg", solo, augmentation=large, weight_decay="1e-4")
+        | cite("vibcreg", ours("solo-learn's LARS is another; VICReg's"), optimiser="adamw", learning_rate="0.001")
+        | cite("corinfomax", corinfomax, augmentation="byol", batch_size="512", learning_rate="0.25")
+        | cite("corinfomax", corinfomax, warmup="0.05", weight_decay="1e-4")
+    )
 
 
-def quickly_on_cifar() -> dict[str, str]:
+def quickly_on_cifar() -> Preset:
     """Not measured by us yet: rates as for Barlow Twins and VICReg there."""
-    return {
-        "lejepa.weight": "0.04",
-        "lejepa.directions": "256",
-        "lejepa.head_hidden": "1024",
-        "lejepa.optimiser": "adamw",
-        "lejepa.learning_rate": "0.002",
-        "visreg.weight": "0.6",
-        "visreg.directions": "256",
-        "visreg.head_hidden": "1024",
-        "visreg.head_dim": "128",
-        "visreg.optimiser": "adamw",
-        "visreg.learning_rate": "0.002",
-        "wmse.augmentation": "crop_large+flip+colour+grey",
-        "wmse.optimiser": "adamw",
-        "wmse.learning_rate": "0.002",
-        "mmcr.head_layers": "2",
-        "mmcr.head_hidden": "512",
-        "mmcr.head_dim": "128",
-        "mmcr.optimiser": "adamw",
-        "mmcr.learning_rate": "0.002",
-        "vibcreg.head_dim": "1024",
-        "vibcreg.optimiser": "adamw",
-        "vibcreg.learning_rate": "0.002",
-        "corinfomax.head_hidden": "1024",
-        "corinfomax.optimiser": "adamw",
-        "corinfomax.learning_rate": "0.002",
-    }
+    narrow = ours("narrower heads for two cores")
+    adamw = "lejepa,visreg,wmse,mmcr,vibcreg,corinfomax"
+    return (
+        cite("lejepa", "eb_jepa's CIFAR-10, as in `cifar`", weight="0.04", directions="256")
+        | cite("visreg", _IMAGENETTE, weight="0.6", head_dim="128")
+        | cite("visreg", ours("LeJEPA's"), directions="256")
+        | cite("lejepa,visreg,corinfomax", narrow, head_hidden="1024")
+        | cite("wmse", _WMSE, augmentation="crop_large+flip+colour+grey_rare")
+        | cite("mmcr", _MMCR, head_layers="2", head_hidden="512", head_dim="128")
+        | cite("vibcreg", narrow, head_dim="1024")
+        | cite(adamw, _ADAM, optimiser="adamw", learning_rate="0.002")
+    )
 
 
-def on_imagenet() -> dict[str, str]:
+def on_stl10() -> Preset:
+    code = "W-MSE, authors' code for STL-10: twice CIFAR's width and sub-batches, four of them drawn with two views"
+    return cite("wmse", code, head_dim="128", whitened="256", passes="4", learning_rate="0.002")
+
+
+def on_imagenet() -> Preset:
     """Not run by us."""
-    return {
-        # LeJEPA, authors' README: AdamW 5e-4, decay 5e-4 for ResNets, six small crops of 98 pixels; the batch is ours.
-        # Their large crops are of 30 to 100 % of the area, the small ones of 5 to 30 %.
-        "lejepa.augmentation": "crop_large+flip+colour+grey+blur+solarise+6x98",
-        "lejepa.batch_size": "256",
-        "lejepa.optimiser": "adamw",
-        "lejepa.learning_rate": "5e-4",
-        "lejepa.weight_decay": "5e-4",
-        # VISReg: ours, LeJEPA's; the authors train ViTs alone (AdamW 9e-4, decay 0.05, four large and six small crops)
-        "visreg.augmentation": "crop_large+flip+colour+grey+blur+solarise+6x96",
-        "visreg.batch_size": "256",
-        "visreg.optimiser": "adamw",
-        "visreg.learning_rate": "5e-4",
-        "visreg.weight_decay": "5e-4",
-        # W-MSE: nothing published at this size. ours: the authors' ImageNet-100 width and sub-batches, their rate on
-        # CIFAR, which they do not scale with the batch
-        "wmse.augmentation": "moco_v2",
-        "wmse.batch_size": "512",
-        "wmse.head_dim": "128",
-        "wmse.whitened": "256",
-        "wmse.optimiser": "adamw",
-        "wmse.learning_rate": "0.003",
-        "wmse.learning_rate_rule": "none",
-        "wmse.weight_decay": "1e-6",
-        # MMCR, authors' script: LARS 0.6 x B/256 at 2,048 for 100 epochs; decay and warm-up are ours, Barlow Twins'
-        "mmcr.augmentation": "byol",
-        "mmcr.batch_size": "2048",
-        "mmcr.optimiser": "lars_fb",
-        "mmcr.learning_rate": "0.6",
-        "mmcr.warmup": "0.05",
-        "mmcr.weight_decay": "1e-6",
-        # VIbCReg: ours, VICReg's, with solo-learn's crops for ImageNet-100
-        "vibcreg.augmentation": "moco_v3",
-        "vibcreg.batch_size": "2048",
-        "vibcreg.optimiser": "lars_fb",
-        "vibcreg.learning_rate": "0.2",
-        "vibcreg.warmup": "0.05",
-        "vibcreg.weight_decay": "1e-6",
-        # CorInfoMax: the authors' width, weight and head of CIFAR-100. ours: optimiser and decay, VICReg's
-        "corinfomax.invariance": "1000",
-        "corinfomax.head_hidden": "4096",
-        "corinfomax.head_dim": "128",
-        "corinfomax.augmentation": "byol",
-        "corinfomax.batch_size": "2048",
-        "corinfomax.optimiser": "lars_fb",
-        "corinfomax.learning_rate": "0.2",
-        "corinfomax.warmup": "0.05",
-        "corinfomax.weight_decay": "1e-6",
-        "corinfomax.decay_all": "false",
-    }
+    lejepa = "LeJEPA, authors' README: AdamW, decay 5e-4 for ResNets, small crops of 98 pixels and 5 to 30 %"
+    visreg = "VISReg, authors' code: four large and six small crops; its hue is .05"
+    no_resnet = ours("the authors train ViTs alone; LeJEPA's")
+    wmse = ours("nothing published at this size; the authors' width and sub-batches on ImageNet-100, rate on CIFAR")
+    mmcr = "MMCR, authors' script: LARS 0.6 x B/256 at 2,048 for 100 epochs"
+    vicreg = ours("VICReg's")
+    return (
+        cite("lejepa", lejepa, augmentation="lejepa+6x98@.05-.3", optimiser="adamw")
+        | cite("lejepa", lejepa, learning_rate="5e-4", weight_decay="5e-4")
+        | cite("visreg", visreg, augmentation="lejepa+2x224@.3-1+6x96@.05-.3")
+        | cite("visreg", no_resnet, optimiser="adamw", learning_rate="5e-4", weight_decay="5e-4")
+        | cite("lejepa,visreg", NOT_TUNED, batch_size="256")
+        | cite("wmse", wmse, augmentation="moco_v2", batch_size="512", head_dim="128", whitened="256")
+        | cite("wmse", wmse, optimiser="adamw", learning_rate="0.003", learning_rate_rule="none", weight_decay="1e-6")
+        | cite("mmcr", mmcr, augmentation="byol", batch_size="2048", optimiser="lars_fb", learning_rate="0.6")
+        | cite("mmcr", ours("Barlow Twins'"), warmup="0.05", weight_decay="1e-6")
+        | cite("vibcreg", "solo-learn's ImageNet-100 configuration", augmentation="moco_v3")
+        | cite("corinfomax", "CorInfoMax, authors' code for CIFAR-100", invariance="1000", head_hidden="4096")
+        | cite("corinfomax", "CorInfoMax, authors' code for CIFAR-100", head_dim="128", augmentation="byol")
+        | cite("vibcreg,corinfomax", vicreg, batch_size="2048", optimiser="lars_fb", learning_rate="0.2")
+        | cite("vibcreg,corinfomax", vicreg, warmup="0.05", weight_decay="1e-6")
+        | cite("corinfomax", vicreg, decay_all="false")
+    )

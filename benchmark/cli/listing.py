@@ -53,15 +53,15 @@ def print_ablations(words: list[str]) -> int:
 
 
 def print_presets(names: list[str]) -> int:
-    """Each preset with its purpose; of those that are named, every word that they set."""
+    """Each preset with its purpose; of those that are named, every word that they set and its source."""
     for name in names:
         presets.require(name)
         if name not in presets.PRESETS:
             raise UsageError(f"preset={name} sets no words of its own: `plan` shows what it comes to")
     for name in names or presets.PRESETS:
         print(f"preset={name}: {' '.join((presets.PRESETS[name].__doc__ or '').split())}")
-        for word, value in presets.PRESETS[name]().items() if names else ():
-            print(f"    {word}={value}")
+        for word, (value, source) in presets.PRESETS[name]().items() if names else ():
+            print(f"    {word}={value}  ({source})")
         print()
     if not names:
         print(

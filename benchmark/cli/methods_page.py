@@ -1,7 +1,8 @@
-"""docs/methods.md from the registry: `python -m benchmark.cli.methods_page` writes it, `--check` fails if it is old.
+"""docs/methods.md and docs/presets.md: `python -m benchmark.cli.methods_page` writes them, `--check` fails if one is
+old.
 
-All it says is read off the methods: their docstrings and options, their buffers, and one step of each on torch's meta
-device, which counts multiplications and holds no numbers. So a new method is on the page by existing.
+All that the first says is read off the methods: their docstrings and options, their buffers, and one step of each on
+torch's meta device, which counts multiplications and holds no numbers. So a new method is on the page by existing.
 """
 
 from __future__ import annotations
@@ -22,13 +23,14 @@ from torch.utils.flop_counter import flop_registry
 import methods
 from benchmark.backbones import encoders
 from benchmark.settings import schema
+from benchmark.settings.presets import page as presets_page
 from benchmark.settings.values import type_text
 from benchmark.training import batches
 from benchmark.words import selection
 from methods.method import Batch, Method, Progress
 from methods.parts.heads import MomentumCopy
 
-PAGE = Path("docs/methods.md")
+PAGE, PRESETS_PAGE = Path("docs/methods.md"), Path("docs/presets.md")
 TRANSFORMER = "vit_tiny_patch16_224"
 BACKBONE, SIDE, IMAGES, CLASSES, BATCH = "resnet18", 32, 1_281_167, 1000, 64
 HEAD = f"""# Methods
@@ -150,19 +152,25 @@ def _encoder(backbone: str) -> tuple[Any, int, str]:
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description="docs/methods.md from the registry")
-    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where the page is old")
-    check, text = parser.parse_args().check, page()
+    parser = argparse.ArgumentParser(description="docs/methods.md and docs/presets.md from the code")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is old")
+    check = parser.parse_args().check
+    # A list, so that all old pages are named.
+    return max([_settle(path, text, check) for path, text in ((PAGE, page()), (PRESETS_PAGE, presets_page.page()))])
+
+
+def _settle(path: Path, text: str, check: bool) -> int:
+    """Write the page, or where it is only checked say how it differs. Exit code."""
     if not check:
-        PAGE.write_text(text, encoding="utf-8")
+        path.write_text(text, encoding="utf-8")
         return 0
-    previous = PAGE.read_text(encoding="utf-8") if PAGE.exists() else ""
+    previous = path.read_text(encoding="utf-8") if path.exists() else ""
     if previous != text:
         difference = difflib.unified_diff(
-            previous.splitlines(), text.splitlines(), str(PAGE), "the methods", lineterm="", n=0
+            previous.splitlines(), text.splitlines(), str(path), "the code", lineterm="", n=0
         )
         print("\n".join(list(difference)[:20]), file=sys.stderr)
-        print(f"error: {PAGE} is old; make it anew: python -m benchmark.cli.methods_page", file=sys.stderr)
+        print(f"error: {path} is old; make it anew: python -m benchmark.cli.methods_page", file=sys.stderr)
     return int(previous != text)
 
 

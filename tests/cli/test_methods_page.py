@@ -1,13 +1,22 @@
-"""docs/methods.md says what the methods say."""
+"""docs/methods.md and docs/presets.md say what the code says."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
 
 import methods
 from benchmark.cli import methods_page
+from benchmark.settings import presets
+from benchmark.settings.presets import transformers
+from benchmark.settings.presets.sourced import BY_TRIALS, BY_VALIDATION, NOT_TUNED
+
+# What a source names: a paper or a part of it, its code, or a library's configuration.
+CITED = re.compile(
+    r"\b(paper|section|appendix|table|arXiv|codes?|scripts?|commands|README|MINIMAL\.md|notebook|docs/)\b|configuration|benchmark|eb_jepa's"
+)
 
 
 def test_the_page_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +50,19 @@ def test_cost_is_in_proportion_to_what_is_encoded() -> None:
     one, two, momentum = (methods_page._work(name) for name in ("supervised", "simclr", "moco"))
     assert one / two == pytest.approx(0.5, rel=0.01)
     assert momentum / two == pytest.approx((3 + 1) / 6, rel=0.02)
+
+
+def test_every_value_of_a_preset_says_where_it_is_from() -> None:
+    tables = [preset() for preset in presets.PRESETS.values()]
+    tables += [transformers.for_all(), transformers.on_small_views(), transformers.on_large_views()]
+    sources = {
+        (word, source) for table in [*tables, transformers.on_few_steps()] for word, (_, source) in table.items()
+    }
+    own = (NOT_TUNED, BY_TRIALS, BY_VALIDATION)
+    assert [pair for pair in sources if not pair[1].startswith(own) and not CITED.search(pair[1])] == []
+
+
+@pytest.mark.parametrize("preset", ["cifar", "imagenet"])
+def test_no_method_has_another_s_rate_unsaid(preset: str) -> None:
+    trained = {name for name in methods.names() if methods.describe(name).trains}
+    assert {name for name in trained if f"{name}.learning_rate" not in presets.PRESETS[preset]()} == set()

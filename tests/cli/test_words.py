@@ -125,8 +125,8 @@ def test_a_setting_can_be_given_for_one_method() -> None:
 
 def test_presets_stand_below_the_user_s_words() -> None:
     preset, words = cell("methods=moco"), presets.digits()
-    assert preset.epochs == int(words["epochs"]) != Settings().epochs
-    assert preset.options["queue"] == int(words["moco.queue"]) != 65536
+    assert preset.epochs == int(words["epochs"].value) != Settings().epochs
+    assert preset.options["queue"] == int(words["moco.queue"].value) != 65536
     assert cell("methods=moco epochs=3").epochs == 3
     assert cell("methods=moco temperature=0.4").options["temperature"] == 0.4, "also where the preset names the method"
     assert cell("methods=moco batch_norm=local").batch_norm == "local"
@@ -160,10 +160,39 @@ def test_the_backbone_that_a_preset_gives_a_method_yields_to_the_user_s() -> Non
     assert {cell.backbone for cell in same} == {"vit_small_patch16_224"}
 
 
+@pytest.mark.parametrize("model", ["tiny", "small", "base"])
+@pytest.mark.parametrize(("view", "stem"), [(32, "small"), (64, "small"), (96, "auto"), (224, "auto")])
+def test_a_vision_transformer_has_its_own_settings(model: str, view: int, stem: str) -> None:
+    words = f"dataset=cifar10 backbone=vit_{model}_patch16_224 view_size={view}"
+    found = {one.method: one for one in cells(f"methods=simclr,moco,moco_v3,dino,lejepa,mae,simmim,ijepa {words}")}
+    assert {(one.optimiser, one.stem) for one in found.values()} == {("adamw", stem)}
+    assert {name: one.pool for name, one in found.items() if one.pool != "auto"} == dict.fromkeys(
+        ("mae", "simmim", "ijepa"), "avg"
+    )
+    rates = {name: (one.learning_rate, one.weight_decay) for name, one in found.items()}
+    assert rates["moco_v3"] == rates["simclr"] == rates["moco"] == (1.5e-4, 0.1)
+    assert rates["mae"] == (1.5e-4, 0.05)
+    assert rates["dino"] == (5e-4, 0.04)
+    assert rates["lejepa"] == (5e-4 if view > 128 else 2e-3, 0.05)
+    assert found["dino"].weight_decay_end == found["ijepa"].weight_decay_end == 0.4
+    assert found["moco_v3"].options["freeze_patches"]
+    assert found["moco_v3"].options["temperature"] == 0.2
+
+
+def test_words_and_weights_win_over_a_transformer_s_settings() -> None:
+    vit = "methods=dino dataset=cifar10 backbone=vit_tiny_patch16_224"
+    assert (cell(f"{vit} optimiser=sgd").optimiser, cell(f"{vit} stem=native").stem) == ("sgd", "native")
+    assert cell(f"{vit} weights=timm").stem == "auto", "timm's weights are those of its own patches"
+    assert cell(f"{vit} preset=none").optimiser == "sgd"
+    assert cell("methods=dino dataset=cifar10 backbone=resnet50").optimiser == "sgd"
+    few = "methods=simclr,mae dataset=digits backbone=test_vit"
+    assert [one.learning_rate for one in cells(few)] == [1e-3, 6e-3], "MAE's own, which were tuned with this network"
+
+
 def test_a_preset_follows_each_cell_s_dataset() -> None:
     assert [c.epochs for c in cells("methods=simclr dataset=digits,cifar10,svhn")] == [
-        int(presets.digits()["epochs"]),
-        int(presets.cifar()["epochs"]),
+        int(presets.digits()["epochs"].value),
+        int(presets.cifar()["epochs"].value),
         200,  # svhn has no preset: fitted to its 65,931 images, of which a million seen is fewer epochs
     ]
 
@@ -194,7 +223,7 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
     usual = key("methods=simclr")
     assert usual == key("methods=simclr")
     assert key("methods=moco temperature=0.3 epochs=4") == key("epochs=4 moco.temperature=0.3 methods=moco")
-    assert usual == key(f"methods=simclr epochs={presets.digits()['epochs']} learning_rate=1.2e-1"), (
+    assert usual == key(f"methods=simclr epochs={presets.digits()['epochs'].value} learning_rate=1.2e-1"), (
         "a word that says the default"
     )
     for word in (

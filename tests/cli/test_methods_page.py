@@ -15,7 +15,8 @@ from benchmark.settings.presets.sourced import BY_TRIALS, BY_VALIDATION, NOT_TUN
 
 # What a source names: a paper or a part of it, its code, or a library's configuration.
 CITED = re.compile(
-    r"\b(paper|section|appendix|table|arXiv|codes?|scripts?|commands|README|MINIMAL\.md|notebook|docs/)\b|configuration|benchmark|eb_jepa's"
+    r"\b(paper|section|appendix|table|arXiv|codes?|scripts?|commands|README|MINIMAL\.md|notebook)\b"
+    r"|configuration|benchmark|eb_jepa's"
 )
 
 

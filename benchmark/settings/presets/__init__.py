@@ -19,7 +19,6 @@ from benchmark.settings.presets.fitted import fit, is_short
 from benchmark.settings.presets.larger import imagenet, imagenet100, stl10
 from benchmark.settings.presets.quick import cifar_quick
 from benchmark.settings.presets.sourced import Preset
-from benchmark.settings.presets.transformers import recipe
 
 PRESETS: dict[str, Callable[[], Preset]] = {
     "digits": digits,
@@ -74,6 +73,6 @@ def _for_transformer(
     backbone = given.get("backbone", own)
     view = given.get("view_size") or int(chosen.get("view_size", 0)) or entry(dataset.name).view
     changes = transformers.patch_of(backbone) and not transformers.patch_of(own)
-    more = {word: value for word, (value, _) in recipe(method, view, short).items()} if changes else {}
+    more = {word: value for word, (value, _) in transformers.recipe(method, view, short).items()} if changes else {}
     stem = {} if given.get("weights") else transformers.choose_stem(backbone, view)
     return more | {f"{method}.{word}": value for word, value in stem.items()}

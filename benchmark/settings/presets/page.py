@@ -37,13 +37,14 @@ def page() -> str:
         parts += [f"As [{BASES[name]}](#{BASES[name]}), but for:\n"] if base else []
         parts.append(_table(changes, "all methods"))
     parts.append(PATCHES)
-    for title, words in (
-        ("Views of any size", transformers.for_all()),
-        (f"Views of up to {transformers.MEDIUM} pixels", transformers.on_small_views()),
-        (f"Views of more than {transformers.MEDIUM} pixels", transformers.on_large_views()),
-        ("With the presets digits and cifar_quick, and fitted ones of few steps", transformers.on_few_steps()),
+    few = "With the presets digits and cifar_quick, and fitted ones of few steps"
+    for title, words, of_all in (
+        ("Views of any size", transformers.for_all(), "methods without a rate below"),
+        (f"Views of up to {transformers.MEDIUM} pixels", transformers.on_small_views(), ""),
+        (f"Views of more than {transformers.MEDIUM} pixels", transformers.on_large_views(), ""),
+        (few, transformers.on_few_steps(), "all methods"),
     ):
-        parts += [f"### {title}\n", _table(words, "methods without a row")]
+        parts += [f"### {title}\n", _table(words, of_all)]
     return "\n".join(parts)
 
 

@@ -40,7 +40,7 @@ def for_all() -> Preset:
     moco = "MoCo v3, authors' code for ViT-S, 300 epochs: AdamW 1.5e-4 x B/256, 40 epochs of warm-up, all decays"
     dino = "DINO, authors' code for ViT-S: AdamW 5e-4 x B/256, ten epochs of warm-up"
     none = ours("MoCo v3's for ViT-S, where the method has no recipe that we know")
-    deit = "DeiT (arXiv 2012.12877), table 9: AdamW 5e-4 x B/512"
+    deit = "DeiT (arXiv 2012.12877): AdamW 5e-4 x B/512, five of 300 epochs of warm-up"
     lejepa = "LeJEPA, authors' README and MINIMAL.md: AdamW, decay 0.05 for ViTs"
     visreg = "VISReg, authors' configurations: AdamW, decay 0.05"
     simmim = "SimMIM, authors' code: AdamW, decay 0.05"
@@ -51,9 +51,10 @@ def for_all() -> Preset:
         | cite("moco_v3", moco, temperature="0.2", head_layers="3", freeze_patches="true")
         | cite("dino", dino, learning_rate="5e-4", warmup="0.1", clip="3")
         | cite("dino", "DINO, authors' code for ViT-S", weight_decay="0.04", weight_decay_end="0.4")
-        | cite("lejepa", lejepa, weight_decay="0.05", warmup="0.1")
-        | cite("visreg", visreg, weight_decay="0.05", warmup="0.1")
-        | cite("simmim", simmim, weight_decay="0.05", warmup="0.1")
+        | cite("lejepa", lejepa, weight_decay="0.05")
+        | cite("visreg", visreg, weight_decay="0.05")
+        | cite("simmim", simmim, weight_decay="0.05")
+        | cite("lejepa,visreg,simmim", ours("the warm-up of all presets"), warmup="0.1")
         | cite("simmim", ours("the mean of the patches: nothing trains the class token"), pool="avg")
         | cite("supervised", deit, learning_rate="2.5e-4", warmup="0.02", weight_decay="0.05")
     )

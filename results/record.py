@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -155,14 +155,20 @@ def find(out: Path, name: str = "*") -> Iterator[tuple[Path, dict[str, Any] | Va
 
     A broken file gives (folder, the ValueError that `read` raised), so that one bad file hides no other.
     """
-    for path in sorted(Path(out).rglob(FILE_NAME if name == "*" else f"{name}/{FILE_NAME}")):
+    paths = sorted(Path(out).rglob(FILE_NAME if name == "*" else f"{name}/{FILE_NAME}"))
+    return read_each(path.parent for path in paths)
+
+
+def read_each(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any] | ValueError]]:
+    """The records that these folders themselves hold, as `find` gives them."""
+    for folder in folders:
         try:
-            record = read(path.parent)
+            record = read(folder)
         except ValueError as error:
-            yield path.parent, error
+            yield folder, error
         else:
             if record is not None:
-                yield path.parent, record
+                yield folder, record
 
 
 def sweep(out: Path) -> str:

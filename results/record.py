@@ -66,9 +66,8 @@ def write(folder: Path, record: dict[str, Any]) -> None:
     """Write `record` to `folder/record.json` atomically, making the folder if need be.
 
     A record of the same key is replaced. A checksum goes with it, by which `read` knows that it is as it was written.
-    Raises ValueError, and leaves what is there, when a field is missing or
-    of the wrong type, a metric is neither a finite number nor None, or the folder holds another cell's record or a
-    broken one.
+    Raises ValueError, and leaves what is there, when a field is missing or of the wrong type, a metric is neither a
+    finite number nor None, or the folder holds another cell's record or a broken one.
     """
     path = Path(folder) / FILE_NAME
     if problem := _problem(record):
@@ -163,12 +162,10 @@ def read_each(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any] | 
     """The records that these folders themselves hold, as `find` gives them."""
     for folder in folders:
         try:
-            record = read(folder)
+            if (record := read(folder)) is not None:
+                yield folder, record
         except ValueError as error:
             yield folder, error
-        else:
-            if record is not None:
-                yield folder, record
 
 
 def sweep(out: Path) -> str:

@@ -12,7 +12,7 @@ import hashlib
 import json
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -66,9 +66,8 @@ def write(folder: Path, record: dict[str, Any]) -> None:
     """Write `record` to `folder/record.json` atomically, making the folder if need be.
 
     A record of the same key is replaced. A checksum goes with it, by which `read` knows that it is as it was written.
-    Raises ValueError, and leaves what is there, when a field is missing or
-    of the wrong type, a metric is neither a finite number nor None, or the folder holds another cell's record or a
-    broken one.
+    Raises ValueError, and leaves what is there, when a field is missing or of the wrong type, a metric is neither a
+    finite number nor None, or the folder holds another cell's record or a broken one.
     """
     path = Path(folder) / FILE_NAME
     if problem := _problem(record):
@@ -155,14 +154,18 @@ def find(out: Path, name: str = "*") -> Iterator[tuple[Path, dict[str, Any] | Va
 
     A broken file gives (folder, the ValueError that `read` raised), so that one bad file hides no other.
     """
-    for path in sorted(Path(out).rglob(FILE_NAME if name == "*" else f"{name}/{FILE_NAME}")):
+    paths = sorted(Path(out).rglob(FILE_NAME if name == "*" else f"{name}/{FILE_NAME}"))
+    return read_each(path.parent for path in paths)
+
+
+def read_each(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any] | ValueError]]:
+    """The records that these folders themselves hold, as `find` gives them."""
+    for folder in folders:
         try:
-            record = read(path.parent)
+            if (record := read(folder)) is not None:
+                yield folder, record
         except ValueError as error:
-            yield path.parent, error
-        else:
-            if record is not None:
-                yield path.parent, record
+            yield folder, error
 
 
 def sweep(out: Path) -> str:

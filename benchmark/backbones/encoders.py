@@ -57,8 +57,6 @@ def make(
     check_name(backbone)
     others = list(others)
     if weights == TIMM:
-        if stem == "small":
-            raise UsageError("stem=small: weights=timm are those of timm's own stem; use stem=native or auto")
         fetch(backbone)
         return _build(backbone, "native", pool, size, others, pretrained=True)
     if not weights:

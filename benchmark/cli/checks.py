@@ -7,10 +7,13 @@ import sys
 from pathlib import Path
 
 from benchmark import environment
+from benchmark.backbones.resnets import is_resnet
 from benchmark.cells import plan, writable
 from benchmark.cells.plan import State
 from benchmark.data import catalogue, identity
 from benchmark.errors import MissingData, UsageError
+from benchmark.settings import refusals
+from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.words import cell_words, runtime_words
 from benchmark.words.cell_words import Request
@@ -46,6 +49,19 @@ def check_request(request: Request, needs_data: bool = True) -> Request:
         for note in request.notes:
             print(f"note: {note}", file=sys.stderr)
     return request
+
+
+def require_possible(cells: list[Settings]) -> None:
+    """Raise `UsageError` for what `run` would refuse of these cells whatever the data and the machine are. Of a plain
+    ResNet that is known without torch; every other backbone is made, which takes seconds."""
+    for cell in cells:
+        refusals.require_possible(cell)
+    for cell in cells:
+        unusual = cell.weights or "small" in (cell.stem or "") or cell.pool not in (None, "auto")
+        if cell.backbone and (unusual or not is_resnet(cell.backbone)):
+            from benchmark.training import build
+
+            build.check_backbone(cell)
 
 
 def require_writable(words: list[str]) -> None:

@@ -40,5 +40,5 @@ def evaluate_cells(words: list[str]) -> int:
         print(files.printable(line), file=sys.stderr, flush=True)
 
     measured = evaluations.measure(request, folders, say)
-    reporting.print_evaluations(out, folders)
+    reporting.print_evaluations(folders)
     return 1 if measured == 1 else code or measured

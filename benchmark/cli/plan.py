@@ -12,6 +12,7 @@ from benchmark.errors import UsageError
 from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
 from benchmark.settings import address
+from benchmark.tracking import tracker
 from benchmark.words import cell_words, runtime_words, tuned_words
 from benchmark.words.cell_words import Request
 
@@ -32,7 +33,9 @@ def _names(request: Request, words: list[str]) -> dict[str, list[str]]:
 def print_plan(words: list[str], quick: bool) -> int:
     """The table of all cells, the forecast unless `quick` or the data is missing, and with launcher=slurm the script
     for sbatch."""
+    checks.require_writable(words)
     request = cell_words.read(words)
+    tracker.require(request.runtime)
     missing = checks.find_missing(request)
     assumed = [
         f"{each}; planned as it is published, without a forecast of what the cells will cost" for each in missing
@@ -40,12 +43,15 @@ def print_plan(words: list[str], quick: bool) -> int:
     request = checks.check_request(replace(request, notes=[*request.notes, *assumed]), needs_data=False)
     out = Path(request.runtime.out)
     states = plan.states(request.cells, out)
-    names, todo = _names(request, words), []
+    names, todo = (
+        _names(request, words),
+        [cell for cell, state in zip(request.cells, states, strict=True) if state.runs],
+    )
+    checks.require_possible(todo)
     header, rows = ["key", "method", "settings", "state", ""], []
     for cell, state in zip(request.cells, states, strict=True):
         label = plan.label(address.identity(cell), names[cell.method])
         rows.append([address.key(cell), cell.method, label, state.word, state.detail])
-        todo += [cell] if state.runs else []
     forecasts = None if quick or missing or not todo else forecast.forecast(todo, request.runtime)
     if forecasts:
         budget.keep(forecasts, todo, states, out)

@@ -122,14 +122,18 @@ def print_tuning(out: Path, names: Sequence[str]) -> None:
         print(f"note: {text}", file=sys.stderr)
 
 
-def print_evaluations(out: Path, folders: Sequence[Path]) -> None:
+def print_evaluations(folders: Sequence[Path]) -> None:
     """The same of these cells, on the terminal."""
-    print_sections(evaluation_sections(_load_folders(out, folders)))
+    print_sections(evaluation_sections(frame.load_folders(folders)))
 
 
 def print_records(out: Path, folders: Sequence[Path]) -> None:
-    """The table of these cells, and where to go from there."""
-    print_summary(summaries.summarise(_load_folders(out, folders)))
+    """The table of these cells, or that none has a record, and where to go from there."""
+    loaded = frame.load_folders(folders)
+    if loaded.empty:
+        print(f"no table: none of these cells has a record yet; python -m benchmark status out={out} says how they are")
+        return
+    print_summary(summaries.summarise(loaded))
     print(f"records: {out}/; tables and figures of all of them: python -m benchmark report out={out}", file=sys.stderr)
     if count := wandb_run.count_unsynced(out):
         print(f"{count} runs were kept offline; to W&B: wandb sync {out}/*/wandb/offline-run-*", file=sys.stderr)
@@ -153,8 +157,3 @@ def print_sections(sections: Sequence[Section]) -> None:
             columns.show(rows[0], rows[1 : 1 + MOST])
             if len(rows) > 1 + MOST:
                 print(f"and {len(rows) - 1 - MOST} more, in the report")
-
-
-def _load_folders(out: Path, folders: Sequence[Path]) -> pd.DataFrame:
-    loaded, _ = frame.load(out)
-    return loaded[loaded["folder"].isin([str(folder) for folder in folders])]

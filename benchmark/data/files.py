@@ -7,6 +7,7 @@ copy of the dataset's paths in each process, shared memory, or a second start-up
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,7 +21,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark import environment
-from benchmark.data.inspection import require_few_pixels
+from benchmark.data import inspection
 from benchmark.data.layouts.shards import open_image
 from benchmark.data.source import Images
 from benchmark.display.counting import count
@@ -150,10 +151,13 @@ def squares(paths: list[str], side: int) -> Iterator[NDArray[np.uint8]]:
     return readers().map(partial(_square, side=side), paths)
 
 
-def check_decoding(paths: list[str]) -> None:
-    """UsageError that names all files that cannot be decoded; a JPEG is decoded at an eighth of its size."""
-    with count("decoding, to find damaged files:", len(paths), "images, once") as advance:
-        bad = []
+def require_decoding(paths: list[str], fingerprint: str) -> None:
+    """UsageError that names all files that cannot be decoded; a JPEG is decoded at an eighth of its size. Images whose
+    fingerprint is known to decode are not looked at again."""
+    if inspection.is_decoded(fingerprint):
+        return
+    title, bad = "decoding, to find damaged files:", list[BadImage]()
+    with warnings.catch_warnings(action="ignore"), count(title, len(paths), "images, once") as advance:
         for problem in readers().map(_find_damage, paths):
             bad += [problem] if problem else []
             advance(1)
@@ -163,6 +167,7 @@ def check_decoding(paths: list[str]) -> None:
         named = ", ".join(f"{image.path} ({image.reason})" for image in bad[:LISTED])
         more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
         raise UsageError(f"{len(bad)} of {len(paths)} images cannot be read: {named}{more}: replace or remove them")
+    inspection.note_decoded(fingerprint)
 
 
 def _find_damage(path: str) -> BadImage | None:
@@ -170,6 +175,7 @@ def _find_damage(path: str) -> BadImage | None:
 
     try:
         with _readable(path), open_image(path) as file, Image.open(file) as image:
+            _require_usable(image)
             image.draft("RGB", (max(image.width // 8, 1), max(image.height // 8, 1)))
             image.convert("RGB")
     except BadImage as damage:
@@ -199,7 +205,7 @@ def _open(path: str) -> tuple[bytes, int, int]:
         with open_image(path) as file:
             data = file.read()
         with Image.open(io.BytesIO(data)) as image:  # reads no more than the header
-            require_few_pixels(image)
+            inspection.require_few_pixels(image)
             return data, image.height, image.width
 
 
@@ -241,11 +247,18 @@ def _pixels(file: IO[bytes]) -> Image.Image:
     from PIL import Image
 
     with Image.open(file) as image:
-        require_few_pixels(image)
-        if image.mode.startswith(("I", "F")):  # Pillow would clip these at 255, which leaves a white image
-            raise ValueError(f"pixels of mode {image.mode}, not 8 bits a channel")
+        _require_usable(image)
         image.load()
         return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def _require_usable(image: Image.Image) -> None:
+    """ValueError for an image of too many pixels or bits a channel, or that Pillow draws with another program."""
+    inspection.require_few_pixels(image)
+    if image.format in inspection.UNDRAWN:
+        raise ValueError(f"{image.format}, not drawn here")
+    if image.mode.startswith(("I", "F")):  # Pillow would clip these at 255, which leaves a white image
+        raise ValueError(f"pixels of mode {image.mode}, not 8 bits a channel")
 
 
 @contextmanager
@@ -256,5 +269,6 @@ def _readable(path: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        message = "not an image" if isinstance(error, Image.UnidentifiedImageError) else str(error)
+        message = "not an image" if isinstance(error, Image.UnidentifiedImageError) else ""
+        message = message or getattr(error, "strerror", None) or str(error)
         raise BadImage(path, message or type(error).__name__) from error

@@ -13,10 +13,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from benchmark.data import identity, inspection
+from benchmark.data import identity
 from benchmark.data.cache import Cached, open_cache
 from benchmark.data.catalogue import Dataset, entry
-from benchmark.data.files import Files, check_decoding, squares
+from benchmark.data.files import Files, require_decoding, squares
 from benchmark.data.source import Images, Indices, Rows, Source
 from benchmark.data.survey import Survey
 from benchmark.errors import UsageError
@@ -49,9 +49,7 @@ def source(dataset: Dataset) -> Source:
 
 def _rows(found: Survey, dataset: Dataset) -> Callable[[Indices], Rows]:
     """What makes rows of the chosen images, all of which are known to decode."""
-    if not inspection.is_decoded(found.fingerprint):
-        check_decoding(found.paths)
-        inspection.note_decoded(found.fingerprint)
+    require_decoding(found.paths, found.fingerprint)
     read = _reader(found, dataset)
     return lambda chosen: Rows(found.labels[chosen], lambda some: read(chosen[some]))
 

@@ -84,12 +84,17 @@ def inspect_images(
     """
     facts = inspect(root, paths, stats)
     _refuse_bad(root, paths, facts)
+    images = drop_others(root, paths, facts, left_out)
+    return images, facts[images]
+
+
+def drop_others(root: Path, paths: list[str], facts: NDArray[Any], left_out: LeftOut) -> NDArray[np.int64]:
+    """Which of `paths` are images, damaged or not, (n,); the others are noted in `left_out`."""
     for row in np.flatnonzero(facts["flags"] & UNKNOWN):
         ending = os.path.splitext(paths[row])[1].lower()
         what = f"{quote(ending)} files" if ending else "files without an ending"
         left_out.add(f"{what} that are not read as images", os.path.relpath(paths[row], root))
-    images = np.flatnonzero((facts["flags"] & UNKNOWN) == 0)
-    return images, facts[images]
+    return np.flatnonzero((facts["flags"] & UNKNOWN) == 0)
 
 
 def explain(path: str) -> str:

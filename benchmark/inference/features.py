@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from benchmark.data.files import BadImage, check_decoding, read_batches
+from benchmark.data.files import read_batches
 from benchmark.data.source import Images
 from benchmark.display.counting import count
 from benchmark.errors import UsageError
@@ -27,24 +27,20 @@ CPU_ROWS = 64  # images encoded at once on a CPU: as fast as more, or faster, in
 def write(restored: Restored, listing: Listing, out: Path, head: bool) -> None:
     """The table of `listing` at `out`: names, labels, features and, with `head`, the projection head's output.
 
-    UsageError where the method has no head, or an image cannot be decoded; then all such images are named.
+    UsageError where the method has no head, or an image cannot be read any more.
     """
     if head and restored.head is None:
         raise UsageError(f"head=true: {restored.settings.method} has no projection head")
     title = f"{listing.title}: features of"
-    try:
-        with (
-            tables.open_table(out, listing.names, listing.labels, restored.folder.name) as add,
-            count(title, len(listing.names), "images") as advance,
-        ):
-            for part in listing.parts:
-                for features, projected in encode(restored, part(), head):
-                    columns = {"features": features} | ({} if projected is None else {"head": projected})
-                    add({name: rows.cpu().numpy() for name, rows in columns.items()})
-                    advance(len(features))
-    except BadImage:
-        check_decoding(listing.paths)
-        raise
+    with (
+        tables.open_table(out, listing.names, listing.labels, restored.folder.name) as add,
+        count(title, len(listing.names), "images") as advance,
+    ):
+        for part in listing.parts:
+            for features, projected in encode(restored, part(), head):
+                columns = {"features": features} | ({} if projected is None else {"head": projected})
+                add({name: rows.cpu().numpy() for name, rows in columns.items()})
+                advance(len(features))
 
 
 @torch.no_grad()

@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from benchmark.data.catalogue import CATALOGUE, Dataset, absolute, entry, require, split_name
 from benchmark.data.datasets import read_arrays
-from benchmark.data.files import Files, Squares
-from benchmark.data.inspection import LISTED, inspect_images
-from benchmark.data.layout import LeftOut, Stat, shorten, split_of, walk
+from benchmark.data.files import Files, Squares, require_decoding
+from benchmark.data.inspection import drop_others, inspect
+from benchmark.data.layout import LeftOut, Stat, split_of, walk
 from benchmark.data.source import Images, Rows
 from benchmark.data.survey import remark, survey_dataset
 from benchmark.errors import UsageError, nearest
@@ -28,7 +31,6 @@ class Listing:
     names: list[str]
     labels: list[str | None]
     parts: list[Callable[[], Images]]
-    paths: list[str]  # none where they are no files
     notes: list[str]
 
 
@@ -36,7 +38,7 @@ def list_images(text: str, place: Dataset, side: int, stream: bool) -> Listing:
     """The images of `text`: a dataset's name, which is looked for, and fetched, as `place` says; else a folder; else a
     text file with a path a line. Files are read as centre squares of `side` pixels, as streaming cuts them or not.
 
-    UsageError where there are none, or where files are damaged, all of them at once.
+    UsageError where there are none, or where files cannot be read, all of them at once; each is decoded for that.
     """
     open_files = partial(_open_files, side=side, stream=stream)
     name = text.partition(":")[0]
@@ -66,9 +68,10 @@ def _list_dataset(text: str, place: Dataset, open_files: Callable[[list[str]], I
         found = survey_dataset(dataset)
         names = [os.path.relpath(path, found.root) for path in found.paths]
         labels: list[str | None] = [found.classes[label] for label in found.labels]
-        return Listing(text, names, labels, [partial(open_files, found.paths)], found.paths, found.notes)
+        require_decoding(found.paths, found.fingerprint)
+        return Listing(text, names, labels, [partial(open_files, found.paths)], found.notes)
     source = read_arrays(dataset)
-    listing = Listing(text, [], [], [], [], [])
+    listing = Listing(text, [], [], [], [])
     for part, rows in (("train", source.training), ("test", source.test), ("unlabelled", source.unlabelled)):
         if rows is not None:
             listing.names.extend(f"{part}/{number}" for number in range(len(rows.labels)))
@@ -85,11 +88,14 @@ def _list_folder(root: Path, open_files: Callable[[list[str]], Images]) -> Listi
     """All images below `root`; each one's label is the first folder that it is in, below a folder of a split."""
     left_out = LeftOut()
     found = walk(root, root, left_out)
-    paths, notes = _inspect(root, list(found), list(found.values()), left_out)
+    facts = inspect(root, list(found), list(found.values()))
+    images = drop_others(root, list(found), facts, left_out)
+    paths, facts = [list(found)[i] for i in images], facts[images]
     if not paths:
         raise UsageError(f"{str(root)!r} holds no image; {'; '.join(left_out.sentences()) or 'it is empty'}")
-    names = [os.path.relpath(path, root) for path in paths]
-    return Listing(root.name, names, list(map(_find_label, names)), [partial(open_files, paths)], paths, notes)
+    require_decoding(paths, _digest(facts))
+    names, notes = [os.path.relpath(path, root) for path in paths], [*left_out.sentences(), *remark(root, paths, facts)]
+    return Listing(root.name, names, list(map(_find_label, names)), [partial(open_files, paths)], notes)
 
 
 def _find_label(name: str) -> str | None:
@@ -108,28 +114,22 @@ def _list_lines(file: Path, open_files: Callable[[list[str]], Images]) -> Listin
             f"{str(file)!r} is neither a folder nor a text in UTF-8 that lists files, one path a line"
         ) from error
     paths = [os.path.expanduser(name) for name in names]
-    missing = [name for name, path in zip(names, paths, strict=True) if not os.path.isfile(path)]
-    if missing or not names:
-        reason = f"{len(missing)} of the {len(names)} files that it names are not there: {shorten(missing)}"
-        raise UsageError(f"{str(file)!r}: {reason if missing else 'it names no file'}")
-    left_out = LeftOut()
-    images, notes = _inspect(Path.cwd(), paths, [_stat(path) for path in paths], left_out)
-    if len(images) < len(paths):
-        known = set(images)
-        others = [name for name, path in zip(names, paths, strict=True) if path not in known]
-        more = f" and {len(others) - LISTED} more" if len(others) > LISTED else ""
-        raise UsageError(f"{str(file)!r}: no images are {', '.join(others[:LISTED])}{more}")
-    return Listing(file.name, names, [None] * len(names), [partial(open_files, paths)], paths, notes)
-
-
-def _inspect(root: Path, paths: list[str], stats: Sequence[Stat], left_out: LeftOut) -> tuple[list[str], list[str]]:
-    """(paths of images, what has to be known of them). UsageError names all that are damaged."""
+    if not names:
+        raise UsageError(f"{str(file)!r}: it names no file")
+    there = [path for path in paths if os.path.isfile(path)]
+    facts = inspect(Path.cwd(), there, [_stat(path) for path in there])
     try:
-        images, facts = inspect_images(root, paths, stats, left_out)
+        require_decoding(paths, _digest(facts))  # which names those that are not there or no images, too
     except UsageError as error:
-        raise UsageError(str(error).removeprefix("dataset folder: ")) from error
-    kept = [paths[i] for i in images]
-    return kept, [*left_out.sentences(), *remark(root, kept, facts)]
+        raise UsageError(f"{str(file)!r}: {error}") from error
+    return Listing(
+        file.name, names, [None] * len(names), [partial(open_files, paths)], remark(Path.cwd(), paths, facts)
+    )
+
+
+def _digest(facts: NDArray[Any]) -> str:
+    """Sixteen hexadecimal digits of what these files hold."""
+    return hashlib.sha256(facts[["size", "digest"]].tobytes()).hexdigest()[:16]
 
 
 def _stat(path: str) -> Stat:

@@ -23,7 +23,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmark import seeds
-from benchmark.errors import UsageError
+from benchmark.settings.refusals import require_groups
 from benchmark.settings.values import batch_norm_groups
 from benchmark.training.distributed import AllReduceSum, World
 from methods.parts.heads import MomentumCopy
@@ -203,10 +203,7 @@ def convert(network: nn.Module, mode: str, seed: int, world: World, batch_size: 
 
         convert_sync_batchnorm(network)
         return None
-    if shuffled and groups == 1:
-        raise UsageError(f"batch_norm={mode} with one group shuffles nothing; batch_norm=shuffle:8 imitates 8 devices")
-    if batch_size % groups:
-        raise UsageError(f"batch_norm={mode}: batch_size={batch_size} is not a multiple of {groups}")
+    require_groups(mode, world.size, batch_size)
     grouping = Grouping(groups, seed, world)
     if shuffled and world.size == 1 and device.startswith("cuda"):
         for module in network.modules():

@@ -17,7 +17,7 @@ from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import Data, load
 from benchmark.data.source import Split
 from benchmark.errors import UsageError
-from benchmark.settings import schema
+from benchmark.settings import refusals, schema
 from benchmark.settings.cell import Settings, depends_on_processes, seeded_dataset
 from benchmark.settings.values import parts
 from benchmark.training import batchnorm
@@ -126,22 +126,19 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     Called for every cell before the first one trains.
     """
     require_kind(settings, world)
+    refusals.require_possible(settings)
     world.broadcast(lambda: len(data_of(settings).train))  # one process downloads
     data = data_of(settings)
     kind = methods.load(settings.method)
     unknown_views = [view for view in kind.views if view not in VIEWS]
     if unknown_views:
         raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
-    if {"jigsaw", "grid"} & set(kind.views) and settings.dataset.stream:
-        raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
     if settings.trial and not data.class_names:
         raise UsageError("tune chooses by accuracy, and there are no labels: dataset.root=DIR names labelled images")
     if kind.supervised and not data.class_names:
         raise UsageError(
             f"{settings.method} learns from labels, and there are none: dataset.root=DIR names such images"
         )
-    if schema.is_pretrained(settings.method) and not settings.weights:
-        raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
     images, classes = len(_training_split(kind, data)), len(data.class_names)
     arguments = _init_arguments(kind, classes, settings.view_size)
     options = tuple(settings.options.items())
@@ -191,6 +188,13 @@ def weights_note(settings: Settings) -> str | None:
     if settings.weights in (None, "", weights.TIMM):
         return None
     return _build_on_meta(*_backbone(settings))[2]
+
+
+def check_backbone(settings: Settings) -> None:
+    """Raise `UsageError` for a backbone that is unknown, or not to be had with this size, stem, pool or file of
+    weights. Needs no data, and fetches nothing."""
+    name, stem, size, others, given, pool = _backbone(settings)
+    _build_on_meta(name, stem, size, others, "" if given == weights.TIMM else given, pool)
 
 
 # Name, stem, view size, `other_inputs`, weights, pool.

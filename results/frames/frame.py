@@ -56,22 +56,27 @@ def load(out: Path) -> tuple[pd.DataFrame, list[str]]:
     A cell found twice under one protocol (a copied folder) is taken once, so that it can't count as two seeds. Trials
     of `tune`, which have no test accuracy, are left to `load_trials`.
     """
-    return _load(out, "*", trials=False)
+    loaded, problems = _load(record.find(out), trials=False)
+    return loaded, problems if Path(out).is_dir() else [f"{out}: no such folder", *problems]
+
+
+def load_folders(folders: Iterable[Path]) -> pd.DataFrame:
+    """The records in these folders as such a frame, whatever copies of them lie elsewhere; what cannot be used is left
+    out."""
+    return _load(record.read_each(folders), trials=False)[0]
 
 
 def load_trials(out: Path) -> pd.DataFrame:
     """The trials below `out` as such a frame. What cannot be used is among the problems of `load`."""
-    return _load(out, "*-trial[0-9]*", trials=True)[0]
+    return _load(record.find(out, "*-trial[0-9]*"), trials=True)[0]
 
 
-def _load(out: Path, name: str, trials: bool) -> tuple[pd.DataFrame, list[str]]:
+def _load(found: Iterable[tuple[Path, dict[str, Any] | ValueError]], trials: bool) -> tuple[pd.DataFrame, list[str]]:
     rows: list[dict[str, Any]] = []
     later: list[dict[str, Any]] = []
     problems: list[str] = []
     folders: dict[tuple[str, str], Path] = {}
-    if not Path(out).is_dir():
-        problems.append(f"{out}: no such folder")
-    for folder, cell in record.find(out, name):
+    for folder, cell in found:
         if isinstance(cell, ValueError):
             problems.append(files.printable(str(cell)))
             continue

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import stat
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -191,3 +192,21 @@ def test_a_file_is_replaced_whole_under_a_name_that_cannot_be_guessed(tmp_path: 
 def _write(path: Path, text: str) -> Path:
     path.write_text(text)
     return path
+
+
+def test_the_same_words_again_show_the_table_though_a_copy_lies_before_it_or_say_why_there_is_none(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """As a second person types them where all is finished, or all is another's work."""
+    out = tmp_path / "runs"
+    words = ["run", "methods=pixels", "dataset.limit=60", "device=cpu", f"out={out}"]
+    cell = address.folder_name(cell_words.read(words[1:]).cells[0])
+    with lease.hold(out / cell):
+        done = inside(words, environment, tmp_path)
+    assert (done.returncode, done.stdout.startswith("no table: none of these cells has a record yet")) == (3, True)
+    assert f"no record: {cell}: running" in done.stderr
+    assert inside(words, environment, tmp_path).returncode == 0
+    shutil.copytree(out / cell, out / "a copy" / cell)
+    again = inside(words, environment, tmp_path)
+    assert (again.returncode, "top-1" in again.stdout, "pixels" in again.stdout) == (0, True, True)
+    assert "[1/" not in again.stderr

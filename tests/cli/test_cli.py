@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 from commandline import PATIENCE, inside, outside
 
+from benchmark.backbones.resnets import is_resnet
+
 COMMANDS = (
     "run",
     "plan",
@@ -140,6 +142,37 @@ def test_a_plan_s_rows_show_what_was_asked_of_a_method_and_not_how_presets_diffe
     planned = bench(environment, tmp_path, "plan", "methods=simclr,moco,barlow_twins", "moco.queue=64", "--quick")
     rows = [line.split()[1:] for line in planned.stdout.splitlines()[1:4]]
     assert rows == [["simclr", "new"], ["moco", "queue=64", "new"], ["barlow_twins", "new"]]
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        ("methods=simclr backbone=resnet1tt", "unknown backbone 'resnet1tt'; did you mean resnet14t"),
+        ("methods=mae backbone=resnet10t", "resnet10t has no tokens; use pool=auto, or a vision transformer"),
+        ("methods=simclr backbone=vit_tiny_patch16_224 stem=small view_size=96", "at most 64, not 96"),
+        ("methods=frozen", "weights=timm or weights=FILE is needed"),
+        ("methods=frozen weights=timm stem=small backbone=resnet10t", "use stem=native or auto"),
+        ("methods=simclr batch_size=100000", "batch_size=100000: digits has 1213 images"),
+        ("methods=simclr batch_norm=split:7 batch_size=128", "batch_size=128 is not a multiple of 7"),
+        ("methods=simclr out=/proc/nowhere", "out=/proc/nowhere: it cannot be written to"),
+    ],
+)
+def test_a_plan_refuses_what_run_refuses(environment: dict[str, str], tmp_path: Path, words: str, said: str) -> None:
+    """In the same line, though it looks at no images and measures nothing."""
+    planned, run = (
+        bench(environment, tmp_path, *command, *words.split()) for command in (["plan", "--quick"], ["run"])
+    )
+    assert (planned.returncode, run.returncode, planned.stdout, run.stdout) == (2, 2, "", "")
+    assert planned.stderr.splitlines()[-1] == run.stderr.splitlines()[-1]
+    assert said in planned.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("backbone", ["resnet10t", "resnet18", "resnet50d", "resnet50_gn", "resnet1tt", "test_resnet"])
+def test_a_plan_knows_resnets_by_timm_s_source_and_asks_timm_of_all_else(backbone: str) -> None:
+    import timm
+
+    assert is_resnet(backbone) == (backbone in timm.list_models("resnet[0-9]*"))
 
 
 def test_a_plan_lists_the_cells_and_creates_nothing(environment: dict[str, str], tmp_path: Path) -> None:

@@ -101,10 +101,13 @@ def test_all_damaged_images_are_named_at_once_and_no_table_is_left(
         assert "2 of 5 images cannot be read" in line
         assert "b.png (" in line
         assert "d.png (" in line
-    (photos / "a.png").write_text("no image")  # this is seen before anything is decoded
+    (photos / "a.png").write_text("no image")
     line = refuse(environment, tmp_path, "features", cell, photos, "out=features.parquet")
-    assert "1 of 6 files" in line
-    assert "a.png (not an image)" in line
+    assert [part for part in ("3 of 5 images", "a.png (not an image)", "b.png (", "d.png (") if part not in line] == []
+    (tmp_path / "list.txt").write_text("photos/x.png\nphotos/b.png\nphotos/train/cat/e.png\nphotos/notes.txt\n")
+    line = refuse(environment, tmp_path, "features", cell, "list.txt", "out=features.parquet")
+    for part in ("list.txt': 3 of 4", "x.png (No such file or directory)", "b.png (", "notes.txt (not an image)"):
+        assert part in line
 
 
 def test_what_cannot_be_meant_is_one_line(
@@ -123,8 +126,11 @@ def test_what_cannot_be_meant_is_one_line(
         (("features", cell, "photos", "out=f.npz", "head=maybe"), ["head=maybe", "true or false"]),
         (("features", cell, "cifar", "out=f.npz"), ["no folder, list of files or dataset 'cifar'", "'cifar10'"]),
         (("features", cell, "cifar10", "out=f.npz"), ["cifar10 not found in 'data'"]),
-        (("features", cell, "gone.txt", "out=f.npz"), ["1 of the 2 files", "not there: photos/x.png"]),
-        (("features", cell, "other.txt", "out=f.npz"), ["no images are photos/notes.txt"]),
+        (
+            ("features", cell, "gone.txt", "out=f.npz"),
+            ["gone.txt': image 'photos/x.png'", "(No such file"],
+        ),
+        (("features", cell, "other.txt", "out=f.npz"), ["'photos/notes.txt'", "(not an image)"]),
         (("features", cell, "photos/a.png", "out=f.npz"), ["neither a folder nor a text"]),
         (("features", cell, "empty", "out=f.npz"), ["holds no image"]),
         (("features", cell.parent, "photos", "out=f.npz"), ["no cell's folder", "status out="]),

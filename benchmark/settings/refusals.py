@@ -1,0 +1,35 @@
+"""Cells that nothing can train, as their words alone tell: no data, no network and no torch are needed."""
+
+from __future__ import annotations
+
+from benchmark.data.identity import measure
+from benchmark.errors import UsageError
+from benchmark.settings import schema
+from benchmark.settings.cell import Settings
+from benchmark.settings.values import batch_norm_groups, parts
+
+
+def require_possible(settings: Settings) -> None:
+    """Raise `UsageError` for settings that contradict each other, or what is known of the dataset."""
+    described, batch, facts = schema.describe(settings.method), settings.batch_size, measure(settings.dataset)
+    if {"jigsaw", "grid"} & set(described.views) and settings.dataset.stream:
+        raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
+    if schema.is_pretrained(settings.method) and not settings.weights:
+        raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
+    if settings.weights == "timm" and settings.stem == "small":
+        raise UsageError("stem=small: weights=timm are those of timm's own stem; use stem=native or auto")
+    if batch is None:
+        return
+    if facts and batch > facts.images + facts.classes:  # a validation split rounds in each class
+        raise UsageError(f"batch_size={batch}: {settings.dataset.name} has {facts.images} images to train on")
+    if parts(batch, settings.microbatch or 0) == 1:
+        require_groups(settings.batch_norm or "sync", settings.processes, batch)
+
+
+def require_groups(mode: str, processes: int, batch_size: int) -> None:
+    """Raise `UsageError` where the groups of `batch_norm=` cannot be had with this batch and number of processes."""
+    groups, shuffled = batch_norm_groups(mode, processes)
+    if shuffled and groups == 1:
+        raise UsageError(f"batch_norm={mode} with one group shuffles nothing; batch_norm=shuffle:8 imitates 8 devices")
+    if batch_size % groups:
+        raise UsageError(f"batch_norm={mode}: batch_size={batch_size} is not a multiple of {groups}")

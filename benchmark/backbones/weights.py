@@ -45,7 +45,7 @@ def pin(given: str) -> str:
     """
     if given in ("", TIMM) or "@sha256:" in given:
         return given
-    path = Path(given).expanduser()
+    path = Path(os.path.expanduser(given))
     if not path.is_file():
         raise UsageError(f"weights={given}: no such file; allowed are timm and the path of a file of weights")
     return f"{path.absolute()}@{_hash(path, _pixels_beside(path))}"

@@ -11,7 +11,6 @@ import hashlib
 import io
 import os
 import struct
-import tempfile
 import time
 import warnings
 import zipfile
@@ -27,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmark import environment
 from benchmark.data.layout import LeftOut, Stat, quote
-from benchmark.data.layouts.shards import open_image
+from benchmark.data.layouts.shards import is_own, open_image, user_cache
 from benchmark.display.counting import count
 from benchmark.errors import UsageError
 from results import files
@@ -122,7 +121,7 @@ def require_few_pixels(image: Image.Image) -> None:
 def is_decoded(fingerprint: str) -> bool:
     """Whether these images are known to decode without a fault."""
     with suppress(OSError), files.open_file(_folder() / f"{fingerprint}.decoded") as file:
-        return _is_own(file)
+        return is_own(file)
     return False
 
 
@@ -212,17 +211,14 @@ def _place(root: Path, whole: bool) -> Path:
 
 
 def _folder() -> Path:
-    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-    if not os.path.isabs(cache):  # as of a user without a home
-        cache = os.path.join(tempfile.gettempdir(), f"cache-{os.geteuid()}")
-    return Path(cache, "contrastive-benchmark", "folders")
+    return user_cache() / "folders"
 
 
 def _fill_known(facts: NDArray[Any], paths: Sequence[str], place: Path) -> NDArray[np.int64]:
     """Fill in the rows of files that have not changed since they were last seen; the indices of the others."""
     try:
         with files.open_file(place) as file, np.load(file, allow_pickle=False) as kept:
-            if not _is_own(file):
+            if not is_own(file):
                 raise ValueError
             known, names, begun = kept["facts"], os.fsdecode(bytes(kept["paths"])).split("\0"), int(kept["begun"])
         if known.dtype != Facts or len(known) != len(names):
@@ -247,8 +243,3 @@ def _keep(facts: NDArray[Any], paths: Sequence[str], place: Path, begun: int) ->
         names = np.frombuffer(os.fsencode("\0".join(paths)), np.uint8)
         with files.replace(place) as file:
             np.savez(file, facts=facts, paths=names, begun=np.int64(begun))
-
-
-def _is_own(file: IO[bytes]) -> bool:
-    """Whether what was kept is this user's: whoever can write it decides which images are read."""
-    return os.fstat(file.fileno()).st_uid == os.geteuid()

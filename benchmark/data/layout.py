@@ -1,7 +1,7 @@
 """Which folders below a root are its splits and its classes, and which files lie in them; no file is opened.
 
-A split folder has one folder a class. Its name, in any case, is one of `SPLITS`, alone or with `_set`, `_data` or
-`_images` behind it. Without split folders the root's own folders are the classes.
+A split folder has one folder a class. Its name, in any case, is one of `SPLITS`, alone or with `_set`, `_data`,
+`_images` or a number behind it (`train2017`). Without split folders the root's own folders are the classes.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from benchmark.errors import UsageError, nearest
 
 TRAIN, VALIDATION, TEST = "train", "validation", "test"
 SPLITS = {
-    **dict.fromkeys(("train", "training"), TRAIN),
+    **dict.fromkeys(("train", "training", "trn"), TRAIN),
     **dict.fromkeys(("val", "valid", "validation", "dev"), VALIDATION),
-    **dict.fromkeys(("test", "testing", "eval", "evaluation"), TEST),
+    **dict.fromkeys(("test", "testing", "eval", "evaluation", "tst"), TEST),
 }
 SYSTEM = {"__macosx", "@eadir", "$recycle.bin", "system volume information", "lost+found", "thumbs.db", "desktop.ini"}
 LAYOUTS = "give dataset.root=DIR, laid out as DIR/train/CLASS/*.jpg (beside DIR/val or DIR/test) or DIR/CLASS/*.jpg"
@@ -79,7 +79,7 @@ def list_classes(root: Path, left_out: LeftOut) -> list[ClassFolder]:
         if loose:
             left_out.add("files outside of the class folders", os.path.relpath(min(loose), root), len(loose))
     for split, folder in parts:
-        for name in _folders(folder):
+        for name in list_folders(folder):
             files = walk(folder / name, root, left_out)
             classes.append(ClassFolder(split, name, str(folder / name), list(files), list(files.values())))
     return classes
@@ -121,7 +121,7 @@ def walk(folder: Path, root: Path, left_out: LeftOut) -> dict[str, Stat]:
 
 def split_of(name: str) -> str | None:
     """The split that a folder of this name is, or None."""
-    return SPLITS.get(re.sub(r"[ _-]?(set|data|images)$", "", name.lower()))
+    return SPLITS.get(re.sub(r"[ _-]?(set|data|images)?[ _-]?\d*$", "", name.lower()))
 
 
 def is_utf8(text: str) -> bool:
@@ -146,11 +146,11 @@ def shorten(names: Iterable[str]) -> str:
 
 def _split_folders(root: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
     """(split, folder) in the order train, validation, test; the root alone where it holds no split folder."""
-    folders = _folders(root)
+    folders = list_folders(root)
     if not folders:
         raise UsageError(f"dataset folder: {str(root)!r} holds no class folders; {LAYOUTS}; {NO_LABELS}")
     named = [name for name in folders if split_of(name)]
-    deep = [name for name in named if _folders(root / name)]
+    deep = [name for name in named if list_folders(root / name)]
     if not deep:
         _refuse_flat_splits(root, folders, named)
         _refuse_other_levels(root, folders)
@@ -192,9 +192,9 @@ def _refuse_flat_splits(root: Path, folders: list[str], named: list[str]) -> Non
 
 def _refuse_other_levels(root: Path, folders: list[str]) -> None:
     """A root one level too high: above a dataset, or above several; and splits below the classes."""
-    inner = {name: _folders(root / name) for name in folders}
+    inner = {name: list_folders(root / name) for name in folders}
     splits = {name: next(filter(split_of, inner[name])) for name in folders if any(map(split_of, inner[name]))}
-    datasets = [name for name, split in splits.items() if _folders(root / name / split)]
+    datasets = [name for name, split in splits.items() if list_folders(root / name / split)]
     if datasets:
         raise UsageError(
             f"dataset folder: {shorten(datasets)} in {str(root)!r} hold split folders, so they are datasets, not "
@@ -212,7 +212,7 @@ def _refuse_other_levels(root: Path, folders: list[str]) -> None:
         raise UsageError(f"dataset folder: {str(root)!r} holds only the class {only!r}; {remedy}")
 
 
-def _folders(folder: Path) -> list[str]:
+def list_folders(folder: Path) -> list[str]:
     """Names of the folders directly inside that are not hidden, in order."""
     return sorted(entry.name for entry in _list(folder, LeftOut(), folder) if _is_folder(entry))
 
@@ -240,6 +240,13 @@ def _list(folder: Path | str, left_out: LeftOut, root: Path) -> list[os.DirEntry
                 f"dataset folder: the name {os.fsencode(entry.path)!r} is not UTF-8 text: rename it (convmv does so "
                 "for a whole folder)"
             )
+        elif entry.is_symlink() and _is_folder(entry) and _leads_above(entry.path):
+            left_out.add("links to a folder above", os.path.relpath(entry.path, root))
         else:
             visible.append(entry)
     return visible
+
+
+def _leads_above(link: str) -> bool:
+    """Whether the folder of the link lies in the folder that it leads to."""
+    return Path(os.path.realpath(os.path.dirname(link))).is_relative_to(os.path.realpath(link))

@@ -166,7 +166,9 @@ def survey_dataset(dataset: Dataset) -> Survey:
 
 def _class_names(root: Path, folders: list[ClassFolder], counts: NDArray[np.int64]) -> list[str]:
     """The classes, in order, which must be the same in all splits and have an image each."""
-    empty = [os.path.relpath(folder.path, root) for folder, n in zip(folders, counts, strict=True) if not n]
+    places = [os.path.relpath(folder.path, root) for folder in folders]
+    named = [folder.name if place == "." else place for folder, place in zip(folders, places, strict=True)]
+    empty = [name for name, n in zip(named, counts, strict=True) if not n]
     if empty:
         raise UsageError(
             f"dataset folder: no image in the class folder{'s' if len(empty) > 1 else ''} {shorten(empty)} of "
@@ -176,6 +178,8 @@ def _class_names(root: Path, folders: list[ClassFolder], counts: NDArray[np.int6
         split: [folder.name for folder in folders if folder.split == split] for split in (TRAIN, VALIDATION, TEST)
     }
     classes = by_split[TRAIN]
+    if not classes:
+        raise UsageError(f"dataset folder: {str(root)!r} holds no images with labels to train on")
     if len(classes) < 2:
         raise UsageError(f"dataset folder: {str(root)!r} holds only the class {classes[0]!r}; {LAYOUTS}")
     for split in (VALIDATION, TEST):

@@ -62,5 +62,8 @@ def _doubts(settings: Settings, facts: Facts) -> Iterator[str]:
             f"batch_size={batch} of {images} training images: {steps} step{'s' * (steps != 1)} an epoch, "
             f"{steps * (settings.epochs or 0)} in all"
         )
-    if entry(settings.dataset.name).image_files and settings.view_size > facts.side:
+    published = entry(settings.dataset.name)
+    if published.image_files and settings.view_size > facts.side:
         yield f"view_size={settings.view_size} is more than the {facts.side} pixels of most images' shorter side"
+    if not published.image_files and settings.view_size > max(published.view, published.side):
+        yield f"view_size={settings.view_size} is more than the {published.side} pixels of {published.name}"

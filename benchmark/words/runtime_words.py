@@ -20,7 +20,7 @@ from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, stop
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
-PATHS = ("out", "dataset.root", "dataset.cache_dir", "weights", "settings")
+PATHS = ("out", "dataset.root", "dataset.unlabelled", "dataset.cache_dir", "weights", "settings")
 SETUP, EXTRA = "slurm.setup", "slurm.extra."
 OF_LAUNCHER = dict.fromkeys(
     ("array", "error", "job-name", "ntasks", "ntasks-per-node", "open-mode", "output", "requeue", "signal", "wrap"),
@@ -190,7 +190,7 @@ def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
 
 
 def split(words: list[str]) -> dict[str, list[str]]:
-    """Key -> values of each word; a comma after a backslash is one of the value.
+    """Key -> values of each word; a comma after a backslash is one of the value, and `~` in a path the home folder.
 
     `@FILE` stands for the words in a file, one a line, which the others override.
 
@@ -201,7 +201,7 @@ def split(words: list[str]) -> dict[str, list[str]]:
         raise UsageError("@ is the words in a file, such as @study.txt")
     if files:
         own = split([word for word in words if not word.startswith("@")])
-        return split([line for file in files for line in clusters.read_lines(Path(file[1:]).expanduser())]) | own
+        return split([line for file in files for line in clusters.read_lines(Path(os.path.expanduser(file[1:])))]) | own
     assigned: dict[str, list[str]] = {}
     for word in words:
         key, equals, text = word.partition("=")
@@ -215,6 +215,8 @@ def split(words: list[str]) -> dict[str, list[str]]:
         if key in PATHS and len(values) > 1 and _is_path(text) and not all(map(_is_path, values)):
             meant = text.replace(",", "\\,")
             raise UsageError(f"{word!r} is several values; for the path {text!r} type {shlex.quote(f'{key}={meant}')}")
+        if key in PATHS:  # a shell expands the tilde of no word, or of `out=~/runs` alone
+            values = [os.path.expanduser(value) for value in values]
         if key == SETUP and key in assigned:
             values = ["\n".join([*assigned[key], text])]
         elif key in assigned:

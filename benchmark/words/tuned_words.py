@@ -50,7 +50,7 @@ def words(runtime: Runtime, dataset: Dataset) -> dict[str, str]:
 
 def _find(runtime: Runtime, dataset: Dataset) -> Path:
     if runtime.settings != TUNED:
-        path = Path(runtime.settings).expanduser()
+        path = Path(runtime.settings)
         if not path.is_file():
             hint = nearest(runtime.settings, [TUNED])
             raise UsageError(f"settings={runtime.settings}: no such file of settings{hint}")

@@ -134,7 +134,7 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
     resolved = resolved if isinstance(resolved, Mapping) else {}
     test = resolved.get("test")
     notes = [note for name in ("data", "warnings") for note in _texts(resolved.get(name))]
-    row[NOTES] = json.dumps(notes)
+    row[NOTES] = json.dumps([*notes, *_note_path(cell["settings"].get("dataset"))])
     row |= {name: resolved[name] if isinstance(resolved.get(name), str) else "" for name in (FAMILY, LIKE)}
     row |= {f"test.{name}": test.get(name) for name in (*TEST_SET, "order")} if isinstance(test, Mapping) else {}
     for name, value in _flat(cell["settings"]):
@@ -150,6 +150,14 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
     row |= {f"{CORRECT}{name}": bits for name, bits in cell.get(record.CORRECT, {}).items()}
     texts = {name: files.printable(value) for name, value in row.items() if isinstance(value, str)}
     return {files.printable(name): value for name, value in (row | texts).items()} | {"folder": str(folder)}
+
+
+def _note_path(dataset: Any) -> list[str]:
+    """That the images are known by their path alone, of a record that is older than their fingerprint."""
+    if not isinstance(dataset, Mapping) or "root" not in dataset or dataset.get("fingerprint"):
+        return []
+    root = files.printable(str(dataset["root"]))
+    return [f"images known by their path {root} alone, as the record is older than their fingerprint"]
 
 
 def _texts(value: Any) -> list[str]:

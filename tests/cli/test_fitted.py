@@ -73,6 +73,9 @@ def test_views_are_never_larger_than_the_images_that_are_kept(folder: Path) -> N
         read([*words, "view_size=224", "dataset.side=160"])
     with pytest.raises(UsageError, match=r"view_size=224 is more than dataset\.cache=160"):
         read([*words, "view_size=224", "dataset.cache=160"])
+    (note,) = read(["methods=simclr", "dataset=digits", "view_size=64"]).notes
+    assert note == "simclr: view_size=64 is more than the 8 pixels of digits"
+    assert not read(["methods=simclr", "dataset=digits"]).notes
 
 
 def test_patches_that_leave_pixels_out_are_said(folder: Path) -> None:

@@ -239,6 +239,11 @@ def test_an_evaluation_does_not_take_the_folder_it_stands_in_for_images(
         (["dataset=./im"], ["unknown dataset './im'", "dataset=folder dataset.root=./im"]),
         (["dataset=folder", "dataset.root=~nobody-of-this-name/im"], ["there is no folder"]),
         (["dataset=folder", "dataset.root=im/a/00.bmp"], ["00.bmp' is a file", "DIR/CLASS/*.jpg"]),
+        (["@~nobody-of-this-name/words"], ["~nobody-of-this-name/words"]),
+        (
+            ["dataset=folder", "dataset.root=im", "dataset.unlabelled=im,two"],
+            ["for the path 'im,two' type", "'dataset.unlabelled=im\\,two'"],
+        ),
         (["dataset=folder", "dataset.root=im,two"], ["for the path 'im,two' type", "'dataset.root=im\\,two'"]),
         (["dataset=folder", "dataset.root=im", f"out={FOREIGN}"], [r"b'out=caf\xe9'", "not UTF-8"]),
         (["dataset=folder", f"dataset.root={FOREIGN}"], [r"caf\xe9'", "not UTF-8 text: rename the path"]),
@@ -255,6 +260,15 @@ def test_paths_that_cannot_be_meant_are_one_line(
     assert line.startswith("error: ")
     assert all(part in line for part in told), line
     assert sorted(path.name for path in images.parent.iterdir()) == ["im", "im,two"]
+
+
+def test_the_home_folder_stands_in_every_path(images: Path, environment: dict[str, str]) -> None:
+    environment = environment | {"HOME": str(images.parent)}
+    words = [*WORDS, "dataset.root=~/im", "out=~/runs", "device=cpu"]
+    done = inside(["run", *words], environment, images)
+    assert done.returncode == 0, done.stderr
+    assert len(list(plan.folders(images.parent / "runs"))) == 1
+    assert inside(["status", "out=~/runs"], environment, images).returncode == 0
 
 
 def test_a_comma_after_a_backslash_is_one_of_the_value(images: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -70,6 +71,39 @@ def test_tiny_imagenet_is_tested_on_the_labels_of_its_annotations(tmp_path):
         UsageError, match=r"dataset tiny_imagenet: .*lacks images that val_annotations.txt names: val_7"
     ):
         surveyed("tiny_imagenet", tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "message"),
+    [
+        ("val/val_annotations.txt", b"noise", r"val_annotations.txt' holds the line noise, which is no FILE, tab"),
+        ("val/val_annotations.txt", b"caf\xe9.JPEG\tn00000000", "lacks images that val_annotations.txt names"),
+        ("val/val_annotations.txt", b"\n", "holds 0 test classes, not the 200 of tiny_imagenet"),
+        ("val/images", None, "there is no folder '.*val/images'"),
+        ("train/n00000000/images", None, "there is no folder '.*train/n00000000/images'"),
+        ("train", b"", r"train' cannot be read \(Not a directory\)"),
+    ],
+)
+def test_a_damaged_copy_is_one_line(tmp_path, file, text, message):
+    archives.make_tiny_imagenet(tmp_path)
+    path = tmp_path / "tiny-imagenet-200" / file
+    if path.is_dir():
+        shutil.rmtree(path)
+    if text is not None:
+        path.write_bytes(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        surveyed("tiny_imagenet", tmp_path)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_copy_without_classes_or_without_its_test_images_is_refused(tmp_path):
+    (tmp_path / "caltech101/101_ObjectCategories").mkdir(parents=True)
+    with pytest.raises(UsageError, match="holds 0 train classes, not the 101 of caltech101"):
+        surveyed("caltech101", tmp_path)
+    archives.make_imagenette(tmp_path)
+    shutil.rmtree(tmp_path / "imagenette2-160/val")
+    with pytest.raises(UsageError, match="holds 0 test classes, not the 10 of imagenette160"):
+        surveyed("imagenette160", tmp_path)
 
 
 def test_imagenet_has_all_its_classes_and_imagenet100_those_of_the_list(tmp_path):

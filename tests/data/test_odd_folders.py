@@ -83,6 +83,8 @@ TRAIN = "train/a=4 train/b=4 "
         ("train_set/a=4 train_set/b=4 test-images/a=1 test-images/b=1", (8, 0, 2), "from test-images/"),
         ("training/a=4 training/b=4 validation/a=1 validation/b=1", (8, 0, 2), "from validation/"),
         ("traindata/a=4 traindata/b=4 eval/a=1 eval/b=1 dev/a=2 dev/b=2", (8, 4, 2), "from eval/"),
+        ("train2017/a=4 train2017/b=4 val2017/a=2 val2017/b=1", (8, 0, 3), "from val2017/"),
+        ("trn/a=4 trn/b=4 tst_images_64/a=1 tst_images_64/b=1", (8, 0, 2), "from tst_images_64/"),
     ],
 )
 def test_split_folders_have_many_names(tmp_path: Path, tree: str, expected: tuple[int, int, int], told: str) -> None:
@@ -214,6 +216,15 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
         "links that lead nowhere: 2 (b/circle.png)",
         "pipes, sockets and devices: 1 (b/pipe.png)",
     ]
+
+
+@pytest.mark.parametrize(("link", "to"), [("loop", "."), ("loop", ".."), ("train", "."), ("test", ".")])
+def test_a_class_or_split_that_leads_to_a_folder_above_is_none(tmp_path: Path, link: str, to: str) -> None:
+    root = plant(tmp_path / "im", PAIR)
+    (root / link).symlink_to(to)
+    surveyed = survey(root)
+    assert (surveyed.classes, sizes(surveyed)) == (["a", "b"], (8, 0, 2))
+    assert surveyed.notes == [f"left out: links to a folder above: 1 ({link})"]
 
 
 @pytest.mark.parametrize("kind", ["symbolic link", "hard link", "folder", "copy"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import sys
 import tarfile
 from pathlib import Path
@@ -17,11 +18,14 @@ from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import load
 from benchmark.data.identity import describe, look
 from benchmark.data.layouts.shards import open_image
+from benchmark.data.survey import Survey
 from benchmark.errors import UsageError
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
 from benchmark.words import evaluate_words
 from benchmark.words.cell_words import read
+
+FOREIGN = os.fsdecode(b"caf\xe9")  # a name that is no UTF-8
 
 
 @pytest.fixture(autouse=True)
@@ -91,11 +95,66 @@ def test_images_without_a_label_are_left_out_and_damaged_ones_named(tmp_path):
     unlabelled = {"x": {"jpg": archives.jpeg()}, "y": {"jpg": archives.jpeg(), "cls": b"-1"}}
     write(tmp_path / "shards/0.tar", samples(12) | unlabelled)
     lines = describe([Dataset("webdataset", str(tmp_path / "shards"))])
-    assert "note: left out: images without a label: 2 (0.tar/x.jpg)" in lines
+    assert "note: left out: samples without a label: 2 (0.tar/x.jpg)" in lines
     write(tmp_path / "shards/0.tar", samples(12) | {"a/bad": {"jpg": b"no image", "cls": b"0"}})
     identity.look_anew()
     with pytest.raises(UsageError, match=r"1 of 13 files .*0.tar/\d+\+8/a/bad.jpg \(not an image\)"):
         describe([Dataset("webdataset", str(tmp_path / "shards"))])
+
+
+def test_an_image_is_known_by_its_content_and_what_else_is_left_out_is_said(tmp_path):
+    odd = {"b": {"cls": b"0", "txt": b"a cat", "picture": archives.jpeg()}, "c": {"cls": b"2"}}
+    write(tmp_path / "0.tar", samples(12) | {"b": odd["b"] | {"jpeg": archives.jpeg()}})
+    usual = len(surveyed(tmp_path).paths)
+    write(tmp_path / "0.tar", samples(12) | odd | {"d": {"cls": b"0", "picture": archives.jpeg()}})
+    write(tmp_path / "._0.tar", {})
+    found = surveyed(tmp_path)
+    assert len(found.paths) == usual == 13
+    assert [Path(path).name for path in found.paths if "picture" in path] == ["d.picture"]
+    assert {note.partition(" (")[0] for note in found.notes} >= {
+        "left out: hidden or system files and folders: 1",
+        "left out: .txt files that are not read as images: 1",
+        "left out: .cls files that are not read as images: 1",
+    }
+
+
+def surveyed(root: Path) -> Survey:
+    identity.look_anew()
+    labelled, _ = look(Dataset("webdataset", str(root)))
+    assert labelled is not None
+    return labelled
+
+
+def cut(root: Path) -> None:
+    data = (root / "0.tar").read_bytes()
+    (root / "0.tar").write_bytes(data[: len(data) // 2 // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE])
+
+
+def join(root: Path) -> None:
+    write(root / "1.tar", samples(12, 100))
+    (root / "0.tar").write_bytes((root / "0.tar").read_bytes() + (root / "1.tar").read_bytes())
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (cut, "0.tar' cannot be read .it is cut short, or several tar files in one"),
+        (join, "0.tar' cannot be read .it is cut short, or several tar files in one"),
+        (lambda root: (root / "gone.tar").symlink_to("nowhere"), "gone.tar' is no file, or a link that leads nowhere"),
+        (lambda root: write(root / "0.tar", {}), "holds no images with labels to train on"),
+        (lambda root: write(root / "0.tar", {"a": {"jpg": archives.jpeg()}}), "holds no images with labels"),
+        (lambda root: write(root / "0.tar", {"a": {"cls": b"3"}}), "no image in the class folder 3 of"),
+        (lambda root: (root / "0.tar").rename(root / "test.tar"), "holds no images with labels to train on"),
+        (lambda root: write(root / "1.tar", {FOREIGN: {"jpg": b""}}), r"the name b'caf\\xe9.jpg' in it is not UTF-8"),
+        (lambda root: (root / "0.tar").rename(root / f"{FOREIGN}.tar"), r"caf\\xe9.tar' is not UTF-8 text: rename it"),
+    ],
+)
+def test_shards_that_lack_something_are_refused_in_one_line(tmp_path, spoil, message):
+    write(tmp_path / "0.tar", samples(12))
+    spoil(tmp_path)
+    with pytest.raises(UsageError, match=message) as caught:
+        surveyed(tmp_path)
+    assert "\n" not in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -154,6 +213,19 @@ def test_a_folder_of_parquet_and_one_of_arrow_files_are_the_same_images(dictiona
     assert data.class_names == ["car", "cat", "dog"]
     assert "the classes are those of the column fine, not of coarse" in capsys.readouterr().err
     assert [len(split) for split in (data.train, data.validation, data.test)] == [15, 3, 6]
+
+
+def test_splits_and_rows_that_are_left_out_are_said(dictionary, tmp_path, capsys):
+    import datasets
+
+    without = dictionary["train"].map(lambda row, number: {"img": row["img"] if number else None}, with_indices=True)
+    more = {"train": without, "extra": dictionary["test"], "eval": dictionary["test"], "test": dictionary["train"]}
+    datasets.DatasetDict(more).save_to_disk(str(tmp_path / "arrow"))
+    data = load(cell(f"dataset=hf:{tmp_path / 'arrow'}", "dataset.side=10").dataset)
+    assert [len(split) for split in (data.train, data.validation, data.test)] == [14, 3, 6]
+    told = capsys.readouterr().err
+    assert "splits that are left out: extra (6 images), test (18 images)" in told, "of two test splits the first is"
+    assert "train: rows without an image that are left out: 1" in told
 
 
 def test_a_name_of_the_hub_is_fetched_once_and_only_when_the_words_say_so(dictionary, monkeypatch, tmp_path):

@@ -206,6 +206,15 @@ def test_protocols_are_never_pooled(tmp_path: Path) -> None:
         assert "protocols differ: numbers of different protocols are not comparable" in text
 
 
+def test_seeds_on_other_images_are_not_averaged_and_images_known_by_their_path_are_said(tmp_path: Path) -> None:
+    put(tmp_path, dataset={"name": "folder", "fingerprint": "a" * 16})
+    put(tmp_path, dataset={"name": "folder", "fingerprint": "b" * 16}, seed=1)
+    put(tmp_path, dataset={"name": "folder", "root": "/data/im"}, seed=2)
+    summary = summary_of(tmp_path)
+    assert summary["seeds"].tolist() == [1, 1, 1]
+    assert to_markdown(summary).count("images known by their path /data/im alone, as the record is older") == 1
+
+
 def test_methods_on_other_backbones_are_shown_so(tmp_path: Path) -> None:
     put(tmp_path, "simclr", backbone="resnet18", stem="small")
     put(tmp_path, "random", backbone="resnet18", stem="small")

@@ -117,6 +117,17 @@ def test_signs_that_alternate_are_not_one_that_lasts() -> None:
         assert watch.see(step, scalars, {"z": HEALTHY if odd else POINT}) is None
 
 
+@pytest.mark.parametrize(("last", "rose"), [(1.2, True), (1.05, False), (0.5, False)])
+def test_a_loss_that_rises_by_more_than_a_tenth_is_said(last: float, rose: bool) -> None:
+    """After the first tenth, in which MoCo's rightly rises."""
+    watch = CollapseWatch(Plain(), STEPS)
+    for step in range(STEPS):
+        loss = 0.1 if step < STEPS // 10 else 1 + (last - 1) * step / STEPS
+        watch.see(step, {"loss": torch.tensor(loss)}, {"z": HEALTHY})
+    assert bool(watch.signs) is rose
+    assert all(sign.startswith("loss rose from 1.02") for sign in watch.signs)
+
+
 @pytest.mark.parametrize("cut", [203, 230, 249, 250, 255, 305])
 def test_a_resumed_training_comes_to_the_same_verdicts(cut: int, tmp_path: Path) -> None:
     """Cut between two looks, on one, before and behind the verdict; the state goes through a file, as a checkpoint."""

@@ -96,6 +96,11 @@ def test_a_file_that_does_not_fit_is_refused_by_its_first_key(tmp_path: Path) ->
         assert "\n" not in str(caught.value)
 
 
+def test_a_path_that_is_no_file_is_refused() -> None:
+    with pytest.raises(UsageError, match=r"weights=~nobody-of-this-name/w\.pt: no such file"):
+        weights.pin("~nobody-of-this-name/w.pt")
+
+
 def test_a_file_that_has_changed_is_refused(file: Path) -> None:
     asked = cell(f"weights={file}")
     torch.save(model("test_resnet", 9).state_dict(), file)

@@ -10,7 +10,18 @@ from pathlib import Path
 import numpy as np
 
 from benchmark.data.catalogue import entry
-from benchmark.data.layout import TEST, TRAIN, ClassFolder, LeftOut, list_classes, shorten, walk
+from benchmark.data.layout import (
+    TEST,
+    TRAIN,
+    ClassFolder,
+    LeftOut,
+    Stat,
+    list_classes,
+    list_folders,
+    quote,
+    shorten,
+    walk,
+)
 from benchmark.data.layouts.shards import list_shards
 from benchmark.data.splits import TEST_SEED, draw_each
 from benchmark.errors import UsageError
@@ -48,7 +59,7 @@ def _list_imagenet(root: Path, left_out: LeftOut, chosen: frozenset[str] | None)
     """`train` and `val` with a folder of each WordNet id, of which `chosen` are read, or all."""
     folders = []
     for split, folder in ((TRAIN, "train"), (TEST, "val")):
-        ids = [name for name in _names(root / folder) if WORDNET_ID.fullmatch(name)]
+        ids = [name for name in list_folders(root / folder) if WORDNET_ID.fullmatch(name)]
         if not ids:
             raise UsageError(
                 f"{str(root / folder)!r} holds no folder of a WordNet id such as n01440764: torchvision.datasets."
@@ -67,14 +78,16 @@ def _list_tiny_imagenet(root: Path, left_out: LeftOut) -> list[ClassFolder]:
 
     The labels of `test` were never published.
     """
-    names = _names(root / "train")
+    names = list_folders(root / "train")
     folders = [_class_folder(TRAIN, name, root / "train" / name / "images", root, left_out) for name in names]
     images, annotations = root / "val" / "images", root / "val" / "val_annotations.txt"
-    files = walk(images, root, left_out)
+    files = _walk(images, root, left_out)
     of_class: dict[str, list[str]] = {}
-    for line in annotations.read_text().splitlines():
-        file, label = line.split("\t")[:2]
-        of_class.setdefault(label, []).append(str(images / file))
+    for line in filter(str.strip, annotations.read_text(errors="replace").splitlines()):
+        file, _, rest = line.partition("\t")
+        if not rest:
+            raise UsageError(f"{str(annotations)!r} holds the line {quote(line[:60])}, which is no FILE, tab, CLASS")
+        of_class.setdefault(rest.partition("\t")[0], []).append(str(images / file))
     missing = [os.path.basename(path) for paths in of_class.values() for path in paths if path not in files]
     if missing:
         raise UsageError(f"{str(images)!r} lacks images that {annotations.name} names: {shorten(missing)}")
@@ -89,7 +102,7 @@ def _list_caltech101(root: Path, left_out: LeftOut) -> list[ClassFolder]:
     BACKGROUND_Google is no class.
     """
     top = root / "101_ObjectCategories"
-    names = [name for name in _names(top) if name != "BACKGROUND_Google"]
+    names = [name for name in list_folders(top) if name != "BACKGROUND_Google"]
     whole = [_class_folder(TRAIN, name, top / name, root, left_out) for name in names]
     drawn = set(draw_each(np.repeat(np.arange(len(whole)), [len(f.files) for f in whole]), CALTECH_EACH, TEST_SEED))
     splits: dict[str, list[ClassFolder]] = {TRAIN: [], TEST: []}
@@ -105,23 +118,24 @@ def _list_caltech101(root: Path, left_out: LeftOut) -> list[ClassFolder]:
 
 
 def _class_folder(split: str, name: str, folder: Path, root: Path, left_out: LeftOut) -> ClassFolder:
-    if not folder.is_dir():
-        raise UsageError(f"there is no folder {str(folder)!r}")
-    files = walk(folder, root, left_out)
+    files = _walk(folder, root, left_out)
     return ClassFolder(split, name, str(folder), list(files), list(files.values()))
 
 
-def _names(folder: Path) -> list[str]:
-    """Of the folders directly inside, in order."""
-    with os.scandir(folder) as entries:
-        return sorted(entry.name for entry in entries if entry.is_dir() and not entry.name.startswith("."))
+def _walk(folder: Path, root: Path, left_out: LeftOut) -> dict[str, Stat]:
+    """As `walk`, of a folder that has to be there."""
+    if not folder.is_dir():
+        raise UsageError(f"there is no folder {str(folder)!r}")
+    return walk(folder, root, left_out)
 
 
 def _require_classes(name: str, root: Path, folders: Iterable[ClassFolder]) -> None:
     """UsageError unless each split has the classes that are published."""
-    wanted, by_split = entry(name).classes, dict[str, set[str]]()
+    wanted, by_split = entry(name).classes, {TRAIN: set[str]()}
     for folder in folders:
         by_split.setdefault(folder.split, set()).add(folder.name)
+    if len(by_split) < 2:
+        by_split[TEST] = set()
     for split, names in by_split.items():
         if wanted is not None and len(names) != wanted:
             lacks = f", without {shorten(sorted(read_imagenet100() - names))}" if name == "imagenet100" else ""

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.data.catalogue import Dataset, location
-from benchmark.data.layout import TRAIN, split_of
+from benchmark.data.layout import SPLITS, TEST, TRAIN, VALIDATION, split_of
 from benchmark.data.layouts.scratch import build_folder
 from benchmark.data.layouts.shards import user_cache
 from benchmark.display.counting import count
@@ -30,7 +30,7 @@ def convert(dataset: Dataset) -> Path:
     UsageError where the package, the dataset or the network is missing, or a column of images or of labels.
     """
     name, folder = dataset.root, location(dataset)
-    places = Path(dataset.cache_dir).expanduser() if dataset.cache_dir else user_cache() / "hf"
+    places = Path(os.path.expanduser(dataset.cache_dir)) if dataset.cache_dir else user_cache() / "hf"
     is_local = folder.is_dir()
     place = places / (f"{folder.name}-{_state(folder)}" if is_local else name.replace("/", "--"))
     if place.is_dir():
@@ -68,12 +68,16 @@ def _load(name: str, folder: Path | None) -> dict[str, Any]:
         where = "check the files" if folder else "check the name and the network"
         raise UsageError(f"dataset hf: {name!r} cannot be loaded ({message}): {where}") from error
     named = dict(loaded) if isinstance(loaded, dict) else {TRAIN: loaded}
-    splits = {split: rows for title, rows in named.items() if (split := split_of(title))}
-    if not splits and len(named) == 1:
-        splits = {TRAIN: next(iter(named.values()))}
-    if TRAIN not in splits:
+    usual_first = sorted(named, key=lambda title: title.lower() not in SPLITS)
+    titles = {split: title for title in reversed(usual_first) if (split := split_of(title))}
+    if not titles and len(named) == 1:
+        titles = {TRAIN: next(iter(named))}
+    if TRAIN not in titles:
         raise UsageError(f"dataset hf: {name!r} has the splits {', '.join(named)}, but no train")
-    return splits
+    rest = [f"{title} ({len(rows)} images)" for title, rows in named.items() if title not in titles.values()]
+    if rest:
+        print(f"note: {name}: splits that are left out: {', '.join(rest)}", file=sys.stderr)
+    return {split: named[titles[split]] for split in (TRAIN, VALIDATION, TEST) if split in titles}
 
 
 def _write(path: Path, rows: Any, title: str) -> None:
@@ -87,11 +91,15 @@ def _write(path: Path, rows: Any, title: str) -> None:
     if isinstance(rows.features[image], datasets.Image):
         rows = rows.cast_column(image, datasets.Image(decode=False))
     path.parent.mkdir(exist_ok=True)
+    absent = 0
     with tarfile.open(path, "w") as tar, count(f"{title}: writing", len(rows), "images, once") as advance:
         for number, row in enumerate(rows):
-            value = row[label]
+            value, picture = row[label], row[image]
+            if picture is None:
+                absent += 1
+                continue
             has_label = value is not None and value != -1
-            data = row[image]["bytes"] or Path(row[image]["path"]).read_bytes()
+            data = picture["bytes"] or Path(picture["path"]).read_bytes()
             ending = "png" if data.startswith(b"\x89PNG") else "jpg"  # whatever it is, its content is looked at
             parts = {ending: data} | ({"cls": str(names[value] if names else value).encode()} if has_label else {})
             for suffix, content in parts.items():
@@ -100,6 +108,8 @@ def _write(path: Path, rows: Any, title: str) -> None:
                 tar.addfile(member, io.BytesIO(content))
             if number % CHUNK == CHUNK - 1:
                 advance(CHUNK)
+    if absent:
+        print(f"note: {title}: rows without an image that are left out: {absent}", file=sys.stderr)
 
 
 def _columns(features: Any, title: str) -> tuple[str, str]:

@@ -15,16 +15,18 @@ import os
 import re
 import sys
 import tarfile
+import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from benchmark.data.layout import TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, Stat, split_of
+from benchmark.data.layout import SYSTEM, TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, Stat, is_utf8, split_of
 from benchmark.errors import UsageError
+from results import files
 from results.record import write_json
 
-VERSION = 1  # of what is kept
+VERSION = 2  # of what is kept
 IMAGES = {"jpg", "jpeg", "png", "webp", "ppm", "bmp", "tif", "tiff", "gif"}
 LABELS = ("label", "cls", "class")  # in a json
 MEMBER = re.compile(r"(.+?\.tar)/(\d+)\+(\d+)/")
@@ -33,7 +35,15 @@ RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
 
 def user_cache() -> Path:
     """The folder for what only saves time, or can be fetched again."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "contrastive-benchmark"
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    if not os.path.isabs(cache):  # as of a user without a home
+        cache = os.path.join(tempfile.gettempdir(), f"cache-{os.geteuid()}")
+    return Path(cache, "contrastive-benchmark")
+
+
+def is_own(file: IO[bytes]) -> bool:
+    """Whether what was kept is this user's: whoever can write it decides which images are read."""
+    return os.fstat(file.fileno()).st_uid == os.geteuid()
 
 
 def open_image(path: str) -> IO[bytes]:
@@ -61,7 +71,7 @@ def list_shards(pattern: Path, left_out: LeftOut) -> list[ClassFolder]:
     UsageError where there are no shards, or one cannot be read.
     """
     base = base_folder(pattern)
-    shards = _find(pattern)
+    shards = _find(pattern, base, left_out)
     members: dict[tuple[str, str], dict[str, Stat]] = {}
     words: dict[str, str] = {}
     unseen = sum(not _place(shard).exists() for shard in shards)
@@ -73,7 +83,7 @@ def list_shards(pattern: Path, left_out: LeftOut) -> list[ClassFolder]:
         stat = shard.stat()
         for name, offset, size, label in _index(shard):
             if label is None:
-                left_out.add("images without a label", f"{shard.name}/{name}")
+                left_out.add("samples without a label", f"{shard.name}/{name}")
             else:
                 of_class = members.setdefault((split, label), {})
                 of_class[f"{shard}/{offset}+{size}/{name}"] = _stat_member(stat, offset, size)
@@ -87,8 +97,9 @@ def list_shards(pattern: Path, left_out: LeftOut) -> list[ClassFolder]:
     ]
 
 
-def _find(pattern: Path) -> list[Path]:
-    """The shards in order. UsageError where a name that is spelt out is not there."""
+def _find(pattern: Path, base: Path, left_out: LeftOut) -> list[Path]:
+    """The shards in order, without hidden ones. UsageError where a name that is spelt out is not there, is no file or
+    no text."""
     if pattern.is_dir():
         paths = sorted(pattern.rglob("*.tar"))
     else:
@@ -101,7 +112,18 @@ def _find(pattern: Path) -> list[Path]:
     if not paths or any(path.suffix != ".tar" for path in paths):
         other = next((path.name for path in paths if path.suffix != ".tar"), "nothing")
         raise UsageError(f"{str(pattern)!r} holds {other}: files called NAME.tar are needed, not compressed")
-    return list(dict.fromkeys(paths))
+    shards = []
+    for path in dict.fromkeys(paths):
+        name = os.path.relpath(path, base)
+        if any(part.startswith(".") or part.lower() in SYSTEM for part in Path(name).parts):
+            left_out.add("hidden or system files and folders", name)
+        elif not is_utf8(name):
+            raise UsageError(f"the name of the shard {os.fsencode(path)!r} is not UTF-8 text: rename it")
+        elif not path.is_file():
+            raise UsageError(f"shard {str(path)!r} is no file, or a link that leads nowhere")
+        else:
+            shards.append(path)
+    return shards
 
 
 def _expand(pattern: str) -> Iterator[str]:
@@ -135,34 +157,54 @@ def _place(shard: Path) -> Path:
 def _index(shard: Path) -> list[tuple[str, int, int, str | None]]:
     """(name, offset, size, label) of each image in the shard, as kept, or read from it."""
     place = _place(shard)
-    with suppress(OSError, ValueError):
-        return [tuple(row) for row in json.loads(place.read_text())]
+    with suppress(OSError, ValueError), files.open_file(place) as file:
+        if is_own(file):
+            return [tuple(row) for row in json.load(file)]
     rows = _read(shard)
     with suppress(OSError):
-        place.parent.mkdir(parents=True, exist_ok=True)
+        files.make_folder(place.parent, private=True)
         write_json(place, rows, compact=True)
     return rows
 
 
 def _read(shard: Path) -> list[tuple[str, int, int, str | None]]:
     images: dict[str, tuple[str, int, int]] = {}
+    ranks: dict[str, int] = {}
     labels: dict[str, str] = {}
     try:
         with tarfile.open(shard, "r:") as tar:
             for member in tar:
+                if not member.isfile():
+                    continue
                 folder, _, name = member.name.rpartition("/")
                 stem, _, ending = name.partition(".")
                 key, ending = f"{folder}/{stem}", ending.lower()
-                if member.isfile() and ending in IMAGES:
-                    images.setdefault(key, (member.name, member.offset_data, member.size))
-                elif member.isfile() and ending in ("cls", "json"):
+                if not is_utf8(member.name):
+                    raise ValueError(f"the name {os.fsencode(member.name)!r} in it is not UTF-8 text")
+                is_label = ending in ("cls", "json")
+                rank = 0 if ending in IMAGES else 2 if is_label else 1  # called otherwise, its content will tell
+                if rank < ranks.get(key, 3):
+                    ranks[key] = rank
+                    images.pop(key, None)  # the order is that of the images
+                    images[key] = member.name, member.offset_data, member.size
+                if is_label:
                     file = tar.extractfile(member)
                     assert file is not None
                     label = _label(file.read().decode(), ending)
                     labels |= {key: label} if label is not None else {}
+            _require_end(shard, tar)
     except (tarfile.TarError, OSError, ValueError) as error:
         raise UsageError(f"shard {str(shard)!r} cannot be read ({error})") from error
     return [(*image, labels.get(key)) for key, image in images.items()]
+
+
+def _require_end(shard: Path, tar: tarfile.TarFile) -> None:
+    """ValueError where the file does not end as a tar does, for `tarfile` takes what is cut short for the whole."""
+    with open(shard, "rb") as file:
+        file.seek(tar.offset)  # behind the last member
+        rest = file.read(2 * tarfile.RECORDSIZE)
+    if len(rest) < tarfile.BLOCKSIZE or any(rest):
+        raise ValueError("it is cut short, or several tar files in one")
 
 
 def _label(text: str, ending: str) -> str | None:

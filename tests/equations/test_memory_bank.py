@@ -80,6 +80,14 @@ def test_instdisc(form: str, sides: tuple[int, ...], tiny: Any, paper: Any, same
     assert ours.after["bank.drawn"].tolist() != drawn
 
 
+@pytest.mark.parametrize(("name", "other", "remedy"), [("instdisc", "nce", "softmax"), ("pirl", "shared", "infonce")])
+def test_a_remedy_is_not_what_the_cell_has(name: str, other: str, remedy: str, tiny: Any) -> None:
+    for form in (other, remedy):
+        method = tiny.build(name, IMAGES, loss=form, negatives=K)
+        ((_, text),) = method.symptoms({"loss": method.bank.chance(form)}, {})
+        assert (f"loss={remedy}" in text) is (form == other)
+
+
 def pirl_rows(w: dict[str, Tensor], batch: Batch, paper: Any) -> tuple[list[Tensor], list[Tensor]]:
     """f(v_I) of each image, and g(v_It): the nine patches each through g's first layer, joined, and the last layer."""
     image, patches = batch.views

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from benchmark.training.collapse import LEAST, PATIENCE, CollapseWatch
 from methods.method import Method
+from methods.parts.symptoms import at_chance
 
 STEPS = 500  # a look every 10 steps; those behind step 50 count
 EVERY = STEPS // 50
@@ -42,6 +43,11 @@ class Stuck(Plain):
         self.shown.append(logged["loss"])
         if logged["loss"] > 4:
             yield "chance", f"loss stuck at {logged['loss']:.2f}; a lower learning rate helps"
+
+
+class Near(Plain):
+    def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
+        yield from at_chance(logged["loss"], 5.0, "a lower learning rate helps")
 
 
 HEALTHY = torch.randn(64, 8, generator=torch.Generator().manual_seed(0))
@@ -115,6 +121,13 @@ def test_signs_that_alternate_are_not_one_that_lasts() -> None:
         odd = step // EVERY % 2 == 1
         scalars = {"loss": torch.tensor(5.0 if odd else 1.0)}
         assert watch.see(step, scalars, {"z": HEALTHY if odd else POINT}) is None
+
+
+def test_a_loss_near_chance_is_said_and_is_no_collapse() -> None:
+    for loss, said in ((4.97, ["loss of 4.970 is near 5.000"]), (4.9, [])):
+        watch = CollapseWatch(Near(), STEPS)
+        assert not collect_verdicts(watch, range(STEPS), HEALTHY, loss)
+        assert [sign.partition(",")[0] for sign in watch.signs] == said
 
 
 @pytest.mark.parametrize(("last", "rose"), [(1.2, True), (1.05, False), (0.5, False)])

@@ -34,7 +34,7 @@ def embed(encoder: Any, x: Tensor, hidden: Tensor | None = None, token: Tensor |
     """
     t = encoder.patch_embed(x)  # (n, L, D), or (n, rows, columns, D) of a network that takes any size
     if hidden is not None and token is not None:
-        t = torch.where(hidden.view(*t.shape[:-1], 1), token.to(t.dtype), t)
+        t = torch.where(hidden.reshape(*t.shape[:-1], 1), token.to(t.dtype), t)
     return encoder.norm_pre(encoder._pos_embed(t))
 
 

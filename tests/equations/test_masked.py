@@ -200,3 +200,15 @@ def test_a_backbone_without_patches_is_refused(tiny: Any) -> None:
         tiny.build("mae", 6, inputs={"size": SIZE}, backbone=convolutions)
     with pytest.raises(ValueError, match=r"fc_norm\.weight of the backbone VisionTransformer .* pool=token or avg"):
         tiny.build("mae", 6, inputs={"size": SIZE}, backbone=lambda: transformer(fc_norm=True))
+
+
+def test_simmim_on_a_transformer_made_for_one_size(tiny: Any) -> None:
+    """Its patches come as a sequence, not as a map."""
+
+    def one_size() -> tuple[nn.Module, int]:
+        sizes = {"img_size": 16, "patch_size": 4, "dynamic_img_size": False}
+        network = timm.create_model("test_vit", num_classes=0, global_pool="avg", fc_norm=False, **sizes)
+        return network, network.num_features
+
+    method = tiny.build("simmim", 4, inputs={"size": 16}, backbone=one_size)
+    assert len(method(tiny.batches([range(4)], (16,))[0], AT)["error"]) == 4

@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
         flags = {name: value for name, value in vars(parsed).items() if name not in ("command", "words")}
         return COMMANDS[parsed.command](parsed.words, **flags)
     except UsageError as error:
-        if environment.is_main():
+        if environment.is_main() or not environment.is_torchrun():  # else a variable that is left over would silence it
             _print_error(error)
         return 2
     except KeyboardInterrupt:

@@ -92,7 +92,13 @@ def refuse_launcher(runtime: Runtime, wait: bool) -> None:
         raise UsageError("budget= cannot be held by processes that torchrun has started; `plan` forecasts without it")
     if launcher != "here" and environment.is_torchrun():
         raise UsageError(f"launcher={launcher} starts its own processes: run it without torchrun")
-    print_note(environment.require_group() if launcher == "here" else environment.leave_group())
+    settle_group(runtime)
+
+
+def settle_group(runtime: Runtime) -> None:
+    """Processes that somebody started together train as one; to a launcher of its own what the environment says of them
+    is nothing. Raises `UsageError` for half a group."""
+    print_note(environment.require_group() if runtime.launcher == "here" else environment.leave_group())
 
 
 def print_note(note: str) -> None:

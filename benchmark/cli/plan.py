@@ -36,6 +36,7 @@ def print_plan(words: list[str], quick: bool) -> int:
     checks.require_writable(words)
     request = cell_words.read(words)
     tracker.require(request.runtime)
+    checks.settle_group(request.runtime)
     missing = checks.find_missing(request)
     assumed = [
         f"{each}; planned as it is published, without a forecast of what the cells will cost" for each in missing

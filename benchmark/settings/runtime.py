@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import methods
+from benchmark import environment
 from benchmark.errors import UsageError, nearest, unknown
 
 TRACKERS = ("wandb", "tensorboard", "trackio")
@@ -115,10 +116,11 @@ def trackers(runtime: Runtime) -> tuple[str, ...]:
 
 
 def processes(runtime: Runtime) -> int:
-    """How many processes train a cell together: what torchrun says of this one, or what a job is to start."""
+    """How many processes train a cell together: what a launcher of processes says of this one, or what a job is to
+    start."""
     if runtime.launcher == "slurm":
         return runtime.slurm.nodes * max(1, runtime.slurm.gpus_per_node)
-    return int(os.environ["WORLD_SIZE"]) if {"RANK", "WORLD_SIZE"} <= set(os.environ) else 1
+    return int(os.environ["WORLD_SIZE"]) if runtime.launcher == "here" and environment.is_group() else 1
 
 
 def restore_runtime(values: dict[str, Any]) -> Runtime:

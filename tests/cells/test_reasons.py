@@ -66,6 +66,7 @@ def test_of_a_long_error_both_ends_are_kept_and_one_without_words_says_where() -
         ({"WORLD_SIZE": "8"}, "unset WORLD_SIZE"),
         ({"RANK": "0", "WORLD_SIZE": "1"}, "no MASTER_ADDR, MASTER_PORT"),
         ({"RANK": "4", "WORLD_SIZE": "4", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK=4, WORLD_SIZE=4"),
+        ({"RANK": "0", "WORLD_SIZE": "x"}, "WORLD_SIZE=x, and no MASTER_ADDR, MASTER_PORT"),
         ({"RANK": "x", "WORLD_SIZE": "4", "MASTER_ADDR": "a", "MASTER_PORT": "1"}, "RANK=x"),
         ({"RANK": "3", "WORLD_SIZE": "4", "MASTER_ADDR": "a", "MASTER_PORT": ""}, "MASTER_PORT="),
     ],
@@ -73,11 +74,13 @@ def test_of_a_long_error_both_ends_are_kept_and_one_without_words_says_where() -
 def test_half_a_group_of_processes_is_one_sentence(
     variables: dict[str, str], parts: str, tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    done = inside(["run", "methods=random", f"out={tmp_path / 'runs'}"], environment | variables)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1].startswith("error: the environment has ")
-    assert parts in done.stderr
-    assert "for one process: unset " in done.stderr
+    for command in (["run"], ["plan", "--quick"]):
+        words = [*command, "methods=simclr", "batch_norm=local", f"out={tmp_path / 'runs'}"]
+        done = inside(words, environment | variables)
+        assert done.returncode == 2
+        assert done.stderr.splitlines()[-1].startswith("error: the environment has ")
+        assert parts in done.stderr
+        assert "for one process: unset " in done.stderr
     assert not (tmp_path / "runs").exists()
 
 
@@ -107,3 +110,9 @@ def test_what_nobody_launched_with_is_said_and_hinders_nothing(
         2,
         "error: evaluate is one process's work: run it without torchrun\n",
     )
+
+
+def test_an_error_is_said_whatever_rank_a_shell_still_has(tmp_path: Path, environment: dict[str, str]) -> None:
+    group = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
+    done = inside(["report", f"out={tmp_path / 'none'}"], environment | group)
+    assert (done.returncode, "no such folder" in done.stderr) == (2, True)

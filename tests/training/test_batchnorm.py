@@ -284,9 +284,10 @@ def test_the_number_of_processes_is_part_of_a_cell_whose_numbers_depend_on_it(mo
 
     one = {mode: cell(mode) for mode in ("sync", "local", "split:4", "shuffle", "shuffle:4")}
     slurm = ("launcher=slurm", "slurm.nodes=2")
-    monkeypatch.setenv("RANK", "0")
-    monkeypatch.setenv("WORLD_SIZE", "2")
+    for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}.items():
+        monkeypatch.setenv(name, value)
     two = {mode: cell(mode) for mode in one}
+    assert key(cell("local", "launcher=local")) == key(one["local"]), "its workers are not of that group"
     assert {mode for mode in one if key(one[mode]) != key(two[mode])} == {"local", "shuffle"}
     assert key(cell("local", *slurm)) == key(two["local"])
     assert key(cell("local", "microbatch=8")) == key(replace(one["local"], microbatch=8)), "their own groups"

@@ -143,6 +143,8 @@ def _start(cell: TrackedCell, mode: Mode) -> Any:
         os.environ.setdefault(name, str(folder.absolute() / "wandb" / "own"))
     # The client's reports about itself: where the network is gone, a process waits 20 s at its end to send them.
     os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+    if "WANDB_MODE" in os.environ:  # which the client takes in lower case alone
+        os.environ["WANDB_MODE"] = mode
     import wandb
 
     wandb.setup(wandb.Settings(silent=True))

@@ -372,6 +372,13 @@ def test_what_the_client_was_told_in_a_folder_is_obeyed_and_shown(
     assert (shown.returncode, "did you mean 'offline'?" in shown.stderr) == (2, True)
 
 
+def test_a_mode_in_capitals_is_obeyed(outside: dict[str, str], tmp_path: Path) -> None:
+    words = ["run", "methods=random", *CELL[1:], f"out={tmp_path}/runs"]
+    done = run([sys.executable, "-m", "benchmark", *words], outside | {"WANDB_MODE": "OFFLINE"}, tmp_path)
+    assert "W&B: offline, by WANDB_MODE=OFFLINE\n" in done.stderr
+    assert len(list(tmp_path.glob("runs/*/wandb/offline-run-*"))) == 1
+
+
 def test_what_is_not_installed_is_said_before_any_cell_runs(outside: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "wandb").mkdir()  # such as the client leaves behind: no package
     block = "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]\n"

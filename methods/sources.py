@@ -16,7 +16,8 @@ from typing import Any
 
 
 def digest_package(module: str) -> str:
-    """Ten hexadecimal digits of a module and of those of its package that it imports, in turn, by import statements.
+    """Ten hexadecimal digits of a module and of those of its package that it imports, in turn, by import statements;
+    of a single file, of the single files beside it, but among installed packages.
 
     Data, compiled modules and other packages are not among them. Raises `SyntaxError` and `OSError` as they come.
     """
@@ -61,11 +62,14 @@ def _collect(module: str, trees: dict[str, Any]) -> None:
     trees[module] = ast.parse(path.read_text(encoding="utf-8"))
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
     top = module.partition(".")[0]
+    beside = path.parent if path.stem == module and "site-packages" not in path.parts else None
     for name in _imports(trees[module], package):
         parts = name.split(".")
         if parts[0] == top:  # what lies above it is imported with it
             for length in range(1, len(parts) + 1):
                 _collect(".".join(parts[:length]), trees)
+        elif beside and (beside / f"{parts[0]}.py").is_file() and _find(parts[0]) == beside / f"{parts[0]}.py":
+            _collect(parts[0], trees)
 
 
 def _imports(tree: ast.Module, package: str) -> Iterator[str]:

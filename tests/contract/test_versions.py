@@ -103,6 +103,19 @@ def test_a_plugin_is_what_it_and_its_package_say(write_plugin: Callable[[str], s
     assert methods.version(name) != first, "of a module that a module of the package imports"
 
 
+def test_a_single_file_is_what_it_and_the_files_beside_it_say(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(tmp_path))
+    name = f"single_{tmp_path.name}"
+    (tmp_path / f"{name}.py").write_text("import json, torch\nfrom beside_it import scale\n")
+    methods.trust([name])
+    monkeypatch.chdir(tmp_path)
+    alone = methods.version(name)
+    (tmp_path / "beside_it.py").write_text("def scale(x):\n    return x\n")
+    first = methods.version(name)
+    (tmp_path / "beside_it.py").write_text("def scale(x):\n    return 2 * x\n")
+    assert len({alone, first, methods.version(name)}) == 3
+
+
 def test_an_edited_plugin_begins_a_new_cell_and_resumes_no_old_one(
     write_plugin: Callable[[str], str], tmp_path: Path, environment: dict[str, str]
 ) -> None:

@@ -11,6 +11,7 @@ from types import NoneType
 from typing import Any, Literal
 
 from benchmark.errors import UsageError, nearest
+from results import files
 
 
 def parse_value(text: str, kind: Any, key: str) -> Any:
@@ -32,6 +33,8 @@ def parse_value(text: str, kind: Any, key: str) -> Any:
             raise ValueError
     except ValueError:
         raise UsageError(f"{key}={text}: {wanted} is needed{nearest(text, allowed)}") from None
+    if kind in (int, float) and abs(value) > files.LARGEST:
+        raise UsageError(f"{key}={text}: no record can hold a number beyond {files.LARGEST:.0e}")
     return round_number(value) if kind is float else value
 
 

@@ -294,6 +294,12 @@ def test_a_number_is_one_setting_however_it_was_come_by() -> None:
     assert key("methods=simclr weight_decay=-0.0") == key("methods=simclr weight_decay=0")
 
 
+@pytest.mark.parametrize("word", [f"seeds={10**120}", "weight_decay=1e150"])
+def test_a_number_that_no_record_can_hold_is_refused(word: str) -> None:
+    with pytest.raises(UsageError, match=r"no record can hold a number beyond 1e\+100"):
+        read(["methods=simclr", word])
+
+
 def test_a_decimal_comma_is_told() -> None:
     with pytest.raises(UsageError, match=r"learning_rate=05: .* the decimal point is a dot, learning_rate=0\.05"):
         read(["methods=simclr", "learning_rate=0,05"])

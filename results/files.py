@@ -77,7 +77,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
         return
     for line in text.splitlines():
         try:
-            data = json.loads(line)
+            data = json.loads(line, parse_int=_parse_int)
         except (ValueError, RecursionError):
             return
         if not isinstance(data, dict):
@@ -139,6 +139,14 @@ def _check(data: Any, depth: int) -> None:
         data.encode()  # half of a surrogate pair is a ValueError
     elif isinstance(data, int | float) and not abs(data) <= LARGEST:
         raise ValueError("a number too large")
+
+
+def _parse_int(text: str) -> int:
+    """Python's whole numbers have no end, and beyond that of a float its arithmetic is an error."""
+    number = int(text)
+    if abs(number) > LARGEST:
+        raise ValueError("a number too large")
+    return number
 
 
 def _refuse_constant(name: str) -> float:

@@ -43,8 +43,9 @@ class Attempt:
 
     def follows(self, other: dict[str, Any]) -> bool:
         """Whether `other` must be dead by now: it was here, where the lock is free, or an earlier start of our job."""
-        earlier = self.job != "" and other.get("job") == self.job and other.get("restart", 0) < self.restart
-        return other.get("host") == self.host or earlier
+        restart = other.get("restart", 0)
+        earlier = self.job != "" and other.get("job") == self.job
+        return other.get("host") == self.host or (earlier and isinstance(restart, int) and restart < self.restart)
 
 
 def attempt() -> Attempt:

@@ -121,12 +121,16 @@ def read(out: Path) -> list[Ran]:
     for _, entry in record.find(out):
         if isinstance(entry, dict) and entry["status"] == "finished":
             with contextlib.suppress(Exception):  # of a method that is gone, or whatever lies there
-                cost = entry["cost"]
-                known = cost.get("peak_memory_bytes", 0), cost.get("device", ""), cost.get("processes", 1)
-                ran.append(
-                    Ran(shape(entry["settings"]), seconds_of(entry), cost.get("evaluation_seconds", 0.0), *known)
-                )
-    return ran
+                ran.append(_read_ran(entry))
+    return [one for one in ran if one.shape.work > 0]
+
+
+def _read_ran(entry: dict[str, Any]) -> Ran:
+    """What a record says of its cell's costs. Raises whatever comes of a record that says something else."""
+    cost = entry["cost"]
+    evaluation, memory = float(cost.get("evaluation_seconds", 0.0)), int(cost.get("peak_memory_bytes") or 0)
+    device, processes = str(cost.get("device", "")), int(cost.get("processes", 1))
+    return Ran(shape(entry["settings"]), seconds_of(entry), evaluation, memory, device, processes)
 
 
 def seconds_of(entry: dict[str, Any]) -> float:

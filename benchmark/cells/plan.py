@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.cells import lease
+from benchmark.data import catalogue
 from benchmark.errors import UsageError, unknown
 from benchmark.settings import address
 from benchmark.settings.cell import Settings, restore
@@ -88,8 +89,10 @@ def cell(folder: Path) -> Settings:
     """The cell whose folder it is. `UsageError` where its settings cannot be read."""
     path = folder / "settings.json"
     try:
-        return restore(files.read_json(path))
-    except (OSError, ValueError, TypeError, LookupError) as error:
+        settings = restore(files.read_json(path))
+        catalogue.entry(settings.dataset.name)  # an error for a dataset that there is not
+        return settings
+    except (OSError, ValueError, TypeError, LookupError, UsageError) as error:
         raise UsageError(f"{path} cannot be read ({error}); `run` with the cell's words writes it anew") from error
 
 

@@ -150,8 +150,10 @@ def _share(images: int, data: Data, batches: Batches, epochs: int, precision: st
 
 def summarise(lines: Iterable[Mapping[str, Any]]) -> dict[str, float]:
     """What the evaluations among the lines of a log took, and the training's seconds until the first of them that came
-    to 90 % of the last one's accuracy, for the costs in a record; nothing without evaluations."""
-    curve = [line for line in lines if METRIC in line]
+    to 90 % of the last one's accuracy, for the costs in a record; nothing without evaluations. A line that lacks one of
+    these numbers is none of a training's."""
+    names = (METRIC, "evaluation_seconds", "seconds")
+    curve = [line for line in lines if all(isinstance(line.get(name), int | float) for name in names)]
     if not curve:
         return {}
     costs = {"validation_seconds": round(sum(line["evaluation_seconds"] for line in curve), 3)}

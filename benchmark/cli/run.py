@@ -11,6 +11,7 @@ from benchmark.cells import plan, writable
 from benchmark.cells.plan import State
 from benchmark.cli import budget, checks
 from benchmark.display.progress import ProgressDisplay
+from benchmark.errors import UsageError
 from benchmark.forecast import forecast, forecast_table
 from benchmark.launch import cluster
 from benchmark.settings import address, schema
@@ -35,7 +36,10 @@ def run_folder(words: list[str], wait: bool) -> int:
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     for cell in cells:
-        schema.describe(cell.method)  # before one trains: it may be a plugin that only the folder names
+        try:
+            schema.describe(cell.method)  # before one trains: it may be a plugin that only the folder names
+        except UsageError as error:
+            raise UsageError(f"{Path(runtime.out) / address.folder_name(cell)}: {error}") from error
     code = run_request(Request(_drop_changed(cells, Path(runtime.out)), runtime, []), wait)
     return code or (2 if problems else 0)
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import typing
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal
+from functools import cache
+from types import UnionType
+from typing import Any, Literal, Union
 
 from benchmark.data.catalogue import RUN, Dataset
 from benchmark.settings.values import parts
@@ -65,5 +68,29 @@ def seeded_dataset(settings: Settings) -> Dataset:
 
 
 def restore(values: dict[str, Any]) -> Settings:
-    """The cell that `dataclasses.asdict`, and JSON after it, made `values` of."""
-    return Settings(**values | {"dataset": Dataset(**values["dataset"])})
+    """The cell that `dataclasses.asdict`, and JSON after it, made `values` of. Raises TypeError or LookupError for what
+    was made of no cell."""
+    settings = Settings(**values | {"dataset": Dataset(**values["dataset"])})
+    part: Any
+    for part in (settings.dataset, settings):
+        for name, kind in _types(type(part)).items():
+            if not _fits(getattr(part, name), kind):
+                raise TypeError(f"{name} is {str(getattr(part, name))[:40]!r}")
+    return settings
+
+
+@cache
+def _types(cls: type[Any]) -> dict[str, Any]:
+    return typing.get_type_hints(cls)
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value is of the declared type; a float may be a whole number, which is no bool."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        return value in arguments
+    if origin in (UnionType, Union):
+        return any(_fits(value, one) for one in arguments)
+    if isinstance(value, bool):
+        return kind is bool
+    return isinstance(value, (int, float) if kind is float else origin or kind)

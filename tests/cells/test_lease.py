@@ -77,6 +77,9 @@ def test_a_restart_of_a_job_follows_its_earlier_start(tmp_path: Path, monkeypatc
     elsewhere(tmp_path, job="812", restart=2)
     with lease.hold(tmp_path) as mine:
         assert mine is None, "the earlier start comes back, and has lost"
+    elsewhere(tmp_path, job="812", restart="x")
+    with lease.hold(tmp_path) as mine:
+        assert mine is None, "what is no restart of ours"
     elsewhere(tmp_path, job="812", restart=0)
     with lease.hold(tmp_path) as mine:
         assert mine is not None

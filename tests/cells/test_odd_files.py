@@ -5,9 +5,13 @@ from __future__ import annotations
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from commandline import inside
+
+from benchmark.cells import past_costs
+from results import record
 
 WORDS = ["dataset.limit=60", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=8", "epochs=1"]
 RANDOM = ["run", "methods=random", *WORDS, "seeds=0,1", "device=cpu", "threads=1"]
@@ -46,6 +50,52 @@ def test_settings_that_are_lost(out: Path, environment: dict[str, str]) -> None:
     assert json.loads((first / "settings.json").read_text()) == json.loads(content)
 
 
+@pytest.mark.parametrize(
+    "odd",
+    [
+        {"method": 7},
+        {"options": []},
+        {"seed": "x"},
+        {"view_size": True},
+        {"stem": {}},
+        {"weights": 5},
+        {"trial": [1]},
+        {"dataset": {"name": 7}},
+        {"dataset": {"name": "nosuch"}},
+        {"dataset": {"limit": "x"}},
+    ],
+    ids=str,
+)
+def test_settings_that_are_none_hinder_no_other_cell(
+    odd: dict[str, Any], out: Path, environment: dict[str, str]
+) -> None:
+    first, second = sorted(out.glob("random-*"))
+    record.write_json(first / "settings.json", json.loads((first / "settings.json").read_text()) | odd)
+    for folder in (first, second):
+        (folder / "record.json").unlink()
+        (folder / "log.jsonl").touch()
+    assert inside(["status", f"out={out}"], environment).returncode == 0
+    done = inside(["resume", f"out={out}", "device=cpu", "threads=1"], environment)
+    assert done.returncode == 2
+    assert f"left out: {first / 'settings.json'} cannot be read" in done.stderr
+    assert [(folder / "record.json").exists() for folder in (first, second)] == [False, True]
+
+
+@pytest.mark.parametrize(
+    "odd",
+    [{"settings": {"view_size": 0}}, {"cost": {"peak_memory_bytes": "x"}}, {"cost": {"evaluation_seconds": []}}],
+    ids=str,
+)
+def test_a_record_that_says_nothing_of_costs_foretells_none(odd: dict[str, Any], out: Path) -> None:
+    (folder,) = out.glob("simclr-*")
+    content = json.loads((folder / "record.json").read_text())
+    (name,) = odd
+    record.write(folder, content | {name: content[name] | odd[name]})
+    ran = past_costs.read(out)
+    assert len(ran) == 2
+    assert past_costs.PastCosts(ran).rates
+
+
 def test_a_record_of_another_cell_is_not_this_one_s(out: Path, environment: dict[str, str]) -> None:
     first, second = sorted(out.glob("random-*"))
     shutil.copy(second / "record.json", first)
@@ -57,7 +107,10 @@ def test_a_record_of_another_cell_is_not_this_one_s(out: Path, environment: dict
     assert "1 broken, 2 finished" in inside(["status", f"out={out}"], environment).stdout
 
 
-@pytest.mark.parametrize("line", ["[]", "3", '{"step": 1}', '{"step": 1, "loss": null}', "\x00", "[" * 100_000])
+@pytest.mark.parametrize(
+    "line",
+    ["[]", "3", '{"step": 1}', '{"step": 1, "loss": null}', f'{{"step": 1, "loss": {10**400}}}', "\x00", "[" * 100_000],
+)
 def test_a_log_that_is_none(line: str, out: Path, environment: dict[str, str]) -> None:
     (folder,) = out.glob("simclr-*")
     (folder / "record.json").unlink()

@@ -277,3 +277,9 @@ def test_two_processes_measure_the_same_curve(tmp_path: Path, environment: dict[
     two, one = ([line for line in read_log(folder) if METRIC in line] for folder in folders)
     assert [line["epoch"] for line in two] == [2, 4]
     assert two == one
+
+
+def test_a_line_that_is_no_evaluation_fails_no_cell() -> None:
+    line = {METRIC: 0.5, "evaluation_seconds": 0.1, "seconds": 2.0}
+    odd = [{METRIC: 0.5}, line | {METRIC: "x"}, line | {"seconds": None}]
+    assert validation_curve.summarise([line, *odd]) == validation_curve.summarise([line]) == {"validation_seconds": 0.1}

@@ -73,7 +73,7 @@ def restore(values: dict[str, Any]) -> Settings:
     settings = Settings(**values | {"dataset": Dataset(**values["dataset"])})
     part: Any
     for part in (settings.dataset, settings):
-        for name, kind in _types(type(part)).items():
+        for name, kind in _types(part.__class__).items():
             if not _fits(getattr(part, name), kind):
                 raise TypeError(f"{name} is {str(getattr(part, name))[:40]!r}")
     return settings

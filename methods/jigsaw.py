@@ -3,8 +3,9 @@
 Nine patches of an image are shuffled by one of a fixed set of permutations, and a network on their nine features says
 by which (section 3). The set is chosen greedily for the largest least Hamming distance, always the same one:
 `tests/equations` holds its hash. The shared layer on each patch and the classifier on the nine follow VISSL. The
-patches lie on a jittered grid with gaps, and are augmented each on its own. Whole images are evaluated with the running
-statistics that batch norm has of patches, as in VISSL; what that costs, and a mend, are in `pirl.py`.
+patches lie on a jittered grid with gaps, and are augmented each on its own. Each step has a pass of whole views too,
+without a gradient: batch norm's running statistics, by which whole images are evaluated, follow those, where VISSL's
+are of patches. Losses and weights are the same.
 """
 
 import itertools
@@ -27,7 +28,8 @@ PATCHES = 9
 
 class Jigsaw(Method):
     family = "pretext"
-    views = ("grid",)
+    views = ("grid", "crop")
+    version = 2  # since batch norm is evaluated with the statistics of whole images
 
     @dataclass(frozen=True)
     class Config:
@@ -47,7 +49,8 @@ class Jigsaw(Method):
         self.register_buffer("orders", torch.tensor(permutations(config.permutations)))
 
     def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
-        h = patches(self.encoder, batch.views[0], self.each)  # (n, 9, D), in their places
+        grid, whole = batch.views
+        h = patches(self.encoder, grid, whole, self.each)  # (n, 9, D), in their places
         target = self.chance.integers(batch.index, at.step, self.config.permutations)
         order = self.get_buffer("orders")[target]  # (n, 9)
         shuffled = h.gather(1, order[:, :, None].expand_as(h))

@@ -20,7 +20,7 @@ from methods.method import Batch, Method, Progress
 from methods.parts.heads import MomentumCopy, normalise, projector
 from methods.parts.losses import info_nce
 from methods.parts.memory import Queue
-from methods.parts.symptoms import at_chance, dead_queue
+from methods.parts.symptoms import at_chance, dead_queue, stale_queue
 
 
 class MoCo(Method):
@@ -99,3 +99,5 @@ class MoCo(Method):
         yield from dead_queue(
             self.queue.rows, "a momentum nearer to 1, and batch norm over more groups (batch_norm=shuffle:N), help"
         )
+        q, k = rows["q"][:, 0], rows["k"][:, -1]
+        yield from stale_queue(q, k, self.queue.rows, "a shorter queue helps")

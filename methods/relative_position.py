@@ -4,8 +4,8 @@ Of nine patches of an image the centre and one other are shown, and a small netw
 the eight places the other is from (section 3). All eight pairs of an image are in the batch. The patches lie on a
 jittered grid with gaps, and are augmented each on its own, which takes the place of the paper's colour dropping:
 otherwise the lens's colour fringes give the place away. The two-layer network on the pair follows the revisited form
-(arXiv:1901.09005) without its dropout, whose draws would depend on how a batch is cut. Whole images are evaluated with
-the running statistics that batch norm has of patches, as in `jigsaw.py`.
+(arXiv:1901.09005) without its dropout, whose draws would depend on how a batch is cut. Batch norm's running statistics
+follow whole views, as in `jigsaw.py`.
 """
 
 import math
@@ -25,7 +25,8 @@ CENTRE, PLACES = 4, 8
 
 class RelativePosition(Method):
     family = "pretext"
-    views = ("grid",)
+    views = ("grid", "crop")
+    version = 2  # since batch norm is evaluated with the statistics of whole images
 
     @dataclass(frozen=True)
     class Config:
@@ -43,7 +44,8 @@ class RelativePosition(Method):
         )
 
     def forward(self, batch: Batch, at: Progress) -> dict[str, Tensor]:
-        h = patches(self.encoder, batch.views[0])  # (n, 9, width)
+        grid, whole = batch.views
+        h = patches(self.encoder, grid, whole)  # (n, 9, width)
         others = torch.cat([h[:, :CENTRE], h[:, CENTRE + 1 :]], dim=1)
         pairs = torch.cat([h[:, CENTRE : CENTRE + 1].expand_as(others), others], dim=2)
         logits = self.pair(pairs.transpose(0, 1).flatten(0, 1))  # view by view, as batch norm over groups takes rows

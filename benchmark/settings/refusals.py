@@ -21,7 +21,7 @@ def require_possible(settings: Settings) -> None:
     if batch is None:
         return
     if facts and batch > facts.images + facts.classes:  # a validation split rounds in each class
-        raise UsageError(f"batch_size={batch}: {settings.dataset.name} has {facts.images} images to train on")
+        raise UsageError(f"batch_size={batch}: {settings.dataset.name} has about {facts.images} images to train on")
     if parts(batch, settings.microbatch or 0) == 1:
         require_groups(settings.batch_norm or "sync", settings.processes, batch)
 

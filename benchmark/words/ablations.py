@@ -97,7 +97,7 @@ ABLATIONS = {
         "momentum and batch, so that a longer queue holds older keys",
     ),
     "prototypes": Ablation(
-        "How many clusters, for SwAV and DeepCluster-v2, or outputs, for DINO?",
+        "How many clusters, for SwAV and DeepCluster-v2, or outputs, for DINO and iBOT?",
         ({"prototypes": ("x0.25", "x0.5", "x1", "x2")},),
         "batch and queue, from which the codes are balanced",
     ),

@@ -7,6 +7,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, cat, nn
 
+from methods.parts.statistics import frozen_statistics, move_statistics
+
 
 def encode(network: nn.Module, views: Sequence[Tensor]) -> Tensor:
     """(V n, D): `network` of V views (n, 3, H, W), first all rows of the first view, then all of the second.
@@ -23,11 +25,14 @@ def by_image(rows: Tensor, views: int) -> Tensor:
     return rows.unflatten(0, (views, -1)).transpose(0, 1)
 
 
-def patches(network: nn.Module, view: Tensor, each: nn.Module | None = None) -> Tensor:
-    """(n, 9, D): `network`, and `each` behind it, of the patches (n, 9, 3, p, p), in their order.
+def patches(network: nn.Module, grid: Tensor, whole: Tensor, each: nn.Module | None = None) -> Tensor:
+    """(n, 9, D): `network`, and `each` behind it, of the patches `grid` (n, 9, 3, p, p), in their order.
 
     They are laid out patch by patch in the pass, all images' first patch first, as batch norm over groups takes rows.
+    Its running statistics, by which whole images are evaluated, follow the views `whole` (n, 3, H, W) instead.
     """
-    h = network(view.transpose(0, 1).flatten(0, 1))
+    move_statistics(network, whole)
+    with frozen_statistics(network):
+        h = network(grid.transpose(0, 1).flatten(0, 1))
     h = h if each is None else each(h)
-    return h.unflatten(0, (view.shape[1], -1)).transpose(0, 1)
+    return h.unflatten(0, (grid.shape[1], -1)).transpose(0, 1)

@@ -5,8 +5,16 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+
+
+def move_statistics(network: nn.Module, x: Tensor) -> None:
+    """Let the running statistics of `network` follow images x (n, 3, H, W), by a pass without a gradient."""
+    if any(isinstance(m, _BatchNorm) for m in network.modules()):
+        with torch.no_grad():
+            network(x)
 
 
 @contextlib.contextmanager

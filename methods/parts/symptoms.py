@@ -11,6 +11,7 @@ NEAR = 0.002  # of the loss at chance; stuck trainings were within 0.1 %, slow o
 CLOSE = 0.01  # within which little was told apart: no collapse, but worth a word
 SHARE = 0.9  # of the images in one cluster
 ALIKE = 0.99  # mean cosine of the keys in a queue
+GAP = 0.1  # least difference of mean cosines that says something of a queue's age (ours)
 
 
 def at_chance(loss: float, chance: float, remedy: str) -> Iterator[tuple[str, str]]:
@@ -34,3 +35,17 @@ def dead_queue(queue: Tensor, remedy: str) -> Iterator[tuple[str, str]]:
     alike = float(queue.mean(dim=0).square().sum())
     if alike > ALIKE:
         yield "dead_queue", f"the keys in the queue have a mean cosine of {alike:.3f}; {remedy}"
+
+
+def stale_queue(q: Tensor, k: Tensor, queue: Tensor, remedy: str) -> Iterator[tuple[str, str]]:
+    """A key's age is told more easily than its image: of mean cosines, the one with other images' keys of the same step
+    is farther above the one with the queue's keys than below the one with the own key.
+
+    q, k: (N, D) queries and their keys, unit vectors; queue: (K, D).
+    """
+    own = float((q * k).sum(dim=1).mean())
+    others = (float(q.sum(dim=0) @ k.sum(dim=0)) / len(q) - own) / max(1, len(q) - 1)
+    old = float(q.mean(dim=0) @ queue.mean(dim=0))
+    if len(q) > 1 and others - old > max(own - others, GAP):
+        cosines = f"{own:.2f} with their keys, {others:.2f} with others of the step, {old:.2f} with the queue's"
+        yield "sign: stale_queue", f"queries' cosine is {cosines}; {remedy}"

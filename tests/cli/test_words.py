@@ -164,7 +164,7 @@ def test_the_backbone_that_a_preset_gives_a_method_yields_to_the_user_s() -> Non
 @pytest.mark.parametrize(("view", "stem"), [(32, "small"), (64, "small"), (96, "auto"), (224, "auto")])
 def test_a_vision_transformer_has_its_own_settings(model: str, view: int, stem: str) -> None:
     words = f"dataset=cifar10 backbone=vit_{model}_patch16_224 view_size={view}"
-    found = {one.method: one for one in cells(f"methods=simclr,moco,moco_v3,dino,lejepa,mae,simmim,ijepa {words}")}
+    found = {one.method: one for one in cells(f"methods=simclr,moco,moco_v3,dino,lejepa,mae,simmim,ijepa,ibot {words}")}
     assert {(one.optimiser, one.stem) for one in found.values()} == {("adamw", stem)}
     assert {name: one.pool for name, one in found.items() if one.pool != "auto"} == dict.fromkeys(
         ("mae", "simmim", "ijepa"), "avg"
@@ -172,9 +172,9 @@ def test_a_vision_transformer_has_its_own_settings(model: str, view: int, stem: 
     rates = {name: (one.learning_rate, one.weight_decay) for name, one in found.items()}
     assert rates["moco_v3"] == rates["simclr"] == rates["moco"] == (1.5e-4, 0.1)
     assert rates["mae"] == (1.5e-4, 0.05)
-    assert rates["dino"] == (5e-4, 0.04)
+    assert rates["dino"] == rates["ibot"] == (5e-4, 0.04)
     assert rates["lejepa"] == (5e-4 if view > 128 else 2e-3, 0.05)
-    assert found["dino"].weight_decay_end == found["ijepa"].weight_decay_end == 0.4
+    assert {found[name].weight_decay_end for name in ("dino", "ijepa", "ibot")} == {0.4}
     assert found["moco_v3"].options["freeze_patches"]
     assert found["moco_v3"].options["temperature"] == 0.2
 

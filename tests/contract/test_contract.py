@@ -49,6 +49,14 @@ VARIANTS = {
         "dino.norm_last_layer=false",
         "augmentation=crop+2x8@.2-.5",
     ),
+    "ibot, its temperature growing, with small crops": (
+        "ibot",
+        "ibot.teacher_warmup=3",
+        "ibot.head_norm=true",
+        "pool=avg",
+        "augmentation=crop+2x8@.2-.5",
+    ),
+    "deep infomax with a prior": ("deep_infomax", "deep_infomax.prior=0.1"),
     "pcl from the first epoch": ("pcl", "pcl.warmup_epochs=0", "pcl.negative_prototypes=8"),
 }
 

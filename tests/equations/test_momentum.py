@@ -79,6 +79,22 @@ def test_moco(symmetric: bool, queue: int, sides: tuple[int, ...], tiny: Any, pa
     compare_weights(ours.after, w, same)
 
 
+@pytest.mark.parametrize("symmetric", [False, True])
+def test_a_queue_of_old_keys_is_a_sign(symmetric: bool, tiny: Any) -> None:
+    """Keys of the step lie with the queries, whatever their image, and those in the queue elsewhere."""
+    method = tiny.build("moco", 6, queue=4, head_dim=3, symmetric=symmetric)
+    q = torch.nn.functional.normalize(torch.tensor([[1.0, 0.5, 0], [1, -0.5, 0]]), dim=1).double()
+    rows = {"q": q[:, None].repeat(1, 1 + symmetric, 1), "k": q[:, None].repeat(1, 1 + symmetric, 1)}
+    signs = {}
+    for name, key in (("of the step", q.repeat(2, 1)), ("old", -q.repeat(2, 1))):
+        method.queue.rows.copy_(key)
+        signs[name] = [sign for sign, _ in method.symptoms({"loss": 1.0}, rows)]
+    assert signs == {"of the step": [], "old": ["sign: stale_queue"]}
+    (_, text) = next(method.symptoms({"loss": 1.0}, rows))
+    assert "1.00 with their keys, 0.60 with others of the step, -0.80 with the queue's" in text
+    assert len(text) <= 120, "tables cut what is longer"
+
+
 def compare_weights(after: dict[str, Tensor], w: dict[str, Tensor], same: Any) -> None:
     """All networks: weights by the moving average, batch-norm statistics of the keys' own batches."""
     names = [n for n in w if "queue" not in n and "num_batches" not in n]

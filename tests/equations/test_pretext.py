@@ -47,15 +47,22 @@ def shared_mlp(w: dict[str, Tensor], name: str, h: list[Tensor], paper: Any) -> 
     return [one.clamp(min=0) for one in paper.batch_norm(w, f"{name}.1", paper.linear(w, f"{name}.0", h))]
 
 
+def grid_features(w: dict[str, Tensor], grid: Tensor, whole: Tensor, paper: Any) -> list[Tensor]:
+    """Of nine patches an image, image by image; running statistics are those of whole images."""
+    paper.encoder(w, "encoder", whole)
+    with paper.keep_statistics(w):
+        return paper.encoder(w, "encoder", grid.flatten(0, 1))
+
+
 def test_jigsaw(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
     """Slot j of the nine gets the patch that the drawn permutation names; the network says which permutation it was."""
     count, dim = 5, 3
     method = tiny.build("jigsaw", 6, permutations=count, patch_dim=dim)
-    w, batches = paper.start(method), tiny.batches(BATCHES, (0,))
+    w, batches = paper.start(method), tiny.batches(BATCHES, (0, 4))
     orders = permutations(count)
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
         n = len(batch.index)
-        h = shared_mlp(w, "each", paper.encoder(w, "encoder", batch.views[0].flatten(0, 1)), paper)  # image by image
+        h = shared_mlp(w, "each", grid_features(w, *batch.views, paper), paper)
         drawn = method.chance.uniform(batch.index, step, 1).flatten().tolist()
         targets = [int(number * count) for number in drawn]
         pictures = [torch.cat([h[9 * i + patch] for patch in orders[targets[i]]]) for i in range(n)]
@@ -130,10 +137,10 @@ def test_normal_numbers_are_normal() -> None:
 def test_relative_position(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
     """Centre and neighbour, eight pairs an image; places are counted row by row from the top left."""
     method = tiny.build("relative_position", 6, head_hidden=6)
-    w, batches = paper.start(method), tiny.batches(BATCHES, (0,))
+    w, batches = paper.start(method), tiny.batches(BATCHES, (0, 4))
     for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
         n = len(batch.index)
-        h = paper.encoder(w, "encoder", batch.views[0].flatten(0, 1))  # image by image
+        h = grid_features(w, *batch.views, paper)
         around = [0, 1, 2, 3, 5, 6, 7, 8]
         pairs = [torch.cat([h[9 * i + 4], h[9 * i + patch]]) for i in range(n) for patch in around]
         logits = paper.linear(w, "pair.3", shared_mlp(w, "pair", pairs, paper))
@@ -229,6 +236,36 @@ def test_deep_infomax(bound: str, tiny: Any, paper: Any, same: Any, same_state: 
         same(ours.scalars["loss"], loss)
         same(ours.gradients, paper.sgd(w, loss))
     same_state(ours.after, w)
+
+
+def test_deep_infomax_draws_its_feature_to_a_prior(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
+    """min_E max_D of E[log D(v)] + E[log(1 - D(y))], y the sigmoid of 64 linear numbers, v drawn from [0, 1]^64."""
+    gamma, options = 0.7, {"head_hidden": 7, "head_dim": 3}
+    method = tiny.build("deep_infomax", 6, inputs={"size": 16}, backbone=lambda: (Cells(), 6), prior=gamma, **options)
+    batches = tiny.batches(BATCHES, (16,))
+    steps = tiny.train(method, batches)
+
+    def d(w: dict[str, Tensor], x: list[Tensor]) -> list[Tensor]:
+        for layer in (0, 2, 4):
+            x = paper.linear(w, f"discriminator.{layer}", x)
+            x = [one.clamp(min=0) for one in x] if layer < 4 else x
+        return [1 / (1 + (-one[0]).exp()) for one in x]
+
+    for step, (ours, batch) in enumerate(zip(steps, batches, strict=True)):
+        w = {name: value.clone().requires_grad_(value.is_floating_point()) for name, value in ours.before.items()}
+        pooled = []
+        for image in batch.views[0]:
+            places = [one for row in cells(w, image)[2] for one in row]
+            pooled.append(sum(places) / len(places))
+        y = [1 / (1 + (-one).exp()) for one in paper.linear(w, "code.0", pooled)]
+        v = list(method.chance.uniform(batch.index, step, 64).double())
+        value = sum(a.log() + (1 - b).log() for a, b in zip(d(w, v), d(w, y), strict=True)) / len(y)
+        same(ours.scalars["discriminator"], -value)
+        same(ours.scalars["loss"], ours.scalars["local"] - gamma * value)
+        own = [name for name in w if name.startswith(("discriminator", "code"))]
+        for name, slope in zip(own, torch.autograd.grad(gamma * value, [w[name] for name in own]), strict=True):
+            same(ours.gradients[name], -slope if name.startswith("discriminator") else slope)
+        assert ours.gradients.keys() == {name for name in w if name != "chance.salt"}
 
 
 def test_deep_infomax_of_a_critic_that_says_nothing(tiny: Any) -> None:

@@ -28,6 +28,7 @@ NOT_RECORDED = {  # and why
     "contrastive_divergence": "at.step",
     "denoising_autoencoder": "at.step",
     "gan": "at.step",
+    "ibot": "at.step",
     "ijepa": "at.step",
     "jigsaw": "at.step",
     "lejepa": "draws random numbers",

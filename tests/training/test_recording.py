@@ -15,7 +15,8 @@ from benchmark.training.recording import Recorder, inspect
 from methods.method import Batch, Method, Progress
 
 AT = Progress(1, 20, 0, 4)
-READS_THE_STEP = {"contrastive_divergence", "denoising_autoencoder", "gan", "ijepa", "jigsaw", "mae", "simmim", "vae"}
+READS_THE_STEP = {"contrastive_divergence", "denoising_autoencoder", "gan", "ibot", "ijepa", "jigsaw", "mae", "simmim"}
+READS_THE_STEP |= {"vae"}
 DRAWS, DECOMPOSES = {"lejepa", "visreg", "wmse"}, {"mmcr"}  # random numbers or singular values, in the loss
 ATTENDS = {"all4one"}  # by an operation that may drop out
 # `one_hot` looks for the largest label on a CPU alone.

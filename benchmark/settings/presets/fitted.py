@@ -72,6 +72,7 @@ def _memories(n: int, batch: int, epochs: int) -> dict[str, Rule]:
     keys = f"at most a quarter of {n} images: in a longer queue an image meets its own older keys"
     prototypes = max(10, min(512, batch * 3 // 4))
     clusters = max(4, min(512, n // 25))
+    outputs = Rule(str(min(4096, max(64, _power_below(n / 4)))), f"a quarter of {n} images; 4,096 at most")
     pcl = [max(4, min(largest, n // share)) for largest, share in ((250, 60), (500, 25), (1000, 12))]
     return {
         "moco.queue": Rule(str(min(4096, quarter)), keys),
@@ -82,9 +83,8 @@ def _memories(n: int, batch: int, epochs: int) -> dict[str, Rule]:
         "pirl.negatives": Rule(str(min(4096, max(1, _power_below(n / 2)))), f"at most half of the bank's {n} rows"),
         "instdisc.negatives": Rule(str(min(4096, max(1, _power_below(n / 2)))), f"at most half of the {n} rows"),
         "swav.prototypes": Rule(str(prototypes), f"below the {batch} images that a step balances over them"),
-        "dino.prototypes": Rule(
-            str(min(4096, max(64, _power_below(n / 4)))), f"a quarter of {n} images; 4,096 at most"
-        ),
+        "dino.prototypes": outputs,
+        "ibot.prototypes": outputs,
         "deepcluster.prototypes": Rule(str(clusters), f"25 or more of {n} images a cluster"),
         "pcl.clusters": Rule("+".join(map(str, sorted(set(pcl)))), f"12 or more of {n} images a cluster"),
         "pcl.warmup_epochs": Rule(str(max(1, epochs // 10)), "a tenth of the training"),
@@ -92,6 +92,17 @@ def _memories(n: int, batch: int, epochs: int) -> dict[str, Rule]:
         "wmse.head_dim": Rule(str(min(64, batch // 2)), "half of the images whitened at once, or less"),
         "corinfomax.head_dim": Rule(str(min(64, batch // 2)), "half of the images of a step, or less"),
     }
+
+
+# Of DINO and iBOT where steps are few.
+_TEACHER = {
+    "teacher_temperature": "0.02",
+    "teacher_warmup": "0",
+    "momentum": "0.99",
+    "head_norm": "true",
+    "head_hidden": "512",
+    "head_dim": "64",
+}
 
 
 def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
@@ -109,14 +120,6 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
         "pirl.temperature": "0.1",
         "swav.epsilon": "0.03",
         "swav.freeze": "1",
-        "dino.teacher_temperature": "0.02",
-        "dino.teacher_warmup": "0",
-        "dino.momentum": "0.99",
-        "dino.head_norm": "true",
-        "dino.head_hidden": "512",
-        "dino.head_dim": "64",
-        "dino.optimiser": "adamw",
-        "dino.learning_rate": "0.002",
         "moco_v3.head_hidden": "1024",
         "byol.head_hidden": "1024",
         "simsiam.head_dim": "1024",
@@ -145,6 +148,8 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
         "simmim.learning_rate": "0.002",
         "ijepa.learning_rate": "0.001",
     }
+    plain |= {f"{name}.{word}": value for name in ("dino", "ibot") for word, value in _TEACHER.items()}
+    plain |= {"dino.optimiser": "adamw", "dino.learning_rate": "0.002", "ibot.learning_rate": "0.001"}
     groups = Rule(f"shuffle:{max(2, min(8, batch // 16))}", "groups of 16 images or more")
     return (
         {name: Rule(value, "") for name, value in plain.items()}

@@ -23,7 +23,7 @@ PATCHES = """## Vision transformers
 
 Where you ask for a vision transformer, such as `backbone=vit_tiny_patch16_224`, and the preset has a backbone of
 convolutions for the method, these lie over the preset. Views of up to 64 pixels get patches of 4 (`stem=small`), also
-where the preset's own backbone is a transformer. MAE and I-JEPA, which need one, have their settings in each preset.
+where the preset's own backbone is a transformer. MAE, I-JEPA and iBOT, which need one, have theirs in each preset.
 """
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from results import record
+from results.quantity import quantify
 from results.report import study
 
 STUDIES = Path("results/studies")
@@ -158,7 +159,10 @@ def _keep(root: Path, runs: Path, name: str, command: str) -> None:
     if not re.fullmatch(r"[A-Za-z0-9_-]+", name):
         raise ValueError(f"study {name!r}: letters, digits, - and _ are allowed")
     count = keep(runs, root / STUDIES / name, command)
-    print(f"{count} records in {STUDIES / name}; {PAGES / name}.md shows them: give it a title, and say what they say")
+    print(
+        f"{quantify(count, 'record')} in {STUDIES / name}; {PAGES / name}.md shows them: give it a title, "
+        "and say what they say"
+    )
 
 
 def _write(root: Path) -> int:

@@ -57,6 +57,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "results.statistics",
         "results.frames",
         "results.files",
+        "results.quantity",
     ),
     "benchmark.tuning": (
         "benchmark.cells",
@@ -65,6 +66,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.errors",
         "results.record",
         "results.files",
+        "results.quantity",
     ),
     "benchmark.serve": (
         "benchmark.launch",
@@ -84,6 +86,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.data",
         "benchmark.display",
         "benchmark.errors",
+        "results.quantity",
     ),
     "benchmark.launch": (
         "benchmark.cells",
@@ -96,6 +99,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "slurm.jobs",
         "results.record",
         "results.files",
+        "results.quantity",
     ),
     "benchmark.profiling": (
         "benchmark.cells",
@@ -119,6 +123,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.display",
         "benchmark.errors",
         "methods",
+        "results.quantity",
     ),
     "benchmark.inference": (
         "benchmark.cells",
@@ -132,6 +137,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "methods",
         "results.record",
         "results.files",
+        "results.quantity",
     ),
     "benchmark.cells": (
         "benchmark.evaluate",
@@ -146,6 +152,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "methods",
         "results.record",
         "results.files",
+        "results.quantity",
     ),
     "benchmark.evaluate": (
         "benchmark.training",
@@ -179,6 +186,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.errors",
         "methods",
         "results.files",
+        "results.quantity",
     ),
     "benchmark.backbones": ("benchmark.errors",),
     "benchmark.augment": ("benchmark.seeds", "benchmark.errors"),
@@ -188,8 +196,12 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.errors",
         "results.files",
         "results.record",
+        "results.quantity",
     ),
-    "benchmark.display": ("results.files",),
+    "benchmark.display": (
+        "results.files",
+        "results.quantity",
+    ),
     "benchmark.start": ("benchmark.errors",),
     "benchmark.environment": ("benchmark.errors",),
     "benchmark.seeds": (),
@@ -197,7 +209,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "methods": (),
     "slurm.testbed": (),
     "slurm.jobs": (),
-    "results.readme": ("results.report", "results.record"),
+    "results.readme": ("results.report", "results.record", "results.quantity"),
     "results.report": (
         "results.figures",
         "results.published",
@@ -206,14 +218,16 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "results.frames",
         "results.record",
         "results.files",
+        "results.quantity",
     ),
-    "results.figures": ("results.statistics", "results.frames", "results.record", "results.files"),
-    "results.published": ("results.tables", "results.statistics", "results.frames"),
-    "results.tables": ("results.statistics", "results.frames"),
+    "results.figures": ("results.statistics", "results.frames", "results.record", "results.files", "results.quantity"),
+    "results.published": ("results.tables", "results.statistics", "results.frames", "results.quantity"),
+    "results.tables": ("results.statistics", "results.frames", "results.quantity"),
     "results.statistics": ("results.frames",),
-    "results.frames": ("results.record", "results.files"),
+    "results.frames": ("results.record", "results.files", "results.quantity"),
     "results.record": ("results.files",),
     "results.files": (),
+    "results.quantity": (),
 }
 TORCH = ("torch", "torchvision", "timm")
 REGISTRY = "methods"  # the folder of equals, which may grow

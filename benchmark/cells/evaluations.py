@@ -27,6 +27,7 @@ from benchmark.training.engine import claim_device
 from benchmark.words import evaluate_words
 from benchmark.words.evaluate_words import Request
 from results import record
+from results.quantity import quantify
 
 Say = Callable[[str], None]
 
@@ -70,11 +71,7 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
     if obstacles and all(obstacles):
         raise UsageError(f"out={request.runtime.out}: its cells' folders: {obstacles[0]}")
     count = sum(map(len, missing.values()))
-    say(
-        f"{len(cells)} finished cells; {count} evaluations are missing"
-        if count
-        else f"{len(cells)} finished cells; nothing is missing"
-    )
+    say(f"{quantify(len(cells), 'finished cell')}; missing: {quantify(count, 'evaluation') if count else 'nothing'}")
     for state in cells:
         assert state.record is not None
         if not missing.get(state.folder):

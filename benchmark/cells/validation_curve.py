@@ -33,6 +33,7 @@ from benchmark.training.embed import ROWS
 from benchmark.training.train import Validation
 from methods.method import Method
 from results import record
+from results.quantity import quantify
 
 METRIC, NEIGHBOURS = record.VALIDATION, 20
 REFERENCES, DRAW = 10_000, 0  # training images at most, in the proportions of the classes; the seed that draws them
@@ -71,7 +72,9 @@ class ValidationCurve:
                 display.say_once(f"note: stop_below={runtime.stop_below} stops nothing that has no labels")
                 self.threshold = None
         elif self.threshold is not None and self.threshold.epochs >= self.epochs:
-            display.say_once(f"note: stop_below={runtime.stop_below} stops no training of {self.epochs} epochs")
+            display.say_once(
+                f"note: stop_below={runtime.stop_below} stops no training of {quantify(self.epochs, 'epoch')}"
+            )
         elif interval is None and not (self.every or self.threshold):
             display.say_once(
                 f"note: no accuracy while cells train for so short a time: each takes more than {100 * SHARE:.0f} % of "

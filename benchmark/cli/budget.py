@@ -12,6 +12,7 @@ from benchmark.forecast.cost import Forecasts
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from results.frames import forecasts
+from results.quantity import quantify
 
 
 def keep(forecast: Forecasts, cells: list[Settings], states: list[State], out: Path) -> None:
@@ -28,7 +29,9 @@ def require(forecast: Forecasts, runtime: Runtime) -> None:
     """Raise `UsageError` for what costs more than budget=, or nobody knows what."""
     words = f"budget={runtime.budget:g}"
     if runtime.budget and forecast.unknown:
-        raise UsageError(f"{words}: the cost of {forecast.unknown} of {len(forecast.each)} cells is not known here")
+        raise UsageError(
+            f"{words}: the cost of {forecast.unknown} of {quantify(len(forecast.each), 'cell')} is not known here"
+        )
     if runtime.budget and any(cost.microbatch for cost in forecast.each):
         raise UsageError(f"{words}: some cells do not fit as they are; `plan` says which microbatch= does")
     if runtime.budget and forecast.hours > runtime.budget:

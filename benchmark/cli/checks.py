@@ -56,6 +56,7 @@ def require_possible(cells: list[Settings]) -> None:
     ResNet that is known without torch; every other backbone is made, which takes seconds."""
     for cell in cells:
         refusals.require_possible(cell)
+        refusals.require_images(cell)
     for cell in cells:
         unusual = cell.weights or "small" in (cell.stem or "") or cell.pool not in (None, "auto")
         if cell.backbone and (unusual or not is_resnet(cell.backbone)):

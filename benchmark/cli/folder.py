@@ -12,6 +12,7 @@ from benchmark.errors import UsageError
 from benchmark.launch import cluster
 from benchmark.words.runtime_words import read_out, read_report, read_serve
 from results import files
+from results.quantity import quantify
 
 
 def write_report(words: list[str]) -> int:
@@ -60,7 +61,7 @@ def serve_page(words: list[str]) -> int:
 def cancel_jobs(words: list[str]) -> int:
     """`cancel`: end the cluster's jobs of the folder."""
     count = cluster.cancel(_read_folder(words))
-    print(f"{count} jobs cancelled; what their cells have done is kept, and the same command goes on")
+    print(f"{quantify(count, 'job')} cancelled; what their cells have done is kept, and the same command goes on")
     return 0
 
 

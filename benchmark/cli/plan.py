@@ -15,6 +15,7 @@ from benchmark.settings import address
 from benchmark.tracking import tracker
 from benchmark.words import cell_words, runtime_words, tuned_words
 from benchmark.words.cell_words import Request
+from results.quantity import quantify
 
 
 def _names(request: Request, words: list[str]) -> dict[str, list[str]]:
@@ -60,7 +61,7 @@ def print_plan(words: list[str], quick: bool) -> int:
         header += forecast_table.HEADER
         rows = [[*row, *forecast_table.row(costs.get(row[0]))] for row in rows]
     columns.show(header, rows)
-    print(f"{len(states)} cells: {len(states) - len(todo)} exist, {len(todo)} would run")
+    print(f"{quantify(len(states), 'cell')}: {len(states) - len(todo)} exist, {len(todo)} would run")
     for line in forecast_table.lines(forecasts, request.runtime) if forecasts else []:
         print(line)
     if request.runtime.launcher == "slurm" and todo:

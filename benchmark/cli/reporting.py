@@ -16,6 +16,7 @@ from benchmark.settings.presets.published import PROTOCOLS
 from benchmark.tracking import site, wandb_run
 from results.frames import forecasts, frame, trials
 from results.published import alike, sweeps
+from results.quantity import quantify
 from results.report import report
 from results.statistics import comparable, compare, stability, summaries, tuning
 from results.tables import comparison, evaluations, formats, terminal
@@ -136,7 +137,9 @@ def print_records(out: Path, folders: Sequence[Path]) -> None:
     print_summary(summaries.summarise(loaded))
     print(f"records: {out}/; tables and figures of all of them: python -m benchmark report out={out}", file=sys.stderr)
     if count := wandb_run.count_unsynced(out):
-        print(f"{count} runs were kept offline; to W&B: wandb sync {out}/*/wandb/offline-run-*", file=sys.stderr)
+        print(
+            f"kept offline: {quantify(count, 'run')}; to W&B: wandb sync {out}/*/wandb/offline-run-*", file=sys.stderr
+        )
 
 
 def print_summary(summary: pd.DataFrame) -> None:

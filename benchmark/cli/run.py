@@ -20,6 +20,7 @@ from benchmark.settings.runtime import Runtime
 from benchmark.tracking import tracker
 from benchmark.words.cell_words import Request
 from benchmark.words.runtime_words import read_folder
+from results.quantity import quantify
 
 
 def run_words(words: list[str], wait: bool) -> int:
@@ -113,7 +114,7 @@ def _submit(request: Request, wait: bool) -> int:
     count = cluster.submit(request.cells, request.runtime)
     rest = len(request.cells) - count
     status = f"python -m benchmark status out={out}"
-    print(f"{count} cells submitted, {rest} finished or under way; {status} says how they are")
+    print(f"{quantify(count, 'cell')} submitted, {rest} finished or under way; {status} says how they are")
     if not wait:
         return 0
     _follow(request.cells, request.runtime)
@@ -127,7 +128,7 @@ def _follow(cells: list[Settings], runtime: Runtime) -> None:
         cluster.follow(cells, out.absolute(), display)
         killed = [cell for cell in cells if cluster.was_killed(out / address.folder_name(cell))]
         if killed:
-            display.say(f"{len(killed)} cells whose jobs were killed are submitted once more")
+            display.say(f"submitted once more, as jobs were killed: {quantify(len(killed), 'cell')}")
             time.sleep(1)  # times are to the second, and tell an end of before from one of the new job
             cluster.submit(killed, runtime)
             cluster.follow(killed, out.absolute(), display)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 
 from benchmark.contract.short_training import ShortTraining
+from results.quantity import quantify
 
 
 class Violation(Exception):
@@ -24,7 +25,7 @@ def require_same(expected: ShortTraining, actual: ShortTraining, what: str) -> N
 def require_close(expected: ShortTraining, actual: ShortTraining, what: str) -> None:
     """Losses within 1e-5 relative, weights and memories within 1e-5."""
     if len(expected.losses) != len(actual.losses):
-        raise Violation(f"{what}: {len(actual.losses)} steps instead of {len(expected.losses)}")
+        raise Violation(f"{what}: {len(actual.losses)} instead of {quantify(len(expected.losses), 'step')}")
     for step, (a, b) in enumerate(zip(expected.losses, actual.losses, strict=True)):
         if not abs(a - b) <= 1e-5 * max(abs(a), abs(b)):
             raise Violation(f"{what}: the loss of step {step} is {b:.9g} instead of {a:.9g}")

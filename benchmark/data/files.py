@@ -157,7 +157,7 @@ def require_decoding(paths: list[str], fingerprint: str) -> None:
     if inspection.is_decoded(fingerprint):
         return
     title, bad = "decoding, to find damaged files:", list[BadImage]()
-    with warnings.catch_warnings(action="ignore"), count(title, len(paths), "images, once") as advance:
+    with warnings.catch_warnings(action="ignore"), count(title, len(paths), "image", ", once") as advance:
         for problem in readers().map(_find_damage, paths):
             bad += [problem] if problem else []
             advance(1)

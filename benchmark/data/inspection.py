@@ -30,6 +30,7 @@ from benchmark.data.layouts.shards import is_own, open_image, user_cache
 from benchmark.display.counting import count
 from benchmark.errors import UsageError
 from results import files
+from results.quantity import quantify
 
 if TYPE_CHECKING:
     from PIL import Image
@@ -137,8 +138,8 @@ def _refuse_bad(root: Path, paths: list[str], facts: NDArray[Any]) -> None:
         named = [f"{quote(os.path.relpath(paths[i], root))} ({explain(paths[i])})" for i in bad[:LISTED]]
         more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
         raise UsageError(
-            f"dataset folder: {len(bad)} of {len(paths)} files in {str(root)!r} cannot be used: {', '.join(named)}"
-            f"{more}: replace or remove {'it' if len(bad) == 1 else 'them'}"
+            f"dataset folder: {len(bad)} of {quantify(len(paths), 'file')} in {str(root)!r} cannot be used: "
+            f"{', '.join(named)}{more}: replace or remove {'it' if len(bad) == 1 else 'them'}"
         )
 
 
@@ -160,7 +161,7 @@ def _fill(facts: NDArray[Any], paths: Sequence[str], missing: NDArray[np.int64],
         if len(missing) < SLOW:
             list(pool.map(look, chunks))
             return
-        with count(f"{root.name}: looking at", len(missing), "files, once") as advance:
+        with count(f"{root.name}: looking at", len(missing), "file", ", once") as advance:
             for done in pool.map(look, chunks):
                 advance(done)
 

@@ -35,6 +35,7 @@ from benchmark.data.layouts.fetch import locate
 from benchmark.data.layouts.shards import base_folder
 from benchmark.data.splits import TEST_SEED, TEST_SHARE, stratify, subsample
 from benchmark.errors import UsageError
+from results.quantity import quantify
 
 Indices = NDArray[np.int64]
 
@@ -119,7 +120,8 @@ def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
     content, notes = facts["digest"][:, 0].copy(), [*left_out.sentences(), *remark(root, paths, facts)]
     if not labelled:
         if len(paths) < 3:
-            raise UsageError(f"dataset.unlabelled={str(root)!r} holds {len(paths)} images: at least 3 are needed")
+            there = quantify(len(paths), "image")
+            raise UsageError(f"dataset.unlabelled={str(root)!r} holds {there}: at least 3 are needed")
         nothing, every = np.empty(0, np.int64), np.arange(len(paths))
         return Survey(root, [], paths, every * 0 - 1, sides, every, None, nothing, "", fingerprint, content, notes)
     classes = _class_names(root, folders, np.bincount(owner, minlength=len(folders)))

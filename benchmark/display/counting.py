@@ -6,12 +6,14 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from results.quantity import quantify
+
 
 @contextmanager
-def count(title: str, total: int, what: str) -> Iterator[Callable[[int], None]]:
-    """Yields what is told how many of `total` are done since it was last told."""
+def count(title: str, total: int, noun: str, after: str = "") -> Iterator[Callable[[int], None]]:
+    """Yields what is told how many of `total` are done since it was last told; the `noun` is in the singular."""
     if not sys.stderr.isatty():
-        print(f"{title} {total} {what}", file=sys.stderr, flush=True)
+        print(f"{title} {quantify(total, noun)}{after}", file=sys.stderr, flush=True)
         yield lambda done: None
         return
     from rich.console import Console

@@ -9,6 +9,7 @@ from benchmark.forecast.cost import Forecast, Forecasts
 from benchmark.settings.address import key
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
+from results.quantity import quantify
 
 HEADER = ["forecast", "memory", "by"]
 
@@ -47,11 +48,13 @@ def lines(forecasts: Forecasts, runtime: Runtime) -> list[str]:
         )
     if forecasts.measured:
         worst = max(forecast.spread for forecast in forecasts.each)
-        line = f"{forecasts.measured} shapes were measured here, "
+        line = f"measured here: {quantify(forecasts.measured, 'shape')}, "
         line += f"upper quartile of their steps {worst:.0%} above the median"
         texts.append(line + (": this machine is not quiet" if worst > 0.1 else ""))
     if forecasts.unknown:
-        texts.append(f"{forecasts.unknown} cells are not in the sum: they fail, do not fit, or none like them ran")
+        texts.append(
+            f"not in the sum: {quantify(forecasts.unknown, 'cell')}, which fail, do not fit, or are like none that ran"
+        )
     return texts
 
 
@@ -60,7 +63,7 @@ def at_once(runtime: Runtime, forecasts: Forecasts) -> tuple[int, str]:
     if runtime.launcher == "slurm":
         return runtime.slurm.array_parallelism, f"slurm.array_parallelism={runtime.slurm.array_parallelism}"
     if runtime.launcher == "local":
-        return forecasts.workers, f"{forecasts.workers} workers"
+        return forecasts.workers, quantify(forecasts.workers, "worker")
     return 1, ""
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from benchmark.backbones import encoders
 from benchmark.inference.restored import Restored
 from benchmark.settings import schema
+from results.quantity import quantify
 
 FILE_NAME, CARD_NAME = "encoder.json", "README.md"
 _OF_RECORD = ("key", "protocol", "metrics", "settings", "versions", "commit", "dirty", "finished")
@@ -127,7 +128,11 @@ def write(restored: Restored, facts: dict[str, Any], is_timm: bool) -> str:
     cell, stream = restored.settings, restored.settings.dataset.stream
     mean, std = ([round(value, 4) for value in facts[name]] for name in ("pixel_mean", "pixel_std"))
     test = facts["test"]
-    measured = f"{test['images']} test images of {test['classes']} classes." if test else "There were no labels."
+    measured = (
+        f"{quantify(test['images'], 'test image')} of {quantify(test['classes'], 'class')}."
+        if test
+        else "There were no labels."
+    )
     square = (_STREAMED_SQUARE if stream else _KEPT_SQUARE).format(side=restored.side)
     return _CARD.format(
         **{name: facts[name] for name in ("method", "backbone", "cell", "protocol")},
@@ -171,8 +176,8 @@ def _describe_training(restored: Restored) -> str:
     cell, images = restored.settings, restored.record.get("resolved", {}).get("images")
     if not schema.describe(cell.method).trains:
         return "Nothing was trained here."
-    count = f"{images} images, " if images else ""
-    return f"Training: {count}{cell.epochs} epochs, batches of {cell.batch_size}, seed {cell.seed}."
+    count = f"{quantify(images, 'image')}, " if images else ""
+    return f"Training: {count}{quantify(cell.epochs or 0, 'epoch')}, batches of {cell.batch_size}, seed {cell.seed}."
 
 
 def _format(name: str, value: float | None) -> str:

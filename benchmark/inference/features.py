@@ -34,7 +34,7 @@ def write(restored: Restored, listing: Listing, out: Path, head: bool) -> None:
     title = f"{listing.title}: features of"
     with (
         tables.open_table(out, listing.names, listing.labels, restored.folder.name) as add,
-        count(title, len(listing.names), "images") as advance,
+        count(title, len(listing.names), "image") as advance,
     ):
         for part in listing.parts:
             for features, projected in encode(restored, part(), head):

@@ -27,6 +27,7 @@ from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.training.stop import Stop, Stopped
 from results import record
+from results.quantity import quantify
 
 
 def run(cells: list[Settings], again: list[bool], titles: dict[str, str], runtime: Runtime) -> int:
@@ -152,13 +153,15 @@ class Sweep:
 
     def summarise(self, wall: float) -> None:
         if self.done < len(self.cells):
-            self.display.say(f"{len(self.cells) - self.done} cells did not start: no worker lives; see {self.logs}/")
+            self.display.say(
+                f"{quantify(len(self.cells) - self.done, 'cell')} did not start: no worker lives; see {self.logs}/"
+            )
         if self.left:
-            self.display.say(f"{self.left} of the cells left to other processes, which are at work on them")
+            self.display.say(f"left to other processes, which are at work on them: {quantify(self.left, 'cell')}")
         if self.most:
             share = self.busy / (self.most * wall)
             self.display.say(
-                f"{self.done} cells in {wall:.1f} s, {self.most} workers at work on them {share:.0%} of it"
+                f"{quantify(self.done, 'cell')} in {wall:.1f} s, {quantify(self.most, 'worker')} at work {share:.0%}"
             )
 
     def _open_slot(self, number: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 from benchmark.display.duration import span
 from results import files
+from results.quantity import quantify
 
 REDRAWN = 0.25  # seconds between two pictures
 
@@ -85,11 +86,11 @@ class LocalDisplay:
             left_text = "evaluation" if whole else "-" if own is None else span(own)
             step, loss = (f"{row.done}/{row.steps}", f"{row.loss:.4f}") if row.steps else ("-", "-")
             table.add_row(row.device, row.cell, step, loss, left_text)
-        summary = f" {done} of {cells} cells done" + (f", {failed} failed" if failed else "")
+        summary = f" {done} of {quantify(cells, 'cell')} done" + (f", {failed} failed" if failed else "")
         if left is not None and done < cells:
             summary += f", about {span(left)} left"
         if not table.row_count and not done:
-            summary = f" {cells} cells: workers start, and the cells are checked"
+            summary = f" {quantify(cells, 'cell')}: workers start, and the cells are checked"
         self._live.update(Group(*([table] if table.row_count else []), Text(summary)), refresh=True)
         self._drawn = time.monotonic()
 

@@ -10,20 +10,23 @@ from benchmark.settings.values import batch_norm_groups, parts
 
 
 def require_possible(settings: Settings) -> None:
-    """Raise `UsageError` for settings that contradict each other, or what is known of the dataset."""
-    described, batch, facts = schema.describe(settings.method), settings.batch_size, measure(settings.dataset)
-    if {"jigsaw", "grid"} & set(described.views) and settings.dataset.stream:
+    """Raise `UsageError` for settings that contradict each other."""
+    if {"jigsaw", "grid"} & set(schema.describe(settings.method).views) and settings.dataset.stream:
         raise UsageError(f"{settings.method} cuts its patches from kept images: dataset.cache=SIZE, not dataset.stream")
     if schema.is_pretrained(settings.method) and not settings.weights:
         raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
     if settings.weights == "timm" and settings.stem == "small":
         raise UsageError("stem=small: weights=timm are those of timm's own stem; use stem=native or auto")
-    if batch is None:
-        return
-    if facts and batch > facts.images + facts.classes:  # a validation split rounds in each class
-        raise UsageError(f"batch_size={batch}: {settings.dataset.name} has about {facts.images} images to train on")
-    if parts(batch, settings.microbatch or 0) == 1:
+    batch = settings.batch_size
+    if batch is not None and parts(batch, settings.microbatch or 0) == 1:
         require_groups(settings.batch_norm or "sync", settings.processes, batch)
+
+
+def require_images(settings: Settings) -> None:
+    """Raise `UsageError` for a batch of more images than the dataset has, by what is known of it without its files."""
+    facts, batch = measure(settings.dataset), settings.batch_size or 0
+    if facts and batch > facts.images + facts.classes:  # a split rounds in each class
+        raise UsageError(f"batch_size={batch}: {settings.dataset.name} has about {facts.images} images to train on")
 
 
 def require_groups(mode: str, processes: int, batch_size: int) -> None:

@@ -12,6 +12,7 @@ from benchmark.settings import presets
 from benchmark.settings.cell import Settings
 from benchmark.settings.presets import fitted
 from benchmark.settings.schema import describe
+from results.quantity import quantify
 
 FEW_STEPS = 4  # of an epoch
 
@@ -59,7 +60,7 @@ def _doubts(settings: Settings, facts: Facts) -> Iterator[str]:
     if 0 < images // batch < FEW_STEPS:
         steps = images // batch
         yield (
-            f"batch_size={batch} of {images} training images: {steps} step{'s' * (steps != 1)} an epoch, "
+            f"batch_size={batch} of {images} training images: {quantify(steps, 'step')} an epoch, "
             f"{steps * (settings.epochs or 0)} in all"
         )
     published = entry(settings.dataset.name)

@@ -23,6 +23,7 @@ from benchmark.settings.cell import Settings
 from benchmark.tuning import journal, proposals
 from benchmark.words.tune_words import Options, Request, Search
 from benchmark.words.tuned_words import FOLDER
+from results.quantity import quantify
 
 OBJECTIVE = "linear_validation_top1"
 WAIT = 2.0  # seconds between two looks at the trials of others
@@ -175,5 +176,5 @@ def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> t
             best = [trials.choose(storage) for trials in each]
     failed = sum(trials.failed for trials in each)
     if failed:
-        say(f"{failed} trials failed; the same command tries them once more, and then goes on without them")
+        say(f"failed: {quantify(failed, 'trial')}; the same command tries again once, and then goes on without")
     return (1 if failed else 0), best

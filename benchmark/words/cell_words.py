@@ -107,7 +107,7 @@ def _show(values: Iterable[tuple[Any, ...]], method: str, count: int) -> Iterato
     if count < LONG:
         yield from values
         return
-    with counting.count(f"{method}: reading", count, "cells") as advance:
+    with counting.count(f"{method}: reading", count, "cell") as advance:
         for one in values:
             yield one
             advance(1)

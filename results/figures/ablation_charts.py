@@ -17,6 +17,7 @@ from results.figures.chart import Chart, Series, pad_range, space_ticks
 from results.figures.published_curves import Published, fits, overlay
 from results.frames import labels
 from results.frames.labels import FOLLOWS
+from results.quantity import quantify
 from results.statistics.comparable import Comparable
 
 MOST_LINES = 10
@@ -153,7 +154,7 @@ def _names(lines: list[_Line]) -> list[str]:
 
 
 def _describe_point(row: dict[Any, Any]) -> str:
-    seeds = f"{row['n']} seed{'' if row['n'] == 1 else 's'}"
+    seeds = quantify(row["n"], "seed")
     return ", ".join(filter(None, [row["configuration"], seeds, row["lost"]]))
 
 
@@ -180,11 +181,7 @@ def _heatmap(among: Comparable, line: _Line, title: str) -> Chart:
     scale = (min(values), max(values)) if values else (0.0, 100.0)
     counts = sorted({int(row["n"]) for row in fields.values()})
     half = [(row["high"] - row["low"]) / 2 for row in fields.values() if not math.isnan(row["high"])]
-    seeds = (
-        f"{counts[0]} seed{'' if counts[-1] == 1 else 's'}"
-        if len(counts) == 1
-        else f"{counts[0]} to {counts[-1]} seeds"
-    )
+    seeds = quantify(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
     capital = among.measure[:1].upper() + among.measure[1:]
     caption = f"{capital} in percent after training with two operations in both views, one alone on "
     caption += f"the diagonal. Means over {seeds}"

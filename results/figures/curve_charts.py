@@ -14,6 +14,7 @@ import pandas as pd
 
 from results import files, record
 from results.figures.chart import Chart, Look, Series
+from results.quantity import quantify
 from results.statistics.comparable import Comparable
 
 MOST_LINES = 36
@@ -171,7 +172,7 @@ def loss_curve(folder: str, problems: list[str]) -> pd.DataFrame:
         except (ValueError, LookupError, TypeError, OverflowError, RecursionError):
             broken += [number] if number < len(texts) else []
     if broken:
-        problems.append(f"{path}: {len(broken)} lines cannot be read, first line {broken[0]}")
+        problems.append(f"{path}: {quantify(len(broken), 'line')} that cannot be read, first line {broken[0]}")
     usable = [line for line in lines if abs(line[2]) <= files.LARGEST]  # which NaN is not
     table = pd.DataFrame(usable, columns=["step", "epoch", "loss"])
     if len(table) > 1 and table["epoch"].iloc[-1] >= 1 and table["step"].iloc[-1] > 0:

@@ -18,6 +18,7 @@ from results.figures import ablation_charts, cell_charts, difference_chart
 from results.figures.chart import MANY, Chart, Series
 from results.figures.published_curves import Published
 from results.frames import labels, method_families
+from results.quantity import quantify
 from results.statistics.comparable import Comparable
 from results.statistics.summaries import configurations
 
@@ -67,7 +68,7 @@ def intervals(among: Comparable) -> Chart:
     shown = shown.assign(label=texts)
     series = []
     for (method, group), part in shown.groupby(["method", "group"], sort=False):
-        seeds = [f"{n} seed{'' if n == 1 else 's'}" for n in part["n"]]
+        seeds = [quantify(n, "seed") for n in part["n"]]
         series.append(_dots(method, group, part, "mean", "label", seeds))
     caption = f"Mean {among.measure} of each configuration"
     if table["low"].notna().any():
@@ -133,7 +134,7 @@ def _cost(among: Comparable, word: str, column: str, label: str) -> Chart:
     if len(front) > 1:
         series.append(Series("Pareto front", tuple(front[column]), tuple(front["mean"]), look="front"))
     for (method, group), part in spent.groupby(["method", "group"], sort=False):
-        texts = [f"{name}, {n} seed{'' if n == 1 else 's'}" for name, n in part[["configuration", "n"]].to_numpy()]
+        texts = [f"{name}, {quantify(n, 'seed')}" for name, n in part[["configuration", "n"]].to_numpy()]
         series.append(_dots(method, group, part, column, "mean", texts))
     for number, ((method, group), part) in enumerate(free.groupby(["method", "group"], sort=False)):
         best = part["mean"].max()

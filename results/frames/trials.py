@@ -15,6 +15,7 @@ import pandas as pd
 from results import files
 from results.frames import labels
 from results.frames.frame import RESOLVED, load_trials, setting_columns
+from results.quantity import quantify
 
 ACCURACY = "metrics.linear_validation_top1"
 _ADDED = ("trial", "number", "accuracy", "hours")
@@ -55,7 +56,8 @@ class Search:
     @property
     def budget(self) -> str:
         """Such as `16 trials of 10 epochs`."""
-        return f"{len(self.trials)} trial{'s' * (len(self.trials) != 1)} of {self.epochs} epochs"
+        epochs = quantify(int(self.epochs), "epoch") if self.epochs.isdigit() else f"{self.epochs} epochs"
+        return f"{quantify(len(self.trials), 'trial')} of {epochs}"
 
 
 def load(out: Path) -> list[Search]:

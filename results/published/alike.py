@@ -13,6 +13,7 @@ from results.frames import labels
 from results.frames.frame import LIKE
 from results.published import equivalence
 from results.published.numbers import load
+from results.quantity import quantify
 from results.statistics import layout
 from results.statistics.summaries import configurations, summarise
 from results.tables import intervals
@@ -60,19 +61,15 @@ def _row(
     ours: Mapping[Hashable, Any], theirs: Mapping[Hashable, Any], column: str, images: float, tests: int
 ) -> list[str]:
     mean, half, by_images, sd, seeds = (ours.get(f"metrics.{column}.{part}", math.nan) for part in PARTS)
-    runs = "runs not said" if pd.isna(theirs["runs"]) else _count(theirs["runs"], "run")
+    runs = "runs not said" if pd.isna(theirs["runs"]) else quantify(theirs["runs"], "run")
     source = f"{theirs['source']}{'' if theirs['verified'] else ', unverified'}: {theirs['protocol']}"
     if pd.isna(mean):
         number, verdict = labels.NONE, "no cell finished"
         if ours["seeds"]:  # the record has all but kNN of other k
             verdict = "not measured; `evaluate evaluations=knn` adds it"
     else:
-        number = f"{intervals.format_interval(mean, half, 100, by_images)} ({_count(seeds, 'seed')})"
+        number = f"{intervals.format_interval(mean, half, 100, by_images)} ({quantify(seeds, 'seed')})"
         own = equivalence.Number(mean, sd**2, seeds)
         verdict = equivalence.judge(own, theirs["result"], theirs["runs"], images, tests)
     published = f"{100 * theirs['result']:.1f} ({runs})"
     return [ours[LIKE], ours["configuration"], theirs["metric"], number, published, verdict, source]
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"

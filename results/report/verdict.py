@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import pandas as pd
 
+from results.quantity import quantify
 from results.statistics import compare, layout
 from results.statistics.comparable import Comparable
 from results.statistics.summaries import configurations
@@ -38,12 +39,14 @@ def _counts(frame: pd.DataFrame) -> str:
     states = ", ".join(f"{counts.get(word, 0)} {word}" for word in words)
     devices = sorted({str(device) for device in frame["cost.device"].dropna()})
     on = f" Trained on {', '.join(devices)}." if devices else ""
-    return f"{_count(len(frame), 'cell')} of {_count(frame['method'].nunique(), 'method')}: {states}.{on}"
+    return f"{quantify(len(frame), 'cell')} of {quantify(frame['method'].nunique(), 'method')}: {states}.{on}"
 
 
 def _describe_comparable(among: Comparable, ranks: pd.DataFrame, cells: pd.DataFrame) -> str:
     named = dict(zip(among.table["row"], among.table["configuration"], strict=True))
-    text = f"{among.dataset or 'unnamed data'}, protocol {among.protocol[:8]}: {_count(len(ranks), 'configuration')}, "
+    text = (
+        f"{among.dataset or 'unnamed data'}, protocol {among.protocol[:8]}: {quantify(len(ranks), 'configuration')}, "
+    )
     text += f"{_seeds(ranks)}. "
     finished = ranks[ranks["mean"].notna()]
     if finished.empty:
@@ -104,8 +107,4 @@ def _all(number: int, whole: int) -> str:
 
 def _seeds(ranks: pd.DataFrame) -> str:
     least, most = int(ranks["n"].min()), int(ranks["n"].max())
-    return f"{_count(most, 'seed')} each" if least == most else f"{least} to {most} seeds each"
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number:,} {word}{'' if number == 1 else 's'}"
+    return f"{quantify(most, 'seed')} each" if least == most else f"{least} to {most} seeds each"

@@ -65,7 +65,8 @@ class Comparable:
         """A sentence on runs that gave no number, or nothing."""
         counts = [(int(self.table[status].sum()), status) for status in NOT_FINISHED]
         counts_text = " and ".join(f"{count} {status}" for count, status in counts if count)
-        return f" Not in any mean: {counts_text} runs." if counts_text else ""
+        runs = "run" if sum(count for count, _ in counts) == 1 else "runs"
+        return f" Not in any mean: {counts_text} {runs}." if counts_text else ""
 
 
 def comparables(frame: pd.DataFrame, metric: str, ranks: pd.DataFrame) -> list[Comparable]:

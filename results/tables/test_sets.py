@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pandas as pd
 
 from results.frames import labels
+from results.quantity import quantify
 
 IMBALANCED = 1.5  # times an equal share: with a larger class, tables show balanced accuracy beside top-1
 _NEIGHBOURS = (20, 200)
@@ -22,7 +23,7 @@ def notes(summary: pd.DataFrame) -> list[str]:
     where no record says so."""
     lines = []
     for where, (images, classes, largest) in _distinct(summary, ["images", "classes", "largest_class"]):
-        line = f"{where}{images:,.0f} test images; largest class {100 * largest:.1f} %"
+        line = f"{where}{quantify(round(images), 'test image')}; largest class {100 * largest:.1f} %"
         if largest * classes > IMBALANCED:
             line += f", above {IMBALANCED} times an equal share of {100 / classes:.1f} %: always predicting it would "
             line += "give that top-1, so balanced accuracy, the mean of per-class recall, stands beside it"
@@ -31,7 +32,7 @@ def notes(summary: pd.DataFrame) -> list[str]:
         measured = summary[summary.reindex(columns=[f"metrics.knn{k}_top1.n"]).iloc[:, 0] > 0]
         for where, (references,) in _distinct(measured, ["references"]):
             if references <= k:
-                lines.append(f"{where}kNN-{k}: only {references:.0f} references, all of them vote")
+                lines.append(f"{where}kNN-{k}: only {quantify(round(references), 'reference')}, all of them vote")
     return lines
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from results.frames import labels
 from results.frames.trials import Search, names
+from results.quantity import quantify
 from results.statistics import tuning
 from results.tables.units import format_count
 
@@ -53,7 +54,7 @@ def _sensitivity(search: Search) -> str:
     if near is None:
         return labels.NONE
     lost = f", {near.lost} lost" if near.lost else ""
-    return f"{100 * near.low:.1f} to {100 * near.high:.1f} ({near.count} trial{'s' * (near.count != 1)}{lost})"
+    return f"{100 * near.low:.1f} to {100 * near.high:.1f} ({quantify(near.count, 'trial')}{lost})"
 
 
 def _curve(searches: Sequence[Search]) -> list[list[str]]:

@@ -5,6 +5,7 @@ import time
 import pytest
 
 from benchmark.display.progress import ProgressDisplay
+from results.quantity import quantify
 
 
 def test_a_line_a_minute_and_one_at_the_end(
@@ -23,3 +24,16 @@ def test_a_line_a_minute_and_one_at_the_end(
     assert lines[1] == "[1/3] simclr seed=0: step 1,060 of 2,000, loss 4.5000, 16 min left"
     assert len(lines) == 2 + 400 // 60
     assert lines[-1] == "[1/3] simclr seed=0: finished, 7 min; 2 to go, about 13 min"
+
+
+@pytest.mark.parametrize(
+    ("number", "noun", "text"),
+    [
+        (1, "cell", "1 cell"),
+        (0, "cell", "0 cells"),
+        (2, "class", "2 classes"),
+        (1200, "image", "1,200 images"),
+    ],
+)
+def test_one_thing_is_not_said_as_many(number: int, noun: str, text: str) -> None:
+    assert quantify(number, noun) == text

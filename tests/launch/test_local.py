@@ -245,7 +245,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, environment: d
     ]
     done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "error: batch_size=5000: digits has about 54 images to train on"
+    assert done.stderr.splitlines()[-1] == "error: batch_size=5000: digits has 50 images to train on"
     assert "Traceback" not in done.stderr
     code, said = run(out, environment | {"TORCHELASTIC_RUN_ID": "none"}, *LOCAL)
     assert (code, said) == (2, "error: launcher=local starts its own processes: run it without torchrun\n")

@@ -68,7 +68,7 @@ def test_cells_whose_jobs_were_killed_are_submitted_once_more(
 ) -> None:
     done = inside(["run", "--wait", *WORDS, f"out={tmp_path / 'runs'}"], cluster())
     assert done.returncode == 1, done.stderr
-    assert "1 cells whose jobs were killed are submitted once more" in done.stderr
+    assert "submitted once more, as jobs were killed: 1 cell" in done.stderr
     assert len(list((tmp_path / "submitted").iterdir())) == 2
     assert "job 1 ended: failed (NodeFail)" in done.stderr
 

@@ -46,7 +46,7 @@ def test_what_cannot_be_used_is_named_and_the_report_comes(tmp_path: Path, envir
     looks["neighbours"]["png"] = png(40_000, 10_000)
     bad_lines = '[1]\n{"step": 1e999, "epoch": 0, "loss": 1}\n{"step": 1, "epoch": 0, "loss": 2.0}\n'
     cases = [
-        (cells[0] / "log.jsonl", bad_lines, "2 lines cannot be read"),
+        (cells[0] / "log.jsonl", bad_lines, "2 lines that cannot be read"),
         (cells[0] / "looks.json", "[" * 10**5, "nested too deep"),
         (cells[1] / "looks.json", json.dumps(looks), "a picture of 40000 x 10000 pixels"),
         (cells[2] / "evaluation.json", "[]", "not evaluations"),

@@ -194,10 +194,10 @@ def test_a_sweep_longer_than_an_array_is_submitted_once(bed: Testbed, sweep: Cal
     words = ["run", "methods=random", f"seeds={','.join(map(str, range(1500)))}", *WORDS, *CLUSTER]
     bed.command("scontrol", "update", "PartitionName=low", "State=DOWN")  # none is to begin
     try:
-        assert run(*words).startswith("1500 cells submitted")
+        assert run(*words).startswith("1,500 cells submitted")
         assert run(*words).startswith("0 cells submitted")
         listed = bed.command("squeue", "--noheader", "--array", "--format=%i").split()
-        assert "1500 jobs cancelled" in run("cancel")
+        assert "1,500 jobs cancelled" in run("cancel")
     finally:
         bed.command("scontrol", "update", "PartitionName=low", "State=UP")
     notes = [json.loads(line) for line in (run.folder / "runs/.slurm/jobs.jsonl").read_text().splitlines()]

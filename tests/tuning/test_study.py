@@ -170,7 +170,7 @@ def test_a_trial_that_fails_is_tried_once_more_by_the_next_command_and_then_coun
     request = ask(tmp_path, "trials=3")
     assert study.run(request, train(tmp_path, lost), said.append)[0] == 1
     assert len(trials(tmp_path)) == 6, "the others are not held up"
-    assert said[-1].startswith("1 trials failed; the same command tries them once more")
+    assert said[-1].startswith("failed: 1 trial; the same command tries again once")
     begun: list[str] = []
 
     def again(cells: list[Settings]) -> int:

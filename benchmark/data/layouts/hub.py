@@ -92,7 +92,7 @@ def _write(path: Path, rows: Any, title: str) -> None:
         rows = rows.cast_column(image, datasets.Image(decode=False))
     path.parent.mkdir(exist_ok=True)
     absent = 0
-    with tarfile.open(path, "w") as tar, count(f"{title}: writing", len(rows), "images, once") as advance:
+    with tarfile.open(path, "w") as tar, count(f"{title}: writing", len(rows), "image", ", once") as advance:
         for number, row in enumerate(rows):
             value, picture = row[label], row[image]
             if picture is None:

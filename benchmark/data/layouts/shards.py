@@ -24,6 +24,7 @@ from typing import IO, Any
 from benchmark.data.layout import SYSTEM, TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, Stat, is_utf8, split_of
 from benchmark.errors import UsageError
 from results import files
+from results.quantity import quantify
 from results.record import write_json
 
 VERSION = 2  # of what is kept
@@ -76,7 +77,7 @@ def list_shards(pattern: Path, left_out: LeftOut) -> list[ClassFolder]:
     words: dict[str, str] = {}
     unseen = sum(not _place(shard).exists() for shard in shards)
     if unseen:
-        print(f"{base.name}: looking at {unseen} shards, once", file=sys.stderr, flush=True)
+        print(f"{base.name}: looking at {quantify(unseen, 'shard')}, once", file=sys.stderr, flush=True)
     for shard in shards:
         split, word = _split(shard, base)
         words.setdefault(split, word)

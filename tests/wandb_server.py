@@ -36,6 +36,11 @@ class Server(ThreadingHTTPServer):
     def environment(self) -> dict[str, str]:
         return {"WANDB_BASE_URL": f"http://127.0.0.1:{self.server_port}", "WANDB_API_KEY": KEY, "WANDB_MODE": "online"}
 
+    def lines(self) -> list[dict[str, Any]]:
+        """Of all histories, in the order in which they came."""
+        posted = [each.get("files", {}).get("wandb-history.jsonl", {}).get("content", []) for _, each in self.streams]
+        return [json.loads(line) for content in posted for line in content]
+
     def answer(self, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
         """The data of a GraphQL answer."""
         name = variables.get("projectName") or variables.get("project") or variables.get("name")
@@ -52,6 +57,17 @@ class Server(ThreadingHTTPServer):
                 "historyLineCount": 0,
             }
             return {"upsertBucket": {"bucket": bucket, "inserted": True}}
+        if operation == "RunResumeStatus":
+            posted = [each.get("files", {}) for run, each in self.streams if run == variables["name"]]
+            summaries = [text for files in posted for text in files.get("wandb-summary.json", {}).get("content", [])]
+            bucket = {"id": "b", "name": variables["name"], "displayName": "n", "config": "{}", "tags": []}
+            bucket |= {
+                "summaryMetrics": (summaries or ["{}"])[-1],
+                "historyLineCount": len(self.lines()),
+                "historyTail": "[]",
+            }
+            bucket |= {"eventsLineCount": 0, "logLineCount": 0, "eventsTail": "[]", "wandbConfig": '{"t": 1}'}
+            return {"model": {"bucket": bucket if posted else None, "id": "p", "internalId": "cDox", "name": "proj"}}
         if operation == "CreateRunFiles":
             url = self.environment()["WANDB_BASE_URL"]
             files = [{"name": name, "uploadUrl": f"{url}/{name}"} for name in variables["files"]]

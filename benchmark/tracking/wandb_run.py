@@ -7,7 +7,6 @@ name of the folder `out`. `wandb` is imported only where a run is tracked.
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import shutil
 import time
@@ -17,6 +16,7 @@ from typing import Any, Literal
 
 from benchmark.errors import unknown
 from benchmark.settings.runtime import Runtime, trackers
+from benchmark.tracking import wandb_file
 from benchmark.tracking.site import chosen_mode, has_key, is_installed, unreachable
 from benchmark.tracking.tracked_cell import NEIGHBOURS, TrackedCell, neighbours
 from results import files, record
@@ -27,8 +27,6 @@ MODES: dict[str, Mode] = {"online": "online", "run": "online", "shared": "online
 MODES |= {"dryrun": "offline", "disabled": "off"}
 INIT, FINISH = 10.0, 15.0  # seconds that a cell waits at most for a start, the last upload
 LOST = 2.0  # seconds of a run that a SIGKILL may take with it
-EMPTY = 7  # bytes of a run's file of which nothing was ever flushed; `wandb sync` fails for all over one
-BLOCK, HEAD, WHOLE, FIRST, LAST = 32_768, 7, 1, 2, 4  # of the file: bytes of a block and before a part; kinds of parts
 
 
 def require(runtime: Runtime) -> None:
@@ -82,7 +80,10 @@ class Wandb:
         return self._mode != "off"
 
     def start(self, cell: TrackedCell) -> WandbRun:
-        return WandbRun(_start(cell, self._mode), cell.folder)
+        kept = cell.folder.glob(f"wandb/{'offline-' if self._mode == 'online' else '*'}run-*/*.wandb")
+        earlier = max(map(wandb_file.last_step, kept), default=-1)  # online the site knows of what was sent
+        client = _start(cell, self._mode)
+        return WandbRun(client, cell.folder, max(earlier, client.summary.get("step") or -1))
 
     def give_up(self) -> str:
         """Behind an error: what becomes of the runs that follow."""
@@ -95,16 +96,17 @@ class Wandb:
 
 
 class WandbRun:
-    """One cell's run, as the client has it."""
+    """One cell's run, as the client has it, which takes no line back: what an attempt repeats is not told again."""
 
-    def __init__(self, client: Any, folder: Path) -> None:
-        self._client, self._folder = client, folder
-        self._step = 0  # of the last line
+    def __init__(self, client: Any, folder: Path, earlier: int) -> None:
+        self._client, self._folder, self._earlier = client, folder, earlier
+        self._step = max(earlier, 0)  # of the last line
 
     def log(self, line: dict[str, Any]) -> None:
         """A line of log.jsonl; its `step` is the x axis, as the client counts lines of its own."""
-        self._step = line["step"]
-        self._client.log(line)
+        if line["step"] > self._earlier:
+            self._step = line["step"]
+            self._client.log(line)
 
     def end(self, cell_record: dict[str, Any]) -> None:
         self._client.config.update({"resolved": cell_record["resolved"]}, allow_val_change=True)
@@ -120,7 +122,8 @@ class WandbRun:
         except TimeoutError:
             raise TimeoutError(f"not all was sent in {FINISH:g} s; `wandb sync {path.parent}` sends it") from None
         until = time.monotonic() + 2 * LOST
-        while self._client.settings.mode == "offline" and not _has_end(path):  # of a full disk the client says nothing
+        # Of a full disk the client says nothing.
+        while self._client.settings.mode == "offline" and not wandb_file.has_end(path):
             if time.monotonic() > until:
                 raise OSError(f"{path} is cut short; is the disk full?")
             time.sleep(0.05)
@@ -137,7 +140,7 @@ def _start(cell: TrackedCell, mode: Mode) -> Any:
     folder, runtime = cell.folder, cell.runtime
     files.make_folder(folder / "wandb")
     for path in folder.glob("wandb/offline-run-*/*.wandb"):
-        if path.stat().st_size <= EMPTY:
+        if path.stat().st_size <= wandb_file.EMPTY:
             shutil.rmtree(path.parent)
     for name in ("WANDB_CACHE_DIR", "WANDB_DATA_DIR"):  # else they are made in the home
         os.environ.setdefault(name, str(folder.absolute() / "wandb" / "own"))
@@ -202,32 +205,3 @@ def _tear_down() -> None:
 
     with contextlib.suppress(Exception):
         wandb.teardown(1)
-
-
-def _has_end(path: Path) -> bool:
-    """Whether the run's exit is among the last records of its file, and the last of them is whole.
-
-    The exit need not be the last one: what the client learns of the machine may come behind it.
-    """
-    kinds: Any = importlib.import_module("wandb.proto.wandb_internal_pb2")  # whose types mypy cannot see
-    with path.open("rb") as file:
-        first = max(0, path.stat().st_size // BLOCK - 1) * BLOCK
-        file.seek(first)
-        data = file.read()
-    # LevelDB's log format: before each part of a record stand its checksum, its length and which part it is; what has
-    # no room in a block for more than that begins with the next one.
-    at, record, ended = 0 if first else EMPTY, None, False
-    while at + HEAD <= len(data):
-        room = BLOCK - at % BLOCK
-        if room < HEAD:
-            at += room
-            continue
-        length, part = int.from_bytes(data[at + 4 : at + 6], "little"), data[at + 6]
-        at += HEAD + length
-        if part in (WHOLE, FIRST):
-            record = data[at - length : at]
-        elif record is not None:  # else it begins before what is read here
-            record += data[at - length : at]
-        if part in (WHOLE, LAST) and record is not None and at <= len(data):
-            ended = ended or kinds.Record.FromString(record).HasField("exit")
-    return ended and at == len(data)

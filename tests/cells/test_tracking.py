@@ -25,7 +25,7 @@ from wandb_files import merge, read_run, rows
 from wandb_server import KEY, Server
 
 from benchmark.settings.runtime import Runtime
-from benchmark.tracking import wandb_run
+from benchmark.tracking import wandb_file, wandb_run
 from results.report import wandb_report
 
 CELL = [
@@ -229,14 +229,26 @@ def test_online_the_server_gets_what_was_logged(outside: dict[str, str], tmp_pat
     assert asked["RunResumeStatus"]["name"] == asked["UpsertBucket"]["name"]
     assert asked["UpsertBucket"]["name"].startswith("key1-")
     assert asked["UpsertBucket"]["groupName"] == "runs"
-    lines = [
-        json.loads(line)
-        for run, posted in server.streams
-        if run == asked["UpsertBucket"]["name"]
-        for line in posted.get("files", {}).get("wandb-history.jsonl", {}).get("content", [])
-    ]
-    assert [line["loss"] for line in lines] == [1 / step for step in range(1, 11)]
+    assert {run for run, _ in server.streams} == {asked["UpsertBucket"]["name"]}
+    assert [line["loss"] for line in server.lines()] == [1 / step for step in range(1, 11)]
     assert server.streams[-1][1].get("exitcode") == 0
+
+
+def test_online_a_resumed_run_is_not_told_again_what_the_server_has(outside: dict[str, str], tmp_path: Path) -> None:
+    script = """
+def stop(run):
+    raise KeyboardInterrupt
+try:
+    cells("runs", "online", 1, during=stop)
+except KeyboardInterrupt:
+    print("{}")
+"""
+    with Server() as server:
+        alone(script, outside | server.environment(), tmp_path)
+        sent = len(server.lines())
+        alone("print(json.dumps(cells('runs', 'online', 1)))", outside | server.environment(), tmp_path)
+    assert sent == 10
+    assert [line["step"] for line in server.lines() if "loss" in line] == list(range(1, 11)), "each line once"
 
 
 def test_a_server_that_says_nothing_delays_one_cell_once(outside: dict[str, str], tmp_path: Path) -> None:
@@ -295,11 +307,11 @@ def test_a_file_cut_short_is_seen(outside: dict[str, str], tmp_path: Path) -> No
     """As on a full disk, of which the client says nothing."""
     alone("print(json.dumps(cells('runs', 'offline', 1)))", outside, tmp_path)
     (path,) = tmp_path.glob("runs/cell1/wandb/offline-run-*/*.wandb")
-    assert wandb_run._has_end(path)
+    assert wandb_file.has_end(path)
     whole = path.read_bytes()
     for size in (len(whole) - 1, len(whole) - 30, len(whole) // 2, 7, 0):
         path.write_bytes(whole[:size])
-        assert not wandb_run._has_end(path), size
+        assert not wandb_file.has_end(path), size
 
 
 def test_a_file_is_whole_though_its_end_is_not_its_last_record(outside: dict[str, str], tmp_path: Path) -> None:
@@ -315,14 +327,14 @@ print(json.dumps(cells("runs", "offline", 1, during=log)))
     assert alone(script, outside, tmp_path)["said"] == []
     (path,) = tmp_path.glob("runs/cell1/wandb/offline-run-*/*.wandb")
     whole = path.read_bytes()
-    assert len(whole) > 3 * wandb_run.BLOCK
+    assert len(whole) > 3 * wandb_file.BLOCK
     late = kinds.Record(environment=kinds.EnvironmentRecord(os="an operating system")).SerializeToString()
     written = whole + bytes(4) + len(late).to_bytes(2, "little") + b"\1" + late
     path.write_bytes(written)
-    assert len(whole) // wandb_run.BLOCK == len(written) // wandb_run.BLOCK, "the record is not over two blocks"
-    assert wandb_run._has_end(path)
+    assert len(whole) // wandb_file.BLOCK == len(written) // wandb_file.BLOCK, "the record is not over two blocks"
+    assert wandb_file.has_end(path)
     path.write_bytes(written[:-1])
-    assert not wandb_run._has_end(path)
+    assert not wandb_file.has_end(path)
 
 
 @pytest.mark.parametrize(

@@ -61,12 +61,14 @@ class Server(ThreadingHTTPServer):
             posted = [each.get("files", {}) for run, each in self.streams if run == variables["name"]]
             summaries = [text for files in posted for text in files.get("wandb-summary.json", {}).get("content", [])]
             bucket = {"id": "b", "name": variables["name"], "displayName": "n", "config": "{}", "tags": []}
+            bucket |= {"summaryMetrics": (summaries or ["{}"])[-1], "historyTail": "[]"}
             bucket |= {
-                "summaryMetrics": (summaries or ["{}"])[-1],
                 "historyLineCount": len(self.lines()),
-                "historyTail": "[]",
+                "eventsLineCount": 0,
+                "logLineCount": 0,
+                "eventsTail": "[]",
+                "wandbConfig": '{"t": 1}',
             }
-            bucket |= {"eventsLineCount": 0, "logLineCount": 0, "eventsTail": "[]", "wandbConfig": '{"t": 1}'}
             return {"model": {"bucket": bucket if posted else None, "id": "p", "internalId": "cDox", "name": "proj"}}
         if operation == "CreateRunFiles":
             url = self.environment()["WANDB_BASE_URL"]

@@ -99,8 +99,8 @@ def test_a_fresh_process_with_torch_and_timm_gives_the_same_features(
     for size in sizes:
         torch.save(images_of(size), tmp_path / f"{size}.pt")
         for backbone in backbones:
-            cell = restore(tmp_path / "cells", backbone, size)
-            assert stem in ("", cell.stem)
+            # Said, because a preset gives transformers small patches for small views.
+            cell = restore(tmp_path / "cells", backbone, size, *([f"stem={stem}"] if stem else []))
             is_timm = export.export(cell, tmp_path / f"{backbone}-{size}", [], print)
             if not backbone.startswith("swin"):  # whose weights timm 1.0.16 does not read back: a program then
                 assert is_timm == (cell.stem == "native")

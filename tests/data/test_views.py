@@ -229,7 +229,7 @@ def test_every_method_declares_what_its_class_has() -> None:
 
 
 def test_the_backbone_must_take_every_size(plugin: str) -> None:
-    given = [f"methods={plugin}", "backbone=test_resnet,test_vit", "augmentation=swav+2x8", *SMALL[:-2]]
+    given = [f"methods={plugin}", "backbone=test_resnet,test_vit", "stem=native", "augmentation=swav+2x8", *SMALL[:-2]]
     convolutions, transformer = cell_words.read(given).cells
     build.check(convolutions, World(), CPU)
     with pytest.raises(UsageError, match=r"backbone=test_vit does not take jigsaw patches of 8 pixels: .*patch size"):

@@ -274,8 +274,8 @@ def test_tune_says_where_methods_had_other_budgets(tmp_path: Path, environment: 
     other = inside(["tune", "methods=byol", "trials=1", *words], environment)
     last = other.stderr.splitlines()[-1]
     assert last.startswith("note: digits: budgets of tuning differ, so the ranks are not of methods alone. ")
-    assert "2 trials of 1 epochs: simclr" in last
-    assert "1 trial of 1 epochs: byol" in last
+    assert "2 trials of 1 epoch: simclr" in last
+    assert "1 trial of 1 epoch: byol" in last
     more = inside(["tune", "methods=byol", "trials=2", *words], environment)
     assert "budgets" not in more.stderr
 

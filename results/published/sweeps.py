@@ -139,7 +139,7 @@ def _verdict(sweep: pd.DataFrame, published: Published, metric: str) -> list[str
     shared = [value for value in ours if value in theirs]
     differing = _differences(sweep.iloc[0], published)
     if len(shared) < min(3, len(theirs)) and _goes_one_way(curve):
-        inside = [v for v in ours if isinstance(v, Real) and curve.x[0] <= v <= curve.x[-1]]  # a text may be there
+        inside = [v for v in ours if not isinstance(v, str) and curve.x[0] <= v <= curve.x[-1]]  # a text may be there
         if len(inside) < 2:
             return []
         ends = inside[0], inside[-1]

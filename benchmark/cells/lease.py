@@ -50,8 +50,8 @@ class Attempt:
 
 def attempt() -> Attempt:
     """A new one."""
-    job, restart = os.environ.get("SLURM_JOB_ID", ""), int(os.environ.get("SLURM_RESTART_COUNT") or 0)
-    return Attempt(uuid.uuid4().hex, platform.node(), job, restart)
+    job, restarts = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_RESTART_COUNT", "")
+    return Attempt(uuid.uuid4().hex, platform.node(), job, int(restarts) if restarts.isdecimal() else 0)
 
 
 class Lease:

@@ -49,8 +49,8 @@ class Place:
 
 
 def run(settings: Settings, place: Place, title: str = "") -> dict[str, Any] | None:
-    """The cell's record: the one there is, or a new one. None where another process has the cell, or this one lost it.
-    Trackers call its run by the `title`.
+    """The cell's record: the one there is, or a new one. None where another process has the cell, or this one lost it
+    or may not write there. Trackers call its run by the `title`.
 
     A failed record is tried again; a finished, collapsed or stopped one stands. Raises `Stopped` behind a checkpoint.
     """
@@ -58,13 +58,17 @@ def run(settings: Settings, place: Place, title: str = "") -> dict[str, Any] | N
     with contextlib.ExitStack() as stack:
         leases: list[lease.Lease] = []
 
-        def take() -> bool:
-            leases.extend(filter(None, [stack.enter_context(lease.hold(folder))]))
-            return bool(leases)
+        def take() -> str:
+            """Why the cell cannot be had; nothing where it is ours."""
+            try:
+                leases.extend(filter(None, [stack.enter_context(lease.hold(folder))]))
+            except PermissionError as error:  # another user's
+                return f"{error.filename} cannot be written to ({error.strerror}); left as it is"
+            return "" if leases else "another process is at work on it; left to that one"
 
         try:
-            if not place.world.broadcast(take):
-                place.display.say(f"{folder.name}: another process is at work on it; left to that one")
+            if obstacle := place.world.broadcast(take):
+                place.display.say(f"{folder.name}: {obstacle}")
                 return None
             existing = place.world.broadcast(lambda: record.read(folder))
             if existing is not None and existing["status"] != "failed":

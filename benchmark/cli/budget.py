@@ -22,7 +22,7 @@ def keep(forecast: Forecasts, cells: list[Settings], states: list[State], out: P
     try:
         forecasts.keep(out, entries)
     except OSError as error:  # another's folder
-        print(f"note: the forecast is not kept: {error}", file=sys.stderr)
+        print(f"note: the forecast is not kept: {out} cannot be written to ({error.strerror})", file=sys.stderr)
 
 
 def require(forecast: Forecasts, runtime: Runtime) -> None:

@@ -89,6 +89,8 @@ def parse(arguments: list[str]) -> argparse.Namespace:
         def error(self, message: str) -> NoReturn:
             unread = message.rpartition(": ")[2] if message.startswith("unrecognized") else ""
             hint = nearest(unread, [flag for flag, _, _ in FLAGS]) if unread.startswith("--") else ""
+            owners = [f"`{command}`" for flag, command, _ in FLAGS if flag == unread]
+            hint = f"; it is for {' and '.join(owners)}" if owners else hint
             raise UsageError(f"{message}{hint}; words are key=value, without dashes")
 
     parser = Parser(

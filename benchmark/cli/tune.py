@@ -31,6 +31,7 @@ def tune_methods(words: list[str]) -> int:
     runtime = request.runtime
     cells = [search.base for search in request.searches] + request.references
     notes = [*request.notes, *_doubts(cells)]
+    checks.require_possible(cells)
     checks.check_request(cell_words.Request(cells, runtime, notes))
     tracker.require(runtime)
     checks.refuse_launcher(runtime, False)

@@ -49,10 +49,8 @@ def list_images(text: str, place: Dataset, side: int, stream: bool) -> Listing:
         return _list_folder(path, open_files)
     if path.is_file():
         return _list_lines(path, open_files)
-    raise UsageError(
-        f"there is no folder, list of files or dataset {text!r}{nearest(text, CATALOGUE)} (datasets: "
-        f"{', '.join(CATALOGUE)})"
-    )
+    near = nearest(path.name, [other.name for other in path.parent.glob("*")]) or nearest(text, CATALOGUE)
+    raise UsageError(f"there is no folder, list of files or dataset {text!r}{near} (datasets: {', '.join(CATALOGUE)})")
 
 
 def _open_files(paths: list[str], side: int, stream: bool) -> Images:

@@ -157,7 +157,7 @@ class Sweep:
                 f"{quantify(len(self.cells) - self.done, 'cell')} did not start: no worker lives; see {self.logs}/"
             )
         if self.left:
-            self.display.say(f"left to other processes, which are at work on them: {quantify(self.left, 'cell')}")
+            self.display.say(f"left to others: {quantify(self.left, 'cell')}")
         if self.most:
             share = self.busy / (self.most * wall)
             self.display.say(

@@ -150,8 +150,9 @@ def _words(values: dict[str, str]) -> str:
 def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> tuple[int, list[Choice | None]]:
     """Every trial that the request asks for. Returns the exit code, and the best of each search in their order.
 
-    `train` trains cells to their end and returns 128 + N where signal N stopped it, as this then does. The code is 1
-    where trials failed: the next command tries those once more, and counts what fails again as tried.
+    `train` trains cells to their end and returns 128 + N where signal N stopped it, as this then does. The code is 3
+    where none could be had, as of another user's, and 1 where trials failed: the next command tries those once more,
+    and counts what fails again as tried.
 
     Ending trials early by their curve of validation accuracy would come in at `train`, which sees what was told before.
     """
@@ -170,8 +171,9 @@ def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> t
                 time.sleep(WAIT)
                 continue
             code = train(cells)
-            if code >= 128 or (code and all(state.record is None for state in plan.states(cells, out))):
-                return code, []
+            states = plan.states(cells, out)
+            if code >= 128 or all(state.record is None and (code or state.word != "running") for state in states):
+                return code or 3, []  # stopped, or none of them could be trained here
         with journal.transaction(folder) as storage:
             best = [trials.choose(storage) for trials in each]
     failed = sum(trials.failed for trials in each)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable
 
 from benchmark.errors import nearest
@@ -50,5 +51,6 @@ def shorten(word: str) -> str:
 
 
 def suggest(key: str, name: str, allowed: Iterable[str]) -> str:
-    """That hint, or the nearest to `name` of those that are allowed."""
-    return hint(key) or nearest(name, allowed)
+    """That hint, or the nearest to `name` of those that are allowed, or what the nearest usual name is called here."""
+    usual = difflib.get_close_matches(name.lower(), ALIASES, n=1)
+    return hint(key) or nearest(name, allowed) or (f"; did you mean {ALIASES[usual[0]]!r}?" if usual else "")

@@ -20,6 +20,9 @@ from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, stop
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
+LEAST = {"log_every": 1, "checkpoint_every": 0, "threads": 0, "budget": 0, "workers": 0, "per_device": 1}
+LEAST |= dict.fromkeys(("slurm.nodes", "slurm.timeout_min", "slurm.array_parallelism", "slurm.cells_per_job"), 1)
+LEAST |= dict.fromkeys(("slurm.gpus_per_node", "slurm.cpus_per_task", "slurm.mem_gb"), 0)
 PATHS = ("out", "dataset.root", "dataset.unlabelled", "dataset.cache_dir", "weights", "settings")
 SETUP, EXTRA = "slurm.setup", "slurm.extra."
 OF_LAUNCHER = dict.fromkeys(
@@ -58,21 +61,15 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
     parsed = {key: parse_value(value, types[key], key) for key, value in plain.items()}
     slurm = Slurm(**{key.removeprefix("slurm."): parsed.pop(key) for key in list(parsed) if key.startswith("slurm.")})
     runtime = Runtime(**parsed, slurm=replace(slurm, extra=extra), trust=trusted)
-    if min(slurm.nodes, slurm.timeout_min, slurm.array_parallelism, slurm.cells_per_job) < 1:
-        raise UsageError("slurm.nodes, .timeout_min, .array_parallelism and .cells_per_job must be at least 1")
+    for key, least in LEAST.items():
+        part = slurm if key.startswith("slurm.") else runtime
+        if (value := getattr(part, key.removeprefix("slurm."))) < least:
+            raise UsageError(f"{key}={value}: at least {least} is needed")
     if slurm.gpu_type and not slurm.gpus_per_node:
         raise UsageError(f"slurm.gpu_type={slurm.gpu_type}: how many? slurm.gpus_per_node= says it")
-    if min(slurm.gpus_per_node, slurm.cpus_per_task, slurm.mem_gb) < 0:
-        raise UsageError("slurm.gpus_per_node, .cpus_per_task and .mem_gb must be at least 0")
-    if runtime.log_every < 1 or runtime.checkpoint_every < 0 or runtime.threads < 0:
-        raise UsageError("log_every must be at least 1, checkpoint_every and threads at least 0")
     evaluation_interval(runtime)
     stop_threshold(runtime)
     trackers(runtime)
-    if runtime.budget < 0:
-        raise UsageError(f"budget={runtime.budget:g}: at least 0 hours are needed")
-    if runtime.workers < 0 or runtime.per_device < 1:
-        raise UsageError("workers must be at least 0, per_device at least 1")
     for key in ("workers", "per_device"):
         if key in assigned and runtime.launcher != "local":
             raise UsageError(f"{key}={assigned[key][0]} is for launcher=local, not for launcher={runtime.launcher}")

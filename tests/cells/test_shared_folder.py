@@ -210,3 +210,23 @@ def test_the_same_words_again_show_the_table_though_a_copy_lies_before_it_or_say
     again = inside(words, environment, tmp_path)
     assert (again.returncode, "top-1" in again.stdout, "pixels" in again.stdout) == (0, True, True)
     assert "[1/" not in again.stderr
+
+
+def test_another_user_s_unfinished_cell_is_said_and_the_others_run(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    words = ["run", *WORDS, "seeds=0,1", f"out={tmp_path}"]
+    theirs, own = (address.folder_name(cell) for cell in cell_words.read(words[1:]).cells)
+    open_lock = files.open_lock
+
+    def refuse(path: Path) -> object:  # root may write anywhere
+        if path.parent.name == theirs:
+            raise PermissionError(13, "Permission denied", str(path))
+        return open_lock(path)
+
+    monkeypatch.setattr(files, "open_lock", refuse)
+    done = inside(words, environment, tmp_path)
+    assert done.returncode == 3, done.stderr
+    assert f"{theirs}/lock cannot be written to (Permission denied); left as it is" in done.stderr
+    assert f"no record: {theirs}: new" in done.stderr
+    assert (tmp_path / own / "record.json").exists()

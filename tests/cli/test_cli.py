@@ -86,6 +86,11 @@ def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
         (["status", "outt=runs"], ["outt=", "only out=FOLDER"]),
         (["methods", "mocoo"], ["'mocoo'", "did you mean 'moco'"]),
         (["check", "mocoo"], ["'mocoo'", "did you mean 'moco'"]),
+        (["run", "methods=simclr", "lrr=0.1"], ["'lrr'", "did you mean 'learning_rate'"]),
+        (["run", "--quick", "methods=simclr"], ["--quick; it is for `plan`"]),
+        (["run", "methods=simclr", "checkpoint_every=-1"], ["checkpoint_every=-1", "at least 0"]),
+        (["run", "methods=simclr", "launcher=slurm", "slurm.nodes=0"], ["slurm.nodes=0: at least 1"]),
+        (["tune", "methods=simclr", "backbone=resnet1tt"], ["'resnet1tt'", "did you mean resnet14t"]),
         (["datasets", "cifar10"], ["datasets takes no words", "'cifar10'"]),
     ],
 )

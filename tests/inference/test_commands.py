@@ -125,6 +125,7 @@ def test_what_cannot_be_meant_is_one_line(
         (("features", cell, "photos", "out=f.npz", "heads=true"), ["heads=", "did you mean 'head'?"]),
         (("features", cell, "photos", "out=f.npz", "head=maybe"), ["head=maybe", "true or false"]),
         (("features", cell, "cifar", "out=f.npz"), ["no folder, list of files or dataset 'cifar'", "'cifar10'"]),
+        (("features", cell, "photoss", "out=f.npz"), ["'photoss'; did you mean 'photos'?"]),
         (("features", cell, "cifar10", "out=f.npz"), ["cifar10 not found in 'data'"]),
         (
             ("features", cell, "gone.txt", "out=f.npz"),

@@ -257,8 +257,8 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, environment: d
     [
         (["workers=2"], "workers=2 is for launcher=local, not for launcher=here"),
         (["per_device=2"], "per_device=2 is for launcher=local"),
-        (["launcher=local", "workers=-1"], "workers must be at least 0"),
-        (["launcher=local", "per_device=0"], "per_device at least 1"),
+        (["launcher=local", "workers=-1"], "workers=-1: at least 0 is needed"),
+        (["launcher=local", "per_device=0"], "per_device=0: at least 1 is needed"),
         (["launcher=locl"], "did you mean 'local'"),
     ],
 )

@@ -86,9 +86,10 @@ def _list_folder(root: Path, open_files: Callable[[list[str]], Images]) -> Listi
     """All images below `root`; each one's label is the first folder that it is in, below a folder of a split."""
     left_out = LeftOut()
     found = walk(root, root, left_out)
-    facts = inspect(root, list(found), list(found.values()))
-    images = drop_others(root, list(found), facts, left_out)
-    paths, facts = [list(found)[i] for i in images], facts[images]
+    every = list(found)
+    facts = inspect(root, every, list(found.values()))
+    images = drop_others(root, every, facts, left_out)
+    paths, facts = [every[i] for i in images], facts[images]
     if not paths:
         raise UsageError(f"{str(root)!r} holds no image; {'; '.join(left_out.sentences()) or 'it is empty'}")
     require_decoding(paths, _digest(facts))
@@ -116,8 +117,8 @@ def _list_lines(file: Path, open_files: Callable[[list[str]], Images]) -> Listin
         raise UsageError(f"{str(file)!r}: it names no file")
     there = [path for path in paths if os.path.isfile(path)]
     facts = inspect(Path.cwd(), there, [_stat(path) for path in there])
-    try:
-        require_decoding(paths, _digest(facts))  # which names those that are not there or no images, too
+    try:  # those that are not there, or no images, are named too, whatever is known of the others
+        require_decoding(paths, f"{_digest(facts)}-{len(paths)}")
     except UsageError as error:
         raise UsageError(f"{str(file)!r}: {error}") from error
     return Listing(

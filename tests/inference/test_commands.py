@@ -104,6 +104,11 @@ def test_all_damaged_images_are_named_at_once_and_no_table_is_left(
     (photos / "a.png").write_text("no image")
     line = refuse(environment, tmp_path, "features", cell, photos, "out=features.parquet")
     assert [part for part in ("3 of 5 images", "a.png (not an image)", "b.png (", "d.png (") if part not in line] == []
+    (tmp_path / "list.txt").write_text("photos/train/cat/e.png\n")
+    assert inside(["features", str(cell), "list.txt", "out=one.npz"], environment, tmp_path).returncode == 0
+    (tmp_path / "one.npz").unlink()
+    (tmp_path / "list.txt").write_text("photos/train/cat/e.png\nphotos/x.png\n")
+    assert "x.png" in refuse(environment, tmp_path, "features", cell, "list.txt", "out=features.parquet")
     (tmp_path / "list.txt").write_text("photos/x.png\nphotos/b.png\nphotos/train/cat/e.png\nphotos/notes.txt\n")
     line = refuse(environment, tmp_path, "features", cell, "list.txt", "out=features.parquet")
     for part in ("list.txt': 3 of 4", "x.png (No such file or directory)", "b.png (", "notes.txt (not an image)"):

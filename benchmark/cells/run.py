@@ -247,7 +247,7 @@ def _resolve(settings: Settings, runtime: Runtime, data: Data, batches: Batches)
         resolved |= {"small_crops": list(used.small_sides), "small_crop_scale": scales[0] if same else scales}
     resolved |= {"protocol": headline.protocol(settings), "test": headline.describe_test_set(data)}
     resolved |= {"data": identity.describe([settings.dataset]), "warnings": remarks.warn(settings)}
-    return resolved | {"fitted": remarks.explain_fit(settings, runtime.preset)}
+    return resolved | {"fitted": remarks.explain(settings, runtime.preset)}
 
 
 def _show(frozen: FrozenCell, folder: Path, guard: Callable[[], None], display: ProgressDisplay) -> None:

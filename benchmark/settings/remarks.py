@@ -10,21 +10,41 @@ from benchmark.data.catalogue import entry
 from benchmark.data.identity import Facts, measure
 from benchmark.settings import presets
 from benchmark.settings.cell import Settings
-from benchmark.settings.presets import fitted
+from benchmark.settings.presets import fitted, transformers
 from benchmark.settings.schema import describe
 from results.quantity import quantify
 
 FEW_STEPS = 4  # of an epoch
 
 
-def explain_fit(settings: Settings, preset: str) -> list[str]:
-    """What was fitted to the data and why, where `preset` fits: what all methods share, then the method's own."""
+def explain(settings: Settings, preset: str) -> list[str]:
+    """What `preset` chose for this cell alone and why: for its data, and for its vision transformer."""
+    return [*_explain_fit(settings, preset), *_explain_recipe(settings, preset)]
+
+
+def _explain_fit(settings: Settings, preset: str) -> list[str]:
+    """What was fitted to the data, where `preset` fits: what all methods share, then the method's own."""
     facts = measure(settings.dataset)
     if facts is None or not describe(settings.method).trains or not presets.is_fitted(preset, settings.dataset.name):
         return []
     shared, own = fitted.explain(settings, facts)
     lines = {f"fitted to {facts.images} training images: ": shared, f"{settings.method}: fitted ": own}
     return [start + reasons for start, reasons in lines.items() if reasons]
+
+
+def _explain_recipe(settings: Settings, preset: str) -> list[str]:
+    """What lies over the preset's words where the user's backbone is a vision transformer."""
+    backbone, method = settings.backbone or "", settings.method
+    if not transformers.patch_of(backbone) or not describe(method).trains:
+        return []
+    given = {"epochs": settings.epochs, "batch_size": settings.batch_size, "view_size": settings.view_size}
+    plain = presets.words(preset, settings.dataset, method, given)
+    words = presets.words(preset, settings.dataset, method, given | {"backbone": backbone})
+    changes = [f"{word.partition('.')[2]}={value}" for word, value in words.items() if plain.get(word) != value]
+    if not changes:
+        return []
+    whose = "its own recipe" if transformers.has_recipe(method) else "MoCo v3's recipe, for want of its own"
+    return [f"{method}: for {backbone} {whose}, where no word of yours says otherwise: {', '.join(changes)}"]
 
 
 def warn(settings: Settings) -> list[str]:

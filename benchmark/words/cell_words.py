@@ -84,7 +84,7 @@ def read(words: list[str]) -> Request:
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
                 settings = _resolve(assigned, runtime, chosen_ablations, own)
                 cells.setdefault(address.key(settings), settings)
-                on_cells |= dict.fromkeys(remarks.explain_fit(settings, runtime.preset) + remarks.warn(settings))
+                on_cells |= dict.fromkeys(remarks.explain(settings, runtime.preset) + remarks.warn(settings))
                 on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + alike.explain(settings, runtime.like))
     on_cells |= dict.fromkeys(tuned_words.compare(list(cells.values()), runtime))
     return Request(list(cells.values()), runtime, [*notes, *on_cells])

@@ -189,6 +189,21 @@ def test_words_and_weights_win_over_a_transformer_s_settings() -> None:
     assert [one.learning_rate for one in cells(few)] == [1e-3, 6e-3], "MAE's own, which were tuned with this network"
 
 
+def test_what_is_chosen_for_a_vision_transformer_is_said() -> None:
+    notes = {method: [note for note in notes_of(method) if "recipe" in note] for method in ("simclr", "dino", "random")}
+    assert [note.partition(",")[0] for note in notes["simclr"]] == ["simclr: for vit_tiny_patch16_224 MoCo v3's recipe"]
+    assert "for want of its own" in notes["simclr"][0]
+    assert "learning_rate=1.5e-4" in notes["simclr"][0]
+    assert ["its own recipe" in note for note in notes["dino"]] == [True]
+    assert not notes["random"], "nothing is trained"
+    assert not [note for note in notes_of("dino", "preset=none") if "recipe" in note]
+
+
+def notes_of(method: str, *more: str) -> list[str]:
+    words = [f"methods={method}", "dataset=cifar10", "backbone=vit_tiny_patch16_224", *more]
+    return cell_words.read(words).notes
+
+
 def test_a_preset_follows_each_cell_s_dataset() -> None:
     assert [c.epochs for c in cells("methods=simclr dataset=digits,cifar10,svhn")] == [
         int(presets.digits()["epochs"].value),

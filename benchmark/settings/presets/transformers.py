@@ -25,6 +25,11 @@ def choose_stem(backbone: str, view: int) -> dict[str, str]:
     return {"stem": "small"} if view <= SMALL and patch_of(backbone) > SMALL_PATCH else {}
 
 
+def has_recipe(method: str) -> bool:
+    """Whether there are settings of its own for a vision transformer."""
+    return any(word.startswith(f"{method}.") for word in (for_all() | on_small_views() | on_large_views()))
+
+
 def recipe(method: str, view: int, short: bool) -> Preset:
     """The method's words for a vision transformer and views of `view` pixels: its authors', or MoCo v3's where they
     have none. `short`: where steps are too few for the authors' rates."""

@@ -154,17 +154,25 @@ class Paper:
 
     @classmethod
     def mlp(
-        cls, w: State, name: str, h: Sequence[Tensor], layers: int, last_norm: bool = False, gelu: bool = False
+        cls,
+        w: State,
+        name: str,
+        h: Sequence[Tensor],
+        layers: int,
+        last_norm: bool = False,
+        gelu: bool = False,
+        norm: bool = True,
     ) -> list[Tensor]:
-        """Linear, batch norm and ReLU, or GELU, (`layers` - 1 times), linear, and with `last_norm` batch norm."""
-        h = list(h)
+        """Linear, batch norm (unless without `norm`) and ReLU, or GELU, (`layers` - 1 times), linear, and with
+        `last_norm` batch norm."""
+        h, stride = list(h), 3 if norm else 2
         for layer in range(layers):
-            h = cls.linear(w, f"{name}.{3 * layer}", h)
+            h = cls.linear(w, f"{name}.{stride * layer}", h)
             if layer < layers - 1:
-                h = cls.batch_norm(w, f"{name}.{3 * layer + 1}", h)
+                h = cls.batch_norm(w, f"{name}.{stride * layer + 1}", h) if norm else h
                 h = [row * (1 + (row / 2**0.5).erf()) / 2 if gelu else row.clamp(min=0) for row in h]
             elif last_norm:
-                h = cls.batch_norm(w, f"{name}.{3 * layer + 1}", h)
+                h = cls.batch_norm(w, f"{name}.{stride * layer + 1}", h)
         return h
 
     @classmethod

@@ -20,12 +20,7 @@ def embed(w: dict[str, Tensor], who: str, views: list[Tensor], norm: bool, paper
     encoder, head = ("teacher_encoder.network", "teacher_head.network") if who == "teacher" else ("encoder", "head")
     h = paper.encoder(w, encoder, torch.cat(views[:2]))
     h = h + (paper.encoder(w, encoder, torch.cat(views[2:])) if len(views) > 2 else [])
-    if norm:
-        h = paper.mlp(w, head, h, 3, gelu=True)
-    else:
-        for layer in (0, 2, 4):
-            h = paper.linear(w, f"{head}.{layer}", h)
-            h = [row * (1 + (row / 2**0.5).erf()) / 2 for row in h] if layer < 4 else h
+    h = paper.mlp(w, head, h, 3, gelu=True, norm=norm)
     n = len(views[0])
     return [[paper.unit(row) for row in h[n * v : n * v + n]] for v in range(len(views))]
 

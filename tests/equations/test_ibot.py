@@ -24,12 +24,7 @@ def build(tiny: Any, side: int = 3, **options: Any) -> Any:
 def logits(w: dict[str, Tensor], who: str, h: Rows, norm: bool, paper: Any) -> Rows:
     """The head of a batch of tokens: an MLP with GELU, unit length, g_k v_k . z / |v_k| of each output k."""
     head, last = ("teacher_head.network", "teacher_last_layer.network") if who == "teacher" else ("head", "last_layer")
-    if norm:
-        h = paper.mlp(w, head, h, 3, gelu=True)
-    else:
-        for layer in (0, 2, 4):
-            h = paper.linear(w, f"{head}.{layer}", h)
-            h = [row * (1 + (row / 2**0.5).erf()) / 2 for row in h] if layer < 4 else h
+    h = paper.mlp(w, head, h, 3, gelu=True, norm=norm)
     v, g = w[f"{last}.direction"], w[f"{last}.length"]
     units = [paper.unit(v[k]) for k in range(K)]
     return [torch.stack([g[k] * torch.dot(units[k], paper.unit(row)) for k in range(K)]) for row in h]

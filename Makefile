@@ -15,7 +15,7 @@ test: $(VENV)/installed-dev
 
 # What starts many processes and kills them, stops them or lets them race: CI runs these beside `test-slurm`.
 test-slow: $(VENV)/installed-dev
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # On a two-node SLURM of its own, on this machine; the tests that are skipped say what to install.
 test-slurm: $(VENV)/installed-dev

@@ -6,6 +6,7 @@ import os
 import socket
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -36,17 +37,22 @@ def check_two_processes(name: str) -> None:
         raise Violation(problem)
 
 
-def compare_processes(names: list[str], timeout: float = 600.0) -> dict[str, str | None]:
-    """For each method: None, or how 2 x 16 images differ from 1 x 32 in losses, weights and memories."""
+def compare_processes(
+    names: list[str], variants: Sequence[str] = tuple(VARIANTS), timeout: float = 600.0
+) -> dict[str, str | None]:
+    """For each method: None, or how 2 x 16 images differ from 1 x 32 in losses, weights and memories.
+
+    `variants`: which of `VARIANTS` are trained.
+    """
     with tempfile.TemporaryDirectory() as scratch:
-        if not _train_in_two_processes(names, Path(scratch), timeout):
+        if not _train_in_two_processes(names, variants, Path(scratch), timeout):
             return dict.fromkeys(names, f"the two processes did not end within {timeout:.0f} s")
-        return {name: _describe_difference(name, Path(scratch)) for name in names}
+        return {name: _describe_difference(name, variants, Path(scratch)) for name in names}
 
 
-def _describe_difference(name: str, scratch: Path) -> str | None:
-    for parts, words in VARIANTS.items():
-        single = train_undisturbed(name, words, norm=True)
+def _describe_difference(name: str, variants: Sequence[str], scratch: Path) -> str | None:
+    for parts in variants:
+        single = train_undisturbed(name, VARIANTS[parts], norm=True)
         results = [_read_result(name, parts, rank, scratch) for rank in (0, 1)]
         ranks = [result for result in results if isinstance(result, ShortTraining)]
         if len(ranks) < 2:
@@ -62,13 +68,13 @@ def _describe_difference(name: str, scratch: Path) -> str | None:
     return None
 
 
-def _train_in_two_processes(names: list[str], folder: Path, timeout: float) -> bool:
-    """Train each method's small task twice over two gloo processes, and leave what came out in `folder`.
+def _train_in_two_processes(names: list[str], variants: Sequence[str], folder: Path, timeout: float) -> bool:
+    """Train each method's small task over two gloo processes, once a variant, and leave what came out in `folder`.
 
     Returns whether both processes ended in time; otherwise they are killed. One pair serves all the names, because
     starting one costs more than a training.
     """
-    context = multiprocessing.spawn(_worker, (_free_port(), names, folder), nprocs=2, join=False)
+    context = multiprocessing.spawn(_worker, (_free_port(), names, variants, folder), nprocs=2, join=False)
     until = time.monotonic() + timeout
     while time.monotonic() < until:
         if context.join(timeout=1.0):
@@ -87,12 +93,12 @@ def _read_result(name: str, parts: str, rank: int, folder: Path) -> ShortTrainin
     return result if isinstance(result, str) else ShortTraining(**result)
 
 
-def _worker(rank: int, port: int, names: list[str], folder: Path) -> None:
+def _worker(rank: int, port: int, names: list[str], variants: Sequence[str], folder: Path) -> None:
     os.environ |= {"RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_RANK": str(rank)}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     torch.set_num_threads(1)
     world = distributed.start(CPU)
-    for name, parts in [(name, parts) for name in names for parts in VARIANTS]:
+    for name, parts in [(name, parts) for name in names for parts in variants]:
         path = folder / f"{name}-{parts}-{rank}.pt"
         try:
             result = train_briefly(settings(name, *VARIANTS[parts]), world)

@@ -1,16 +1,15 @@
 """The contract of DESIGN section 4 on every registered method, and that the checks find what they are for."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
 from commandline import PATIENCE
 
 import methods
-from benchmark.contract import check
+from benchmark.contract import check, two_processes
 from benchmark.contract.comparison import Violation
 from benchmark.contract.learning import check_learning
-from benchmark.contract.two_processes import compare_processes
 
 TRAINED = [name for name in methods.names() if methods.describe(name).trains]
 REFERENCES = [name for name in methods.names() if name not in TRAINED]
@@ -194,11 +193,22 @@ LOCAL_LOSS = """ranks = torch.distributed.get_world_size() if torch.distributed.
 
 
 @pytest.mark.timeout(2 * PATIENCE)
-@pytest.mark.parametrize("names", [FIRST, pytest.param(OTHERS, marks=pytest.mark.slow)], ids=["first", "others"])
+@pytest.mark.parametrize(
+    ("names", "variants"),
+    [(FIRST, tuple(two_processes.VARIANTS)), pytest.param(OTHERS, ["whole batches"], marks=pytest.mark.slow)],
+    ids=["first", "others"],
+)
 def test_two_processes_agree_with_one(
-    names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    names: list[str],
+    variants: Sequence[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     """One pair of processes for all methods: two pairs at once would wait for each other's turns on two cores.
+
+    Micro-batches on two processes are seen for one method of each family: all have them checked in one process, and
+    what joins the two is the engine's.
 
     The last is one whose loss sees one process's rows only, the field's most common silent error: it has to be found.
     """
@@ -207,7 +217,7 @@ def test_two_processes_agree_with_one(
     (tmp_path / "apart" / "local_loss.py").write_text(code.replace("import torch\n", "import torch.distributed\n", 1))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    problems = compare_processes([*names, "apart.local_loss"], 2 * PATIENCE)
+    problems = two_processes.compare_processes([*names, "apart.local_loss"], variants, 2 * PATIENCE)
     assert "Warning" not in capfd.readouterr().err, "a command's output holds what we say"
     assert "two processes with whole batches: the loss of step 0" in str(problems.pop("apart.local_loss"))
     assert not {name: problem for name, problem in problems.items() if problem}

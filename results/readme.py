@@ -34,7 +34,7 @@ _START = re.compile(r"^<!-- (records|comparison|studies): *(\S+?)(?: +reference=
 _PICTURE = re.compile(r"(?:\]\(|src=\")([^)\s\"]+\.svg)")
 NEW_PAGE = """# {name}
 
-![Accuracy of each configuration, with 95 % intervals]({name}/accuracy.svg)
+![Accuracy of each configuration, with intervals]({name}/accuracy.svg)
 
 <!-- records: {folder} -->
 {end}

@@ -58,9 +58,8 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     ]
     print_summary(summary)
     print_sections([("Ranks and differences, as far as the seeds allow", compared)])
-    budgets = tuning.explain_budgets(loaded, searches)
-    for text in [*comparison.explain(ranked), *budgets]:
-        print(f"- {text}")
+    explained = [f"- {text}" for text in comparison.explain(ranked) + tuning.explain_budgets(loaded, searches)]
+    print(*explained, sep="\n", end="\n" * bool(explained))
     print_sections(sections)
     if not loaded.empty or searches:
         curves = list(dict.fromkeys(comparison.curve for comparison in comparisons))
@@ -83,7 +82,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
 
         tables = [("Ranks and differences", compared), *sections]
         below = [f"## {title}\n\n{formats.pipes(rows)}" for title, rows in tables if len(rows) > 1]
-        text = "\n".join([formats.to_markdown(summary), *(f"- {sentence}" for sentence in budgets), *below])
+        text = "\n".join([formats.to_markdown(summary), *explained, *below])
         try:
             print(wandb_report.write(loaded, text, out, project, site.unreachable()))
         except wandb_report.Unsaved as error:

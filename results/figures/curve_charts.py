@@ -56,7 +56,7 @@ def training(among: Comparable, cells: pd.DataFrame, best: list[Best], problems:
     series = _draw(curves, "epoch", "loss", by="step")
     if not series:
         return []
-    caption = "Loss of each method's best configuration: a thin line a seed, a thick one their mean."
+    caption = "Loss of each method's configuration of the highest mean: a thin line a seed, a thick one their mean."
     height = "training loss"
     several, lost = len({curve.method for curve in curves}) > 1, any(curve.lost for curve in curves)
     if several:
@@ -75,8 +75,9 @@ def validation(among: Comparable, cells: pd.DataFrame, best: list[Best]) -> list
     curves, left_out = _curves(among, cells, best, accuracy_curve)
     if not curves:
         return []
-    caption = "kNN accuracy (k = 20) on the validation split while each method's best configuration trained: a thin "
-    caption += "line a seed, a thick one their mean. The neighbours are among at most 10,000 training images."
+    caption = "kNN accuracy (k = 20) on the validation split while each method's configuration of the highest mean "
+    caption += "trained: a thin line a seed, a thick one their mean. The neighbours are among at most 10,000 training "
+    caption += "images."
     caption += _explain_lines(among, left_out, any(curve.lost for curve in curves)) + among.usual
     devices = sorted({str(device) for device in cells["cost.device"].dropna()})
     drawn = []

@@ -32,7 +32,7 @@ def charts(among: Comparable) -> list[Chart]:
         series.append(Series(row["method"], *point, row["method"], "dots", rows=(row["row"],), family=row["group"]))
     caption = "A bar joins the means of configurations that cannot be told apart, corrected for all pairs; the letters "
     caption += "beside a configuration are its bars. Two that share none differ significantly."
-    caption += " Two seeds: this assumes comparable spreads." if "which assume" in among.bars else ""
+    caption += " Two seeds: this assumes comparable spreads." if among.has_two_seeds else ""
     caption += among.usual
     return [
         Chart(

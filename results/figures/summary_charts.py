@@ -71,12 +71,12 @@ def intervals(among: Comparable) -> Chart:
         seeds = [quantify(n, "seed") for n in part["n"]]
         series.append(_dots(method, group, part, "mean", "label", seeds))
     caption = f"Mean {among.measure} of each configuration"
-    if table["low"].notna().any():
+    if among.bars:
         caption += f"; bars are {among.bars}. Overlapping bars are no test: the ranks of the table are."
     else:
-        caption += ". No configuration has two seeds that differ, so there are no intervals."
+        caption += ". There are no intervals: none has two seeds, or a seed changes nothing but all alike."
     if len(table) > MOST_BARS:
-        caption += f" The {MOST_BARS} best of {len(table)} are shown."
+        caption += f" The {MOST_BARS} highest of {len(table)} are shown."
     caption += _COLOURS if shown["group"].any() else ""
     caption += among.usual + among.lost
     order, headings = list[str](), list[str]()
@@ -129,6 +129,7 @@ def _cost(among: Comparable, word: str, column: str, label: str) -> Chart:
     spent, free = table[table[column] > 0], table[table[column] == 0]
     series = []
     bars = "its interval is in the table" if len(table) > MANY else f"bars are {among.bars}"
+    bars = f"; {bars}" if among.bars else ""
     front = spent[pareto(spent[column].to_numpy(dtype=float), spent["mean"].to_numpy(dtype=float))]
     front = front.sort_values(column)
     if len(front) > 1:
@@ -142,13 +143,13 @@ def _cost(among: Comparable, word: str, column: str, label: str) -> Chart:
         name, dash = f"{method} (no cost)", number if group else 0
         series.append(Series(name, x, (best, best), str(method), "level", dash=dash, family=str(group)))
     series.sort(key=lambda points: method_families.place(points.family) if points.family else -1)  # the front first
-    caption = f"A point is a configuration; {bars}."
+    caption = f"A point is a configuration{bars}."
     caption += _COLOURS if table["group"].any() else ""
     if len(front) > 1:
         less = "in less" if word == "peak memory" else f"at fewer {word}"
-        caption += f" The stepped line is the front: nothing shown is more accurate {less}."
+        caption += f" The stepped line is the front: no mean shown is higher {less}."
     elif len(front):
-        caption += f" {front['configuration'].iloc[0]} is the most accurate, and nothing costs less."
+        caption += f" {front['configuration'].iloc[0]} has the highest mean, and nothing costs less."
     caption += " A dashed level spends nothing on this axis." if len(free) else ""
     devices = sorted({device for device in table["cost.devices"].dropna() if device})
     if word == "hours" and len(devices) > 1:

@@ -27,7 +27,7 @@ class Search:
 
     `trials`: a row each by its number, as `frames.frame.load_trials` has them, with `number`, `accuracy` (a fraction on
     validation images, 0 where it did not finish) and `hours` of training and evaluation, over all processes. `searched`
-    are columns. `asked` is how many trials there were to be.
+    are columns. `asked` is how many trials there were to be, `chosen` when the choice was written, "" before.
     """
 
     name: str
@@ -37,6 +37,7 @@ class Search:
     asked: int
     searched: tuple[str, ...]
     trials: pd.DataFrame
+    chosen: str = ""
 
     @property
     def epochs(self) -> str:
@@ -81,7 +82,8 @@ def _search(name: str, part: pd.DataFrame, note: dict[str, Any]) -> Search:
     declared = list(space) if isinstance(space, dict) else []
     columns = [next((c for c in (n, f"options.{n}") if c in part), n) for n in declared]
     searched = [c for c in columns if c in part] or [c for c in settings(part) if part[c].nunique() > 1]
-    asked, sampler = note.get("trials"), note.get("sampler")
+    asked, sampler, choice = (note.get(name) for name in ("trials", "sampler", "choice"))
+    chosen = choice.get("at") if isinstance(choice, dict) else ""
     return Search(
         name=name,
         method=str(part["method"].iloc[0]),
@@ -90,6 +92,7 @@ def _search(name: str, part: pd.DataFrame, note: dict[str, Any]) -> Search:
         asked=max(asked, len(part)) if isinstance(asked, int) else len(part),
         searched=tuple(searched),
         trials=part,
+        chosen=chosen if isinstance(chosen, str) else "",
     )
 
 

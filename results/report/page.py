@@ -28,6 +28,7 @@ from results.figures.chart import Chart
 from results.figures.palette import Style
 from results.frames import labels, method_families
 from results.frames.frame import FAMILY, setting_columns
+from results.statistics import compare
 from results.statistics.summaries import configurations, varying
 from results.tables import formats
 
@@ -171,7 +172,8 @@ def _table(
         ordered = ordered.assign(rank=ranked["best"].astype(float))
         at = next((i for i, column in enumerate(columns) if column.header.startswith("linear")), len(columns) - 1)
         columns.insert(at + 1, formats.Column("rank", list(ranked["rank"].fillna(labels.NONE)), True, "rank"))
-        notes.append("rank: the places that the seeds allow, corrected over all pairs, in 95 % of studies")
+        sure = "" if ranks["interval"].eq(compare.TWO_SEEDS).any() else ", in 95 % of studies"
+        notes.append(f"rank: the places that the tests allow, corrected over all pairs{sure}")
     sources = [ordered[column.source] if column.source in ordered else [None] * len(ordered) for column in columns]
     keys: list[list[str | None]] = [[_key(value) for value in values] for values in sources]
     if columns and columns[0].source == FAMILY:  # it sorts in the order of the families, which is no alphabet

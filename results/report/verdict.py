@@ -58,12 +58,12 @@ def _describe_comparable(among: Comparable, ranks: pd.DataFrame, cells: pd.DataF
     if len(finished) == 1:
         return text.rstrip()
     if ranked.empty:
-        return text + "Nothing can be tested: that takes two seeds or more that configurations share."
+        return text + _explain_untested(finished)
     leaders = ranked[ranked["best"] == 1]
     untested = len(finished) - len(ranked)
     if len(leaders) == 1 and leaders["worst"].iloc[0] == 1:
         text += (
-            f"It is significantly better than each of the {len(ranked) - 1} others that could be tested."
+            f"It is significantly better than {_others(len(ranked) - 1)} that could be tested."
             if leaders["row"].iloc[0] == first["row"]
             else f"Of those that could be tested, {named[leaders['row'].iloc[0]]} is the best."
         )
@@ -75,6 +75,18 @@ def _describe_comparable(among: Comparable, ranks: pd.DataFrame, cells: pd.DataF
     text += f" {untested} could not be tested." if untested else ""
     rows = dict.fromkeys([first["row"], *leaders["row"].head(_NAMED)])
     return text + "".join(_describe_lost(cells[cells["row"] == row], named[row], among.metric, cells) for row in rows)
+
+
+def _explain_untested(finished: pd.DataFrame) -> str:
+    if finished["interval"].str.endswith(compare.SAME).any():
+        why = "a seed changes nothing but all alike, and records do not say of how many test images an accuracy is."
+    else:
+        why = "that takes two seeds or more that configurations share."
+    return f"Nothing can be tested: {why}"
+
+
+def _others(number: int) -> str:
+    return "the other" if number == 1 else f"each of the {number} others"
 
 
 def _joint_interval(first: pd.Series, several: bool) -> str:

@@ -48,17 +48,27 @@ class Comparable:
 
     @property
     def bars(self) -> str:
-        """What the bars of a figure are."""
+        """What the bars of a figure are; "" where there are none."""
+        if self.table["low"].isna().all():
+            return ""
         kinds, over = self.table["interval"], set(self.table["over"])
         images = " and test images" if compare.BOTH in over else ""
         images += ", of some over seeds alone" if images and compare.SEEDS in over else ""
         if images and kinds.str.startswith(compare.IMAGES).any():
             images += ", of one seed over test images only"
+        shared = f"intervals over seeds{images}, by the variance that configurations share"
+        if self.has_two_seeds:
+            mixed = kinds.eq(compare.SHARED).any()
+            only = f"intervals over two seeds{images}, which assume comparable spreads"
+            return f"{shared}; those of two seeds assume comparable spreads" if mixed else only
         if kinds.eq(compare.SHARED).any():
-            return f"95 % intervals over seeds{images}, by the variance that configurations share"
-        if kinds.eq(compare.TWO_SEEDS).any():
-            return f"intervals over two seeds{images}, which assume comparable spreads"
+            return f"95 % {shared}"
         return f"95 % intervals over {'test images only' if over == {''} else f'seeds{images}'}"
+
+    @property
+    def has_two_seeds(self) -> bool:
+        """Whether some interval rests on comparable spreads, so that no 95 % is claimed."""
+        return bool(self.table["interval"].eq(compare.TWO_SEEDS).any())
 
     @property
     def lost(self) -> str:

@@ -28,6 +28,7 @@ SHARED, TWO_SEEDS = "shared", "shared, two seeds"  # how an interval was made
 FIXED = "fixed: images only"
 NONE, IMAGES = "none: ", "images only: "  # before the reason
 BOTH, SEEDS = "seeds and images", "seeds"  # what an interval is over
+SAME = ("the same in every seed", "the same difference in every seed")  # of one value, and from others
 
 
 class _Family(NamedTuple):
@@ -157,7 +158,11 @@ def _intervals(family: _Family, model: moderated.Fit) -> pd.DataFrame:
     for prefix, half, images in (("", widths.whole, widths.images), ("joint_", widths.joint, joint_images)):
         low, high = inference.place_ends(model.means, half, images, family.bounds)
         columns |= {f"{prefix}low": low, f"{prefix}high": high}
-    why = np.select([family.fixed, n == 0, n == 1], ["fixed", "no finished run", "one seed"], "the same in every seed")
+    spread = np.nan_to_num(
+        [np.ptp(row[~np.isnan(row)]) if count else 0 for row, count in zip(family.values, n, strict=True)]
+    )
+    reasons = [family.fixed, n == 0, n == 1, spread <= moderated.ROUNDING]
+    why = np.select(reasons, ["fixed", "no finished run", "one seed", SAME[0]], SAME[1])
     why = np.char.add(np.where(known, IMAGES, NONE), why)
     cases = [known & family.fixed, ~able, model.shared & (n == 2), model.shared]
     how = np.select(cases, [FIXED, why, TWO_SEEDS, SHARED], "t")

@@ -24,8 +24,9 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     Columns: `protocol`, the method's `family`, and the settings; `seeds` finished, `fixed` (the method does not depend
     on a seed), `failed`, `collapsed`, `stopped`, their reasons, `commits`, `folders`; `metrics.NAME.mean` (on a common
     footing where seeds are missing), `.half_width` of the 95 % interval, `.by_seeds` and `.by_images`, what each alone
-    makes of it, all by `crossed.fit` and NaN where there is none, `.sd` (ddof=1) and `.n`, as fractions; `cost.*`;
-    `test.*`, of the first record that has it; `notes`, a list. Only finished records are averaged.
+    makes of it, all by `crossed.fit` and NaN where there is none, `.shared`, 1 where its variance is what
+    configurations share, `.sd` (ddof=1) and `.n`, as fractions; `cost.*`; `test.*`, of the first record that has it;
+    `notes`, a list. Only finished records are averaged.
     """
     if metrics is None:
         metrics = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
@@ -116,16 +117,16 @@ def _intervals(frame: pd.DataFrame, group: pd.Series, metrics: Sequence[str]) ->
     for name in metrics:
         values, fixed = layout.draws(frame, group, name)
         mean, half_width, by_seeds, by_images, sd = np.full((5, len(values)), np.nan)
-        n = np.where(fixed, 1, (~np.isnan(values)).sum(axis=1))
+        n, shared = np.where(fixed, 1, (~np.isnan(values)).sum(axis=1)), np.zeros(len(values), dtype=int)
         for part in parts:
             own = group[part.index].unique()
             outcomes = layout.read_outcomes(part, group[part.index], name)
             model = crossed.fit(values[own], fixed[own], layout.count_images(part, name), outcomes)
-            mean[own], widths = model.means, inference.half_widths(model)
+            mean[own], shared[own], widths = model.means, model.shared, inference.half_widths(model)
             half_width[own], by_seeds[own], by_images[own] = widths.whole, widths.seeds, widths.images
         sd[n > 1] = np.nanstd(values[n > 1], axis=1, ddof=1)
         numbers = {"mean": mean, "half_width": half_width, "by_seeds": by_seeds, "by_images": by_images}
-        numbers |= {"sd": sd, "n": n}
+        numbers |= {"shared": shared, "sd": sd, "n": n}
         columns |= {f"metrics.{name}.{part}": column for part, column in numbers.items()}
     return pd.DataFrame(columns)
 

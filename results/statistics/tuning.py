@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
 from numpy.typing import ArrayLike
 
 from results.frames import labels
-from results.frames.trials import Search, settings
+from results.frames.trials import Search
 
 RATE = "learning_rate"
 ESTIMATE = (
@@ -55,7 +56,8 @@ def sensitivity(search: Search) -> Sensitivity | None:
 
 def explain_budgets(frame: pd.DataFrame, searches: Sequence[Search]) -> list[str]:
     """Sentences on what the settings of a frame's methods were tuned with: that the budgets are equal, or that they are
-    not, so that a ranking is not of methods alone. Nothing where nothing was tuned. Methods that do not train need no
+    not, so that a ranking is not of methods alone. Nothing where nothing was tuned. A configuration is tuned by the
+    search whose choice it has in all that was searched, however long it trained then. Methods that do not train need no
     tuning, and are left out.
 
     `frame` is what `frames.frame.load` returns.
@@ -63,41 +65,64 @@ def explain_budgets(frame: pd.DataFrame, searches: Sequence[Search]) -> list[str
     if not searches or frame.empty:
         return []
     sentences = []
-    columns = settings(frame)
-    budgets = {_settings_of(search.best, columns): search.budget for search in searches if search.best is not None}
-    shown = frame.reindex(columns=list(dict.fromkeys([*frame.columns, "dataset.name", "epochs"])))
+    columns = list(dict.fromkeys(["method", *(name for search in searches for name in search.searched)]))
+    shown = frame.reindex(columns=list(dict.fromkeys([*columns, "dataset.name", "epochs"])))
     for dataset, part in shown[shown["epochs"].notna()].groupby("dataset.name", sort=False):
-        keys = [budgets.get(_settings_of(row, columns), "") for _, row in part.iterrows()]
-        shares = dict.fromkeys(zip(part["method"], keys, strict=True))
-        if any(keys):
-            sentences.append(_describe(str(dataset), list(shares)))
+        own = [search for search in searches if search.dataset == dataset]
+        chosen = [(search, _describe_choice(search.best, search.searched)) for search in own if search.best is not None]
+        rows = part[columns].drop_duplicates().to_dict("records")
+        shares = [(str(row["method"]), _find_search(row, chosen)) for row in rows]
+        if any(search for _, search in shares):
+            sentences.append(_describe(str(dataset), shares))
     return sentences
 
 
 def compare_budgets(searches: Sequence[Search]) -> list[str]:
-    """The same of the searches alone: a sentence for each dataset on which no budget is every method's."""
+    """The same of the searches alone: a sentence for each dataset on which the budgets of the methods' latest searches
+    differ."""
     sentences = []
     for dataset, own in by_dataset(searches):
-        budgets: dict[str, set[str]] = {}
-        for search in own:
-            budgets.setdefault(search.method, set()).add(search.budget)
-        if not set.intersection(*budgets.values()):
-            sentences.append(_describe(dataset, [(search.method, search.budget) for search in own]))
+        latest = {search.method: search for search in sorted(own, key=lambda search: search.chosen)}
+        if len({search.budget for search in latest.values()}) > 1:
+            sentences.append(_describe(dataset, list(latest.items())))
     return sentences
 
 
-def _describe(dataset: str, shares: list[tuple[str, str]]) -> str:
+def _find_search(row: Mapping[Hashable, Any], chosen: Sequence[tuple[Search, tuple[str, ...]]]) -> Search | None:
+    """The search that chose the settings of this row, the first of several; None where none did."""
+    for search, texts in chosen:
+        if search.method == row["method"] and search.searched and texts == _describe_choice(row, search.searched):
+            return search
+    return None
+
+
+def _describe_choice(row: Mapping[Hashable, Any] | pd.Series, names: Sequence[str]) -> tuple[str, ...]:
+    return tuple(labels.value(row[name]) for name in names)
+
+
+def _describe(dataset: str, shares: Sequence[tuple[str, Search | None]]) -> str:
+    chosen: dict[str, dict[str, str]] = {}
+    for method, search in shares:
+        name, budget = (search.name, search.budget) if search else ("", "none (preset or words)")
+        chosen.setdefault(method, {})[name] = budget
     methods: dict[str, list[str]] = {}
-    for method, budget in shares:
-        methods.setdefault(budget or "none (preset or words)", []).append(method)
+    for method, own in chosen.items():
+        methods.setdefault(" and ".join(sorted(own.values())), []).append(method)
     if len(methods) == 1:
-        return f"{dataset}: every method's settings were chosen with the same budget, {next(iter(methods))}."
+        costs = _describe_costs([search.trials for _, search in shares if search])
+        return f"{dataset}: every method's settings were chosen with the same budget, {next(iter(methods))}{costs}."
     listed = "; ".join(f"{budget}: {', '.join(names)}" for budget, names in methods.items())
     return f"{dataset}: budgets of tuning differ, so the ranks are not of methods alone. {listed}."
 
 
-def _settings_of(row: pd.Series, columns: Sequence[str]) -> tuple[str, ...]:
-    return tuple(labels.value(row[name]) if name in row else labels.NONE for name in columns)
+def _describe_costs(trials: Sequence[pd.DataFrame]) -> str:
+    """What as many trials cost, where that differs between methods: with more views an image, or ended early."""
+    texts = []
+    for column, form, word in (("cost.views", ",.0f", "views"), ("hours", ".2f", "hours")):
+        sums = [float(each[column].sum()) for each in trials]
+        low, high = format(min(sums), form), format(max(sums), form)
+        texts += [f"{low} to {high} {word}"] if low != high else []
+    return f" ({', '.join(texts)} a method)" if texts else ""
 
 
 def by_dataset(searches: Sequence[Search]) -> Iterator[tuple[str, list[Search]]]:

@@ -12,6 +12,8 @@ from results.frames import labels
 from results.statistics import compare, moderated
 from results.statistics.significance import MOST_SEEDS
 
+_SHARED = "the variance that configurations share"
+
 
 def rows(
     frame: pd.DataFrame,
@@ -75,9 +77,11 @@ def explain(table: pd.DataFrame) -> list[str]:
         return texts
     if ((table["own"] - table["mean"]).abs() >= 5e-4).any():
         texts.append("Where a configuration lacks seeds, its mean is on the footing of the others, by least squares.")
-    if compare.SHARED in kinds:
-        texts.append("95 % intervals and ranks are by the variance that configurations share, corrected for all pairs.")
-    if compare.TWO_SEEDS in kinds:
+    two = compare.TWO_SEEDS in kinds
+    if two or compare.SHARED in kinds:
+        kind = "Intervals" if two else "95 % intervals"
+        texts.append(f"{kind}, each of one mean, and ranks, corrected for all pairs, are by {_SHARED}.")
+    if two:
         texts.append("Two seeds: intervals and ranks assume comparable spreads, which two seeds cannot show.")
     if "t" in kinds:
         texts.append("95 % intervals of one or two configurations are by their own seeds alone.")

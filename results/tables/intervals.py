@@ -48,18 +48,25 @@ def format_interval(mean: float, half_width: float, scale: float, images: float 
 
 
 def explain(summary: pd.DataFrame) -> list[str]:
-    """How the intervals were made, and what they assume."""
-    numbers = summary.reindex(columns=["protocol", "dataset.name", "fixed"]).join(_halves(summary, _HEADLINE))
-    numbers = numbers.assign(n=summary.reindex(columns=[f"metrics.{_HEADLINE}.n"]).iloc[:, 0].fillna(0).astype(int))
+    """How the intervals were made, and what they assume: of the headline, or where it has none, of another metric."""
+    halves = [name for name in map(str, summary) if name.endswith(".half_width") and summary[name].notna().any()]
+    known = [name.removeprefix("metrics.").removesuffix(".half_width") for name in halves]
+    name = next((name for name in (_HEADLINE, "knn20_top1", *known) if name in known), _HEADLINE)
+    numbers = summary.reindex(columns=["protocol", "dataset.name", "fixed"]).join(_halves(summary, name))
+    rest = summary.reindex(columns=[f"metrics.{name}.{part}" for part in ("n", "shared")]).fillna(0).astype(int)
+    numbers = numbers.assign(n=rest.iloc[:, 0], shared=rest.iloc[:, 1].astype(bool))
     tested, images = numbers[numbers["by_seeds"].notna()], numbers["by_images"].notna()
-    both, marks = bool(tested["by_images"].notna().any()), set(_mark(summary, _HEADLINE))
+    both, marks = bool(tested["by_images"].notna().any()), set(_mark(summary, name))
     over = "seeds and test images" if both else "test images" if images.any() and tested.empty else "seeds"
     more = [_BOTH] * both + [_NO_IMAGES] * bool(numbers["n"].any() and not images.any())
     more += [text for mark, text in ((_IMAGES, _EXPLAIN_IMAGES), (_SEEDS, _EXPLAIN_SEEDS)) if mark in marks]
-    if tested.empty or tested.groupby(["protocol", "dataset.name"]).size().max() < 3:
+    if not known:
+        return more
+    if not tested["shared"].any():
         return [_ALONE.format(over), *more]
-    two, counts = bool(tested["n"].eq(2).any()), numbers["n"][~numbers["fixed"].astype(bool)]
-    several = counts[counts > 0].nunique() > 1
+    two = bool((tested["shared"] & tested["n"].eq(2)).any())
+    counts = numbers[~numbers["fixed"].astype(bool) & (numbers["n"] > 0)]
+    several = bool(counts.groupby(["protocol", "dataset.name"])["n"].nunique().gt(1).any())
     return [_SHARED.format("" if two else "95 % ", over), *more, *[_TWO_SEEDS] * two, *[_FOOTING] * several]
 
 

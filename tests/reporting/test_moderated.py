@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,8 +12,9 @@ import pytest
 from test_report import only
 from test_report import put as put_cell
 
-from results.figures import difference_chart
+from results.figures import difference_chart, summary_charts
 from results.frames.frame import load
+from results.report import page as report_page
 from results.report.verdict import verdict
 from results.statistics import compare, groups, inference, moderated, simulation, summaries
 from results.statistics.comparable import comparables, headline
@@ -35,6 +37,12 @@ def family(out: Path, centres: list[float], seeds: int = 4) -> None:
     for number, centre in enumerate(centres):
         values = dict(enumerate(centre + NOISE[number, :seeds]))
         put(out, f"method{number}", values)
+
+
+def captions_of(frame: pd.DataFrame) -> str:
+    among = comparables(frame, headline(frame), compare.ranks(frame, headline(frame)))
+    drawn = summary_charts.charts(among, frame)
+    return " ".join(variant.caption for chart in drawn for variant in (chart, *chart.others))
 
 
 def verdict_of(out: Path) -> str:
@@ -70,7 +78,24 @@ def test_the_same_difference_in_every_seed_is_told_where_the_images_are_counted(
         put(tmp_path, method, {seed: 0.9 + shift + seed / 1000 for seed in range(10)}, dataset="cifar10")
     row = only(compare.compare_pairs(frame_of(tmp_path)))
     assert row["significant"]
-    assert "It is significantly better" in verdict_of(tmp_path)
+    assert "It is significantly better than the other that could be tested." in verdict_of(tmp_path)
+
+
+def test_what_cannot_be_tested_has_its_true_reason_and_no_interval_is_spoken_of(tmp_path: Path) -> None:
+    """Ten shared seeds with one difference, of nobody knows how many images."""
+    for shift, method in ((0.0, "moco"), (0.02, "simclr")):
+        put(tmp_path, method, {seed: 0.9 + shift + seed / 1000 for seed in range(10)}, dataset="mine")
+    frame = frame_of(tmp_path)
+    ranks = compare.ranks(frame)
+    assert {row[-1] for row in comparison.rows(frame)[1:]} == {
+        "the same difference in every seed; no test against another"
+    }
+    assert "Nothing can be tested: a seed changes nothing but all alike, and records do not say" in verdict_of(tmp_path)
+    captions = captions_of(frame.drop(columns=["metrics.effective_rank", "metrics.knn20_top1", "metrics.knn200_top1"]))
+    assert captions.count("There are no intervals") == 1
+    assert "bars are" not in captions
+    assert "interval" not in formats.to_markdown(summaries.summarise(frame, ["linear_top1"]))
+    assert comparison.explain(ranks) == []
 
 
 def test_the_best_is_so_on_a_common_footing_and_lost_seeds_are_named(tmp_path: Path) -> None:
@@ -102,6 +127,35 @@ def test_two_seeds_claim_no_95_percent_and_say_what_they_assume(tmp_path: Path) 
     assert "no 95 % is claimed" in table
     (among,) = comparables(frame_of(tmp_path), "linear_top1", ranks)
     assert "95 %" not in among.bars
+
+
+def test_two_seeds_among_more_claim_no_95_percent_either(tmp_path: Path) -> None:
+    family(tmp_path, [0.9, 0.8, 0.7])
+    put(tmp_path, "pair", {0: 0.85, 1: 0.853})
+    frame = frame_of(tmp_path)
+    ranks = compare.ranks(frame)
+    summary = summaries.summarise(frame, ["linear_top1"])
+    page = report_page.render(frame, summary, [], {}, folder=tmp_path, page_folder=tmp_path, ranks=ranks)
+    for text in (" ".join(comparison.explain(ranks)), captions_of(frame), formats.to_markdown(summary), page):
+        assert "assume" in text or text is page
+        assert "95 %" not in text.replace("no 95 %", "")
+
+
+def test_what_is_said_of_intervals_is_how_they_were_made(tmp_path: Path) -> None:
+    for number in range(3):  # no seed of one is another's
+        put(tmp_path / "apart", f"method{number}", {10 * number + s: 0.8 + NOISE[number, s] for s in range(4)})
+    assert "configurations share" not in formats.to_markdown(summaries.summarise(frame_of(tmp_path / "apart")))
+    family(tmp_path / "knn", [0.9, 0.8, 0.7])
+    frame = frame_of(tmp_path / "knn").drop(columns="metrics.linear_top1")
+    frame["metrics.knn20_top1"] = frame_of(tmp_path / "knn")["metrics.linear_top1"]
+    assert "over seeds, by the variance that configurations share" in formats.to_markdown(summaries.summarise(frame))
+
+
+def test_no_figure_calls_the_highest_mean_the_best(tmp_path: Path) -> None:
+    family(tmp_path, [0.9, 0.9, 0.9])
+    captions = captions_of(frame_of(tmp_path))
+    assert "has the highest mean, and nothing costs less" in captions
+    assert not re.search("best|better|most accurate", captions)
 
 
 def test_a_spread_that_others_do_not_share_is_named(tmp_path: Path) -> None:

@@ -48,6 +48,15 @@ def put_search(out: Path, method: str, accuracies: list[float | None], asked: in
     record.write_json(out / f"tuned/{method}-digits-0123456789.json", note)
 
 
+def change_all(out: Path, pattern: str, trials: bool = True, **changes: dict[str, Any]) -> None:
+    """Parts of the records in the folders of this pattern."""
+    for path in out.glob(f"{pattern}/record.json"):
+        entry = json.loads(path.read_text())
+        if trials or "purpose" not in entry:
+            entry |= {name: entry[name] | change for name, change in changes.items()}
+            path.write_text(json.dumps({k: v for k, v in entry.items() if k != "checksum"}))
+
+
 def test_the_expected_best_is_that_of_all_draws() -> None:
     """By enumeration: the mean of the largest of n draws with replacement."""
     values = [0.3, 0.9, 0.5, 0.5]
@@ -88,7 +97,7 @@ def test_trials_are_in_no_table_of_accuracies(tmp_path: Path, environment: Mappi
     done = inside(["report", f"out={tmp_path}"], environment)
     assert done.returncode == 0, done.stderr
     assert "Tuning: each method's budget" in done.stdout
-    assert "digits: every method's settings were chosen with the same budget, 2 trials of 100 epochs." in done.stdout
+    assert "digits: every method's settings were chosen with the same budget, 2 trials of 100 epochs (" in done.stdout
     page = (tmp_path / "report/report.html").read_text()
     assert "Accuracy against trials" in page
     assert "chosen with the same budget" in page
@@ -105,15 +114,46 @@ def test_unequal_budgets_are_said_beside_the_ranks(tmp_path: Path, case: str) ->
     if case != "untuned":
         put_search(tmp_path, "moco", [0.6, 0.7, 0.1][: 2 if case == "fewer trials" else 3], asked=3)
     if case == "other epochs":
-        for path in tmp_path.glob("moco-digits-trial*/record.json"):
-            entry = json.loads(path.read_text())
-            entry["settings"]["epochs"] = 50
-            path.write_text(json.dumps({k: v for k, v in entry.items() if k != "checksum"}))
+        change_all(tmp_path, "moco-digits-trial*", settings={"epochs": 50})
     (told,) = tuning.explain_budgets(frame.load(tmp_path)[0], trials.load(tmp_path))
     assert told.startswith("digits: budgets of tuning differ, so the ranks are not of methods alone.")
     assert "3 trials of 100 epochs: simclr" in told
-    other = {"fewer trials": "2 trials of 100 epochs: moco", "untuned": "none (preset or words): moco"}
-    assert other.get(case, "none (preset or words): moco") in told
+    other = {"fewer trials": "2 trials of 100 epochs", "other epochs": "3 trials of 50 epochs"}
+    assert f"{other.get(case, 'none (preset or words)')}: moco" in told
+
+
+def test_a_longer_training_of_what_was_chosen_keeps_its_budget_and_views_are_said(tmp_path: Path) -> None:
+    for method in ("simclr", "moco"):
+        put_search(tmp_path, method, [0.5, 0.9], asked=2)
+        put_final(tmp_path, method, 0.1)
+    change_all(tmp_path, "simclr-digits-trial*", cost={"views": 5_000_000})
+    change_all(tmp_path, "*-digits-*[0-9]", settings={"epochs": 500}, trials=False)
+    (told,) = tuning.explain_budgets(frame.load(tmp_path)[0], trials.load(tmp_path))
+    assert told == (
+        "digits: every method's settings were chosen with the same budget, 2 trials of 100 epochs "
+        "(10,000,000 to 40,000,000 views a method)."
+    )
+
+
+def test_a_second_search_of_a_method_is_budget_too(tmp_path: Path) -> None:
+    for method in ("simclr", "moco"):
+        put_search(tmp_path, method, [0.5, 0.9], asked=2)
+        put_final(tmp_path, method, 0.1)
+    for number, rate in ((3, 0.4), (4, 0.8)):
+        again = "simclr-digits-aaaaaaaaaa"
+        put(tmp_path, "simclr", number, 0.6 + rate / 10, rate, trial=f"{again}/{number - 2}")
+    note = {"space": SPACE, "trials": 2, "sampler": "tpe", "choice": {"at": "2026-01-01"}}
+    record.write_json(tmp_path / "tuned/simclr-digits-aaaaaaaaaa.json", note)
+    for seed in (1, 2):
+        entry = synthetic._record("simclr", seed, synthetic.USUAL, f"simc{200 + seed:06d}", 0.8, False)
+        entry["settings"] |= {"learning_rate": 0.8}
+        record.write(tmp_path / f"simclr-digits-{entry['key']}", entry)
+    (told,) = tuning.explain_budgets(frame.load(tmp_path)[0], trials.load(tmp_path))
+    assert "2 trials of 100 epochs and 2 trials of 100 epochs: simclr" in told
+    assert tuning.compare_budgets(trials.load(tmp_path)) == [], "the latest of each"
+    put(tmp_path, "simclr", 5, 0.1, 0.1, trial="simclr-digits-aaaaaaaaaa/3")
+    (told,) = tuning.compare_budgets(trials.load(tmp_path))
+    assert "3 trials of 100 epochs: simclr" in told
 
 
 def test_without_trials_nothing_is_said(tmp_path: Path) -> None:

@@ -87,7 +87,9 @@ def _chart(among: Comparable, axis: str, lines: list[_Line], published: Sequence
     word, accuracy = labels.setting(axis), f"{among.measure} (%)"
     name, left_out = word.replace("_", " "), len(lines) - len(shown)
     caption = f"Each line changes {name} alone; all other settings are equal along it. "
-    caption += f"Bars are {among.bars}." if among.bars else "There are no intervals."
+    caption += (
+        f"Bars are {among.bars}; a point without one has a single seed." if among.bars else "There are no intervals."
+    )
     caption += "".join(
         f" {follower.replace('_', ' ').capitalize()} follows it."
         for follower in FOLLOWS.get(axis, ())

@@ -24,7 +24,7 @@ def _chart(searches: Sequence[Search], suffix: str, dataset: str) -> Chart:
         trials = tuple(float(n) for n in range(1, len(expected) + 1))
         series.append(Series(name, trials, tuple(map(float, expected)), search.method, dash=dash))
     ticks = space_ticks(tuple(float(n) for n in range(1, max(len(each.x) for each in series) + 1)), log=False)
-    caption = "Expected best accuracy on validation images of n trials; one that failed or collapsed counts as 0. "
+    caption = "Expected best accuracy on validation images of n trials; one that did not finish counts as 0. "
     return Chart(
         "curve",
         f"tuning-{dataset}",

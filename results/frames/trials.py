@@ -1,6 +1,6 @@
 """The trials of `tune` as searches: the records of each search in their order, with what was to be searched.
 
-A trial that failed or collapsed is one of the budget, and counts as accuracy 0.
+A trial that failed, collapsed or was stopped is one of the budget, and counts as accuracy 0.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ class Search:
 
     @property
     def lost(self) -> int:
-        """Trials that failed or collapsed."""
+        """Trials that failed, collapsed or were stopped."""
         return int((self.trials["status"] != "finished").sum())
 
     @property

@@ -70,7 +70,8 @@ def explain(table: pd.DataFrame) -> list[str]:
         texts.append("A difference is claimed for new seeds and new test images.")
     lacking = table["configuration"][table["over"] == compare.SEEDS]
     if images.any() and len(lacking):
-        texts.append(f"Over seeds alone, for records lack which test images were right: {', '.join(lacking)}.")
+        names = ", ".join(lacking)
+        texts.append(f"Over seeds alone, as differences from them, for records lack which images were right: {names}.")
     if table["interval"].str.startswith(compare.IMAGES).any():
         texts.append("Images only: for new test images and the same weights. No difference is claimed by these.")
     if not tested.any():

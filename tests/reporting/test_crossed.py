@@ -150,7 +150,7 @@ def test_records_without_bits_stay_readable_and_lack_the_part(tmp_path: Path) ->
     after = compare.ranks(load(tmp_path)[0]).set_index("configuration")
     assert after["over"].to_dict() == dict.fromkeys("abc", compare.SEEDS) | dict.fromkeys(("new", "next"), compare.BOTH)
     text = explained(tmp_path)
-    assert "Over seeds alone, for records lack which test images were right: " in text
+    assert "Over seeds alone, as differences from them, for records lack which images were right: " in text
     assert MISSING not in text
     tests = compare.compare_pairs(load(tmp_path)[0]).set_index(["configuration", "reference"])
     assert tests["by_images"].notna().sum() == 1

@@ -160,6 +160,7 @@ def test_without_network_the_specification_is_written(out: Path, environment: di
     assert (written["entity"], written["project"]) == ("me", "proj")
     assert written["title"].startswith("Lena's x=1 sweep")
     check(written["spec"], named=False)
+    assert "ranks, corrected for all pairs" in json.dumps(written["spec"]), "how they were made, beside the ranks"
 
 
 @pytest.mark.parametrize("given", ["me", "/proj", "me/", "me/a/b", "me/a,b"])

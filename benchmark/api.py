@@ -44,8 +44,8 @@ def run(*words: str, **more: Any) -> pd.DataFrame:
     code = command.run_request(request, wait=False)
     if code >= 128:
         raise KeyboardInterrupt
-    found = records(request.runtime.out)
-    return found[found["key"].isin({address.key(cell) for cell in request.cells})].reset_index(drop=True)
+    table = records(request.runtime.out)
+    return table[table["key"].isin({address.key(cell) for cell in request.cells})].reset_index(drop=True)
 
 
 def _spell(more: dict[str, Any]) -> list[str]:
@@ -54,9 +54,9 @@ def _spell(more: dict[str, Any]) -> list[str]:
     def text(value: Any) -> str:
         return str(value).lower() if isinstance(value, bool) else str(value).replace(",", "\\,")
 
-    many = (list, tuple, range)
-    given = {key: value for key, value in more.items() if value is not None}
-    return [f"{k}={','.join(map(text, v)) if isinstance(v, many) else text(v)}" for k, v in given.items()]
+    several_types = (list, tuple, range)
+    values = {key: value for key, value in more.items() if value is not None}
+    return [f"{k}={','.join(map(text, v)) if isinstance(v, several_types) else text(v)}" for k, v in values.items()]
 
 
 def records(out: str | Path = "runs") -> pd.DataFrame:

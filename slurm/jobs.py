@@ -112,10 +112,10 @@ def _outside_of_a_job() -> Iterator[None]:
     """
     from submitit.helpers import clean_env
 
-    own = ("SLURM", "SRUN", "SBATCH") if "SLURM_JOB_ID" not in os.environ else ("SLURM_CONF",)
-    kept = {name: value for name, value in os.environ.items() if name.startswith(own)}
+    prefixes = ("SLURM", "SRUN", "SBATCH") if "SLURM_JOB_ID" not in os.environ else ("SLURM_CONF",)
+    variables = {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
     with clean_env():
-        os.environ |= kept
+        os.environ |= variables
         yield
 
 

@@ -38,16 +38,16 @@ class Weights(NamedTuple):
     pixels: Pixels | None  # that they were trained on, where the file tells
 
 
-def pin(given: str) -> str:
+def pin(text: str) -> str:
     """Nothing, `timm`, or a file as PATH@HASH of its bytes, and of the statistics of pixels that timm left beside it.
 
     `UsageError` where there is no such file.
     """
-    if given in ("", TIMM) or "@sha256:" in given:
-        return given
-    path = Path(os.path.expanduser(given))
+    if text in ("", TIMM) or "@sha256:" in text:
+        return text
+    path = Path(os.path.expanduser(text))
     if not path.is_file():
-        raise UsageError(f"weights={given}: no such file; allowed are timm and the path of a file of weights")
+        raise UsageError(f"weights={text}: no such file; allowed are timm and the path of a file of weights")
     return f"{path.absolute()}@{_hash(path, _pixels_beside(path))}"
 
 
@@ -60,18 +60,18 @@ def load(network: nn.Module, backbone: str, weights: Weights) -> str:
 
     tensors = weights.tensors
     try:
-        taken, others = state_dicts.find(network, tensors, _OWN if weights.ours else None)
+        copy_taken, other_copies = state_dicts.find(network, tensors, _OWN if weights.ours else None)
     except ValueError as error:
         raise UsageError(f"weights={weights.path} does not fit backbone={backbone}: {error}") from error
-    network.load_state_dict({own: tensors[path] for own, path in taken.paths.items()}, strict=False)
-    place = f" below {taken.prefix}" if taken.prefix else ""
-    if others:
-        place += f" (not {', '.join(copy.prefix or 'those without a prefix' for copy in others)})"
-    rest = len(tensors) - len(taken.paths)
-    left = f"left {rest} ({state_dicts.summarise(tensors, taken)})" if rest else "left none"
+    network.load_state_dict({own: tensors[path] for own, path in copy_taken.paths.items()}, strict=False)
+    place = f" below {copy_taken.prefix}" if copy_taken.prefix else ""
+    if other_copies:
+        place += f" (not {', '.join(copy.prefix or 'those without a prefix' for copy in other_copies)})"
+    unused = len(tensors) - len(copy_taken.paths)
+    left_out = f"left {unused} ({state_dicts.summarise(tensors, copy_taken)})" if unused else "left none"
     statistics = "those of their training" if weights.pixels else "this dataset's own, as the file holds none"
     return (
-        f"weights={weights.path.name}: took {len(taken.paths)} tensors{place}, {left}; "
+        f"weights={weights.path.name}: took {len(copy_taken.paths)} tensors{place}, {left_out}; "
         f"mean and deviation of the pixels are {statistics}"
     )
 
@@ -83,8 +83,8 @@ def pixels(backbone: str, weights: str) -> Pixels | None:
     """
     if weights != TIMM:
         return _pixels_of(weights) if weights else None
-    found = library().get_pretrained_cfg(backbone)
-    return (tuple(found.mean), tuple(found.std)) if found else None
+    config = library().get_pretrained_cfg(backbone)
+    return (tuple(config.mean), tuple(config.std)) if config else None
 
 
 def fetch(backbone: str) -> None:
@@ -93,8 +93,8 @@ def fetch(backbone: str) -> None:
 
     timm = library()
     logging.set_verbosity_error()  # its five retries would be told one by one
-    found = timm.get_pretrained_cfg(backbone)
-    if found is None or not found.has_weights:
+    config = timm.get_pretrained_cfg(backbone)
+    if config is None or not config.has_weights:
         raise UsageError(f"weights=timm: timm has no pretrained weights for backbone={backbone}")
     try:
         timm.create_model(backbone, pretrained=True)
@@ -105,11 +105,11 @@ def fetch(backbone: str) -> None:
         ) from error
 
 
-def read(named: str) -> Weights:
+def read(pinned: str) -> Weights:
     """What is in a file that `pin` has pinned. `UsageError` for one that is gone, changed or no such file."""
     from benchmark.backbones import checkpoints
 
-    name, _, digest = named.rpartition("@")
+    name, _, digest = pinned.rpartition("@")
     path = Path(name)
     if not path.is_file():
         raise UsageError(f"weights={name}: no such file; the cell was asked for with it")
@@ -134,8 +134,8 @@ def read(named: str) -> Weights:
 
 
 @lru_cache
-def _pixels_of(named: str) -> Pixels | None:
-    return read(named).pixels
+def _pixels_of(pinned: str) -> Pixels | None:
+    return read(pinned).pixels
 
 
 def _pixels_in(content: Mapping[str, Any]) -> Pixels | None:
@@ -158,8 +158,8 @@ def _pixels_beside(path: Path) -> Pixels | None:
 
 
 def _hash(path: Path, pixels: Pixels | None) -> str:
-    found = os.stat(path)
-    return _hash_of(path, found.st_mtime_ns, found.st_size, pixels)
+    status = os.stat(path)
+    return _hash_of(path, status.st_mtime_ns, status.st_size, pixels)
 
 
 @lru_cache

@@ -78,10 +78,10 @@ def commit() -> dict[str, Any]:
     """
     if os.environ.get("BENCHMARK_COMMIT"):
         return {"commit": os.environ["BENCHMARK_COMMIT"], "dirty": None}
-    here = Path(__file__).parent
+    code = Path(__file__).parent
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout
+        return subprocess.run(["git", *words], cwd=code, capture_output=True, text=True, check=True, timeout=10).stdout
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)

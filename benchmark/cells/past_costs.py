@@ -62,12 +62,12 @@ def shape(settings: dict[str, Any]) -> Shape:
     """
     data, side = settings["dataset"], settings["view_size"]
     images = data["limit"] or catalogue.entry(data["name"]).images
-    uncounted = "" if images else f" {data.get('fingerprint') or data['root']}"
+    data_mark = "" if images else f" {data.get('fingerprint') or data['root']}"
     small = augmentation.parse(settings["augmentation"] or "none").small_sides
     views = len(schema.describe(settings["method"]).views) * side**2 + sum(crop**2 for crop in small)
     trained, judged = ((images or 1) * pixels for pixels in ((settings["epochs"] or 0) * views, side**2))
-    known = f"{settings['method']} {settings['backbone']}{uncounted}"
-    return Shape(trained, judged, (alike(settings), known, uncounted))
+    same_network = f"{settings['method']} {settings['backbone']}{data_mark}"
+    return Shape(trained, judged, (alike(settings), same_network, data_mark))
 
 
 def alike(settings: dict[str, Any]) -> str:
@@ -86,11 +86,11 @@ class PastCosts:
                 rates[likeness].append(one.seconds / one.shape.work)
         self.rates = {likeness: median(values) for likeness, values in rates.items()}
 
-    def seconds(self, asked: Shape) -> float | None:
+    def seconds(self, shape: Shape) -> float | None:
         """By the median rate of the cells most like it; None for none."""
-        rates = (self.rates[likeness] for likeness in asked.likenesses if likeness in self.rates)
+        rates = (self.rates[likeness] for likeness in shape.likenesses if likeness in self.rates)
         rate = next(rates, None)
-        return None if rate is None else rate * asked.work
+        return None if rate is None else rate * shape.work
 
 
 def longest_first(shapes: list[Shape], ran: Iterable[Ran]) -> list[int]:

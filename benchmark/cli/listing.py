@@ -99,8 +99,8 @@ def print_published(names: list[str]) -> int:
         if names and name not in names:
             continue
         print(f"like={name}: {protocol.source}")
-        given = {"methods": ",".join(protocol.methods)} | protocol.words
-        print("    " + " ".join(f"{key}={value}" for key, value in given.items()))
+        words = {"methods": ",".join(protocol.methods)} | protocol.words
+        print("    " + " ".join(f"{key}={value}" for key, value in words.items()))
         for row in rows:
             if row["like"] == name:
                 print(f"    published: {row['method']} {100 * row['result']:.1f} ({row['metric']}: {row['protocol']})")

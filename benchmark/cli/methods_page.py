@@ -127,11 +127,11 @@ def _work(name: str, backbone: str = BACKBONE) -> float:
     at = Progress(0, 10, 0, 10)
     with torch.device("meta"):
         views = batches.backbone_inputs(kind.views, (), SIDE)
-        each = [
+        shapes = [
             (3, view.side, view.side) if view.images == 1 else (view.images, 3, view.side, view.side) for view in views
         ]
         labels = torch.zeros(BATCH, dtype=torch.int64) if kind.supervised else None
-        batch = Batch([torch.zeros(BATCH, *shape) for shape in each], torch.arange(BATCH), labels)
+        batch = Batch([torch.zeros(BATCH, *shape) for shape in shapes], torch.arange(BATCH), labels)
         with Multiplications() as counted:
             method.loss(method(batch, at), at)["loss"].backward()
     return counted.count / BATCH

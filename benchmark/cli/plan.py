@@ -24,10 +24,11 @@ def _names(request: Request, words: list[str]) -> dict[str, list[str]]:
     varying, assigned = plan.varying(request.cells), runtime_words.split(words)
     names: dict[str, list[str]] = {}
     for method, dataset in dict.fromkeys((cell.method, cell.dataset) for cell in request.cells):
-        own = {key: [text] for key, text in tuned_words.words(request.runtime, dataset).items()}
-        own |= {key: assigned[key] for key in assigned if key.rpartition(".")[0] in (method, method.rpartition(".")[2])}
-        known = [*names.get(method, varying), *cell_words.read_axes(method, own)]
-        names[method] = list(dict.fromkeys(known))
+        chosen = {key: [text] for key, text in tuned_words.words(request.runtime, dataset).items()}
+        prefixes = method, method.rpartition(".")[2]
+        chosen |= {key: texts for key, texts in assigned.items() if key.rpartition(".")[0] in prefixes}
+        shown = [*names.get(method, varying), *cell_words.read_axes(method, chosen)]
+        names[method] = list(dict.fromkeys(shown))
     return names
 
 

@@ -47,14 +47,14 @@ def run_folder(words: list[str], wait: bool) -> int:
 
 def _drop_changed(cells: list[Settings], out: Path) -> list[Settings]:
     """The cells without those that would go on with another code of their method than they began with; says which."""
-    kept = []
+    unchanged = []
     for cell, state in zip(cells, plan.states(cells, out), strict=True):
         if not state.runs or schema.method_version(cell.method) == cell.method_version:
-            kept.append(cell)
+            unchanged.append(cell)
         elif environment.is_main():
             why = f"the code of {cell.method} has changed since it began; its words make a new cell"
             print(f"note: {state.folder.name}: {why}", file=sys.stderr)
-    return kept
+    return unchanged
 
 
 def run_request(request: Request, wait: bool) -> int:

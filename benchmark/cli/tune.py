@@ -50,10 +50,10 @@ def tune_methods(words: list[str]) -> int:
     reporting.print_tuning(Path(runtime.out), [search.study for search in request.searches])
     if not request.options.final:
         return 0
-    final = [_with_seeds(choice.cell, request.seeds) for choice in choices if choice is not None]
-    final += [_with_seeds(cell, request.seeds) for cell in request.references]
+    final_cells = [_with_seeds(choice.cell, request.seeds) for choice in choices if choice is not None]
+    final_cells += [_with_seeds(cell, request.seeds) for cell in request.references]
     return run.run_request(
-        cell_words.Request([cell for each in final for cell in each], runtime, []), runtime.launcher == "slurm"
+        cell_words.Request([cell for each in final_cells for cell in each], runtime, []), runtime.launcher == "slurm"
     )
 
 

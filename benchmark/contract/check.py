@@ -72,15 +72,15 @@ def check_gradients(name: str) -> None:
     at = Progress(0, 20, 0, 4)
     engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
     engine.gradient(batches.get(0, batches.order(0)), at)
-    named = dict(engine.method.named_parameters())
-    missing = [n for n, p in named.items() if p.requires_grad and p.grad is None]
-    extra = [n for n, p in named.items() if not p.requires_grad and p.grad is not None]
+    parameters = dict(engine.method.named_parameters())
+    missing = [n for n, p in parameters.items() if p.requires_grad and p.grad is None]
+    extra = [n for n, p in parameters.items() if not p.requires_grad and p.grad is not None]
     if missing or extra:
         raise Violation(
             f"no gradient: {', '.join(missing) or 'none'}; gradient on a target: {', '.join(extra) or 'none'}"
         )
     optimised = {id(p) for group in optim.make(engine.method, cell).param_groups for p in group["params"]}
-    if optimised != {id(p) for p in named.values() if p.requires_grad}:
+    if optimised != {id(p) for p in parameters.values() if p.requires_grad}:
         raise Violation("the optimiser does not hold exactly the trainable parameters")
 
 
@@ -91,8 +91,8 @@ def check_reads(name: str) -> None:
     at = Progress(0, 20, 0, 4)
     engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
     layers = [layer for layer in engine.method.modules() if isinstance(layer, _BatchNorm)]
-    own = {id(buffer) for layer in layers for buffer in layer.buffers()}
-    before = {n: (b, b.clone()) for n, b in engine.method.named_buffers() if id(b) not in own}
+    statistics = {id(buffer) for layer in layers for buffer in layer.buffers()}
+    before = {n: (b, b.clone()) for n, b in engine.method.named_buffers() if id(b) not in statistics}
     engine.gradient(batches.get(0, batches.order(0)), at)
     written = [n for n, (buffer, copy) in before.items() if not torch.equal(buffer, copy)]
     if written:

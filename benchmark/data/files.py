@@ -98,8 +98,8 @@ class Files:
 
     def sums(self) -> tuple[int, list[int], list[int]]:
         """Of evenly spaced images: to decode all of them would take as long as an epoch."""
-        some = torch.linspace(0, len(self) - 1, min(SAMPLE, len(self))).round().long()
-        return sums(self[some])
+        sample = torch.linspace(0, len(self) - 1, min(SAMPLE, len(self))).round().long()
+        return sums(self[sample])
 
 
 class Squares(Files):
@@ -117,20 +117,20 @@ class Opened:
     def __init__(self, paths: list[str], data: list[bytes], sides: Tensor) -> None:
         self.paths, self.data, self.sides = paths, data, sides
 
-    def crops(self, wanted: list[tuple[Tensor, int]]) -> list[Tensor]:
-        """For each `(boxes, size)` of `wanted` the boxes (n, 4), top, left, height and width, resized to uint8
+    def crops(self, requests: list[tuple[Tensor, int]]) -> list[Tensor]:
+        """For each `(boxes, size)` of `requests` the boxes (n, 4), top, left, height and width, resized to uint8
         (n, 3, size, size) as torchvision's resized_crop with antialiasing does it. Each image is decoded once."""
-        made = [torch.empty(len(self.paths), 3, size, size, dtype=torch.uint8) for _, size in wanted]
-        boxes = [box.tolist() for box, _ in wanted]
+        crops_of_requests = [torch.empty(len(self.paths), 3, size, size, dtype=torch.uint8) for _, size in requests]
+        boxes = [box.tolist() for box, _ in requests]
 
-        def one(i: int) -> None:
+        def decode_and_crop(i: int) -> None:
             image = _decode(self.data[i], self.paths[i])
-            for crops, box in zip(made, boxes, strict=True):
+            for crops, box in zip(crops_of_requests, boxes, strict=True):
                 crops[i] = _crop(image, box[i], crops.shape[2])
 
-        for _ in readers().map(one, range(len(self.paths))):
+        for _ in readers().map(decode_and_crop, range(len(self.paths))):
             pass
-        return made
+        return crops_of_requests
 
 
 class BadImage(UsageError):
@@ -164,9 +164,9 @@ def require_decoding(paths: list[str], fingerprint: str) -> None:
     if len(bad) == 1:
         raise bad[0]
     if bad:
-        named = ", ".join(f"{image.path} ({image.reason})" for image in bad[:LISTED])
+        listed = ", ".join(f"{image.path} ({image.reason})" for image in bad[:LISTED])
         more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
-        raise UsageError(f"{len(bad)} of {len(paths)} images cannot be read: {named}{more}: replace or remove them")
+        raise UsageError(f"{len(bad)} of {len(paths)} images cannot be read: {listed}{more}: replace or remove them")
     inspection.note_decoded(fingerprint)
 
 

@@ -43,9 +43,9 @@ def identify(dataset: Dataset) -> Dataset:
 
 def holds(dataset: Dataset, root: str) -> bool:
     """Whether its labelled images lie below this root."""
-    there = replace(dataset, root=root, unlabelled="")
+    below_root = replace(dataset, root=root, unlabelled="")
     try:
-        return identify(there).fingerprint == dataset.fingerprint.partition(UNLABELLED)[0]
+        return identify(below_root).fingerprint == dataset.fingerprint.partition(UNLABELLED)[0]
     except UsageError:
         return False
 
@@ -89,9 +89,9 @@ def describe(datasets: Iterable[Dataset]) -> list[str]:
                 lines.append(f"note: {dataset.name} has {published} training images as published, this copy {images}")
         if unlabelled:
             lines += [unlabelled.describe_unlabelled(), *(f"note: {note}" for note in unlabelled.notes)]
-            seen = labelled.count_in_test(unlabelled) if labelled else 0
-            if seen:
-                lines.append(f"note: test images that are among those without labels, and so are trained on: {seen}")
+            leaked = labelled.count_in_test(unlabelled) if labelled else 0
+            if leaked:
+                lines.append(f"note: test images that are among those without labels, and so are trained on: {leaked}")
             if not labelled:
                 lines.append(
                     "note: no labels, so no accuracy can be given: there are effective rank, alignment, uniformity and "

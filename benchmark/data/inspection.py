@@ -135,11 +135,11 @@ def note_decoded(fingerprint: str) -> None:
 def _refuse_bad(root: Path, paths: list[str], facts: NDArray[Any]) -> None:
     bad = np.flatnonzero(facts["flags"] & (UNREADABLE | DEEP))
     if len(bad):
-        named = [f"{quote(os.path.relpath(paths[i], root))} ({explain(paths[i])})" for i in bad[:LISTED]]
+        listed = [f"{quote(os.path.relpath(paths[i], root))} ({explain(paths[i])})" for i in bad[:LISTED]]
         more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
         raise UsageError(
             f"dataset folder: {len(bad)} of {quantify(len(paths), 'file')} in {str(root)!r} cannot be used: "
-            f"{', '.join(named)}{more}: replace or remove {'it' if len(bad) == 1 else 'them'}"
+            f"{', '.join(listed)}{more}: replace or remove {'it' if len(bad) == 1 else 'them'}"
         )
 
 

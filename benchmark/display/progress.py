@@ -75,10 +75,10 @@ class ProgressDisplay:
             self.bar.update(self.task, completed=done, total=steps, loss=f"{loss:.4f}")
             return
         now = time.monotonic()
-        began, before = self.first = self.first or (now, done)
-        if self.shown and now - self.told >= LINE and done > before:
+        first_heard, first_done = self.first = self.first or (now, done)
+        if self.shown and now - self.told >= LINE and done > first_done:
             self.told = now
-            left = span((now - began) / (done - before) * (steps - done))
+            left = span((now - first_heard) / (done - first_done) * (steps - done))
             self.say(f"{self.title}: step {done:,} of {steps:,}, loss {loss:.4f}, {left} left")
 
     def say_once(self, line: str) -> None:

@@ -39,17 +39,17 @@ def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
 
 def grid(features: Features) -> Iterator[tuple[str, float]]:
     x, y = features.train
-    both, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
+    references, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
     for metric, search in METRICS.items():
         neighbours = search(features.validation[0], x, max(NEIGHBOURS))
         choices = [(k, temperature) for k in NEIGHBOURS for temperature in TEMPERATURES]
         accuracy = [top1(votes(neighbours, y, features.classes, *choice), features.validation[1]) for choice in choices]
         k, temperature = choices[max(range(len(choices)), key=accuracy.__getitem__)]
-        neighbours = search(features.test[0], both, max(NEIGHBOURS))
-        for each in NEIGHBOURS:
+        neighbours = search(features.test[0], references, max(NEIGHBOURS))
+        for any_k in NEIGHBOURS:
             yield (
-                f"knn{each}_{metric}_top1",
-                top1(votes(neighbours, labels, features.classes, each, USUAL), features.test[1]),
+                f"knn{any_k}_{metric}_top1",
+                top1(votes(neighbours, labels, features.classes, any_k, USUAL), features.test[1]),
             )
         tuned = votes(neighbours, labels, features.classes, k, temperature)
         yield f"knn_{metric}_tuned_top1", top1(tuned, features.test[1])

@@ -28,6 +28,6 @@ def settings(dataset: Dataset) -> dict[str, Any]:
 
 def evaluate(frozen: FrozenCell, data: Data) -> Iterator[tuple[str, float]]:
     """Yields the headline accuracies on `data`."""
-    there = replace(frozen, data=data).features
-    for name, value in (*linear.evaluate(there), *knn.evaluate(there)):
+    features = replace(frozen, data=data).features
+    for name, value in (*linear.evaluate(features), *knn.evaluate(features)):
         yield f"transfer_{data.name}_{name}", value

@@ -45,7 +45,7 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     from benchmark.cells import machine
     from benchmark.forecast.measure import Measured, measure_fitting
 
-    tell = partial(print, file=sys.stderr, flush=True)
+    say = partial(print, file=sys.stderr, flush=True)
 
     device, workers = _device(runtime)
     processes = count_processes(runtime)
@@ -56,29 +56,29 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
         ran = [run for run in ran if run.device == name]
     shapes = [past_costs.shape(address.identity(cell)) for cell in cells]
     recalled = [_recall(shape, ran, 0) for shape in shapes]
-    unknown = {shape.likenesses[0] for shape, known in zip(shapes, recalled, strict=True) if known is None}
+    unknown = {shape.likenesses[0] for shape, cost in zip(shapes, recalled, strict=True) if cost is None}
     by_shape: dict[str, Measured] = {}
-    each = []
-    for cell, shape, known in zip(cells, shapes, recalled, strict=True):
-        if known is not None:
-            each.append(known)
+    costs = []
+    for cell, shape, cost in zip(cells, shapes, recalled, strict=True):
+        if cost is not None:
+            costs.append(cost)
         elif device is None:
-            each.append(_recall(shape, ran, 1) or Forecast(None, None, "unknown"))
+            costs.append(_recall(shape, ran, 1) or Forecast(None, None, "unknown"))
         else:
-            like = shape.likenesses[0]
-            if like not in by_shape:
-                tell(f"measuring {cell.method}, shape {len(by_shape) + 1} of {len(unknown)}")
+            likeness = shape.likenesses[0]
+            if likeness not in by_shape:
+                say(f"measuring {cell.method}, shape {len(by_shape) + 1} of {len(unknown)}")
                 try:
-                    by_shape[like] = measure_fitting(cell, device, runtime, processes, workers)
+                    by_shape[likeness] = measure_fitting(cell, device, runtime, processes, workers)
                 except UsageError:
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever a method raises; the run will record it
-                    by_shape[like] = Measured(failure=f"fails: {explain(error)}")
+                    by_shape[likeness] = Measured(failure=f"fails: {explain(error)}")
                     if device.type == "cuda":  # an error on a GPU may last as long as its process
                         device = None
-                tell(f"  {_describe(by_shape[like].forecast(cell.epochs or 0))}")
-            each.append(by_shape[like].forecast(cell.epochs or 0))
-    return Forecasts(each, name, processes, workers, len(by_shape))
+                say(f"  {_describe(by_shape[likeness].forecast(cell.epochs or 0))}")
+            costs.append(by_shape[likeness].forecast(cell.epochs or 0))
+    return Forecasts(costs, name, processes, workers, len(by_shape))
 
 
 def _describe(forecast: Forecast) -> str:

@@ -36,16 +36,16 @@ TAIL = 30  # lines of a job's log in the record of a cell that it left unfinishe
 @contextlib.contextmanager
 def _defer_signals() -> Iterator[None]:
     """Signals wait: jobs that no note names would be submitted again. sbatch hears a terminal's Ctrl-C, and ends."""
-    came: list[int] = []
+    received: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in numbers}
+    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 def pack(cells: Mapping[str, Settings], titles: Mapping[str, str], runtime: Runtime) -> list[dict[str, Any]]:
@@ -83,17 +83,18 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
             if name not in under_way and plan.state(out / name).word in ("new", "interrupted", "failed")
         }
         longest = jobs.longest_array() if missing else 1  # asks SLURM, before cells are written that it would not get
-        fresh = {name for name in missing if not (out / name).exists()}
+        new_folders = {name for name in missing if not (out / name).exists()}
         arguments = pack(missing, plan.titles(cells, short=True), runtime)
         for start in range(0, len(arguments), longest):
-            some = arguments[start : start + longest]
+            batch = arguments[start : start + longest]
             with _defer_signals():
                 try:
-                    ids = jobs.submit(work, some, job_notes.folder(out), NAME, resources)
+                    ids = jobs.submit(work, batch, job_notes.folder(out), NAME, resources)
                 except Exception:
-                    _unpack(out, [name for each in arguments[start:] for name in each["cells"] if name in fresh])
+                    refused = (name for argument in arguments[start:] for name in argument["cells"])
+                    _unpack(out, [name for name in refused if name in new_folders])
                     raise
-                job_notes.append(out, ids, some)
+                job_notes.append(out, ids, batch)
     return len(missing)
 
 
@@ -108,8 +109,8 @@ def rows(out: Path, writes: bool = True) -> tuple[dict[str, tuple[str, str, str]
     """Cell -> its job, that one's state and why it waits; and why only the notes could be asked, if so. With `writes`
     the cells whose jobs left no record have one behind it."""
     try:
-        found = bury_ended(out) if writes else jobs_of(out)
-        return {cell: (job.id, job.state.lower(), job.reason) for cell, job in found.items()}, ""
+        jobs_of_cells = bury_ended(out) if writes else jobs_of(out)
+        return {cell: (job.id, job.state.lower(), job.reason) for cell, job in jobs_of_cells.items()}, ""
     except jobs.Unavailable as error:
         return {
             cell: (note.job, "", "") for cell, note in job_notes.latest(out).items()
@@ -119,16 +120,16 @@ def rows(out: Path, writes: bool = True) -> tuple[dict[str, tuple[str, str, str]
 def bury_ended(out: Path) -> dict[str, jobs.Job]:
     """Write the record of each cell whose job is over and has left none. Returns `jobs_of`, and raises what it does."""
 
-    def look() -> tuple[dict[str, jobs.Job], set[str]]:
+    def find_dead() -> tuple[dict[str, jobs.Job], set[str]]:
         jobs_now, last = jobs_of(out), job_notes.latest(out)
         over = (cell for cell, job in jobs_now.items() if job.over and (out / cell / "settings.json").exists())
         return jobs_now, {cell for cell in over if _lacks_end(out / cell, last[cell].submitted)}
 
-    jobs_now, dead = look()
+    jobs_now, dead = find_dead()
     if dead:
         time.sleep(2)  # a node's failure shows as an end for a moment, before the job waits again
-        jobs_now, still = look()
-        for cell in dead & still:
+        jobs_now, still_dead = find_dead()
+        for cell in dead & still_dead:
             job, log = jobs_now[cell], jobs.log(job_notes.folder(out), jobs_now[cell].id)
             bury(out / cell, f"job {job.id} ended: {jobs.ending(job, log)}", log)
     return jobs_now
@@ -236,8 +237,8 @@ def work(argument: dict[str, Any]) -> bool:
                         bury(out / name, " ".join(str(error).split()))
                 except Stopped as stopped:
                     # The next start has as much time again: where all of it brought no step, it never will.
-                    all_of_it = time.monotonic() - begun > 60 * minutes - EARLY
-                    in_vain = all_of_it and lease.attempt().restart > 0 and _stamp(out / name) == checkpoint
+                    used_all_time = time.monotonic() - begun > 60 * minutes - EARLY
+                    in_vain = used_all_time and lease.attempt().restart > 0 and _stamp(out / name) == checkpoint
                     if stopped.exit_code != MORE_TIME or not in_vain:
                         raise
                     if world.is_main:
@@ -279,7 +280,7 @@ def bury(folder: Path, reason: str, log: str = "") -> None:
 
     end = {"status": "failed", "reason": reason, "finished": record.now(), "log": log.splitlines()[-TAIL:]}
     # What has no lease or settings that can be read has no such end, and hinders no other cell's.
-    with contextlib.suppress(lease.Lost, UsageError), lease.hold(folder) as mine:
+    with contextlib.suppress(lease.Lost, UsageError), lease.hold(folder) as own_lease:
         previous = record.read(folder)
-        if mine is not None and (previous is None or previous["status"] == "failed"):
+        if own_lease is not None and (previous is None or previous["status"] == "failed"):
             record.write(folder, run.blank(plan.cell(folder)) | end)

@@ -30,8 +30,8 @@ from results import record
 from results.quantity import quantify
 
 
-def run(cells: list[Settings], again: list[bool], titles: dict[str, str], runtime: Runtime) -> int:
-    """Run `cells`, those that are tried `again` last; trackers call that of a folder as `titles` do. Exit code: 0, 1
+def run(cells: list[Settings], is_retry: list[bool], titles: dict[str, str], runtime: Runtime) -> int:
+    """Run `cells`, each `is_retry` behind the others; trackers call that of a folder as `titles` do. Exit code: 0, 1
     where a cell failed, 128 + N stopped by signal N.
 
     Every cell is checked before the first one trains; raises `UsageError` for one that cannot run.
@@ -39,7 +39,7 @@ def run(cells: list[Settings], again: list[bool], titles: dict[str, str], runtim
     out = Path(runtime.out)
     ran = past_costs.read(out)
     shapes = [past_costs.shape(address.identity(cell)) for cell in cells]
-    order = sorted(past_costs.longest_first(shapes, ran), key=lambda i: again[i])
+    order = sorted(past_costs.longest_first(shapes, ran), key=lambda i: is_retry[i])
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
         stop = stack.enter_context(Stop().listen())
@@ -106,17 +106,17 @@ class Sweep:
     def run(self, stop: Stop) -> None:
         """Until every worker has ended: all cells are done, a signal came, or none could start."""
         runtime = self.runtime
-        known = devices(runtime, 0) if runtime.workers or runtime.device == "cpu" else [runtime.device]
-        for number in range(min(len(known), len(self.cells))):
+        expected = devices(runtime, 0) if runtime.workers or runtime.device == "cpu" else [runtime.device]
+        for number in range(min(len(expected), len(self.cells))):
             self._open_slot(number)
         while self.slots:
             for key, _ in self.selector.select(timeout=0.1):
                 self._listen(key.data)
             for slot in list(self.slots):
-                how = slot.worker.exit_reason()
-                if how is not None:
+                exit_reason = slot.worker.exit_reason()
+                if exit_reason is not None:
                     self._listen(slot)
-                    self._close_slot(slot, how)
+                    self._close_slot(slot, exit_reason)
             if stop.asked and not self.stopping:
                 self.stopping = True
                 self.display.say("stopping: each cell at its next step, behind a checkpoint; Ctrl-C again kills them")
@@ -246,11 +246,11 @@ class Sweep:
         if status == "failed" and self.devices[slot.number].startswith("cuda"):
             slot.worker.finish()  # an error on a GPU may last as long as its process: the next cell gets a new one
 
-    def _close_slot(self, slot: Slot, how: str) -> None:
+    def _close_slot(self, slot: Slot, exit_reason: str) -> None:
         """A worker has ended. One that dies takes its own cell with it, and another takes its slot."""
         self.slots.remove(slot)
         if not slot.proven and not slot.stopped and not slot.worker.finishing and not self.stopping:
-            line = f"worker {slot.number} {how} before it began a cell; see {slot.worker.log}"
+            line = f"worker {slot.number} {exit_reason} before it began a cell; see {slot.worker.log}"
             self.stillborn += 1
             if not self.checked and self.stillborn == TRIES:
                 raise ChildProcessError(f"{line}: {(slot.worker.tail().splitlines() or [''])[-1]}")
@@ -260,13 +260,13 @@ class Sweep:
                 self.pending.insert(0, slot.cell)
                 self.started -= 1
             else:
-                self._fail(slot, slot.cell, slot.blank, f"worker {how}")
+                self._fail(slot, slot.cell, slot.blank, f"worker {exit_reason}")
         slot.worker.close()
         if self.pending and not self.stopping:
             if slot is self.checker and not self.checked:
                 self.checker = None
-                for other in [other for other in self.slots if other.free][:1]:
-                    self._check(other)
+                if free_slot := next((other for other in self.slots if other.free), None):
+                    self._check(free_slot)
             if slot.proven or slot.stopped or self.stillborn < TRIES:
                 self._open_slot(slot.number)
 
@@ -275,11 +275,11 @@ class Sweep:
         folder = Path(self.runtime.out) / address.folder_name(self.cells[cell])
         status: str | None = "failed"
         try:
-            with lease.hold(folder) as mine:
+            with lease.hold(folder) as own_lease:
                 previous = record.read(folder)
                 if previous is not None and previous["started"] >= blank["started"]:
                     status, reason = previous["status"], previous["reason"]
-                elif mine is None:
+                elif own_lease is None:
                     status = None
                 else:
                     record.write_whole(folder / "error.txt", f"{reason}\n\n{slot.worker.tail()}".encode())

@@ -82,8 +82,8 @@ class LocalDisplay:
         for name in ("device", "cell", "step", "loss", "left"):
             table.add_column(name, justify="right" if name in ("step", "loss", "left") else "left")
         for row in rows:
-            own, whole = row.seconds_left(), row.steps > 0 and row.done == row.steps
-            left_text = "evaluation" if whole else "-" if own is None else span(own)
+            seconds_left, is_trained = row.seconds_left(), row.steps > 0 and row.done == row.steps
+            left_text = "evaluation" if is_trained else "-" if seconds_left is None else span(seconds_left)
             step, loss = (f"{row.done}/{row.steps}", f"{row.loss:.4f}") if row.steps else ("-", "-")
             table.add_row(row.device, row.cell, step, loss, left_text)
         summary = f" {done} of {quantify(cells, 'cell')} done" + (f", {failed} failed" if failed else "")

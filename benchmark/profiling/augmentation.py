@@ -28,17 +28,17 @@ VIEWS = 2
 
 def main(words: list[str] | None = None) -> list[list[str]]:
     """Print the table and return it."""
-    options = argparse.ArgumentParser(prog="python -m benchmark.profiling.augmentation", description=__doc__)
-    options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--threads", type=int, default=1)
-    options.add_argument("--share", type=float, default=1.0, help="of the images: less for a quick look")
-    chosen = options.parse_args(words)
-    torch.set_num_threads(chosen.threads)
+    parser = argparse.ArgumentParser(prog="python -m benchmark.profiling.augmentation", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--share", type=float, default=1.0, help="of the images: less for a quick look")
+    options = parser.parse_args(words)
+    torch.set_num_threads(options.threads)
     rows = [["policy", "source px", "view px", "ours", "torchvision uint8", "float32", "ours over the faster"]]
     for name, source, size, *counts in CASES:
-        own, theirs = (max(2, round(count * chosen.share)) for count in counts)
-        rows.append([name, str(source), str(size), *measure(name, source, size, own, theirs, chosen.rounds)])
-    show(rows, f"images/s, {VIEWS} views each; medians of {chosen.rounds} rounds, the ratio's quartiles in brackets")
+        own, theirs = (max(2, round(count * options.share)) for count in counts)
+        rows.append([name, str(source), str(size), *measure(name, source, size, own, theirs, options.rounds)])
+    show(rows, f"images/s, {VIEWS} views each; medians of {options.rounds} rounds, the ratio's quartiles in brackets")
     return rows
 
 
@@ -51,10 +51,10 @@ def measure(name: str, source: int, size: int, own: int, theirs: int, rounds: in
         "uint8": partial(one_by_one, images[:theirs], transform(policy, size, float_early=False)),
         "float32": partial(one_by_one, images[:theirs], transform(policy, size, float_early=True)),
     }
-    found = alternate(contestants, rounds)
-    speed = {name: (own if name == "ours" else theirs) / spread(taken)[0] for name, taken in found.items()}
+    times = alternate(contestants, rounds)
+    speed = {name: (own if name == "ours" else theirs) / spread(seconds)[0] for name, seconds in times.items()}
     faster = max("uint8", "float32", key=speed.__getitem__)
-    return [*(f"{value:,.0f}" for value in speed.values()), ratio(found[faster], found["ours"], own / theirs)]
+    return [*(f"{value:,.0f}" for value in speed.values()), ratio(times[faster], times["ours"], own / theirs)]
 
 
 def augment_batch(images: Tensor, policy: Policy, size: int, generator: torch.Generator) -> list[Tensor]:

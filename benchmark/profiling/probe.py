@@ -21,14 +21,14 @@ ITERATIONS = 5000  # for scikit-learn: never what ends a fit
 
 def main(words: list[str] | None = None) -> list[list[str]]:
     """Print the table and return it."""
-    options = argparse.ArgumentParser(prog="python -m benchmark.profiling.probe", description=__doc__)
-    options.add_argument("--images", type=int, default=50000)
-    options.add_argument("--width", type=int, default=512)
-    options.add_argument("--rounds", type=int, default=1, help="scikit-learn takes minutes")
-    options.add_argument("--threads", type=int, default=1)
-    chosen = options.parse_args(words)
-    torch.set_num_threads(chosen.threads)
-    x, y = features(chosen.images, chosen.width)
+    parser = argparse.ArgumentParser(prog="python -m benchmark.profiling.probe", description=__doc__)
+    parser.add_argument("--images", type=int, default=50000)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=1, help="scikit-learn takes minutes")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(words)
+    torch.set_num_threads(options.threads)
+    x, y = features(options.images, options.width)
     weights: dict[str, Tensor] = {}
 
     def ours() -> None:
@@ -39,8 +39,8 @@ def main(words: list[str] | None = None) -> list[list[str]]:
 
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    with threadpool_limits(chosen.threads):
-        found = alternate({"ours": ours, "theirs": theirs}, chosen.rounds, warm_up=0)
+    with threadpool_limits(options.threads):
+        times = alternate({"ours": ours, "theirs": theirs}, options.rounds, warm_up=0)
     rows = [["strength", "accuracy", "loss ours", "loss scikit-learn", "difference"]]
     losses = {name: linear.objective(x.double(), y, w.double(), _strengths())[0] for name, w in weights.items()}
     for i, strength in enumerate(linear.STRENGTHS):
@@ -48,11 +48,11 @@ def main(words: list[str] | None = None) -> list[list[str]]:
         own, other = float(losses["ours"][i]), float(losses["theirs"][i])
         rows.append([f"{strength:.2g}", f"{accuracy:.1%}", f"{own:.6f}", f"{other:.6f}", f"{own - other:+.1e}"])
     largest = float((losses["ours"] - losses["theirs"]).abs().max())
-    taken = {name: spread(values)[0] for name, values in found.items()}
+    medians = {name: spread(values)[0] for name, values in times.items()}
     show(
         rows,
-        f"{len(x):,} x {x.shape[1]} features, {CLASSES} classes; ours {taken['ours']:.1f} s, "
-        f"scikit-learn {taken['theirs']:.1f} s: {ratio(found['theirs'], found['ours'])}, rounds: {chosen.rounds}; "
+        f"{len(x):,} x {x.shape[1]} features, {CLASSES} classes; ours {medians['ours']:.1f} s, "
+        f"scikit-learn {medians['theirs']:.1f} s: {ratio(times['theirs'], times['ours'])}, rounds: {options.rounds}; "
         f"largest difference {largest:.1e}; accuracy is that on the features fitted",
     )
     return rows

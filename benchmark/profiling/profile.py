@@ -104,9 +104,9 @@ class ProfiledCell:
     @property
     def state(self) -> int:
         """Bytes of weights, buffers (memories among them) and the optimiser's state, without the data set."""
-        held = [*self.engine.method.parameters(), *self.engine.method.buffers()]
-        held += [v for state in self.optimiser.state.values() for v in state.values() if isinstance(v, Tensor)]
-        return sum(tensor.nbytes for tensor in held)
+        tensors = [*self.engine.method.parameters(), *self.engine.method.buffers()]
+        tensors += [v for state in self.optimiser.state.values() for v in state.values() if isinstance(v, Tensor)]
+        return sum(tensor.nbytes for tensor in tensors)
 
     def median(self, name: str) -> float:
         return statistics.median(self.seconds[name])
@@ -114,14 +114,14 @@ class ProfiledCell:
 
 def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: int = STEPS) -> list[ProfiledCell]:
     """Measure `steps` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
-    once = {past_costs.alike(address.identity(cell)): cell for cell in cells if cell.epochs is not None}
-    if not once:
+    distinct = {past_costs.alike(address.identity(cell)): cell for cell in cells if cell.epochs is not None}
+    if not distinct:
         raise UsageError("profile needs a method that trains")
-    for cell in once.values():
+    for cell in distinct.values():
         if cell.microbatch:
             raise UsageError(f"microbatch={cell.microbatch}: profile measures whole batches")
         build.check(cell, World(), device)
-    profiled_cells = [prepare(cell, device, compiled) for cell in once.values()]
+    profiled_cells = [prepare(cell, device, compiled) for cell in distinct.values()]
     for profiled in profiled_cells:
         profiled.passes = _passes(profiled)
     for number in range(WARM_UP):
@@ -154,35 +154,35 @@ def prepare(cell: Settings, device: torch.device, compiled: bool, embedded: int 
 
 def start_epoch(profiled: ProfiledCell, number: int, device: torch.device) -> None:
     """What happens before the epoch of step `number`; `epoch_start` keeps the longest that it took."""
-    engine, batches, at, watch = profiled.engine, profiled.batches, _progress(profiled, number), Stopwatch(device)
+    engine, batches, at, stopwatch = profiled.engine, profiled.batches, _progress(profiled, number), Stopwatch(device)
     profiled.order = batches.order(at.epoch)
-    total, unseen = len(batches.split), 0.0
-    some = min(total, profiled.embedded or total)
+    total, extrapolated = len(batches.split), 0.0
+    embedded = min(total, profiled.embedded or total)
 
     def embed_some(f: Callable[[Tensor], Tensor]) -> Tensor:
-        nonlocal unseen
+        nonlocal extrapolated
         settle(device)
         began = time.perf_counter()
-        rows = embed(f, engine, batches, some)
+        rows = embed(f, engine, batches, embedded)
         settle(device)
-        unseen += (total / some - 1) * (time.perf_counter() - began)
-        return rows[torch.arange(total) % some]
+        extrapolated += (total / embedded - 1) * (time.perf_counter() - began)
+        return rows[torch.arange(total) % embedded]
 
     with torch.no_grad():
         engine.method.before_epoch(at, embed_some)
-    profiled.epoch_start = max(profiled.epoch_start, watch.total() + unseen)
+    profiled.epoch_start = max(profiled.epoch_start, stopwatch.total() + extrapolated)
 
 
 def _measure(profiled: ProfiledCell, number: int, device: torch.device) -> None:
     """A step, its encoder alone, and where a clock can't see into a step that doesn't wait, a step that does."""
-    watch = Stopwatch(device)
-    step(profiled, number, watch.lap)
-    profiled.seconds["step"].append(watch.total())
+    stopwatch = Stopwatch(device)
+    step(profiled, number, stopwatch.lap)
+    profiled.seconds["step"].append(stopwatch.total())
     profiled.seconds["encoder"].append(_time_encoders(profiled, device))
     if device.type == "cuda":
-        watch = Stopwatch(device, each=True)
-        step(profiled, number, watch.lap)
-    for part, seconds in watch.parts.items():
+        stopwatch = Stopwatch(device, each=True)
+        step(profiled, number, stopwatch.lap)
+    for part, seconds in stopwatch.parts.items():
         profiled.seconds[part].append(seconds)
 
 
@@ -241,32 +241,32 @@ def _insert_laps(method: Method, lap: Lap) -> Iterator[None]:
 
 def _passes(profiled: ProfiledCell) -> list[Pass]:
     """The encoder calls of one forward, with their inputs."""
-    method, found = profiled.engine.method, list[Pass]()
+    method, passes = profiled.engine.method, list[Pass]()
 
     def note(encoder: nn.Module, inputs: tuple[Any, ...]) -> None:
-        found.append(Pass(encoder, inputs[0].detach(), torch.is_grad_enabled()))
+        passes.append(Pass(encoder, inputs[0].detach(), torch.is_grad_enabled()))
 
     hooks = [encoder.register_forward_pre_hook(note) for encoder in encoders(method)]
     profiled.engine.rows(method, profiled.batches.get(0, profiled.order), _progress(profiled, 0))
     for hook in hooks:
         hook.remove()
-    return found
+    return passes
 
 
 def _time_encoders(profiled: ProfiledCell, device: torch.device) -> float:
     """Seconds of the step's encoder passes: all forward, as in the step under one autocast, and then all backward."""
     profiled.optimiser.zero_grad(set_to_none=True)
-    watch = Stopwatch(device)
+    stopwatch = Stopwatch(device)
     trained = []
     with profiled.engine.autocast():
-        for one in profiled.passes:
-            with torch.set_grad_enabled(one.trained):
-                features = one.encoder(one.images)
-            if one.trained:
+        for encoder_pass in profiled.passes:
+            with torch.set_grad_enabled(encoder_pass.trained):
+                features = encoder_pass.encoder(encoder_pass.images)
+            if encoder_pass.trained:
                 trained.append(features)
             del features
     torch.autograd.backward(trained, [torch.ones_like(features) for features in trained])
-    return watch.total()
+    return stopwatch.total()
 
 
 def _progress(profiled: ProfiledCell, number: int) -> Progress:

@@ -68,8 +68,12 @@ def plain(profiled_cells: list[ProfiledCell], device: torch.device) -> dict[str,
         }
         for profiled in profiled_cells
     ]
-    made = {"device": machine.device_name(device), "threads": torch.get_num_threads(), "versions": machine.versions()}
-    return made | machine.commit() | {"warm_up": WARM_UP, "cells": cells}
+    facts = {
+        "device": machine.device_name(device),
+        "threads": torch.get_num_threads(),
+        "versions": machine.versions(),
+    }
+    return facts | machine.commit() | {"warm_up": WARM_UP, "cells": cells}
 
 
 def _format_quartiles(values: Spread, form: str) -> str:

@@ -33,14 +33,14 @@ def alternate(
 
     Every second round goes in the opposite order: nobody always follows the same one.
     """
-    found: dict[str, list[float]] = {name: [] for name in contestants}
+    times: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(warm_up + rounds):
         names = list(contestants)
         for name in names if number % 2 == 0 else reversed(names):
-            taken = seconds(contestants[name], device)
+            elapsed = seconds(contestants[name], device)
             if number >= warm_up:
-                found[name].append(taken)
-    return found
+                times[name].append(elapsed)
+    return times
 
 
 def ratio(over: Sequence[float], under: Sequence[float], scale: float = 1.0) -> str:

@@ -103,10 +103,10 @@ class Curves:
 def stamp(path: Path) -> tuple[int, int, int] | None:
     """Tells a file from what it was before: its number on the disk, its size in bytes and its time in nanoseconds."""
     try:
-        there = path.lstat()
+        status = path.lstat()
     except OSError:
         return None
-    return there.st_ino, there.st_size, there.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def trained(line: dict[str, Any], epochs: int) -> float | None:

@@ -90,7 +90,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is Literal:
         return value in arguments
     if origin in (UnionType, Union):
-        return any(_fits(value, one) for one in arguments)
+        return any(_fits(value, alternative) for alternative in arguments)
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else origin or kind)

@@ -107,8 +107,8 @@ def trackers(runtime: Runtime) -> tuple[str, ...]:
         names = ()
     elif "none" in names:
         raise UsageError(f"tracker={runtime.tracker}: none stands alone")
-    told = "auto" in names or "wandb" in names
-    if runtime.wandb in ("online", "offline") and not told:
+    uses_wandb = "auto" in names or "wandb" in names
+    if runtime.wandb in ("online", "offline") and not uses_wandb:
         raise UsageError(f"wandb={runtime.wandb} is for tracker=wandb, not for tracker={runtime.tracker}")
     if runtime.wandb == "off" and "wandb" in names:
         raise UsageError(f"tracker={runtime.tracker} and wandb=off: give one of them")

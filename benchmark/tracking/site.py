@@ -83,10 +83,10 @@ def _setting(name: str) -> str:
     """From the files that `wandb login` and `wandb offline` write, whose one section is `default`; the latter's, of the
     current folder, counts first."""
     folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
-    here = Path(os.environ.get("WANDB_DIR") or ".")
-    own = here / (".wandb" if (here / ".wandb").exists() else "wandb")
+    run_folder = Path(os.environ.get("WANDB_DIR") or ".")
+    local_folder = run_folder / (".wandb" if (run_folder / ".wandb").exists() else "wandb")
     parser = configparser.ConfigParser(interpolation=None)
-    for path in (folder, own):
+    for path in (folder, local_folder):
         with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
             parser.read(path / "settings")
     return parser.get("default", name, fallback="")

@@ -80,8 +80,8 @@ class Wandb:
         return self._mode != "off"
 
     def start(self, cell: TrackedCell) -> WandbRun:
-        kept = cell.folder.glob(f"wandb/{'offline-' if self._mode == 'online' else '*'}run-*/*.wandb")
-        earlier = max(map(wandb_file.last_step, kept), default=-1)  # online the site knows of what was sent
+        earlier_files = cell.folder.glob(f"wandb/{'offline-' if self._mode == 'online' else '*'}run-*/*.wandb")
+        earlier = max(map(wandb_file.last_step, earlier_files), default=-1)  # online the site knows of what was sent
         client = _start(cell, self._mode)
         return WandbRun(client, cell.folder, max(earlier, client.summary.get("step") or -1))
 

@@ -193,8 +193,8 @@ def weights_note(settings: Settings) -> str | None:
 def check_backbone(settings: Settings) -> None:
     """Raise `UsageError` for a backbone that is unknown, or not to be had with this size, stem, pool or file of
     weights. Needs no data, and fetches nothing."""
-    name, stem, size, others, given, pool = _backbone(settings)
-    _build_on_meta(name, stem, size, others, "" if given == weights.TIMM else given, pool)
+    name, stem, size, others, pretrained, pool = _backbone(settings)
+    _build_on_meta(name, stem, size, others, "" if pretrained == weights.TIMM else pretrained, pool)
 
 
 # Name, stem, view size, `other_inputs`, weights, pool.

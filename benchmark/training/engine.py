@@ -157,7 +157,7 @@ def encoders(method: Method) -> list[nn.Module]:
     """The method's encoder, then the momentum copies of it."""
     names = [name for name, _ in method.encoder.named_parameters()]
     copies = [module.network for module in method.modules() if isinstance(module, MomentumCopy)]
-    return [method.encoder, *(one for one in copies if [name for name, _ in one.named_parameters()] == names)]
+    return [method.encoder, *(copy for copy in copies if [name for name, _ in copy.named_parameters()] == names)]
 
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:

@@ -19,8 +19,8 @@ class Log:
     ) -> None:
         self.path, self.writes, self.guard, self.tell = path, writes, guard, tell
         if writes:
-            kept = [line for line in _lines(path) if line["step"] <= start]
-            record.write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            lines = [line for line in _lines(path) if line["step"] <= start]
+            record.write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def write(self, line: dict[str, Any]) -> None:
         self.guard()

@@ -121,15 +121,15 @@ class Recording:
 
 def inspect(engine: Engine, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor], str | None]:
     """A step's rows and scalars, with the gradients left in the parameters, and what in it cannot be recorded."""
-    read = _Reading(at)
+    reads = _Reading(at)
     engine.prepare(len(batch.index), at)
     # What a dispatch mode is around, torch 2.11 leaves uncompiled from then on.
     with engine.uncompiled(), _Inspector(engine.device) as inspector:
-        rows = engine.encode(engine.method, batch, read)  # type: ignore[arg-type]
-        scalars = engine.loss(rows, read)  # type: ignore[arg-type]
+        rows = engine.encode(engine.method, batch, reads)  # type: ignore[arg-type]
+        scalars = engine.loss(rows, reads)  # type: ignore[arg-type]
         scalars["loss"].backward()
     obstacle = inspector.obstacle
-    counters = sorted({"step", "epoch"} & read.names)
+    counters = sorted({"step", "epoch"} & reads.names)
     if counters and engine.method.phase(at) is None:
         obstacle = f"forward or loss reads {' and '.join(f'at.{name}' for name in counters)}, and phase says nothing"
     return (

@@ -47,11 +47,11 @@ def read(words: list[str]) -> Request:
     identity.look_anew()
     assigned_words = split(words)
     runtime = read_runtime({k: assigned_words.pop(k) for k in list(assigned_words) if is_runtime_word(k)})
-    named = assigned_words.pop("methods", published.methods(runtime.like))
-    if not named:
-        given = ", not method=" if "method" in assigned_words else ""
-        raise UsageError(f"methods= is needed{given}: methods=simclr,moco; `python -m benchmark methods` lists them")
-    chosen = selection.choose(named)
+    method_words = assigned_words.pop("methods", published.methods(runtime.like))
+    if not method_words:
+        hint = ", not method=" if "method" in assigned_words else ""
+        raise UsageError(f"methods= is needed{hint}: methods=simclr,moco; `python -m benchmark methods` lists them")
+    chosen = selection.choose(method_words)
     runtime = replace(runtime, trust=(*runtime.trust, *filter(methods.is_module, chosen)))
     chosen_ablations = [ablations.find(name) for name in assigned_words.pop("ablation", [])]
     for key in assigned_words:
@@ -74,13 +74,13 @@ def read(words: list[str]) -> Request:
             missing = [k for k in assigned_words if _option_of_others(k, method, chosen)]
             notes |= dict.fromkeys(f"{k} does not apply to {method}: it has no such option, one cell" for k in missing)
             notes |= dict.fromkeys(_doubt_commas(axes, method))
-            asked = math.prod(map(len, axes.values()))
-            total += asked
+            count = math.prod(map(len, axes.values()))
+            total += count
             if total > MANY and not runtime.many:
                 raise UsageError(
                     f"more than {MANY:,} cells are asked for, {total:,} up to {method}: many=true allows it"
                 )
-            for values in _show(itertools.product(*axes.values()), method, asked):
+            for values in _show(itertools.product(*axes.values()), method, count):
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
                 settings = _resolve(assigned, runtime, chosen_ablations, own)
                 cells.setdefault(address.key(settings), settings)
@@ -108,18 +108,18 @@ def _show(values: Iterable[tuple[Any, ...]], method: str, count: int) -> Iterato
         yield from values
         return
     with counting.count(f"{method}: reading", count, "cell") as advance:
-        for one in values:
-            yield one
+        for combination in values:
+            yield combination
             advance(1)
 
 
 def _doubt_commas(axes: dict[str, list[Any]], method: str) -> Iterator[str]:
     """What `weight_decay=0,5` may not have been meant to be."""
     for name, values in axes.items():
-        both = [v for v in values if isinstance(v, float) and v.is_integer()]
-        if type_text(_kind(name, method)) == "number" and len(values) == len(both) == 2 and both[0] == 0:
+        whole = [v for v in values if isinstance(v, float) and v.is_integer()]
+        if type_text(_kind(name, method)) == "number" and len(values) == len(whole) == 2 and whole[0] == 0:
             word = _spell(name.removeprefix("options."))
-            yield f"{word}=0,{both[1]:.0f} is two values, 0 and {both[1]:.0f}; the decimal point is a dot"
+            yield f"{word}=0,{whole[1]:.0f} is two values, 0 and {whole[1]:.0f}; the decimal point is a dot"
 
 
 def _require_use(ablation: Ablation, chosen: list[str]) -> None:

@@ -58,11 +58,9 @@ def read(words: list[str]) -> Request:
     evaluations = evaluations or [name for name in EVALUATIONS if name != "transfer"]
     evaluations += ["transfer"] if transfer and "transfer" not in evaluations else []
     for key in assigned:
-        meant = difflib.get_close_matches(key, _FOLDER, n=1, cutoff=0.75)
-        if key not in _FOLDER and meant:
-            raise UsageError(
-                f"unknown word {key!r}; did you mean {meant[0]!r}? (`python -m benchmark evaluate --help`)"
-            )
+        near = difflib.get_close_matches(key, _FOLDER, n=1, cutoff=0.75)
+        if key not in _FOLDER and near:
+            raise UsageError(f"unknown word {key!r}; did you mean {near[0]!r}? (`python -m benchmark evaluate --help`)")
     rest = {word: word.partition("=")[0] for word in words if word.partition("=")[0] not in _FOLDER}
     if all(key in _FILES or runtime_words.is_runtime_word(key) for key in rest.values()):
         runtime = runtime_words.read_folder([word for word, key in rest.items() if key not in _FILES])

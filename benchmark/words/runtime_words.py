@@ -149,15 +149,15 @@ def read_serve(words: list[str]) -> tuple[Path, int]:
     return Path(assigned.get("out", [Runtime.out])[0]), int(port)
 
 
-def _read_extra(given: dict[str, str]) -> tuple[tuple[str, str], ...]:
+def _read_extra(words: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """Options of sbatch that have no word here. Raises `UsageError` for one that has, or that the launcher sets."""
-    for word, value in given.items():
+    for word, value in words.items():
         option = word.removeprefix(EXTRA)
         if not re.fullmatch(r"[a-z][a-z-]*", option):
             raise UsageError(f"{word}={value}: a long option of sbatch is needed, such as {EXTRA}mail-user=ADDRESS")
         if option in OF_LAUNCHER:
             raise UsageError(f"{word}={value}: {OF_LAUNCHER[option]}")
-    return tuple((word.removeprefix(EXTRA), value) for word, value in given.items())
+    return tuple((word.removeprefix(EXTRA), value) for word, value in words.items())
 
 
 def is_runtime_word(key: str) -> bool:
@@ -176,14 +176,14 @@ def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
         known = schema.runtime_types()
         raise UsageError(f"cluster={name} has {stray}=, which does not say how to run{nearest(stray, known)}")
     own = {key: values for key, values in assigned.items() if key != "cluster"}
-    both = below | own
-    launcher = both.get("launcher", ["here"])[0]
+    merged = below | own
+    launcher = merged.get("launcher", ["here"])[0]
 
     def applies(key: str) -> bool:
         for_slurm, for_local = key.startswith("slurm."), key in ("workers", "per_device")
         return key in own or ((launcher == "slurm" or not for_slurm) and (launcher == "local" or not for_local))
 
-    return {key: values for key, values in both.items() if applies(key)}
+    return {key: values for key, values in merged.items() if applies(key)}
 
 
 def split(words: list[str]) -> dict[str, list[str]]:

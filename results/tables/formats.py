@@ -202,8 +202,8 @@ def _metric(summary: pd.DataFrame, header: str, name: str, scale: float = 100) -
 
 def _notes(summary: pd.DataFrame) -> list[str]:
     """What a reader must know beside the numbers."""
-    said = dict.fromkeys(note.removeprefix("note: ") for notes in summary[NOTES].dropna() for note in notes)
-    notes = [*intervals.explain(summary), *test_sets.notes(summary), *said]
+    data_notes = dict.fromkeys(note.removeprefix("note: ") for notes in summary[NOTES].dropna() for note in notes)
+    notes = [*intervals.explain(summary), *test_sets.notes(summary), *data_notes]
     counts = summary.reindex(columns=[f"metrics.{name}.n" for name in ("linear_top1", "knn20_top1", "knn200_top1")])
     fixed = summary["fixed"].astype(bool)
     if counts[~fixed].eq(1).any(axis=None):

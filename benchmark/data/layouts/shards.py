@@ -151,8 +151,8 @@ def _split(shard: Path, base: Path) -> tuple[str, str]:
 def _place(shard: Path) -> Path:
     """The file that keeps what is in the shard, another one where the shard has changed."""
     stat = shard.stat()
-    seen = f"{VERSION}\0{shard.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}"
-    return user_cache() / "shards" / f"{hashlib.sha256(os.fsencode(seen)).hexdigest()[:16]}.json"
+    identity = f"{VERSION}\0{shard.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}"
+    return user_cache() / "shards" / f"{hashlib.sha256(os.fsencode(identity)).hexdigest()[:16]}.json"
 
 
 def _index(shard: Path) -> list[tuple[str, int, int, str | None]]:

@@ -44,7 +44,7 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
     """
     device = claim_device(request.runtime)
     asked, failed, left, gone = matrix.evaluations(request.evaluations, request.transfer), 0, 0, list[str]()
-    states = [plan.state(folder) for folder in folders]
+    states = [plan.read_state(folder) for folder in folders]
     trials = [state for state in states if state.record is not None and record.is_trial(state.record)]
     if trials and request.names:
         raise UsageError(f"cells={trials[0].folder.name}: a trial of tune never sees the test set")
@@ -64,7 +64,7 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
             failed += 1
             say(f"{state.folder.name}: failed: {error}")
     for dataset in dict.fromkeys(
-        evaluate_words.locate(plan.cell(f), request.files).dataset for f, m in missing.items() if m
+        evaluate_words.locate(plan.read_cell(f), request.files).dataset for f, m in missing.items() if m
     ):
         catalogue.require(dataset)
     obstacles = [writable.find_obstacle(folder) for folder, some in missing.items() if some]
@@ -93,7 +93,7 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
 
 def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], device: torch.device, say: Say) -> int:
     """Do what is missing of the cell `key` in `folder`. Returns how many evaluations failed."""
-    cell = evaluate_words.locate(plan.cell(folder), request.files)
+    cell = evaluate_words.locate(plan.read_cell(folder), request.files)
     if schema.method_version(cell.method) != cell.method_version:
         say(f"{folder.name}: the code of {cell.method} has changed since it was trained")
     asked = _select_applicable(cell, asked)
@@ -128,7 +128,7 @@ def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], dev
 def _select_missing(state: plan.State, request: Request, asked: list[Evaluation]) -> list[Evaluation]:
     """The evaluations that a finished cell is asked for and does not have; a file that cannot be read has none."""
     assert state.record is not None
-    cell = evaluate_words.locate(plan.cell(state.folder), request.files)
+    cell = evaluate_words.locate(plan.read_cell(state.folder), request.files)
     try:
         done = record.read_evaluations(state.folder, state.record["key"])
     except ValueError:  # it is said when the cell is due

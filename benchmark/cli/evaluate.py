@@ -30,7 +30,7 @@ def evaluate_cells(words: list[str]) -> int:
         return code
     checks.require_folder(out)
     if request.cells is None:
-        folders = plan.find(out, request.names) or list(plan.folders(out))
+        folders = plan.find(out, request.names) or list(plan.list_folders(out))
     else:
         folders = [out / address.folder_name(cell) for cell in request.cells]
     from benchmark.cells import evaluations  # behind the words: torch takes its time

@@ -12,7 +12,7 @@ from benchmark.display import columns
 from benchmark.errors import UsageError
 from benchmark.settings import presets, schema
 from benchmark.settings.presets import published
-from benchmark.settings.values import type_text
+from benchmark.settings.values import describe_type
 from benchmark.words import selection
 from benchmark.words.ablations import ABLATIONS
 
@@ -32,7 +32,7 @@ def print_methods(names: list[str]) -> int:
             continue
         print(f"{name}: {description.title}")
         for option in dataclasses.fields(description.Config):
-            allowed = type_text(schema.options_of(name)[option.name])
+            allowed = describe_type(schema.options_of(name)[option.name])
             meaning = description.help.get(option.name, "")
             if tried := description.search_space.get(option.name):
                 meaning += f"; tune tries {(', ' if isinstance(tried[0], str) else ' to ').join(map(str, tried))}"

@@ -24,7 +24,7 @@ import methods
 from benchmark.backbones import encoders
 from benchmark.settings import schema
 from benchmark.settings.presets import page as presets_page
-from benchmark.settings.values import type_text
+from benchmark.settings.values import describe_type
 from benchmark.training import batches
 from benchmark.words import selection
 from methods.method import Batch, Method, Progress
@@ -98,7 +98,7 @@ def _section(name: str) -> str:
     if options:
         lines += ["| option | default | allowed | meaning |", "| :--- | :--- | :--- | :--- |"]
     for option in options:
-        allowed = type_text(schema.options_of(name)[option.name]).replace("|", r"\|")
+        allowed = describe_type(schema.options_of(name)[option.name]).replace("|", r"\|")
         meaning = description.help.get(option.name, "").replace("|", r"\|")
         lines.append(f"| `{name}.{option.name}` | {option.default} | {allowed} | {meaning} |")
     return "\n".join(lines) + ("\n" if options else "")

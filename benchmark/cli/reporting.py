@@ -54,7 +54,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         *like_sections(loaded),
         *evaluation_sections(loaded),
         *tuning_tables.sections(searches),
-        ("Forecasts against truth", formats.truth(forecasts.compare_with_truth(loaded, foretold))),
+        ("Forecasts against truth", formats.forecast_rows(forecasts.compare_with_truth(loaded, foretold))),
     ]
     print_summary(summary)
     print_sections([("Ranks and differences, as far as the seeds allow", compared)])
@@ -85,7 +85,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         below = [f"## {title}\n\n{formats.pipes(rows)}" for title, rows in tables if len(rows) > 1]
         text = "\n".join([formats.to_markdown(summary), *(f"- {sentence}" for sentence in budgets), *below])
         try:
-            print(wandb_report.write(loaded, text, out, project, site.unreachable()))
+            print(wandb_report.write(loaded, text, out, project, site.find_obstacle()))
         except wandb_report.Unsaved as error:
             raise UsageError(f"wandb={'/'.join(project)}: {error}") from error
 

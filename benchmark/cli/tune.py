@@ -30,7 +30,7 @@ def tune_methods(words: list[str]) -> int:
         raise UsageError("tune needs Optuna, which is not installed: pip install '.[tune]'")
     runtime = request.runtime
     cells = [search.base for search in request.searches] + request.references
-    notes = [*request.notes, *_doubts(cells)]
+    notes = [*request.notes, *_warn_of_few_images(cells)]
     checks.require_possible(cells)
     checks.check_request(cell_words.Request(cells, runtime, notes))
     tracker.require(runtime)
@@ -57,7 +57,7 @@ def tune_methods(words: list[str]) -> int:
     )
 
 
-def _doubts(cells: list[Settings]) -> list[str]:
+def _warn_of_few_images(cells: list[Settings]) -> list[str]:
     """A note of a dataset whose validation images are too few for the best trial to be much better than others."""
     notes: dict[str, None] = {}
     for dataset in {cell.dataset.name: cell.dataset for cell in cells}.values():

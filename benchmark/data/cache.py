@@ -97,7 +97,7 @@ def _build(place: Path, paths: list[str], side: int) -> None:
     totals = np.zeros((count, 2, 3), dtype=np.int64)
     checksums: dict[int, int] = {}
     path = _file(place, ".images")
-    progress = counting.count(f"{place.name}: decoding", count, "image", ", once")
+    progress = counting.show_progress(f"{place.name}: decoding", count, "image", ", once")
     images, blocks = files.open_file(path, os.O_RDWR | os.O_CREAT), files.open_log(_file(place, ".blocks"))
     with images as file, blocks as notes, progress as advance:
         _require_room(path, count * image_bytes)

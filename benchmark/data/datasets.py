@@ -12,8 +12,8 @@ from torch import Tensor
 
 from benchmark.data import folder
 from benchmark.data.catalogue import RUN, Dataset, entry, location, require
-from benchmark.data.files import sums
-from benchmark.data.layouts.fetch import failing_in_one_line
+from benchmark.data.files import sum_pixels
+from benchmark.data.layouts.fetch import explain_failures
 from benchmark.data.source import Images, Indices, Rows, Source, Split, Withheld, require_images
 from benchmark.data.splits import TEST_SEED, stratify, subsample
 from benchmark.errors import UsageError
@@ -81,7 +81,7 @@ def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, 
 
     Exact up to one rounding, but for streamed images, of which some are counted.
     """
-    n, first, second = sums(images) if isinstance(images, Tensor) else images.sums()
+    n, first, second = sum_pixels(images) if isinstance(images, Tensor) else images.sums()
     mean = tuple(x / (255 * n) for x in first)
     return mean, tuple((n * xx - x * x) ** 0.5 / (255 * n) for x, xx in zip(first, second, strict=True))
 
@@ -167,5 +167,5 @@ def _load_from_torchvision(dataset: Dataset) -> Source:
 
 def _open(dataset: Dataset, dataset_class: Callable[..., Any], **part: str | bool) -> Any:
     """One split of a torchvision dataset."""
-    with failing_in_one_line(dataset):
+    with explain_failures(dataset):
         return dataset_class(root=str(location(dataset)), download=dataset.download, **part)

@@ -24,7 +24,7 @@ from benchmark import environment
 from benchmark.data import inspection
 from benchmark.data.layouts.shards import open_image
 from benchmark.data.source import Images
-from benchmark.display.counting import count
+from benchmark.display.counting import show_progress
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,20 +38,20 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def single() -> None:
+def use_one_thread() -> None:
     """Torch's operations in this thread stay in it: its neighbours keep the other cores busy."""
     torch.set_num_threads(1)
 
 
 @cache
-def readers() -> ThreadPoolExecutor:
+def reader_pool() -> ThreadPoolExecutor:
     """One thread a core that this process may use; processes that torchrun puts on one machine share its cores."""
-    return ThreadPoolExecutor(environment.shared_cores(), "reader", single)
+    return ThreadPoolExecutor(environment.shared_cores(), "reader", use_one_thread)
 
 
 def prefetch(make: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
     """`map(make, items)`, made in a thread while the caller is busy with what it got before."""
-    with ThreadPoolExecutor(1, "prefetch", single) as thread:
+    with ThreadPoolExecutor(1, "prefetch", use_one_thread) as thread:
         waiting: list[Future[B]] = []
         try:
             for item in items:
@@ -90,16 +90,16 @@ class Files:
         boxes = torch.cat([(opened.sides - least) // 2, least], dim=1)
         return opened.crops([(boxes, self.side)])[0]
 
-    def open(self, index: Tensor | slice) -> Opened:
+    def open(self, index: Tensor | slice) -> OpenedFiles:
         paths = self.paths[index if isinstance(index, slice) else index.numpy()].tolist()
-        files = list(readers().map(_open, paths))
+        files = list(reader_pool().map(_open, paths))
         sides = torch.tensor([[height, width] for _, height, width in files], dtype=torch.int64).view(-1, 2)
-        return Opened(paths, [data for data, _, _ in files], sides)
+        return OpenedFiles(paths, [data for data, _, _ in files], sides)
 
     def sums(self) -> tuple[int, list[int], list[int]]:
         """Of evenly spaced images: to decode all of them would take as long as an epoch."""
         sample = torch.linspace(0, len(self) - 1, min(SAMPLE, len(self))).round().long()
-        return sums(self[sample])
+        return sum_pixels(self[sample])
 
 
 class Squares(Files):
@@ -111,7 +111,7 @@ class Squares(Files):
         return torch.from_numpy(np.stack(list(squares(paths, self.side))))
 
 
-class Opened:
+class OpenedFiles:
     """Files read but not decoded yet, whose `sides` (n, 2), height and width, are known."""
 
     def __init__(self, paths: list[str], data: list[bytes], sides: Tensor) -> None:
@@ -128,7 +128,7 @@ class Opened:
             for crops, box in zip(crops_of_requests, boxes, strict=True):
                 crops[i] = _crop(image, box[i], crops.shape[2])
 
-        for _ in readers().map(decode_and_crop, range(len(self.paths))):
+        for _ in reader_pool().map(decode_and_crop, range(len(self.paths))):
             pass
         return crops_of_requests
 
@@ -148,7 +148,7 @@ class BadImage(UsageError):
 def squares(paths: list[str], side: int) -> Iterator[NDArray[np.uint8]]:
     """Of each file the centre square, (3, side, side), in order."""
     # Where one file is bad, `map` cancels those not begun, so that the error does not wait for the whole folder.
-    return readers().map(partial(_square, side=side), paths)
+    return reader_pool().map(partial(_square, side=side), paths)
 
 
 def require_decoding(paths: list[str], fingerprint: str) -> None:
@@ -157,8 +157,8 @@ def require_decoding(paths: list[str], fingerprint: str) -> None:
     if inspection.is_decoded(fingerprint):
         return
     title, bad = "decoding, to find damaged files:", list[BadImage]()
-    with warnings.catch_warnings(action="ignore"), count(title, len(paths), "image", ", once") as advance:
-        for problem in readers().map(_find_damage, paths):
+    with warnings.catch_warnings(action="ignore"), show_progress(title, len(paths), "image", ", once") as advance:
+        for problem in reader_pool().map(_find_damage, paths):
             bad += [problem] if problem else []
             advance(1)
     if len(bad) == 1:
@@ -183,7 +183,7 @@ def _find_damage(path: str) -> BadImage | None:
     return None
 
 
-def sums(images: Tensor) -> tuple[int, list[int], list[int]]:
+def sum_pixels(images: Tensor) -> tuple[int, list[int], list[int]]:
     """Of uint8 (n, 3, H, W): as `OnDisk.sums`, exactly: pixel values are counted and summed as whole numbers."""
     counts, values = torch.zeros(3, 256, dtype=torch.int64), torch.arange(256)
     for chunk in images.split(4096):

@@ -26,7 +26,7 @@ MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than thi
 
 def source(dataset: Dataset) -> Source:
     """The folder's splits. UsageError where it does not hold the images that the cell was asked for with."""
-    identity.look_anew()
+    identity.forget_surveys()
     present = identity.identify(dataset).fingerprint
     if dataset.fingerprint not in ("", present):
         folders = {"root": dataset.root, "unlabelled": dataset.unlabelled}
@@ -35,7 +35,7 @@ def source(dataset: Dataset) -> Source:
             f"{' and '.join(places)} holds other images ({present}) than the cell was asked for with "
             f"({dataset.fingerprint}): ask for it by its words again, which is another cell, or bring the images back"
         )
-    labelled, unlabelled = identity.look(dataset)
+    labelled, unlabelled = identity.survey_images(dataset)
     unlabelled_count = min(dataset.limit or len(unlabelled.paths), len(unlabelled.paths)) if unlabelled else 0
     require_memory(dataset, unlabelled_count + (sum(labelled.count(dataset)) if labelled else 0))
     unlabelled_rows = _rows(unlabelled, dataset)(unlabelled.training) if unlabelled else None

@@ -72,7 +72,7 @@ def evaluate(frozen: FrozenCell) -> Generator[tuple[str, float], None, dict[str,
     if frozen.data.class_names:
         correct["linear_top1"] = _pack((yield from linear.evaluate(features)))
         correct[f"knn{knn.NEIGHBOURS[0]}_top1"] = _pack((yield from knn.evaluate(features)))
-    yield from _health(frozen, features.validation[0])
+    yield from _measure_representation(frozen, features.validation[0])
     return correct
 
 
@@ -83,7 +83,7 @@ def evaluate_trial(frozen: FrozenCell) -> Generator[tuple[str, float], None, dic
     train, validation = (extract_split(frozen.encoder, split, *make) for split in (data.train, data.validation))
     _require_finite(train, validation)
     yield from linear.choose(train, validation, len(data.class_names)).items()
-    yield from _health(frozen, validation[0])
+    yield from _measure_representation(frozen, validation[0])
     return {}
 
 
@@ -92,7 +92,7 @@ def _require_finite(*splits: tuple[Tensor, Tensor]) -> None:
         raise NotFinite("non-finite features")
 
 
-def _health(frozen: FrozenCell, features: Tensor) -> Iterator[tuple[str, float]]:
+def _measure_representation(frozen: FrozenCell, features: Tensor) -> Iterator[tuple[str, float]]:
     """Of the features (n, D) of the validation images."""
     yield from representation.evaluate(
         frozen.encoder, features, frozen.data.validation, frozen.normalise, frozen.size, frozen.device

@@ -76,11 +76,11 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
     """
     out, resources = Path(runtime.out).absolute(), asdict(runtime.slurm)
     with job_notes.lock(out), _report_slurm_errors():
-        under_way = {cell for cell, job in bury_ended(out).items() if not job.over}
+        under_way = {cell for cell, job in record_dead_jobs(out).items() if not job.over}
         missing = {
             name: cell
             for name, cell in {address.folder_name(cell): cell for cell in cells}.items()
-            if name not in under_way and plan.state(out / name).word in ("new", "interrupted", "failed")
+            if name not in under_way and plan.read_state(out / name).word in ("new", "interrupted", "failed")
         }
         longest = jobs.longest_array() if missing else 1  # asks SLURM, before cells are written that it would not get
         new_folders = {name for name in missing if not (out / name).exists()}
@@ -101,15 +101,16 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
 def jobs_of(out: Path) -> dict[str, jobs.Job]:
     """Cell -> the last job that was given it, as SLURM has it now. Raises `jobs.Unavailable`."""
     last = job_notes.latest(out)
-    known = jobs.states({note.job for note in last.values()}, {note.user for note in last.values()}) if last else {}
+    notes = last.values()
+    known = jobs.read_states({note.job for note in notes}, {note.user for note in notes}) if notes else {}
     return {cell: known[note.job] for cell, note in last.items()}
 
 
-def rows(out: Path, writes: bool = True) -> tuple[dict[str, tuple[str, str, str]], str]:
+def describe_jobs(out: Path, writes: bool = True) -> tuple[dict[str, tuple[str, str, str]], str]:
     """Cell -> its job, that one's state and why it waits; and why only the notes could be asked, if so. With `writes`
     the cells whose jobs left no record have one behind it."""
     try:
-        jobs_of_cells = bury_ended(out) if writes else jobs_of(out)
+        jobs_of_cells = record_dead_jobs(out) if writes else jobs_of(out)
         return {cell: (job.id, job.state.lower(), job.reason) for cell, job in jobs_of_cells.items()}, ""
     except jobs.Unavailable as error:
         return {
@@ -117,7 +118,7 @@ def rows(out: Path, writes: bool = True) -> tuple[dict[str, tuple[str, str, str]
         }, f"SLURM does not answer ({error})"
 
 
-def bury_ended(out: Path) -> dict[str, jobs.Job]:
+def record_dead_jobs(out: Path) -> dict[str, jobs.Job]:
     """Write the record of each cell whose job is over and has left none. Returns `jobs_of`, and raises what it does."""
 
     def find_dead() -> tuple[dict[str, jobs.Job], set[str]]:
@@ -131,13 +132,13 @@ def bury_ended(out: Path) -> dict[str, jobs.Job]:
         jobs_now, still_dead = find_dead()
         for cell in dead & still_dead:
             job, log = jobs_now[cell], jobs.log(job_notes.folder(out), jobs_now[cell].id)
-            bury(out / cell, f"job {job.id} ended: {jobs.ending(job, log)}", log)
+            record_failure(out / cell, f"job {job.id} ended: {jobs.describe_ending(job, log)}", log)
     return jobs_now
 
 
 def _lacks_end(folder: Path, submitted: str) -> bool:
     """Whether a job that was submitted then has left no record, or only a failed one from before."""
-    state = plan.state(folder)
+    state = plan.read_state(folder)
     return state.word in ("new", "interrupted", "failed") and not _is_end(state.record, submitted)
 
 
@@ -151,13 +152,13 @@ def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> No
     names, reported = dict.fromkeys(address.folder_name(cell) for cell in cells), dict[str, str]()
     while True:
         try:
-            active = {cell for cell, job in bury_ended(out).items() if not job.over and cell in names}
+            active = {cell for cell, job in record_dead_jobs(out).items() if not job.over and cell in names}
         except jobs.Unavailable as error:  # no news: the jobs go on without the controller
             display.say(f"SLURM does not answer ({error}); asking again")
             time.sleep(POLL)
             continue
         for name in names:
-            state = plan.state(out / name)
+            state = plan.read_state(out / name)
             if name not in active and not state.word.startswith(("new", "inter")) and reported.get(name) != state.word:
                 reported[name] = state.word
                 display.say(f"{name}: {state.word} {state.detail}".rstrip())
@@ -168,7 +169,7 @@ def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> No
 
 def was_killed(folder: Path) -> bool:
     """Whether the cell failed because its job ended, by no fault that it would have again and by nobody's wish."""
-    reason = plan.state(folder).detail
+    reason = plan.read_state(folder).detail
     return reason.startswith("job ") and not reason.endswith(("out of memory", "cancelled", "the time limit"))
 
 
@@ -225,24 +226,25 @@ def work(argument: dict[str, Any]) -> bool:
             place = run.Place(runtime, world, device, stop, display)
             # What has ended goes last: if it failed, it is tried again in the time that the others leave.
             for name in world.broadcast(lambda: sorted(argument["cells"], key=has_ended)):
-                cell = plan.cell(out / name)
+                cell = plan.read_cell(out / name)
                 display.cell(name)
-                begun, checkpoint = time.monotonic(), _stamp(out / name)
+                begun, checkpoint = time.monotonic(), _checkpoint_time(out / name)
                 try:
                     if not _run(cell, place, argument.get("titles", {}).get(name, "")):  # none in a job queued before
                         display.say(f"{name}: another process is at work on it; left to that one")
                 except UsageError as error:  # what only the data, the backbone or the processes can refuse
                     display.say(f"{name}: {error}")
                     if world.is_main:
-                        bury(out / name, " ".join(str(error).split()))
+                        record_failure(out / name, " ".join(str(error).split()))
                 except Stopped as stopped:
                     # The next start has as much time again: where all of it brought no step, it never will.
                     used_all_time = time.monotonic() - begun > 60 * minutes - EARLY
-                    in_vain = used_all_time and lease.attempt().restart > 0 and _stamp(out / name) == checkpoint
+                    no_step = _checkpoint_time(out / name) == checkpoint
+                    in_vain = used_all_time and no_step and lease.make_attempt().restart > 0
                     if stopped.exit_code != MORE_TIME or not in_vain:
                         raise
                     if world.is_main:
-                        bury(out / name, f"no step within slurm.timeout_min={minutes}: give more time")
+                        record_failure(out / name, f"no step within slurm.timeout_min={minutes}: give more time")
                     return not all(map(has_ended, argument["cells"]))
     except Stopped as stopped:
         if stopped.exit_code == MORE_TIME:
@@ -251,7 +253,7 @@ def work(argument: dict[str, Any]) -> bool:
     return False
 
 
-def _stamp(folder: Path) -> int:
+def _checkpoint_time(folder: Path) -> int:
     """Tells the cell's checkpoints from each other: 0 while there is none."""
     path = folder / "last.pt"
     return path.stat().st_mtime_ns if path.exists() else 0
@@ -274,7 +276,7 @@ def _run(cell: Settings, place: Any, title: str) -> bool:
         time.sleep(5)
 
 
-def bury(folder: Path, reason: str, log: str = "") -> None:
+def record_failure(folder: Path, reason: str, log: str = "") -> None:
     """Write the record of a cell that was left without one: failed, with the reason and the tail of the job's log."""
     from benchmark.cells import run
 
@@ -283,4 +285,4 @@ def bury(folder: Path, reason: str, log: str = "") -> None:
     with contextlib.suppress(lease.Lost, UsageError), lease.hold(folder) as own_lease:
         previous = record.read(folder)
         if own_lease is not None and (previous is None or previous["status"] == "failed"):
-            record.write(folder, run.blank(plan.cell(folder)) | end)
+            record.write(folder, run.start_record(plan.read_cell(folder)) | end)

@@ -55,9 +55,9 @@ def spare_threads(runtime: Runtime) -> tuple[int, str]:
 
 def busy_cores(seconds: float = 0.2) -> float:
     """How many of the cores that this process may use others keep busy, seen for so long; 0 where it can't be told."""
-    before = _times()
+    before = _read_ticks()
     time.sleep(seconds)
-    after = _times()
+    after = _read_ticks()
     shares = []
     for core, (total, idle) in after.items():
         passed = total - before[core][0]
@@ -65,7 +65,7 @@ def busy_cores(seconds: float = 0.2) -> float:
     return sum(shares)
 
 
-def _times() -> dict[int, tuple[int, int]]:
+def _read_ticks() -> dict[int, tuple[int, int]]:
     """(all, idle) ticks of each core of this process since the machine started, from Linux's /proc/stat."""
     try:
         lines = Path("/proc/stat").read_text().splitlines()

@@ -119,7 +119,7 @@ def _run(cell: Settings, title: str, place: Place, display: EventDisplay) -> Non
 
     from benchmark.cells import past_costs, run
 
-    display.tell("began", record=run.blank(cell))
+    display.tell("began", record=run.start_record(cell))
     result = run.run(cell, place, title)
     if result is None:
         display.tell("done", status=None, reason=None, seconds=0.0)

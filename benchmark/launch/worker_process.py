@@ -116,7 +116,7 @@ class WorkerProcess:
 
 
 @contextlib.contextmanager
-def logs(out: Path) -> Iterator[Path]:
+def open_log_folder(out: Path) -> Iterator[Path]:
     """A folder for the workers' logs, empty; where another launcher on `out` has it, the next one.
 
     Nothing is left of it, nor of `out` if that is new, where the words turn out to be bad.

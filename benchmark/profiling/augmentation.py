@@ -48,8 +48,8 @@ def measure(name: str, source: int, size: int, own: int, theirs: int, rounds: in
     images = torch.randint(0, 256, (max(own, theirs), 3, source, source), generator=generator, dtype=torch.uint8)
     contestants: dict[str, Callable[[], object]] = {
         "ours": partial(augment_batch, images[:own], policy, size, generator),
-        "uint8": partial(one_by_one, images[:theirs], transform(policy, size, float_early=False)),
-        "float32": partial(one_by_one, images[:theirs], transform(policy, size, float_early=True)),
+        "uint8": partial(augment_one_by_one, images[:theirs], build_transform(policy, size, float_early=False)),
+        "float32": partial(augment_one_by_one, images[:theirs], build_transform(policy, size, float_early=True)),
     }
     times = alternate(contestants, rounds)
     speed = {name: (own if name == "ours" else theirs) / spread(seconds)[0] for name, seconds in times.items()}
@@ -63,13 +63,13 @@ def augment_batch(images: Tensor, policy: Policy, size: int, generator: torch.Ge
     return [augment(images, policy, draw(policy, count, height, width, generator), size) for _ in range(VIEWS)]
 
 
-def one_by_one(images: Tensor, view: Callable[[Tensor], Tensor]) -> list[Tensor]:
+def augment_one_by_one(images: Tensor, view: Callable[[Tensor], Tensor]) -> list[Tensor]:
     """torchvision's: each image on its own, then stacked."""
     pairs = [[view(image) for _ in range(VIEWS)] for image in images]
     return [torch.stack(views) for views in zip(*pairs, strict=True)]
 
 
-def transform(policy: Policy, size: int, float_early: bool) -> reference.Transform:
+def build_transform(policy: Policy, size: int, float_early: bool) -> reference.Transform:
     """The same policy of torchvision's classes."""
     to_float = reference.ToDtype(torch.float32, scale=True)
     assert policy.crop_scale is not None

@@ -16,8 +16,7 @@ from torch.nn import functional as F
 from benchmark.augment.transforms import resize
 from benchmark.backbones import encoders
 from benchmark.evaluate import features, knn
-from benchmark.profiling.probe import CLASSES
-from benchmark.profiling.probe import features as made_features
+from benchmark.profiling.probe import CLASSES, make_features
 from benchmark.profiling.timing import CPU, alternate, ratio, show, spread
 from benchmark.training.embed import ROWS
 
@@ -36,8 +35,8 @@ def main(words: list[str] | None = None) -> list[list[str]]:
     torch.set_num_threads(options.threads)
     rows = [["part", "images", "seconds", "of it needed", "needed over taken"]]
     for backbone in options.backbones:
-        rows.append([f"features, {backbone}", *extraction(backbone, options.images, options.side, options.rounds)])
-    rows.append(["kNN", *neighbours(options.references, options.queries, options.rounds)])
+        rows.append([f"features, {backbone}", *time_extraction(backbone, options.images, options.side, options.rounds)])
+    rows.append(["kNN", *time_neighbours(options.references, options.queries, options.rounds)])
     show(
         rows,
         f"{options.side} px; needed: the encoder's forward pass, or one product of {options.queries:,} queries and "
@@ -46,7 +45,7 @@ def main(words: list[str] | None = None) -> list[list[str]]:
     return rows
 
 
-def extraction(backbone: str, count: int, side: int, rounds: int) -> list[str]:
+def time_extraction(backbone: str, count: int, side: int, rounds: int) -> list[str]:
     """Images, seconds of extraction, seconds of the encoder alone, and the share that is the encoder."""
     encoder = encoders.make(backbone, "auto", side)[0].to(memory_format=torch.channels_last).eval()
     images = torch.randint(256, (count, 3, side, side), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
@@ -65,9 +64,9 @@ def extraction(backbone: str, count: int, side: int, rounds: int) -> list[str]:
     return _row(count, times)
 
 
-def neighbours(references: int, queries: int, rounds: int) -> list[str]:
+def time_neighbours(references: int, queries: int, rounds: int) -> list[str]:
     """Queries, seconds of both neighbourhoods, seconds of one product of all queries and references, and its share."""
-    x, labels = made_features(references + queries, 512)
+    x, labels = make_features(references + queries, 512)
     reference_split, query_split = (x[:references], labels[:references]), (x[references:], labels[references:])
     empty_split = x[:0], labels[:0]
     frozen = features.Features(train=reference_split, validation=empty_split, test=query_split, classes=CLASSES)

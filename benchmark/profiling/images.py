@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmark.data.files import Files, decode, readers
+from benchmark.data.files import Files, decode, reader_pool
 from benchmark.profiling.timing import CPU, alternate, ratio, show, spread
 from benchmark.training import build
 from benchmark.training.batches import Batches
@@ -70,7 +70,7 @@ def _batches(task: list[str]) -> Batches:
 def _decode(batches: Batches) -> None:
     assert isinstance(batches.split.images, Files)
     paths = batches.split.images.paths[batches.order(0)[: batches.batch_size].numpy()].tolist()
-    for _ in readers().map(decode, paths):
+    for _ in reader_pool().map(decode, paths):
         pass
 
 

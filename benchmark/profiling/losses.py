@@ -62,17 +62,16 @@ def main(words: list[str] | None = None) -> list[list[str]]:
     torch.set_num_threads(options.threads)
     if options.memory_of:
         loss, contestant, batch, queue = options.memory_of
-        print(growth(LOSSES[loss][contestant], int(batch), int(queue)))
+        print(measure_growth(LOSSES[loss][contestant], int(batch), int(queue)))
         return []
     rows = [["loss", "batch", "queue", "ours s", "plain s", "faster", "ours MB", "plain MB", "loss ours", "loss plain"]]
     cases = [("NT-Xent", batch, 0) for batch in options.batches] + [("InfoNCE", options.batch, options.queue)]
     for loss, batch, queue in cases:
         timed, values = measure(loss, batch, queue, options.rounds)
-        grown = (
-            ["-", "-"]
-            if options.no_memory
-            else [f"{growth_in_a_child(loss, name, batch, queue, options.threads) / 1e6:,.0f}" for name in LOSSES[loss]]
-        )
+        grown = ["-", "-"]
+        if not options.no_memory:
+            sizes = [measure_growth_in_child(loss, name, batch, queue, options.threads) for name in LOSSES[loss]]
+            grown = [f"{size / 1e6:,.0f}" for size in sizes]
         rows.append([loss, str(batch), str(queue), *timed, *grown, *values])
     show(rows, f"width {WIDTH}, forward and backward; medians of {options.rounds} rounds; MB: growth of peak memory")
     return rows
@@ -80,7 +79,7 @@ def main(words: list[str] | None = None) -> list[list[str]]:
 
 def measure(loss: str, batch: int, queue: int, rounds: int) -> tuple[list[str], list[str]]:
     """Seconds of ours and of the plain form with their ratio; and the loss of each."""
-    a, b, negatives = rows_of(batch, queue)
+    a, b, negatives = draw_rows(batch, queue)
     functions = LOSSES[loss]
     times = alternate({name: partial(step, function, a, b, negatives) for name, function in functions.items()}, rounds)
     timed = [f"{spread(times[name])[0]:.3f}" for name in functions] + [ratio(times["plain"], times["ours"])]
@@ -88,7 +87,7 @@ def measure(loss: str, batch: int, queue: int, rounds: int) -> tuple[list[str], 
         return timed, [f"{float(function(a, b, negatives)):.6f}" for function in functions.values()]
 
 
-def rows_of(batch: int, queue: int) -> tuple[Tensor, Tensor, Tensor]:
+def draw_rows(batch: int, queue: int) -> tuple[Tensor, Tensor, Tensor]:
     """Unit vectors: two views whose rows belong together, and a queue."""
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(batch, WIDTH, generator=generator)
@@ -103,10 +102,10 @@ def step(loss: Loss, a: Tensor, b: Tensor, negatives: Tensor) -> None:
     loss(a, b, negatives).backward()
 
 
-def growth(loss: Loss, batch: int, queue: int) -> int:
+def measure_growth(loss: Loss, batch: int, queue: int) -> int:
     """Bytes by which two steps raise this process's peak, after a small one that loads what any step needs."""
-    step(loss, *rows_of(8, 8))
-    inputs = rows_of(batch, queue)
+    step(loss, *draw_rows(8, 8))
+    inputs = draw_rows(batch, queue)
     reset_peak_memory(CPU)
     before = peak_memory(CPU)
     for _ in range(2):
@@ -114,8 +113,8 @@ def growth(loss: Loss, batch: int, queue: int) -> int:
     return peak_memory(CPU) - before
 
 
-def growth_in_a_child(loss: str, contestant: str, batch: int, queue: int, threads: int) -> int:
-    """`growth` in a process of its own: nothing that ran before has left room."""
+def measure_growth_in_child(loss: str, contestant: str, batch: int, queue: int, threads: int) -> int:
+    """`measure_growth` in a process of its own: nothing that ran before has left room."""
     arguments = ["--threads", str(threads), "--memory-of", loss, contestant, str(batch), str(queue)]
     command = [sys.executable, "-m", "benchmark.profiling.losses", *arguments]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)

@@ -28,14 +28,14 @@ def main(words: list[str] | None = None) -> list[list[str]]:
     parser.add_argument("--threads", type=int, default=1)
     options = parser.parse_args(words)
     torch.set_num_threads(options.threads)
-    x, y = features(options.images, options.width)
+    x, y = make_features(options.images, options.width)
     weights: dict[str, Tensor] = {}
 
     def ours() -> None:
         weights["ours"] = linear.fit(x, y, CLASSES, torch.tensor(linear.STRENGTHS)).weights
 
     def theirs() -> None:
-        weights["theirs"] = torch.stack([scikit_learn(x, y, strength) for strength in linear.STRENGTHS])
+        weights["theirs"] = torch.stack([fit_scikit_learn(x, y, strength) for strength in linear.STRENGTHS])
 
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -58,7 +58,7 @@ def main(words: list[str] | None = None) -> list[list[str]]:
     return rows
 
 
-def features(count: int, width: int) -> tuple[Tensor, Tensor]:
+def make_features(count: int, width: int) -> tuple[Tensor, Tensor]:
     """(count, width) standardised features and labels (count,): as of an encoder that knows most of its classes.
 
     Class centres in a space of few dimensions whose scales fall off, seen through a random layer and a ReLU: features
@@ -74,7 +74,7 @@ def features(count: int, width: int) -> tuple[Tensor, Tensor]:
     return linear.standardise(x, *linear.moments(x)), labels
 
 
-def scikit_learn(x: Tensor, y: Tensor, strength: float) -> Tensor:
+def fit_scikit_learn(x: Tensor, y: Tensor, strength: float) -> Tensor:
     """(D + 1, C) weights, the bias in the last row."""
     from sklearn.linear_model import LogisticRegression
 

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmark import seeds
 from benchmark.cells import machine, past_costs
 from benchmark.errors import UsageError
-from benchmark.profiling.timing import settle, spread
+from benchmark.profiling.timing import spread, synchronise
 from benchmark.settings import address
 from benchmark.settings.cell import Settings, seeded_dataset
 from benchmark.training import build, optim
@@ -50,18 +50,18 @@ class Stopwatch:
 
     def __init__(self, device: torch.device, each: bool = False) -> None:
         self.device, self.each, self.parts = device, each, dict.fromkeys(PARTS, 0.0)
-        settle(device)
+        synchronise(device)
         self.began = self.last = time.perf_counter()
 
     def lap(self, part: str) -> None:
         if self.each:
-            settle(self.device)
+            synchronise(self.device)
         now = time.perf_counter()
         self.parts[part] += now - self.last
         self.last = now
 
     def total(self) -> float:
-        settle(self.device)
+        synchronise(self.device)
         return time.perf_counter() - self.began
 
 
@@ -114,7 +114,7 @@ class ProfiledCell:
 
 def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: int = STEPS) -> list[ProfiledCell]:
     """Measure `steps` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
-    distinct = {past_costs.alike(address.identity(cell)): cell for cell in cells if cell.epochs is not None}
+    distinct = {past_costs.cost_key(address.identity(cell)): cell for cell in cells if cell.epochs is not None}
     if not distinct:
         raise UsageError("profile needs a method that trains")
     for cell in distinct.values():
@@ -123,14 +123,14 @@ def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: 
         build.check(cell, World(), device)
     profiled_cells = [prepare(cell, device, compiled) for cell in distinct.values()]
     for profiled in profiled_cells:
-        profiled.passes = _passes(profiled)
+        profiled.passes = _record_passes(profiled)
     for number in range(WARM_UP):
         for profiled in profiled_cells:
             step(profiled, number)
             _time_encoders(profiled, device)
     for profiled in profiled_cells:  # with the memories that training would have by its last epoch
         start_epoch(profiled, WARM_UP, device)
-        profiled.growth = _growth(profiled, WARM_UP, device)
+        profiled.growth = _measure_growth(profiled, WARM_UP, device)
     for number in range(WARM_UP, WARM_UP + steps):
         for profiled in profiled_cells:
             _measure(profiled, number, device)
@@ -161,10 +161,10 @@ def start_epoch(profiled: ProfiledCell, number: int, device: torch.device) -> No
 
     def embed_some(f: Callable[[Tensor], Tensor]) -> Tensor:
         nonlocal extrapolated
-        settle(device)
+        synchronise(device)
         began = time.perf_counter()
         rows = embed(f, engine, batches, embedded)
-        settle(device)
+        synchronise(device)
         extrapolated += (total / embedded - 1) * (time.perf_counter() - began)
         return rows[torch.arange(total) % embedded]
 
@@ -186,7 +186,7 @@ def _measure(profiled: ProfiledCell, number: int, device: torch.device) -> None:
         profiled.seconds[part].append(seconds)
 
 
-def _growth(profiled: ProfiledCell, number: int, device: torch.device) -> int:
+def _measure_growth(profiled: ProfiledCell, number: int, device: torch.device) -> int:
     """Bytes at the peak of a step over those before it. Not timed."""
     profiled.optimiser.zero_grad(set_to_none=True)  # what the step does first
     machine.reset_peak_memory(device)
@@ -239,7 +239,7 @@ def _insert_laps(method: Method, lap: Lap) -> Iterator[None]:
         del method.loss
 
 
-def _passes(profiled: ProfiledCell) -> list[Pass]:
+def _record_passes(profiled: ProfiledCell) -> list[Pass]:
     """The encoder calls of one forward, with their inputs."""
     method, passes = profiled.engine.method, list[Pass]()
 

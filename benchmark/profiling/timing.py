@@ -17,12 +17,12 @@ from benchmark.display import columns
 CPU = torch.device("cpu")
 
 
-def seconds(work: Callable[[], object], device: torch.device = CPU) -> float:
+def time_call(work: Callable[[], object], device: torch.device = CPU) -> float:
     """Wall time of one call, with all that it started on the device."""
-    settle(device)
+    synchronise(device)
     began = time.perf_counter()
     work()
-    settle(device)
+    synchronise(device)
     return time.perf_counter() - began
 
 
@@ -37,7 +37,7 @@ def alternate(
     for number in range(warm_up + rounds):
         names = list(contestants)
         for name in names if number % 2 == 0 else reversed(names):
-            elapsed = seconds(contestants[name], device)
+            elapsed = time_call(contestants[name], device)
             if number >= warm_up:
                 times[name].append(elapsed)
     return times
@@ -57,7 +57,7 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
     return middle, low, high
 
 
-def settle(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
     """Wait until a GPU has done what it was told."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)

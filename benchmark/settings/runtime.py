@@ -97,7 +97,7 @@ def stop_threshold(runtime: Runtime) -> Threshold | None:
     return Threshold(float(match[1]) / 100, int(match[2]))
 
 
-def trackers(runtime: Runtime) -> tuple[str, ...]:
+def parse_trackers(runtime: Runtime) -> tuple[str, ...]:
     """The names of `tracker`; none of them for `none`. Raises `UsageError`."""
     names = tuple(dict.fromkeys(runtime.tracker.split(",")))
     for name in names:
@@ -115,7 +115,7 @@ def trackers(runtime: Runtime) -> tuple[str, ...]:
     return names
 
 
-def processes(runtime: Runtime) -> int:
+def count_processes(runtime: Runtime) -> int:
     """How many processes train a cell together: what a launcher of processes says of this one, or what a job is to
     start."""
     if runtime.launcher == "slurm":

@@ -43,7 +43,7 @@ def round_number(value: float) -> float:
     return float(f"{value:.12g}") + 0.0
 
 
-def type_text(kind: Any) -> str:
+def describe_type(kind: Any) -> str:
     """A declared type as a reader would say it."""
     kind, allowed = _split_words(_without_none(kind))
     names = {int: "whole number", float: "number", bool: "true, false", str: "text"}
@@ -66,7 +66,7 @@ def _without_none(kind: Any) -> Any:
     return reduce(operator.or_, (part for part in parts if part is not NoneType)) if NoneType in parts else kind
 
 
-def parts(batch_size: int, microbatch: int) -> int:
+def count_microbatches(batch_size: int, microbatch: int) -> int:
     """How many micro-batches the global batch is cut into."""
     return math.ceil(batch_size / microbatch) if 0 < microbatch < batch_size else 1
 

@@ -78,7 +78,7 @@ def identify(folder: Path, key: str, name: str) -> Identity:
     return identity
 
 
-def neighbours(gallery: dict[str, Any]) -> Image:
+def decode_neighbours(gallery: dict[str, Any]) -> Image:
     """The picture of test images with their neighbours, from what a cell's folder has to look at."""
     from PIL import Image
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmark.errors import UsageError, explain
-from benchmark.settings.runtime import Runtime, trackers
+from benchmark.settings.runtime import Runtime, parse_trackers
 from benchmark.tracking import wandb_run
 from benchmark.tracking.site import is_installed
 from benchmark.tracking.tensorboard_run import TensorBoardRun
@@ -64,7 +64,7 @@ class Local:
 
 def require(runtime: Runtime) -> None:
     """Raise `UsageError` for a tracker that is asked for by name and not installed, and for a mode that is none."""
-    words = {name: f"tracker={name}" for name in trackers(runtime) if name != "auto"}
+    words = {name: f"tracker={name}" for name in parse_trackers(runtime) if name != "auto"}
     if runtime.wandb in ("online", "offline"):
         words["wandb"] = f"wandb={runtime.wandb}"
     for name, word in words.items():
@@ -146,4 +146,4 @@ class Tracker:
 def _choose(runtime: Runtime, say: Callable[[str], None]) -> list[Destination]:
     """Whom the cells are told to."""
     local = {"tensorboard": Local("TensorBoard", TensorBoardRun), "trackio": Local("Trackio", TrackioRun)}
-    return [wandb_run.Wandb(runtime, say), *(local[name] for name in trackers(runtime) if name in local)]
+    return [wandb_run.Wandb(runtime, say), *(local[name] for name in parse_trackers(runtime) if name in local)]

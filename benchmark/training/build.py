@@ -19,7 +19,7 @@ from benchmark.data.source import Split
 from benchmark.errors import UsageError
 from benchmark.settings import refusals, schema
 from benchmark.settings.cell import Settings, depends_on_processes, seeded_dataset
-from benchmark.settings.values import parts
+from benchmark.settings.values import count_microbatches
 from benchmark.training import batchnorm
 from benchmark.training.batches import VIEWS, Batches, backbone_inputs
 from benchmark.training.distributed import World
@@ -78,7 +78,7 @@ def engine(settings: Settings, method: Method, world: World, device: torch.devic
     assert settings.batch_size is not None
     seed = settings.seed or 0
     grouping = None
-    if parts(settings.batch_size, settings.microbatch or 0) == 1:  # else each has its own statistics
+    if count_microbatches(settings.batch_size, settings.microbatch or 0) == 1:  # else each has its own statistics
         mode = settings.batch_norm or "sync"
         grouping = batchnorm.convert(method, mode, seed, world, settings.batch_size, device.type)
     return Engine(method, world, device, precision, seed, settings.microbatch or 0, grouping)
@@ -90,7 +90,7 @@ def batches(
     """The batches that `method` trains on; images that are in memory are on the GPU in a GPU run."""
     split = _training_split(type(method), data)
     images, dtype = split.images, DTYPES[precision]
-    statistics = weights.pixels(settings.backbone or "", settings.weights or "") or (data.mean, data.std)
+    statistics = weights.pixel_statistics(settings.backbone or "", settings.weights or "") or (data.mean, data.std)
     mean, std = (torch.tensor(m, dtype=dtype, device=device).view(3, 1, 1) for m in statistics)
     return Batches(
         split=Split(images.to(device) if isinstance(images, Tensor) else images, split.labels.to(device)),
@@ -125,7 +125,7 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
 
     Called for every cell before the first one trains.
     """
-    require_kind(settings, world)
+    require_code_and_processes(settings, world)
     refusals.require_possible(settings)
     world.broadcast(lambda: len(data_of(settings).train))  # one process downloads
     data = data_of(settings)
@@ -154,9 +154,9 @@ def require_shares(settings: Settings, batch_size: int, world: World, device: to
     """Raise `UsageError` for a batch that the processes, its micro-batches or its batch norm cannot be had with."""
     if batch_size % world.size:
         raise UsageError(f"batch_size={batch_size} is not a multiple of the {world.size} processes")
-    count, microbatch = parts(batch_size, settings.microbatch or 0), settings.microbatch or 0
+    count, microbatch = count_microbatches(batch_size, settings.microbatch or 0), settings.microbatch or 0
     if count > 1 and count % world.size:
-        near = next(m for m in range(microbatch, 0, -1) if parts(batch_size, m) % world.size == 0)
+        near = next(m for m in range(microbatch, 0, -1) if count_microbatches(batch_size, m) % world.size == 0)
         raise UsageError(
             f"microbatch={microbatch} cuts batch_size={batch_size} into {count} parts, which {world.size} "
             f"processes cannot share; microbatch={near} can be, and each process encodes so many images at once"
@@ -167,7 +167,7 @@ def require_shares(settings: Settings, batch_size: int, world: World, device: to
     batchnorm.convert(torch.nn.Identity(), mode, 0, world, batch_size, device.type)
 
 
-def require_kind(settings: Settings, world: World) -> None:
+def require_code_and_processes(settings: Settings, world: World) -> None:
     """Raise `UsageError` where what the cell was asked for with is not here: the method's code, or so many processes
     where numbers depend on them."""
     if depends_on_processes(settings) and settings.processes != world.size:

@@ -42,7 +42,7 @@ class Recorder:
         self.recording: Recording | None = None
         self.phase: Hashable = None
         self.taken = 0  # steps of this phase that ran as usual
-        self.obstacle = "record=off" if mode == "off" else _unfit(engine)
+        self.obstacle = "record=off" if mode == "off" else _find_obstacle(engine)
         if self.obstacle and mode == "on":
             raise UsageError(f"record=on: {self.obstacle}")
 
@@ -121,7 +121,7 @@ class Recording:
 
 def inspect(engine: Engine, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor], str | None]:
     """A step's rows and scalars, with the gradients left in the parameters, and what in it cannot be recorded."""
-    reads = _Reading(at)
+    reads = _ProgressReads(at)
     engine.prepare(len(batch.index), at)
     # What a dispatch mode is around, torch 2.11 leaves uncompiled from then on.
     with engine.uncompiled(), _Inspector(engine.device) as inspector:
@@ -139,7 +139,7 @@ def inspect(engine: Engine, batch: Batch, at: Progress) -> tuple[Rows, dict[str,
     )
 
 
-class _Reading:
+class _ProgressReads:
     """A `Progress` that remembers which of its fields were read."""
 
     def __init__(self, at: Progress) -> None:
@@ -176,7 +176,7 @@ class _Inspector(TorchDispatchMode):
         return None
 
 
-def _unfit(engine: Engine) -> str | None:
+def _find_obstacle(engine: Engine) -> str | None:
     """Why nothing of this training could be recorded, whatever the method does."""
     if engine.device.type != "cuda":
         return f"a CUDA graph needs a GPU, and this is {engine.device}"

@@ -101,11 +101,11 @@ def train(
             rows, scalars = _step(recorder, optimiser, next(feed), at, settings)
             clock.pending.append(scalars)
             done = step + 1
-            collapse.see(step, scalars, rows, method.phase(at))
+            collapse.update(step, scalars, rows, method.phase(at))
             too_low = _validate(measure, done, batches, clock, log)
             reason = too_low or (collapse.verdict if runtime.stop_collapsed else None)
             ends = reason is not None and done < steps
-            stopping, due = world.any_rank(stop.asked > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
+            stopping, due = world.any_rank(stop.signal > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
             logs = done % runtime.log_every == 0 or done == steps or ends
             if logs or stopping or due:
                 line, bad_step = _read_back(clock.pending, done)
@@ -124,7 +124,7 @@ def train(
                 return _outcome(reason, False, collapse, done, batches, clock)._replace(stopped=too_low is not None)
             if stopping:
                 world.any_rank(False)  # none leaves before the checkpoint is whole: torchrun would end its writer
-                raise Stopped(stop.asked or signal.SIGTERM)
+                raise Stopped(stop.signal or signal.SIGTERM)
     return _outcome(collapse.verdict, True, collapse, steps, batches, clock)
 
 

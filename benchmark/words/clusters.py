@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmark.errors import UsageError, nearest
 
 
-def words(name: str) -> list[str]:
+def read_cluster(name: str) -> list[str]:
     """The words of the cluster `name`, blank lines and those behind # left out."""
     if Path(name).name != name or name == "..":
         raise UsageError(f"cluster={name}: a name is needed, such as cluster=gpu for clusters/gpu.txt, not a path")

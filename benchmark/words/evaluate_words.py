@@ -43,7 +43,7 @@ class Request:
 
 def read(words: list[str]) -> Request:
     """Raises `UsageError` for any word that cannot be meant."""
-    identity.look_anew()
+    identity.forget_surveys()
     assigned = runtime_words.split(words)
     evaluations, datasets = assigned.get("evaluations", []), assigned.get("transfer", [])
     for name in evaluations:
@@ -69,11 +69,11 @@ def read(words: list[str]) -> Request:
         raise UsageError(
             "cells= chooses of the cells of out=FOLDER; words that name cells themselves do not go with it"
         )
-    request = cell_words.read(list(rest) if "methods" in assigned else [f"methods={reference()}", *rest])
+    request = cell_words.read(list(rest) if "methods" in assigned else [f"methods={find_pretrained_method()}", *rest])
     return Request(_require_in_process(request.runtime), evaluations, transfer, request.cells, [], {}, request.notes)
 
 
-def reference() -> str:
+def find_pretrained_method() -> str:
     """The method that is what its weights are."""
     return next(name for name in methods.names() if schema.is_pretrained(name))
 

@@ -16,7 +16,7 @@ from benchmark.data.layout import is_utf8
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import presets, schema
 from benchmark.settings.presets import published
-from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, stop_threshold, trackers
+from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, parse_trackers, stop_threshold
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
@@ -69,7 +69,7 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
         raise UsageError(f"slurm.gpu_type={slurm.gpu_type}: how many? slurm.gpus_per_node= says it")
     evaluation_interval(runtime)
     stop_threshold(runtime)
-    trackers(runtime)
+    parse_trackers(runtime)
     for key in ("workers", "per_device"):
         if key in assigned and runtime.launcher != "local":
             raise UsageError(f"{key}={assigned[key][0]} is for launcher=local, not for launcher={runtime.launcher}")
@@ -170,7 +170,7 @@ def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
     if "cluster" not in assigned:
         return assigned
     name = ",".join(assigned["cluster"])
-    below = {key: [",".join(values)] for key, values in split(clusters.words(name)).items()}
+    below = {key: [",".join(values)] for key, values in split(clusters.read_cluster(name)).items()}
     stray = next((key for key in below if not is_runtime_word(key) or key == "cluster"), None)
     if stray:
         known = schema.runtime_types()

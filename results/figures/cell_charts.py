@@ -33,7 +33,7 @@ def charts(among: Comparable, cells: pd.DataFrame, problems: list[str]) -> list[
     """
     best = _best(among, cells)
     curves = [*curve_charts.validation(among, cells, best), *curve_charts.training(among, cells, best, problems)]
-    return [*curves, *_looks(among, best, problems)]
+    return [*curves, *_gallery_charts(among, best, problems)]
 
 
 def _best(among: Comparable, cells: pd.DataFrame) -> list[Best]:
@@ -46,7 +46,7 @@ def _best(among: Comparable, cells: pd.DataFrame) -> list[Best]:
     return best
 
 
-def _looks(among: Comparable, best: list[Best], problems: list[str]) -> Iterator[Chart]:
+def _gallery_charts(among: Comparable, best: list[Best], problems: list[str]) -> Iterator[Chart]:
     """Projections first, then neighbours: figures of one sort are compared side by side."""
     galleries = []
     for configuration in best:

@@ -127,7 +127,7 @@ def _plain(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
-def truth(totals: pd.DataFrame) -> list[list[str]]:
+def forecast_rows(totals: pd.DataFrame) -> list[list[str]]:
     """What `forecasts.compare_with_truth` returns, as rows of text under a header; none where nothing was foretold."""
     rows = [
         [

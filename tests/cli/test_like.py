@@ -30,7 +30,7 @@ def cells(words: str) -> list[Settings]:
 def put(out: Path, words: str, metrics: Mapping[str, float], drop: tuple[str, ...] = (), **other: Any) -> None:
     """The record that a run of the one cell of these words would leave, but for its training."""
     (cell,) = cells(words)
-    content = run.blank(cell) | {"metrics": dict(metrics), "finished": record.now()} | other
+    content = run.start_record(cell) | {"metrics": dict(metrics), "finished": record.now()} | other
     content["cost"] = {"device": "NVIDIA A", "processes": 1}
     content["resolved"] = {name: value for name, value in content["resolved"].items() if name not in drop}
     content["resolved"] |= {"test": {"images": 10_000, "classes": 10, "largest_class": 0.1, "references": 50_000}}
@@ -77,8 +77,8 @@ def test_the_same_words_typed_are_the_same_cell() -> None:
     (by_hand,) = cells(" ".join(["methods=simclr preset=none", *typed]))
     (by_name,) = cells(DKOBAK)
     assert address.key(by_hand) == address.key(by_name)
-    assert run.blank(by_hand)["resolved"]["like"] == "simclr-dkobak-100"
-    assert "like" not in run.blank(cells("methods=simclr dataset=cifar10")[0])["resolved"]
+    assert run.start_record(by_hand)["resolved"]["like"] == "simclr-dkobak-100"
+    assert "like" not in run.start_record(cells("methods=simclr dataset=cifar10")[0])["resolved"]
 
 
 @pytest.mark.parametrize(

@@ -18,7 +18,7 @@ from benchmark.data.catalogue import Dataset, location
 from benchmark.data.layout import SPLITS, TEST, TRAIN, VALIDATION, split_of
 from benchmark.data.layouts.scratch import build_folder
 from benchmark.data.layouts.shards import user_cache
-from benchmark.display.counting import count
+from benchmark.display.counting import show_progress
 from benchmark.errors import UsageError
 
 CHUNK = 1000  # images between two steps of the progress
@@ -32,7 +32,7 @@ def convert(dataset: Dataset) -> Path:
     name, folder = dataset.root, location(dataset)
     places = Path(os.path.expanduser(dataset.cache_dir)) if dataset.cache_dir else user_cache() / "hf"
     is_local = folder.is_dir()
-    place = places / (f"{folder.name}-{_state(folder)}" if is_local else name.replace("/", "--"))
+    place = places / (f"{folder.name}-{_digest_files(folder)}" if is_local else name.replace("/", "--"))
     if place.is_dir():
         return place
     if not is_local and not dataset.download:
@@ -92,7 +92,7 @@ def _write(path: Path, rows: Any, title: str) -> None:
         rows = rows.cast_column(image, datasets.Image(decode=False))
     path.parent.mkdir(exist_ok=True)
     absent = 0
-    with tarfile.open(path, "w") as tar, count(f"{title}: writing", len(rows), "image", ", once") as advance:
+    with tarfile.open(path, "w") as tar, show_progress(f"{title}: writing", len(rows), "image", ", once") as advance:
         for number, row in enumerate(rows):
             value, picture = row[label], row[image]
             if picture is None:
@@ -136,7 +136,7 @@ def _is_encoded(kind: Any) -> bool:
     return isinstance(kind, dict) and {"bytes", "path"} <= set(kind)
 
 
-def _state(folder: Path) -> str:
+def _digest_files(folder: Path) -> str:
     """Eight hexadecimal digits that change with the files."""
     files: Iterable[Path] = sorted(path for path in folder.rglob("*") if path.is_file())
     stamps = [f"{path}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}" for path in files]

@@ -72,10 +72,10 @@ def list_shards(pattern: Path, left_out: LeftOut) -> list[ClassFolder]:
     UsageError where there are no shards, or one cannot be read.
     """
     base = base_folder(pattern)
-    shards = _find(pattern, base, left_out)
+    shards = _find_shards(pattern, base, left_out)
     members: dict[tuple[str, str], dict[str, Stat]] = {}
     words: dict[str, str] = {}
-    unseen = sum(not _place(shard).exists() for shard in shards)
+    unseen = sum(not _index_file(shard).exists() for shard in shards)
     if unseen:
         print(f"{base.name}: looking at {quantify(unseen, 'shard')}, once", file=sys.stderr, flush=True)
     for shard in shards:
@@ -98,7 +98,7 @@ def list_shards(pattern: Path, left_out: LeftOut) -> list[ClassFolder]:
     ]
 
 
-def _find(pattern: Path, base: Path, left_out: LeftOut) -> list[Path]:
+def _find_shards(pattern: Path, base: Path, left_out: LeftOut) -> list[Path]:
     """The shards in order, without hidden ones. UsageError where a name that is spelt out is not there, is no file or
     no text."""
     if pattern.is_dir():
@@ -148,7 +148,7 @@ def _split(shard: Path, base: Path) -> tuple[str, str]:
     return TRAIN, "all"
 
 
-def _place(shard: Path) -> Path:
+def _index_file(shard: Path) -> Path:
     """The file that keeps what is in the shard, another one where the shard has changed."""
     stat = shard.stat()
     identity = f"{VERSION}\0{shard.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}"
@@ -157,18 +157,18 @@ def _place(shard: Path) -> Path:
 
 def _index(shard: Path) -> list[tuple[str, int, int, str | None]]:
     """(name, offset, size, label) of each image in the shard, as kept, or read from it."""
-    place = _place(shard)
+    place = _index_file(shard)
     with suppress(OSError, ValueError), files.open_file(place) as file:
         if is_own(file):
             return [tuple(row) for row in json.load(file)]
-    rows = _read(shard)
+    rows = _read_members(shard)
     with suppress(OSError):
         files.make_folder(place.parent, private=True)
         write_json(place, rows, compact=True)
     return rows
 
 
-def _read(shard: Path) -> list[tuple[str, int, int, str | None]]:
+def _read_members(shard: Path) -> list[tuple[str, int, int, str | None]]:
     images: dict[str, tuple[str, int, int]] = {}
     ranks: dict[str, int] = {}
     labels: dict[str, str] = {}

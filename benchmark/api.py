@@ -99,8 +99,8 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     from results.statistics import comparable, compare
 
     metric = comparable.headline(frame)
-    among = comparable.comparables(frame, metric, compare.ranks(frame, metric))
-    charts = [chart for chart in summary_charts.charts(among, frame) if chart.kind != "picture"]
+    comparables = comparable.comparables(frame, metric, compare.ranks(frame, metric))
+    charts = [chart for chart in summary_charts.charts(comparables, frame) if chart.kind != "picture"]
     styles = palette.styles(charts)
     with matplotlib.rc_context():
         return {chart.name: draw_matplotlib.draw(chart, styles) for chart in charts}

@@ -23,7 +23,7 @@ from benchmark.display.progress import ProgressDisplay
 from benchmark.errors import explain
 from benchmark.evaluate import gallery, headline, linear
 from benchmark.evaluate.frozen_cell import FrozenCell, freeze
-from benchmark.settings import address, alike, remarks
+from benchmark.settings import address, like, remarks
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.tracking.tracker import Tracker
@@ -154,7 +154,7 @@ def start_record(settings: Settings) -> dict[str, Any]:
         "started": record.now(),
         "resolved": {"family": find_family(settings.method), "results_version": address.RESULTS_VERSION}
         | {"method_version": settings.method_version or "1"}
-        | ({"like": protocol} if (protocol := alike.find(settings)) else {}),
+        | ({"like": protocol} if (protocol := like.find(settings)) else {}),
     }
 
 

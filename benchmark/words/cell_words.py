@@ -20,7 +20,7 @@ from benchmark.data import identity
 from benchmark.data.catalogue import Dataset
 from benchmark.display import counting
 from benchmark.errors import UsageError
-from benchmark.settings import address, alike, presets, remarks, resolve, schema
+from benchmark.settings import address, like, presets, remarks, resolve, schema
 from benchmark.settings.cell import Settings, depends_on_processes
 from benchmark.settings.presets import published
 from benchmark.settings.runtime import Runtime, count_processes
@@ -85,7 +85,7 @@ def read(words: list[str]) -> Request:
                 settings = _resolve(assigned, runtime, chosen_ablations, own)
                 cells.setdefault(address.key(settings), settings)
                 on_cells |= dict.fromkeys(remarks.explain(settings, runtime.preset) + remarks.warn(settings))
-                on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + alike.explain(settings, runtime.like))
+                on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + like.explain(settings, runtime.like))
     on_cells |= dict.fromkeys(tuned_words.compare(list(cells.values()), runtime))
     return Request(list(cells.values()), runtime, [*notes, *on_cells])
 

@@ -10,7 +10,7 @@ import pytest
 from commandline import inside
 
 from benchmark.cells import run
-from benchmark.settings import address, alike
+from benchmark.settings import address, like
 from benchmark.settings.cell import Settings
 from benchmark.settings.presets.published import PROTOCOLS
 from benchmark.words import cell_words
@@ -59,7 +59,7 @@ def test_a_protocol_can_be_planned_where_its_dataset_is_not(tmp_path: Path, envi
 def test_a_protocol_s_cells_are_found_by_what_they_are_and_have_what_its_numbers_state(name: str) -> None:
     made = {cell.method: cell for cell in cells(f"like={name}")}
     assert tuple(made) == PROTOCOLS[name].methods
-    assert {alike.find(cell) for cell in made.values()} == {name}
+    assert {like.find(cell) for cell in made.values()} == {name}
     assert all("like" not in address.identity(cell) for cell in made.values())
     rows = numbers.load()
     rows = rows[rows["like"] == name]
@@ -96,7 +96,7 @@ def test_a_word_of_the_user_wins_and_the_cell_is_then_not_alike(words: str, told
     request = cell_words.read([DKOBAK, *words.split()])
     (cell,) = request.cells
     notes = [note for note in request.notes if "is not like=simclr-dkobak-100" in note]
-    assert alike.find(cell) == ("" if told else "simclr-dkobak-100")
+    assert like.find(cell) == ("" if told else "simclr-dkobak-100")
     assert [note.endswith(f": {told}") for note in notes] == ([True] if told else [])
 
 

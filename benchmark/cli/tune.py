@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from benchmark import environment
 from benchmark.cells import writable
 from benchmark.cli import checks, run
 from benchmark.data import identity
+from benchmark.display.messages import say
 from benchmark.errors import UsageError
 from benchmark.settings.cell import Settings
 from benchmark.tracking import tracker
 from benchmark.words import cell_words, runtime_words, tune_words
-from results import files
 
 FEW = 500  # validation images, of which one is a fifth of a point
 
@@ -37,9 +36,6 @@ def tune_methods(words: list[str]) -> int:
     checks.refuse_launcher(runtime, False)
     from benchmark.cli import reporting  # behind the words: pandas and optuna take their time
     from benchmark.tuning import chosen, study
-
-    def say(line: str) -> None:
-        print(files.printable(line), file=sys.stderr, flush=True)
 
     chosen.describe(request)
     code, choices = study.run(request, lambda cells: run.train_cells(cells, runtime), say)

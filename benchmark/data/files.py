@@ -23,7 +23,7 @@ from torch.nn import functional as F
 from benchmark import environment
 from benchmark.data import inspection
 from benchmark.data.layouts.shards import open_image
-from benchmark.data.source import Images
+from benchmark.data.source import Images, spread_evenly
 from benchmark.display.counting import show_progress
 from benchmark.errors import UsageError
 
@@ -98,8 +98,7 @@ class Files:
 
     def sums(self) -> tuple[int, list[int], list[int]]:
         """Of evenly spaced images: to decode all of them would take as long as an epoch."""
-        sample = torch.linspace(0, len(self) - 1, min(SAMPLE, len(self))).round().long()
-        return sum_pixels(self[sample])
+        return sum_pixels(self[spread_evenly(len(self), SAMPLE)])
 
 
 class Squares(Files):

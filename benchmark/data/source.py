@@ -89,6 +89,11 @@ class Source:
     validation: Rows | None = None
 
 
+def spread_evenly(count: int, most: int) -> Tensor:
+    """(n,) int64: at most `most` of `count` rows, evenly spaced, as a folder of images is sorted by class."""
+    return torch.linspace(0, count - 1, min(most, count)).round().long()
+
+
 def require_images(labels: Indices, class_names: list[str], least: int, uses: str) -> None:
     """Raise UsageError where a class has fewer than ``least`` images, which ``uses`` need."""
     counts = np.bincount(labels, minlength=len(class_names))

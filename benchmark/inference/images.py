@@ -17,7 +17,7 @@ from benchmark.data.catalogue import CATALOGUE, Dataset, absolute, entry, requir
 from benchmark.data.datasets import read_arrays
 from benchmark.data.files import Files, Squares, require_decoding
 from benchmark.data.inspection import drop_others, inspect
-from benchmark.data.layout import LeftOut, Stat, split_of, walk
+from benchmark.data.layout import LeftOut, pick_stat, split_of, walk
 from benchmark.data.source import Images, Rows
 from benchmark.data.survey import remark, survey_dataset
 from benchmark.errors import UsageError, nearest
@@ -116,7 +116,7 @@ def _list_lines(file: Path, open_files: Callable[[list[str]], Images]) -> Listin
     if not names:
         raise UsageError(f"{str(file)!r}: it names no file")
     present = [path for path in paths if os.path.isfile(path)]
-    facts = inspect(Path.cwd(), present, [_stat(path) for path in present])
+    facts = inspect(Path.cwd(), present, [pick_stat(os.stat(path)) for path in present])
     try:  # those that are not there, or no images, are named too, whatever is known of the others
         require_decoding(paths, f"{_digest(facts)}-{len(paths)}")
     except UsageError as error:
@@ -129,9 +129,3 @@ def _list_lines(file: Path, open_files: Callable[[list[str]], Images]) -> Listin
 def _digest(facts: NDArray[Any]) -> str:
     """Sixteen hexadecimal digits of what these files hold."""
     return hashlib.sha256(facts[["size", "digest"]].tobytes()).hexdigest()[:16]
-
-
-def _stat(path: str) -> Stat:
-    status = os.stat(path)
-    modified = status.st_mtime_ns & (2**64 - 1)
-    return status.st_size, modified, status.st_ctime_ns, status.st_ino, status.st_dev

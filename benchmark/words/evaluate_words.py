@@ -87,11 +87,7 @@ def locate(cell: Settings, files: dict[str, str]) -> Settings:
 
 
 def _files(assigned: dict[str, list[str]]) -> dict[str, str]:
-    files = {key: assigned[key] for key in _FILES if key in assigned}
-    for key, values in files.items():
-        if len(values) > 1:
-            raise UsageError(f"{key}={','.join(values)}: one value is needed")
-    return {key: values[0] for key, values in files.items()}
+    return {key: runtime_words.require_single(key, assigned[key]) for key in _FILES if key in assigned}
 
 
 def _dataset(name: str, files: dict[str, str]) -> Dataset:

@@ -98,7 +98,4 @@ def _split(
 
 def _single(assigned: dict[str, list[str]], key: str) -> str | None:
     """The one value of a word, which is taken out."""
-    values = assigned.pop(key, None)
-    if values is not None and len(values) > 1:
-        raise UsageError(f"{key}={','.join(values)}: one value is needed")
-    return values[0] if values else None
+    return runtime_words.require_single(key, assigned.pop(key)) if key in assigned else None

@@ -111,8 +111,7 @@ def read_report(words: list[str]) -> tuple[Path, str | None, tuple[str, str] | N
             raise UsageError(
                 f"{key}= does not apply here; only out=FOLDER, reference=METHOD and wandb=ENTITY/PROJECT do{known}"
             )
-        if len(values) > 1:
-            raise UsageError(f"{key}={','.join(values)}: one value is needed")
+        require_single(key, values)
     target = None
     if "wandb" in assigned:
         entity, _, project = assigned["wandb"][0].partition("/")
@@ -141,8 +140,7 @@ def read_serve(words: list[str]) -> tuple[Path, int]:
             raise UsageError(
                 f"{key}= does not apply here; only out=FOLDER and port=NUMBER do{nearest(key, ('out', 'port'))}"
             )
-        if len(values) > 1:
-            raise UsageError(f"{key}={','.join(values)}: one value is needed")
+        require_single(key, values)
     port = assigned.get("port", ["8123"])[0]
     if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65535:
         raise UsageError(f"port={port}: a whole number up to 65535 is needed; 0 takes a free port")
@@ -220,6 +218,13 @@ def split(words: list[str]) -> dict[str, list[str]]:
             raise UsageError(f"{key}= is given twice; several values are one word, {key}=A,B")
         assigned[key] = values
     return assigned
+
+
+def require_single(key: str, values: list[str]) -> str:
+    """The one value of a word. Raises `UsageError` where there are several."""
+    if len(values) > 1:
+        raise UsageError(f"{key}={','.join(values)}: one value is needed")
+    return values[0]
 
 
 def _is_path(text: str) -> bool:

@@ -116,14 +116,13 @@ def _read_settings(path: Path) -> dict[str, dict[str, str]]:
 def _read(path: Path) -> dict[str, str]:
     lines = clusters.read_lines(path)
     try:
-        assigned = runtime_words.split(lines)
-        for key, values in assigned.items():
-            if len(values) > 1:
-                raise UsageError(f"{key}={','.join(values)}: one value is needed")
-            _check(key, values[0])
+        texts: dict[str, str] = {}
+        for key, values in runtime_words.split(lines).items():
+            texts[key] = runtime_words.require_single(key, values)
+            _check(key, texts[key])
     except UsageError as error:
         raise UsageError(f"settings={path}: {error}") from error
-    return {key: values[0] for key, values in assigned.items()}
+    return texts
 
 
 def _is_plugin(method: str) -> bool:

@@ -21,7 +21,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from benchmark.data.layout import SYSTEM, TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, Stat, is_utf8, split_of
+from benchmark.data.layout import (
+    SYSTEM,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    ClassFolder,
+    LeftOut,
+    Stat,
+    is_utf8,
+    pick_stat,
+    split_of,
+)
 from benchmark.errors import UsageError
 from results import files
 from results.quantity import quantify
@@ -218,5 +229,5 @@ def _label(text: str, ending: str) -> str | None:
 
 def _stat_member(shard: os.stat_result, offset: int, size: int) -> Stat:
     """That of the shard, with what tells its members apart."""
-    inode = (shard.st_ino * 0x9E3779B97F4A7C15 + offset) % 2**64
-    return size, shard.st_mtime_ns & (2**64 - 1), shard.st_ctime_ns, inode, shard.st_dev
+    _, modified, changed, inode, device = pick_stat(shard)
+    return size, modified, changed, (inode * 0x9E3779B97F4A7C15 + offset) % 2**64, device

@@ -59,7 +59,7 @@ class Local:
 
     def give_up(self) -> str:
         self.on = False
-        return "no more of it"
+        return "nothing more is sent to it"
 
 
 def require(runtime: Runtime) -> None:

@@ -92,7 +92,7 @@ class Wandb:
 
     def _step_down(self) -> str:
         self._mode = "offline" if self._mode == "online" else "off"
-        return "runs are kept offline, and `wandb sync` sends them" if self.on else "no more of it"
+        return "runs are kept offline, and `wandb sync` sends them" if self.on else "nothing more is sent to it"
 
 
 class WandbRun:

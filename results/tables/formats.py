@@ -219,7 +219,8 @@ def _notes(summary: pd.DataFrame) -> list[str]:
     else:
         notes.append(f"protocol {_short(summary['protocol'].iloc[0])}")
     if unlike := [name for name in ("backbone", "stem", "pool") if _differs_between_methods(summary, name)]:
-        notes.append(f"methods differ in {', '.join(unlike)}: what parts them is that too; {unlike[0]}= gives all one")
+        listed = ", ".join(unlike)
+        notes.append(f"methods differ in {listed} as well, which may be what parts them; {unlike[0]}= sets one for all")
     devices = [device for device in summary["cost.devices"].dropna().unique() if device]
     if len(devices) == 1:
         notes.append(f"device: {devices[0]}")

@@ -31,14 +31,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 def method(settings: Settings, data: Data, device: torch.device) -> tuple[Method, str]:
     """The method on its backbone, on the device, and the stem it got. Weights are a function of the seed alone."""
-    kind = methods.load(settings.method)
-    return method_for(settings, len(_training_split(kind, data)), len(data.class_names), device)
+    method_class = methods.load(settings.method)
+    return method_for(settings, len(_training_split(method_class, data)), len(data.class_names), device)
 
 
 def method_for(settings: Settings, images: int, classes: int, device: torch.device) -> tuple[Method, str]:
     """The same without the dataset, for so many training images and classes."""
-    kind = methods.load(settings.method)
-    options = kind.Config(**settings.options)
+    method_class = methods.load(settings.method)
+    options = method_class.Config(**settings.options)
     torch.manual_seed(seeds.mix(settings.seed or 0, "weights"))
     encoder: torch.nn.Module = torch.nn.Identity()
     width, stem = 0, "none"
@@ -47,29 +47,29 @@ def method_for(settings: Settings, images: int, classes: int, device: torch.devi
         encoder, width, stem = encoders.make(
             settings.backbone, stem, settings.view_size, other_inputs(settings), settings.weights or "", pool=pool
         )
-    arguments = _init_arguments(kind, classes, settings.view_size)
-    method = kind(options, encoder, width, images, **arguments).to(
+    arguments = _init_arguments(method_class, classes, settings.view_size)
+    method = method_class(options, encoder, width, images, **arguments).to(
         DTYPES.get(settings.precision or "auto", torch.float32)
     )
     return method.to(device, memory_format=torch.channels_last), stem
 
 
-def _training_split(kind: type[Method], data: Data) -> Split:
-    return data.train if kind.supervised else data.pretrain
+def _training_split(method_class: type[Method], data: Data) -> Split:
+    return data.train if method_class.supervised else data.pretrain
 
 
-def _init_arguments(kind: type[Method], classes: int, size: int) -> dict[str, int]:
+def _init_arguments(method_class: type[Method], classes: int, size: int) -> dict[str, int]:
     """What a method's `__init__` is told beside the length of its training set."""
-    return ({"size": size} if kind.sized else {}) | ({"classes": classes} if kind.supervised else {})
+    return ({"size": size} if method_class.sized else {}) | ({"classes": classes} if method_class.supervised else {})
 
 
 def other_inputs(settings: Settings) -> tuple[tuple[str, int], ...]:
     """What the backbone gets in training that is not of the view's size: (what, pixels), each once."""
-    kind = methods.load(settings.method)
-    if not kind.trains:
+    method_class = methods.load(settings.method)
+    if not method_class.trains:
         return ()
     small = augmentation.parse(settings.augmentation or "none").small_sides
-    parts = [(part.what, part.side) for part in backbone_inputs(kind.views, small, settings.view_size)]
+    parts = [(part.what, part.side) for part in backbone_inputs(method_class.views, small, settings.view_size)]
     return tuple(dict.fromkeys(part for part in parts if part[1] != settings.view_size))
 
 
@@ -129,18 +129,18 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     refusals.require_possible(settings)
     world.broadcast(lambda: len(data_of(settings).train))  # one process downloads
     data = data_of(settings)
-    kind = methods.load(settings.method)
-    unknown_views = [view for view in kind.views if view not in VIEWS]
+    method_class = methods.load(settings.method)
+    unknown_views = [view for view in method_class.views if view not in VIEWS]
     if unknown_views:
         raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
     if settings.trial and not data.class_names:
         raise UsageError("tune chooses by accuracy, and there are no labels: dataset.root=DIR names labelled images")
-    if kind.supervised and not data.class_names:
+    if method_class.supervised and not data.class_names:
         raise UsageError(
             f"{settings.method} learns from labels, and there are none: dataset.root=DIR names such images"
         )
-    images, classes = len(_training_split(kind, data)), len(data.class_names)
-    arguments = _init_arguments(kind, classes, settings.view_size)
+    images, classes = len(_training_split(method_class, data)), len(data.class_names)
+    arguments = _init_arguments(method_class, classes, settings.view_size)
     options = tuple(settings.options.items())
     _try_construction(settings.method, options, _backbone(settings), images, tuple(arguments.items()))
     if settings.batch_size is None:
@@ -215,10 +215,10 @@ def _try_construction(method: str, options: Items, backbone: Backbone, images: i
     On torch's meta device, which holds no numbers. What else goes wrong there need not go wrong on a real one.
     """
     encoder, width, _ = _build_on_meta(*backbone)
-    kind = methods.load(method)
+    method_class = methods.load(method)
     try:
         with torch.device("meta"):
-            kind(kind.Config(**dict(options)), copy.deepcopy(encoder), width, images, **dict(arguments))
+            method_class(method_class.Config(**dict(options)), copy.deepcopy(encoder), width, images, **dict(arguments))
     except ValueError as error:
         raise UsageError(f"{method}: {error}") from error
     except Exception:  # noqa: BLE001 - whatever a plugin's __init__ raises: the real one will say so

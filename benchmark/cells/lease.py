@@ -84,6 +84,7 @@ class Lease:
         return True
 
     def release(self) -> None:
+        """Let go of the cell, and renew the lease no more. Another attempt's lease stays."""
         self._over.set()
         with contextlib.suppress(OSError):  # it will be void
             if _read(self.path).get("id") == self.attempt.id:

@@ -59,6 +59,7 @@ def peak_memory(device: torch.device) -> int:
 
 @cache
 def versions() -> dict[str, str]:
+    """Package -> its version, or "not installed"; with those of Python and, where there is one, cuDNN."""
     installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:

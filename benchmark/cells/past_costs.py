@@ -40,6 +40,7 @@ class Shape(NamedTuple):
 
     @property
     def work(self) -> float:
+        """Pixels of training and evaluation together."""
         return self.trained + self.evaluated
 
 
@@ -55,7 +56,7 @@ class PastRun(NamedTuple):
 
 
 def shape(settings: dict[str, Any]) -> Shape:
-    """The shape of a cell, from `config.identity`, which is also what a record calls its settings.
+    """The shape of a cell, from `address.identity`, which is also what a record calls its settings.
 
     Pixels know neither backbones nor what a method does beside encoding: those differ by what ran, once something did
     (`PastCosts`). Image files of a number that is not published are like themselves only.

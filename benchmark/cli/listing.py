@@ -42,6 +42,7 @@ def print_methods(names: list[str]) -> int:
 
 
 def print_ablations(words: list[str]) -> int:
+    """Each named ablation: its question, its axes, what is fixed, and the figure that is drawn of it."""
     checks.refuse_words("ablations", words)
     for name, ablation in ABLATIONS.items():
         print(f"ablation={name}: {ablation.question}")
@@ -71,6 +72,7 @@ def print_presets(names: list[str]) -> int:
 
 
 def print_datasets(words: list[str]) -> int:
+    """Every dataset by name, with its numbers and where it comes from."""
     checks.refuse_words("datasets", words)
     rows = [
         [e.name, str(e.images or ""), str(e.classes or ""), str(e.side), str(e.view), e.source]
@@ -82,6 +84,7 @@ def print_datasets(words: list[str]) -> int:
 
 
 def print_augmentations(words: list[str]) -> int:
+    """Every piece that `augmentation=` may be made of."""
     checks.refuse_words("augmentations", words)
     columns.show(["name", "what it does"], [*augmentation.names(), augmentation.SMALL_PIECE])
     print("Join with +, such as augmentation=crop+flip+colour; the right one's operations win.")

@@ -1,6 +1,6 @@
 """From a folder's records to what a user reads: on the terminal, in report/, and on W&B. Imports no torch.
 
-It puts `results` together with the words of the command line, as `__main__` does with all else.
+It is where `results`, which knows nothing of `benchmark`, meets the command line.
 """
 
 from __future__ import annotations
@@ -124,7 +124,7 @@ def print_tuning(out: Path, names: Sequence[str]) -> None:
 
 
 def print_evaluations(folders: Sequence[Path]) -> None:
-    """The same of these cells, on the terminal."""
+    """What `evaluate` measured of the cells in these folders, on the terminal."""
     print_sections(evaluation_sections(frame.load_folders(folders)))
 
 
@@ -143,6 +143,7 @@ def print_records(out: Path, folders: Sequence[Path]) -> None:
 
 
 def print_summary(summary: pd.DataFrame) -> None:
+    """The table of a summary, as wide as the terminal, and its notes below."""
     from rich.console import Console
 
     console = Console()
@@ -154,6 +155,7 @@ def print_summary(summary: pd.DataFrame) -> None:
 
 
 def print_sections(sections: Sequence[Section]) -> None:
+    """The first `MOST` rows of each section, under its title; sections without rows are left out."""
     for title, rows in sections:
         if len(rows) > 1:
             print(f"{title}:")

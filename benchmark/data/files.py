@@ -91,6 +91,7 @@ class Files:
         return opened.crops([(boxes, self.side)])[0]
 
     def open(self, index: Tensor | slice) -> OpenedFiles:
+        """The bytes of these files and their sides, not decoded yet. `BadImage` for what cannot be read."""
         paths = self.paths[index if isinstance(index, slice) else index.numpy()].tolist()
         files = list(reader_pool().map(_open, paths))
         sides = torch.tensor([[height, width] for _, height, width in files], dtype=torch.int64).view(-1, 2)

@@ -127,6 +127,7 @@ def is_decoded(fingerprint: str) -> bool:
 
 
 def note_decoded(fingerprint: str) -> None:
+    """Keep that these images decode without a fault, as `is_decoded` asks."""
     with suppress(OSError):
         files.make_folder(_facts_folder(), private=True)
         files.open_log(_facts_folder() / f"{fingerprint}.decoded").close()

@@ -39,10 +39,12 @@ class LeftOut:
     first: dict[str, str] = field(default_factory=dict)
 
     def add(self, reason: str, name: str, count: int = 1) -> None:
+        """Note `count` more for the reason, of which `name` is one."""
         self.counts[reason] += count
         self.first[reason] = min(name, self.first.get(reason, name))  # a folder is listed in no order
 
     def sentences(self) -> list[str]:
+        """A line for each reason: how many, and the first of them."""
         return [f"left out: {reason}: {n} ({quote(self.first[reason])})" for reason, n in self.counts.items()]
 
 

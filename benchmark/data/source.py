@@ -71,9 +71,11 @@ class Rows:
     read: Callable[[Indices], Images]
 
     def take(self, indices: Indices) -> Rows:
+        """Those of the rows at `indices` (m,)."""
         return Rows(self.labels[indices], lambda chosen: self.read(indices[chosen]))
 
     def split(self) -> Split:
+        """All of the rows, read."""
         return Split(self.read(np.arange(len(self.labels))), torch.from_numpy(self.labels))
 
 

@@ -72,6 +72,7 @@ class ProgressDisplay:
         self.say(f"{self.title}: {outcome}, {format_duration(self.durations[-1])}{rest}")
 
     def step(self, done: int, steps: int, loss: float) -> None:
+        """The cell has done so many of its steps; a line at most every `LINE` seconds where there is no terminal."""
         if self.bar is not None:
             self.bar.update(self.task, completed=done, total=steps, loss=f"{loss:.4f}")
             return

@@ -36,6 +36,7 @@ class Tuned(NamedTuple):
 
 
 def settings() -> dict[str, Any]:
+    """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {"shares": list(SHARES), "draws": DRAWS, **describe_sgd(EPOCHS, BATCH, MOMENTUM, RATES)}
 
 

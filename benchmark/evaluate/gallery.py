@@ -30,6 +30,7 @@ BYTES = 58_000  # of the file, so that a page may hold dozens of them
 
 
 def settings() -> dict[str, Any]:
+    """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {"projection": "tsne", "images": IMAGES, "queries": QUERIES, "neighbours": NEIGHBOURS}
 
 

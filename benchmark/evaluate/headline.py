@@ -46,6 +46,7 @@ def protocol(settings: Settings) -> dict[str, Any]:
 
 
 def protocol_hash(settings: Settings) -> str:
+    """Ten hexadecimal digits of the protocol, as a record holds them."""
     return digest(protocol(settings))
 
 
@@ -77,8 +78,9 @@ def evaluate(frozen: FrozenCell) -> Generator[tuple[str, float], None, dict[str,
 
 
 def evaluate_trial(frozen: FrozenCell) -> Generator[tuple[str, float], None, dict[str, str]]:
-    """What settings are chosen by: the probe's accuracy on validation images, as `evaluate` yields it, and their
-    features' health. The test set has no part in it, and `frozen.data` has none. Raises `NotFinite`."""
+    """What settings are chosen by: the probe's accuracy on validation images, as `evaluate` yields it, and what
+    `representation` measures of their features. The test set has no part in it, and `frozen.data` has none. Raises
+    `NotFinite`."""
     data, make = frozen.data, (frozen.normalise, frozen.size, frozen.device)
     train, validation = (extract_split(frozen.encoder, split, *make) for split in (data.train, data.validation))
     _require_finite(train, validation)

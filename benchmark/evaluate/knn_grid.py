@@ -29,6 +29,7 @@ Search = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
 def settings() -> dict[str, Any]:
+    """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {"k": list(NEIGHBOURS), "temperatures": list(TEMPERATURES), "metrics": list(METRICS), "usual": USUAL}
 
 
@@ -58,7 +59,7 @@ def grid(features: Features) -> Iterator[tuple[str, float]]:
 
 
 def votes(neighbours: tuple[Tensor, Tensor], labels: Tensor, classes: int, k: int, temperature: float | None) -> Tensor:
-    """(q, C) votes of the k nearest of those `found`: similarity and row, both (q, n), nearest first."""
+    """(q, C) votes of the k nearest of the `neighbours`: similarity and row, both (q, n), nearest first."""
     similarity, nearest = (part[:, :k] for part in neighbours)
     if temperature is None:
         return knn.weigh(torch.zeros_like(similarity), labels[nearest], classes, 1.0)

@@ -226,6 +226,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def standardise(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(n, D) features to mean 0 and deviation 1, by the `moments` (D,) of others."""
     return (x - mean) / std
 
 

@@ -17,6 +17,7 @@ from benchmark.settings.address import data_name
 
 
 def settings(dataset: Dataset) -> dict[str, Any]:
+    """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {
         "dataset": data_name(dataset),
         "validation": dataset.validation,

@@ -33,6 +33,7 @@ class Forecasts:
 
     @property
     def unknown(self) -> int:
+        """How many cells there are of which no cost is known."""
         return sum(forecast.seconds is None for forecast in self.costs)
 
     def wall(self, at_once: int, together: int = 1) -> float:

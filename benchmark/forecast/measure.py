@@ -46,6 +46,7 @@ class Measured:
     spread: float = 0.0
 
     def forecast(self, epochs: int) -> Forecast:
+        """What a cell of this shape costs that trains for so many epochs."""
         if self.memory is None:
             return Forecast(None, None, self.failure)
         seconds = self.once + epochs * self.epoch + self.evaluation

@@ -153,9 +153,10 @@ class Sweep:
         self.selector.close()
 
     def summarise(self, wall: float) -> None:
+        """Say how many cells were run in `wall` seconds, which were not, and how busy the workers were."""
         if self.done < len(self.cells):
             self.display.say(
-                f"{quantify(len(self.cells) - self.done, 'cell')} did not start: no worker lives; see {self.logs}/"
+                f"{quantify(len(self.cells) - self.done, 'cell')} did not start: no worker is left; see {self.logs}/"
             )
         if self.left_to_others:
             self.display.say(f"left to others: {quantify(self.left_to_others, 'cell')}")

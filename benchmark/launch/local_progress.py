@@ -29,6 +29,7 @@ class Row:
     first: tuple[int, float] | None = None  # a step, and when it was done
 
     def step(self, done: int, steps: int, loss: float) -> None:
+        """Its worker told of a step."""
         self.done, self.steps, self.loss = done, steps, loss
         self.first = self.first or (done, time.monotonic())
 

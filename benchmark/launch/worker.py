@@ -54,6 +54,7 @@ class EventDisplay(ProgressDisplay):
         self.descriptor = descriptor
 
     def tell(self, event: str, **more: Any) -> None:
+        """Send an event to the launcher, as a line of JSON."""
         text = (json.dumps({"event": event} | more) + "\n").encode()
         with contextlib.suppress(BrokenPipeError):  # the launcher is gone: standard input says so too
             while text:
@@ -67,6 +68,7 @@ class EventDisplay(ProgressDisplay):
 
 
 def main() -> int:
+    """Work until standard input ends or a signal stops it. Exit code: 0, 128 + N stopped by signal N."""
     display = EventDisplay(int(sys.argv[1]))
     print(f"worker, process {os.getpid()}", flush=True)
     try:

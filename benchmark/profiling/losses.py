@@ -98,6 +98,7 @@ def draw_rows(batch: int, queue: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def step(loss: Loss, a: Tensor, b: Tensor, negatives: Tensor) -> None:
+    """The loss and its gradients of both views."""
     a.grad = b.grad = None
     loss(a, b, negatives).backward()
 

@@ -42,7 +42,8 @@ def main(words: list[str] | None = None) -> list[list[str]]:
     with threadpool_limits(options.threads):
         times = alternate({"ours": ours, "theirs": theirs}, options.rounds, warm_up=0)
     rows = [["strength", "accuracy", "loss ours", "loss scikit-learn", "difference"]]
-    losses = {name: linear.objective(x.double(), y, w.double(), _strengths())[0] for name, w in weights.items()}
+    strengths = torch.tensor(linear.STRENGTHS, dtype=torch.float64)
+    losses = {name: linear.objective(x.double(), y, w.double(), strengths)[0] for name, w in weights.items()}
     for i, strength in enumerate(linear.STRENGTHS):
         accuracy = linear.top1(linear.logits(x, weights["ours"][i : i + 1])[0], y)
         own, other = float(losses["ours"][i]), float(losses["theirs"][i])
@@ -80,10 +81,6 @@ def fit_scikit_learn(x: Tensor, y: Tensor, strength: float) -> Tensor:
 
     model = LogisticRegression(C=1 / (len(x) * strength), max_iter=ITERATIONS).fit(x.numpy(), y.numpy())
     return torch.cat([torch.as_tensor(model.coef_.T), torch.as_tensor(model.intercept_)[None]]).float()
-
-
-def _strengths() -> Tensor:
-    return torch.tensor(linear.STRENGTHS, dtype=torch.float64)
 
 
 if __name__ == "__main__":

@@ -54,6 +54,7 @@ class Stopwatch:
         self.began = self.last = time.perf_counter()
 
     def lap(self, part: str) -> None:
+        """A part has ended: the time since the last one is its."""
         if self.each:
             synchronise(self.device)
         now = time.perf_counter()
@@ -61,6 +62,7 @@ class Stopwatch:
         self.last = now
 
     def total(self) -> float:
+        """Seconds since the start."""
         synchronise(self.device)
         return time.perf_counter() - self.began
 
@@ -109,11 +111,12 @@ class ProfiledCell:
         return sum(tensor.nbytes for tensor in tensors)
 
     def median(self, name: str) -> float:
+        """Seconds of `step`, `encoder` or a part, over the steps."""
         return statistics.median(self.seconds[name])
 
 
-def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: int = STEPS) -> list[ProfiledCell]:
-    """Measure `steps` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
+def profile(cells: list[Settings], device: torch.device, compiled: bool) -> list[ProfiledCell]:
+    """Measure `STEPS` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
     distinct = {past_costs.cost_key(address.identity(cell)): cell for cell in cells if cell.epochs is not None}
     if not distinct:
         raise UsageError("profile needs a method that trains")
@@ -131,7 +134,7 @@ def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: 
     for profiled in profiled_cells:  # with the memories that training would have by its last epoch
         start_epoch(profiled, WARM_UP, device)
         profiled.growth = _measure_growth(profiled, WARM_UP, device)
-    for number in range(WARM_UP, WARM_UP + steps):
+    for number in range(WARM_UP, WARM_UP + STEPS):
         for profiled in profiled_cells:
             _measure(profiled, number, device)
     return profiled_cells

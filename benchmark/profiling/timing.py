@@ -26,10 +26,8 @@ def time_call(work: Callable[[], object], device: torch.device = CPU) -> float:
     return time.perf_counter() - began
 
 
-def alternate(
-    contestants: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1, device: torch.device = CPU
-) -> dict[str, list[float]]:
-    """Seconds of each contestant in each of `rounds`, after `warm_up` rounds that do not count.
+def alternate(contestants: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Seconds of each contestant, on the CPU, in each of `rounds`, after `warm_up` rounds that do not count.
 
     Every second round goes in the opposite order: nobody always follows the same one.
     """
@@ -37,7 +35,7 @@ def alternate(
     for number in range(warm_up + rounds):
         names = list(contestants)
         for name in names if number % 2 == 0 else reversed(names):
-            elapsed = time_call(contestants[name], device)
+            elapsed = time_call(contestants[name])
             if number >= warm_up:
                 times[name].append(elapsed)
     return times
@@ -63,8 +61,8 @@ def synchronise(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def show(rows: Sequence[Sequence[str]], note: str, device: torch.device = CPU) -> None:
+def show(rows: Sequence[Sequence[str]], note: str) -> None:
     """Print a table, its first row the header, under the machine's name and above a line of what it shows."""
-    print(f"{device_name(device)}, torch {torch.__version__}")
+    print(f"{device_name(CPU)}, torch {torch.__version__}")
     columns.show(rows[0], rows[1:])
     print(note)

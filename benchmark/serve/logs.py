@@ -59,6 +59,7 @@ class LatestLines:
         self.accuracy: dict[str, Any] = {}
 
     def read(self) -> None:
+        """Take in what the log has gained."""
         anew, lines = self.file.read()
         if anew:
             self.loss, self.accuracy = {}, {}

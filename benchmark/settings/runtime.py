@@ -124,7 +124,8 @@ def count_processes(runtime: Runtime) -> int:
 
 
 def restore_runtime(values: dict[str, Any]) -> Runtime:
-    """The same, for how to run, in a process that another of ours has started: what that one trusts is trusted."""
+    """The runtime that `dataclasses.asdict`, and JSON after it, made `values` of, in a process that another of ours has
+    started: what that one trusts is trusted."""
     extra = tuple((key, value) for key, value in values["slurm"].get("extra", ()))
     runtime = Runtime(**values | {"slurm": Slurm(**values["slurm"] | {"extra": extra})})
     adopt_trust(runtime)

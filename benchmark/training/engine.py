@@ -150,6 +150,7 @@ class Engine:
         return gather(rows, self.world)
 
     def autocast(self) -> AbstractContextManager[object]:
+        """bf16 within, where that is the engine's precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
 

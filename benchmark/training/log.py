@@ -23,6 +23,7 @@ class Log:
             record.write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def write(self, line: dict[str, Any]) -> None:
+        """Append a line, and tell it to the trackers."""
         self.guard()
         if self.writes:
             with files.open_log(self.path) as file:

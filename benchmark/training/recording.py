@@ -109,6 +109,7 @@ class Recording:
         return alike and all(holder[name].data_ptr() == place for holder, name, place in self.places)
 
     def replay(self, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor]]:
+        """As `Engine.gradient`; the rows lie in memory that the next replay writes over."""
         for own, new in zip(_tensors(self.batch), _tensors(batch), strict=True):
             own.copy_(new)
         self.engine.prepare(len(batch.index), at)

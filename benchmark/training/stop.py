@@ -27,6 +27,7 @@ class Stop:
 
     @contextlib.contextmanager
     def defer(self) -> Iterator[None]:
+        """Within, a signal is noted in `signal` and raises nothing, but for a second Ctrl-C."""
         self._deferred = True
         try:
             yield

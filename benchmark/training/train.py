@@ -63,6 +63,7 @@ class Clock:
     started: float = field(default_factory=time.perf_counter)
 
     def total(self) -> float:
+        """Seconds until now."""
         return self.seconds + time.perf_counter() - self.started
 
 

@@ -51,7 +51,7 @@ def read(words: list[str]) -> Request:
             raise unknown("evaluation", name, EVALUATIONS)
     if "transfer" in evaluations and not datasets:
         raise UsageError("evaluations=transfer needs transfer=DATASET,DATASET")
-    files = _files(assigned)
+    files = {key: runtime_words.require_single(key, assigned[key]) for key in _FILES if key in assigned}
     transfer = [_dataset(name, files) for name in datasets]
     if len({dataset.name for dataset in transfer}) < len(transfer):
         raise UsageError(f"transfer={','.join(datasets)}: one of each kind at a time, for their numbers have its name")
@@ -84,10 +84,6 @@ def locate(cell: Settings, files: dict[str, str]) -> Settings:
     if image_files and not (root and identity.holds(cell.dataset, root)):
         return cell
     return replace(cell, dataset=_place(cell.dataset, files))
-
-
-def _files(assigned: dict[str, list[str]]) -> dict[str, str]:
-    return {key: runtime_words.require_single(key, assigned[key]) for key in _FILES if key in assigned}
 
 
 def _dataset(name: str, files: dict[str, str]) -> Dataset:

@@ -71,16 +71,16 @@ def list_folders(out: Path) -> Iterator[Path]:
 
 def find(out: Path, names: Sequence[str]) -> list[Path]:
     """The folders below `out` of the cells of these names, or keys. `UsageError` for one that no cell has."""
-    known = {folder.name: folder for folder in list_folders(out)}
-    if names and not known:
+    by_name = {folder.name: folder for folder in list_folders(out)}
+    if names and not by_name:
         raise UsageError(
             f"unknown cell {names[0]!r}: no cells below {out}; give the cell's folder, or out=FOLDER of it"
         )
     matches = []
     for name in names:
-        hits = [folder for full, folder in known.items() if full == name or full.endswith(f"-{name}")]
+        hits = [folder for full, folder in by_name.items() if full == name or full.endswith(f"-{name}")]
         if not hits:
-            raise unknown("cell", name, known)
+            raise unknown("cell", name, by_name)
         matches += hits
     return matches
 

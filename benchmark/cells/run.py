@@ -86,14 +86,18 @@ def run(settings: Settings, place: Place, title: str = "") -> dict[str, Any] | N
 
 
 def _produce_record(
-    settings: Settings, place: Place, folder: Path, guard: Callable[[], None], tell: Callable[[dict[str, Any]], None]
+    settings: Settings,
+    place: Place,
+    folder: Path,
+    guard: Callable[[], None],
+    report_line: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """Train, evaluate and write the record. `guard` is called before each write, and may raise `Lost`."""
     place.world.broadcast(lambda: _begin(settings, folder, place.world))
     result = start_record(settings)
     result["resolved"] |= describe_arithmetic(settings, place)
     try:
-        result |= _train_and_evaluate(settings, place, folder, guard, tell, result["cost"], result["resolved"])
+        result |= _train_and_evaluate(settings, place, folder, guard, report_line, result["cost"], result["resolved"])
     except lease.Lost:
         raise
     except Exception as error:
@@ -180,7 +184,7 @@ def _train_and_evaluate(
     place: Place,
     folder: Path,
     guard: Callable[[], None],
-    tell: Callable[[dict[str, Any]], None],
+    report_line: Callable[[dict[str, Any]], None],
     cost: dict[str, Any],
     resolved: dict[str, Any],
 ) -> dict[str, Any]:
@@ -209,7 +213,7 @@ def _train_and_evaluate(
         resolved |= {"validation_curve": curve.describe()}
         key, stop, display = address.key(settings), place.stop, place.display
         outcome = train.train(
-            engine, batches, settings, place.runtime, key, folder, stop, display, guard, tell, curve.ask
+            engine, batches, settings, place.runtime, key, folder, stop, display, guard, report_line, curve.ask
         )
         reason, whole, stopped = outcome.reason, outcome.whole, outcome.stopped
         resolved["warnings"] += [f"{settings.method}: {sign}" for sign in outcome.signs]

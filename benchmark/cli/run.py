@@ -112,9 +112,9 @@ def _submit(request: Request, wait: bool) -> int:
     """Submit the cells as jobs, and if `wait`, follow these to their end."""
     out = Path(request.runtime.out)
     count = cluster.submit(request.cells, request.runtime)
-    rest = len(request.cells) - count
+    others = len(request.cells) - count
     status = f"python -m benchmark status out={out}"
-    print(f"{quantify(count, 'cell')} submitted, {rest} finished or under way; {status} says how they are")
+    print(f"{quantify(count, 'cell')} submitted, {others} finished or under way; {status} says how they are")
     if not wait:
         return 0
     _follow(request.cells, request.runtime)

@@ -102,8 +102,8 @@ def jobs_of(out: Path) -> dict[str, jobs.Job]:
     """Cell -> the last job that was given it, as SLURM has it now. Raises `jobs.Unavailable`."""
     last = job_notes.latest(out)
     notes = last.values()
-    known = jobs.read_states({note.job for note in notes}, {note.user for note in notes}) if notes else {}
-    return {cell: known[note.job] for cell, note in last.items()}
+    states = jobs.read_states({note.job for note in notes}, {note.user for note in notes}) if notes else {}
+    return {cell: states[note.job] for cell, note in last.items()}
 
 
 def describe_jobs(out: Path, writes: bool = True) -> tuple[dict[str, tuple[str, str, str]], str]:

@@ -77,13 +77,13 @@ def train(
     stop: Stop,
     display: ProgressDisplay,
     guard: Callable[[], None] = lambda: None,
-    tell: Callable[[dict[str, Any]], None] = lambda line: None,
+    report_line: Callable[[dict[str, Any]], None] = lambda line: None,
     measure: Callable[[int], Validation] = lambda epoch: Validation({}),
 ) -> Outcome:
     """Train `engine.method` in place, from the checkpoint in `folder` if there is one.
 
-    `guard` is called before each write, and raises where another process has the cell; `tell` gets each line of the
-    log; every process asks `measure` at each epoch's end. Raises `Stopped` behind a checkpoint if a signal asks for it.
+    `guard` is called before each write, and raises where another process has the cell; `report_line` gets each line
+    that is logged; every process asks `measure` at each epoch's end. Raises `Stopped` behind a checkpoint.
     """
     method, world = engine.method, engine.world
     assert settings.epochs is not None
@@ -91,7 +91,7 @@ def train(
     optimiser, recorder = optim.make(method, settings), Recorder(engine, runtime.record, display.say)
     clock, collapse = Clock(), CollapseWatch(method, steps, world)
     start = _resume(folder, key, engine, optimiser, clock, collapse)
-    log = Log(folder / "log.jsonl", start, world.is_main, guard, tell)
+    log = Log(folder / "log.jsonl", start, world.is_main, guard, report_line)
     method.train()
     saved = time.perf_counter()
     with stop.defer(), contextlib.closing(batches.feed(start, steps, augmenter(batches, runtime.record))) as feed:

@@ -61,15 +61,16 @@ def read(words: list[str]) -> Request:
         near = difflib.get_close_matches(key, _FOLDER, n=1, cutoff=0.75)
         if key not in _FOLDER and near:
             raise UsageError(f"unknown word {key!r}; did you mean {near[0]!r}? (`python -m benchmark evaluate --help`)")
-    rest = {word: word.partition("=")[0] for word in words if word.partition("=")[0] not in _FOLDER}
-    if all(key in _FILES or runtime_words.is_runtime_word(key) for key in rest.values()):
-        runtime = runtime_words.read_folder([word for word, key in rest.items() if key not in _FILES])
+    other_words = {word: word.partition("=")[0] for word in words if word.partition("=")[0] not in _FOLDER}
+    if all(key in _FILES or runtime_words.is_runtime_word(key) for key in other_words.values()):
+        runtime = runtime_words.read_folder([word for word, key in other_words.items() if key not in _FILES])
         return Request(_require_in_process(runtime), evaluations, transfer, None, assigned.get("cells", []), files, [])
     if "cells" in assigned:
         raise UsageError(
             "cells= chooses of the cells of out=FOLDER; words that name cells themselves do not go with it"
         )
-    request = cell_words.read(list(rest) if "methods" in assigned else [f"methods={find_pretrained_method()}", *rest])
+    methods_word = [] if "methods" in assigned else [f"methods={find_pretrained_method()}"]
+    request = cell_words.read([*methods_word, *other_words])
     return Request(_require_in_process(request.runtime), evaluations, transfer, request.cells, [], {}, request.notes)
 
 

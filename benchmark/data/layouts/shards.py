@@ -214,8 +214,8 @@ def _require_end(shard: Path, tar: tarfile.TarFile) -> None:
     """ValueError where the file does not end as a tar does, for `tarfile` takes what is cut short for the whole."""
     with open(shard, "rb") as file:
         file.seek(tar.offset)  # behind the last member
-        rest = file.read(2 * tarfile.RECORDSIZE)
-    if len(rest) < tarfile.BLOCKSIZE or any(rest):
+        end = file.read(2 * tarfile.RECORDSIZE)
+    if len(end) < tarfile.BLOCKSIZE or any(end):
         raise ValueError("it is cut short, or several tar files in one")
 
 

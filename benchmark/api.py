@@ -44,8 +44,8 @@ def run(*words: str, **more: Any) -> pd.DataFrame:
     code = command.run_request(request, wait=False)
     if code >= 128:
         raise KeyboardInterrupt
-    found = records(request.runtime.out)
-    return found[found["key"].isin({address.key(cell) for cell in request.cells})].reset_index(drop=True)
+    table = records(request.runtime.out)
+    return table[table["key"].isin({address.key(cell) for cell in request.cells})].reset_index(drop=True)
 
 
 def _spell(more: dict[str, Any]) -> list[str]:
@@ -54,9 +54,9 @@ def _spell(more: dict[str, Any]) -> list[str]:
     def text(value: Any) -> str:
         return str(value).lower() if isinstance(value, bool) else str(value).replace(",", "\\,")
 
-    many = (list, tuple, range)
-    given = {key: value for key, value in more.items() if value is not None}
-    return [f"{k}={','.join(map(text, v)) if isinstance(v, many) else text(v)}" for k, v in given.items()]
+    several_types = (list, tuple, range)
+    values = {key: value for key, value in more.items() if value is not None}
+    return [f"{k}={','.join(map(text, v)) if isinstance(v, several_types) else text(v)}" for k, v in values.items()]
 
 
 def records(out: str | Path = "runs") -> pd.DataFrame:
@@ -99,8 +99,8 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     from results.statistics import comparable, compare
 
     metric = comparable.headline(frame)
-    among = comparable.comparables(frame, metric, compare.ranks(frame, metric))
-    charts = [chart for chart in summary_charts.charts(among, frame) if chart.kind != "picture"]
+    comparables = comparable.comparables(frame, metric, compare.ranks(frame, metric))
+    charts = [chart for chart in summary_charts.charts(comparables, frame) if chart.kind != "picture"]
     styles = palette.styles(charts)
     with matplotlib.rc_context():
         return {chart.name: draw_matplotlib.draw(chart, styles) for chart in charts}

@@ -17,18 +17,18 @@ class MissingData(UsageError):
     """The files of a dataset are not there."""
 
 
-def unknown(kind: str, given: str, allowed: Iterable[str], hint: str = "") -> UsageError:
+def unknown(kind: str, name: str, allowed: Iterable[str], hint: str = "") -> UsageError:
     """An error for a name that is not among those allowed, e.g. ``unknown("dataset", "cifar", [...])``."""
-    names = sorted(allowed)
-    shown = ", ".join(names) if len(names) <= 40 else f"{len(names)} names"
-    return UsageError(f"unknown {kind} {given!r}{nearest(given, names)} (allowed: {shown}){hint}")
+    choices = sorted(allowed)
+    shown = ", ".join(choices) if len(choices) <= 40 else f"{len(choices)} names"
+    return UsageError(f"unknown {kind} {name!r}{nearest(name, choices)} (allowed: {shown}){hint}")
 
 
-def nearest(given: str, allowed: Iterable[object]) -> str:
-    """'; did you mean X?' for the allowed name that begins with `given`, or is nearest to it, or nothing."""
-    names = [str(a) for a in allowed]
-    near = sorted(name for name in names if given and name.startswith(given.lower()))
-    near = near or difflib.get_close_matches(given.lower(), names, n=1, cutoff=0.5)
+def nearest(text: str, allowed: Iterable[object]) -> str:
+    """'; did you mean X?' for the allowed name that begins with `text`, or is nearest to it, or nothing."""
+    names = [str(choice) for choice in allowed]
+    near = sorted(name for name in names if text and name.startswith(text.lower()))
+    near = near or difflib.get_close_matches(text.lower(), names, n=1, cutoff=0.5)
     return f"; did you mean {near[0]!r}?" if near else ""
 
 

@@ -46,13 +46,13 @@ def refuse_namesakes() -> None:
     `python -m` looks in the current folder first. A mere folder of the same name, such as one of results, is no
     package: ours then only have to be found before it.
     """
-    own = Path(__file__).resolve().parents[1]
+    own_folder = Path(__file__).resolve().parents[1]
     for name in BESIDE:
-        found = importlib.util.find_spec(name)
-        if found is None or found.origin is None:
-            sys.path.insert(0, str(own))
-        elif own not in Path(found.origin).resolve().parents:
-            place = Path(found.origin)
+        spec = importlib.util.find_spec(name)
+        if spec is None or spec.origin is None:
+            sys.path.insert(0, str(own_folder))
+        elif own_folder not in Path(spec.origin).resolve().parents:
+            place = Path(spec.origin)
             raise UsageError(
                 f"{place.parent if place.name == '__init__.py' else place} has the name of our package {name!r}, and "
                 "Python would take it for that: rename it, work in another folder, or use the command "

@@ -109,10 +109,10 @@ def make_folder(path: Path, private: bool = False) -> None:
     """Make the folder, if need be, and those above it. Raises OSError where a link is in its place, or, of a `private`
     one that only its owner may enter, another user's folder."""
     path.mkdir(0o700 if private else 0o777, parents=True, exist_ok=True)
-    there = path.lstat()
-    if stat.S_ISLNK(there.st_mode):
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
         raise OSError(errno.ELOOP, "a link, which is not followed", str(path))
-    if private and there.st_uid != os.geteuid():
+    if private and status.st_uid != os.geteuid():
         raise OSError(errno.EPERM, "another user's folder", str(path))
     if private:
         path.chmod(0o700)

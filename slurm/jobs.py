@@ -65,7 +65,7 @@ class Task:
 
     def __call__(self) -> None:
         # Children that are forked inherit submitit's handlers, and SLURM signals every process of a step.
-        os.register_at_fork(after_in_child=_usual_signals)
+        os.register_at_fork(after_in_child=_restore_signals)
         _export_processes()
         more = self.work(self.argument)
         if more and (os.environ.get("SLURM_PROCID") or "0") == "0":
@@ -112,10 +112,10 @@ def _outside_of_a_job() -> Iterator[None]:
     """
     from submitit.helpers import clean_env
 
-    own = ("SLURM", "SRUN", "SBATCH") if "SLURM_JOB_ID" not in os.environ else ("SLURM_CONF",)
-    kept = {name: value for name, value in os.environ.items() if name.startswith(own)}
+    prefixes = ("SLURM", "SRUN", "SBATCH") if "SLURM_JOB_ID" not in os.environ else ("SLURM_CONF",)
+    variables = {name: value for name, value in os.environ.items() if name.startswith(prefixes)}
     with clean_env():
-        os.environ |= kept
+        os.environ |= variables
         yield
 
 
@@ -171,7 +171,7 @@ def longest_array() -> int:
     return max(1, int(match[1]) - 1) if match else 1000
 
 
-def states(ids: Collection[str], users: Collection[str]) -> dict[str, Job]:
+def read_states(ids: Collection[str], users: Collection[str]) -> dict[str, Job]:
     """Each job, of one of these users, as the controller has it; what it has forgotten, as the accounting has it."""
     listed, jobs = {}, {}
     words = ["squeue", "-u", ",".join(sorted(users)), "-h", "-r", "-t", "all", "-o", "%i|%T|%r"]
@@ -198,7 +198,7 @@ def cancel(ids: Sequence[str], name: str, user: str) -> None:
         _command(["scancel", *chosen[start : start + 500]])
 
 
-def ending(job: Job, log: str) -> str:
+def describe_ending(job: Job, log: str) -> str:
     """How a job ended, in a few words. A step that the kernel killed for memory is FAILED to SLURM; its log tells."""
     if job.state == "OUT_OF_MEMORY" or re.search(r"oom.?kill|out of memory|exceeded memory limit", log, re.IGNORECASE):
         return "out of memory"
@@ -246,7 +246,7 @@ def _own_id() -> str:
     return os.environ["SLURM_JOB_ID"]
 
 
-def _usual_signals() -> None:
+def _restore_signals() -> None:
     signal.signal(signal.SIGUSR2, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     signal.signal(signal.SIGCONT, signal.SIG_DFL)

@@ -49,5 +49,5 @@ def end(folder: Path, status: str = "finished", reason: str | None = None, accur
     (folder / "lease.json").unlink(missing_ok=True)
     metrics = {"linear_validation_top1": accuracy, "linear_top1": 0.4321} if status == "finished" else {}
     cost = {"seconds": 100.0, "evaluation_seconds": 20.0}
-    result = run.blank(plan.cell(folder)) | {"finished": record.now()}
+    result = run.start_record(plan.read_cell(folder)) | {"finished": record.now()}
     record.write(folder, result | {"status": status, "reason": reason, "metrics": metrics, "cost": cost})

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 
-from benchmark.cells.run import blank
+from benchmark.cells.run import start_record
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
 from benchmark.training import build, checkpoint
@@ -50,5 +50,8 @@ def _record(folder: Path, settings: Settings, resolved: dict[str, object]) -> No
     from dataclasses import asdict
 
     record.write_json(folder / "settings.json", asdict(settings))
-    content = blank(settings) | {"metrics": {"linear_top1": 0.5, "effective_rank": 3.0}, "finished": record.now()}
+    content = start_record(settings) | {
+        "metrics": {"linear_top1": 0.5, "effective_rank": 3.0},
+        "finished": record.now(),
+    }
     record.write(folder, content | {"resolved": content["resolved"] | resolved})

@@ -38,7 +38,7 @@ class Jigsaw:
 
 def geometry(size: int) -> tuple[int, int]:
     """(pixels of a cell, of a patch) for views of ``size`` pixels: scaled from the nearest size of the table."""
-    near = min(GEOMETRY, key=lambda known: abs(known - size))
+    near = min(GEOMETRY, key=lambda side: abs(side - size))
     cell, patch = (round(pixels * size / near) for pixels in GEOMETRY[near])
     cell = max(cell, LEAST_PATCH)
     return cell, min(max(patch, LEAST_PATCH), cell)

@@ -40,7 +40,7 @@ def make(
     backbone: str,
     stem: str,
     size: int,
-    others: Iterable[tuple[str, int]] = (),
+    other_inputs: Iterable[tuple[str, int]] = (),
     weights: str = "",
     say: Callable[[str], None] = lambda line: None,
     pool: str = "auto",
@@ -48,28 +48,28 @@ def make(
     """(encoder, feature width, the stem it got) for views of `size` pixels. Untrained; weights from torch's seed, or
     what `weights.pin` has pinned.
 
-    `others` are what else it must take: (what, in the plural; pixels). The stem is chosen by the view alone, but where
-    there are weights: timm's are those of its own stem, and `auto` takes the one that a file's weights fit. `say` is
-    told what was taken from a file and what was left. `pool` is one of `POOLS`.
+    `other_inputs` are what else it must take: (what, in the plural; pixels). The stem is chosen by the view alone, but
+    where there are weights: timm's are those of its own stem, and `auto` takes the one that a file's weights fit. `say`
+    is told what was taken from a file and what was left. `pool` is one of `POOLS`.
     Raises `UsageError` where the backbone is unknown, does not take such a size, or has no small stem or no such pool
     though asked for, or where the weights cannot be had or do not fit.
     """
     check_name(backbone)
-    others = list(others)
+    other_inputs = list(other_inputs)
     if weights == TIMM:
         fetch(backbone)
-        return _build(backbone, "native", pool, size, others, pretrained=True)
+        return _build(backbone, "native", pool, size, other_inputs, pretrained=True)
     if not weights:
-        return _build(backbone, stem, pool, size, others)
-    found = read(weights)
+        return _build(backbone, stem, pool, size, other_inputs)
+    file_weights = read(weights)
     # Some stems differ in their strides alone. Our own cells have what `auto` gives; others' files, timm's own.
-    stems = ["auto", "native"] if found.ours else ["native", "auto"]
+    stems = ["auto", "native"] if file_weights.ours else ["native", "auto"]
     problem: UsageError | None = None
-    for one in stems if stem == "auto" else [stem]:
-        made = _build(backbone, one, pool, size, others)
+    for stem_to_try in stems if stem == "auto" else [stem]:
+        network, width, applied = _build(backbone, stem_to_try, pool, size, other_inputs)
         try:
-            say(load(made[0], backbone, found))
-            return made
+            say(load(network, backbone, file_weights))
+            return network, width, applied
         except UsageError as error:
             problem = problem or error
     assert problem is not None
@@ -77,10 +77,10 @@ def make(
 
 
 def _build(
-    backbone: str, stem: str, pool: str, size: int, others: list[tuple[str, int]], pretrained: bool = False
+    backbone: str, stem: str, pool: str, size: int, other_inputs: list[tuple[str, int]], pretrained: bool = False
 ) -> tuple[nn.Module, int, str]:
-    further = [(what, side) for what, side in others if side != size]
-    network, _, applied = create_by_timm(backbone, stem, pool, size, further, pretrained)
+    other_sizes = [(what, side) for what, side in other_inputs if side != size]
+    network, _, applied = create_by_timm(backbone, stem, pool, size, other_sizes, pretrained)
     if applied == "native" and (stem == "small" or (stem == "auto" and size <= SMALL)):
         applied = small_stem(network)
         if stem == "small" and applied == "native":
@@ -89,7 +89,7 @@ def _build(
         if type(module) is nn.Conv2d and _sees_one_pixel_by_its_centre(module):
             module.__class__ = Conv2d
     width = width_of(network, size, backbone)
-    for what, side in further:
+    for what, side in other_sizes:
         width_of(network, side, backbone, what)
     return network, width, applied
 
@@ -99,12 +99,12 @@ def create_by_timm(
     stem: str,
     pool: str,
     size: int,
-    others: Iterable[tuple[str, int]] = (),
+    other_inputs: Iterable[tuple[str, int]] = (),
     pretrained: bool = False,
 ) -> tuple[nn.Module, dict[str, Any], str]:
     """timm's own model that `make` begins with, the arguments by which `timm.create_model` makes it again, beside its
     name, and the stem that these give it: small where its patches are of 4 pixels by `stem`, else native."""
-    dynamic, also, applied = any(side != size for _, side in others), dict(POOLS[pool]), "native"
+    dynamic, extra, applied = any(side != size for _, side in other_inputs), dict(POOLS[pool]), "native"
     try:
         network, arguments = _create(backbone, size, dynamic, pretrained)
     except _REFUSALS as error:
@@ -119,10 +119,10 @@ def create_by_timm(
                 f"stem=small: patches of {SMALL_PATCH} pixels are for views of at most {SMALL}, not {size}, of "
                 f"{backbone}; use stem=native"
             )
-        also["patch_size"], applied = SMALL_PATCH, "small"
-    if also:
+        extra["patch_size"], applied = SMALL_PATCH, "small"
+    if extra:
         try:
-            network, arguments = _create(backbone, size, dynamic, pretrained, also)
+            network, arguments = _create(backbone, size, dynamic, pretrained, extra)
         except _REFUSALS as error:
             raise UsageError(
                 f"{backbone} cannot be made with stem={stem} and pool={pool} ({explain(error)}); use stem=native and "
@@ -139,21 +139,21 @@ def _has_larger_patches(network: nn.Module) -> bool:
 
 
 def _create(
-    backbone: str, size: int, dynamic: bool, pretrained: bool, also: Mapping[str, Any] | None = None
+    backbone: str, size: int, dynamic: bool, pretrained: bool, extra: Mapping[str, Any] | None = None
 ) -> tuple[nn.Module, dict[str, Any]]:
     """timm's model, made for `size` pixels where that is needed, and open to other sizes where it can be; and the
-    arguments that it took for that, with those of `also`."""
+    arguments that it took for that, with those of `extra`."""
     timm = library()
     # Position embeddings, windows and token mixers are made for one size. Transformers can interpolate the embedding.
     # Convolutions take any size, and no such argument.
     attempts: list[dict[str, Any]] = [{"img_size": size, "dynamic_img_size": True}] if dynamic else []
     for sizes in [*attempts, {"img_size": size}]:
-        arguments = sizes | dict(also or {})
+        arguments = sizes | dict(extra or {})
         try:
             return timm.create_model(backbone, pretrained=pretrained, num_classes=0, **arguments), arguments
         except TypeError:
             continue
-    arguments = dict(also or {})
+    arguments = dict(extra or {})
     return timm.create_model(backbone, pretrained=pretrained, num_classes=0, **arguments), arguments
 
 

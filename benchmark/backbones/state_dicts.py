@@ -58,11 +58,11 @@ def find(network: nn.Module, tensors: Mapping[str, Tensor], only: str | None = N
     return first, [copy for copy in others if _differ(tensors, first, copy)]
 
 
-def summarise(tensors: Mapping[str, Tensor], taken: Copy) -> str:
+def summarise(tensors: Mapping[str, Tensor], copy: Copy) -> str:
     """Such as `fc, encoder_k, queue`: what is not taken, each by the first part in which its path is another one."""
-    own = _parts(taken.prefix)
+    own = _parts(copy.prefix)
     labels = set[str]()
-    for path in tensors.keys() - set(taken.paths.values()):
+    for path in tensors.keys() - set(copy.paths.values()):
         parts = _parts(path)
         same = next((i for i, (a, b) in enumerate(zip(own, parts, strict=False)) if a != b), len(own))
         labels.add((parts[same:] or [path])[0])

@@ -26,7 +26,7 @@ TIMM = "timm"
 _OWN = "method/encoder."  # where a cell's checkpoint has the backbone that is evaluated
 _TIMM_FILES = ("model.safetensors", "pytorch_model.bin")  # as timm's save_for_hf names them, beside a config.json
 
-Pixels = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each channel, of pixels in [0, 1]
+PixelStatistics = tuple[tuple[float, ...], tuple[float, ...]]  # mean and deviation of each channel, of pixels in [0, 1]
 
 
 class Weights(NamedTuple):
@@ -35,20 +35,20 @@ class Weights(NamedTuple):
     path: Path
     tensors: dict[str, Tensor]  # by their path in it, as `checkpoints.tensors` gives them
     ours: bool  # from a checkpoint of a cell
-    pixels: Pixels | None  # that they were trained on, where the file tells
+    pixel_statistics: PixelStatistics | None  # that they were trained on, where the file tells
 
 
-def pin(given: str) -> str:
+def pin(text: str) -> str:
     """Nothing, `timm`, or a file as PATH@HASH of its bytes, and of the statistics of pixels that timm left beside it.
 
     `UsageError` where there is no such file.
     """
-    if given in ("", TIMM) or "@sha256:" in given:
-        return given
-    path = Path(os.path.expanduser(given))
+    if text in ("", TIMM) or "@sha256:" in text:
+        return text
+    path = Path(os.path.expanduser(text))
     if not path.is_file():
-        raise UsageError(f"weights={given}: no such file; allowed are timm and the path of a file of weights")
-    return f"{path.absolute()}@{_hash(path, _pixels_beside(path))}"
+        raise UsageError(f"weights={text}: no such file; allowed are timm and the path of a file of weights")
+    return f"{path.absolute()}@{_hash(path, _statistics_beside(path))}"
 
 
 def load(network: nn.Module, backbone: str, weights: Weights) -> str:
@@ -60,31 +60,31 @@ def load(network: nn.Module, backbone: str, weights: Weights) -> str:
 
     tensors = weights.tensors
     try:
-        taken, others = state_dicts.find(network, tensors, _OWN if weights.ours else None)
+        copy_taken, other_copies = state_dicts.find(network, tensors, _OWN if weights.ours else None)
     except ValueError as error:
         raise UsageError(f"weights={weights.path} does not fit backbone={backbone}: {error}") from error
-    network.load_state_dict({own: tensors[path] for own, path in taken.paths.items()}, strict=False)
-    place = f" below {taken.prefix}" if taken.prefix else ""
-    if others:
-        place += f" (not {', '.join(copy.prefix or 'those without a prefix' for copy in others)})"
-    rest = len(tensors) - len(taken.paths)
-    left = f"left {rest} ({state_dicts.summarise(tensors, taken)})" if rest else "left none"
-    statistics = "those of their training" if weights.pixels else "this dataset's own, as the file holds none"
+    network.load_state_dict({own: tensors[path] for own, path in copy_taken.paths.items()}, strict=False)
+    place = f" below {copy_taken.prefix}" if copy_taken.prefix else ""
+    if other_copies:
+        place += f" (not {', '.join(copy.prefix or 'those without a prefix' for copy in other_copies)})"
+    unused = len(tensors) - len(copy_taken.paths)
+    left_out = f"left {unused} ({state_dicts.summarise(tensors, copy_taken)})" if unused else "left none"
+    statistics = "those of their training" if weights.pixel_statistics else "this dataset's own, as the file holds none"
     return (
-        f"weights={weights.path.name}: took {len(taken.paths)} tensors{place}, {left}; "
+        f"weights={weights.path.name}: took {len(copy_taken.paths)} tensors{place}, {left_out}; "
         f"mean and deviation of the pixels are {statistics}"
     )
 
 
-def pixels(backbone: str, weights: str) -> Pixels | None:
+def pixel_statistics(backbone: str, weights: str) -> PixelStatistics | None:
     """Mean and deviation of the pixels, in [0, 1], that timm's weights were trained on, or a file's where it tells.
 
     None for all others, which are given the statistics of the dataset at hand.
     """
     if weights != TIMM:
-        return _pixels_of(weights) if weights else None
-    found = library().get_pretrained_cfg(backbone)
-    return (tuple(found.mean), tuple(found.std)) if found else None
+        return _statistics_of(weights) if weights else None
+    config = library().get_pretrained_cfg(backbone)
+    return (tuple(config.mean), tuple(config.std)) if config else None
 
 
 def fetch(backbone: str) -> None:
@@ -93,8 +93,8 @@ def fetch(backbone: str) -> None:
 
     timm = library()
     logging.set_verbosity_error()  # its five retries would be told one by one
-    found = timm.get_pretrained_cfg(backbone)
-    if found is None or not found.has_weights:
+    config = timm.get_pretrained_cfg(backbone)
+    if config is None or not config.has_weights:
         raise UsageError(f"weights=timm: timm has no pretrained weights for backbone={backbone}")
     try:
         timm.create_model(backbone, pretrained=True)
@@ -105,15 +105,15 @@ def fetch(backbone: str) -> None:
         ) from error
 
 
-def read(named: str) -> Weights:
+def read(pinned: str) -> Weights:
     """What is in a file that `pin` has pinned. `UsageError` for one that is gone, changed or no such file."""
     from benchmark.backbones import checkpoints
 
-    name, _, digest = named.rpartition("@")
+    name, _, digest = pinned.rpartition("@")
     path = Path(name)
     if not path.is_file():
         raise UsageError(f"weights={name}: no such file; the cell was asked for with it")
-    beside = _pixels_beside(path)
+    beside = _statistics_beside(path)
     if beside and digest == _hash(path, None):  # of a cell that is older than the use of such statistics
         beside = None
     elif digest != _hash(path, beside):
@@ -130,22 +130,22 @@ def read(named: str) -> Weights:
             "load it and save the weights alone: torch.save(model.state_dict(), FILE)"
         ) from error
     ours = {"key", "step", "method"} <= content.keys()
-    return Weights(path, tensors, ours, _pixels_in(content) if ours else beside)
+    return Weights(path, tensors, ours, _statistics_in(content) if ours else beside)
 
 
 @lru_cache
-def _pixels_of(named: str) -> Pixels | None:
-    return read(named).pixels
+def _statistics_of(pinned: str) -> PixelStatistics | None:
+    return read(pinned).pixel_statistics
 
 
-def _pixels_in(content: Mapping[str, Any]) -> Pixels | None:
+def _statistics_in(content: Mapping[str, Any]) -> PixelStatistics | None:
     """Those of a cell's checkpoint; the first ones hold none."""
     if "pixel_mean" not in content:
         return None
     return tuple(content["pixel_mean"]), tuple(content["pixel_std"])
 
 
-def _pixels_beside(path: Path) -> Pixels | None:
+def _statistics_beside(path: Path) -> PixelStatistics | None:
     """Those of the `config.json` that timm writes beside weights."""
     if path.name not in _TIMM_FILES:
         return None
@@ -157,16 +157,16 @@ def _pixels_beside(path: Path) -> Pixels | None:
     return (tuple(mean), tuple(std)) if len(mean) == len(std) == 3 else None
 
 
-def _hash(path: Path, pixels: Pixels | None) -> str:
-    found = os.stat(path)
-    return _hash_of(path, found.st_mtime_ns, found.st_size, pixels)
+def _hash(path: Path, statistics: PixelStatistics | None) -> str:
+    status = os.stat(path)
+    return _hash_of(path, status.st_mtime_ns, status.st_size, statistics)
 
 
 @lru_cache
-def _hash_of(path: Path, modified: int, size: int, pixels: Pixels | None) -> str:
+def _hash_of(path: Path, modified: int, size: int, statistics: PixelStatistics | None) -> str:
     """Of a file that has not changed meanwhile."""
     with path.open("rb") as file:
         digest = hashlib.file_digest(file, "sha256")
-    if pixels:
-        digest.update(json.dumps(pixels).encode())
+    if statistics:
+        digest.update(json.dumps(statistics).encode())
     return f"sha256:{digest.hexdigest()[:10]}"

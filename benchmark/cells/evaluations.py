@@ -43,33 +43,17 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
     Raises `UsageError` for a named cell that is not finished. `say` is told what goes on, a line at a time.
     """
     device = claim_device(request.runtime)
-    asked, failed, left, gone = matrix.evaluations(request.evaluations, request.transfer), 0, 0, list[str]()
-    states = [plan.state(folder) for folder in folders]
-    trials = [state for state in states if state.record is not None and record.is_trial(state.record)]
-    if trials and request.names:
-        raise UsageError(f"cells={trials[0].folder.name}: a trial of tune never sees the test set")
-    states = [state for state in states if state not in trials]
-    others = [state for state in states if state.word != "finished"]
-    if others and request.names:
-        name = others[0].folder.name
-        raise UsageError(f"cells={name}: the cell is {others[0].word}, only finished ones are evaluated")
-    if others:
-        say(f"not finished, not evaluated: {', '.join(state.folder.name for state in others)}")
-    cells = [state for state in states if state.word == "finished" and state.record is not None]
+    evaluations = matrix.evaluations(request.evaluations, request.transfer)
+    cells = _select_finished(folders, bool(request.names), say)
+    failed, left_to_others, without_checkpoint = 0, 0, list[str]()
     missing: dict[Path, list[Evaluation]] = {}
     for state in cells:
         try:
-            missing[state.folder] = _select_missing(state, request, asked)
+            missing[state.folder] = _select_missing(state, request, evaluations)
         except UsageError as error:  # its settings
             failed += 1
             say(f"{state.folder.name}: failed: {error}")
-    for dataset in dict.fromkeys(
-        evaluate_words.locate(plan.cell(f), request.files).dataset for f, m in missing.items() if m
-    ):
-        catalogue.require(dataset)
-    obstacles = [writable.find_obstacle(folder) for folder, some in missing.items() if some]
-    if obstacles and all(obstacles):
-        raise UsageError(f"out={request.runtime.out}: its cells' folders: {obstacles[0]}")
+    _require_places([folder for folder, lacking in missing.items() if lacking], request)
     count = sum(map(len, missing.values()))
     say(f"{quantify(len(cells), 'finished cell')}; missing: {quantify(count, 'evaluation') if count else 'nothing'}")
     for state in cells:
@@ -77,77 +61,107 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
         if not missing.get(state.folder):
             continue
         try:
-            failed += _cell(state.folder, state.record["key"], request, asked, device, say)
+            failed += _evaluate_cell(state.folder, state.record["key"], request, evaluations, device, say)
         except lease.Lost as lost:
-            left += 1
+            left_to_others += 1
             say(f"{lost}; left as it is")
         except NoCheckpoint:
-            gone.append(state.folder.name)
+            without_checkpoint.append(state.folder.name)
         except Exception as error:  # noqa: BLE001 - one cell's bad luck is not the others'
             failed += 1
             say(f"{state.folder.name}: failed: {explain(error)}")
-    if gone:
-        say(f"no {checkpoint.FILE_NAME}, not evaluated: {', '.join(gone)}")
-    return 1 if failed else 3 if left else 0
+    if without_checkpoint:
+        say(f"no {checkpoint.FILE_NAME}, not evaluated: {', '.join(without_checkpoint)}")
+    return 1 if failed else 3 if left_to_others else 0
 
 
-def _cell(folder: Path, key: str, request: Request, asked: list[Evaluation], device: torch.device, say: Say) -> int:
+def _select_finished(folders: Sequence[Path], are_named: bool, say: Say) -> list[plan.State]:
+    """The cells that are finished, trials of `tune` apart. Where the folders `are_named` by the user, raises
+    `UsageError` for any other; else says which are not."""
+    states = [plan.read_state(folder) for folder in folders]
+    trials = [state for state in states if state.record is not None and record.is_trial(state.record)]
+    if trials and are_named:
+        raise UsageError(f"cells={trials[0].folder.name}: a trial of tune never sees the test set")
+    states = [state for state in states if state not in trials]
+    unfinished = [state for state in states if state.word != "finished"]
+    if unfinished and are_named:
+        name = unfinished[0].folder.name
+        raise UsageError(f"cells={name}: the cell is {unfinished[0].word}, only finished ones are evaluated")
+    if unfinished:
+        say(f"not finished, not evaluated: {', '.join(state.folder.name for state in unfinished)}")
+    return [state for state in states if state.word == "finished" and state.record is not None]
+
+
+def _require_places(folders: Sequence[Path], request: Request) -> None:
+    """Raise `UsageError` where a dataset of the cells in `folders` is not there, or none of these can be written to."""
+    cells = [evaluate_words.locate(plan.read_cell(folder), request.files) for folder in folders]
+    for dataset in dict.fromkeys(cell.dataset for cell in cells):
+        catalogue.require(dataset)
+    obstacles = [writable.find_obstacle(folder) for folder in folders]
+    if obstacles and all(obstacles):
+        raise UsageError(f"out={request.runtime.out}: its cells' folders: {obstacles[0]}")
+
+
+def _evaluate_cell(
+    folder: Path, key: str, request: Request, evaluations: list[Evaluation], device: torch.device, say: Say
+) -> int:
     """Do what is missing of the cell `key` in `folder`. Returns how many evaluations failed."""
-    cell = evaluate_words.locate(plan.cell(folder), request.files)
+    cell = evaluate_words.locate(plan.read_cell(folder), request.files)
     if schema.method_version(cell.method) != cell.method_version:
         say(f"{folder.name}: the code of {cell.method} has changed since it was trained")
-    asked = _select_applicable(cell, asked)
-    with lease.hold(folder) as held:
-        if held is None:
+    evaluations = _select_applicable(cell, evaluations)
+    with lease.hold(folder) as own_lease:
+        if own_lease is None:
             raise lease.Lost(f"{folder.name}: another process is at work on it")
         done = record.read_evaluations(folder, key)  # another may have been at it meanwhile
         frozen, failed = _freeze(folder, cell, key, device), 0
-        for one in _missing(asked, done):
+        for evaluation in _drop_done(evaluations, done):
             began = time.perf_counter()
-            held.guard()
+            own_lease.guard()
             try:
-                metrics = {name: float(value) for name, value in one.numbers(frozen, folder)}
+                metrics = {name: float(value) for name, value in evaluation.numbers(frozen, folder)}
             except Exception as error:  # noqa: BLE001 - nor is one evaluation's that of the next
                 failed += 1
-                say(f"{folder.name} {one.name}: failed: {explain(error)}")
+                say(f"{folder.name} {evaluation.name}: failed: {explain(error)}")
                 continue
             seconds = round(time.perf_counter() - began, 3)
-            done[one.name] = {
-                "protocol": one.protocol,
-                "settings": one.settings,
+            done[evaluation.name] = {
+                "protocol": evaluation.protocol,
+                "settings": evaluation.settings,
                 "metrics": metrics,
                 "seconds": seconds,
                 "finished": record.now(),
             }
-            held.guard()
+            own_lease.guard()
             record.write_evaluations(folder, key, done)
-            say(f"{folder.name} {one.name}: {seconds:.1f} s")
+            say(f"{folder.name} {evaluation.name}: {seconds:.1f} s")
     return failed
 
 
-def _select_missing(state: plan.State, request: Request, asked: list[Evaluation]) -> list[Evaluation]:
+def _select_missing(state: plan.State, request: Request, evaluations: list[Evaluation]) -> list[Evaluation]:
     """The evaluations that a finished cell is asked for and does not have; a file that cannot be read has none."""
     assert state.record is not None
-    cell = evaluate_words.locate(plan.cell(state.folder), request.files)
+    cell = evaluate_words.locate(plan.read_cell(state.folder), request.files)
     try:
         done = record.read_evaluations(state.folder, state.record["key"])
     except ValueError:  # it is said when the cell is due
         done = {}
-    return _missing(_select_applicable(cell, asked), done)
+    return _drop_done(_select_applicable(cell, evaluations), done)
 
 
-def _select_applicable(cell: Settings, asked: list[Evaluation]) -> list[Evaluation]:
+def _select_applicable(cell: Settings, evaluations: list[Evaluation]) -> list[Evaluation]:
     """Without what would be no transfer (from one folder of images to another is one), and of a cell without labels
     without what needs them."""
-    own = f"transfer_{cell.dataset.name}"
-    asked = [one for one in asked if one.name != own or catalogue.entry(cell.dataset.name).is_named_by_root]
-    if catalogue.entry(cell.dataset.name).is_named_by_root and not cell.dataset.root:
-        return [one for one in asked if one.name == "looks" or one.name.startswith("transfer_")]
-    return asked
+    to_itself, is_named_by_root = f"transfer_{cell.dataset.name}", catalogue.entry(cell.dataset.name).is_named_by_root
+    evaluations = [each for each in evaluations if each.name != to_itself or is_named_by_root]
+    if is_named_by_root and not cell.dataset.root:
+        return [each for each in evaluations if each.name == "looks" or each.name.startswith("transfer_")]
+    return evaluations
 
 
-def _missing(asked: list[Evaluation], done: dict[str, Any]) -> list[Evaluation]:
-    return [one for one in asked if done.get(one.name, {}).get("protocol") != one.protocol]
+def _drop_done(evaluations: list[Evaluation], done: dict[str, Any]) -> list[Evaluation]:
+    """Those that are not done under their present protocol."""
+    return [each for each in evaluations if done.get(each.name, {}).get("protocol") != each.protocol]
 
 
 def _freeze(folder: Path, cell: Settings, key: str, device: torch.device) -> FrozenCell:

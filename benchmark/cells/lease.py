@@ -48,7 +48,7 @@ class Attempt:
         return other.get("host") == self.host or (earlier and isinstance(restart, int) and restart < self.restart)
 
 
-def attempt() -> Attempt:
+def make_attempt() -> Attempt:
     """A new one."""
     job, restarts = os.environ.get("SLURM_JOB_ID", ""), os.environ.get("SLURM_RESTART_COUNT", "")
     return Attempt(uuid.uuid4().hex, platform.node(), job, int(restarts) if restarts.isdecimal() else 0)
@@ -73,7 +73,7 @@ class Lease:
     def take(self) -> bool:
         """Whether the lease is ours now. Raises `Lost` where it cannot be read, OSError where it cannot be written."""
         holder = _read_patiently(self.path)
-        if holder and not self.attempt.follows(holder) and not _void(self.path):
+        if holder and not self.attempt.follows(holder) and not _is_void(self.path):
             return False
         record.write_json(self.path, asdict(self.attempt), compact=True)
         if holder and not self.attempt.follows(holder):
@@ -84,6 +84,7 @@ class Lease:
         return True
 
     def release(self) -> None:
+        """Let go of the cell, and renew the lease no more. Another attempt's lease stays."""
         self._over.set()
         with contextlib.suppress(OSError):  # it will be void
             if _read(self.path).get("id") == self.attempt.id:
@@ -103,7 +104,7 @@ def hold(folder: Path) -> Iterator[Lease | None]:
     """The cell in `folder` for this process, or None where another is at work on it. Raises `Lost` where the lease does
     not tell."""
     with _lock(folder) as free:
-        lease = Lease(folder, attempt())
+        lease = Lease(folder, make_attempt())
         if not free or not lease.take():
             yield None
             return
@@ -114,7 +115,7 @@ def hold(folder: Path) -> Iterator[Lease | None]:
             lease.release()
 
 
-def at_work(folder: Path, writes: bool = True) -> bool:
+def is_at_work(folder: Path, writes: bool = True) -> bool:
     """Whether a process is at work on the cell, here or on another machine. Without `writes` this machine's clock says
     how old a lease is, not the file system's, which only a new file tells."""
     try:
@@ -127,7 +128,8 @@ def at_work(folder: Path, writes: bool = True) -> bool:
     path = folder / "lease.json"
     try:
         holder = _read(path)
-        return bool(holder) and holder.get("host") != platform.node() and not (_void(path) if writes else _old(path))
+        elsewhere = bool(holder) and holder.get("host") != platform.node()
+        return elsewhere and not (_is_void(path) if writes else _is_old(path))
     except FileNotFoundError:  # released since it was read
         return False
     except OSError:  # nobody who may not read it can work on the cell
@@ -166,7 +168,7 @@ def _read_patiently(path: Path) -> dict[str, Any]:
     raise Lost(f"{path.parent.name}: its lease cannot be read ({problem})")
 
 
-def _void(path: Path) -> bool:
+def _is_void(path: Path) -> bool:
     """Whether it was not renewed for `EXPIRES` seconds, by the clock of the file system, which all machines share."""
     probe = path.with_name(f".now.{uuid.uuid4().hex}")
     try:
@@ -177,10 +179,10 @@ def _void(path: Path) -> bool:
     except FileNotFoundError:
         return True
     except OSError:  # a folder that may only be read
-        return _old(path)
+        return _is_old(path)
 
 
-def _old(path: Path) -> bool:
+def _is_old(path: Path) -> bool:
     """The same, by this machine's clock."""
     return time.time() - path.stat().st_mtime > EXPIRES
 
@@ -190,7 +192,7 @@ def _clear(folder: Path) -> None:
     others may be writing when it is old."""
     for path in (*folder.glob(".*.tmp"), *folder.glob("*.pt.tmp"), *folder.glob(".now.*"), *folder.glob(".lease.*")):
         with contextlib.suppress(OSError):
-            if ".pt." in path.name or _void(path):
+            if ".pt." in path.name or _is_void(path):
                 path.unlink()
 
 

@@ -59,6 +59,7 @@ def peak_memory(device: torch.device) -> int:
 
 @cache
 def versions() -> dict[str, str]:
+    """Package -> its version, or "not installed"; with those of Python and, where there is one, cuDNN."""
     installed = {"python": platform.python_version()}
     for package in PACKAGES:
         try:
@@ -78,10 +79,10 @@ def commit() -> dict[str, Any]:
     """
     if os.environ.get("BENCHMARK_COMMIT"):
         return {"commit": os.environ["BENCHMARK_COMMIT"], "dirty": None}
-    here = Path(__file__).parent
+    code = Path(__file__).parent
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=here, capture_output=True, text=True, check=True, timeout=10).stdout
+        return subprocess.run(["git", *words], cwd=code, capture_output=True, text=True, check=True, timeout=10).stdout
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)

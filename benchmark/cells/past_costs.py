@@ -35,15 +35,16 @@ class Shape(NamedTuple):
     """What is known of a cell's length before it runs."""
 
     trained: float  # pixels of all views of the training
-    judged: float  # pixels of one pass for the evaluation
-    likenesses: tuple[str, str, str]  # as `alike`; the same method and backbone; any cell
+    evaluated: float  # pixels of one pass for the evaluation
+    likenesses: tuple[str, str, str]  # as `cost_key`; the same method and backbone; any cell
 
     @property
     def work(self) -> float:
-        return self.trained + self.judged
+        """Pixels of training and evaluation together."""
+        return self.trained + self.evaluated
 
 
-class Ran(NamedTuple):
+class PastRun(NamedTuple):
     """A cell that ran, and what it took."""
 
     shape: Shape
@@ -55,22 +56,22 @@ class Ran(NamedTuple):
 
 
 def shape(settings: dict[str, Any]) -> Shape:
-    """The shape of a cell, from `config.identity`, which is also what a record calls its settings.
+    """The shape of a cell, from `address.identity`, which is also what a record calls its settings.
 
     Pixels know neither backbones nor what a method does beside encoding: those differ by what ran, once something did
     (`PastCosts`). Image files of a number that is not published are like themselves only.
     """
     data, side = settings["dataset"], settings["view_size"]
     images = data["limit"] or catalogue.entry(data["name"]).images
-    uncounted = "" if images else f" {data.get('fingerprint') or data['root']}"
+    data_mark = "" if images else f" {data.get('fingerprint') or data['root']}"
     small = augmentation.parse(settings["augmentation"] or "none").small_sides
     views = len(schema.describe(settings["method"]).views) * side**2 + sum(crop**2 for crop in small)
-    trained, judged = ((images or 1) * pixels for pixels in ((settings["epochs"] or 0) * views, side**2))
-    known = f"{settings['method']} {settings['backbone']}{uncounted}"
-    return Shape(trained, judged, (alike(settings), known, uncounted))
+    trained, evaluated = ((images or 1) * pixels for pixels in ((settings["epochs"] or 0) * views, side**2))
+    same_network = f"{settings['method']} {settings['backbone']}{data_mark}"
+    return Shape(trained, evaluated, (cost_key(settings), same_network, data_mark))
 
 
-def alike(settings: dict[str, Any]) -> str:
+def cost_key(settings: dict[str, Any]) -> str:
     """The same for cells whose steps take the same time and memory."""
     options = {name: value for name, value in settings["options"].items() if not isinstance(value, float)}
     return address.digest(settings | dict.fromkeys(EQUALLY_FAST) | {"options": options})
@@ -79,58 +80,60 @@ def alike(settings: dict[str, Any]) -> str:
 class PastCosts:
     """How long cells took for their work; by that, how long another will take."""
 
-    def __init__(self, ran: Iterable[Ran]) -> None:
+    def __init__(self, past_runs: Iterable[PastRun]) -> None:
         rates = defaultdict(list)
-        for one in ran:
-            for likeness in one.shape.likenesses:
-                rates[likeness].append(one.seconds / one.shape.work)
+        for run in past_runs:
+            for likeness in run.shape.likenesses:
+                rates[likeness].append(run.seconds / run.shape.work)
         self.rates = {likeness: median(values) for likeness, values in rates.items()}
 
-    def seconds(self, asked: Shape) -> float | None:
+    def seconds(self, shape: Shape) -> float | None:
         """By the median rate of the cells most like it; None for none."""
-        rates = (self.rates[likeness] for likeness in asked.likenesses if likeness in self.rates)
+        rates = (self.rates[likeness] for likeness in shape.likenesses if likeness in self.rates)
         rate = next(rates, None)
-        return None if rate is None else rate * asked.work
+        return None if rate is None else rate * shape.work
 
 
-def longest_first(shapes: list[Shape], ran: Iterable[Ran]) -> list[int]:
+def sort_longest_first(shapes: list[Shape], past_runs: Iterable[PastRun]) -> list[int]:
     """The positions of the cells, the longest expected first; equal ones as they were given."""
-    past = PastCosts(ran)
+    past = PastCosts(past_runs)
     return sorted(range(len(shapes)), key=lambda i: -(past.seconds(shapes[i]) or shapes[i].work))
 
 
-def time_left(
-    running: list[tuple[Shape, float, float | None]], pending: list[Shape], ran: list[Ran], workers: int
+def estimate_time_left(
+    running: list[tuple[Shape, float, float | None]], pending: list[Shape], past_runs: list[PastRun], workers: int
 ) -> float | None:
     """Seconds until the last cell is done, roughly; None before anything ran.
 
     `running` are (shape, seconds since it began, seconds left by its own pace, if it has one); they count as known.
     """
-    own = [Ran(asked, since + left) for asked, since, left in running if left is not None]
-    past = PastCosts([*ran, *own])
+    at_their_pace = [PastRun(shape, elapsed + left) for shape, elapsed, left in running if left is not None]
+    past = PastCosts([*past_runs, *at_their_pace])
     if not past.rates:
         return None
-    lefts = [max(0.0, (past.seconds(asked) or 0) - since) if left is None else left for asked, since, left in running]
-    lefts += [past.seconds(asked) or 0.0 for asked in pending]
-    return max(sum(lefts) / max(1, workers), *lefts) if lefts else 0.0
+    remaining = [
+        max(0.0, (past.seconds(shape) or 0) - elapsed) if left is None else left for shape, elapsed, left in running
+    ]
+    remaining += [past.seconds(shape) or 0.0 for shape in pending]
+    return max(sum(remaining) / max(1, workers), *remaining) if remaining else 0.0
 
 
-def read(out: Path) -> list[Ran]:
+def read(out: Path) -> list[PastRun]:
     """Every finished cell below `out`, on whatever machine it ran."""
-    ran = []
+    runs = []
     for _, entry in record.find(out):
         if isinstance(entry, dict) and entry["status"] == "finished":
             with contextlib.suppress(Exception):  # of a method that is gone, or whatever lies there
-                ran.append(_read_ran(entry))
-    return [one for one in ran if one.shape.work > 0]
+                runs.append(_read_run(entry))
+    return [run for run in runs if run.shape.work > 0]
 
 
-def _read_ran(entry: dict[str, Any]) -> Ran:
+def _read_run(entry: dict[str, Any]) -> PastRun:
     """What a record says of its cell's costs. Raises whatever comes of a record that says something else."""
     cost = entry["cost"]
     evaluation, memory = float(cost.get("evaluation_seconds", 0.0)), int(cost.get("peak_memory_bytes") or 0)
     device, processes = str(cost.get("device", "")), int(cost.get("processes", 1))
-    return Ran(shape(entry["settings"]), seconds_of(entry), evaluation, memory, device, processes)
+    return PastRun(shape(entry["settings"]), seconds_of(entry), evaluation, memory, device, processes)
 
 
 def seconds_of(entry: dict[str, Any]) -> float:

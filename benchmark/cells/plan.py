@@ -33,24 +33,24 @@ class State:
         return self.word in ("new", "interrupted", "failed", "running")
 
 
-def state(folder: Path) -> State:
+def read_state(folder: Path) -> State:
     """What `folder` holds."""
-    word, reason, existing = classify(folder, record.read, lease.at_work)
+    word, reason, existing = classify(folder, record.read, lease.is_at_work)
     return State(folder, word, _progress(folder) if word in ("running", "interrupted") else reason, existing)
 
 
 def classify(
-    folder: Path, read: Callable[[Path], dict[str, Any] | None], at_work: Callable[[Path], bool]
+    folder: Path, read: Callable[[Path], dict[str, Any] | None], is_at_work: Callable[[Path], bool]
 ) -> tuple[str, str, dict[str, Any] | None]:
     """The word of a cell's state, the reason that its record gives, and that record, where it says the end. `read` is
-    as `record.read`, `at_work` as `lease.at_work`."""
+    as `record.read`, `is_at_work` as `lease.is_at_work`."""
     try:
         existing = read(folder)
     except ValueError as error:
         return "broken", str(error), None
     if existing is not None and existing["status"] != "failed":
         return existing["status"], existing["reason"] or "", existing
-    if at_work(folder):
+    if is_at_work(folder):
         return "running", "", None
     if existing is not None:
         return "failed", existing["reason"], existing
@@ -59,33 +59,33 @@ def classify(
     return "new", "", None
 
 
-def states(cells: list[Settings], out: Path) -> list[State]:
+def read_states(cells: list[Settings], out: Path) -> list[State]:
     """The state of each cell's folder below `out`."""
-    return [state(out / address.folder_name(cell)) for cell in cells]
+    return [read_state(out / address.folder_name(cell)) for cell in cells]
 
 
-def folders(out: Path) -> Iterator[Path]:
+def list_folders(out: Path) -> Iterator[Path]:
     """Every cell's folder below `out`, by name; one that has lost its settings has its record."""
     return iter(sorted({path.parent for name in ("settings.json", record.FILE_NAME) for path in out.glob(f"*/{name}")}))
 
 
 def find(out: Path, names: Sequence[str]) -> list[Path]:
     """The folders below `out` of the cells of these names, or keys. `UsageError` for one that no cell has."""
-    known = {folder.name: folder for folder in folders(out)}
-    if names and not known:
+    by_name = {folder.name: folder for folder in list_folders(out)}
+    if names and not by_name:
         raise UsageError(
             f"unknown cell {names[0]!r}: no cells below {out}; give the cell's folder, or out=FOLDER of it"
         )
     matches = []
     for name in names:
-        hits = [folder for full, folder in known.items() if full == name or full.endswith(f"-{name}")]
+        hits = [folder for full, folder in by_name.items() if full == name or full.endswith(f"-{name}")]
         if not hits:
-            raise unknown("cell", name, known)
+            raise unknown("cell", name, by_name)
         matches += hits
     return matches
 
 
-def cell(folder: Path) -> Settings:
+def read_cell(folder: Path) -> Settings:
     """The cell whose folder it is. `UsageError` where its settings cannot be read."""
     path = folder / "settings.json"
     try:
@@ -96,12 +96,12 @@ def cell(folder: Path) -> Settings:
         raise UsageError(f"{path} cannot be read ({error}); `run` with the cell's words writes it anew") from error
 
 
-def cells(out: Path) -> tuple[list[Settings], list[str]]:
+def read_cells(out: Path) -> tuple[list[Settings], list[str]]:
     """The cell of every folder below `out` whose settings can be read, and what is wrong with the others."""
     readable, problems = [], []
-    for folder in folders(out):
+    for folder in list_folders(out):
         try:
-            readable.append(cell(folder))
+            readable.append(read_cell(folder))
         except UsageError as error:
             problems.append(str(error))
     return readable, problems
@@ -110,7 +110,7 @@ def cells(out: Path) -> tuple[list[Settings], list[str]]:
 def restore_settings(settings: Settings, folder: Path) -> None:
     """Write the settings of the cell in `folder` anew, where they cannot be read and the folder may be written."""
     try:
-        cell(folder)
+        read_cell(folder)
     except UsageError:
         with contextlib.suppress(OSError):
             record.write_json(folder / "settings.json", asdict(settings))
@@ -124,17 +124,17 @@ def titles(cells: Sequence[Settings], short: bool = False) -> dict[str, str]:
     by_method: dict[str, list[Settings]] = {}
     for cell in cells:
         by_method.setdefault(cell.method, []).append(cell)
-    named = {}
+    by_folder = {}
     for method, siblings in by_method.items():
-        names = [name for name in varying(siblings) if name not in ("seed", "trial")]
+        names = [name for name in find_varying(siblings) if name not in ("seed", "trial")]
         for cell in siblings:
             values = address.identity(cell) | {"trial": cell.trial.rpartition("/")[2] or None}
             parts = [method, label(values, names, short)]
             for name, sign in (("trial", "trial"), ("seed", "s")):
                 if values[name] is not None:
                     parts.append(f"{sign}{values[name]}" if short else f"{name}={values[name]}")
-            named[address.folder_name(cell)] = " ".join(filter(None, parts))
-    return named
+            by_folder[address.folder_name(cell)] = " ".join(filter(None, parts))
+    return by_folder
 
 
 def label(settings: dict[str, Any], names: list[str], short: bool = False) -> str:
@@ -150,7 +150,7 @@ def label(settings: dict[str, Any], names: list[str], short: bool = False) -> st
     return " ".join(parts)
 
 
-def varying(cells: list[Settings]) -> list[str]:
+def find_varying(cells: list[Settings]) -> list[str]:
     """The dotted names of the settings that tell the cells of a method from each other. That methods have other
     presets tells nothing of a cell."""
     by_method: dict[str, list[dict[str, Any]]] = {}

@@ -23,7 +23,7 @@ from benchmark.display.progress import ProgressDisplay
 from benchmark.errors import explain
 from benchmark.evaluate import gallery, headline, linear
 from benchmark.evaluate.frozen_cell import FrozenCell, freeze
-from benchmark.settings import address, alike, remarks
+from benchmark.settings import address, like, remarks
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.tracking.tracker import Tracker
@@ -74,8 +74,8 @@ def run(settings: Settings, place: Place, title: str = "") -> dict[str, Any] | N
             if existing is not None and existing["status"] != "failed":
                 return existing
             guard, is_main, say = leases[0].guard if leases else _no_guard, place.world.is_main, place.display.say
-            with place.tracker.cell(blank(settings), folder, title, place.runtime, is_main, say) as tracker_run:
-                result = _make(settings, place, folder, guard, tracker_run.log)
+            with place.tracker.cell(start_record(settings), folder, title, place.runtime, is_main, say) as tracker_run:
+                result = _produce_record(settings, place, folder, guard, tracker_run.log)
                 tracker_run.end(result)
             return result
         except lease.Lost as lost:
@@ -85,15 +85,19 @@ def run(settings: Settings, place: Place, title: str = "") -> dict[str, Any] | N
             return None
 
 
-def _make(
-    settings: Settings, place: Place, folder: Path, guard: Callable[[], None], tell: Callable[[dict[str, Any]], None]
+def _produce_record(
+    settings: Settings,
+    place: Place,
+    folder: Path,
+    guard: Callable[[], None],
+    report_line: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """Train, evaluate and write the record. `guard` is called before each write, and may raise `Lost`."""
     place.world.broadcast(lambda: _begin(settings, folder, place.world))
-    result = blank(settings)
-    result["resolved"] |= arithmetic(settings, place)
+    result = start_record(settings)
+    result["resolved"] |= describe_arithmetic(settings, place)
     try:
-        result |= _train_and_evaluate(settings, place, folder, guard, tell, result["cost"], result["resolved"])
+        result |= _train_and_evaluate(settings, place, folder, guard, report_line, result["cost"], result["resolved"])
     except lease.Lost:
         raise
     except Exception as error:
@@ -137,7 +141,7 @@ def _write_error(folder: Path, world: World) -> bool:
     return True
 
 
-def blank(settings: Settings) -> dict[str, Any]:
+def start_record(settings: Settings) -> dict[str, Any]:
     """The record of a cell that starts now, as it is before anything is known of its end."""
     return {
         "schema": record.SCHEMA,
@@ -152,13 +156,13 @@ def blank(settings: Settings) -> dict[str, Any]:
         **machine.commit(),
         **({"purpose": record.TRIAL} if settings.trial else {}),
         "started": record.now(),
-        "resolved": {"family": family(settings.method), "results_version": address.RESULTS_VERSION}
+        "resolved": {"family": find_family(settings.method), "results_version": address.RESULTS_VERSION}
         | {"method_version": settings.method_version or "1"}
-        | ({"like": protocol} if (protocol := alike.find(settings)) else {}),
+        | ({"like": protocol} if (protocol := like.find(settings)) else {}),
     }
 
 
-def arithmetic(settings: Settings, place: Place) -> dict[str, Any]:
+def describe_arithmetic(settings: Settings, place: Place) -> dict[str, Any]:
     """What this machine makes of the cell's numbers beyond rounding; of two kinds none is averaged with the other."""
     return {
         "precision": resolve_precision(settings.precision or "fp32", place.device),
@@ -167,7 +171,7 @@ def arithmetic(settings: Settings, place: Place) -> dict[str, Any]:
     }
 
 
-def family(method: str) -> str:
+def find_family(method: str) -> str:
     """The method's family, for tables that group by it; "" where it says none or cannot be read."""
     try:
         return methods.describe(method).family
@@ -180,13 +184,13 @@ def _train_and_evaluate(
     place: Place,
     folder: Path,
     guard: Callable[[], None],
-    tell: Callable[[dict[str, Any]], None],
+    report_line: Callable[[dict[str, Any]], None],
     cost: dict[str, Any],
     resolved: dict[str, Any],
 ) -> dict[str, Any]:
     """The record's status, reason, metrics and the test images that were right; `cost` and `resolved` are filled."""
     world, device = place.world, place.device
-    build.require_kind(settings, world)
+    build.require_code_and_processes(settings, world)
     machine.reset_peak_memory(device)
     cost |= {"views": 0, "pixels_per_image": 0, "seconds": 0.0}
     cost |= {"device": machine.device_name(device), "processes": world.size}
@@ -209,7 +213,7 @@ def _train_and_evaluate(
         resolved |= {"validation_curve": curve.describe()}
         key, stop, display = address.key(settings), place.stop, place.display
         outcome = train.train(
-            engine, batches, settings, place.runtime, key, folder, stop, display, guard, tell, curve.ask
+            engine, batches, settings, place.runtime, key, folder, stop, display, guard, report_line, curve.ask
         )
         reason, whole, stopped = outcome.reason, outcome.whole, outcome.stopped
         resolved["warnings"] += [f"{settings.method}: {sign}" for sign in outcome.signs]
@@ -229,7 +233,7 @@ def _train_and_evaluate(
         reason = reason or collapse  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
         if metrics and world.is_main and not settings.trial:  # it shows test images
-            _show(frozen, folder, guard, place.display)
+            _write_gallery(frozen, folder, guard, place.display)
     status = "stopped" if stopped else "collapsed" if reason else "finished"
     result = {"status": status, "reason": reason, "metrics": metrics}
     return result | ({record.CORRECT: correct} if correct else {})
@@ -250,7 +254,7 @@ def _resolve(settings: Settings, runtime: Runtime, data: Data, batches: Batches)
     return resolved | {"fitted": remarks.explain(settings, runtime.preset)}
 
 
-def _show(frozen: FrozenCell, folder: Path, guard: Callable[[], None], display: ProgressDisplay) -> None:
+def _write_gallery(frozen: FrozenCell, folder: Path, guard: Callable[[], None], display: ProgressDisplay) -> None:
     """Write what people look at beside the numbers; without it the cell is as good."""
     try:
         guard()

@@ -27,7 +27,7 @@ from benchmark.evaluate.frozen_cell import in_float32
 from benchmark.evaluate.linear import top1
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime, evaluation_interval, stop_threshold
-from benchmark.settings.values import parts
+from benchmark.settings.values import count_microbatches
 from benchmark.training.batches import Batches
 from benchmark.training.embed import ROWS
 from benchmark.training.train import Validation
@@ -61,7 +61,7 @@ class ValidationCurve:
         labels = data.train.labels
         self.rows = torch.from_numpy(subsample(labels, min(len(labels), REFERENCES), DRAW))
         # No more than a step encodes: the peak of memory stays the training's.
-        passes = max(parts(batches.batch_size, settings.microbatch or 0), batches.world.size)
+        passes = max(count_microbatches(batches.batch_size, settings.microbatch or 0), batches.world.size)
         self.at_once = min(ROWS, len(batches.views) * (batches.batch_size // passes))
         self.share = _share(len(self.rows) + len(data.validation), data, batches, self.epochs, precision)
         interval, self.threshold, self.display = evaluation_interval(runtime), stop_threshold(runtime), display

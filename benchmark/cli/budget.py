@@ -30,9 +30,9 @@ def require(forecast: Forecasts, runtime: Runtime) -> None:
     words = f"budget={runtime.budget:g}"
     if runtime.budget and forecast.unknown:
         raise UsageError(
-            f"{words}: the cost of {forecast.unknown} of {quantify(len(forecast.each), 'cell')} is not known here"
+            f"{words}: the cost of {forecast.unknown} of {quantify(len(forecast.costs), 'cell')} is not known here"
         )
-    if runtime.budget and any(cost.microbatch for cost in forecast.each):
+    if runtime.budget and any(cost.microbatch for cost in forecast.costs):
         raise UsageError(f"{words}: some cells do not fit as they are; `plan` says which microbatch= does")
     if runtime.budget and forecast.hours > runtime.budget:
         raise UsageError(f"{words} hours would be exceeded; {forecast_table.lines(forecast, runtime)[0]}")

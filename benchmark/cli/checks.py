@@ -69,7 +69,7 @@ def require_writable(words: list[str]) -> None:
     """The folder that `words` name can be written to, before any data is read; one that holds cells may be another's,
     who has all that is asked for."""
     out = Path(runtime_words.read_runtime_of(words).out)
-    if not (os.path.isdir(out) and any(plan.folders(out))):
+    if not (os.path.isdir(out) and any(plan.list_folders(out))):
         writable.require(out)
 
 

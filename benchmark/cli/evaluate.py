@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from benchmark import environment
 from benchmark.cells import plan
 from benchmark.cli import checks
 from benchmark.cli.run import run_request
+from benchmark.display.messages import say
 from benchmark.errors import UsageError
 from benchmark.settings import address
 from benchmark.words import evaluate_words
 from benchmark.words.cell_words import Request
-from results import files
 
 
 def evaluate_cells(words: list[str]) -> int:
@@ -30,14 +29,11 @@ def evaluate_cells(words: list[str]) -> int:
         return code
     checks.require_folder(out)
     if request.cells is None:
-        folders = plan.find(out, request.names) or list(plan.folders(out))
+        folders = plan.find(out, request.names) or list(plan.list_folders(out))
     else:
         folders = [out / address.folder_name(cell) for cell in request.cells]
     from benchmark.cells import evaluations  # behind the words: torch takes its time
     from benchmark.cli import reporting
-
-    def say(line: str) -> None:
-        print(files.printable(line), file=sys.stderr, flush=True)
 
     measured = evaluations.measure(request, folders, say)
     reporting.print_evaluations(folders)

@@ -31,11 +31,11 @@ def write_report(words: list[str]) -> int:
 def print_status(words: list[str]) -> int:
     """`status`: every cell, and its job on a cluster."""
     out = _read_folder(words)
-    jobs, news = cluster.rows(out)
+    jobs, news = cluster.describe_jobs(out)
     if news:
         print(f"{news}; what follows is from the folder alone", file=sys.stderr)
-    states = [plan.state(folder) for folder in plan.folders(out)]
-    titles = plan.titles(plan.cells(out)[0])
+    states = [plan.read_state(folder) for folder in plan.list_folders(out)]
+    titles = plan.titles(plan.read_cells(out)[0])
     header = ["cell", "settings", "state", *(["job", "", ""] if jobs else []), ""]
     rows = []
     for state in states:

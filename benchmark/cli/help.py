@@ -207,7 +207,7 @@ def _keys() -> str:
     from benchmark.settings import schema
     from benchmark.settings.cell import Settings
     from benchmark.settings.runtime import Runtime, Slurm
-    from benchmark.settings.values import type_text
+    from benchmark.settings.values import describe_type
 
     def lines(cls: type[Any], prefix: str = "") -> list[str]:
         texts, hints = schema.help_of(cls), typing.get_type_hints(cls)
@@ -216,7 +216,7 @@ def _keys() -> str:
         for field in dataclasses.fields(cls):
             if field.default is not dataclasses.MISSING and field.name not in ("method", "extra", *schema.UNSPOKEN):
                 name = plural.get(prefix + field.name, prefix + field.name)
-                choices = f" ({type_text(hints[field.name])})" if "Literal" in str(hints[field.name]) else ""
+                choices = f" ({describe_type(hints[field.name])})" if "Literal" in str(hints[field.name]) else ""
                 rows.append(f"  {name}={field.default}".ljust(33) + " " + texts[field.name] + choices)
         return rows
 

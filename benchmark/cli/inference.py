@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import replace
 from pathlib import Path
 
 from benchmark import environment
 from benchmark.cells import writable
 from benchmark.cli import checks
+from benchmark.display.messages import say
 from benchmark.errors import UsageError
 from benchmark.settings.runtime import Runtime
 from benchmark.words import inference_words
-from results import files
 
 
 def export_encoder(words: list[str]) -> int:
@@ -26,8 +25,8 @@ def export_encoder(words: list[str]) -> int:
     export.require_room(request.out)
     program.require(request.formats)
     device = claim_device(replace(request.runtime, device="cpu"))
-    cell = restored.load(restored.find_cell(request.cell, Path(Runtime.out)), device, _say)
-    is_timm = export.export(cell, request.out, request.formats, _say)
+    cell = restored.load(restored.find_cell(request.cell, Path(Runtime.out)), device, say)
+    is_timm = export.export(cell, request.out, request.formats, say)
     for path in sorted(request.out.iterdir()):
         print(path)
     if request.push:
@@ -46,14 +45,10 @@ def write_features(words: list[str]) -> int:
     from benchmark.training.engine import claim_device
 
     folder = restored.find_cell(request.cell, Path(Runtime.out))
-    cell = restored.load(folder, claim_device(request.runtime), _say)
+    cell = restored.load(folder, claim_device(request.runtime), say)
     listing = images.list_images(request.images, request.place, cell.side, cell.settings.dataset.stream)
     for note in listing.notes:
-        _say(f"note: {note}")
+        say(f"note: {note}")
     features.write(cell, listing, request.out, request.head)
     print(request.out)
     return 0
-
-
-def _say(line: str) -> None:
-    print(files.printable(line), file=sys.stderr, flush=True)

@@ -12,7 +12,7 @@ from benchmark.display import columns
 from benchmark.errors import UsageError
 from benchmark.settings import presets, schema
 from benchmark.settings.presets import published
-from benchmark.settings.values import type_text
+from benchmark.settings.values import describe_type
 from benchmark.words import selection
 from benchmark.words.ablations import ABLATIONS
 
@@ -32,7 +32,7 @@ def print_methods(names: list[str]) -> int:
             continue
         print(f"{name}: {description.title}")
         for option in dataclasses.fields(description.Config):
-            allowed = type_text(schema.options_of(name)[option.name])
+            allowed = describe_type(schema.options_of(name)[option.name])
             meaning = description.help.get(option.name, "")
             if tried := description.search_space.get(option.name):
                 meaning += f"; tune tries {(', ' if isinstance(tried[0], str) else ' to ').join(map(str, tried))}"
@@ -42,6 +42,7 @@ def print_methods(names: list[str]) -> int:
 
 
 def print_ablations(words: list[str]) -> int:
+    """Each named ablation: its question, its axes, what is fixed, and the figure that is drawn of it."""
     checks.refuse_words("ablations", words)
     for name, ablation in ABLATIONS.items():
         print(f"ablation={name}: {ablation.question}")
@@ -71,6 +72,7 @@ def print_presets(names: list[str]) -> int:
 
 
 def print_datasets(words: list[str]) -> int:
+    """Every dataset by name, with its numbers and where it comes from."""
     checks.refuse_words("datasets", words)
     rows = [
         [e.name, str(e.images or ""), str(e.classes or ""), str(e.side), str(e.view), e.source]
@@ -82,6 +84,7 @@ def print_datasets(words: list[str]) -> int:
 
 
 def print_augmentations(words: list[str]) -> int:
+    """Every piece that `augmentation=` may be made of."""
     checks.refuse_words("augmentations", words)
     columns.show(["name", "what it does"], [*augmentation.names(), augmentation.SMALL_PIECE])
     print("Join with +, such as augmentation=crop+flip+colour; the right one's operations win.")
@@ -99,8 +102,8 @@ def print_published(names: list[str]) -> int:
         if names and name not in names:
             continue
         print(f"like={name}: {protocol.source}")
-        given = {"methods": ",".join(protocol.methods)} | protocol.words
-        print("    " + " ".join(f"{key}={value}" for key, value in given.items()))
+        words = {"methods": ",".join(protocol.methods)} | protocol.words
+        print("    " + " ".join(f"{key}={value}" for key, value in words.items()))
         for row in rows:
             if row["like"] == name:
                 print(f"    published: {row['method']} {100 * row['result']:.1f} ({row['metric']}: {row['protocol']})")

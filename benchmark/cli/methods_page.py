@@ -24,7 +24,7 @@ import methods
 from benchmark.backbones import encoders
 from benchmark.settings import schema
 from benchmark.settings.presets import page as presets_page
-from benchmark.settings.values import type_text
+from benchmark.settings.values import describe_type
 from benchmark.training import batches
 from benchmark.words import selection
 from methods.method import Batch, Method, Progress
@@ -98,7 +98,7 @@ def _section(name: str) -> str:
     if options:
         lines += ["| option | default | allowed | meaning |", "| :--- | :--- | :--- | :--- |"]
     for option in options:
-        allowed = type_text(schema.options_of(name)[option.name]).replace("|", r"\|")
+        allowed = describe_type(schema.options_of(name)[option.name]).replace("|", r"\|")
         meaning = description.help.get(option.name, "").replace("|", r"\|")
         lines.append(f"| `{name}.{option.name}` | {option.default} | {allowed} | {meaning} |")
     return "\n".join(lines) + ("\n" if options else "")
@@ -123,15 +123,15 @@ def _state(name: str) -> str:
 @lru_cache
 def _work(name: str, backbone: str = BACKBONE) -> float:
     """Multiplications and additions of a step for an image."""
-    method, kind = _build(name, backbone)
+    method, method_class = _build(name, backbone)
     at = Progress(0, 10, 0, 10)
     with torch.device("meta"):
-        views = batches.backbone_inputs(kind.views, (), SIDE)
-        each = [
+        views = batches.backbone_inputs(method_class.views, (), SIDE)
+        shapes = [
             (3, view.side, view.side) if view.images == 1 else (view.images, 3, view.side, view.side) for view in views
         ]
-        labels = torch.zeros(BATCH, dtype=torch.int64) if kind.supervised else None
-        batch = Batch([torch.zeros(BATCH, *shape) for shape in each], torch.arange(BATCH), labels)
+        labels = torch.zeros(BATCH, dtype=torch.int64) if method_class.supervised else None
+        batch = Batch([torch.zeros(BATCH, *shape) for shape in shapes], torch.arange(BATCH), labels)
         with Multiplications() as counted:
             method.loss(method(batch, at), at)["loss"].backward()
     return counted.count / BATCH
@@ -139,11 +139,15 @@ def _work(name: str, backbone: str = BACKBONE) -> float:
 
 def _build(name: str, backbone: str) -> tuple[Method, type[Method]]:
     """The method with its default options, on the meta device."""
-    kind: type[Method] = methods.load(name)
+    method_class: type[Method] = methods.load(name)
     encoder, width, _ = _encoder(backbone)
-    arguments = ({"size": SIDE} if kind.sized else {}) | ({"classes": CLASSES} if kind.supervised else {})
+    arguments = ({"size": SIDE} if method_class.sized else {}) | (
+        {"classes": CLASSES} if method_class.supervised else {}
+    )
     with torch.device("meta"):
-        return kind(kind.Config(), copy.deepcopy(encoder).to("meta"), width, IMAGES, **arguments).train(), kind
+        return method_class(
+            method_class.Config(), copy.deepcopy(encoder).to("meta"), width, IMAGES, **arguments
+        ).train(), method_class
 
 
 @lru_cache
@@ -152,6 +156,7 @@ def _encoder(backbone: str) -> tuple[Any, int, str]:
 
 
 def main() -> int:
+    """Exit code: 0, and 1 where `--check` finds an old page."""
     parser = argparse.ArgumentParser(description="docs/methods.md and docs/presets.md from the code")
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is old")
     check = parser.parse_args().check

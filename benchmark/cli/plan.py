@@ -18,16 +18,17 @@ from benchmark.words.cell_words import Request
 from results.quantity import quantify
 
 
-def _names(request: Request, words: list[str]) -> dict[str, list[str]]:
+def _choose_settings(request: Request, words: list[str]) -> dict[str, list[str]]:
     """Method -> the settings that its rows show: what tells the cells of a method from each other, and what the file of
     `settings=` or a word for this method alone says."""
-    varying, assigned = plan.varying(request.cells), runtime_words.split(words)
+    varying, assigned = plan.find_varying(request.cells), runtime_words.split(words)
     names: dict[str, list[str]] = {}
     for method, dataset in dict.fromkeys((cell.method, cell.dataset) for cell in request.cells):
-        own = {key: [text] for key, text in tuned_words.words(request.runtime, dataset).items()}
-        own |= {key: assigned[key] for key in assigned if key.rpartition(".")[0] in (method, method.rpartition(".")[2])}
-        known = [*names.get(method, varying), *cell_words.read_axes(method, own)]
-        names[method] = list(dict.fromkeys(known))
+        chosen = {key: [text] for key, text in tuned_words.read_words(request.runtime, dataset).items()}
+        prefixes = method, method.rpartition(".")[2]
+        chosen |= {key: texts for key, texts in assigned.items() if key.rpartition(".")[0] in prefixes}
+        shown = [*names.get(method, varying), *cell_words.read_axes(method, chosen)]
+        names[method] = list(dict.fromkeys(shown))
     return names
 
 
@@ -44,9 +45,9 @@ def print_plan(words: list[str], quick: bool) -> int:
     ]
     request = checks.check_request(replace(request, notes=[*request.notes, *assumed]), needs_data=False)
     out = Path(request.runtime.out)
-    states = plan.states(request.cells, out)
+    states = plan.read_states(request.cells, out)
     names, todo = (
-        _names(request, words),
+        _choose_settings(request, words),
         [cell for cell, state in zip(request.cells, states, strict=True) if state.runs],
     )
     checks.require_possible(todo)
@@ -57,7 +58,7 @@ def print_plan(words: list[str], quick: bool) -> int:
     forecasts = None if quick or missing or not todo else forecast.forecast(todo, request.runtime)
     if forecasts:
         budget.keep(forecasts, todo, states, out)
-        costs = {address.key(cell): cost for cell, cost in zip(todo, forecasts.each, strict=True)}
+        costs = {address.key(cell): cost for cell, cost in zip(todo, forecasts.costs, strict=True)}
         header += forecast_table.HEADER
         rows = [[*row, *forecast_table.row(costs.get(row[0]))] for row in rows]
     columns.show(header, rows)

@@ -1,6 +1,6 @@
 """From a folder's records to what a user reads: on the terminal, in report/, and on W&B. Imports no torch.
 
-It puts `results` together with the words of the command line, as `__main__` does with all else.
+It is where `results`, which knows nothing of `benchmark`, meets the command line.
 """
 
 from __future__ import annotations
@@ -54,7 +54,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         *like_sections(loaded),
         *evaluation_sections(loaded),
         *tuning_tables.sections(searches),
-        ("Forecasts against truth", formats.truth(forecasts.compare_with_truth(loaded, foretold))),
+        ("Forecasts against truth", formats.forecast_rows(forecasts.compare_with_truth(loaded, foretold))),
     ]
     print_summary(summary)
     print_sections([("Ranks and differences, as far as the seeds allow", compared)])
@@ -84,7 +84,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         below = [f"## {title}\n\n{formats.pipes(rows)}" for title, rows in tables if len(rows) > 1]
         text = "\n".join([formats.to_markdown(summary), *explained, *below])
         try:
-            print(wandb_report.write(loaded, text, out, project, site.unreachable()))
+            print(wandb_report.write(loaded, text, out, project, site.find_obstacle()))
         except wandb_report.Unsaved as error:
             raise UsageError(f"wandb={'/'.join(project)}: {error}") from error
 
@@ -123,7 +123,7 @@ def print_tuning(out: Path, names: Sequence[str]) -> None:
 
 
 def print_evaluations(folders: Sequence[Path]) -> None:
-    """The same of these cells, on the terminal."""
+    """What `evaluate` measured of the cells in these folders, on the terminal."""
     print_sections(evaluation_sections(frame.load_folders(folders)))
 
 
@@ -142,6 +142,7 @@ def print_records(out: Path, folders: Sequence[Path]) -> None:
 
 
 def print_summary(summary: pd.DataFrame) -> None:
+    """The table of a summary, as wide as the terminal, and its notes below."""
     from rich.console import Console
 
     console = Console()
@@ -153,6 +154,7 @@ def print_summary(summary: pd.DataFrame) -> None:
 
 
 def print_sections(sections: Sequence[Section]) -> None:
+    """The first `MOST` rows of each section, under its title; sections without rows are left out."""
     for title, rows in sections:
         if len(rows) > 1:
             print(f"{title}:")

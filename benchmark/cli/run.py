@@ -33,7 +33,7 @@ def run_folder(words: list[str], wait: bool) -> int:
     """`resume`: the cells of a folder, from the folder alone."""
     runtime = read_folder(words)
     checks.require_folder(Path(runtime.out))
-    cells, problems = plan.cells(Path(runtime.out))
+    cells, problems = plan.read_cells(Path(runtime.out))
     for problem in problems:
         print(f"left out: {problem}", file=sys.stderr)
     for cell in cells:
@@ -47,14 +47,14 @@ def run_folder(words: list[str], wait: bool) -> int:
 
 def _drop_changed(cells: list[Settings], out: Path) -> list[Settings]:
     """The cells without those that would go on with another code of their method than they began with; says which."""
-    kept = []
-    for cell, state in zip(cells, plan.states(cells, out), strict=True):
+    unchanged = []
+    for cell, state in zip(cells, plan.read_states(cells, out), strict=True):
         if not state.runs or schema.method_version(cell.method) == cell.method_version:
-            kept.append(cell)
+            unchanged.append(cell)
         elif environment.is_main():
             why = f"the code of {cell.method} has changed since it began; its words make a new cell"
             print(f"note: {state.folder.name}: {why}", file=sys.stderr)
-    return kept
+    return unchanged
 
 
 def run_request(request: Request, wait: bool) -> int:
@@ -67,7 +67,7 @@ def run_request(request: Request, wait: bool) -> int:
     tracker.require(request.runtime)
     checks.refuse_launcher(request.runtime, wait)
     out = Path(request.runtime.out)
-    states = plan.states(request.cells, out)
+    states = plan.read_states(request.cells, out)
     checks.refuse_broken(states)
     todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
     if todo:
@@ -94,7 +94,7 @@ def run_request(request: Request, wait: bool) -> int:
 def _print_end(request: Request) -> int:
     """Print the table, and what has no record. Returns the exit code of `run_request`."""
     out = Path(request.runtime.out)
-    states = plan.states(request.cells, out)
+    states = plan.read_states(request.cells, out)
     words = {state.word for state in states}
     if environment.is_main():
         from benchmark.cli import reporting  # behind the training: pandas takes its time
@@ -112,9 +112,9 @@ def _submit(request: Request, wait: bool) -> int:
     """Submit the cells as jobs, and if `wait`, follow these to their end."""
     out = Path(request.runtime.out)
     count = cluster.submit(request.cells, request.runtime)
-    rest = len(request.cells) - count
+    others = len(request.cells) - count
     status = f"python -m benchmark status out={out}"
-    print(f"{quantify(count, 'cell')} submitted, {rest} finished or under way; {status} says how they are")
+    print(f"{quantify(count, 'cell')} submitted, {others} finished or under way; {status} says how they are")
     if not wait:
         return 0
     _follow(request.cells, request.runtime)
@@ -141,7 +141,7 @@ def train_cells(cells: list[Settings], runtime: Runtime) -> int:
         cluster.submit(cells, runtime)
         _follow(cells, runtime)
         return 0
-    return _train(Request(cells, runtime, []), plan.states(cells, Path(runtime.out)))
+    return _train(Request(cells, runtime, []), plan.read_states(cells, Path(runtime.out)))
 
 
 def _train(request: Request, states: list[State]) -> int:

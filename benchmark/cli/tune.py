@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,11 +10,11 @@ from benchmark import environment
 from benchmark.cells import writable
 from benchmark.cli import checks, run
 from benchmark.data import identity
+from benchmark.display.messages import say
 from benchmark.errors import UsageError
 from benchmark.settings.cell import Settings
 from benchmark.tracking import tracker
 from benchmark.words import cell_words, runtime_words, tune_words
-from results import files
 
 FEW = 500  # validation images, of which one is a fifth of a point
 
@@ -30,16 +29,13 @@ def tune_methods(words: list[str]) -> int:
         raise UsageError("tune needs Optuna, which is not installed: pip install '.[tune]'")
     runtime = request.runtime
     cells = [search.base for search in request.searches] + request.references
-    notes = [*request.notes, *_doubts(cells)]
+    notes = [*request.notes, *_warn_of_few_images(cells)]
     checks.require_possible(cells)
     checks.check_request(cell_words.Request(cells, runtime, notes))
     tracker.require(runtime)
     checks.refuse_launcher(runtime, False)
     from benchmark.cli import reporting  # behind the words: pandas and optuna take their time
     from benchmark.tuning import chosen, study
-
-    def say(line: str) -> None:
-        print(files.printable(line), file=sys.stderr, flush=True)
 
     chosen.describe(request)
     code, choices = study.run(request, lambda cells: run.train_cells(cells, runtime), say)
@@ -50,14 +46,14 @@ def tune_methods(words: list[str]) -> int:
     reporting.print_tuning(Path(runtime.out), [search.study for search in request.searches])
     if not request.options.final:
         return 0
-    final = [_with_seeds(choice.cell, request.seeds) for choice in choices if choice is not None]
-    final += [_with_seeds(cell, request.seeds) for cell in request.references]
+    final_cells = [_with_seeds(choice.cell, request.seeds) for choice in choices if choice is not None]
+    final_cells += [_with_seeds(cell, request.seeds) for cell in request.references]
     return run.run_request(
-        cell_words.Request([cell for each in final for cell in each], runtime, []), runtime.launcher == "slurm"
+        cell_words.Request([cell for each in final_cells for cell in each], runtime, []), runtime.launcher == "slurm"
     )
 
 
-def _doubts(cells: list[Settings]) -> list[str]:
+def _warn_of_few_images(cells: list[Settings]) -> list[str]:
     """A note of a dataset whose validation images are too few for the best trial to be much better than others."""
     notes: dict[str, None] = {}
     for dataset in {cell.dataset.name: cell.dataset for cell in cells}.values():

@@ -31,9 +31,12 @@ from benchmark.contract.short_training import (
 )
 from benchmark.contract.two_processes import check_two_processes
 from benchmark.errors import explain
+from benchmark.settings.cell import Settings
 from benchmark.training import build, optim
+from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
 from benchmark.training.embed import embed
+from benchmark.training.engine import Engine
 from benchmark.training.stop import Stopped
 from methods.method import Progress
 
@@ -67,32 +70,26 @@ def check_micro_batches(name: str, *more: str) -> None:
 def check_gradients(name: str) -> None:
     """Every trainable parameter gets a gradient, no other does, and the optimiser holds just those."""
     cell = settings(name)
-    engine, batches = prepare(cell, World())
-    engine.method.train()
-    at = Progress(0, 20, 0, 4)
-    engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
+    engine, batches, at = _begin(cell)
     engine.gradient(batches.get(0, batches.order(0)), at)
-    named = dict(engine.method.named_parameters())
-    missing = [n for n, p in named.items() if p.requires_grad and p.grad is None]
-    extra = [n for n, p in named.items() if not p.requires_grad and p.grad is not None]
+    parameters = dict(engine.method.named_parameters())
+    missing = [n for n, p in parameters.items() if p.requires_grad and p.grad is None]
+    extra = [n for n, p in parameters.items() if not p.requires_grad and p.grad is not None]
     if missing or extra:
         raise Violation(
             f"no gradient: {', '.join(missing) or 'none'}; gradient on a target: {', '.join(extra) or 'none'}"
         )
     optimised = {id(p) for group in optim.make(engine.method, cell).param_groups for p in group["params"]}
-    if optimised != {id(p) for p in named.values() if p.requires_grad}:
+    if optimised != {id(p) for p in parameters.values() if p.requires_grad}:
         raise Violation("the optimiser does not hold exactly the trainable parameters")
 
 
 def check_reads(name: str) -> None:
     """`forward` and `loss` leave all buffers alone but batch norm's: what they write, a later row of them would see."""
-    engine, batches = prepare(settings(name), World())
-    engine.method.train()
-    at = Progress(0, 20, 0, 4)
-    engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
+    engine, batches, at = _begin(settings(name))
     layers = [layer for layer in engine.method.modules() if isinstance(layer, _BatchNorm)]
-    own = {id(buffer) for layer in layers for buffer in layer.buffers()}
-    before = {n: (b, b.clone()) for n, b in engine.method.named_buffers() if id(b) not in own}
+    statistics = {id(buffer) for layer in layers for buffer in layer.buffers()}
+    before = {n: (b, b.clone()) for n, b in engine.method.named_buffers() if id(b) not in statistics}
     engine.gradient(batches.get(0, batches.order(0)), at)
     written = [n for n, (buffer, copy) in before.items() if not torch.equal(buffer, copy)]
     if written:
@@ -123,11 +120,7 @@ def check_device(name: str) -> None:
         if stayed:
             raise Violation(f"does not move to another device: {', '.join(stayed)}")
         return
-    cell = settings(name, "precision=fp32")
-    engine, batches = prepare(cell, World(), torch.device("cuda", 0))
-    engine.method.train()
-    at = Progress(0, 20, 0, 4)
-    engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
+    engine, batches, at = _begin(settings(name, "precision=fp32"), torch.device("cuda", 0))
     rows, scalars = engine.gradient(batches.get(0, batches.order(0)), at)
     engine.method.after_step(rows, at)
     if not torch.isfinite(scalars["loss"]):
@@ -160,6 +153,15 @@ def check(name: str) -> bool:
         print(f"  {'ok  ' if problem is None else 'FAIL'}  {title}{words}", flush=True)
         problems += [] if problem is None else [problem]
     return not problems
+
+
+def _begin(cell: Settings, device: torch.device = CPU) -> tuple[Engine, Batches, Progress]:
+    """The method of the cell before its first step, behind what it does before an epoch."""
+    engine, batches = prepare(cell, World(), device)
+    engine.method.train()
+    at = Progress(0, 20, 0, 4)
+    engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
+    return engine, batches, at
 
 
 def _problem(function: Callable[[str], None], name: str) -> str | None:

@@ -42,7 +42,7 @@ def check_learning(name: str) -> None:
     small = [*backbone, f"epochs={epochs}", "precision=fp32"]
     cell = cell_words.read([f"methods={name}", "dataset=digits", *small]).cells[0]
     engine, batches = prepare(cell, World())
-    _settle(engine, batches)
+    _settle_batch_norm(engine, batches)
     before = after = _neighbour_accuracy(engine.method, cell, batches)
     with tempfile.TemporaryDirectory() as scratch:
         for epoch in range(cell.epochs or 0):
@@ -53,7 +53,7 @@ def check_learning(name: str) -> None:
             if as_trained <= before + CLEAR and epoch + 1 != cell.epochs:
                 continue
             trained = {name: value.clone() for name, value in engine.method.state_dict().items()}
-            _settle(engine, batches)
+            _settle_batch_norm(engine, batches)
             after = min(as_trained, _neighbour_accuracy(engine.method, cell, batches))
             engine.method.load_state_dict(trained)
             if after > before + CLEAR:
@@ -62,7 +62,7 @@ def check_learning(name: str) -> None:
         raise Violation(f"20 nearest neighbours: {after:.1%} right after training, {before:.1%} before")
 
 
-def _settle(engine: Engine, batches: Batches) -> None:
+def _settle_batch_norm(engine: Engine, batches: Batches) -> None:
     """Make the running statistics of the encoder's batch norms the mean over an epoch; always the same epoch."""
     norms = [layer for layer in engine.method.encoder.modules() if isinstance(layer, _BatchNorm)]
     momenta = [norm.momentum for norm in norms]

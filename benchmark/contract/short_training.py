@@ -7,6 +7,7 @@ import tempfile
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from signal import SIGTERM
 
 import torch
 from torch import Tensor, nn
@@ -104,19 +105,19 @@ def train_undisturbed(name: str, more: tuple[str, ...], norm: bool) -> ShortTrai
 
 
 class StopAt(Stop):
-    """Asks to stop when the loop has looked `looks` times, which it does once a step."""
+    """As SIGTERM behind `steps` steps: the loop asks for a signal once a step."""
 
-    def __init__(self, looks: int) -> None:
-        self.looks = looks
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
         super().__init__()
 
     @property
-    def asked(self) -> int:
-        self.looks -= 1
-        return 15 if self.looks < 0 else 0
+    def signal(self) -> int:
+        self.steps -= 1
+        return SIGTERM if self.steps < 0 else 0
 
-    @asked.setter
-    def asked(self, number: int) -> None: ...
+    @signal.setter
+    def signal(self, number: int) -> None: ...
 
 
 def replace_batch_norm(network: nn.Module) -> None:

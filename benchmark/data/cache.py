@@ -79,8 +79,8 @@ def _open(place: Path, count: int, side: int) -> tuple[Tensor, NDArray[np.int64]
         images = _map(place, count, side)
         with files.open_file(_file(place, ".sums.npy")) as file:
             totals = np.load(file)
-        some = np.unique(np.linspace(0, len(blocks) - 1, LOOKED_AT).round().astype(int))
-        bad = next((b for b in some if _checksum(images[b * BLOCK : (b + 1) * BLOCK]) != blocks[b]), None)
+        sampled = np.unique(np.linspace(0, len(blocks) - 1, LOOKED_AT).round().astype(int))
+        bad = next((b for b in sampled if _checksum(images[b * BLOCK : (b + 1) * BLOCK]) != blocks[b]), None)
         if bad is not None:
             raise ValueError(f"images {bad * BLOCK} to {min((bad + 1) * BLOCK, count) - 1} are not what was written")
     except (OSError, ValueError, LookupError, TypeError) as error:
@@ -93,24 +93,24 @@ def _open(place: Path, count: int, side: int) -> tuple[Tensor, NDArray[np.int64]
 
 def _build(place: Path, paths: list[str], side: int) -> None:
     """Written as a file, not through the map: on a full disk a write is an error, a map a signal that ends Python."""
-    count, each = len(paths), 3 * side * side
+    count, image_bytes = len(paths), 3 * side * side
     totals = np.zeros((count, 2, 3), dtype=np.int64)
     checksums: dict[int, int] = {}
     path = _file(place, ".images")
-    progress = counting.count(f"{place.name}: decoding", count, "image", ", once")
+    progress = counting.show_progress(f"{place.name}: decoding", count, "image", ", once")
     images, blocks = files.open_file(path, os.O_RDWR | os.O_CREAT), files.open_log(_file(place, ".blocks"))
     with images as file, blocks as notes, progress as advance:
-        _require_room(path, count * each)
-        noted = _read_notes(place)
+        _require_room(path, count * image_bytes)
+        checksums_before = _read_notes(place)
         for block, start in enumerate(range(0, count, BLOCK)):
             part = paths[start : start + BLOCK]
-            file.seek(start * each)
-            rows = np.frombuffer(file.read(len(part) * each) if block in noted else b"", np.uint8)
-            if _checksum(rows) != noted.get(block):  # not there, or lost in a crash of the machine
+            file.seek(start * image_bytes)
+            rows = np.frombuffer(file.read(len(part) * image_bytes) if block in checksums_before else b"", np.uint8)
+            if _checksum(rows) != checksums_before.get(block):  # not there, or lost in a crash of the machine
                 rows = np.empty((len(part), 3, side, side), np.uint8)
                 for row, square in zip(rows, squares(part, side), strict=True):
                     row[:] = square
-                file.seek(start * each)
+                file.seek(start * image_bytes)
                 file.write(rows.data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -148,12 +148,12 @@ def _file(place: Path, kind: str) -> Path:
 
 def _read_notes(place: Path) -> dict[int, int]:
     """Block -> checksum of what an attempt before has written; a kill may have cut the last line."""
-    found = {}
+    checksums = {}
     for line in files.read_text(_file(place, ".blocks")).splitlines():
         with suppress(ValueError, TypeError):
             block, checksum = json.loads(line)
-            found[block] = checksum
-    return found
+            checksums[block] = checksum
+    return checksums
 
 
 def _checksum(images: NDArray[np.uint8]) -> int:

@@ -272,19 +272,19 @@ def require(dataset: Dataset) -> None:
             f"dataset.split_seed={dataset.split_seed} is not allowed: give 0, a positive whole number, or {RUN} for "
             "the seed of each run"
         )
-    usual = "one whose images lie as files, such as dataset=folder"
+    file_datasets = "one whose images lie as files, such as dataset=folder"
     if dataset.cache < 0 or (dataset.cache and not item.image_files):
         raise UsageError(
             f"dataset.cache={dataset.cache} is not allowed for dataset {dataset.name}: give a number of pixels for "
-            f"{usual}; the others fit in memory"
+            f"{file_datasets}; the others fit in memory"
         )
     if dataset.stream and (dataset.cache or not item.image_files):
-        given = f"dataset.cache={dataset.cache}" if dataset.cache else f"dataset {dataset.name}"
-        raise UsageError(f"dataset.stream=true is not allowed with {given}: it decodes the files of {usual}")
+        conflict = f"dataset.cache={dataset.cache}" if dataset.cache else f"dataset {dataset.name}"
+        raise UsageError(f"dataset.stream=true is not allowed with {conflict}: it decodes the files of {file_datasets}")
     if dataset.side < 0 or (dataset.side and not item.image_files):
         raise UsageError(
             f"dataset.side={dataset.side} is not allowed for dataset {dataset.name}: give a number of pixels for "
-            f"{usual}, and leave it at 0 for the others, which are kept as they are published"
+            f"{file_datasets}, and leave it at 0 for the others, which are kept as they are published"
         )
     root = location(dataset)
     if dataset.unlabelled and dataset.name != "folder":

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from benchmark.data import folder
 from benchmark.data.catalogue import RUN, Dataset, entry, location, require
-from benchmark.data.files import sums
-from benchmark.data.layouts.fetch import failing_in_one_line
+from benchmark.data.files import sum_pixels
+from benchmark.data.layouts.fetch import explain_failures
 from benchmark.data.source import Images, Indices, Rows, Source, Split, Withheld, require_images
 from benchmark.data.splits import TEST_SEED, stratify, subsample
 from benchmark.errors import UsageError
@@ -55,7 +55,7 @@ def load(dataset: Dataset, test: bool = True) -> Data:
     source = folder.source(dataset) if entry(dataset.name).image_files else read_arrays(dataset)
     training, unlabelled = _limit(dataset, source)
     labelled, validation = _validate_on(dataset, source, training)
-    shown = source.test if source.class_names else validation  # without labels it only has images to look at
+    test_rows = source.test if source.class_names else validation  # without labels it only has images to look at
     train = labelled.split()
     pretrain = train if unlabelled is None else unlabelled.split()
     mean, std = channel_statistics(pretrain.images)
@@ -64,7 +64,7 @@ def load(dataset: Dataset, test: bool = True) -> Data:
         pretrain=pretrain,
         train=train,
         validation=validation.split(),
-        test=shown.split() if test else Withheld(),
+        test=test_rows.split() if test else Withheld(),
         class_names=source.class_names,
         mean=mean,
         std=std,
@@ -81,7 +81,7 @@ def channel_statistics(images: Images) -> tuple[tuple[float, ...], tuple[float, 
 
     Exact up to one rounding, but for streamed images, of which some are counted.
     """
-    n, first, second = sums(images) if isinstance(images, Tensor) else images.sums()
+    n, first, second = sum_pixels(images) if isinstance(images, Tensor) else images.sums()
     mean = tuple(x / (255 * n) for x in first)
     return mean, tuple((n * xx - x * x) ** 0.5 / (255 * n) for x, xx in zip(first, second, strict=True))
 
@@ -92,8 +92,8 @@ def _validate_on(dataset: Dataset, source: Source, training: Rows) -> tuple[Rows
         return training, source.validation
     if source.class_names:
         require_images(training.labels, source.class_names, 2, "train and validation")
-    rest, taken = stratify(training.labels, dataset.validation, _split_seed(dataset))
-    return training.take(rest), training.take(taken)
+    to_train, to_validate = stratify(training.labels, dataset.validation, _split_seed(dataset))
+    return training.take(to_train), training.take(to_validate)
 
 
 def _split_seed(dataset: Dataset) -> int:
@@ -131,10 +131,10 @@ def _array_rows(array: Any, labels: Any) -> Rows:
 
     def read(indices: Indices) -> Tensor:
         # Filled chunk by chunk: permuting STL-10 whole would hold it three times.
-        kept = torch.empty((len(indices), 3, *images.shape[2:]), dtype=torch.uint8)
+        chosen = torch.empty((len(indices), 3, *images.shape[2:]), dtype=torch.uint8)
         for start in range(0, len(indices), _CHUNK):
-            kept[start : start + _CHUNK] = images[torch.from_numpy(indices[start : start + _CHUNK])]
-        return kept
+            chosen[start : start + _CHUNK] = images[torch.from_numpy(indices[start : start + _CHUNK])]
+        return chosen
 
     return Rows(np.asarray(labels, dtype=np.int64), read)
 
@@ -142,30 +142,30 @@ def _array_rows(array: Any, labels: Any) -> Rows:
 def _digits() -> Source:
     from sklearn.datasets import load_digits
 
-    found = load_digits()
-    pixels = np.rint(found.images * (255 / 16)).astype(np.uint8)
-    rows = _array_rows(pixels, found.target)
-    rest, taken = stratify(rows.labels, 0.25, TEST_SEED)
-    return Source(rows.take(rest), rows.take(taken), [str(digit) for digit in found.target_names])
+    digits = load_digits()
+    pixels = np.rint(digits.images * (255 / 16)).astype(np.uint8)
+    rows = _array_rows(pixels, digits.target)
+    to_train, to_test = stratify(rows.labels, 0.25, TEST_SEED)
+    return Source(rows.take(to_train), rows.take(to_test), [str(digit) for digit in digits.target_names])
 
 
 def _load_from_torchvision(dataset: Dataset) -> Source:
     """A dataset of torchvision's, from the arrays it holds."""
     from torchvision import datasets
 
-    kind = getattr(datasets, "FashionMNIST" if dataset.name == "fashion_mnist" else dataset.name.upper())
+    dataset_class = getattr(datasets, "FashionMNIST" if dataset.name == "fashion_mnist" else dataset.name.upper())
     if dataset.name in ("stl10", "svhn"):
-        parts = ["train", "test", "unlabeled"] if dataset.name == "stl10" else ["train", "test"]
-        found = [_open(dataset, kind, split=part) for part in parts]
-        rows = [_array_rows(part.data, part.labels) for part in found]
+        split_names = ["train", "test", "unlabeled"] if dataset.name == "stl10" else ["train", "test"]
+        splits = [_open(dataset, dataset_class, split=part) for part in split_names]
+        rows = [_array_rows(part.data, part.labels) for part in splits]
     else:
-        found = [_open(dataset, kind, train=part) for part in (True, False)]
-        rows = [_array_rows(part.data, part.targets) for part in found]
-    names = getattr(found[0], "classes", None) or [str(label) for label in range(10)]  # SVHN's classes are the digits
+        splits = [_open(dataset, dataset_class, train=part) for part in (True, False)]
+        rows = [_array_rows(part.data, part.targets) for part in splits]
+    names = getattr(splits[0], "classes", None) or [str(label) for label in range(10)]  # SVHN's classes are the digits
     return Source(rows[0], rows[1], list(names), unlabelled=rows[2] if len(rows) > 2 else None)
 
 
-def _open(dataset: Dataset, kind: Callable[..., Any], **part: str | bool) -> Any:
+def _open(dataset: Dataset, dataset_class: Callable[..., Any], **part: str | bool) -> Any:
     """One split of a torchvision dataset."""
-    with failing_in_one_line(dataset):
-        return kind(root=str(location(dataset)), download=dataset.download, **part)
+    with explain_failures(dataset):
+        return dataset_class(root=str(location(dataset)), download=dataset.download, **part)

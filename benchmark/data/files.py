@@ -23,8 +23,8 @@ from torch.nn import functional as F
 from benchmark import environment
 from benchmark.data import inspection
 from benchmark.data.layouts.shards import open_image
-from benchmark.data.source import Images
-from benchmark.display.counting import count
+from benchmark.data.source import Images, spread_evenly
+from benchmark.display.counting import show_progress
 from benchmark.errors import UsageError
 
 if TYPE_CHECKING:
@@ -38,20 +38,20 @@ A = TypeVar("A")
 B = TypeVar("B")
 
 
-def single() -> None:
+def use_one_thread() -> None:
     """Torch's operations in this thread stay in it: its neighbours keep the other cores busy."""
     torch.set_num_threads(1)
 
 
 @cache
-def readers() -> ThreadPoolExecutor:
+def reader_pool() -> ThreadPoolExecutor:
     """One thread a core that this process may use; processes that torchrun puts on one machine share its cores."""
-    return ThreadPoolExecutor(environment.shared_cores(), "reader", single)
+    return ThreadPoolExecutor(environment.shared_cores(), "reader", use_one_thread)
 
 
 def prefetch(make: Callable[[A], B], items: Iterable[A]) -> Iterator[B]:
     """`map(make, items)`, made in a thread while the caller is busy with what it got before."""
-    with ThreadPoolExecutor(1, "prefetch", single) as thread:
+    with ThreadPoolExecutor(1, "prefetch", use_one_thread) as thread:
         waiting: list[Future[B]] = []
         try:
             for item in items:
@@ -90,16 +90,16 @@ class Files:
         boxes = torch.cat([(opened.sides - least) // 2, least], dim=1)
         return opened.crops([(boxes, self.side)])[0]
 
-    def open(self, index: Tensor | slice) -> Opened:
+    def open(self, index: Tensor | slice) -> OpenedFiles:
+        """The bytes of these files and their sides, not decoded yet. `BadImage` for what cannot be read."""
         paths = self.paths[index if isinstance(index, slice) else index.numpy()].tolist()
-        files = list(readers().map(_open, paths))
+        files = list(reader_pool().map(_open, paths))
         sides = torch.tensor([[height, width] for _, height, width in files], dtype=torch.int64).view(-1, 2)
-        return Opened(paths, [data for data, _, _ in files], sides)
+        return OpenedFiles(paths, [data for data, _, _ in files], sides)
 
     def sums(self) -> tuple[int, list[int], list[int]]:
         """Of evenly spaced images: to decode all of them would take as long as an epoch."""
-        some = torch.linspace(0, len(self) - 1, min(SAMPLE, len(self))).round().long()
-        return sums(self[some])
+        return sum_pixels(self[spread_evenly(len(self), SAMPLE)])
 
 
 class Squares(Files):
@@ -111,26 +111,26 @@ class Squares(Files):
         return torch.from_numpy(np.stack(list(squares(paths, self.side))))
 
 
-class Opened:
+class OpenedFiles:
     """Files read but not decoded yet, whose `sides` (n, 2), height and width, are known."""
 
     def __init__(self, paths: list[str], data: list[bytes], sides: Tensor) -> None:
         self.paths, self.data, self.sides = paths, data, sides
 
-    def crops(self, wanted: list[tuple[Tensor, int]]) -> list[Tensor]:
-        """For each `(boxes, size)` of `wanted` the boxes (n, 4), top, left, height and width, resized to uint8
+    def crops(self, requests: list[tuple[Tensor, int]]) -> list[Tensor]:
+        """For each `(boxes, size)` of `requests` the boxes (n, 4), top, left, height and width, resized to uint8
         (n, 3, size, size) as torchvision's resized_crop with antialiasing does it. Each image is decoded once."""
-        made = [torch.empty(len(self.paths), 3, size, size, dtype=torch.uint8) for _, size in wanted]
-        boxes = [box.tolist() for box, _ in wanted]
+        crops_of_requests = [torch.empty(len(self.paths), 3, size, size, dtype=torch.uint8) for _, size in requests]
+        boxes = [box.tolist() for box, _ in requests]
 
-        def one(i: int) -> None:
+        def decode_and_crop(i: int) -> None:
             image = _decode(self.data[i], self.paths[i])
-            for crops, box in zip(made, boxes, strict=True):
+            for crops, box in zip(crops_of_requests, boxes, strict=True):
                 crops[i] = _crop(image, box[i], crops.shape[2])
 
-        for _ in readers().map(one, range(len(self.paths))):
+        for _ in reader_pool().map(decode_and_crop, range(len(self.paths))):
             pass
-        return made
+        return crops_of_requests
 
 
 class BadImage(UsageError):
@@ -148,7 +148,7 @@ class BadImage(UsageError):
 def squares(paths: list[str], side: int) -> Iterator[NDArray[np.uint8]]:
     """Of each file the centre square, (3, side, side), in order."""
     # Where one file is bad, `map` cancels those not begun, so that the error does not wait for the whole folder.
-    return readers().map(partial(_square, side=side), paths)
+    return reader_pool().map(partial(_square, side=side), paths)
 
 
 def require_decoding(paths: list[str], fingerprint: str) -> None:
@@ -157,16 +157,16 @@ def require_decoding(paths: list[str], fingerprint: str) -> None:
     if inspection.is_decoded(fingerprint):
         return
     title, bad = "decoding, to find damaged files:", list[BadImage]()
-    with warnings.catch_warnings(action="ignore"), count(title, len(paths), "image", ", once") as advance:
-        for problem in readers().map(_find_damage, paths):
+    with warnings.catch_warnings(action="ignore"), show_progress(title, len(paths), "image", ", once") as advance:
+        for problem in reader_pool().map(_find_damage, paths):
             bad += [problem] if problem else []
             advance(1)
     if len(bad) == 1:
         raise bad[0]
     if bad:
-        named = ", ".join(f"{image.path} ({image.reason})" for image in bad[:LISTED])
+        listed = ", ".join(f"{image.path} ({image.reason})" for image in bad[:LISTED])
         more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
-        raise UsageError(f"{len(bad)} of {len(paths)} images cannot be read: {named}{more}: replace or remove them")
+        raise UsageError(f"{len(bad)} of {len(paths)} images cannot be read: {listed}{more}: replace or remove them")
     inspection.note_decoded(fingerprint)
 
 
@@ -183,7 +183,7 @@ def _find_damage(path: str) -> BadImage | None:
     return None
 
 
-def sums(images: Tensor) -> tuple[int, list[int], list[int]]:
+def sum_pixels(images: Tensor) -> tuple[int, list[int], list[int]]:
     """Of uint8 (n, 3, H, W): as `OnDisk.sums`, exactly: pixel values are counted and summed as whole numbers."""
     counts, values = torch.zeros(3, 256, dtype=torch.int64), torch.arange(256)
     for chunk in images.split(4096):

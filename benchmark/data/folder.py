@@ -26,52 +26,52 @@ MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than thi
 
 def source(dataset: Dataset) -> Source:
     """The folder's splits. UsageError where it does not hold the images that the cell was asked for with."""
-    identity.look_anew()
-    now = identity.identify(dataset).fingerprint
-    if dataset.fingerprint not in ("", now):
-        given = {"root": dataset.root, "unlabelled": dataset.unlabelled}
-        places = [f"dataset.{name}={folder}" for name, folder in given.items() if folder]
+    identity.forget_surveys()
+    present = identity.identify(dataset).fingerprint
+    if dataset.fingerprint not in ("", present):
+        folders = {"root": dataset.root, "unlabelled": dataset.unlabelled}
+        places = [f"dataset.{name}={folder}" for name, folder in folders.items() if folder]
         raise UsageError(
-            f"{' and '.join(places)} holds other images ({now}) than the cell was asked for with "
+            f"{' and '.join(places)} holds other images ({present}) than the cell was asked for with "
             f"({dataset.fingerprint}): ask for it by its words again, which is another cell, or bring the images back"
         )
-    labelled, unlabelled = identity.look(dataset)
-    without = min(dataset.limit or len(unlabelled.paths), len(unlabelled.paths)) if unlabelled else 0
-    require_memory(dataset, without + (sum(labelled.count(dataset)) if labelled else 0))
-    pool = _rows(unlabelled, dataset)(unlabelled.training) if unlabelled else None
+    labelled, unlabelled = identity.survey_images(dataset)
+    unlabelled_count = min(dataset.limit or len(unlabelled.paths), len(unlabelled.paths)) if unlabelled else 0
+    require_memory(dataset, unlabelled_count + (sum(labelled.count(dataset)) if labelled else 0))
+    unlabelled_rows = _rows(unlabelled, dataset)(unlabelled.training) if unlabelled else None
     if labelled is None:
-        assert pool is not None
-        return Source(pool, pool.take(np.empty(0, np.int64)), [])
+        assert unlabelled_rows is not None
+        return Source(unlabelled_rows, unlabelled_rows.take(np.empty(0, np.int64)), [])
     choose = _rows(labelled, dataset)
     validation = None if labelled.validation is None else choose(labelled.validation)
-    return Source(choose(labelled.training), choose(labelled.test), labelled.classes, pool, validation)
+    return Source(choose(labelled.training), choose(labelled.test), labelled.classes, unlabelled_rows, validation)
 
 
-def _rows(found: Survey, dataset: Dataset) -> Callable[[Indices], Rows]:
+def _rows(survey: Survey, dataset: Dataset) -> Callable[[Indices], Rows]:
     """What makes rows of the chosen images, all of which are known to decode."""
-    require_decoding(found.paths, found.fingerprint)
-    read = _reader(found, dataset)
-    return lambda chosen: Rows(found.labels[chosen], lambda some: read(chosen[some]))
+    require_decoding(survey.paths, survey.fingerprint)
+    read = _reader(survey, dataset)
+    return lambda chosen: Rows(survey.labels[chosen], lambda indices: read(chosen[indices]))
 
 
-def _reader(found: Survey, dataset: Dataset) -> Callable[[Indices], Images]:
+def _reader(survey: Survey, dataset: Dataset) -> Callable[[Indices], Images]:
     """What gives the chosen ones of all the images."""
     side = dataset.side or entry(dataset.name).side
     if dataset.stream:
-        names = np.array(found.paths)
+        names = np.array(survey.paths)
         return lambda chosen: Files(names[chosen], side)
     if dataset.cache:
-        place = Path(os.path.expanduser(dataset.cache_dir or f"{found.root}.cache"))  # inside it would be a class
-        name = f"{found.root.name[:50]}-{side}-{found.fingerprint}"
-        images, totals = open_cache(found.paths, place / name, side)
+        place = Path(os.path.expanduser(dataset.cache_dir or f"{survey.root}.cache"))  # inside it would be a class
+        name = f"{survey.root.name[:50]}-{side}-{survey.fingerprint}"
+        images, totals = open_cache(survey.paths, place / name, side)
         return lambda chosen: Cached(images, totals, chosen)
 
     def read(chosen: Indices) -> Tensor:
-        kept = torch.empty((len(chosen), 3, side, side), dtype=torch.uint8)
-        pixels = kept.numpy()
-        for row, square in enumerate(squares([found.paths[i] for i in chosen], side)):
+        chosen_squares = torch.empty((len(chosen), 3, side, side), dtype=torch.uint8)
+        pixels = chosen_squares.numpy()
+        for row, square in enumerate(squares([survey.paths[i] for i in chosen], side)):
             pixels[row] = square
-        return kept
+        return chosen_squares
 
     return read
 

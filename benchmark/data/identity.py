@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 UNLABELLED = "+"  # in a fingerprint: before that of the images without labels
 
 
-def look_anew() -> None:
+def forget_surveys() -> None:
     """Forget what was seen of image files: each command looks at them once."""
     if "benchmark.data.survey" in sys.modules:
         from benchmark.data.survey import survey_once
@@ -24,7 +24,7 @@ def look_anew() -> None:
         survey_once.cache_clear()
 
 
-def look(dataset: Dataset) -> tuple[Survey | None, Survey | None]:
+def survey_images(dataset: Dataset) -> tuple[Survey | None, Survey | None]:
     """Its labelled images, if they lie as files and there are any, and those of its folder of images without labels."""
     if not entry(dataset.name).image_files:
         return None, None
@@ -36,16 +36,16 @@ def look(dataset: Dataset) -> tuple[Survey | None, Survey | None]:
 
 def identify(dataset: Dataset) -> Dataset:
     """The dataset with the fingerprint of its images, where they lie as files."""
-    labelled, unlabelled = look(dataset)
+    labelled, unlabelled = survey_images(dataset)
     fingerprint = labelled.fingerprint if labelled else ""
     return replace(dataset, fingerprint=fingerprint + (UNLABELLED + unlabelled.fingerprint if unlabelled else ""))
 
 
 def holds(dataset: Dataset, root: str) -> bool:
     """Whether its labelled images lie below this root."""
-    there = replace(dataset, root=root, unlabelled="")
+    below_root = replace(dataset, root=root, unlabelled="")
     try:
-        return identify(there).fingerprint == dataset.fingerprint.partition(UNLABELLED)[0]
+        return identify(below_root).fingerprint == dataset.fingerprint.partition(UNLABELLED)[0]
     except UsageError:
         return False
 
@@ -61,7 +61,7 @@ class Facts:
 
 def measure(dataset: Dataset) -> Facts | None:
     """The facts of image files, or of a dataset whose numbers are published; None where only its files could tell."""
-    labelled, unlabelled = look(dataset)
+    labelled, unlabelled = survey_images(dataset)
     if labelled and not unlabelled:
         return Facts(labelled.count(dataset)[0], len(labelled.classes), labelled.shorter_side)
     if unlabelled:
@@ -81,7 +81,7 @@ def describe(datasets: Iterable[Dataset]) -> list[str]:
     """What was found among image files, and what has to be known of it, a line each."""
     lines: list[str] = []
     for dataset in datasets:
-        labelled, unlabelled = look(dataset)
+        labelled, unlabelled = survey_images(dataset)
         if labelled:
             lines += [labelled.describe(dataset), *(f"note: {note}" for note in labelled.notes)]
             published, images = entry(dataset.name).images, len(labelled.training)
@@ -89,9 +89,9 @@ def describe(datasets: Iterable[Dataset]) -> list[str]:
                 lines.append(f"note: {dataset.name} has {published} training images as published, this copy {images}")
         if unlabelled:
             lines += [unlabelled.describe_unlabelled(), *(f"note: {note}" for note in unlabelled.notes)]
-            seen = labelled.count_in_test(unlabelled) if labelled else 0
-            if seen:
-                lines.append(f"note: test images that are among those without labels, and so are trained on: {seen}")
+            leaked = labelled.count_in_test(unlabelled) if labelled else 0
+            if leaked:
+                lines.append(f"note: test images that are among those without labels, and so are trained on: {leaked}")
             if not labelled:
                 lines.append(
                     "note: no labels, so no accuracy can be given: there are effective rank, alignment, uniformity and "

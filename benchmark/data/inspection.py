@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from benchmark import environment
 from benchmark.data.layout import LeftOut, Stat, quote
 from benchmark.data.layouts.shards import is_own, open_image, user_cache
-from benchmark.display.counting import count
+from benchmark.display.counting import show_progress
 from benchmark.errors import UsageError
 from results import files
 from results.quantity import quantify
@@ -66,11 +66,11 @@ def inspect(root: Path, paths: Sequence[str], stats: Sequence[Stat]) -> NDArray[
     for (name, _), column in zip(STAT, columns, strict=True):
         facts[name] = column
     whole = int(facts["size"].sum()) <= WHOLE
-    place = _place(root, whole)
-    missing = _fill_known(facts, paths, place)
+    place = _facts_file(root, whole)
+    missing = _load_facts(facts, paths, place)
     if len(missing):
-        _fill(facts, paths, missing, whole, root)
-        _keep(facts, paths, place, begun)
+        _inspect_missing(facts, paths, missing, whole, root)
+        _save_facts(facts, paths, place, begun)
     facts["flags"][facts["height"].astype(np.int64) * facts["width"] > MOST_PIXELS] |= UNREADABLE
     return facts
 
@@ -121,29 +121,32 @@ def require_few_pixels(image: Image.Image) -> None:
 
 def is_decoded(fingerprint: str) -> bool:
     """Whether these images are known to decode without a fault."""
-    with suppress(OSError), files.open_file(_folder() / f"{fingerprint}.decoded") as file:
+    with suppress(OSError), files.open_file(_facts_folder() / f"{fingerprint}.decoded") as file:
         return is_own(file)
     return False
 
 
 def note_decoded(fingerprint: str) -> None:
+    """Keep that these images decode without a fault, as `is_decoded` asks."""
     with suppress(OSError):
-        files.make_folder(_folder(), private=True)
-        files.open_log(_folder() / f"{fingerprint}.decoded").close()
+        files.make_folder(_facts_folder(), private=True)
+        files.open_log(_facts_folder() / f"{fingerprint}.decoded").close()
 
 
 def _refuse_bad(root: Path, paths: list[str], facts: NDArray[Any]) -> None:
     bad = np.flatnonzero(facts["flags"] & (UNREADABLE | DEEP))
     if len(bad):
-        named = [f"{quote(os.path.relpath(paths[i], root))} ({explain(paths[i])})" for i in bad[:LISTED]]
+        listed = [f"{quote(os.path.relpath(paths[i], root))} ({explain(paths[i])})" for i in bad[:LISTED]]
         more = f" and {len(bad) - LISTED} more" if len(bad) > LISTED else ""
         raise UsageError(
             f"dataset folder: {len(bad)} of {quantify(len(paths), 'file')} in {str(root)!r} cannot be used: "
-            f"{', '.join(named)}{more}: replace or remove {'it' if len(bad) == 1 else 'them'}"
+            f"{', '.join(listed)}{more}: replace or remove {'it' if len(bad) == 1 else 'them'}"
         )
 
 
-def _fill(facts: NDArray[Any], paths: Sequence[str], missing: NDArray[np.int64], whole: bool, root: Path) -> None:
+def _inspect_missing(
+    facts: NDArray[Any], paths: Sequence[str], missing: NDArray[np.int64], whole: bool, root: Path
+) -> None:
     """Open the files in `missing`, in threads: they wait for the disk, and hashing lets go of Python's lock."""
     from PIL import Image
 
@@ -154,19 +157,19 @@ def _fill(facts: NDArray[Any], paths: Sequence[str], missing: NDArray[np.int64],
 
     def look(chunk: NDArray[np.int64]) -> int:
         for row in chunk:
-            facts[row] = (*facts[row].tolist()[: len(STAT)], *_look(paths[row], whole, formats, endings))
+            facts[row] = (*facts[row].tolist()[: len(STAT)], *_inspect_file(paths[row], whole, formats, endings))
         return len(chunk)
 
     with warnings.catch_warnings(action="ignore"), ThreadPoolExecutor(environment.cores()) as pool:
         if len(missing) < SLOW:
             list(pool.map(look, chunks))
             return
-        with count(f"{root.name}: looking at", len(missing), "file", ", once") as advance:
+        with show_progress(f"{root.name}: looking at", len(missing), "file", ", once") as advance:
             for done in pool.map(look, chunks):
                 advance(done)
 
 
-def _look(path: str, whole: bool, formats: list[str], endings: set[str]) -> tuple[Any, ...]:
+def _inspect_file(path: str, whole: bool, formats: list[str], endings: set[str]) -> tuple[Any, ...]:
     """(digest, height, width, format, flags) of one file."""
     from PIL import Image
 
@@ -205,17 +208,17 @@ def _ends(file: IO[bytes]) -> bytes:
     return size.to_bytes(8, "little") + first + file.read(END)
 
 
-def _place(root: Path, whole: bool) -> Path:
+def _facts_file(root: Path, whole: bool) -> Path:
     """The file that keeps what was seen below `root`."""
     name = hashlib.sha256(os.fsencode(f"{VERSION}\0{whole}\0{root.absolute()}")).hexdigest()[:16]
-    return _folder() / f"{name}.npz"
+    return _facts_folder() / f"{name}.npz"
 
 
-def _folder() -> Path:
+def _facts_folder() -> Path:
     return user_cache() / "folders"
 
 
-def _fill_known(facts: NDArray[Any], paths: Sequence[str], place: Path) -> NDArray[np.int64]:
+def _load_facts(facts: NDArray[Any], paths: Sequence[str], place: Path) -> NDArray[np.int64]:
     """Fill in the rows of files that have not changed since they were last seen; the indices of the others."""
     try:
         with files.open_file(place) as file, np.load(file, allow_pickle=False) as kept:
@@ -238,7 +241,7 @@ def _fill_known(facts: NDArray[Any], paths: Sequence[str], place: Path) -> NDArr
     return np.flatnonzero(~same)
 
 
-def _keep(facts: NDArray[Any], paths: Sequence[str], place: Path, begun: int) -> None:
+def _save_facts(facts: NDArray[Any], paths: Sequence[str], place: Path, begun: int) -> None:
     with suppress(OSError):
         files.make_folder(place.parent, private=True)
         names = np.frombuffer(os.fsencode("\0".join(paths)), np.uint8)

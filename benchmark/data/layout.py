@@ -39,10 +39,12 @@ class LeftOut:
     first: dict[str, str] = field(default_factory=dict)
 
     def add(self, reason: str, name: str, count: int = 1) -> None:
+        """Note `count` more for the reason, of which `name` is one."""
         self.counts[reason] += count
         self.first[reason] = min(name, self.first.get(reason, name))  # a folder is listed in no order
 
     def sentences(self) -> list[str]:
+        """A line for each reason: how many, and the first of them."""
         return [f"left out: {reason}: {n} ({quote(self.first[reason])})" for reason, n in self.counts.items()]
 
 
@@ -108,8 +110,7 @@ def walk(folder: Path, root: Path, left_out: LeftOut) -> dict[str, Stat]:
                 left_out.add("links that lead nowhere", os.path.relpath(entry.path, root))
                 continue
             if stat.S_ISREG(status.st_mode):
-                modified = status.st_mtime_ns & (2**64 - 1)  # before 1970 it is negative
-                files[entry.name] = (status.st_size, modified, status.st_ctime_ns, status.st_ino, status.st_dev)
+                files[entry.name] = pick_stat(status)
             elif not stat.S_ISDIR(status.st_mode):
                 left_out.add("pipes, sockets and devices", os.path.relpath(entry.path, root))
             elif (status.st_ino, status.st_dev) in ancestors:
@@ -117,6 +118,12 @@ def walk(folder: Path, root: Path, left_out: LeftOut) -> dict[str, Stat]:
             else:
                 pending.append((entry.path, (*ancestors, (status.st_ino, status.st_dev))))
     return {f"{path}/{name}": by_folder[path][name] for path in sorted(by_folder) for name in sorted(by_folder[path])}
+
+
+def pick_stat(status: os.stat_result) -> Stat:
+    """What tells whether the file changed."""
+    modified = status.st_mtime_ns & (2**64 - 1)  # before 1970 it is negative
+    return status.st_size, modified, status.st_ctime_ns, status.st_ino, status.st_dev
 
 
 def split_of(name: str) -> str | None:

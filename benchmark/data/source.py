@@ -71,9 +71,11 @@ class Rows:
     read: Callable[[Indices], Images]
 
     def take(self, indices: Indices) -> Rows:
+        """Those of the rows at `indices` (m,)."""
         return Rows(self.labels[indices], lambda chosen: self.read(indices[chosen]))
 
     def split(self) -> Split:
+        """All of the rows, read."""
         return Split(self.read(np.arange(len(self.labels))), torch.from_numpy(self.labels))
 
 
@@ -87,6 +89,11 @@ class Source:
     class_names: list[str]
     unlabelled: Rows | None = None
     validation: Rows | None = None
+
+
+def spread_evenly(count: int, most: int) -> Tensor:
+    """(n,) int64: at most `most` of `count` rows, evenly spaced, as a folder of images is sorted by class."""
+    return torch.linspace(0, count - 1, min(most, count)).round().long()
 
 
 def require_images(labels: Indices, class_names: list[str], least: int, uses: str) -> None:

@@ -69,8 +69,8 @@ class Survey:
             labels = labels[subsample(labels, dataset.limit, 0, least=2)]
         if self.validation is not None:
             return len(labels), len(self.validation), len(self.test)
-        rest, taken = stratify(labels, dataset.validation, 0)
-        return len(rest), len(taken), len(self.test)
+        to_train, to_validate = stratify(labels, dataset.validation, 0)
+        return len(to_train), len(to_validate), len(self.test)
 
     @property
     def shorter_side(self) -> int:
@@ -119,11 +119,7 @@ def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
     sides, fingerprint = np.stack([facts["height"], facts["width"]], axis=1), _fingerprint(folders, owner, paths, facts)
     content, notes = facts["digest"][:, 0].copy(), [*left_out.sentences(), *remark(root, paths, facts)]
     if not labelled:
-        if len(paths) < 3:
-            there = quantify(len(paths), "image")
-            raise UsageError(f"dataset.unlabelled={str(root)!r} holds {there}: at least 3 are needed")
-        nothing, every = np.empty(0, np.int64), np.arange(len(paths))
-        return Survey(root, [], paths, every * 0 - 1, sides, every, None, nothing, "", fingerprint, content, notes)
+        return _survey_unlabelled(root, paths, sides, fingerprint, content, notes)
     classes = _class_names(root, folders, np.bincount(owner, minlength=len(folders)))
     number_of = {name: number for number, name in enumerate(classes)}
     labels = np.array([number_of[folder.name] for folder in folders], dtype=np.int64)[owner]
@@ -136,8 +132,8 @@ def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
     if not len(validation):
         _require_images(labels[training], classes, 2 if len(test) else 3)
     if not len(test):
-        rest, taken = stratify(labels[training], TEST_SHARE, TEST_SEED)
-        training, test, test_from = training[rest], training[taken], f"drawn from all, {TEST_SHARE:.0%}"
+        to_train, to_test = stratify(labels[training], TEST_SHARE, TEST_SEED)
+        training, test, test_from = training[to_train], training[to_test], f"drawn from all, {TEST_SHARE:.0%}"
     return Survey(
         root=root,
         classes=classes,
@@ -151,6 +147,28 @@ def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
         fingerprint=fingerprint,
         content=content,
         notes=[*notes, *_repeats(root, paths, facts, labels, training, test)],
+    )
+
+
+def _survey_unlabelled(
+    root: Path, paths: list[str], sides: NDArray[np.int32], fingerprint: str, content: NDArray[Any], notes: list[str]
+) -> Survey:
+    if len(paths) < 3:
+        count = quantify(len(paths), "image")
+        raise UsageError(f"dataset.unlabelled={str(root)!r} holds {count}: at least 3 are needed")
+    return Survey(
+        root=root,
+        classes=[],
+        paths=paths,
+        labels=np.full(len(paths), -1),
+        sides=sides,
+        training=np.arange(len(paths)),
+        validation=None,
+        test=np.empty(0, np.int64),
+        test_from="",
+        fingerprint=fingerprint,
+        content=content,
+        notes=notes,
     )
 
 
@@ -169,8 +187,8 @@ def survey_dataset(dataset: Dataset) -> Survey:
 def _class_names(root: Path, folders: list[ClassFolder], counts: NDArray[np.int64]) -> list[str]:
     """The classes, in order, which must be the same in all splits and have an image each."""
     places = [os.path.relpath(folder.path, root) for folder in folders]
-    named = [folder.name if place == "." else place for folder, place in zip(folders, places, strict=True)]
-    empty = [name for name, n in zip(named, counts, strict=True) if not n]
+    shown_names = [folder.name if place == "." else place for folder, place in zip(folders, places, strict=True)]
+    empty = [name for name, n in zip(shown_names, counts, strict=True) if not n]
     if empty:
         raise UsageError(
             f"dataset folder: no image in the class folder{'s' if len(empty) > 1 else ''} {shorten(empty)} of "
@@ -187,13 +205,13 @@ def _class_names(root: Path, folders: list[ClassFolder], counts: NDArray[np.int6
     for split in (VALIDATION, TEST):
         other = by_split[split]
         if other and other != classes:
-            only = {TRAIN: sorted(set(classes) - set(other)), split: sorted(set(other) - set(classes))}
-            forms = [{unicodedata.normalize("NFC", name) for name in few} for few in only.values()]
+            differing = {TRAIN: sorted(set(classes) - set(other)), split: sorted(set(other) - set(classes))}
+            forms = [{unicodedata.normalize("NFC", name) for name in names} for names in differing.values()]
             spell = ascii if forms[0] & forms[1] else str  # names that look the same
             differences = "; ".join(
-                f"only in {_split_folder(root, folders, part)} {shorten(map(spell, few))}"
-                for part, few in only.items()
-                if few
+                f"only in {_split_folder(root, folders, part)} {shorten(map(spell, names))}"
+                for part, names in differing.items()
+                if names
             )
             raise UsageError(f"dataset folder: the class folders of {str(root)!r} must be the same ({differences})")
     return classes
@@ -206,12 +224,12 @@ def _split_folder(root: Path, folders: list[ClassFolder], split: str) -> str:
 
 def _require_images(labels: Indices, classes: list[str], least: int) -> None:
     counts = np.bincount(labels, minlength=len(classes))
-    few = [f"{classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < least)]
-    if few:
+    lacking = [f"{classes[i]} ({counts[i]})" for i in np.flatnonzero(counts < least)]
+    if lacking:
         uses = "train, validate and test" if least == 3 else "train and validate"
         raise UsageError(
             f"dataset folder: classes of too few training images, at least {least} are needed to {uses}: "
-            f"{shorten(few)}: add images or remove the class"
+            f"{shorten(lacking)}: add images or remove the class"
         )
 
 
@@ -262,9 +280,9 @@ def _repeats(
         ("images with the content of another", repeated, content, row),
     ):
         if chosen.any():
-            one = int(np.argmax(chosen))
-            other = np.flatnonzero((groups == groups[one]) & (differing != differing[one]))[0]
-            pair = " = ".join(quote(os.path.relpath(paths[i], root)) for i in (one, other))
+            first = int(np.argmax(chosen))
+            other = np.flatnonzero((groups == groups[first]) & (differing != differing[first]))[0]
+            pair = " = ".join(quote(os.path.relpath(paths[i], root)) for i in (first, other))
             remarks.append(f"{what}: {int(chosen.sum())} ({pair})")
     return remarks
 

@@ -10,7 +10,7 @@ from results.quantity import quantify
 
 
 @contextmanager
-def count(title: str, total: int, noun: str, after: str = "") -> Iterator[Callable[[int], None]]:
+def show_progress(title: str, total: int, noun: str, after: str = "") -> Iterator[Callable[[int], None]]:
     """Yields what is told how many of `total` are done since it was last told; the `noun` is in the singular."""
     if not sys.stderr.isatty():
         print(f"{title} {quantify(total, noun)}{after}", file=sys.stderr, flush=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 
-def span(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """Such as '45 s', '12 min', '3.5 h'."""
     if seconds < 90:
         return f"{seconds:.0f} s"

@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-from benchmark.display.duration import span
+from benchmark.display.duration import format_duration
 from results import files
 
 LINE = 60.0  # seconds between the lines of a cell where there is no terminal
@@ -20,9 +20,9 @@ class ProgressDisplay:
     def __init__(self, cells: int, shown: bool = True) -> None:
         self.cells, self.shown, self.number = cells, shown, 0
         self.title = ""
-        self.began = self.told = 0.0  # the cell; its last line
+        self.began = self.last_line = 0.0  # when the cell began, and when its last line was written
         self.first: tuple[float, int] | None = None  # when it was first heard of, and the steps that were done then
-        self.took: list[float] = []  # seconds of the cells that have ended
+        self.durations: list[float] = []  # seconds of the cells that have ended
         self.repeated = set[str]()
         self.bar: Any = None
         self.task: Any = None
@@ -54,7 +54,7 @@ class ProgressDisplay:
         """A cell starts."""
         self.number += 1
         self.title = f"[{self.number}/{self.cells}] {name}"
-        self.began = self.told = time.monotonic()
+        self.began = self.last_line = time.monotonic()
         self.first = None
         if self.bar is not None:
             if self.task is not None:
@@ -65,20 +65,22 @@ class ProgressDisplay:
 
     def end(self, outcome: str) -> None:
         """The cell has ended: what came of it, and how long the others may take if they are like those so far."""
-        self.took.append(time.monotonic() - self.began)
+        self.durations.append(time.monotonic() - self.began)
         left = self.cells - self.number
-        rest = f"; {left} to go, about {span(left * sum(self.took) / len(self.took))}" if left else ""
-        self.say(f"{self.title}: {outcome}, {span(self.took[-1])}{rest}")
+        seconds = left * sum(self.durations) / len(self.durations)
+        rest = f"; {left} to go, about {format_duration(seconds)}" if left else ""
+        self.say(f"{self.title}: {outcome}, {format_duration(self.durations[-1])}{rest}")
 
     def step(self, done: int, steps: int, loss: float) -> None:
+        """The cell has done so many of its steps; a line at most every `LINE` seconds where there is no terminal."""
         if self.bar is not None:
             self.bar.update(self.task, completed=done, total=steps, loss=f"{loss:.4f}")
             return
         now = time.monotonic()
-        began, before = self.first = self.first or (now, done)
-        if self.shown and now - self.told >= LINE and done > before:
-            self.told = now
-            left = span((now - began) / (done - before) * (steps - done))
+        first_heard, first_done = self.first = self.first or (now, done)
+        if self.shown and now - self.last_line >= LINE and done > first_done:
+            self.last_line = now
+            left = format_duration((now - first_heard) / (done - first_done) * (steps - done))
             self.say(f"{self.title}: step {done:,} of {steps:,}, loss {loss:.4f}, {left} left")
 
     def say_once(self, line: str) -> None:

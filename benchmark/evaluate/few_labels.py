@@ -24,6 +24,7 @@ STRENGTHS = linear.STRENGTHS
 
 
 def settings() -> dict[str, Any]:
+    """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {"shares": list(SHARES), "draws": DRAWS, "probe": "L-BFGS", "strengths": [round(s, 12) for s in STRENGTHS]}
 
 

@@ -64,7 +64,7 @@ class FrozenCell:
         text = CROP_AND_FLIP if entry(self.data.name).mirrored else CROP
         return replace(
             self.batches,
-            split=_on(split, self.device),
+            split=_move(split, self.device),
             views=("crop",),
             augmentation=parse(text),
             batch_size=batch_size,
@@ -84,6 +84,6 @@ def in_float32(batches: Batches) -> Batches:
     return replace(batches, dtype=torch.float32, mean=batches.mean.float(), std=batches.std.float())
 
 
-def _on(split: Split, device: torch.device) -> Split:
+def _move(split: Split, device: torch.device) -> Split:
     images = split.images.to(device) if isinstance(split.images, Tensor) else split.images
     return Split(images, split.labels.to(device))

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from benchmark.augment.transforms import resize
-from benchmark.data.source import Images
+from benchmark.data.source import Images, spread_evenly
 from benchmark.evaluate import knn
 from benchmark.evaluate.frozen_cell import FrozenCell
 from results.record import LOOKS_NAME, write_json
@@ -30,6 +30,7 @@ BYTES = 58_000  # of the file, so that a page may hold dozens of them
 
 
 def settings() -> dict[str, Any]:
+    """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {"projection": "tsne", "images": IMAGES, "queries": QUERIES, "neighbours": NEIGHBOURS}
 
 
@@ -44,10 +45,10 @@ def write(frozen: FrozenCell, folder: Path, kind: str) -> None:
     features, names = frozen.features, frozen.data.class_names or ["no label"]
     (x, y), known = features.test, features.train[1].clamp(min=0)
     y = y.clamp(min=0)
-    sample = _spread(len(x), IMAGES).to(x.device)
+    sample = spread_evenly(len(x), IMAGES).to(x.device)
     points = F.normalize(x[sample], dim=1)
     places = principal(points) if kind == "pca" else _tsne(points)
-    queries = sample[_spread(len(sample), QUERIES).to(x.device)]
+    queries = sample[spread_evenly(len(sample), QUERIES).to(x.device)]
     _, nearest = knn.neighbours(x[queries], features.train[0], NEIGHBOURS)
     content: dict[str, Any] = {
         "projection": {
@@ -96,11 +97,6 @@ def png(test: Images, train: Images, queries: Tensor, nearest: Tensor, side: int
     file = io.BytesIO()
     picture.quantize(COLOURS, dither=Image.Dither.NONE).save(file, format="PNG", optimize=True)
     return base64.b64encode(file.getvalue()).decode()
-
-
-def _spread(count: int, most: int) -> Tensor:
-    """At most `most` of `count` rows, evenly spaced: an image folder is sorted by class."""
-    return torch.linspace(0, count - 1, min(most, count)).round().long()
 
 
 def _round(values: Tensor) -> list[float]:

@@ -46,6 +46,7 @@ def protocol(settings: Settings) -> dict[str, Any]:
 
 
 def protocol_hash(settings: Settings) -> str:
+    """Ten hexadecimal digits of the protocol, as a record holds them."""
     return digest(protocol(settings))
 
 
@@ -72,18 +73,19 @@ def evaluate(frozen: FrozenCell) -> Generator[tuple[str, float], None, dict[str,
     if frozen.data.class_names:
         correct["linear_top1"] = _pack((yield from linear.evaluate(features)))
         correct[f"knn{knn.NEIGHBOURS[0]}_top1"] = _pack((yield from knn.evaluate(features)))
-    yield from _health(frozen, features.validation[0])
+    yield from _measure_representation(frozen, features.validation[0])
     return correct
 
 
 def evaluate_trial(frozen: FrozenCell) -> Generator[tuple[str, float], None, dict[str, str]]:
-    """What settings are chosen by: the probe's accuracy on validation images, as `evaluate` yields it, and their
-    features' health. The test set has no part in it, and `frozen.data` has none. Raises `NotFinite`."""
+    """What settings are chosen by: the probe's accuracy on validation images, as `evaluate` yields it, and what
+    `representation` measures of their features. The test set has no part in it, and `frozen.data` has none. Raises
+    `NotFinite`."""
     data, make = frozen.data, (frozen.normalise, frozen.size, frozen.device)
     train, validation = (extract_split(frozen.encoder, split, *make) for split in (data.train, data.validation))
     _require_finite(train, validation)
     yield from linear.choose(train, validation, len(data.class_names)).items()
-    yield from _health(frozen, validation[0])
+    yield from _measure_representation(frozen, validation[0])
     return {}
 
 
@@ -92,7 +94,7 @@ def _require_finite(*splits: tuple[Tensor, Tensor]) -> None:
         raise NotFinite("non-finite features")
 
 
-def _health(frozen: FrozenCell, features: Tensor) -> Iterator[tuple[str, float]]:
+def _measure_representation(frozen: FrozenCell, features: Tensor) -> Iterator[tuple[str, float]]:
     """Of the features (n, D) of the validation images."""
     yield from representation.evaluate(
         frozen.encoder, features, frozen.data.validation, frozen.normalise, frozen.size, frozen.device

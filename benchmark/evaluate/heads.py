@@ -1,6 +1,6 @@
 """g(h) beside h: what the projection head keeps of the features (SimCLR, arXiv:2002.05709, section 4.2 and figure 8).
 
-Effective rank, uniformity and alignment as `health` has them for h, of the same validation images.
+Effective rank, uniformity and alignment as `representation` has them for h, of the same validation images.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from benchmark.training.embed import ROWS
 
 
 def settings() -> dict[str, Any]:
+    """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {
         "head": "projection head, eval mode",
         "linear_strengths": [round(s, 12) for s in linear.STRENGTHS],
@@ -26,7 +27,7 @@ def settings() -> dict[str, Any]:
 
 
 def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
-    """Yields the linear probe's numbers and the measures of health of g(h); nothing where there is no head."""
+    """Yields the linear probe's numbers on g(h) and the three measures of it; nothing where there is no head."""
     if frozen.head is None:
         return
     g = project(frozen.features, frozen.head)

@@ -29,6 +29,7 @@ Search = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
 def settings() -> dict[str, Any]:
+    """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {"k": list(NEIGHBOURS), "temperatures": list(TEMPERATURES), "metrics": list(METRICS), "usual": USUAL}
 
 
@@ -39,17 +40,17 @@ def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
 
 def grid(features: Features) -> Iterator[tuple[str, float]]:
     x, y = features.train
-    both, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
+    references, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
     for metric, search in METRICS.items():
         neighbours = search(features.validation[0], x, max(NEIGHBOURS))
         choices = [(k, temperature) for k in NEIGHBOURS for temperature in TEMPERATURES]
         accuracy = [top1(votes(neighbours, y, features.classes, *choice), features.validation[1]) for choice in choices]
         k, temperature = choices[max(range(len(choices)), key=accuracy.__getitem__)]
-        neighbours = search(features.test[0], both, max(NEIGHBOURS))
-        for each in NEIGHBOURS:
+        neighbours = search(features.test[0], references, max(NEIGHBOURS))
+        for any_k in NEIGHBOURS:
             yield (
-                f"knn{each}_{metric}_top1",
-                top1(votes(neighbours, labels, features.classes, each, USUAL), features.test[1]),
+                f"knn{any_k}_{metric}_top1",
+                top1(votes(neighbours, labels, features.classes, any_k, USUAL), features.test[1]),
             )
         tuned = votes(neighbours, labels, features.classes, k, temperature)
         yield f"knn_{metric}_tuned_top1", top1(tuned, features.test[1])
@@ -58,7 +59,7 @@ def grid(features: Features) -> Iterator[tuple[str, float]]:
 
 
 def votes(neighbours: tuple[Tensor, Tensor], labels: Tensor, classes: int, k: int, temperature: float | None) -> Tensor:
-    """(q, C) votes of the k nearest of those `found`: similarity and row, both (q, n), nearest first."""
+    """(q, C) votes of the k nearest of the `neighbours`: similarity and row, both (q, n), nearest first."""
     similarity, nearest = (part[:, :k] for part in neighbours)
     if temperature is None:
         return knn.weigh(torch.zeros_like(similarity), labels[nearest], classes, 1.0)

@@ -35,17 +35,17 @@ def evaluate(features: Features) -> Generator[tuple[str, float], None, Tensor]:
     which test images were right, (n,) bool."""
     classes = features.classes
     chosen = choose(features.train, features.validation, classes)
-    both, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
-    mean, std = moments(both)
-    final = fit(standardise(both, mean, std), labels, classes, torch.tensor([chosen["linear_strength"]]))
+    x, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
+    mean, std = moments(x)
+    final = fit(standardise(x, mean, std), labels, classes, torch.tensor([chosen["linear_strength"]]))
     test = logits(standardise(features.test[0], mean, std), final.weights)[0]
-    right = is_right(test, features.test[1])
-    yield "linear_top1", float(right.double().mean())
+    correct = is_right(test, features.test[1])
+    yield "linear_top1", float(correct.double().mean())
     yield "linear_balanced", balanced_accuracy(test, features.test[1])
     yield "linear_validation_top1", chosen["linear_validation_top1"]
     yield "linear_strength", chosen["linear_strength"]
     yield "linear_iterations", max(chosen["linear_iterations"], final.iterations)
-    return right
+    return correct
 
 
 def choose(train: tuple[Tensor, Tensor], validation: tuple[Tensor, Tensor], classes: int) -> dict[str, float]:
@@ -226,6 +226,7 @@ def moments(x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def standardise(x: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    """(n, D) features to mean 0 and deviation 1, by the `moments` (D,) of others."""
     return (x - mean) / std
 
 

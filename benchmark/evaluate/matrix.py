@@ -35,7 +35,7 @@ class Evaluation:
 
 def evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list[Evaluation]:
     """Those of `names`, in their order; for `transfer` one for each dataset of `targets`."""
-    known = {
+    by_name = {
         "knn": Evaluation("knn", knn_grid.settings(), lambda frozen, _: knn_grid.evaluate(frozen)),
         "sgd_probe": Evaluation("sgd_probe", sgd_probe.settings(), lambda frozen, _: sgd_probe.evaluate(frozen)),
         "few_labels": Evaluation("few_labels", few_labels.settings(), lambda frozen, _: few_labels.evaluate(frozen)),
@@ -45,7 +45,7 @@ def evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list[Evalua
     }
     evaluations = []
     for name in names:
-        evaluations += [_transfer(to) for to in targets] if name == "transfer" else [known[name]]
+        evaluations += [_transfer(to) for to in targets] if name == "transfer" else [by_name[name]]
     return evaluations
 
 

@@ -12,7 +12,7 @@ from benchmark import seeds
 from benchmark.augment.augmentation import parse
 from benchmark.augment.parameters import draw
 from benchmark.augment.transforms import augment
-from benchmark.data.source import Split
+from benchmark.data.source import Split, spread_evenly
 from benchmark.evaluate.features import encode
 from benchmark.training.collapse import effective_rank
 
@@ -28,8 +28,7 @@ def evaluate(
     device: torch.device,
 ) -> Iterator[tuple[str, float]]:
     """Yields the three measures of `features` (n, D), those of the validation images."""
-    # Evenly spaced: an image folder is sorted by class.
-    chosen = torch.linspace(0, len(features) - 1, min(IMAGES, len(features))).round().long()
+    chosen = spread_evenly(len(features), IMAGES)
     sample = features[chosen.to(features.device)]
     yield "effective_rank", effective_rank(sample)
     yield "uniformity", uniformity(sample)

@@ -27,6 +27,7 @@ RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
 def settings() -> dict[str, Any]:
+    """What the evaluation's protocol states, by which its numbers are told from others'."""
     return describe_sgd(EPOCHS, BATCH, MOMENTUM, RATES)
 
 

@@ -17,6 +17,7 @@ from benchmark.settings.address import data_name
 
 
 def settings(dataset: Dataset) -> dict[str, Any]:
+    """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {
         "dataset": data_name(dataset),
         "validation": dataset.validation,
@@ -28,6 +29,6 @@ def settings(dataset: Dataset) -> dict[str, Any]:
 
 def evaluate(frozen: FrozenCell, data: Data) -> Iterator[tuple[str, float]]:
     """Yields the headline accuracies on `data`."""
-    there = replace(frozen, data=data).features
-    for name, value in (*linear.evaluate(there), *knn.evaluate(there)):
+    features = replace(frozen, data=data).features
+    for name, value in (*linear.evaluate(features), *knn.evaluate(features)):
         yield f"transfer_{data.name}_{name}", value

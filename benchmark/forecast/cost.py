@@ -20,7 +20,7 @@ class Forecast(NamedTuple):
 class Forecasts:
     """Of some cells, each on `processes` devices."""
 
-    each: list[Forecast]
+    costs: list[Forecast]
     device: str
     processes: int
     workers: int  # of launcher=local, else 1
@@ -29,15 +29,17 @@ class Forecasts:
     @property
     def hours(self) -> float:
         """Of devices, over all cells whose cost is known."""
-        return sum(forecast.seconds or 0.0 for forecast in self.each) * self.processes / 3600
+        return sum(forecast.seconds or 0.0 for forecast in self.costs) * self.processes / 3600
 
     @property
     def unknown(self) -> int:
-        return sum(forecast.seconds is None for forecast in self.each)
+        """How many cells there are of which no cost is known."""
+        return sum(forecast.seconds is None for forecast in self.costs)
 
     def wall(self, at_once: int, together: int = 1) -> float:
         """Seconds until all are done, so many jobs at once of so many cells, the longest first."""
-        workers, each = [0.0] * max(1, at_once), [forecast.seconds or 0.0 for forecast in self.each]
-        for seconds in sorted((sum(each[i : i + together]) for i in range(0, len(each), together)), reverse=True):
-            workers[workers.index(min(workers))] += seconds
+        workers, seconds = [0.0] * max(1, at_once), [forecast.seconds or 0.0 for forecast in self.costs]
+        jobs = (sum(seconds[i : i + together]) for i in range(0, len(seconds), together))
+        for job in sorted(jobs, reverse=True):
+            workers[workers.index(min(workers))] += job
         return max(workers)

@@ -17,13 +17,12 @@ from statistics import median, mode
 from typing import TYPE_CHECKING
 
 from benchmark.cells import past_costs
-from benchmark.display.duration import span
+from benchmark.display.duration import format_duration
 from benchmark.errors import UsageError, explain
 from benchmark.forecast.cost import Forecast, Forecasts
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
-from benchmark.settings.runtime import Runtime, adopt_trust
-from benchmark.settings.runtime import processes as count_processes
+from benchmark.settings.runtime import Runtime, adopt_trust, count_processes
 
 if TYPE_CHECKING:
     import torch
@@ -45,54 +44,55 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     from benchmark.cells import machine
     from benchmark.forecast.measure import Measured, measure_fitting
 
-    tell = partial(print, file=sys.stderr, flush=True)
+    say = partial(print, file=sys.stderr, flush=True)
 
     device, workers = _device(runtime)
     processes = count_processes(runtime)
-    ran = [run for run in past_costs.read(Path(runtime.out)) if run.processes == processes and _ran_on(run, device)]
+    past_runs = [run for run in past_costs.read(Path(runtime.out)) if run.processes == processes]
+    past_runs = [run for run in past_runs if _ran_on(run, device)]
     name = "a GPU, which is not here" if device is None else machine.device_name(device)
-    if device is None and ran:  # of several kinds, the usual one
-        name = mode(run.device for run in ran)
-        ran = [run for run in ran if run.device == name]
+    if device is None and past_runs:  # of several kinds, the usual one
+        name = mode(run.device for run in past_runs)
+        past_runs = [run for run in past_runs if run.device == name]
     shapes = [past_costs.shape(address.identity(cell)) for cell in cells]
-    recalled = [_recall(shape, ran, 0) for shape in shapes]
-    unknown = {shape.likenesses[0] for shape, known in zip(shapes, recalled, strict=True) if known is None}
+    recalled = [_recall(shape, past_runs, 0) for shape in shapes]
+    unknown = {shape.likenesses[0] for shape, cost in zip(shapes, recalled, strict=True) if cost is None}
     by_shape: dict[str, Measured] = {}
-    each = []
-    for cell, shape, known in zip(cells, shapes, recalled, strict=True):
-        if known is not None:
-            each.append(known)
+    costs = []
+    for cell, shape, cost in zip(cells, shapes, recalled, strict=True):
+        if cost is not None:
+            costs.append(cost)
         elif device is None:
-            each.append(_recall(shape, ran, 1) or Forecast(None, None, "unknown"))
+            costs.append(_recall(shape, past_runs, 1) or Forecast(None, None, "unknown"))
         else:
-            like = shape.likenesses[0]
-            if like not in by_shape:
-                tell(f"measuring {cell.method}, shape {len(by_shape) + 1} of {len(unknown)}")
+            likeness = shape.likenesses[0]
+            if likeness not in by_shape:
+                say(f"measuring {cell.method}, shape {len(by_shape) + 1} of {len(unknown)}")
                 try:
-                    by_shape[like] = measure_fitting(cell, device, runtime, processes, workers)
+                    by_shape[likeness] = measure_fitting(cell, device, runtime, processes, workers)
                 except UsageError:
                     raise
                 except Exception as error:  # noqa: BLE001 - whatever a method raises; the run will record it
-                    by_shape[like] = Measured(failure=f"fails: {explain(error)}")
+                    by_shape[likeness] = Measured(failure=f"fails: {explain(error)}")
                     if device.type == "cuda":  # an error on a GPU may last as long as its process
                         device = None
-                tell(f"  {_describe(by_shape[like].forecast(cell.epochs or 0))}")
-            each.append(by_shape[like].forecast(cell.epochs or 0))
-    return Forecasts(each, name, processes, workers, len(by_shape))
+                say(f"  {_describe(by_shape[likeness].forecast(cell.epochs or 0))}")
+            costs.append(by_shape[likeness].forecast(cell.epochs or 0))
+    return Forecasts(costs, name, processes, workers, len(by_shape))
 
 
 def _describe(forecast: Forecast) -> str:
-    return forecast.how if forecast.seconds is None else f"{span(forecast.seconds)} a cell"
+    return forecast.how if forecast.seconds is None else f"{format_duration(forecast.seconds)} a cell"
 
 
-def _recall(shape: past_costs.Shape, ran: list[past_costs.Ran], likeness: int) -> Forecast | None:
+def _recall(shape: past_costs.Shape, past_runs: list[past_costs.PastRun], likeness: int) -> Forecast | None:
     """By the cells that ran and are like it: the training by its pixels, the evaluation by its own."""
-    alike = [run for run in ran if run.shape.likenesses[likeness] == shape.likenesses[likeness]]
+    alike = [run for run in past_runs if run.shape.likenesses[likeness] == shape.likenesses[likeness]]
     if not alike:
         return None
     trained = [(run.seconds - run.evaluation) / run.shape.trained for run in alike if run.shape.trained]
-    judged = median(run.evaluation / run.shape.judged for run in alike) * shape.judged
-    seconds = judged + (median(trained) * shape.trained if trained else 0.0)
+    evaluation = median(run.evaluation / run.shape.evaluated for run in alike) * shape.evaluated
+    seconds = evaluation + (median(trained) * shape.trained if trained else 0.0)
     if likeness:
         return Forecast(seconds, None, "like records")
     return Forecast(seconds, max(run.memory for run in alike) or None, "records")
@@ -122,7 +122,7 @@ def _device(runtime: Runtime) -> tuple[torch.device | None, int]:
     return claim_device(runtime), workers
 
 
-def _ran_on(run: past_costs.Ran, device: torch.device | None) -> bool:
+def _ran_on(run: past_costs.PastRun, device: torch.device | None) -> bool:
     """Whether a cell ran on such a device; on any GPU, where it is not known which."""
     from benchmark.cells import machine
 

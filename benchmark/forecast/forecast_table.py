@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from benchmark.display.duration import span
+from benchmark.display.duration import format_duration
 from benchmark.forecast.cost import Forecast, Forecasts
 from benchmark.settings.address import key
 from benchmark.settings.cell import Settings
@@ -23,31 +23,31 @@ def row(forecast: Forecast | None) -> list[str]:
         if forecast.microbatch
         else forecast.how
     )
-    seconds = "?" if forecast.seconds is None else span(forecast.seconds)
+    seconds = "?" if forecast.seconds is None else format_duration(forecast.seconds)
     return [seconds, "?" if forecast.memory is None else f"{forecast.memory / 2**30:.1f} GiB", how]
 
 
 def lines(forecasts: Forecasts, runtime: Runtime) -> list[str]:
     """What all cells cost together, and how much it is to be trusted."""
-    if all(forecast.how == "unknown" for forecast in forecasts.each):
+    if all(forecast.how == "unknown" for forecast in forecasts.costs):
         return [
             f"forecast: none, for {forecasts.device}: run one cell of each shape first, or `plan` where there is one"
         ]
     kind = "CPU" if forecasts.device.endswith(" threads") else "GPU"
-    most = max((forecast.memory or 0 for forecast in forecasts.each), default=0)
+    most = max((forecast.memory or 0 for forecast in forecasts.costs), default=0)
     workers, where = at_once(runtime, forecasts)
-    first = f"{span(sum(forecast.seconds or 0.0 for forecast in forecasts.each))} of training and evaluation in all, "
+    seconds = sum(forecast.seconds or 0.0 for forecast in forecasts.costs)
+    first = f"{format_duration(seconds)} of training and evaluation in all, "
     first += f"{forecasts.hours:.3g} {kind}-hours on {forecasts.device}"
     first += f" ({forecasts.processes} processes a cell)" if forecasts.processes > 1 else ""
     first += f"; at most {most / 2**30:.1f} GiB a process" if most else ""
     texts = [f"forecast: {first}"]
     if workers > 1:
         together = runtime.slurm.cells_per_job if runtime.launcher == "slurm" else 1
-        texts.append(
-            f"with {where}: about {span(forecasts.wall(workers, together))}, if they do not slow each other down"
-        )
+        wall = format_duration(forecasts.wall(workers, together))
+        texts.append(f"with {where}: about {wall}, if they do not slow each other down")
     if forecasts.measured:
-        worst = max(forecast.spread for forecast in forecasts.each)
+        worst = max(forecast.spread for forecast in forecasts.costs)
         line = f"measured here: {quantify(forecasts.measured, 'shape')}, "
         line += f"upper quartile of their steps {worst:.0%} above the median"
         texts.append(line + (": this machine is not quiet" if worst > 0.1 else ""))
@@ -76,6 +76,6 @@ def as_records(cells: list[Settings], forecasts: Forecasts) -> dict[str, dict[st
             "device": forecasts.device,
             "how": forecast.how,
         }
-        for cell, forecast in zip(cells, forecasts.each, strict=True)
+        for cell, forecast in zip(cells, forecasts.costs, strict=True)
         if forecast.seconds is not None and not forecast.microbatch
     }

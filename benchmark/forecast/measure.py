@@ -22,7 +22,7 @@ from benchmark.forecast import memory
 from benchmark.forecast.cost import Forecast
 from benchmark.profiling import profile
 from benchmark.profiling.profile import ProfiledCell
-from benchmark.profiling.timing import seconds, spread
+from benchmark.profiling.timing import spread, time_call
 from benchmark.settings.cell import Settings, seeded_dataset
 from benchmark.settings.runtime import Runtime
 from benchmark.training import build
@@ -46,6 +46,7 @@ class Measured:
     spread: float = 0.0
 
     def forecast(self, epochs: int) -> Forecast:
+        """What a cell of this shape costs that trains for so many epochs."""
         if self.memory is None:
             return Forecast(None, None, self.failure)
         seconds = self.once + epochs * self.epoch + self.evaluation
@@ -108,7 +109,7 @@ def _time_steps(profiled: ProfiledCell, start: int, count: int, until: float, de
     """Seconds of each of the `count` steps from `start` that begin before `until`; of the first in any case."""
     times: list[float] = []
     while not times or (len(times) < count and time.monotonic() < until):
-        times.append(seconds(partial(profile.step, profiled, start + len(times)), device))
+        times.append(time_call(partial(profile.step, profiled, start + len(times)), device))
     return times
 
 
@@ -128,4 +129,4 @@ def _evaluation(numbers: Callable[[Data], Iterator[Any]], data: Data, device: to
         with contextlib.suppress(headline.NotFinite):
             list(numbers(part))
 
-    return seconds(work, device) * total / (len(part.train) + len(part.validation) + len(part.test))
+    return time_call(work, device) * total / (len(part.train) + len(part.validation) + len(part.test))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from benchmark.data.files import read_batches
 from benchmark.data.source import Images
-from benchmark.display.counting import count
+from benchmark.display.counting import show_progress
 from benchmark.errors import UsageError
 from benchmark.inference import tables
 from benchmark.inference.images import Listing
@@ -34,7 +34,7 @@ def write(restored: Restored, listing: Listing, out: Path, head: bool) -> None:
     title = f"{listing.title}: features of"
     with (
         tables.open_table(out, listing.names, listing.labels, restored.folder.name) as add,
-        count(title, len(listing.names), "image") as advance,
+        show_progress(title, len(listing.names), "image") as advance,
     ):
         for part in listing.parts:
             for features, projected in encode(restored, part(), head):

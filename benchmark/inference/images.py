@@ -17,7 +17,7 @@ from benchmark.data.catalogue import CATALOGUE, Dataset, absolute, entry, requir
 from benchmark.data.datasets import read_arrays
 from benchmark.data.files import Files, Squares, require_decoding
 from benchmark.data.inspection import drop_others, inspect
-from benchmark.data.layout import LeftOut, Stat, split_of, walk
+from benchmark.data.layout import LeftOut, pick_stat, split_of, walk
 from benchmark.data.source import Images, Rows
 from benchmark.data.survey import remark, survey_dataset
 from benchmark.errors import UsageError, nearest
@@ -63,11 +63,11 @@ def _list_dataset(text: str, place: Dataset, open_files: Callable[[list[str]], I
     dataset = replace(place, name=name, root=root or place.root)
     require(dataset)
     if entry(name).image_files:
-        found = survey_dataset(dataset)
-        names = [os.path.relpath(path, found.root) for path in found.paths]
-        labels: list[str | None] = [found.classes[label] for label in found.labels]
-        require_decoding(found.paths, found.fingerprint)
-        return Listing(text, names, labels, [partial(open_files, found.paths)], found.notes)
+        survey = survey_dataset(dataset)
+        names = [os.path.relpath(path, survey.root) for path in survey.paths]
+        labels: list[str | None] = [survey.classes[label] for label in survey.labels]
+        require_decoding(survey.paths, survey.fingerprint)
+        return Listing(text, names, labels, [partial(open_files, survey.paths)], survey.notes)
     source = read_arrays(dataset)
     listing = Listing(text, [], [], [], [])
     for part, rows in (("train", source.training), ("test", source.test), ("unlabelled", source.unlabelled)):
@@ -85,11 +85,11 @@ def _read_whole(rows: Rows) -> Images:
 def _list_folder(root: Path, open_files: Callable[[list[str]], Images]) -> Listing:
     """All images below `root`; each one's label is the first folder that it is in, below a folder of a split."""
     left_out = LeftOut()
-    found = walk(root, root, left_out)
-    every = list(found)
-    facts = inspect(root, every, list(found.values()))
-    images = drop_others(root, every, facts, left_out)
-    paths, facts = [every[i] for i in images], facts[images]
+    stats = walk(root, root, left_out)
+    files = list(stats)
+    facts = inspect(root, files, list(stats.values()))
+    images = drop_others(root, files, facts, left_out)
+    paths, facts = [files[i] for i in images], facts[images]
     if not paths:
         raise UsageError(f"{str(root)!r} holds no image; {'; '.join(left_out.sentences()) or 'it is empty'}")
     require_decoding(paths, _digest(facts))
@@ -115,8 +115,8 @@ def _list_lines(file: Path, open_files: Callable[[list[str]], Images]) -> Listin
     paths = [os.path.expanduser(name) for name in names]
     if not names:
         raise UsageError(f"{str(file)!r}: it names no file")
-    there = [path for path in paths if os.path.isfile(path)]
-    facts = inspect(Path.cwd(), there, [_stat(path) for path in there])
+    present = [path for path in paths if os.path.isfile(path)]
+    facts = inspect(Path.cwd(), present, [pick_stat(os.stat(path)) for path in present])
     try:  # those that are not there, or no images, are named too, whatever is known of the others
         require_decoding(paths, f"{_digest(facts)}-{len(paths)}")
     except UsageError as error:
@@ -129,9 +129,3 @@ def _list_lines(file: Path, open_files: Callable[[list[str]], Images]) -> Listin
 def _digest(facts: NDArray[Any]) -> str:
     """Sixteen hexadecimal digits of what these files hold."""
     return hashlib.sha256(facts[["size", "digest"]].tobytes()).hexdigest()[:16]
-
-
-def _stat(path: str) -> Stat:
-    status = os.stat(path)
-    modified = status.st_mtime_ns & (2**64 - 1)
-    return status.st_size, modified, status.st_ctime_ns, status.st_ino, status.st_dev

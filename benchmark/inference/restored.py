@@ -67,7 +67,7 @@ def find_cell(name: str, out: Path) -> Path:
     folder = Path(name)
     if not folder.is_dir():
         return plan.find(out, [name])[0]
-    if plan.state(folder).word == "new":
+    if plan.read_state(folder).word == "new":
         raise UsageError(f"{name} is no cell's folder; `python -m benchmark status out=FOLDER` lists the cells of one")
     return folder
 
@@ -75,11 +75,11 @@ def find_cell(name: str, out: Path) -> Path:
 def load(folder: Path, device: torch.device, say: Say) -> Restored:
     """The finished cell in `folder`. Raises `UsageError` where it is not finished, or cannot be restored as it was."""
     folder = folder.absolute()
-    state = plan.state(folder)
+    state = plan.read_state(folder)
     if state.word != "finished" or state.record is None:
         detail = f" ({state.detail})" if state.detail else ""
         raise UsageError(f"{folder.name}: the cell is {state.word}{detail}; only a finished one has an encoder to take")
-    cell, record = plan.cell(folder), state.record
+    cell, record = plan.read_cell(folder), state.record
     if schema.method_version(cell.method) != cell.method_version:
         say(f"note: the code of {cell.method} has changed since {folder.name} was trained")
     try:

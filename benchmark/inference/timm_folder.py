@@ -29,15 +29,15 @@ def create(restored: Restored) -> tuple[nn.Module, dict[str, Any]]:
     timm has none with such a stem."""
     cell = restored.settings
     assert cell.backbone is not None
-    others = build.other_inputs(cell)
+    other_inputs = build.other_inputs(cell)
     model, arguments, stem = encoders.create_by_timm(
-        cell.backbone, restored.stem, cell.pool or "auto", cell.view_size, others
+        cell.backbone, restored.stem, cell.pool or "auto", cell.view_size, other_inputs
     )
     if stem != restored.stem:
         raise ValueError(f"timm has no {cell.backbone} with a {restored.stem} stem")
     model.load_state_dict(restored.encoder.state_dict())
-    known: Any = model.pretrained_cfg
-    pretrained_cfg: Any = {name: known[name] for name in _KEPT if name in known} | {
+    own_config: Any = model.pretrained_cfg
+    pretrained_cfg: Any = {name: own_config[name] for name in _KEPT if name in own_config} | {
         "input_size": (3, cell.view_size, cell.view_size),
         "interpolation": "bilinear",
         "crop_pct": 1.0,

@@ -36,16 +36,16 @@ TAIL = 30  # lines of a job's log in the record of a cell that it left unfinishe
 @contextlib.contextmanager
 def _defer_signals() -> Iterator[None]:
     """Signals wait: jobs that no note names would be submitted again. sbatch hears a terminal's Ctrl-C, and ends."""
-    came: list[int] = []
+    received: list[int] = []
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in numbers}
+    before = {number: signal.signal(number, lambda number, frame: received.append(number)) for number in numbers}
     try:
         yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came:
-            signal.raise_signal(came[0])
+        if received:
+            signal.raise_signal(received[0])
 
 
 def pack(cells: Mapping[str, Settings], titles: Mapping[str, str], runtime: Runtime) -> list[dict[str, Any]]:
@@ -76,67 +76,69 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
     """
     out, resources = Path(runtime.out).absolute(), asdict(runtime.slurm)
     with job_notes.lock(out), _report_slurm_errors():
-        under_way = {cell for cell, job in bury_ended(out).items() if not job.over}
+        under_way = {cell for cell, job in record_dead_jobs(out).items() if not job.over}
         missing = {
             name: cell
             for name, cell in {address.folder_name(cell): cell for cell in cells}.items()
-            if name not in under_way and plan.state(out / name).word in ("new", "interrupted", "failed")
+            if name not in under_way and plan.read_state(out / name).word in ("new", "interrupted", "failed")
         }
         longest = jobs.longest_array() if missing else 1  # asks SLURM, before cells are written that it would not get
-        fresh = {name for name in missing if not (out / name).exists()}
+        new_folders = {name for name in missing if not (out / name).exists()}
         arguments = pack(missing, plan.titles(cells, short=True), runtime)
         for start in range(0, len(arguments), longest):
-            some = arguments[start : start + longest]
+            batch = arguments[start : start + longest]
             with _defer_signals():
                 try:
-                    ids = jobs.submit(work, some, job_notes.folder(out), NAME, resources)
+                    ids = jobs.submit(work, batch, job_notes.folder(out), NAME, resources)
                 except Exception:
-                    _unpack(out, [name for each in arguments[start:] for name in each["cells"] if name in fresh])
+                    refused = (name for argument in arguments[start:] for name in argument["cells"])
+                    _unpack(out, [name for name in refused if name in new_folders])
                     raise
-                job_notes.append(out, ids, some)
+                job_notes.append(out, ids, batch)
     return len(missing)
 
 
 def jobs_of(out: Path) -> dict[str, jobs.Job]:
     """Cell -> the last job that was given it, as SLURM has it now. Raises `jobs.Unavailable`."""
     last = job_notes.latest(out)
-    known = jobs.states({note.job for note in last.values()}, {note.user for note in last.values()}) if last else {}
-    return {cell: known[note.job] for cell, note in last.items()}
+    notes = last.values()
+    states = jobs.read_states({note.job for note in notes}, {note.user for note in notes}) if notes else {}
+    return {cell: states[note.job] for cell, note in last.items()}
 
 
-def rows(out: Path, writes: bool = True) -> tuple[dict[str, tuple[str, str, str]], str]:
+def describe_jobs(out: Path, writes: bool = True) -> tuple[dict[str, tuple[str, str, str]], str]:
     """Cell -> its job, that one's state and why it waits; and why only the notes could be asked, if so. With `writes`
     the cells whose jobs left no record have one behind it."""
     try:
-        found = bury_ended(out) if writes else jobs_of(out)
-        return {cell: (job.id, job.state.lower(), job.reason) for cell, job in found.items()}, ""
+        jobs_of_cells = record_dead_jobs(out) if writes else jobs_of(out)
+        return {cell: (job.id, job.state.lower(), job.reason) for cell, job in jobs_of_cells.items()}, ""
     except jobs.Unavailable as error:
         return {
             cell: (note.job, "", "") for cell, note in job_notes.latest(out).items()
         }, f"SLURM does not answer ({error})"
 
 
-def bury_ended(out: Path) -> dict[str, jobs.Job]:
+def record_dead_jobs(out: Path) -> dict[str, jobs.Job]:
     """Write the record of each cell whose job is over and has left none. Returns `jobs_of`, and raises what it does."""
 
-    def look() -> tuple[dict[str, jobs.Job], set[str]]:
+    def find_dead() -> tuple[dict[str, jobs.Job], set[str]]:
         jobs_now, last = jobs_of(out), job_notes.latest(out)
         over = (cell for cell, job in jobs_now.items() if job.over and (out / cell / "settings.json").exists())
         return jobs_now, {cell for cell in over if _lacks_end(out / cell, last[cell].submitted)}
 
-    jobs_now, dead = look()
+    jobs_now, dead = find_dead()
     if dead:
         time.sleep(2)  # a node's failure shows as an end for a moment, before the job waits again
-        jobs_now, still = look()
-        for cell in dead & still:
+        jobs_now, still_dead = find_dead()
+        for cell in dead & still_dead:
             job, log = jobs_now[cell], jobs.log(job_notes.folder(out), jobs_now[cell].id)
-            bury(out / cell, f"job {job.id} ended: {jobs.ending(job, log)}", log)
+            record_failure(out / cell, f"job {job.id} ended: {jobs.describe_ending(job, log)}", log)
     return jobs_now
 
 
 def _lacks_end(folder: Path, submitted: str) -> bool:
     """Whether a job that was submitted then has left no record, or only a failed one from before."""
-    state = plan.state(folder)
+    state = plan.read_state(folder)
     return state.word in ("new", "interrupted", "failed") and not _is_end(state.record, submitted)
 
 
@@ -150,13 +152,13 @@ def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> No
     names, reported = dict.fromkeys(address.folder_name(cell) for cell in cells), dict[str, str]()
     while True:
         try:
-            active = {cell for cell, job in bury_ended(out).items() if not job.over and cell in names}
+            active = {cell for cell, job in record_dead_jobs(out).items() if not job.over and cell in names}
         except jobs.Unavailable as error:  # no news: the jobs go on without the controller
             display.say(f"SLURM does not answer ({error}); asking again")
             time.sleep(POLL)
             continue
         for name in names:
-            state = plan.state(out / name)
+            state = plan.read_state(out / name)
             if name not in active and not state.word.startswith(("new", "inter")) and reported.get(name) != state.word:
                 reported[name] = state.word
                 display.say(f"{name}: {state.word} {state.detail}".rstrip())
@@ -167,7 +169,7 @@ def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> No
 
 def was_killed(folder: Path) -> bool:
     """Whether the cell failed because its job ended, by no fault that it would have again and by nobody's wish."""
-    reason = plan.state(folder).detail
+    reason = plan.read_state(folder).detail
     return reason.startswith("job ") and not reason.endswith(("out of memory", "cancelled", "the time limit"))
 
 
@@ -224,24 +226,25 @@ def work(argument: dict[str, Any]) -> bool:
             place = run.Place(runtime, world, device, stop, display)
             # What has ended goes last: if it failed, it is tried again in the time that the others leave.
             for name in world.broadcast(lambda: sorted(argument["cells"], key=has_ended)):
-                cell = plan.cell(out / name)
+                cell = plan.read_cell(out / name)
                 display.cell(name)
-                begun, checkpoint = time.monotonic(), _stamp(out / name)
+                begun, checkpoint = time.monotonic(), _checkpoint_time(out / name)
                 try:
                     if not _run(cell, place, argument.get("titles", {}).get(name, "")):  # none in a job queued before
                         display.say(f"{name}: another process is at work on it; left to that one")
                 except UsageError as error:  # what only the data, the backbone or the processes can refuse
                     display.say(f"{name}: {error}")
                     if world.is_main:
-                        bury(out / name, " ".join(str(error).split()))
+                        record_failure(out / name, " ".join(str(error).split()))
                 except Stopped as stopped:
                     # The next start has as much time again: where all of it brought no step, it never will.
-                    all_of_it = time.monotonic() - begun > 60 * minutes - EARLY
-                    in_vain = all_of_it and lease.attempt().restart > 0 and _stamp(out / name) == checkpoint
+                    used_all_time = time.monotonic() - begun > 60 * minutes - EARLY
+                    no_step = _checkpoint_time(out / name) == checkpoint
+                    in_vain = used_all_time and no_step and lease.make_attempt().restart > 0
                     if stopped.exit_code != MORE_TIME or not in_vain:
                         raise
                     if world.is_main:
-                        bury(out / name, f"no step within slurm.timeout_min={minutes}: give more time")
+                        record_failure(out / name, f"no step within slurm.timeout_min={minutes}: give more time")
                     return not all(map(has_ended, argument["cells"]))
     except Stopped as stopped:
         if stopped.exit_code == MORE_TIME:
@@ -250,7 +253,7 @@ def work(argument: dict[str, Any]) -> bool:
     return False
 
 
-def _stamp(folder: Path) -> int:
+def _checkpoint_time(folder: Path) -> int:
     """Tells the cell's checkpoints from each other: 0 while there is none."""
     path = folder / "last.pt"
     return path.stat().st_mtime_ns if path.exists() else 0
@@ -273,13 +276,13 @@ def _run(cell: Settings, place: Any, title: str) -> bool:
         time.sleep(5)
 
 
-def bury(folder: Path, reason: str, log: str = "") -> None:
+def record_failure(folder: Path, reason: str, log: str = "") -> None:
     """Write the record of a cell that was left without one: failed, with the reason and the tail of the job's log."""
     from benchmark.cells import run
 
     end = {"status": "failed", "reason": reason, "finished": record.now(), "log": log.splitlines()[-TAIL:]}
     # What has no lease or settings that can be read has no such end, and hinders no other cell's.
-    with contextlib.suppress(lease.Lost, UsageError), lease.hold(folder) as mine:
+    with contextlib.suppress(lease.Lost, UsageError), lease.hold(folder) as own_lease:
         previous = record.read(folder)
-        if mine is not None and (previous is None or previous["status"] == "failed"):
-            record.write(folder, run.blank(plan.cell(folder)) | end)
+        if own_lease is not None and (previous is None or previous["status"] == "failed"):
+            record.write(folder, run.start_record(plan.read_cell(folder)) | end)

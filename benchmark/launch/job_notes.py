@@ -70,10 +70,10 @@ def lock(out: Path) -> Iterator[None]:
 def _is_own(path: Path) -> bool:
     """Whether it is a folder of this user's."""
     try:
-        there = path.lstat()
+        status = path.lstat()
     except OSError:
         return False
-    return stat.S_ISDIR(there.st_mode) and there.st_uid == os.geteuid()
+    return stat.S_ISDIR(status.st_mode) and status.st_uid == os.geteuid()
 
 
 def _is_sound(line: dict[str, Any]) -> bool:

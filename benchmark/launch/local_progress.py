@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from benchmark.display.duration import span
+from benchmark.display.duration import format_duration
 from results import files
 from results.quantity import quantify
 
@@ -29,6 +29,7 @@ class Row:
     first: tuple[int, float] | None = None  # a step, and when it was done
 
     def step(self, done: int, steps: int, loss: float) -> None:
+        """Its worker told of a step."""
         self.done, self.steps, self.loss = done, steps, loss
         self.first = self.first or (done, time.monotonic())
 
@@ -65,7 +66,7 @@ class LocalDisplay:
     def announce(self, number: int, cells: int, row: Row, left: float | None) -> None:
         """A cell starts, the `number`-th of `cells`."""
         if self._live is None:
-            rest = "" if left is None else f", about {span(left)} left in all"
+            rest = "" if left is None else f", about {format_duration(left)} left in all"
             self.say(f"[{number}/{cells}] {row.cell} on {row.device}{rest}")
 
     def due(self) -> bool:
@@ -82,13 +83,13 @@ class LocalDisplay:
         for name in ("device", "cell", "step", "loss", "left"):
             table.add_column(name, justify="right" if name in ("step", "loss", "left") else "left")
         for row in rows:
-            own, whole = row.seconds_left(), row.steps > 0 and row.done == row.steps
-            left_text = "evaluation" if whole else "-" if own is None else span(own)
+            seconds_left, is_trained = row.seconds_left(), row.steps > 0 and row.done == row.steps
+            left_text = "evaluation" if is_trained else "-" if seconds_left is None else format_duration(seconds_left)
             step, loss = (f"{row.done}/{row.steps}", f"{row.loss:.4f}") if row.steps else ("-", "-")
             table.add_row(row.device, row.cell, step, loss, left_text)
         summary = f" {done} of {quantify(cells, 'cell')} done" + (f", {failed} failed" if failed else "")
         if left is not None and done < cells:
-            summary += f", about {span(left)} left"
+            summary += f", about {format_duration(left)} left"
         if not table.row_count and not done:
             summary = f" {quantify(cells, 'cell')}: workers start, and the cells are checked"
         self._live.update(Group(*([table] if table.row_count else []), Text(summary)), refresh=True)

@@ -12,6 +12,7 @@ from benchmark.settings.runtime import Runtime
 
 # Set where someone has shared the cores out: the user, torchrun, a cluster.
 SHARED_OUT = ("OMP_NUM_THREADS", "RANK", "SLURM_JOB_ID")
+SEEN = 0.2  # seconds for which the load of the cores is watched
 
 
 def devices(runtime: Runtime, gpus: int) -> list[str]:
@@ -53,11 +54,12 @@ def spare_threads(runtime: Runtime) -> tuple[int, str]:
     return spare, f"other work keeps {busy} of {cores} cores busy: threads={spare}; threads={cores} takes all"
 
 
-def busy_cores(seconds: float = 0.2) -> float:
-    """How many of the cores that this process may use others keep busy, seen for so long; 0 where it can't be told."""
-    before = _times()
-    time.sleep(seconds)
-    after = _times()
+def busy_cores() -> float:
+    """How many of the cores that this process may use others keep busy, seen for `SEEN` seconds; 0 where it can't be
+    told."""
+    before = _read_ticks()
+    time.sleep(SEEN)
+    after = _read_ticks()
     shares = []
     for core, (total, idle) in after.items():
         passed = total - before[core][0]
@@ -65,7 +67,7 @@ def busy_cores(seconds: float = 0.2) -> float:
     return sum(shares)
 
 
-def _times() -> dict[int, tuple[int, int]]:
+def _read_ticks() -> dict[int, tuple[int, int]]:
     """(all, idle) ticks of each core of this process since the machine started, from Linux's /proc/stat."""
     try:
         lines = Path("/proc/stat").read_text().splitlines()

@@ -54,6 +54,7 @@ class EventDisplay(ProgressDisplay):
         self.descriptor = descriptor
 
     def tell(self, event: str, **more: Any) -> None:
+        """Send an event to the launcher, as a line of JSON."""
         text = (json.dumps({"event": event} | more) + "\n").encode()
         with contextlib.suppress(BrokenPipeError):  # the launcher is gone: standard input says so too
             while text:
@@ -67,6 +68,7 @@ class EventDisplay(ProgressDisplay):
 
 
 def main() -> int:
+    """Work until standard input ends or a signal stops it. Exit code: 0, 128 + N stopped by signal N."""
     display = EventDisplay(int(sys.argv[1]))
     print(f"worker, process {os.getpid()}", flush=True)
     try:
@@ -119,7 +121,7 @@ def _run(cell: Settings, title: str, place: Place, display: EventDisplay) -> Non
 
     from benchmark.cells import past_costs, run
 
-    display.tell("began", record=run.blank(cell))
+    display.tell("began", record=run.start_record(cell))
     result = run.run(cell, place, title)
     if result is None:
         display.tell("done", status=None, reason=None, seconds=0.0)

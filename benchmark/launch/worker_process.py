@@ -27,22 +27,22 @@ class WorkerProcess:
 
     def __init__(self, log: Path) -> None:
         self.log = log
-        self.events_from, to = os.pipe()
+        self.events_from, write_end = os.pipe()
         os.set_blocking(self.events_from, False)
         # -P and our own path: the worker imports what we import, whatever lies in the current folder.
-        call = [sys.executable, "-P", "-X", "faulthandler", "-m", "benchmark.launch.worker", str(to)]
+        command = [sys.executable, "-P", "-X", "faulthandler", "-m", "benchmark.launch.worker", str(write_end)]
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         with files.open_log(log) as file:
             self.process = subprocess.Popen(
-                call,
+                command,
                 stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,
-                pass_fds=(to,),
+                pass_fds=(write_end,),
                 env=os.environ | {"PYTHONPATH": path},
                 start_new_session=True,  # a terminal's Ctrl-C is the launcher's to pass on
             )
-        os.close(to)
+        os.close(write_end)
         self.finishing = self.silent = False
         self._lines = Lines()
         self._from = 0
@@ -116,7 +116,7 @@ class WorkerProcess:
 
 
 @contextlib.contextmanager
-def logs(out: Path) -> Iterator[Path]:
+def open_log_folder(out: Path) -> Iterator[Path]:
     """A folder for the workers' logs, empty; where another launcher on `out` has it, the next one.
 
     Nothing is left of it, nor of `out` if that is new, where the words turn out to be bad.
@@ -131,8 +131,8 @@ def logs(out: Path) -> Iterator[Path]:
                 continue
             except OSError:  # a file system without locks
                 pass
-            for old in folder.glob("worker-*.log"):
-                old.unlink()
+            for old_log in folder.glob("worker-*.log"):
+                old_log.unlink()
             try:
                 yield folder
             except UsageError:

@@ -28,17 +28,17 @@ VIEWS = 2
 
 def main(words: list[str] | None = None) -> list[list[str]]:
     """Print the table and return it."""
-    options = argparse.ArgumentParser(prog="python -m benchmark.profiling.augmentation", description=__doc__)
-    options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--threads", type=int, default=1)
-    options.add_argument("--share", type=float, default=1.0, help="of the images: less for a quick look")
-    chosen = options.parse_args(words)
-    torch.set_num_threads(chosen.threads)
+    parser = argparse.ArgumentParser(prog="python -m benchmark.profiling.augmentation", description=__doc__)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--share", type=float, default=1.0, help="of the images: less for a quick look")
+    options = parser.parse_args(words)
+    torch.set_num_threads(options.threads)
     rows = [["policy", "source px", "view px", "ours", "torchvision uint8", "float32", "ours over the faster"]]
     for name, source, size, *counts in CASES:
-        own, theirs = (max(2, round(count * chosen.share)) for count in counts)
-        rows.append([name, str(source), str(size), *measure(name, source, size, own, theirs, chosen.rounds)])
-    show(rows, f"images/s, {VIEWS} views each; medians of {chosen.rounds} rounds, the ratio's quartiles in brackets")
+        own, theirs = (max(2, round(count * options.share)) for count in counts)
+        rows.append([name, str(source), str(size), *measure(name, source, size, own, theirs, options.rounds)])
+    show(rows, f"images/s, {VIEWS} views each; medians of {options.rounds} rounds, the ratio's quartiles in brackets")
     return rows
 
 
@@ -48,13 +48,13 @@ def measure(name: str, source: int, size: int, own: int, theirs: int, rounds: in
     images = torch.randint(0, 256, (max(own, theirs), 3, source, source), generator=generator, dtype=torch.uint8)
     contestants: dict[str, Callable[[], object]] = {
         "ours": partial(augment_batch, images[:own], policy, size, generator),
-        "uint8": partial(one_by_one, images[:theirs], transform(policy, size, float_early=False)),
-        "float32": partial(one_by_one, images[:theirs], transform(policy, size, float_early=True)),
+        "uint8": partial(augment_one_by_one, images[:theirs], build_transform(policy, size, float_early=False)),
+        "float32": partial(augment_one_by_one, images[:theirs], build_transform(policy, size, float_early=True)),
     }
-    found = alternate(contestants, rounds)
-    speed = {name: (own if name == "ours" else theirs) / spread(taken)[0] for name, taken in found.items()}
+    times = alternate(contestants, rounds)
+    speed = {name: (own if name == "ours" else theirs) / spread(seconds)[0] for name, seconds in times.items()}
     faster = max("uint8", "float32", key=speed.__getitem__)
-    return [*(f"{value:,.0f}" for value in speed.values()), ratio(found[faster], found["ours"], own / theirs)]
+    return [*(f"{value:,.0f}" for value in speed.values()), ratio(times[faster], times["ours"], own / theirs)]
 
 
 def augment_batch(images: Tensor, policy: Policy, size: int, generator: torch.Generator) -> list[Tensor]:
@@ -63,13 +63,13 @@ def augment_batch(images: Tensor, policy: Policy, size: int, generator: torch.Ge
     return [augment(images, policy, draw(policy, count, height, width, generator), size) for _ in range(VIEWS)]
 
 
-def one_by_one(images: Tensor, view: Callable[[Tensor], Tensor]) -> list[Tensor]:
+def augment_one_by_one(images: Tensor, view: Callable[[Tensor], Tensor]) -> list[Tensor]:
     """torchvision's: each image on its own, then stacked."""
     pairs = [[view(image) for _ in range(VIEWS)] for image in images]
     return [torch.stack(views) for views in zip(*pairs, strict=True)]
 
 
-def transform(policy: Policy, size: int, float_early: bool) -> reference.Transform:
+def build_transform(policy: Policy, size: int, float_early: bool) -> reference.Transform:
     """The same policy of torchvision's classes."""
     to_float = reference.ToDtype(torch.float32, scale=True)
     assert policy.crop_scale is not None

@@ -18,7 +18,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from benchmark.data.files import Files, decode, readers
+from benchmark.data.files import Files, decode, reader_pool
 from benchmark.profiling.timing import CPU, alternate, ratio, show, spread
 from benchmark.training import build
 from benchmark.training.batches import Batches
@@ -28,32 +28,33 @@ from benchmark.words import cell_words
 
 def main(arguments: list[str] | None = None) -> list[list[str]]:
     """Print the table and return it."""
-    options = argparse.ArgumentParser(prog="python -m benchmark.profiling.images", description=__doc__)
-    options.add_argument("--folder", help="laid out as DIR/train/CLASS/*.jpg or DIR/CLASS/*.jpg")
-    options.add_argument("--view", type=int, default=128, help="pixels of a view")
-    options.add_argument("--cache", type=int, default=160, help="pixels of a cached image")
-    options.add_argument("--batch", type=int, default=128)
-    options.add_argument("--rounds", type=int, default=7)
-    options.add_argument("--augmentation", default="simclr")
-    chosen = options.parse_args(arguments)
-    with _folder(chosen.folder, chosen.batch) as folder, tempfile.TemporaryDirectory() as place:
-        task = [f"dataset.root={folder}", f"view_size={chosen.view}", f"batch_size={chosen.batch}"]
-        task += [f"augmentation={chosen.augmentation}"]
+    parser = argparse.ArgumentParser(prog="python -m benchmark.profiling.images", description=__doc__)
+    parser.add_argument("--folder", help="laid out as DIR/train/CLASS/*.jpg or DIR/CLASS/*.jpg")
+    parser.add_argument("--view", type=int, default=128, help="pixels of a view")
+    parser.add_argument("--cache", type=int, default=160, help="pixels of a cached image")
+    parser.add_argument("--batch", type=int, default=128)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--augmentation", default="simclr")
+    options = parser.parse_args(arguments)
+    with _folder(options.folder, options.batch) as folder, tempfile.TemporaryDirectory() as place:
+        task = [f"dataset.root={folder}", f"view_size={options.view}", f"batch_size={options.batch}"]
+        task += [f"augmentation={options.augmentation}"]
         streamed = _batches([*task, "dataset.stream=true"])
-        cached = _batches([*task, f"dataset.cache={chosen.cache}", f"dataset.cache_dir={place}"])
+        cached = _batches([*task, f"dataset.cache={options.cache}", f"dataset.cache_dir={place}"])
         contestants: dict[str, Callable[[], object]] = {"files decoded, no more": partial(_decode, streamed)}
         for name, batches in (("streamed", streamed), ("cached", cached)):
             order = batches.order(0)
             contestants[f"{name}: fetched"] = partial(batches.fetch, 0, order)
             contestants[f"{name}: fetched and augmented"] = partial(batches.get, 0, order)
-        found = alternate(contestants, chosen.rounds)
-    raw = found["files decoded, no more"]
+        times = alternate(contestants, options.rounds)
+    raw = times["files decoded, no more"]
     rows = [["batch", "ms", "images/s", "speed over decoding"]]
-    for name, seconds in found.items():
+    for name, seconds in times.items():
         middle = spread(seconds)[0]
-        rows.append([name, f"{1000 * middle:.1f}", f"{chosen.batch / middle:,.0f}", ratio(raw, seconds)])
+        rows.append([name, f"{1000 * middle:.1f}", f"{options.batch / middle:,.0f}", ratio(raw, seconds)])
     show(
-        rows, f"2 views of {chosen.view} px of {chosen.batch} images; medians of {chosen.rounds} rounds, and quartiles"
+        rows,
+        f"2 views of {options.view} px of {options.batch} images; medians of {options.rounds} rounds, and quartiles",
     )
     return rows
 
@@ -69,14 +70,14 @@ def _batches(task: list[str]) -> Batches:
 def _decode(batches: Batches) -> None:
     assert isinstance(batches.split.images, Files)
     paths = batches.split.images.paths[batches.order(0)[: batches.batch_size].numpy()].tolist()
-    for _ in readers().map(decode, paths):
+    for _ in reader_pool().map(decode, paths):
         pass
 
 
 @contextlib.contextmanager
-def _folder(given: str | None, batch: int) -> Iterator[str]:
-    if given:
-        yield given
+def _folder(user_folder: str | None, batch: int) -> Iterator[str]:
+    if user_folder:
+        yield user_folder
         return
     from PIL import Image
 

@@ -50,45 +50,44 @@ LOSSES: dict[str, dict[str, Loss]] = {
 
 def main(words: list[str] | None = None) -> list[list[str]]:
     """Print the table and return it."""
-    options = argparse.ArgumentParser(prog="python -m benchmark.profiling.losses", description=__doc__)
-    options.add_argument("--batches", type=int, nargs="+", default=[2048, 8192], help="of NT-Xent")
-    options.add_argument("--batch", type=int, default=256, help="of InfoNCE")
-    options.add_argument("--queue", type=int, default=65536)
-    options.add_argument("--rounds", type=int, default=5)
-    options.add_argument("--threads", type=int, default=1)
-    options.add_argument("--no-memory", action="store_true", help="seconds only: starts no further process")
-    options.add_argument("--memory-of", nargs=4, metavar=("LOSS", "CONTESTANT", "BATCH", "QUEUE"), help="bytes only")
-    chosen = options.parse_args(words)
-    torch.set_num_threads(chosen.threads)
-    if chosen.memory_of:
-        loss, contestant, batch, queue = chosen.memory_of
-        print(growth(LOSSES[loss][contestant], int(batch), int(queue)))
+    parser = argparse.ArgumentParser(prog="python -m benchmark.profiling.losses", description=__doc__)
+    parser.add_argument("--batches", type=int, nargs="+", default=[2048, 8192], help="of NT-Xent")
+    parser.add_argument("--batch", type=int, default=256, help="of InfoNCE")
+    parser.add_argument("--queue", type=int, default=65536)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--no-memory", action="store_true", help="seconds only: starts no further process")
+    parser.add_argument("--memory-of", nargs=4, metavar=("LOSS", "CONTESTANT", "BATCH", "QUEUE"), help="bytes only")
+    options = parser.parse_args(words)
+    torch.set_num_threads(options.threads)
+    if options.memory_of:
+        loss, contestant, batch, queue = options.memory_of
+        print(measure_growth(LOSSES[loss][contestant], int(batch), int(queue)))
         return []
     rows = [["loss", "batch", "queue", "ours s", "plain s", "faster", "ours MB", "plain MB", "loss ours", "loss plain"]]
-    cases = [("NT-Xent", batch, 0) for batch in chosen.batches] + [("InfoNCE", chosen.batch, chosen.queue)]
+    cases = [("NT-Xent", batch, 0) for batch in options.batches] + [("InfoNCE", options.batch, options.queue)]
     for loss, batch, queue in cases:
-        timed, values = measure(loss, batch, queue, chosen.rounds)
-        grown = (
-            ["-", "-"]
-            if chosen.no_memory
-            else [f"{growth_in_a_child(loss, name, batch, queue, chosen.threads) / 1e6:,.0f}" for name in LOSSES[loss]]
-        )
+        timed, values = measure(loss, batch, queue, options.rounds)
+        grown = ["-", "-"]
+        if not options.no_memory:
+            sizes = [measure_growth_in_child(loss, name, batch, queue, options.threads) for name in LOSSES[loss]]
+            grown = [f"{size / 1e6:,.0f}" for size in sizes]
         rows.append([loss, str(batch), str(queue), *timed, *grown, *values])
-    show(rows, f"width {WIDTH}, forward and backward; medians of {chosen.rounds} rounds; MB: growth of peak memory")
+    show(rows, f"width {WIDTH}, forward and backward; medians of {options.rounds} rounds; MB: growth of peak memory")
     return rows
 
 
 def measure(loss: str, batch: int, queue: int, rounds: int) -> tuple[list[str], list[str]]:
     """Seconds of ours and of the plain form with their ratio; and the loss of each."""
-    a, b, negatives = rows_of(batch, queue)
+    a, b, negatives = draw_rows(batch, queue)
     functions = LOSSES[loss]
-    found = alternate({name: partial(step, one, a, b, negatives) for name, one in functions.items()}, rounds)
-    timed = [f"{spread(found[name])[0]:.3f}" for name in functions] + [ratio(found["plain"], found["ours"])]
+    times = alternate({name: partial(step, function, a, b, negatives) for name, function in functions.items()}, rounds)
+    timed = [f"{spread(times[name])[0]:.3f}" for name in functions] + [ratio(times["plain"], times["ours"])]
     with torch.no_grad():
-        return timed, [f"{float(one(a, b, negatives)):.6f}" for one in functions.values()]
+        return timed, [f"{float(function(a, b, negatives)):.6f}" for function in functions.values()]
 
 
-def rows_of(batch: int, queue: int) -> tuple[Tensor, Tensor, Tensor]:
+def draw_rows(batch: int, queue: int) -> tuple[Tensor, Tensor, Tensor]:
     """Unit vectors: two views whose rows belong together, and a queue."""
     generator = torch.Generator().manual_seed(0)
     a = torch.randn(batch, WIDTH, generator=generator)
@@ -99,14 +98,15 @@ def rows_of(batch: int, queue: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def step(loss: Loss, a: Tensor, b: Tensor, negatives: Tensor) -> None:
+    """The loss and its gradients of both views."""
     a.grad = b.grad = None
     loss(a, b, negatives).backward()
 
 
-def growth(loss: Loss, batch: int, queue: int) -> int:
+def measure_growth(loss: Loss, batch: int, queue: int) -> int:
     """Bytes by which two steps raise this process's peak, after a small one that loads what any step needs."""
-    step(loss, *rows_of(8, 8))
-    inputs = rows_of(batch, queue)
+    step(loss, *draw_rows(8, 8))
+    inputs = draw_rows(batch, queue)
     reset_peak_memory(CPU)
     before = peak_memory(CPU)
     for _ in range(2):
@@ -114,10 +114,10 @@ def growth(loss: Loss, batch: int, queue: int) -> int:
     return peak_memory(CPU) - before
 
 
-def growth_in_a_child(loss: str, contestant: str, batch: int, queue: int, threads: int) -> int:
-    """`growth` in a process of its own: nothing that ran before has left room."""
-    asked = ["--threads", str(threads), "--memory-of", loss, contestant, str(batch), str(queue)]
-    command = [sys.executable, "-m", "benchmark.profiling.losses", *asked]
+def measure_growth_in_child(loss: str, contestant: str, batch: int, queue: int, threads: int) -> int:
+    """`measure_growth` in a process of its own: nothing that ran before has left room."""
+    arguments = ["--threads", str(threads), "--memory-of", loss, contestant, str(batch), str(queue)]
+    command = [sys.executable, "-m", "benchmark.profiling.losses", *arguments]
     return int(subprocess.run(command, capture_output=True, text=True, check=True).stdout)
 
 

@@ -21,44 +21,45 @@ ITERATIONS = 5000  # for scikit-learn: never what ends a fit
 
 def main(words: list[str] | None = None) -> list[list[str]]:
     """Print the table and return it."""
-    options = argparse.ArgumentParser(prog="python -m benchmark.profiling.probe", description=__doc__)
-    options.add_argument("--images", type=int, default=50000)
-    options.add_argument("--width", type=int, default=512)
-    options.add_argument("--rounds", type=int, default=1, help="scikit-learn takes minutes")
-    options.add_argument("--threads", type=int, default=1)
-    chosen = options.parse_args(words)
-    torch.set_num_threads(chosen.threads)
-    x, y = features(chosen.images, chosen.width)
+    parser = argparse.ArgumentParser(prog="python -m benchmark.profiling.probe", description=__doc__)
+    parser.add_argument("--images", type=int, default=50000)
+    parser.add_argument("--width", type=int, default=512)
+    parser.add_argument("--rounds", type=int, default=1, help="scikit-learn takes minutes")
+    parser.add_argument("--threads", type=int, default=1)
+    options = parser.parse_args(words)
+    torch.set_num_threads(options.threads)
+    x, y = make_features(options.images, options.width)
     weights: dict[str, Tensor] = {}
 
     def ours() -> None:
         weights["ours"] = linear.fit(x, y, CLASSES, torch.tensor(linear.STRENGTHS)).weights
 
     def theirs() -> None:
-        weights["theirs"] = torch.stack([scikit_learn(x, y, strength) for strength in linear.STRENGTHS])
+        weights["theirs"] = torch.stack([fit_scikit_learn(x, y, strength) for strength in linear.STRENGTHS])
 
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
-    with threadpool_limits(chosen.threads):
-        found = alternate({"ours": ours, "theirs": theirs}, chosen.rounds, warm_up=0)
+    with threadpool_limits(options.threads):
+        times = alternate({"ours": ours, "theirs": theirs}, options.rounds, warm_up=0)
     rows = [["strength", "accuracy", "loss ours", "loss scikit-learn", "difference"]]
-    losses = {name: linear.objective(x.double(), y, w.double(), _strengths())[0] for name, w in weights.items()}
+    strengths = torch.tensor(linear.STRENGTHS, dtype=torch.float64)
+    losses = {name: linear.objective(x.double(), y, w.double(), strengths)[0] for name, w in weights.items()}
     for i, strength in enumerate(linear.STRENGTHS):
         accuracy = linear.top1(linear.logits(x, weights["ours"][i : i + 1])[0], y)
         own, other = float(losses["ours"][i]), float(losses["theirs"][i])
         rows.append([f"{strength:.2g}", f"{accuracy:.1%}", f"{own:.6f}", f"{other:.6f}", f"{own - other:+.1e}"])
     largest = float((losses["ours"] - losses["theirs"]).abs().max())
-    taken = {name: spread(values)[0] for name, values in found.items()}
+    medians = {name: spread(values)[0] for name, values in times.items()}
     show(
         rows,
-        f"{len(x):,} x {x.shape[1]} features, {CLASSES} classes; ours {taken['ours']:.1f} s, "
-        f"scikit-learn {taken['theirs']:.1f} s: {ratio(found['theirs'], found['ours'])}, rounds: {chosen.rounds}; "
+        f"{len(x):,} x {x.shape[1]} features, {CLASSES} classes; ours {medians['ours']:.1f} s, "
+        f"scikit-learn {medians['theirs']:.1f} s: {ratio(times['theirs'], times['ours'])}, rounds: {options.rounds}; "
         f"largest difference {largest:.1e}; accuracy is that on the features fitted",
     )
     return rows
 
 
-def features(count: int, width: int) -> tuple[Tensor, Tensor]:
+def make_features(count: int, width: int) -> tuple[Tensor, Tensor]:
     """(count, width) standardised features and labels (count,): as of an encoder that knows most of its classes.
 
     Class centres in a space of few dimensions whose scales fall off, seen through a random layer and a ReLU: features
@@ -74,16 +75,12 @@ def features(count: int, width: int) -> tuple[Tensor, Tensor]:
     return linear.standardise(x, *linear.moments(x)), labels
 
 
-def scikit_learn(x: Tensor, y: Tensor, strength: float) -> Tensor:
+def fit_scikit_learn(x: Tensor, y: Tensor, strength: float) -> Tensor:
     """(D + 1, C) weights, the bias in the last row."""
     from sklearn.linear_model import LogisticRegression
 
     model = LogisticRegression(C=1 / (len(x) * strength), max_iter=ITERATIONS).fit(x.numpy(), y.numpy())
     return torch.cat([torch.as_tensor(model.coef_.T), torch.as_tensor(model.intercept_)[None]]).float()
-
-
-def _strengths() -> Tensor:
-    return torch.tensor(linear.STRENGTHS, dtype=torch.float64)
 
 
 if __name__ == "__main__":

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from benchmark import seeds
 from benchmark.cells import machine, past_costs
 from benchmark.errors import UsageError
-from benchmark.profiling.timing import settle, spread
+from benchmark.profiling.timing import spread, synchronise
 from benchmark.settings import address
 from benchmark.settings.cell import Settings, seeded_dataset
 from benchmark.training import build, optim
@@ -50,18 +50,20 @@ class Stopwatch:
 
     def __init__(self, device: torch.device, each: bool = False) -> None:
         self.device, self.each, self.parts = device, each, dict.fromkeys(PARTS, 0.0)
-        settle(device)
+        synchronise(device)
         self.began = self.last = time.perf_counter()
 
     def lap(self, part: str) -> None:
+        """A part has ended: the time since the last one is its."""
         if self.each:
-            settle(self.device)
+            synchronise(self.device)
         now = time.perf_counter()
         self.parts[part] += now - self.last
         self.last = now
 
     def total(self) -> float:
-        settle(self.device)
+        """Seconds since the start."""
+        synchronise(self.device)
         return time.perf_counter() - self.began
 
 
@@ -104,34 +106,35 @@ class ProfiledCell:
     @property
     def state(self) -> int:
         """Bytes of weights, buffers (memories among them) and the optimiser's state, without the data set."""
-        held = [*self.engine.method.parameters(), *self.engine.method.buffers()]
-        held += [v for state in self.optimiser.state.values() for v in state.values() if isinstance(v, Tensor)]
-        return sum(tensor.nbytes for tensor in held)
+        tensors = [*self.engine.method.parameters(), *self.engine.method.buffers()]
+        tensors += [v for state in self.optimiser.state.values() for v in state.values() if isinstance(v, Tensor)]
+        return sum(tensor.nbytes for tensor in tensors)
 
     def median(self, name: str) -> float:
+        """Seconds of `step`, `encoder` or a part, over the steps."""
         return statistics.median(self.seconds[name])
 
 
-def profile(cells: list[Settings], device: torch.device, compiled: bool, steps: int = STEPS) -> list[ProfiledCell]:
-    """Measure `steps` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
-    once = {past_costs.alike(address.identity(cell)): cell for cell in cells if cell.epochs is not None}
-    if not once:
+def profile(cells: list[Settings], device: torch.device, compiled: bool) -> list[ProfiledCell]:
+    """Measure `STEPS` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
+    distinct = {past_costs.cost_key(address.identity(cell)): cell for cell in cells if cell.epochs is not None}
+    if not distinct:
         raise UsageError("profile needs a method that trains")
-    for cell in once.values():
+    for cell in distinct.values():
         if cell.microbatch:
             raise UsageError(f"microbatch={cell.microbatch}: profile measures whole batches")
         build.check(cell, World(), device)
-    profiled_cells = [prepare(cell, device, compiled) for cell in once.values()]
+    profiled_cells = [prepare(cell, device, compiled) for cell in distinct.values()]
     for profiled in profiled_cells:
-        profiled.passes = _passes(profiled)
+        profiled.passes = _record_passes(profiled)
     for number in range(WARM_UP):
         for profiled in profiled_cells:
             step(profiled, number)
             _time_encoders(profiled, device)
     for profiled in profiled_cells:  # with the memories that training would have by its last epoch
         start_epoch(profiled, WARM_UP, device)
-        profiled.growth = _growth(profiled, WARM_UP, device)
-    for number in range(WARM_UP, WARM_UP + steps):
+        profiled.growth = _measure_growth(profiled, WARM_UP, device)
+    for number in range(WARM_UP, WARM_UP + STEPS):
         for profiled in profiled_cells:
             _measure(profiled, number, device)
     return profiled_cells
@@ -154,39 +157,39 @@ def prepare(cell: Settings, device: torch.device, compiled: bool, embedded: int 
 
 def start_epoch(profiled: ProfiledCell, number: int, device: torch.device) -> None:
     """What happens before the epoch of step `number`; `epoch_start` keeps the longest that it took."""
-    engine, batches, at, watch = profiled.engine, profiled.batches, _progress(profiled, number), Stopwatch(device)
+    engine, batches, at, stopwatch = profiled.engine, profiled.batches, _progress(profiled, number), Stopwatch(device)
     profiled.order = batches.order(at.epoch)
-    total, unseen = len(batches.split), 0.0
-    some = min(total, profiled.embedded or total)
+    total, extrapolated = len(batches.split), 0.0
+    embedded = min(total, profiled.embedded or total)
 
     def embed_some(f: Callable[[Tensor], Tensor]) -> Tensor:
-        nonlocal unseen
-        settle(device)
+        nonlocal extrapolated
+        synchronise(device)
         began = time.perf_counter()
-        rows = embed(f, engine, batches, some)
-        settle(device)
-        unseen += (total / some - 1) * (time.perf_counter() - began)
-        return rows[torch.arange(total) % some]
+        rows = embed(f, engine, batches, embedded)
+        synchronise(device)
+        extrapolated += (total / embedded - 1) * (time.perf_counter() - began)
+        return rows[torch.arange(total) % embedded]
 
     with torch.no_grad():
         engine.method.before_epoch(at, embed_some)
-    profiled.epoch_start = max(profiled.epoch_start, watch.total() + unseen)
+    profiled.epoch_start = max(profiled.epoch_start, stopwatch.total() + extrapolated)
 
 
 def _measure(profiled: ProfiledCell, number: int, device: torch.device) -> None:
     """A step, its encoder alone, and where a clock can't see into a step that doesn't wait, a step that does."""
-    watch = Stopwatch(device)
-    step(profiled, number, watch.lap)
-    profiled.seconds["step"].append(watch.total())
+    stopwatch = Stopwatch(device)
+    step(profiled, number, stopwatch.lap)
+    profiled.seconds["step"].append(stopwatch.total())
     profiled.seconds["encoder"].append(_time_encoders(profiled, device))
     if device.type == "cuda":
-        watch = Stopwatch(device, each=True)
-        step(profiled, number, watch.lap)
-    for part, seconds in watch.parts.items():
+        stopwatch = Stopwatch(device, each=True)
+        step(profiled, number, stopwatch.lap)
+    for part, seconds in stopwatch.parts.items():
         profiled.seconds[part].append(seconds)
 
 
-def _growth(profiled: ProfiledCell, number: int, device: torch.device) -> int:
+def _measure_growth(profiled: ProfiledCell, number: int, device: torch.device) -> int:
     """Bytes at the peak of a step over those before it. Not timed."""
     profiled.optimiser.zero_grad(set_to_none=True)  # what the step does first
     machine.reset_peak_memory(device)
@@ -239,34 +242,34 @@ def _insert_laps(method: Method, lap: Lap) -> Iterator[None]:
         del method.loss
 
 
-def _passes(profiled: ProfiledCell) -> list[Pass]:
+def _record_passes(profiled: ProfiledCell) -> list[Pass]:
     """The encoder calls of one forward, with their inputs."""
-    method, found = profiled.engine.method, list[Pass]()
+    method, passes = profiled.engine.method, list[Pass]()
 
     def note(encoder: nn.Module, inputs: tuple[Any, ...]) -> None:
-        found.append(Pass(encoder, inputs[0].detach(), torch.is_grad_enabled()))
+        passes.append(Pass(encoder, inputs[0].detach(), torch.is_grad_enabled()))
 
     hooks = [encoder.register_forward_pre_hook(note) for encoder in encoders(method)]
     profiled.engine.rows(method, profiled.batches.get(0, profiled.order), _progress(profiled, 0))
     for hook in hooks:
         hook.remove()
-    return found
+    return passes
 
 
 def _time_encoders(profiled: ProfiledCell, device: torch.device) -> float:
     """Seconds of the step's encoder passes: all forward, as in the step under one autocast, and then all backward."""
     profiled.optimiser.zero_grad(set_to_none=True)
-    watch = Stopwatch(device)
+    stopwatch = Stopwatch(device)
     trained = []
     with profiled.engine.autocast():
-        for one in profiled.passes:
-            with torch.set_grad_enabled(one.trained):
-                features = one.encoder(one.images)
-            if one.trained:
+        for encoder_pass in profiled.passes:
+            with torch.set_grad_enabled(encoder_pass.trained):
+                features = encoder_pass.encoder(encoder_pass.images)
+            if encoder_pass.trained:
                 trained.append(features)
             del features
     torch.autograd.backward(trained, [torch.ones_like(features) for features in trained])
-    return watch.total()
+    return stopwatch.total()
 
 
 def _progress(profiled: ProfiledCell, number: int) -> Progress:

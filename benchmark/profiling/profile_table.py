@@ -41,10 +41,12 @@ def table(profiled_cells: list[ProfiledCell]) -> list[list[str]]:
 
 
 def legend(device: torch.device) -> str:
+    """The machine, and what each column of the table is."""
     return f"{machine.device_name(device)}\n" + LEGEND + (LEGEND_GPU if device.type == "cuda" else "")
 
 
 def as_json(profiled_cells: list[ProfiledCell], device: torch.device) -> str:
+    """`plain` as text."""
     return json.dumps(plain(profiled_cells, device), indent=1)
 
 
@@ -68,8 +70,12 @@ def plain(profiled_cells: list[ProfiledCell], device: torch.device) -> dict[str,
         }
         for profiled in profiled_cells
     ]
-    made = {"device": machine.device_name(device), "threads": torch.get_num_threads(), "versions": machine.versions()}
-    return made | machine.commit() | {"warm_up": WARM_UP, "cells": cells}
+    facts = {
+        "device": machine.device_name(device),
+        "threads": torch.get_num_threads(),
+        "versions": machine.versions(),
+    }
+    return facts | machine.commit() | {"warm_up": WARM_UP, "cells": cells}
 
 
 def _format_quartiles(values: Spread, form: str) -> str:

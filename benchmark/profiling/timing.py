@@ -17,30 +17,28 @@ from benchmark.display import columns
 CPU = torch.device("cpu")
 
 
-def seconds(work: Callable[[], object], device: torch.device = CPU) -> float:
+def time_call(work: Callable[[], object], device: torch.device = CPU) -> float:
     """Wall time of one call, with all that it started on the device."""
-    settle(device)
+    synchronise(device)
     began = time.perf_counter()
     work()
-    settle(device)
+    synchronise(device)
     return time.perf_counter() - began
 
 
-def alternate(
-    contestants: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1, device: torch.device = CPU
-) -> dict[str, list[float]]:
-    """Seconds of each contestant in each of `rounds`, after `warm_up` rounds that do not count.
+def alternate(contestants: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 1) -> dict[str, list[float]]:
+    """Seconds of each contestant, on the CPU, in each of `rounds`, after `warm_up` rounds that do not count.
 
     Every second round goes in the opposite order: nobody always follows the same one.
     """
-    found: dict[str, list[float]] = {name: [] for name in contestants}
+    times: dict[str, list[float]] = {name: [] for name in contestants}
     for number in range(warm_up + rounds):
         names = list(contestants)
         for name in names if number % 2 == 0 else reversed(names):
-            taken = seconds(contestants[name], device)
+            elapsed = time_call(contestants[name])
             if number >= warm_up:
-                found[name].append(taken)
-    return found
+                times[name].append(elapsed)
+    return times
 
 
 def ratio(over: Sequence[float], under: Sequence[float], scale: float = 1.0) -> str:
@@ -57,14 +55,14 @@ def spread(values: Sequence[float]) -> tuple[float, float, float]:
     return middle, low, high
 
 
-def settle(device: torch.device) -> None:
+def synchronise(device: torch.device) -> None:
     """Wait until a GPU has done what it was told."""
     if device.type == "cuda":
         torch.cuda.synchronize(device)
 
 
-def show(rows: Sequence[Sequence[str]], note: str, device: torch.device = CPU) -> None:
+def show(rows: Sequence[Sequence[str]], note: str) -> None:
     """Print a table, its first row the header, under the machine's name and above a line of what it shows."""
-    print(f"{device_name(device)}, torch {torch.__version__}")
+    print(f"{device_name(CPU)}, torch {torch.__version__}")
     columns.show(rows[0], rows[1:])
     print(note)

@@ -21,7 +21,7 @@ class Jobs:
         self._due = 0.0
         self._lock = threading.Lock()
 
-    def look(self) -> tuple[dict[str, str], str]:
+    def read(self) -> tuple[dict[str, str], str]:
         """Cell -> its job in words, and why SLURM could not be asked, if so: what was known last."""
         with self._lock:
             if time.monotonic() >= self._due:
@@ -31,7 +31,7 @@ class Jobs:
 
     def _ask(self) -> None:
         try:
-            rows, news = cluster.rows(self.out, writes=False)
+            rows, news = cluster.describe_jobs(self.out, writes=False)
         except (OSError, ValueError) as error:  # the notes cannot be read
             rows, news = {}, str(error)
         words = {

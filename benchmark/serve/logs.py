@@ -13,7 +13,7 @@ POINTS = 200  # of a curve, at least, where there are as many
 LARGEST = 10**15  # a larger number counts nothing here
 
 
-class Grown:
+class GrowingFile:
     """The lines that a file has gained since they were last asked for, beginning at most `most` bytes before its end,
     or with its first. A file that was written anew, as a resumed cell's is, begins again."""
 
@@ -24,7 +24,7 @@ class Grown:
 
     def read(self) -> tuple[bool, list[bytes]]:
         """Whether the file begins again, and its new whole lines; none where it is no file that can be read."""
-        before, now = self._stamp, stamp(self.path)
+        before, now = self._stamp, read_stamp(self.path)
         if now == before:
             return False, []
         self._stamp = now
@@ -50,15 +50,16 @@ class Grown:
         return self._stamp[2] / 1e9 if self._stamp else 0.0
 
 
-class Latest:
+class LatestLines:
     """The last line with a loss, and the last with an accuracy on validation, of a cell's log."""
 
     def __init__(self, folder: Path) -> None:
-        self.file = Grown(folder / "log.jsonl", TAIL)
+        self.file = GrowingFile(folder / "log.jsonl", TAIL)
         self.loss: dict[str, Any] = {}
         self.accuracy: dict[str, Any] = {}
 
     def read(self) -> None:
+        """Take in what the log has gained."""
         anew, lines = self.file.read()
         if anew:
             self.loss, self.accuracy = {}, {}
@@ -70,7 +71,7 @@ class Curves:
     """The loss and the accuracy on validation of a cell over its epochs, thinned as they grow."""
 
     def __init__(self, folder: Path, epochs: int) -> None:
-        self.file, self.epochs = Grown(folder / "log.jsonl"), epochs
+        self.file, self.epochs = GrowingFile(folder / "log.jsonl"), epochs
         self._clear()
 
     def read(self) -> dict[str, list[tuple[float, float]]]:
@@ -79,10 +80,10 @@ class Curves:
         if anew:
             self._clear()
         for line in map(_parse, lines):
-            loss, accuracy = number(line.get("loss")), number(line.get(record.VALIDATION))
-            if accuracy is not None and (epoch := number(line.get("epoch"))) is not None:
+            loss, accuracy = parse_number(line.get("loss")), parse_number(line.get(record.VALIDATION))
+            if accuracy is not None and (epoch := parse_number(line.get("epoch"))) is not None:
                 self._accuracy.append((epoch, accuracy))
-            elif loss is not None and (at := trained(line, self.epochs)) is not None:
+            elif loss is not None and (at := epochs_trained(line, self.epochs)) is not None:
                 self._add_loss((round(at, 3), loss))
         last = [] if self._last is None or self._loss[-1:] == [self._last] else [self._last]
         return {"loss": self._loss + last, "accuracy": self._accuracy}
@@ -100,24 +101,24 @@ class Curves:
             self._loss, self._stride = self._loss[::2], 2 * self._stride
 
 
-def stamp(path: Path) -> tuple[int, int, int] | None:
+def read_stamp(path: Path) -> tuple[int, int, int] | None:
     """Tells a file from what it was before: its number on the disk, its size in bytes and its time in nanoseconds."""
     try:
-        there = path.lstat()
+        status = path.lstat()
     except OSError:
         return None
-    return there.st_ino, there.st_size, there.st_mtime_ns
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def trained(line: dict[str, Any], epochs: int) -> float | None:
+def epochs_trained(line: dict[str, Any], epochs: int) -> float | None:
     """The epochs that are trained at a line with a loss. An older log only counts those that have begun."""
-    step, steps = number(line.get("step")), number(line.get("steps"))
+    step, steps = parse_number(line.get("step")), parse_number(line.get("steps"))
     if step is not None and steps is not None and 0 <= step <= steps and steps > 0:
         return epochs * step / steps
-    return number(line.get("epoch"))
+    return parse_number(line.get("epoch"))
 
 
-def number(value: Any) -> float | None:
+def parse_number(value: Any) -> float | None:
     """A finite number to six digits; None for anything else that a line may have in its place."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= LARGEST:
         return None

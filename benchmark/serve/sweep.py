@@ -12,7 +12,7 @@ from typing import Any
 from benchmark.cells import lease, past_costs, plan
 from benchmark.errors import UsageError
 from benchmark.serve.jobs import Jobs
-from benchmark.serve.logs import Curves, Latest, number, stamp, trained
+from benchmark.serve.logs import Curves, LatestLines, epochs_trained, parse_number, read_stamp
 from benchmark.settings import address
 from benchmark.settings.cell import Settings, restore
 from results import record
@@ -26,7 +26,7 @@ class Cell:
     """One cell's folder, and what was last read of it."""
 
     def __init__(self, folder: Path) -> None:
-        self.folder, self.latest = folder, Latest(folder)
+        self.folder, self.latest = folder, LatestLines(folder)
         self.settings: Settings | None = None
         self.values: dict[str, Any] = {}  # the settings as a record has them
         self.shape: past_costs.Shape | None = None
@@ -35,15 +35,15 @@ class Cell:
         self._stamp: tuple[int, int, int] | None = None
         self._ending: dict[str, Any] | ValueError | None = None
 
-    def look(self) -> None:
+    def refresh(self) -> None:
         """Read what has changed."""
-        if self.word in ENDED and self._stamp == stamp(self._record):
+        if self.word in ENDED and self._stamp == read_stamp(self._record):
             return
         if self.settings is None:
             with contextlib.suppress(UsageError):
-                self._set(plan.cell(self.folder))
+                self._set_settings(plan.read_cell(self.folder))
         self.word, self.reason, _ = plan.classify(
-            self.folder, lambda _: self._read_record(), lambda folder: lease.at_work(folder, writes=False)
+            self.folder, lambda _: self._read_record(), lambda folder: lease.is_at_work(folder, writes=False)
         )
         self.latest.read()
 
@@ -55,18 +55,18 @@ class Cell:
     @property
     def epochs(self) -> int:
         """That it trains for; 0 where it trains for none."""
-        epochs = number(self.values.get("epochs"))
+        epochs = parse_number(self.values.get("epochs"))
         return int(epochs) if epochs is not None else 0
 
     def seconds_trained(self) -> float | None:
         """At the last line of its log, by its speed there."""
-        step, speed = (number(self.latest.loss.get(name)) for name in ("step", "images_per_second"))
-        batch = number(self.values.get("batch_size"))
+        step, speed = (parse_number(self.latest.loss.get(name)) for name in ("step", "images_per_second"))
+        batch = parse_number(self.values.get("batch_size"))
         return None if step is None or batch is None or not speed else step * batch / speed
 
     def seconds_left(self) -> float | None:
         """Until its last step, by its speed at the last line of its log."""
-        step, steps = (number(self.latest.loss.get(name)) for name in ("step", "steps"))
+        step, steps = (parse_number(self.latest.loss.get(name)) for name in ("step", "steps"))
         seconds = self.seconds_trained()
         if seconds is None or not step or steps is None:
             return None
@@ -78,8 +78,8 @@ class Cell:
         left, where = self.seconds_left() if running else None, job if self.word in (*WAITING, "failed") else ""
         if running:
             holder = lease.read_holder(self.folder)
-            own = f"job {holder['job']}" if holder.get("job") else ""
-            where = ", ".join(str(part) for part in (holder.get("host"), own) if part)
+            job_of_holder = f"job {holder['job']}" if holder.get("job") else ""
+            where = ", ".join(str(part) for part in (holder.get("host"), job_of_holder) if part)
         evaluates = running and "steps" in loss and loss["steps"] == loss.get("step")
         return {
             "name": self.folder.name,
@@ -87,10 +87,10 @@ class Cell:
             "label": self.label,
             "state": self.word,
             "reason": self.reason,
-            "epoch": round(at, 2) if loss and (at := trained(loss, self.epochs)) is not None else None,
+            "epoch": round(at, 2) if loss and (at := epochs_trained(loss, self.epochs)) is not None else None,
             "epochs": self.epochs or None,
-            "loss": number(loss.get("loss")),
-            "knn": number(self.latest.accuracy.get(record.VALIDATION)),
+            "loss": parse_number(loss.get("loss")),
+            "knn": parse_number(self.latest.accuracy.get(record.VALIDATION)),
             "linear": self.ending.get("linear"),
             "left": None if left is None or evaluates else round(left),
             "evaluates": evaluates,
@@ -99,7 +99,7 @@ class Cell:
         }
 
     def _read_record(self) -> dict[str, Any] | None:
-        now = stamp(self._record)
+        now = read_stamp(self._record)
         if now != self._stamp:
             self._stamp = now
             try:
@@ -107,24 +107,24 @@ class Cell:
             except ValueError as error:
                 self._ending = error
             else:
-                self._ending = content and self._keep(content)
+                self._ending = content and self._summarise_record(content)
         if isinstance(self._ending, ValueError):
             raise self._ending
         return self._ending
 
-    def _keep(self, content: dict[str, Any]) -> dict[str, Any]:
+    def _summarise_record(self, content: dict[str, Any]) -> dict[str, Any]:
         """What is shown of a record: nothing of test images, for which nobody should change a sweep."""
         if self.settings is None:  # as of a study that is kept, which has records alone
             with contextlib.suppress(TypeError, ValueError, LookupError):
-                self._set(restore(content["settings"]))
+                self._set_settings(restore(content["settings"]))
         seconds = 0.0
         with contextlib.suppress(TypeError):  # whatever a record's costs may be
-            seconds = number(past_costs.seconds_of(content)) or 0.0
+            seconds = parse_number(past_costs.seconds_of(content)) or 0.0
         accuracy = content["metrics"].get("linear_validation_top1")
         ending = {"status": content["status"], "reason": content["reason"]}
-        return ending | {"linear": number(accuracy), "seconds": seconds}
+        return ending | {"linear": parse_number(accuracy), "seconds": seconds}
 
-    def _set(self, settings: Settings) -> None:
+    def _set_settings(self, settings: Settings) -> None:
         with contextlib.suppress(Exception):  # whatever lies there: it costs the row its name, and no other row
             self.settings, self.values = settings, address.identity(settings)
         with contextlib.suppress(Exception):  # of a method that is gone
@@ -139,16 +139,16 @@ class Sweep:
         self._cells: dict[str, Cell] = {}
         self._curves: dict[str, Curves] = {}
         self._state: dict[str, Any] = {}
-        self._looked = -FRESH
+        self._refreshed = -FRESH
         self._lock = threading.Lock()
 
     def state(self) -> dict[str, Any]:
         """`cells`, each as `Cell.row`; `left`, the seconds until the last one ends, roughly, or None; and `news` of
         what could not be asked. Raises OSError for a folder that cannot be read."""
         with self._lock:
-            if time.monotonic() - self._looked >= FRESH:
-                self._state = self._look()
-                self._looked = time.monotonic()
+            if time.monotonic() - self._refreshed >= FRESH:
+                self._state = self._refresh()
+                self._refreshed = time.monotonic()
             return self._state
 
     def curves(self, names: list[str]) -> dict[str, dict[str, list[tuple[float, float]]]]:
@@ -166,22 +166,22 @@ class Sweep:
         cell = self._cells.get(name)
         return cell.folder if cell else None
 
-    def _look(self) -> dict[str, Any]:
-        folders = list(plan.folders(self.out))
-        anew = [folder.name for folder in folders] != list(self._cells)
-        if anew:
+    def _refresh(self) -> dict[str, Any]:
+        folders = list(plan.list_folders(self.out))
+        changed = [folder.name for folder in folders] != list(self._cells)
+        if changed:
             self._cells = {folder.name: self._cells.get(folder.name) or Cell(folder) for folder in folders}
         for cell in self._cells.values():
-            cell.look()
-        if anew:
+            cell.refresh()
+        if changed:
             self._label()
-        jobs, news = self._jobs.look()
+        jobs, news = self._jobs.read()
         rows = [cell.row(jobs.get(name, "")) for name, cell in self._cells.items()]
         return {"cells": rows, "left": self._seconds_left(), "news": news}
 
     def _label(self) -> None:
         """Name each cell by what tells it from the others."""
-        names = plan.varying([cell.settings for cell in self._cells.values() if cell.settings])
+        names = plan.find_varying([cell.settings for cell in self._cells.values() if cell.settings])
         for cell in self._cells.values():
             trial = str(cell.values.get("trial") or "").rpartition("/")[2]
             cell.label = plan.label(cell.values | ({"trial": trial} if trial else {}), names)
@@ -189,7 +189,7 @@ class Sweep:
     def _seconds_left(self) -> float | None:
         known = [(cell, cell.shape) for cell in self._cells.values() if cell.shape is not None]
         ran = [
-            past_costs.Ran(shape, cell.ending["seconds"])
+            past_costs.PastRun(shape, cell.ending["seconds"])
             for cell, shape in known
             if cell.word == "finished" and shape.work
         ]
@@ -201,5 +201,5 @@ class Sweep:
         waiting = [shape for cell, shape in known if cell.word in WAITING]
         left = None
         with contextlib.suppress(ArithmeticError):  # of settings that no cell can have
-            left = past_costs.time_left(running, waiting, ran, len(running)) if running else None
+            left = past_costs.estimate_time_left(running, waiting, ran, len(running)) if running else None
         return None if left is None else round(left)

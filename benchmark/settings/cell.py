@@ -9,7 +9,7 @@ from types import UnionType
 from typing import Any, Literal, Union
 
 from benchmark.data.catalogue import RUN, Dataset
-from benchmark.settings.values import parts
+from benchmark.settings.values import count_microbatches
 
 Optimiser = Literal["sgd", "adamw", "lars", "lars_fb", "larc"]
 
@@ -57,7 +57,7 @@ TRAINING = tuple(_NAMES[_NAMES.index("augmentation") : _NAMES.index("method_vers
 
 def depends_on_processes(settings: Settings) -> bool:
     """Whether batch norm's groups are the processes; micro-batches are groups of their own on any number of them."""
-    whole = parts(settings.batch_size or 1, settings.microbatch or 0) == 1
+    whole = count_microbatches(settings.batch_size or 1, settings.microbatch or 0) == 1
     return settings.batch_norm in ("local", "shuffle") and whole
 
 
@@ -90,7 +90,7 @@ def _fits(value: Any, kind: Any) -> bool:
     if origin is Literal:
         return value in arguments
     if origin in (UnionType, Union):
-        return any(_fits(value, one) for one in arguments)
+        return any(_fits(value, alternative) for alternative in arguments)
     if isinstance(value, bool):
         return kind is bool
     return isinstance(value, (int, float) if kind is float else origin or kind)

@@ -6,7 +6,7 @@ from benchmark.data.identity import measure
 from benchmark.errors import UsageError
 from benchmark.settings import schema
 from benchmark.settings.cell import Settings
-from benchmark.settings.values import batch_norm_groups, parts
+from benchmark.settings.values import batch_norm_groups, count_microbatches
 
 
 def require_possible(settings: Settings) -> None:
@@ -18,7 +18,7 @@ def require_possible(settings: Settings) -> None:
     if settings.weights == "timm" and settings.stem == "small":
         raise UsageError("stem=small: weights=timm are those of timm's own stem; use stem=native or auto")
     batch = settings.batch_size
-    if batch is not None and parts(batch, settings.microbatch or 0) == 1:
+    if batch is not None and count_microbatches(batch, settings.microbatch or 0) == 1:
         require_groups(settings.batch_norm or "sync", settings.processes, batch)
 
 

@@ -37,14 +37,14 @@ def _explain_recipe(settings: Settings, preset: str) -> list[str]:
     backbone, method = settings.backbone or "", settings.method
     if not transformers.patch_of(backbone) or not describe(method).trains:
         return []
-    given = {"epochs": settings.epochs, "batch_size": settings.batch_size, "view_size": settings.view_size}
-    plain = presets.words(preset, settings.dataset, method, given)
-    words = presets.words(preset, settings.dataset, method, given | {"backbone": backbone})
+    values = {"epochs": settings.epochs, "batch_size": settings.batch_size, "view_size": settings.view_size}
+    plain = presets.words(preset, settings.dataset, method, values)
+    words = presets.words(preset, settings.dataset, method, values | {"backbone": backbone})
     changes = [f"{word.partition('.')[2]}={value}" for word, value in words.items() if plain.get(word) != value]
     if not changes:
         return []
-    whose = "its own recipe" if transformers.has_recipe(method) else "MoCo v3's recipe, for want of its own"
-    return [f"{method}: for {backbone} {whose}, where no word of yours says otherwise: {', '.join(changes)}"]
+    origin = "its own recipe" if transformers.has_recipe(method) else "MoCo v3's recipe, for want of its own"
+    return [f"{method}: for {backbone} {origin}, where no word of yours says otherwise: {', '.join(changes)}"]
 
 
 def warn(settings: Settings) -> list[str]:

@@ -72,13 +72,13 @@ def _with_side(dataset: Dataset, view_size: int) -> Dataset:
 
 def validate(settings: Settings) -> None:
     """Raise `UsageError` for values that no run can have."""
-    described = describe(settings.method).Config
+    config_class = describe(settings.method).Config
     try:
-        described(**settings.options)
+        config_class(**settings.options)
     except Exception as error:  # whatever a plugin's own check raises
-        usual = asdict(described())
-        given = ", ".join(f"{name}={value}" for name, value in settings.options.items() if value != usual[name])
-        raise UsageError(f"{settings.method} with {given}: {error}") from error
+        defaults = asdict(config_class())
+        changed = ", ".join(f"{name}={value}" for name, value in settings.options.items() if value != defaults[name])
+        raise UsageError(f"{settings.method} with {changed}: {error}") from error
     _validate_augmentation(settings.method, settings.augmentation or "none")
     batch_norm_groups(settings.batch_norm or "sync", 1)
     at_least: dict[str, float] = {"epochs": 1, "batch_size": 2, "microbatch": 0, "view_size": 4, "seed": 0}

@@ -97,7 +97,7 @@ def stop_threshold(runtime: Runtime) -> Threshold | None:
     return Threshold(float(match[1]) / 100, int(match[2]))
 
 
-def trackers(runtime: Runtime) -> tuple[str, ...]:
+def parse_trackers(runtime: Runtime) -> tuple[str, ...]:
     """The names of `tracker`; none of them for `none`. Raises `UsageError`."""
     names = tuple(dict.fromkeys(runtime.tracker.split(",")))
     for name in names:
@@ -107,15 +107,15 @@ def trackers(runtime: Runtime) -> tuple[str, ...]:
         names = ()
     elif "none" in names:
         raise UsageError(f"tracker={runtime.tracker}: none stands alone")
-    told = "auto" in names or "wandb" in names
-    if runtime.wandb in ("online", "offline") and not told:
+    uses_wandb = "auto" in names or "wandb" in names
+    if runtime.wandb in ("online", "offline") and not uses_wandb:
         raise UsageError(f"wandb={runtime.wandb} is for tracker=wandb, not for tracker={runtime.tracker}")
     if runtime.wandb == "off" and "wandb" in names:
         raise UsageError(f"tracker={runtime.tracker} and wandb=off: give one of them")
     return names
 
 
-def processes(runtime: Runtime) -> int:
+def count_processes(runtime: Runtime) -> int:
     """How many processes train a cell together: what a launcher of processes says of this one, or what a job is to
     start."""
     if runtime.launcher == "slurm":
@@ -124,7 +124,8 @@ def processes(runtime: Runtime) -> int:
 
 
 def restore_runtime(values: dict[str, Any]) -> Runtime:
-    """The same, for how to run, in a process that another of ours has started: what that one trusts is trusted."""
+    """The runtime that `dataclasses.asdict`, and JSON after it, made `values` of, in a process that another of ours has
+    started: what that one trusts is trusted."""
     extra = tuple((key, value) for key, value in values["slurm"].get("extra", ()))
     runtime = Runtime(**values | {"slurm": Slurm(**values["slurm"] | {"extra": extra})})
     adopt_trust(runtime)

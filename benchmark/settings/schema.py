@@ -72,7 +72,7 @@ def runtime_types() -> dict[str, Any]:
 
 
 def help_of(cls: type[Any]) -> dict[str, str]:
-    """Field -> the comment behind it in the source of a dataclass of this module."""
+    """Field -> the comment behind it in the source of a dataclass."""
     text = inspect.getsource(cls)
     node = ast.parse(text).body[0]
     assert isinstance(node, ast.ClassDef)

@@ -11,7 +11,7 @@ from typing import Any
 from benchmark.errors import UsageError, nearest
 from benchmark.settings.cell import Settings
 from benchmark.settings.schema import describe, inapplicable, options_of
-from benchmark.settings.values import parse_value, type_text
+from benchmark.settings.values import describe_type, parse_value
 
 
 @dataclass(frozen=True)
@@ -63,7 +63,7 @@ def _read(method: str, name: str, values: tuple[Any, ...]) -> Dimension:
             if not value.startswith("x"):
                 parse_value(value, types[name], f"{method}.{name}")
         return values
-    if type_text(types[name]) in ("number", "whole number") and len(values) == 2 and 0 < values[0] < values[1]:
+    if describe_type(types[name]) in ("number", "whole number") and len(values) == 2 and 0 < values[0] < values[1]:
         return Range(*map(float, values))
     raise UsageError(
         f"{method}: search_space[{name!r}] is {values}: two numbers, 0 < low < high, or several texts are needed"

@@ -18,21 +18,21 @@ def parse_value(text: str, kind: Any, key: str) -> Any:
     """`text` as the declared type `kind`. Raises `UsageError` naming key, value and what is allowed."""
     kind, allowed = _split_words(_without_none(kind))
     if text in map(str, allowed):
-        return next(a for a in allowed if str(a) == text)
+        return next(word for word in allowed if str(word) == text)
     if kind is None:
         raise UsageError(f"{key}={text}: allowed are {', '.join(map(str, allowed))}{nearest(text, allowed)}")
     if kind is bool:
         if text.lower() in ("true", "yes", "1", "false", "no", "0"):
             return text.lower() in ("true", "yes", "1")
         raise UsageError(f"{key}={text}: true or false is needed")
-    wanted = {int: "a whole number", float: "a finite number"}.get(kind, f"a value of type {kind}")
-    wanted = " or ".join([wanted, *allowed])
+    needed = {int: "a whole number", float: "a finite number"}.get(kind, f"a value of type {kind}")
+    needed = " or ".join([needed, *allowed])
     try:
         value = kind(text)
         if kind is float and not math.isfinite(value):
             raise ValueError
     except ValueError:
-        raise UsageError(f"{key}={text}: {wanted} is needed{nearest(text, allowed)}") from None
+        raise UsageError(f"{key}={text}: {needed} is needed{nearest(text, allowed)}") from None
     if kind in (int, float) and abs(value) > files.LARGEST:
         raise UsageError(f"{key}={text}: no record can hold a number beyond {files.LARGEST:.0e}")
     return round_number(value) if kind is float else value
@@ -43,7 +43,7 @@ def round_number(value: float) -> float:
     return float(f"{value:.12g}") + 0.0
 
 
-def type_text(kind: Any) -> str:
+def describe_type(kind: Any) -> str:
     """A declared type as a reader would say it."""
     kind, allowed = _split_words(_without_none(kind))
     names = {int: "whole number", float: "number", bool: "true, false", str: "text"}
@@ -66,7 +66,7 @@ def _without_none(kind: Any) -> Any:
     return reduce(operator.or_, (part for part in parts if part is not NoneType)) if NoneType in parts else kind
 
 
-def parts(batch_size: int, microbatch: int) -> int:
+def count_microbatches(batch_size: int, microbatch: int) -> int:
     """How many micro-batches the global batch is cut into."""
     return math.ceil(batch_size / microbatch) if 0 < microbatch < batch_size else 1
 

@@ -43,19 +43,19 @@ def site() -> str:
     return os.environ.get("WANDB_BASE_URL") or _setting("base_url") or SITES[0]
 
 
-def unreachable() -> str:
+def find_obstacle() -> str:
     """Why no connection can be made now, in a few words; empty where one can. Takes `PROBE` seconds at most."""
     if not has_key():
         return "no key is configured (`wandb login`, or WANDB_API_KEY)"
     answers: list[bool] = []
     # In a thread: where names are not resolved, asking for one has no timeout of its own.
-    probe = threading.Thread(target=lambda: answers.append(_connects(site())), name="probe", daemon=True)
+    probe = threading.Thread(target=lambda: answers.append(_can_connect(site())), name="probe", daemon=True)
     probe.start()
     probe.join(PROBE)
     return "" if any(answers) else f"{site()} does not answer"
 
 
-def _connects(url: str) -> bool:
+def _can_connect(url: str) -> bool:
     parts = urlsplit(url)
     proxy = urllib.request.getproxies().get(parts.scheme)
     if proxy and not urllib.request.proxy_bypass(parts.hostname or ""):
@@ -68,7 +68,7 @@ def _connects(url: str) -> bool:
     return True
 
 
-def chosen_mode() -> tuple[str, str]:
+def find_mode() -> tuple[str, str]:
     """Where a mode of the client is set, and which, in its own words; two times "" where nowhere."""
     disabled = os.environ.get("WANDB_DISABLED", "")
     if disabled.strip().lower() not in ("", "false", "0", "no", "off"):
@@ -83,10 +83,10 @@ def _setting(name: str) -> str:
     """From the files that `wandb login` and `wandb offline` write, whose one section is `default`; the latter's, of the
     current folder, counts first."""
     folder = Path(os.environ.get("WANDB_CONFIG_DIR") or "~/.config/wandb").expanduser()
-    here = Path(os.environ.get("WANDB_DIR") or ".")
-    own = here / (".wandb" if (here / ".wandb").exists() else "wandb")
+    run_folder = Path(os.environ.get("WANDB_DIR") or ".")
+    local_folder = run_folder / (".wandb" if (run_folder / ".wandb").exists() else "wandb")
     parser = configparser.ConfigParser(interpolation=None)
-    for path in (folder, own):
+    for path in (folder, local_folder):
         with contextlib.suppress(OSError, configparser.Error, UnicodeDecodeError):
             parser.read(path / "settings")
     return parser.get("default", name, fallback="")

@@ -9,7 +9,7 @@ import numbers
 from pathlib import Path
 from typing import Any
 
-from benchmark.tracking.tracked_cell import TrackedCell, neighbours
+from benchmark.tracking.tracked_cell import TrackedCell, decode_neighbours
 from results import files, record
 
 LOST = 2  # seconds of a run that a SIGKILL may take with it
@@ -43,7 +43,7 @@ class TensorBoardRun:
         if cell_record["metrics"] and path.exists():
             import numpy as np
 
-            grid = np.asarray(neighbours(files.read_json(path)))
+            grid = np.asarray(decode_neighbours(files.read_json(path)))
             self._writer.add_image("neighbours", grid, self._step, dataformats="HWC")
         self._writer.flush()
         results = {name: value for name, value in outcome.items() if isinstance(value, numbers.Real)}

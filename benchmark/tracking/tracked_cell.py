@@ -69,16 +69,16 @@ def identify(folder: Path, key: str, name: str) -> Identity:
     """
     path = folder / FILE_NAME
     with contextlib.suppress(OSError, ValueError, TypeError, AttributeError):  # none, or none of ours
-        kept = Identity(**files.read_json(path))
-        if re.fullmatch(r"[\w-]{8,64}", kept.id, re.ASCII) and kept.name.isprintable() and len(kept.name) <= LONGEST:
-            return kept
+        prior = Identity(**files.read_json(path))
+        if re.fullmatch(r"[\w-]{8,64}", prior.id, re.ASCII) and prior.name.isprintable() and len(prior.name) <= LONGEST:
+            return prior
     identity = Identity(f"{key}-{uuid.uuid4().hex[:8]}", files.printable(name or folder.name)[:LONGEST])
     with contextlib.suppress(OSError):  # of a full disk the trackers say more
         record.write_json(path, identity._asdict())
     return identity
 
 
-def neighbours(gallery: dict[str, Any]) -> Image:
+def decode_neighbours(gallery: dict[str, Any]) -> Image:
     """The picture of test images with their neighbours, from what a cell's folder has to look at."""
     from PIL import Image
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from benchmark.errors import UsageError, explain
-from benchmark.settings.runtime import Runtime, trackers
+from benchmark.settings.runtime import Runtime, parse_trackers
 from benchmark.tracking import wandb_run
 from benchmark.tracking.site import is_installed
 from benchmark.tracking.tensorboard_run import TensorBoardRun
@@ -59,15 +59,15 @@ class Local:
 
     def give_up(self) -> str:
         self.on = False
-        return "no more of it"
+        return "nothing more is sent to it"
 
 
 def require(runtime: Runtime) -> None:
     """Raise `UsageError` for a tracker that is asked for by name and not installed, and for a mode that is none."""
-    named = {name: f"tracker={name}" for name in trackers(runtime) if name != "auto"}
+    words = {name: f"tracker={name}" for name in parse_trackers(runtime) if name != "auto"}
     if runtime.wandb in ("online", "offline"):
-        named["wandb"] = f"wandb={runtime.wandb}"
-    for name, word in named.items():
+        words["wandb"] = f"wandb={runtime.wandb}"
+    for name, word in words.items():
         if not is_installed(name):
             raise UsageError(f"{word}: {name} is not installed; pip install '.[{name}]'")
     wandb_run.require(runtime)
@@ -88,8 +88,8 @@ class Run:
 
     def log(self, line: dict[str, Any]) -> None:
         """A line of log.jsonl; its number of steps in all is no curve."""
-        told = {name: value for name, value in line.items() if name != "steps"}
-        self._tell(lambda client: client.log(told))
+        curves = {name: value for name, value in line.items() if name != "steps"}
+        self._tell(lambda client: client.log(curves))
 
     def end(self, cell_record: dict[str, Any]) -> None:
         """The cell has its record."""
@@ -100,13 +100,13 @@ class Run:
         self._tell(lambda client: client.close(exit_code))
         self._clients.clear()
 
-    def _tell(self, what: Callable[[Client], object]) -> None:
+    def _tell(self, call: Callable[[Client], object]) -> None:
         for destination, client in list(self._clients):
-            self._safely(destination, lambda client=client: what(client))  # type: ignore[misc]
+            self._safely(destination, lambda client=client: call(client))  # type: ignore[misc]
 
-    def _safely(self, destination: Destination, what: Callable[[], object]) -> None:
+    def _safely(self, destination: Destination, call: Callable[[], object]) -> None:
         try:
-            what()
+            call()
         except Exception as error:  # noqa: BLE001 - whatever a tracker raises, the cell goes on
             self._clients = [pair for pair in self._clients if pair[0] is not destination]
             self._say(f"{destination.title}: {explain(error)}; {destination.give_up()}")
@@ -146,4 +146,4 @@ class Tracker:
 def _choose(runtime: Runtime, say: Callable[[str], None]) -> list[Destination]:
     """Whom the cells are told to."""
     local = {"tensorboard": Local("TensorBoard", TensorBoardRun), "trackio": Local("Trackio", TrackioRun)}
-    return [wandb_run.Wandb(runtime, say), *(local[name] for name in trackers(runtime) if name in local)]
+    return [wandb_run.Wandb(runtime, say), *(local[name] for name in parse_trackers(runtime) if name in local)]

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 from unittest import mock
 
-from benchmark.tracking.tracked_cell import NEIGHBOURS, TrackedCell, neighbours
+from benchmark.tracking.tracked_cell import NEIGHBOURS, TrackedCell, decode_neighbours
 from results import files, record
 
 REMOTE = ("TRACKIO_SPACE_ID", "TRACKIO_SERVER_URL")  # variables that would have it send
@@ -55,7 +55,7 @@ class TrackioRun:
         outcome: dict[str, Any] = record.outcome(cell_record)
         path = self._cell.folder / record.LOOKS_NAME
         if cell_record["metrics"] and path.exists():
-            outcome["neighbours"] = Image(neighbours(files.read_json(path)), caption=NEIGHBOURS)
+            outcome["neighbours"] = Image(decode_neighbours(files.read_json(path)), caption=NEIGHBOURS)
         known = {name: value for name, value in outcome.items() if value is not None}
         self._run.log(known, step=self._step)
         self._told = True

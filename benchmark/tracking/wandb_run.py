@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from benchmark.errors import unknown
-from benchmark.settings.runtime import Runtime, trackers
+from benchmark.settings.runtime import Runtime, parse_trackers
 from benchmark.tracking import wandb_file
-from benchmark.tracking.site import chosen_mode, has_key, is_installed, unreachable
-from benchmark.tracking.tracked_cell import NEIGHBOURS, TrackedCell, neighbours
+from benchmark.tracking.site import find_mode, find_obstacle, has_key, is_installed
+from benchmark.tracking.tracked_cell import NEIGHBOURS, TrackedCell, decode_neighbours
 from results import files, record
 
 Mode = Literal["online", "offline", "off"]
@@ -37,23 +37,23 @@ def require(runtime: Runtime) -> None:
 
 
 def _choose(runtime: Runtime) -> tuple[str, str]:
-    """As `chosen_mode`, where that counts."""
-    return chosen_mode() if runtime.wandb == "auto" and _is_told(runtime) and is_installed("wandb") else ("", "")
+    """As `find_mode`, where that counts."""
+    return find_mode() if runtime.wandb == "auto" and _uses_wandb(runtime) and is_installed("wandb") else ("", "")
 
 
-def _is_told(runtime: Runtime) -> bool:
-    return bool({"auto", "wandb"} & set(trackers(runtime)))
+def _uses_wandb(runtime: Runtime) -> bool:
+    return bool({"auto", "wandb"} & set(parse_trackers(runtime)))
 
 
 def mode(runtime: Runtime) -> Mode:
     """What `wandb=` says, and for auto the environment or `wandb offline`, else online where there is a key or W&B is
     asked for by name."""
-    if not _is_told(runtime):
+    if not _uses_wandb(runtime):
         return "off"
     if runtime.wandb != "auto":
         return runtime.wandb
-    _, text = chosen_mode()
-    chosen: Mode = MODES.get(text) or ("online" if has_key() or "wandb" in trackers(runtime) else "off")
+    _, text = find_mode()
+    chosen: Mode = MODES.get(text) or ("online" if has_key() or "wandb" in parse_trackers(runtime) else "off")
     return chosen if chosen == "off" or is_installed("wandb") else "off"
 
 
@@ -72,7 +72,7 @@ class Wandb:
         source, _ = _choose(runtime)
         if source:
             say(f"W&B: {self._mode}, by {source}")
-        if self._mode == "online" and (why := unreachable()):
+        if self._mode == "online" and (why := find_obstacle()):
             say(f"W&B: {why}; {self._step_down()}")
 
     @property
@@ -80,8 +80,8 @@ class Wandb:
         return self._mode != "off"
 
     def start(self, cell: TrackedCell) -> WandbRun:
-        kept = cell.folder.glob(f"wandb/{'offline-' if self._mode == 'online' else '*'}run-*/*.wandb")
-        earlier = max(map(wandb_file.last_step, kept), default=-1)  # online the site knows of what was sent
+        earlier_files = cell.folder.glob(f"wandb/{'offline-' if self._mode == 'online' else '*'}run-*/*.wandb")
+        earlier = max(map(wandb_file.last_step, earlier_files), default=-1)  # online the site knows of what was sent
         client = _start(cell, self._mode)
         return WandbRun(client, cell.folder, max(earlier, client.summary.get("step") or -1))
 
@@ -92,7 +92,7 @@ class Wandb:
 
     def _step_down(self) -> str:
         self._mode = "offline" if self._mode == "online" else "off"
-        return "runs are kept offline, and `wandb sync` sends them" if self.on else "no more of it"
+        return "runs are kept offline, and `wandb sync` sends them" if self.on else "nothing more is sent to it"
 
 
 class WandbRun:
@@ -195,7 +195,7 @@ def _pictures(gallery: dict[str, Any]) -> dict[str, Any]:
         own = [at for at, number in enumerate(places["label"]) if number == label]
         x, y = ([places[axis][at] for at in own] for axis in ("x", "y"))
         figure.add_scatter(x=x, y=y, mode="markers", name=str(classes[label]))
-    grid = wandb.Image(neighbours(gallery), caption=NEIGHBOURS)
+    grid = wandb.Image(decode_neighbours(gallery), caption=NEIGHBOURS)
     return {"features": wandb.Plotly(figure), "neighbours": grid}
 
 

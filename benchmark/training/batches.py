@@ -127,25 +127,25 @@ class Batches:
         if isinstance(self.split.images, Tensor) and self.device.type == "cpu":
             yield from (self.get(step, order) for step, order in steps())
         else:
-            yield from map(augment or self.augment, prefetch(lambda one: self.fetch(*one), steps()))
+            yield from map(augment or self.augment, prefetch(lambda pair: self.fetch(*pair), steps()))
 
     def fetch(self, step: int, order: Tensor) -> Fetched:
         """The images of `step`, and how they will be augmented: drawn for the global batch and then sliced, so that
         it does not depend on the world."""
         position = step % self.per_epoch
-        own = self.world.share(self.batch_size)
-        index = order[position * self.batch_size : (position + 1) * self.batch_size][own]
+        share = self.world.share(self.batch_size)
+        index = order[position * self.batch_size : (position + 1) * self.batch_size][share]
         source = self.split.images
         if isinstance(source, Tensor):
-            return Fetched(index, [], self._draw(step, own, *source.shape[2:]))
+            return Fetched(index, [], self._draw(step, share, *source.shape[2:]))
         if not isinstance(source, Files):
             images = source[index.to(source.device)]
-            return Fetched(index, [images], self._draw(step, own, *images.shape[2:]))
+            return Fetched(index, [images], self._draw(step, share, *images.shape[2:]))
         opened = source.open(index)
         sides = torch.ones(2, self.batch_size, dtype=torch.int64)  # other ranks' images are not opened, nor needed
-        sides[:, own] = opened.sides.T
-        drawn = self._draw(step, own, *sides)
-        boxes = [one.box for one in drawn if isinstance(one, Parameters)]
+        sides[:, share] = opened.sides.T
+        drawn = self._draw(step, share, *sides)
+        boxes = [parameters.box for parameters in drawn if isinstance(parameters, Parameters)]
         return Fetched(index, opened.crops(list(zip(boxes, self._sizes, strict=True))), drawn)
 
     def augment(self, fetched: Fetched) -> Batch:
@@ -163,13 +163,13 @@ class Batches:
             views.append(self.normalise(view))
         return Batch(views, index, self.split.labels[index] if self.labelled else None)
 
-    def _draw(self, step: int, own: slice, height: Side, width: Side) -> list[Drawn]:
+    def _draw(self, step: int, share: slice, height: Side, width: Side) -> list[Drawn]:
         """One after the other from one generator: what a view draws does not depend on those behind it."""
         generator, drawn = seeds.generator(self.seed, "augmentation", step), []
         for number, (name, size) in enumerate(zip(self._names, self._sizes, strict=True)):
             policy = self.augmentation.policy(number, len(self.views))
-            whole = VIEWS[name].draw(policy, self.batch_size, height, width, size, generator)
-            drawn.append(whole.slice(own.start, own.stop))
+            for_all_ranks = VIEWS[name].draw(policy, self.batch_size, height, width, size, generator)
+            drawn.append(for_all_ranks.slice(share.start, share.stop))
         return drawn
 
     @property

@@ -37,7 +37,7 @@ class Grouping:
         nothing = torch.zeros(0, dtype=torch.int64)
         # Of each local image: its group where groups are contiguous, its group where they are drawn; and the order
         # that makes the drawn ones contiguous, and back.
-        self.contiguous, self.drawn, self.there, self.back = nothing, nothing, nothing, nothing
+        self.contiguous, self.drawn, self.to_groups, self.from_groups = nothing, nothing, nothing, nothing
 
     def set(self, count: int, step: int, device: torch.device) -> None:
         """For a pass over `count` local images of the global batch at `step`."""
@@ -48,15 +48,15 @@ class Grouping:
         for name, values in (
             ("contiguous", ids[own]),
             ("drawn", ids[order][own]),
-            ("there", order.argsort()),
-            ("back", order),
+            ("to_groups", order.argsort()),
+            ("from_groups", order),
         ):
             place = getattr(self, name)
             if place.shape != values.shape or place.device != device:
                 setattr(self, name, torch.empty_like(values, device=device))
             getattr(self, name).copy_(values, non_blocking=True)  # in place: a recorded step reads it there
 
-    def one_view(self, rows: int) -> bool:
+    def is_one_view(self, rows: int) -> bool:
         """Whether so many rows are those of one view, whose groups then lie one after the other."""
         return rows == len(self.contiguous)
 
@@ -91,7 +91,8 @@ class GroupedBatchNorm(_BatchNorm):
         self._check_input_dim(input)
         if not self.training:
             return super().forward(input)
-        if input.is_cuda and self.grouping.world.size == 1 and not self.shuffled and self.grouping.one_view(len(input)):
+        alone = input.is_cuda and self.grouping.world.size == 1
+        if alone and not self.shuffled and self.grouping.is_one_view(len(input)):
             return self._normalise_slices(input)
         x = input if input.dtype == torch.float64 else input.float()
         with torch.autocast(x.device.type, enabled=False):
@@ -105,14 +106,14 @@ class GroupedBatchNorm(_BatchNorm):
             y = centred * self._spread((variance + self.eps).rsqrt()[group], x)
             if self.affine:
                 y = y * self._spread(self.weight[None], x) + self._spread(self.bias[None], x)
-            self._follow(mean, variance * (count / max(count - 1, 1)))
+            self._update_running(mean, variance * (count / max(count - 1, 1)))
         return y.to(input.dtype)
 
     def _normalise_slices(self, x: Tensor) -> Tensor:
         """The same of contiguous groups in one process, by the device's own kernel for each group."""
         y, mean, inverse = _NormOfSlices.apply(x, self.weight, self.bias, self.grouping.groups, self.eps)
         count = x[:, 0].numel() / self.grouping.groups
-        self._follow(mean, (inverse.pow(-2) - self.eps) * (count / max(count - 1, 1)))
+        self._update_running(mean, (inverse.pow(-2) - self.eps) * (count / max(count - 1, 1)))
         return y
 
     def _sum_by_group(self, per_row: Tensor, group: Tensor) -> Tensor:
@@ -125,7 +126,7 @@ class GroupedBatchNorm(_BatchNorm):
         return values.reshape(*values.shape, *[1] * (x.dim() - 2))
 
     @torch.no_grad()
-    def _follow(self, mean: Tensor, variance: Tensor) -> None:
+    def _update_running(self, mean: Tensor, variance: Tensor) -> None:
         if self.running_mean is None or self.running_var is None or self.num_batches_tracked is None:
             return
         self.num_batches_tracked.add_(1)
@@ -186,8 +187,8 @@ def _shuffle_around(copy: MomentumCopy, grouping: Grouping) -> None:
         views = len(x) // len(order)
         return _dense(x.unflatten(0, (views, len(order)))[:, order].flatten(0, 1))
 
-    copy.register_forward_pre_hook(lambda _, inputs: (move(inputs[0], grouping.there),))
-    copy.register_forward_hook(lambda _, inputs, rows: move(rows, grouping.back))
+    copy.register_forward_pre_hook(lambda _, inputs: (move(inputs[0], grouping.to_groups),))
+    copy.register_forward_hook(lambda _, inputs, rows: move(rows, grouping.from_groups))
 
 
 def convert(network: nn.Module, mode: str, seed: int, world: World, batch_size: int, device: str) -> Grouping | None:

@@ -19,7 +19,7 @@ from benchmark.data.source import Split
 from benchmark.errors import UsageError
 from benchmark.settings import refusals, schema
 from benchmark.settings.cell import Settings, depends_on_processes, seeded_dataset
-from benchmark.settings.values import parts
+from benchmark.settings.values import count_microbatches
 from benchmark.training import batchnorm
 from benchmark.training.batches import VIEWS, Batches, backbone_inputs
 from benchmark.training.distributed import World
@@ -31,14 +31,14 @@ DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 def method(settings: Settings, data: Data, device: torch.device) -> tuple[Method, str]:
     """The method on its backbone, on the device, and the stem it got. Weights are a function of the seed alone."""
-    kind = methods.load(settings.method)
-    return method_for(settings, len(_training_split(kind, data)), len(data.class_names), device)
+    method_class = methods.load(settings.method)
+    return method_for(settings, len(_training_split(method_class, data)), len(data.class_names), device)
 
 
 def method_for(settings: Settings, images: int, classes: int, device: torch.device) -> tuple[Method, str]:
     """The same without the dataset, for so many training images and classes."""
-    kind = methods.load(settings.method)
-    options = kind.Config(**settings.options)
+    method_class = methods.load(settings.method)
+    options = method_class.Config(**settings.options)
     torch.manual_seed(seeds.mix(settings.seed or 0, "weights"))
     encoder: torch.nn.Module = torch.nn.Identity()
     width, stem = 0, "none"
@@ -47,29 +47,29 @@ def method_for(settings: Settings, images: int, classes: int, device: torch.devi
         encoder, width, stem = encoders.make(
             settings.backbone, stem, settings.view_size, other_inputs(settings), settings.weights or "", pool=pool
         )
-    arguments = _init_arguments(kind, classes, settings.view_size)
-    method = kind(options, encoder, width, images, **arguments).to(
+    arguments = _init_arguments(method_class, classes, settings.view_size)
+    method = method_class(options, encoder, width, images, **arguments).to(
         DTYPES.get(settings.precision or "auto", torch.float32)
     )
     return method.to(device, memory_format=torch.channels_last), stem
 
 
-def _training_split(kind: type[Method], data: Data) -> Split:
-    return data.train if kind.supervised else data.pretrain
+def _training_split(method_class: type[Method], data: Data) -> Split:
+    return data.train if method_class.supervised else data.pretrain
 
 
-def _init_arguments(kind: type[Method], classes: int, size: int) -> dict[str, int]:
+def _init_arguments(method_class: type[Method], classes: int, size: int) -> dict[str, int]:
     """What a method's `__init__` is told beside the length of its training set."""
-    return ({"size": size} if kind.sized else {}) | ({"classes": classes} if kind.supervised else {})
+    return ({"size": size} if method_class.sized else {}) | ({"classes": classes} if method_class.supervised else {})
 
 
 def other_inputs(settings: Settings) -> tuple[tuple[str, int], ...]:
     """What the backbone gets in training that is not of the view's size: (what, pixels), each once."""
-    kind = methods.load(settings.method)
-    if not kind.trains:
+    method_class = methods.load(settings.method)
+    if not method_class.trains:
         return ()
     small = augmentation.parse(settings.augmentation or "none").small_sides
-    parts = [(part.what, part.side) for part in backbone_inputs(kind.views, small, settings.view_size)]
+    parts = [(part.what, part.side) for part in backbone_inputs(method_class.views, small, settings.view_size)]
     return tuple(dict.fromkeys(part for part in parts if part[1] != settings.view_size))
 
 
@@ -78,7 +78,7 @@ def engine(settings: Settings, method: Method, world: World, device: torch.devic
     assert settings.batch_size is not None
     seed = settings.seed or 0
     grouping = None
-    if parts(settings.batch_size, settings.microbatch or 0) == 1:  # else each has its own statistics
+    if count_microbatches(settings.batch_size, settings.microbatch or 0) == 1:  # else each has its own statistics
         mode = settings.batch_norm or "sync"
         grouping = batchnorm.convert(method, mode, seed, world, settings.batch_size, device.type)
     return Engine(method, world, device, precision, seed, settings.microbatch or 0, grouping)
@@ -90,7 +90,7 @@ def batches(
     """The batches that `method` trains on; images that are in memory are on the GPU in a GPU run."""
     split = _training_split(type(method), data)
     images, dtype = split.images, DTYPES[precision]
-    statistics = weights.pixels(settings.backbone or "", settings.weights or "") or (data.mean, data.std)
+    statistics = weights.pixel_statistics(settings.backbone or "", settings.weights or "") or (data.mean, data.std)
     mean, std = (torch.tensor(m, dtype=dtype, device=device).view(3, 1, 1) for m in statistics)
     return Batches(
         split=Split(images.to(device) if isinstance(images, Tensor) else images, split.labels.to(device)),
@@ -125,22 +125,22 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
 
     Called for every cell before the first one trains.
     """
-    require_kind(settings, world)
+    require_code_and_processes(settings, world)
     refusals.require_possible(settings)
     world.broadcast(lambda: len(data_of(settings).train))  # one process downloads
     data = data_of(settings)
-    kind = methods.load(settings.method)
-    unknown_views = [view for view in kind.views if view not in VIEWS]
+    method_class = methods.load(settings.method)
+    unknown_views = [view for view in method_class.views if view not in VIEWS]
     if unknown_views:
         raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
     if settings.trial and not data.class_names:
         raise UsageError("tune chooses by accuracy, and there are no labels: dataset.root=DIR names labelled images")
-    if kind.supervised and not data.class_names:
+    if method_class.supervised and not data.class_names:
         raise UsageError(
             f"{settings.method} learns from labels, and there are none: dataset.root=DIR names such images"
         )
-    images, classes = len(_training_split(kind, data)), len(data.class_names)
-    arguments = _init_arguments(kind, classes, settings.view_size)
+    images, classes = len(_training_split(method_class, data)), len(data.class_names)
+    arguments = _init_arguments(method_class, classes, settings.view_size)
     options = tuple(settings.options.items())
     _try_construction(settings.method, options, _backbone(settings), images, tuple(arguments.items()))
     if settings.batch_size is None:
@@ -154,9 +154,9 @@ def require_shares(settings: Settings, batch_size: int, world: World, device: to
     """Raise `UsageError` for a batch that the processes, its micro-batches or its batch norm cannot be had with."""
     if batch_size % world.size:
         raise UsageError(f"batch_size={batch_size} is not a multiple of the {world.size} processes")
-    count, microbatch = parts(batch_size, settings.microbatch or 0), settings.microbatch or 0
+    count, microbatch = count_microbatches(batch_size, settings.microbatch or 0), settings.microbatch or 0
     if count > 1 and count % world.size:
-        near = next(m for m in range(microbatch, 0, -1) if parts(batch_size, m) % world.size == 0)
+        near = next(m for m in range(microbatch, 0, -1) if count_microbatches(batch_size, m) % world.size == 0)
         raise UsageError(
             f"microbatch={microbatch} cuts batch_size={batch_size} into {count} parts, which {world.size} "
             f"processes cannot share; microbatch={near} can be, and each process encodes so many images at once"
@@ -167,7 +167,7 @@ def require_shares(settings: Settings, batch_size: int, world: World, device: to
     batchnorm.convert(torch.nn.Identity(), mode, 0, world, batch_size, device.type)
 
 
-def require_kind(settings: Settings, world: World) -> None:
+def require_code_and_processes(settings: Settings, world: World) -> None:
     """Raise `UsageError` where what the cell was asked for with is not here: the method's code, or so many processes
     where numbers depend on them."""
     if depends_on_processes(settings) and settings.processes != world.size:
@@ -193,8 +193,8 @@ def weights_note(settings: Settings) -> str | None:
 def check_backbone(settings: Settings) -> None:
     """Raise `UsageError` for a backbone that is unknown, or not to be had with this size, stem, pool or file of
     weights. Needs no data, and fetches nothing."""
-    name, stem, size, others, given, pool = _backbone(settings)
-    _build_on_meta(name, stem, size, others, "" if given == weights.TIMM else given, pool)
+    name, stem, size, others, pretrained, pool = _backbone(settings)
+    _build_on_meta(name, stem, size, others, "" if pretrained == weights.TIMM else pretrained, pool)
 
 
 # Name, stem, view size, `other_inputs`, weights, pool.
@@ -215,10 +215,10 @@ def _try_construction(method: str, options: Items, backbone: Backbone, images: i
     On torch's meta device, which holds no numbers. What else goes wrong there need not go wrong on a real one.
     """
     encoder, width, _ = _build_on_meta(*backbone)
-    kind = methods.load(method)
+    method_class = methods.load(method)
     try:
         with torch.device("meta"):
-            kind(kind.Config(**dict(options)), copy.deepcopy(encoder), width, images, **dict(arguments))
+            method_class(method_class.Config(**dict(options)), copy.deepcopy(encoder), width, images, **dict(arguments))
     except ValueError as error:
         raise UsageError(f"{method}: {error}") from error
     except Exception:  # noqa: BLE001 - whatever a plugin's __init__ raises: the real one will say so

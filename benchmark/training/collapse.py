@@ -55,7 +55,9 @@ class CollapseWatch:
             mild.append(f"loss rose from {first:.3f}, after a tenth of the training, to {last:.3f}")
         return mild
 
-    def see(self, step: int, scalars: dict[str, Tensor], rows: dict[str, Tensor], phase: object = None) -> str | None:
+    def update(
+        self, step: int, scalars: dict[str, Tensor], rows: dict[str, Tensor], phase: object = None
+    ) -> str | None:
         """Take in what `step` (from 0) gave, gathered and detached; the verdict behind it. Waits only for a look.
 
         `phase`: the method's own; in another one its loss is another, and is not compared.
@@ -72,8 +74,8 @@ class CollapseWatch:
             self.sums, self.counts = {}, {}
             if 10 * done > self.steps:
                 means = {name: float(sums[name]) / counts[name] for name in sums}
-                seen = self.world.broadcast(lambda: self._signs(means, rows))
-                self.lasting = {name: (self._count(name) + 1, text) for name, text in seen.items()}
+                signs = self.world.broadcast(lambda: self._signs(means, rows))
+                self.lasting = {name: (self._count(name) + 1, text) for name, text in signs.items()}
                 self.losses = [*self.losses[:1], means["loss"]]
         return self.verdict
 

@@ -94,6 +94,7 @@ def start(device: torch.device) -> World:
 
 
 def stop() -> None:
+    """Leave the group, if this process is in one."""
     if dist.is_initialized():
         dist.destroy_process_group()
 

@@ -19,7 +19,7 @@ from torch.nn.parallel import DistributedDataParallel
 from benchmark import seeds
 from benchmark.errors import UsageError
 from benchmark.settings.runtime import Runtime
-from benchmark.settings.values import parts
+from benchmark.settings.values import count_microbatches
 from benchmark.training import batchnorm
 from benchmark.training.distributed import World, average_gradients, gather
 from methods.method import Batch, Method, Progress
@@ -71,7 +71,7 @@ class Engine:
 
         Returns the gathered, detached rows and the scalars that `loss` returned, still on the device.
         """
-        count = parts(len(batch.index) * self.world.size, self.microbatch)
+        count = count_microbatches(len(batch.index) * self.world.size, self.microbatch)
         if count == 1:
             return self._whole_gradient(batch, at)
         own = count // self.world.size  # the same parts as in one process, of which each rank has as many
@@ -150,6 +150,7 @@ class Engine:
         return gather(rows, self.world)
 
     def autocast(self) -> AbstractContextManager[object]:
+        """bf16 within, where that is the engine's precision."""
         return torch.autocast(self.device.type, dtype=torch.bfloat16, enabled=self.precision == "bf16")
 
 
@@ -157,7 +158,7 @@ def encoders(method: Method) -> list[nn.Module]:
     """The method's encoder, then the momentum copies of it."""
     names = [name for name, _ in method.encoder.named_parameters()]
     copies = [module.network for module in method.modules() if isinstance(module, MomentumCopy)]
-    return [method.encoder, *(one for one in copies if [name for name, _ in one.named_parameters()] == names)]
+    return [method.encoder, *(copy for copy in copies if [name for name, _ in copy.named_parameters()] == names)]
 
 
 def resolve_device(name: str, local_rank: int = 0) -> torch.device:
@@ -178,7 +179,7 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     return device
 
 
-def settle(device: torch.device) -> None:
+def configure_device(device: torch.device) -> None:
     """Make `device` the process's own, float32 mean float32 on it, and convolutions the fastest of cuDNN's kernels.
 
     What the environment may say against it, `benchmark.start` has taken out.
@@ -204,7 +205,7 @@ def claim_device(runtime: Runtime, local_rank: int = 0) -> torch.device:
     device = resolve_device(runtime.device, local_rank)
     if runtime.record == "on" and device.type != "cuda":
         raise UsageError(f"record=on: a CUDA graph needs a GPU, and this is {device}; record=auto records where it can")
-    settle(device)
+    configure_device(device)
     return device
 
 

@@ -15,19 +15,25 @@ class Log:
     checkpoint."""
 
     def __init__(
-        self, path: Path, start: int, writes: bool, guard: Callable[[], None], tell: Callable[[dict[str, Any]], None]
+        self,
+        path: Path,
+        start: int,
+        writes: bool,
+        guard: Callable[[], None],
+        report_line: Callable[[dict[str, Any]], None],
     ) -> None:
-        self.path, self.writes, self.guard, self.tell = path, writes, guard, tell
+        self.path, self.writes, self.guard, self.report_line = path, writes, guard, report_line
         if writes:
-            kept = [line for line in _lines(path) if line["step"] <= start]
-            record.write_whole(path, "".join(json.dumps(line) + "\n" for line in kept).encode())
+            lines = [line for line in _lines(path) if line["step"] <= start]
+            record.write_whole(path, "".join(json.dumps(line) + "\n" for line in lines).encode())
 
     def write(self, line: dict[str, Any]) -> None:
+        """Append a line, and report it to the trackers."""
         self.guard()
         if self.writes:
             with files.open_log(self.path) as file:
                 file.write((json.dumps(line) + "\n").encode())
-        self.tell(line)
+        self.report_line(line)
 
 
 def _lines(path: Path) -> list[dict[str, Any]]:

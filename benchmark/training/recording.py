@@ -42,7 +42,7 @@ class Recorder:
         self.recording: Recording | None = None
         self.phase: Hashable = None
         self.taken = 0  # steps of this phase that ran as usual
-        self.obstacle = "record=off" if mode == "off" else _unfit(engine)
+        self.obstacle = "record=off" if mode == "off" else _find_obstacle(engine)
         if self.obstacle and mode == "on":
             raise UsageError(f"record=on: {self.obstacle}")
 
@@ -109,6 +109,7 @@ class Recording:
         return alike and all(holder[name].data_ptr() == place for holder, name, place in self.places)
 
     def replay(self, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor]]:
+        """As `Engine.gradient`; the rows lie in memory that the next replay writes over."""
         for own, new in zip(_tensors(self.batch), _tensors(batch), strict=True):
             own.copy_(new)
         self.engine.prepare(len(batch.index), at)
@@ -121,15 +122,15 @@ class Recording:
 
 def inspect(engine: Engine, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor], str | None]:
     """A step's rows and scalars, with the gradients left in the parameters, and what in it cannot be recorded."""
-    read = _Reading(at)
+    reads = _ProgressReads(at)
     engine.prepare(len(batch.index), at)
     # What a dispatch mode is around, torch 2.11 leaves uncompiled from then on.
     with engine.uncompiled(), _Inspector(engine.device) as inspector:
-        rows = engine.encode(engine.method, batch, read)  # type: ignore[arg-type]
-        scalars = engine.loss(rows, read)  # type: ignore[arg-type]
+        rows = engine.encode(engine.method, batch, reads)  # type: ignore[arg-type]
+        scalars = engine.loss(rows, reads)  # type: ignore[arg-type]
         scalars["loss"].backward()
     obstacle = inspector.obstacle
-    counters = sorted({"step", "epoch"} & read.names)
+    counters = sorted({"step", "epoch"} & reads.names)
     if counters and engine.method.phase(at) is None:
         obstacle = f"forward or loss reads {' and '.join(f'at.{name}' for name in counters)}, and phase says nothing"
     return (
@@ -139,7 +140,7 @@ def inspect(engine: Engine, batch: Batch, at: Progress) -> tuple[Rows, dict[str,
     )
 
 
-class _Reading:
+class _ProgressReads:
     """A `Progress` that remembers which of its fields were read."""
 
     def __init__(self, at: Progress) -> None:
@@ -176,7 +177,7 @@ class _Inspector(TorchDispatchMode):
         return None
 
 
-def _unfit(engine: Engine) -> str | None:
+def _find_obstacle(engine: Engine) -> str | None:
     """Why nothing of this training could be recorded, whatever the method does."""
     if engine.device.type != "cuda":
         return f"a CUDA graph needs a GPU, and this is {engine.device}"

@@ -22,11 +22,12 @@ class Stop:
     """What the signals asked for. Within `defer` they are only noted, for the loop to see, but for a second Ctrl-C."""
 
     def __init__(self) -> None:
-        self.asked = 0
+        self.signal = 0
         self._deferred = False
 
     @contextlib.contextmanager
     def defer(self) -> Iterator[None]:
+        """Within, a signal is noted in `signal` and raises nothing, but for a second Ctrl-C."""
         self._deferred = True
         try:
             yield
@@ -34,8 +35,8 @@ class Stop:
             self._deferred = False
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        again = self.asked == number == signal.SIGINT  # schedulers repeat SIGTERM; a person means it
-        self.asked = number
+        again = self.signal == number == signal.SIGINT  # schedulers repeat SIGTERM; a person means it
+        self.signal = number
         if number == signal.SIGHUP:
             _leave_terminal()
         if again or not self._deferred:

@@ -63,6 +63,7 @@ class Clock:
     started: float = field(default_factory=time.perf_counter)
 
     def total(self) -> float:
+        """Seconds until now."""
         return self.seconds + time.perf_counter() - self.started
 
 
@@ -76,21 +77,21 @@ def train(
     stop: Stop,
     display: ProgressDisplay,
     guard: Callable[[], None] = lambda: None,
-    tell: Callable[[dict[str, Any]], None] = lambda line: None,
+    report_line: Callable[[dict[str, Any]], None] = lambda line: None,
     measure: Callable[[int], Validation] = lambda epoch: Validation({}),
 ) -> Outcome:
     """Train `engine.method` in place, from the checkpoint in `folder` if there is one.
 
-    `guard` is called before each write, and raises where another process has the cell; `tell` gets each line of the
-    log; every process asks `measure` at each epoch's end. Raises `Stopped` behind a checkpoint if a signal asks for it.
+    `guard` is called before each write, and raises where another process has the cell; `report_line` gets each line
+    that is logged; every process asks `measure` at each epoch's end. Raises `Stopped` behind a checkpoint.
     """
     method, world = engine.method, engine.world
     assert settings.epochs is not None
     steps = settings.epochs * batches.per_epoch
-    optimiser = optim.make(method, settings)
-    clock, watch, recorder = Clock(), CollapseWatch(method, steps, world), Recorder(engine, runtime.record, display.say)
-    start = _resume(folder, key, engine, optimiser, clock, watch)
-    log = Log(folder / "log.jsonl", start, world.is_main, guard, tell)
+    optimiser, recorder = optim.make(method, settings), Recorder(engine, runtime.record, display.say)
+    clock, collapse = Clock(), CollapseWatch(method, steps, world)
+    start = _resume(folder, key, engine, optimiser, clock, collapse)
+    log = Log(folder / "log.jsonl", start, world.is_main, guard, report_line)
     method.train()
     saved = time.perf_counter()
     with stop.defer(), contextlib.closing(batches.feed(start, steps, augmenter(batches, runtime.record))) as feed:
@@ -101,31 +102,31 @@ def train(
             rows, scalars = _step(recorder, optimiser, next(feed), at, settings)
             clock.pending.append(scalars)
             done = step + 1
-            watch.see(step, scalars, rows, method.phase(at))
-            losing = _validate(measure, done, batches, clock, log)
-            reason = losing or (watch.verdict if runtime.stop_collapsed else None)
+            collapse.update(step, scalars, rows, method.phase(at))
+            too_low = _validate(measure, done, batches, clock, log)
+            reason = too_low or (collapse.verdict if runtime.stop_collapsed else None)
             ends = reason is not None and done < steps
-            asked, due = world.any_rank(stop.asked > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
+            stopping, due = world.any_rank(stop.signal > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
             logs = done % runtime.log_every == 0 or done == steps or ends
-            if logs or asked or due:
-                line, bad = _read_back(clock.pending, done)
-                if bad is not None:
-                    return _outcome(f"non-finite loss at step {bad}", False, watch, done, batches, clock)
+            if logs or stopping or due:
+                line, bad_step = _read_back(clock.pending, done)
+                if bad_step is not None:
+                    return _outcome(f"non-finite loss at step {bad_step}", False, collapse, done, batches, clock)
                 display.step(done, steps, line["loss"])
             if logs:
                 rate, speed = optim.learning_rate(step, steps, settings), done * batches.batch_size / clock.total()
                 line |= {"learning_rate": rate, "images_per_second": speed}
                 log.write({"step": done, "steps": steps, "epoch": at.epoch} | line)
                 clock.pending.clear()
-            if asked or due or ends or done == steps:
-                _save(folder, key, done, engine, batches, optimiser, clock, watch, guard)
+            if stopping or due or ends or done == steps:
+                _save(folder, key, done, engine, batches, optimiser, clock, collapse, guard)
                 saved = time.perf_counter()
             if ends:
-                return _outcome(reason, False, watch, done, batches, clock)._replace(stopped=losing is not None)
-            if asked:
+                return _outcome(reason, False, collapse, done, batches, clock)._replace(stopped=too_low is not None)
+            if stopping:
                 world.any_rank(False)  # none leaves before the checkpoint is whole: torchrun would end its writer
-                raise Stopped(stop.asked or signal.SIGTERM)
-    return _outcome(watch.verdict, True, watch, steps, batches, clock)
+                raise Stopped(stop.signal or signal.SIGTERM)
+    return _outcome(collapse.verdict, True, collapse, steps, batches, clock)
 
 
 def _begin_epoch(engine: Engine, batches: Batches, at: Progress) -> None:
@@ -168,7 +169,7 @@ def _validate(measure: Callable[[int], Validation], done: int, batches: Batches,
 
 
 def _resume(
-    folder: Path, key: str, engine: Engine, optimiser: torch.optim.Optimizer, clock: Clock, watch: CollapseWatch
+    folder: Path, key: str, engine: Engine, optimiser: torch.optim.Optimizer, clock: Clock, collapse: CollapseWatch
 ) -> int:
     """Load the checkpoint, if there is one, into all that has a state. Returns the step to go on from."""
     try:
@@ -188,7 +189,7 @@ def _resume(
         engine.method.load_state_dict(state["method"])
         optimiser.load_state_dict(state["optimiser"])
         clock.seconds, clock.pending = state["seconds"], state["pending"]
-        watch.load_state_dict(state["watch"])
+        collapse.load_state_dict(state["watch"])
     return start
 
 
@@ -200,7 +201,7 @@ def _save(
     batches: Batches,
     optimiser: torch.optim.Optimizer,
     clock: Clock,
-    watch: CollapseWatch,
+    collapse: CollapseWatch,
     guard: Callable[[], None],
 ) -> None:
     """Write the checkpoint behind `step` steps, with all that has a state; one process does it for all."""
@@ -209,7 +210,7 @@ def _save(
     guard()
     logged = [{name: value.cpu() for name, value in line.items()} for line in clock.pending]
     state: dict[str, Any] = {"key": key, "step": step, "precision": engine.precision, "seconds": clock.total()}
-    state |= {"compiled": engine.compiled, "pending": logged, "watch": watch.state_dict()} | batches.statistics()
+    state |= {"compiled": engine.compiled, "pending": logged, "watch": collapse.state_dict()} | batches.statistics()
     state |= {"method": engine.method.state_dict(), "optimiser": optimiser.state_dict()}
     checkpoint.save(folder, state, guard)
 
@@ -227,7 +228,7 @@ def _read_back(pending: list[dict[str, Tensor]], done: int) -> tuple[dict[str, f
 
 
 def _outcome(
-    reason: str | None, whole: bool, watch: CollapseWatch, done: int, batches: Batches, clock: Clock
+    reason: str | None, whole: bool, collapse: CollapseWatch, done: int, batches: Batches, clock: Clock
 ) -> Outcome:
     images, seconds = done * batches.batch_size, clock.total()
-    return Outcome(reason, whole, watch.signs, images * batches.views_per_image, seconds, images / seconds)
+    return Outcome(reason, whole, collapse.signs, images * batches.views_per_image, seconds, images / seconds)

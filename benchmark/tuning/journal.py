@@ -84,7 +84,7 @@ class Launcher:
         for folder in self.folder.parent.iterdir():
             if folder == self.folder:
                 continue
-            if lease.at_work(folder):
+            if lease.is_at_work(folder):
                 with contextlib.suppress(OSError, ValueError, TypeError):  # it has none yet
                     cells.update(files.read_json(folder / "cells.json"))
             else:

@@ -92,7 +92,7 @@ class Trials:
                 yield trial.number
 
     def _look(self, number: int, values: dict[str, str]) -> plan.State:
-        return plan.state(self.out / address.folder_name(self.search.trial(number, values)))
+        return plan.read_state(self.out / address.folder_name(self.search.trial(number, values)))
 
     def _title(self, number: int) -> str:
         return f"{self.search.method} trial {number + 1} of {self.options.trials}"
@@ -171,7 +171,7 @@ def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> t
                 time.sleep(WAIT)
                 continue
             code = train(cells)
-            states = plan.states(cells, out)
+            states = plan.read_states(cells, out)
             if code >= 128 or all(state.record is None and (code or state.word != "running") for state in states):
                 return code or 3, []  # stopped, or none of them could be trained here
         with journal.transaction(folder) as storage:

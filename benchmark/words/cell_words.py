@@ -20,11 +20,11 @@ from benchmark.data import identity
 from benchmark.data.catalogue import Dataset
 from benchmark.display import counting
 from benchmark.errors import UsageError
-from benchmark.settings import address, alike, presets, remarks, resolve, schema
+from benchmark.settings import address, like, presets, remarks, resolve, schema
 from benchmark.settings.cell import Settings, depends_on_processes
 from benchmark.settings.presets import published
-from benchmark.settings.runtime import Runtime, processes
-from benchmark.settings.values import list_range, parse_value, round_number, type_text
+from benchmark.settings.runtime import Runtime, count_processes
+from benchmark.settings.values import describe_type, list_range, parse_value, round_number
 from benchmark.words import ablations, aliases, selection, tuned_words
 from benchmark.words.ablations import Ablation
 from benchmark.words.runtime_words import is_runtime_word, read_runtime, split
@@ -44,14 +44,14 @@ class Request:
 
 def read(words: list[str]) -> Request:
     """The cells and the runtime that `words` describe. Raises `UsageError` for any word that cannot be meant."""
-    identity.look_anew()
+    identity.forget_surveys()
     assigned_words = split(words)
     runtime = read_runtime({k: assigned_words.pop(k) for k in list(assigned_words) if is_runtime_word(k)})
-    named = assigned_words.pop("methods", published.methods(runtime.like))
-    if not named:
-        given = ", not method=" if "method" in assigned_words else ""
-        raise UsageError(f"methods= is needed{given}: methods=simclr,moco; `python -m benchmark methods` lists them")
-    chosen = selection.choose(named)
+    method_words = assigned_words.pop("methods", published.methods(runtime.like))
+    if not method_words:
+        hint = ", not method=" if "method" in assigned_words else ""
+        raise UsageError(f"methods= is needed{hint}: methods=simclr,moco; `python -m benchmark methods` lists them")
+    chosen = selection.choose(method_words)
     runtime = replace(runtime, trust=(*runtime.trust, *filter(methods.is_module, chosen)))
     chosen_ablations = [ablations.find(name) for name in assigned_words.pop("ablation", [])]
     for key in assigned_words:
@@ -73,19 +73,19 @@ def read(words: list[str]) -> Request:
                 notes[f"{_spell(name)} does not apply to {method}: {what}"] = None
             missing = [k for k in assigned_words if _option_of_others(k, method, chosen)]
             notes |= dict.fromkeys(f"{k} does not apply to {method}: it has no such option, one cell" for k in missing)
-            notes |= dict.fromkeys(_doubt_commas(axes, method))
-            asked = math.prod(map(len, axes.values()))
-            total += asked
+            notes |= dict.fromkeys(_warn_of_commas(axes, method))
+            count = math.prod(map(len, axes.values()))
+            total += count
             if total > MANY and not runtime.many:
                 raise UsageError(
                     f"more than {MANY:,} cells are asked for, {total:,} up to {method}: many=true allows it"
                 )
-            for values in _show(itertools.product(*axes.values()), method, asked):
+            for values in _show_progress(itertools.product(*axes.values()), method, count):
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
                 settings = _resolve(assigned, runtime, chosen_ablations, own)
                 cells.setdefault(address.key(settings), settings)
                 on_cells |= dict.fromkeys(remarks.explain(settings, runtime.preset) + remarks.warn(settings))
-                on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + alike.explain(settings, runtime.like))
+                on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + like.explain(settings, runtime.like))
     on_cells |= dict.fromkeys(tuned_words.compare(list(cells.values()), runtime))
     return Request(list(cells.values()), runtime, [*notes, *on_cells])
 
@@ -99,27 +99,27 @@ def build(method: str, assigned_words: dict[str, list[str]], runtime: Runtime) -
 
 def _resolve(assigned: dict[str, Any], runtime: Runtime, chosen: list[Ablation], own: set[str]) -> Settings:
     settings = resolve.build(_complete(assigned, runtime, chosen, own))
-    return replace(settings, processes=processes(runtime)) if depends_on_processes(settings) else settings
+    return replace(settings, processes=count_processes(runtime)) if depends_on_processes(settings) else settings
 
 
-def _show(values: Iterable[tuple[Any, ...]], method: str, count: int) -> Iterator[tuple[Any, ...]]:
+def _show_progress(values: Iterable[tuple[Any, ...]], method: str, count: int) -> Iterator[tuple[Any, ...]]:
     """`values` as they are, with how far they are where there are so many that it takes a while."""
     if count < LONG:
         yield from values
         return
-    with counting.count(f"{method}: reading", count, "cell") as advance:
-        for one in values:
-            yield one
+    with counting.show_progress(f"{method}: reading", count, "cell") as advance:
+        for combination in values:
+            yield combination
             advance(1)
 
 
-def _doubt_commas(axes: dict[str, list[Any]], method: str) -> Iterator[str]:
+def _warn_of_commas(axes: dict[str, list[Any]], method: str) -> Iterator[str]:
     """What `weight_decay=0,5` may not have been meant to be."""
     for name, values in axes.items():
-        both = [v for v in values if isinstance(v, float) and v.is_integer()]
-        if type_text(_kind(name, method)) == "number" and len(values) == len(both) == 2 and both[0] == 0:
+        whole = [v for v in values if isinstance(v, float) and v.is_integer()]
+        if describe_type(_kind(name, method)) == "number" and len(values) == len(whole) == 2 and whole[0] == 0:
             word = _spell(name.removeprefix("options."))
-            yield f"{word}=0,{both[1]:.0f} is two values, 0 and {both[1]:.0f}; the decimal point is a dot"
+            yield f"{word}=0,{whole[1]:.0f} is two values, 0 and {whole[1]:.0f}; the decimal point is a dot"
 
 
 def _require_use(ablation: Ablation, chosen: list[str]) -> None:
@@ -222,11 +222,11 @@ def _kind(target: str, method: str) -> Any:
 
 
 def _value(text: str, kind: Any, key: str) -> Any:
-    if type_text(kind) == "number" and re.fullmatch(r"0\d+", text):
+    if describe_type(kind) == "number" and re.fullmatch(r"0\d+", text):
         raise UsageError(
             f"{key}={text}: is it what follows a decimal comma? the decimal point is a dot, {key}=0.{text}"
         )
-    factor, number = re.fullmatch(r"x(\d+\.?\d*|\.\d+)", text), type_text(kind)
+    factor, number = re.fullmatch(r"x(\d+\.?\d*|\.\d+)", text), describe_type(kind)
     if factor and number in ("number", "whole number"):
         return Times(float(factor[1]), number == "whole number")
     return parse_value(text, kind, key)
@@ -273,7 +273,7 @@ def _add_preset(assigned: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
     dataset, method = resolve.read_dataset(assigned), assigned["method"]
     words = presets.words(runtime.preset, dataset, method, assigned)
     words, below = schema.describe(method).recommends | words | published.words(runtime.like), dict[str, list[Any]]()
-    for layer in (words, tuned_words.words(runtime, dataset)):
+    for layer in (words, tuned_words.read_words(runtime, dataset)):
         below |= read_axes(method, {key: [text] for key, text in layer.items()})
     return {name: values[0] for name, values in below.items()} | assigned
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from benchmark.errors import UsageError, nearest
 
 
-def words(name: str) -> list[str]:
+def read_cluster(name: str) -> list[str]:
     """The words of the cluster `name`, blank lines and those behind # left out."""
     if Path(name).name != name or name == "..":
         raise UsageError(f"cluster={name}: a name is needed, such as cluster=gpu for clusters/gpu.txt, not a path")
@@ -24,9 +24,9 @@ def words(name: str) -> list[str]:
     path = next((folder / f"{name}.txt" for folder in folders if (folder / f"{name}.txt").is_file()), None)
     if path is None:
         known = sorted({file.stem for folder in folders for file in folder.glob("*.txt")})
-        there = f"; there are {', '.join(known)}" if known else ""
+        existing = f"; there are {', '.join(known)}" if known else ""
         raise UsageError(
-            f"cluster={name}: no {folders[0] / name}.txt, nor {folders[1] / name}.txt{nearest(name, known)}{there}"
+            f"cluster={name}: no {folders[0] / name}.txt, nor {folders[1] / name}.txt{nearest(name, known)}{existing}"
         )
     return read_lines(path)
 

@@ -43,7 +43,7 @@ class Request:
 
 def read(words: list[str]) -> Request:
     """Raises `UsageError` for any word that cannot be meant."""
-    identity.look_anew()
+    identity.forget_surveys()
     assigned = runtime_words.split(words)
     evaluations, datasets = assigned.get("evaluations", []), assigned.get("transfer", [])
     for name in evaluations:
@@ -51,31 +51,30 @@ def read(words: list[str]) -> Request:
             raise unknown("evaluation", name, EVALUATIONS)
     if "transfer" in evaluations and not datasets:
         raise UsageError("evaluations=transfer needs transfer=DATASET,DATASET")
-    files = _files(assigned)
+    files = {key: runtime_words.require_single(key, assigned[key]) for key in _FILES if key in assigned}
     transfer = [_dataset(name, files) for name in datasets]
     if len({dataset.name for dataset in transfer}) < len(transfer):
         raise UsageError(f"transfer={','.join(datasets)}: one of each kind at a time, for their numbers have its name")
     evaluations = evaluations or [name for name in EVALUATIONS if name != "transfer"]
     evaluations += ["transfer"] if transfer and "transfer" not in evaluations else []
     for key in assigned:
-        meant = difflib.get_close_matches(key, _FOLDER, n=1, cutoff=0.75)
-        if key not in _FOLDER and meant:
-            raise UsageError(
-                f"unknown word {key!r}; did you mean {meant[0]!r}? (`python -m benchmark evaluate --help`)"
-            )
-    rest = {word: word.partition("=")[0] for word in words if word.partition("=")[0] not in _FOLDER}
-    if all(key in _FILES or runtime_words.is_runtime_word(key) for key in rest.values()):
-        runtime = runtime_words.read_folder([word for word, key in rest.items() if key not in _FILES])
+        near = difflib.get_close_matches(key, _FOLDER, n=1, cutoff=0.75)
+        if key not in _FOLDER and near:
+            raise UsageError(f"unknown word {key!r}; did you mean {near[0]!r}? (`python -m benchmark evaluate --help`)")
+    other_words = {word: word.partition("=")[0] for word in words if word.partition("=")[0] not in _FOLDER}
+    if all(key in _FILES or runtime_words.is_runtime_word(key) for key in other_words.values()):
+        runtime = runtime_words.read_folder([word for word, key in other_words.items() if key not in _FILES])
         return Request(_require_in_process(runtime), evaluations, transfer, None, assigned.get("cells", []), files, [])
     if "cells" in assigned:
         raise UsageError(
             "cells= chooses of the cells of out=FOLDER; words that name cells themselves do not go with it"
         )
-    request = cell_words.read(list(rest) if "methods" in assigned else [f"methods={reference()}", *rest])
+    methods_word = [] if "methods" in assigned else [f"methods={find_pretrained_method()}"]
+    request = cell_words.read([*methods_word, *other_words])
     return Request(_require_in_process(request.runtime), evaluations, transfer, request.cells, [], {}, request.notes)
 
 
-def reference() -> str:
+def find_pretrained_method() -> str:
     """The method that is what its weights are."""
     return next(name for name in methods.names() if schema.is_pretrained(name))
 
@@ -86,14 +85,6 @@ def locate(cell: Settings, files: dict[str, str]) -> Settings:
     if image_files and not (root and identity.holds(cell.dataset, root)):
         return cell
     return replace(cell, dataset=_place(cell.dataset, files))
-
-
-def _files(assigned: dict[str, list[str]]) -> dict[str, str]:
-    files = {key: assigned[key] for key in _FILES if key in assigned}
-    for key, values in files.items():
-        if len(values) > 1:
-            raise UsageError(f"{key}={','.join(values)}: one value is needed")
-    return {key: values[0] for key, values in files.items()}
 
 
 def _dataset(name: str, files: dict[str, str]) -> Dataset:

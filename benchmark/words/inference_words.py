@@ -62,17 +62,17 @@ def read_export(words: list[str]) -> Export:
 
 def read_features(words: list[str]) -> Features:
     """Raises `UsageError` for any word that cannot be meant."""
-    own = ("head", "dataset.root", "dataset.download")
+    own_words = ("head", "dataset.root", "dataset.download")
     (cell, images), assigned = _split(
-        "features", words, ["CELL", "IMAGES"], ("out", *own, "device", "threads", "trust")
+        "features", words, ["CELL", "IMAGES"], ("out", *own_words, "device", "threads", "trust")
     )
     out = Path(_single(assigned, "out") or "")
     if out.suffix not in ENDINGS:
-        given = f", not out={out}" if out.name else ""
-        raise UsageError(f"features needs out=FILE that ends in {' or '.join(ENDINGS)}{given}")
+        hint = f", not out={out}" if out.name else ""
+        raise UsageError(f"features needs out=FILE that ends in {' or '.join(ENDINGS)}{hint}")
     types = schema.declared_types() | {"head": bool}
     place: dict[str, Any] = {}
-    for key in own:
+    for key in own_words:
         text = _single(assigned, key)
         if text is not None:
             place[key.removeprefix("dataset.")] = parse_value(text, types[key], key)
@@ -84,21 +84,18 @@ def _split(
     command: str, words: list[str], places: list[str], allowed: tuple[str, ...]
 ) -> tuple[list[str], dict[str, list[str]]]:
     """What stands in the `places`, and the `key=value` words behind."""
-    named = [word for word in words if "=" not in word or "/" in word.partition("=")[0]]
-    if len(named) != len(places):
-        given = f", got {' '.join(named)!r}" if named else ""
-        many = "; it takes one at a time" if len(named) > len(places) else ""
-        raise UsageError(f"{command} needs {' and '.join(places)} before its words{given}{many}")
-    assigned = runtime_words.split([word for word in words if word not in named])
+    leading = [word for word in words if "=" not in word or "/" in word.partition("=")[0]]
+    if len(leading) != len(places):
+        got = f", got {' '.join(leading)!r}" if leading else ""
+        limit = "; it takes one at a time" if len(leading) > len(places) else ""
+        raise UsageError(f"{command} needs {' and '.join(places)} before its words{got}{limit}")
+    assigned = runtime_words.split([word for word in words if word not in leading])
     for key in assigned:
         if key not in allowed:
             raise UsageError(f"{key}= does not apply here{nearest(key, allowed)} (allowed: {', '.join(allowed)})")
-    return named, assigned
+    return leading, assigned
 
 
 def _single(assigned: dict[str, list[str]], key: str) -> str | None:
     """The one value of a word, which is taken out."""
-    values = assigned.pop(key, None)
-    if values is not None and len(values) > 1:
-        raise UsageError(f"{key}={','.join(values)}: one value is needed")
-    return values[0] if values else None
+    return runtime_words.require_single(key, assigned.pop(key)) if key in assigned else None

@@ -16,7 +16,7 @@ from benchmark.data.layout import is_utf8
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import presets, schema
 from benchmark.settings.presets import published
-from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, stop_threshold, trackers
+from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, parse_trackers, stop_threshold
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
@@ -69,7 +69,7 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
         raise UsageError(f"slurm.gpu_type={slurm.gpu_type}: how many? slurm.gpus_per_node= says it")
     evaluation_interval(runtime)
     stop_threshold(runtime)
-    trackers(runtime)
+    parse_trackers(runtime)
     for key in ("workers", "per_device"):
         if key in assigned and runtime.launcher != "local":
             raise UsageError(f"{key}={assigned[key][0]} is for launcher=local, not for launcher={runtime.launcher}")
@@ -111,8 +111,7 @@ def read_report(words: list[str]) -> tuple[Path, str | None, tuple[str, str] | N
             raise UsageError(
                 f"{key}= does not apply here; only out=FOLDER, reference=METHOD and wandb=ENTITY/PROJECT do{known}"
             )
-        if len(values) > 1:
-            raise UsageError(f"{key}={','.join(values)}: one value is needed")
+        require_single(key, values)
     target = None
     if "wandb" in assigned:
         entity, _, project = assigned["wandb"][0].partition("/")
@@ -141,23 +140,22 @@ def read_serve(words: list[str]) -> tuple[Path, int]:
             raise UsageError(
                 f"{key}= does not apply here; only out=FOLDER and port=NUMBER do{nearest(key, ('out', 'port'))}"
             )
-        if len(values) > 1:
-            raise UsageError(f"{key}={','.join(values)}: one value is needed")
+        require_single(key, values)
     port = assigned.get("port", ["8123"])[0]
     if not re.fullmatch(r"\d{1,5}", port, re.ASCII) or int(port) > 65535:
         raise UsageError(f"port={port}: a whole number up to 65535 is needed; 0 takes a free port")
     return Path(assigned.get("out", [Runtime.out])[0]), int(port)
 
 
-def _read_extra(given: dict[str, str]) -> tuple[tuple[str, str], ...]:
+def _read_extra(words: dict[str, str]) -> tuple[tuple[str, str], ...]:
     """Options of sbatch that have no word here. Raises `UsageError` for one that has, or that the launcher sets."""
-    for word, value in given.items():
+    for word, value in words.items():
         option = word.removeprefix(EXTRA)
         if not re.fullmatch(r"[a-z][a-z-]*", option):
             raise UsageError(f"{word}={value}: a long option of sbatch is needed, such as {EXTRA}mail-user=ADDRESS")
         if option in OF_LAUNCHER:
             raise UsageError(f"{word}={value}: {OF_LAUNCHER[option]}")
-    return tuple((word.removeprefix(EXTRA), value) for word, value in given.items())
+    return tuple((word.removeprefix(EXTRA), value) for word, value in words.items())
 
 
 def is_runtime_word(key: str) -> bool:
@@ -170,20 +168,20 @@ def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
     if "cluster" not in assigned:
         return assigned
     name = ",".join(assigned["cluster"])
-    below = {key: [",".join(values)] for key, values in split(clusters.words(name)).items()}
+    below = {key: [",".join(values)] for key, values in split(clusters.read_cluster(name)).items()}
     stray = next((key for key in below if not is_runtime_word(key) or key == "cluster"), None)
     if stray:
         known = schema.runtime_types()
         raise UsageError(f"cluster={name} has {stray}=, which does not say how to run{nearest(stray, known)}")
     own = {key: values for key, values in assigned.items() if key != "cluster"}
-    both = below | own
-    launcher = both.get("launcher", ["here"])[0]
+    merged = below | own
+    launcher = merged.get("launcher", ["here"])[0]
 
     def applies(key: str) -> bool:
         for_slurm, for_local = key.startswith("slurm."), key in ("workers", "per_device")
         return key in own or ((launcher == "slurm" or not for_slurm) and (launcher == "local" or not for_local))
 
-    return {key: values for key, values in both.items() if applies(key)}
+    return {key: values for key, values in merged.items() if applies(key)}
 
 
 def split(words: list[str]) -> dict[str, list[str]]:
@@ -220,6 +218,13 @@ def split(words: list[str]) -> dict[str, list[str]]:
             raise UsageError(f"{key}= is given twice; several values are one word, {key}=A,B")
         assigned[key] = values
     return assigned
+
+
+def require_single(key: str, values: list[str]) -> str:
+    """The one value of a word. Raises `UsageError` where there are several."""
+    if len(values) > 1:
+        raise UsageError(f"{key}={','.join(values)}: one value is needed")
+    return values[0]
 
 
 def _is_path(text: str) -> bool:

@@ -29,8 +29,8 @@ def _module_of(file: str) -> str:
     if not path.is_file():
         raise UsageError(f"{file}: no such file")
     if not methods.is_module(name):
-        why = "a method of ours has its name" if path.stem in methods.names() else "its path is no module's"
-        raise UsageError(f"{file}: {why}; letters, digits and _, below the folder that you are in, are one")
+        reason = "a method of ours has its name" if path.stem in methods.names() else "its path is no module's"
+        raise UsageError(f"{file}: {reason}; letters, digits and _, below the folder that you are in, are one")
     return name
 
 

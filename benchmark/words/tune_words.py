@@ -108,10 +108,8 @@ def read(words: list[str]) -> Request:
 
 
 def _read_options(assigned: dict[str, list[str]]) -> Options:
-    for key, values in assigned.items():
-        if len(values) > 1:
-            raise UsageError(f"{key}={','.join(values)}: one value is needed")
-    options = Options(**{key: parse_value(values[0], TYPES[key], key) for key, values in assigned.items()})
+    texts = {key: runtime_words.require_single(key, values) for key, values in assigned.items()}
+    options = Options(**{key: parse_value(text, TYPES[key], key) for key, text in texts.items()})
     for name, least in (("trials", 1), ("at_once", 1), ("search_seed", 0)):
         if getattr(options, name) < least:
             raise UsageError(f"{name}={getattr(options, name)}: at least {least} is needed")

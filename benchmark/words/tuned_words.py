@@ -40,7 +40,7 @@ def _name(dataset: Dataset) -> str:
     return f"{dataset.name}{'-' * bool(fingerprint)}{fingerprint[:10]}"
 
 
-def words(runtime: Runtime, dataset: Dataset) -> dict[str, str]:
+def read_words(runtime: Runtime, dataset: Dataset) -> dict[str, str]:
     """Word -> value of the file that `settings=` names for a cell on `dataset`; nothing without the word.
 
     `UsageError` for a file that is not there, or that says what it cannot.
@@ -66,7 +66,7 @@ def warn(cell: Settings, runtime: Runtime) -> list[str]:
     method = cell.method
     if not runtime.settings or not schema.describe(method).trains:
         return []
-    owners = {key.rpartition(".")[0] for key in words(runtime, cell.dataset)}
+    owners = {key.rpartition(".")[0] for key in read_words(runtime, cell.dataset)}
     if owners & {"", method, method.rpartition(".")[2]}:
         return []
     return [f"{method}: settings={runtime.settings} says nothing of it, so it runs by its preset"]
@@ -75,7 +75,7 @@ def warn(cell: Settings, runtime: Runtime) -> list[str]:
 def describe_setting(cell: Settings, searched: Iterable[str] = ()) -> str:
     """What a method is tuned with, as words: that of which other values may want other settings, but for what is
     `searched` itself."""
-    return " ".join(f"{name}={text}" for name, text in _setting(cell).items() if name not in searched)
+    return " ".join(f"{name}={text}" for name, text in _describe_conditions(cell).items() if name not in searched)
 
 
 def compare(cells: Sequence[Settings], runtime: Runtime) -> list[str]:
@@ -85,7 +85,7 @@ def compare(cells: Sequence[Settings], runtime: Runtime) -> list[str]:
     known = {path: _read_settings(path) for path in {_find(runtime, cell.dataset) for cell in cells}}
     others: dict[str, dict[str, dict[str, None]]] = {}
     for cell in cells:
-        own = _setting(cell)
+        own = _describe_conditions(cell)
         for name, text in known[_find(runtime, cell.dataset)].get(cell.method, {}).items():
             if own.get(name, text) != text:
                 others.setdefault(cell.method, {}).setdefault(f"{name}={text}", {})[own[name]] = None
@@ -97,7 +97,7 @@ def compare(cells: Sequence[Settings], runtime: Runtime) -> list[str]:
     return [f"settings={runtime.settings} was tuned elsewhere, and may not fit: {'; '.join(parts)}"] if parts else []
 
 
-def _setting(cell: Settings) -> dict[str, str]:
+def _describe_conditions(cell: Settings) -> dict[str, str]:
     if not schema.describe(cell.method).trains:
         return {}
     values = {"dataset": _name(cell.dataset), "dataset.limit": cell.dataset.limit, "epochs": cell.epochs}
@@ -116,14 +116,13 @@ def _read_settings(path: Path) -> dict[str, dict[str, str]]:
 def _read(path: Path) -> dict[str, str]:
     lines = clusters.read_lines(path)
     try:
-        assigned = runtime_words.split(lines)
-        for key, values in assigned.items():
-            if len(values) > 1:
-                raise UsageError(f"{key}={','.join(values)}: one value is needed")
-            _check(key, values[0])
+        texts: dict[str, str] = {}
+        for key, values in runtime_words.split(lines).items():
+            texts[key] = runtime_words.require_single(key, values)
+            _check(key, texts[key])
     except UsageError as error:
         raise UsageError(f"settings={path}: {error}") from error
-    return {key: values[0] for key, values in assigned.items()}
+    return texts
 
 
 def _is_plugin(method: str) -> bool:

@@ -33,32 +33,32 @@ class _Line:
     part: pd.DataFrame  # of its `Comparable`'s table, a row a value of the axis
 
 
-def charts(among: Comparable, published: Sequence[Published] = ()) -> list[Chart]:
+def charts(comparable: Comparable, published: Sequence[Published] = ()) -> list[Chart]:
     """A chart for each setting that varies within a method, other settings equal."""
-    followers = {follower for name in among.names for follower in FOLLOWS.get(name, ())}
+    followers = {follower for name in comparable.names for follower in FOLLOWS.get(name, ())}
     drawn = []
-    for axis in among.names:
+    for axis in comparable.names:
         if axis in followers:
             continue
-        lines = list(_lines(among, axis))
+        lines = list(_lines(comparable, axis))
         if axis == "augmentation":
             paired = [line for line in lines if len(_pairs(line.part)) > 2]
-            maps = [_heatmap(among, line, name) for line, name in zip(paired, _names(paired), strict=True)]
+            maps = [_heatmap(comparable, line, name) for line, name in zip(paired, _names(paired), strict=True)]
             drawn += maps
             lines = _chains(lines) if maps else lines
         if lines:
             same = [curve for curve in published if labels.setting(curve.axis) == labels.setting(axis)]
-            drawn.append(_chart(among, axis, lines, same))
+            drawn.append(_chart(comparable, axis, lines, same))
     return drawn
 
 
-def _lines(among: Comparable, axis: str) -> Iterator[_Line]:
+def _lines(comparable: Comparable, axis: str) -> Iterator[_Line]:
     """What is equal but for `axis`, where it has two values or more; single ones of its partner after them."""
-    others = [name for name in among.names if name != axis and name not in FOLLOWS.get(axis, ())]
+    others = [name for name in comparable.names if name != axis and name not in FOLLOWS.get(axis, ())]
     partner, single = _PARTNERS.get(axis), []
     joined: set[tuple[Any, ...]] = set()  # that have a line
     # Of a wide table each line would copy all columns.
-    table = among.table[["method", *among.names, *_SHOWN]]
+    table = comparable.table[["method", *comparable.names, *_SHOWN]]
     for method, rows in table.groupby("method", sort=False):
         rows = rows[rows[axis].notna()]
         keys = [tuple(map(labels.value, row)) for row in rows[others].to_numpy()]
@@ -78,30 +78,32 @@ def _lines(among: Comparable, axis: str) -> Iterator[_Line]:
     yield from (line for rest, line in single if rest in joined)
 
 
-def _chart(among: Comparable, axis: str, lines: list[_Line], published: Sequence[Published]) -> Chart:
+def _chart(comparable: Comparable, axis: str, lines: list[_Line], published: Sequence[Published]) -> Chart:
     values = pd.concat([line.part[axis] for line in lines])
     numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
     shown = _choose(lines)
     series = _series(axis, shown, numbers)
     order = () if numbers else tuple(dict.fromkeys(map(labels.value, values)))
-    word, accuracy = labels.setting(axis), f"{among.measure} (%)"
+    word, accuracy = labels.setting(axis), f"{comparable.measure} (%)"
     name, left_out = word.replace("_", " "), len(lines) - len(shown)
     caption = f"Each line changes {name} alone; all other settings are equal along it. "
     caption += (
-        f"Bars are {among.bars}; a point without one has a single seed." if among.bars else "There are no intervals."
+        f"Bars are {comparable.bars}; a point without one has a single seed."
+        if comparable.bars
+        else "There are no intervals."
     )
     caption += "".join(
         f" {follower.replace('_', ' ').capitalize()} follows it."
         for follower in FOLLOWS.get(axis, ())
-        if follower in among.names
+        if follower in comparable.names
     )
     caption += f" {len(shown)} lines are shown; the points of {left_out} more are in the table." if left_out else ""
     lost = any(points.look == "lost" for points in series)
     caption += " A cross on the lower edge: runs there did not finish, and are in no mean." if lost else ""
     chart = Chart(
         "curve" if numbers else "groups",
-        f"{word}{among.file}",
-        f"Accuracy by {name}{among.suffix}",
+        f"{word}{comparable.file}",
+        f"Accuracy by {name}{comparable.suffix}",
         caption,
         name,
         accuracy,
@@ -168,7 +170,7 @@ def _pairs(part: pd.DataFrame) -> list[list[str]]:
     return [names for names in _operations(part) if len(names) == 2]
 
 
-def _heatmap(among: Comparable, line: _Line, title: str) -> Chart:
+def _heatmap(comparable: Comparable, line: _Line, title: str) -> Chart:
     """Pairs of operations; one alone is on the diagonal. A pair is a set: the figure is symmetric."""
     rows = line.part.to_dict("records")
     operations = _operations(line.part)
@@ -184,14 +186,16 @@ def _heatmap(among: Comparable, line: _Line, title: str) -> Chart:
     counts = sorted({int(row["n"]) for row in fields.values()})
     half = [(row["high"] - row["low"]) / 2 for row in fields.values() if not math.isnan(row["high"])]
     seeds = quantify(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    capital = among.measure[:1].upper() + among.measure[1:]
+    capital = comparable.measure[:1].upper() + comparable.measure[1:]
     caption = f"{capital} in percent after training with two operations in both views, one alone on "
     caption += f"the diagonal. Means over {seeds}"
-    caption += f"; the half-width of their intervals is at most {max(half):.1f} points: {among.bars}." if half else "."
+    caption += (
+        f"; the half-width of their intervals is at most {max(half):.1f} points: {comparable.bars}." if half else "."
+    )
     lost = [row for row in fields.values() if row["lost"]]
     caption += f" In {len(lost)} of {len(fields)} fields some runs did not finish, and are in no mean." if lost else ""
-    title = f"Augmentation pairs: {title}{among.suffix}"
-    name = f"augmentation_pairs-{line.method}{among.file}"
+    title = f"Augmentation pairs: {title}{comparable.suffix}"
+    name = f"augmentation_pairs-{line.method}{comparable.file}"
     return Chart("heatmap", name, title, caption, order=order, matrix=matrix, matrix_rows=places, z_range=scale)
 
 

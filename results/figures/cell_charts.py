@@ -25,20 +25,23 @@ _PIXELS = 2**22  # of it, which its characters do not tell: a plain picture of a
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def charts(among: Comparable, cells: pd.DataFrame, problems: list[str]) -> list[Chart]:
+def charts(comparable: Comparable, cells: pd.DataFrame, problems: list[str]) -> list[Chart]:
     """The curves of a `Comparable`, and the looks of its best cells where they have kept some.
 
     `cells` are its rows of the loaded frame, with `row`, their configuration's. `problems` get a line on each file
     that cannot be used.
     """
-    best = _best(among, cells)
-    curves = [*curve_charts.validation(among, cells, best), *curve_charts.training(among, cells, best, problems)]
-    return [*curves, *_looks(among, best, problems)]
+    best = _best(comparable, cells)
+    curves = [
+        *curve_charts.validation(comparable, cells, best),
+        *curve_charts.training(comparable, cells, best, problems),
+    ]
+    return [*curves, *_gallery_charts(comparable, best, problems)]
 
 
-def _best(among: Comparable, cells: pd.DataFrame) -> list[Best]:
+def _best(comparable: Comparable, cells: pd.DataFrame) -> list[Best]:
     """One of each method, from the best method."""
-    table = among.table[among.table["mean"].notna()].sort_values("mean", ascending=False, kind="stable")
+    table = comparable.table[comparable.table["mean"].notna()].sort_values("mean", ascending=False, kind="stable")
     best = []
     for row in table.drop_duplicates("method").to_dict("records"):
         own = cells[(cells["row"] == row["row"]) & (cells["status"] == "finished")]
@@ -46,7 +49,7 @@ def _best(among: Comparable, cells: pd.DataFrame) -> list[Best]:
     return best
 
 
-def _looks(among: Comparable, best: list[Best], problems: list[str]) -> Iterator[Chart]:
+def _gallery_charts(comparable: Comparable, best: list[Best], problems: list[str]) -> Iterator[Chart]:
     """Projections first, then neighbours: figures of one sort are compared side by side."""
     galleries = []
     for configuration in best:
@@ -56,7 +59,7 @@ def _looks(among: Comparable, best: list[Best], problems: list[str]) -> Iterator
     for draw in (_projection, _neighbours):
         for configuration, folder, gallery in galleries[:MOST_CELLS]:
             try:
-                yield draw(among, configuration, gallery)
+                yield draw(comparable, configuration, gallery)
             except (LookupError, TypeError, ValueError) as error:
                 what = draw.__name__.strip("_")
                 problems.append(f"{Path(folder) / LOOKS_NAME}: no {what} to show: {type(error).__name__}: {error}")
@@ -74,7 +77,7 @@ def _read(folder: str, problems: list[str]) -> dict[str, Any] | None:
     return gallery if isinstance(gallery, dict) else None
 
 
-def _projection(among: Comparable, best: Best, gallery: dict[str, Any]) -> Chart:
+def _projection(comparable: Comparable, best: Best, gallery: dict[str, Any]) -> Chart:
     projection = gallery["projection"]
     points = pd.DataFrame({name: list(projection[name]) for name in ("x", "y", "label")})
     points = points.astype({"x": float, "y": float}).dropna()
@@ -89,8 +92,8 @@ def _projection(among: Comparable, best: Best, gallery: dict[str, Any]) -> Chart
     )
     caption += "class. The projection never saw the labels; axes have no unit, and distances between far groups mean "
     caption += "little."
-    title = f"Features: {best.label}{among.suffix}"
-    return Chart("points", f"features-{best.method}{among.file}", title, caption, series=tuple(series))
+    title = f"Features: {best.label}{comparable.suffix}"
+    return Chart("points", f"features-{best.method}{comparable.file}", title, caption, series=tuple(series))
 
 
 def _class(label: Any, classes: list[Any]) -> str:
@@ -98,7 +101,7 @@ def _class(label: Any, classes: list[Any]) -> str:
     return str(classes[int(label)] if known else label)
 
 
-def _neighbours(among: Comparable, best: Best, gallery: dict[str, Any]) -> Chart:
+def _neighbours(comparable: Comparable, best: Best, gallery: dict[str, Any]) -> Chart:
     picture = gallery["neighbours"]
     png, queries = str(picture["png"]), list(picture["queries"])
     nearest = [list(row) for row in picture["neighbours"]]
@@ -109,8 +112,8 @@ def _neighbours(among: Comparable, best: Best, gallery: dict[str, Any]) -> Chart
     same = sum(query == near for query, near in pairs)
     caption = "A row a test image: itself, then its nearest neighbours among the training images, in the features of "
     caption += f"{best.configuration}. {same} of {len(pairs)} neighbours have its class."
-    title = f"Nearest neighbours: {best.label}{among.suffix}"
-    return Chart("picture", f"neighbours-{best.method}{among.file}", title, caption, png=png)
+    title = f"Nearest neighbours: {best.label}{comparable.suffix}"
+    return Chart("picture", f"neighbours-{best.method}{comparable.file}", title, caption, png=png)
 
 
 def _require_small_png(png: str) -> None:

@@ -50,9 +50,9 @@ class _Curve(NamedTuple):
 Read = Callable[[Mapping[Hashable, Any]], pd.DataFrame]  # a cell's curve, empty where it has none
 
 
-def training(among: Comparable, cells: pd.DataFrame, best: list[Best], problems: list[str]) -> list[Chart]:
+def training(comparable: Comparable, cells: pd.DataFrame, best: list[Best], problems: list[str]) -> list[Chart]:
     """The loss over epochs. `problems` get a line on each log that cannot be read."""
-    curves, left_out = _curves(among, cells, best, lambda cell: loss_curve(cell["folder"], problems))
+    curves, left_out = _curves(comparable, cells, best, lambda cell: loss_curve(cell["folder"], problems))
     series = _draw(curves, "epoch", "loss", by="step")
     if not series:
         return []
@@ -63,22 +63,22 @@ def training(among: Comparable, cells: pd.DataFrame, best: list[Best], problems:
         series, height = _scale_to_own_ranges(series), "training loss, from its lowest to its highest"
         caption += " Losses of different methods are not comparable, so each has its own range, 0 to 1: the shape "
         caption += "tells, not the height."
-    caption += _explain_lines(among, left_out, lost)
+    caption += _explain_lines(comparable, left_out, lost)
     caption += " Where such a run leaves its method's range, it follows the edge." * (lost and several)
-    caption += among.usual
-    title = f"Training{among.suffix}"
-    return [Chart("lines", f"training{among.file}", title, caption, "epoch", height, tuple(series))]
+    caption += comparable.usual
+    title = f"Training{comparable.suffix}"
+    return [Chart("lines", f"training{comparable.file}", title, caption, "epoch", height, tuple(series))]
 
 
-def validation(among: Comparable, cells: pd.DataFrame, best: list[Best]) -> list[Chart]:
+def validation(comparable: Comparable, cells: pd.DataFrame, best: list[Best]) -> list[Chart]:
     """The accuracy on the validation split, where it was measured while cells trained: over epochs, views and hours."""
-    curves, left_out = _curves(among, cells, best, accuracy_curve)
+    curves, left_out = _curves(comparable, cells, best, accuracy_curve)
     if not curves:
         return []
     caption = "kNN accuracy (k = 20) on the validation split while each method's configuration of the highest mean "
     caption += "trained: a thin line a seed, a thick one their mean. The neighbours are among at most 10,000 training "
     caption += "images."
-    caption += _explain_lines(among, left_out, any(curve.lost for curve in curves)) + among.usual
+    caption += _explain_lines(comparable, left_out, any(curve.lost for curve in curves)) + comparable.usual
     devices = sorted({str(device) for device in cells["cost.device"].dropna()})
     drawn = []
     for word, column, label in _AXES:
@@ -86,23 +86,23 @@ def validation(among: Comparable, cells: pd.DataFrame, best: list[Best]) -> list
         if word == "hours" and len(devices) > 1:
             text += f" Devices differ, so hours do not compare: {'; '.join(devices)}."
         series = tuple(_draw(curves, column, "accuracy", by="epoch"))
-        title = f"Accuracy while training{among.suffix}"
-        chart = Chart("lines", f"validation_{word}{among.file}", title, text, label, "validation kNN-20 (%)", series)
+        name, title = f"validation_{word}{comparable.file}", f"Accuracy while training{comparable.suffix}"
+        chart = Chart("lines", name, title, text, label, "validation kNN-20 (%)", series)
         drawn.append(replace(chart, choice=word))
     return [replace(drawn[0], others=tuple(drawn[1:]))]
 
 
-def _explain_lines(among: Comparable, left_out: bool, lost: bool) -> str:
+def _explain_lines(comparable: Comparable, left_out: bool, lost: bool) -> str:
     text = " Only the methods of the highest accuracy are here." * left_out
-    if among.table["group"].any():
+    if comparable.table["group"].any():
         return text + " A colour is a family of methods." + " Runs that did not finish are named as such." * lost
     return text + " Dashed lines are runs that did not finish." * lost
 
 
-def _curves(among: Comparable, cells: pd.DataFrame, best: list[Best], read: Read) -> tuple[list[_Curve], bool]:
+def _curves(comparable: Comparable, cells: pd.DataFrame, best: list[Best], read: Read) -> tuple[list[_Curve], bool]:
     """From the best method, while there is room, and whether there was not for all; then some that did not finish."""
     curves, lines, left_out = list[_Curve](), 0, False
-    groups = dict(zip(among.table["method"], among.table["group"], strict=True))
+    groups = dict(zip(comparable.table["method"], comparable.table["group"], strict=True))
     dashes: Counter[str] = Counter()
     for method, label, _, own in best:
         runs = [run for cell in own.to_dict("records") if len(run := read(cell))]
@@ -115,7 +115,7 @@ def _curves(among: Comparable, cells: pd.DataFrame, best: list[Best], read: Read
         dashes[groups[method]] += 1
         lines += len(runs) + (len(runs) > 1)
         curves.append(_Curve(label, method, runs, dash))
-    labels = dict(zip(among.table["row"], among.table["label"], strict=True))
+    labels = dict(zip(comparable.table["row"], comparable.table["label"], strict=True))
     for cell in cells[cells["status"] != "finished"].drop_duplicates("row").head(_LOST).to_dict("records"):
         if len(run := read(cell)):
             curves.append(_Curve(f"{labels[cell['row']]}, {cell['status']}", cell["method"], [run], lost=True))

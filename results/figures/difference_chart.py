@@ -13,9 +13,9 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SETS, _ROWS = "cannot be told apart:", "configurations:"
 
 
-def charts(among: Comparable) -> list[Chart]:
+def charts(comparable: Comparable) -> list[Chart]:
     """The diagram of those that are ranked, none where they are fewer than three."""
-    table = among.table[[len(sets) > 0 for sets in among.table["joined"]]]
+    table = comparable.table[[len(sets) > 0 for sets in comparable.table["joined"]]]
     table = table.sort_values("mean", ascending=False, kind="stable")
     if len(table) < 3:
         return []
@@ -32,15 +32,15 @@ def charts(among: Comparable) -> list[Chart]:
         series.append(Series(row["method"], *point, row["method"], "dots", rows=(row["row"],), family=row["group"]))
     caption = "A bar joins the means of configurations that cannot be told apart, corrected for all pairs; the letters "
     caption += "beside a configuration are its bars. Two that share none differ significantly."
-    caption += " Two seeds: this assumes comparable spreads." if among.has_two_seeds else ""
-    caption += among.usual
+    caption += " Two seeds: this assumes comparable spreads." if comparable.has_two_seeds else ""
+    caption += comparable.usual
     return [
         Chart(
             "intervals",
-            f"differences{among.file}",
-            f"Which can be told apart{among.suffix}",
+            f"differences{comparable.file}",
+            f"Which can be told apart{comparable.suffix}",
             caption,
-            f"{among.measure} (%)",
+            f"{comparable.measure} (%)",
             "",
             tuple(series),
             order=tuple(order),

@@ -90,7 +90,7 @@ def _trace(chart: Chart, series: Series, number: int, styles: Mapping[str, Style
     small = chart.kind == "points" or (many and series.look == "dots")
     hollow = "-open" if series.dash % 2 and chart.kind != "points" else ""
     trace["marker"] = {"color": style.colour, "symbol": mark(style, series.dash) + hollow, "size": 6 if small else 9}
-    trace |= _looks(series, style)
+    trace |= _style_look(series, style)
     if series.texts:
         trace["text"] = [_safe(text) for text in series.texts]
     if series.rows:
@@ -102,7 +102,7 @@ def _trace(chart: Chart, series: Series, number: int, styles: Mapping[str, Style
     return trace
 
 
-def _looks(series: Series, style: Style) -> dict[str, Any]:
+def _style_look(series: Series, style: Style) -> dict[str, Any]:
     """What a look changes in a trace."""
     line = {"color": style.colour, "width": 2, "dash": _DASHES[series.dash % len(_DASHES)]}
     if series.look == "front":

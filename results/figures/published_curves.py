@@ -10,7 +10,7 @@ from results.figures.chart import Chart, Series, pad_range, space_ticks
 
 
 class Published(Protocol):
-    """A curve from a paper: what `published.curves` returns. `y` are fractions."""
+    """A curve from a paper: what `numbers.curves` returns. `y` are fractions."""
 
     @property
     def id(self) -> str: ...

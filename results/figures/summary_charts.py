@@ -46,12 +46,12 @@ def charts(
     frame = frame.reset_index(drop=True)
     cells = frame.assign(row=configurations(frame))
     drawn: list[Chart] = []
-    for among in comparables:
-        drawn.append(intervals(among))
-        drawn += difference_chart.charts(among)
-        drawn += ablation_charts.charts(among, published)
-        drawn += cost(among)
-        drawn += cell_charts.charts(among, cells[cells["row"].isin(among.table["row"])], problems)
+    for comparable in comparables:
+        drawn.append(intervals(comparable))
+        drawn += difference_chart.charts(comparable)
+        drawn += ablation_charts.charts(comparable, published)
+        drawn += cost(comparable)
+        drawn += cell_charts.charts(comparable, cells[cells["row"].isin(comparable.table["row"])], problems)
     return _name_files(drawn)
 
 
@@ -60,9 +60,9 @@ def sort_by_mean(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("mean", ascending=False, kind="stable", na_position="last")
 
 
-def intervals(among: Comparable) -> Chart:
+def intervals(comparable: Comparable) -> Chart:
     """A dot and its interval for each configuration, the best at the top, of all or of its family."""
-    table = sort_by_mean(among.table)
+    table = sort_by_mean(comparable.table)
     shown = sort_by_family(table.head(MOST_BARS))
     texts = [label + (f" ({lost})" if lost else "") for label, lost in zip(shown["label"], shown["lost"], strict=True)]
     shown = shown.assign(label=texts)
@@ -70,15 +70,15 @@ def intervals(among: Comparable) -> Chart:
     for (method, group), part in shown.groupby(["method", "group"], sort=False):
         seeds = [quantify(n, "seed") for n in part["n"]]
         series.append(_dots(method, group, part, "mean", "label", seeds))
-    caption = f"Mean {among.measure} of each configuration"
-    if among.bars:
-        caption += f"; bars are {among.bars}. Overlapping bars are no test: the ranks of the table are."
+    caption = f"Mean {comparable.measure} of each configuration"
+    if comparable.bars:
+        caption += f"; bars are {comparable.bars}. Overlapping bars are no test: the ranks of the table are."
     else:
         caption += ". There are no intervals: none has two seeds, or a seed changes nothing but all alike."
     if len(table) > MOST_BARS:
         caption += f" The {MOST_BARS} highest of {len(table)} are shown."
     caption += _COLOURS if shown["group"].any() else ""
-    caption += among.usual + among.lost
+    caption += comparable.usual + comparable.lost
     order, headings = list[str](), list[str]()
     for label, group in zip(shown["label"], shown["group"], strict=True):
         head = f"{group}:"  # no label ends in a colon, and a method may be called as a family is
@@ -88,10 +88,10 @@ def intervals(among: Comparable) -> Chart:
         order.append(label)
     return Chart(
         "intervals",
-        f"accuracy{among.file}",
-        f"Accuracy{among.suffix}",
+        f"accuracy{comparable.file}",
+        f"Accuracy{comparable.suffix}",
         caption,
-        f"{among.measure} (%)",
+        f"{comparable.measure} (%)",
         "",
         tuple(series),
         order=tuple(order),
@@ -112,24 +112,24 @@ def sort_by_family(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("group", kind="stable", key=lambda groups: groups.map(method_families.place))
 
 
-def cost(among: Comparable) -> list[Chart]:
+def cost(comparable: Comparable) -> list[Chart]:
     """Accuracy against views, hours and memory: one chart with the others to choose, or none without costs."""
-    if len(among.table) < 2:
+    if len(comparable.table) < 2:
         return []
-    drawn = [_cost(among, *axis) for axis in _COSTS]
+    drawn = [_cost(comparable, *axis) for axis in _COSTS]
     drawn = [chart for chart in drawn if any(series.look == "dots" for series in chart.series)]
     # First where configurations differ: equal epochs are equal views.
     drawn.sort(key=lambda chart: len({x for series in chart.series if series.look == "dots" for x in series.x}) < 2)
     return [replace(drawn[0], others=tuple(drawn[1:]))] if drawn else []
 
 
-def _cost(among: Comparable, word: str, column: str, label: str) -> Chart:
-    table = among.table[among.table["mean"].notna() & among.table[column].notna()]
+def _cost(comparable: Comparable, word: str, column: str, label: str) -> Chart:
+    table = comparable.table[comparable.table["mean"].notna() & comparable.table[column].notna()]
     table = sort_by_family(table)
     spent, free = table[table[column] > 0], table[table[column] == 0]
     series = []
-    bars = "its interval is in the table" if len(table) > MANY else f"bars are {among.bars}"
-    bars = f"; {bars}" if among.bars else ""
+    bars = "its interval is in the table" if len(table) > MANY else f"bars are {comparable.bars}"
+    bars = f"; {bars}" if comparable.bars else ""
     front = spent[pareto(spent[column].to_numpy(dtype=float), spent["mean"].to_numpy(dtype=float))]
     front = front.sort_values(column)
     if len(front) > 1:
@@ -159,11 +159,11 @@ def _cost(among: Comparable, word: str, column: str, label: str) -> Chart:
     log = len(spent) > 0 and spent[column].max() / spent[column].min() >= 10
     return Chart(
         "scatter",
-        f"cost_{word.replace(' ', '_')}{among.file}",
-        f"Accuracy against cost{among.suffix}",
+        f"cost_{word.replace(' ', '_')}{comparable.file}",
+        f"Accuracy against cost{comparable.suffix}",
         caption,
         label,
-        f"{among.measure} (%)",
+        f"{comparable.measure} (%)",
         tuple(series),
         x_log=bool(log),
         choice=word,

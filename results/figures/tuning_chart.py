@@ -11,9 +11,9 @@ from results.statistics import tuning
 
 def charts(searches: Sequence[Search]) -> list[Chart]:
     """A chart a dataset; none for searches of one trial."""
-    grouped = [(dataset, [s for s in own if len(s.trials) > 1]) for dataset, own in tuning.by_dataset(searches)]
-    grouped = [(dataset, own) for dataset, own in grouped if own]
-    return [_chart(own, f" – {dataset}" if len(grouped) > 1 else "", dataset) for dataset, own in grouped]
+    groups = [(dataset, [s for s in group if len(s.trials) > 1]) for dataset, group in tuning.by_dataset(searches)]
+    groups = [(dataset, group) for dataset, group in groups if group]
+    return [_chart(group, f" – {dataset}" if len(groups) > 1 else "", dataset) for dataset, group in groups]
 
 
 def _chart(searches: Sequence[Search], suffix: str, dataset: str) -> Chart:

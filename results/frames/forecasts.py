@@ -58,10 +58,10 @@ def compare_with_truth(frame: pd.DataFrame, estimates: Mapping[str, Mapping[str,
     )
     texts = {"key": str, "cost.device": str}  # whatever pandas takes a column without rows for
     finished = frame[frame["status"] == "finished"].astype(texts | {"started": str})
-    both = finished.merge(foretold.astype(texts | {"made": str}), on=list(texts))
-    both = both[both["started"] >= both["made"]]
-    both = both.assign(truth=both["cost.seconds"].fillna(0) + both["cost.evaluation_seconds"].fillna(0))
-    each = both.assign(ratio=both["truth"] / both["forecast"])
+    compared = finished.merge(foretold.astype(texts | {"made": str}), on=list(texts))
+    compared = compared[compared["started"] >= compared["made"]]
+    compared = compared.assign(truth=compared["cost.seconds"].fillna(0) + compared["cost.evaluation_seconds"].fillna(0))
+    each = compared.assign(ratio=compared["truth"] / compared["forecast"])
     totals = each.groupby("method", sort=False).agg(
         cells=("key", "size"),
         forecast=("forecast", "sum"),

@@ -71,12 +71,12 @@ def load_trials(out: Path) -> pd.DataFrame:
     return _load(record.find(out, "*-trial[0-9]*"), trials=True)[0]
 
 
-def _load(found: Iterable[tuple[Path, dict[str, Any] | ValueError]], trials: bool) -> tuple[pd.DataFrame, list[str]]:
+def _load(records: Iterable[tuple[Path, dict[str, Any] | ValueError]], trials: bool) -> tuple[pd.DataFrame, list[str]]:
     rows: list[dict[str, Any]] = []
     later: list[dict[str, Any]] = []
     problems: list[str] = []
     folders: dict[tuple[str, str], Path] = {}
-    for folder, cell in found:
+    for folder, cell in records:
         if isinstance(cell, ValueError):
             problems.append(files.printable(str(cell)))
             continue

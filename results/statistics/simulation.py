@@ -102,8 +102,8 @@ def simulate_images(count: int, seeds: int, images: int, studies: int, accuracy:
 
     rng = np.random.default_rng([count, seeds, images])
     left, right = np.triu_indices(count, 1)
-    given = math.sqrt(1 + _COMMON**2 + _OWN**2)  # the sd of what images and noise add up to
-    level = special.ndtri(accuracy) * math.hypot(given, _SEED)
+    sd_of_images = math.sqrt(1 + _COMMON**2 + _OWN**2)  # the sd of what images and noise add up to
+    level = special.ndtri(accuracy) * math.hypot(sd_of_images, _SEED)
     rows = []
     for _ in range(studies):
         effects = level + rng.normal(0, _SEED, (count, seeds))
@@ -114,14 +114,14 @@ def simulate_images(count: int, seeds: int, images: int, studies: int, accuracy:
         outcomes = layout.Outcomes(shares, noise, np.ones(count, dtype=bool))
         values = (latent > 0).mean(axis=2)
         model = crossed.fit(values, np.zeros(count, dtype=bool), images, outcomes)
-        truth = special.ndtr(effects[:, 0] / given) if seeds == 1 else np.full(count, accuracy)
+        truth = special.ndtr(effects[:, 0] / sd_of_images) if seeds == 1 else np.full(count, accuracy)
         error = model.means - truth
         means, pairs = inference.half_widths(model), inference.pair_widths(model, left, right)
         by_images = np.full(count, math.nan), means.images, means.images
         ends = [inference.place_ends(model.means, *widths, (0, 1)) for widths in zip(means[:3], by_images, strict=True)]
         held = [((low <= truth) & (truth <= high)).mean() for low, high in ends]
         held += [(np.abs(error[left] - error[right]) <= widths).mean() for widths in pairs[:3]]
-        false = [inference.test_pairs(one, left, right)["significant"] for one in (model._replace(images=None), model)]
+        false = [inference.test_pairs(fit, left, right)["significant"] for fit in (model._replace(images=None), model)]
         rows.append([*held, *(each.any() if seeds > 1 else math.nan for each in false)])
     shares = np.mean(np.array(rows, dtype=float), axis=0)
     return np.where([seeds == 1 and part != 1 for part in (0, 1, 2, 0, 1, 2, 0, 2)], math.nan, shares)

@@ -39,7 +39,7 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     test = frame[[f"test.{name}" for name in TEST_SET]].groupby(group).first()
     notes = frame[[NOTES]].fillna("[]").groupby(group).agg(_unite)
     mixtures = _describe_mixtures(finished, group)
-    notes[NOTES] = [said + mixtures.get(number, []) for number, said in notes[NOTES].items()]
+    notes[NOTES] = [data_notes + mixtures.get(number, []) for number, data_notes in notes[NOTES].items()]
     parts = [_counts(frame, group), _intervals(frame, group, metrics), _costs(finished, group), test, notes]
     summary = pd.concat([labels, *(part.reindex(labels.index) for part in parts)], axis=1)
     # A group with no finished record is missing from the parts: it has no mean, but it does have a count.

@@ -43,16 +43,16 @@ def rows(
         keys = ["protocol", "dataset", "configuration"]
         tests = compare.compare_pairs(frame, reference, metric)
         needed = compare.seeds_needed(tests)[[*keys, "seeds", "least", "most"]]
-        to = table[keys].merge(tests, "left").merge(needed, "left")
-        cells |= {f"minus {reference}": _percents(to, "difference", "+")} | _parts(to, "difference ±")
-        cells["p"] = [_number(p, ".2g") for p in to["p_adjusted"]]
-        cells["p (Holm's t)"] = [_number(p, ".2g") for p in to["p_holm"]]
+        differences = table[keys].merge(tests, "left").merge(needed, "left")
+        cells |= {f"minus {reference}": _percents(differences, "difference", "+")} | _parts(differences, "difference ±")
+        cells["p"] = [_number(p, ".2g") for p in differences["p_adjusted"]]
+        cells["p (Holm's t)"] = [_number(p, ".2g") for p in differences["p_holm"]]
         seeds = [
-            [_number(n, ".0f").replace("inf", f">{MOST_SEEDS}") for n in to[name]]
+            [_number(n, ".0f").replace("inf", f">{MOST_SEEDS}") for n in differences[name]]
             for name in ("seeds", "least", "most")
         ]
         cells["seeds needed"] = [f"{n} ({a} to {b})" if n != labels.NONE else n for n, a, b in zip(*seeds, strict=True)]
-        notes += [to["note"].fillna("")]
+        notes += [differences["note"].fillna("")]
     cells["note"] = ["; ".join(dict.fromkeys(filter(None, texts))) for texts in zip(*notes, strict=True)]
     return [list(cells), *pd.DataFrame(cells).to_numpy().tolist()]
 

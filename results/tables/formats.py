@@ -127,7 +127,7 @@ def _plain(value: Any) -> Any:
     return f"'{value}" if isinstance(value, str) and value.startswith(("=", "+", "-", "@")) else value
 
 
-def truth(totals: pd.DataFrame) -> list[list[str]]:
+def forecast_rows(totals: pd.DataFrame) -> list[list[str]]:
     """What `forecasts.compare_with_truth` returns, as rows of text under a header; none where nothing was foretold."""
     rows = [
         [
@@ -202,8 +202,8 @@ def _metric(summary: pd.DataFrame, header: str, name: str, scale: float = 100) -
 
 def _notes(summary: pd.DataFrame) -> list[str]:
     """What a reader must know beside the numbers."""
-    said = dict.fromkeys(note.removeprefix("note: ") for notes in summary[NOTES].dropna() for note in notes)
-    notes = [*intervals.explain(summary), *test_sets.notes(summary), *said]
+    data_notes = dict.fromkeys(note.removeprefix("note: ") for notes in summary[NOTES].dropna() for note in notes)
+    notes = [*intervals.explain(summary), *test_sets.notes(summary), *data_notes]
     counts = summary.reindex(columns=[f"metrics.{name}.n" for name in ("linear_top1", "knn20_top1", "knn200_top1")])
     fixed = summary["fixed"].astype(bool)
     if counts[~fixed].eq(1).any(axis=None):
@@ -219,7 +219,8 @@ def _notes(summary: pd.DataFrame) -> list[str]:
     else:
         notes.append(f"protocol {_short(summary['protocol'].iloc[0])}")
     if unlike := [name for name in ("backbone", "stem", "pool") if _differs_between_methods(summary, name)]:
-        notes.append(f"methods differ in {', '.join(unlike)}: what parts them is that too; {unlike[0]}= gives all one")
+        listed = ", ".join(unlike)
+        notes.append(f"methods differ in {listed} as well, which may be what parts them; {unlike[0]}= sets one for all")
     devices = [device for device in summary["cost.devices"].dropna().unique() if device]
     if len(devices) == 1:
         notes.append(f"device: {devices[0]}")

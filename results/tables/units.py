@@ -4,6 +4,7 @@ from __future__ import annotations
 
 
 def format_count(value: float) -> str:
+    """Such as `1.84M`."""
     for unit, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
             scaled = value / size
@@ -12,6 +13,7 @@ def format_count(value: float) -> str:
 
 
 def format_speed(value: float) -> str:
+    """Such as `1,234`, and `7.5` below ten."""
     return f"{value:,.0f}" if value >= 10 else f"{value:.1f}"
 
 
@@ -22,4 +24,5 @@ def format_time(seconds: float) -> str:
 
 
 def format_bytes(value: float) -> str:
+    """In MiB, and from 1024 of them on in GiB."""
     return f"{value / 2**30:.2f} GiB" if value >= 2**30 else f"{value / 2**20:.0f} MiB"

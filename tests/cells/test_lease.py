@@ -50,10 +50,10 @@ def test_a_lease_is_there_while_it_is_held(tmp_path: Path) -> None:
     with lease.hold(tmp_path) as mine:
         assert mine is not None
         mine.guard()
-        assert lease.at_work(tmp_path)
+        assert lease.is_at_work(tmp_path)
         with lease.hold(tmp_path) as other:
             assert other is None
-    assert not lease.at_work(tmp_path)
+    assert not lease.is_at_work(tmp_path)
     assert not (tmp_path / "lease.json").exists()
 
 
@@ -61,9 +61,9 @@ def test_a_lease_of_another_machine_is_kept_while_it_is_renewed_and_void_after(t
     elsewhere(tmp_path, renewed=lease.EXPIRES / 2)
     with lease.hold(tmp_path) as mine:
         assert mine is None
-    assert plan.state(tmp_path).word == "running"
+    assert plan.read_state(tmp_path).word == "running"
     elsewhere(tmp_path, renewed=lease.EXPIRES + 5)
-    assert plan.state(tmp_path).word == "new"
+    assert plan.read_state(tmp_path).word == "new"
     with lease.hold(tmp_path) as mine:
         assert mine is not None
 
@@ -158,7 +158,7 @@ def test_a_lease_that_cannot_be_read_for_a_moment_is_waited_for(
         monkeypatch.setattr(lease, "WAITS", (0.0,))
         with pytest.raises(lease.Lost, match="its lease cannot be read"):
             mine.guard()
-        assert lease.at_work(tmp_path)
+        assert lease.is_at_work(tmp_path)
         mend()
 
 

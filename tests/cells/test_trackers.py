@@ -159,7 +159,7 @@ def test_one_that_fails_is_said_once_and_ends_nothing(
     runs, told = tracker.Tracker(), list[str]()
     for cell in ("one", "two"):
         told += attempt(runs, name, tmp_path / "runs", range(1, 10), ends=True, cell=cell)[1]
-    assert told == [f"{TITLES[name]}: OSError: no such luck; no more of it"]
+    assert told == [f"{TITLES[name]}: OSError: no such luck; nothing more is sent to it"]
 
 
 @pytest.mark.parametrize("name", list(READERS))

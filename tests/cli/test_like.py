@@ -10,7 +10,7 @@ import pytest
 from commandline import inside
 
 from benchmark.cells import run
-from benchmark.settings import address, alike
+from benchmark.settings import address, like
 from benchmark.settings.cell import Settings
 from benchmark.settings.presets.published import PROTOCOLS
 from benchmark.words import cell_words
@@ -30,7 +30,7 @@ def cells(words: str) -> list[Settings]:
 def put(out: Path, words: str, metrics: Mapping[str, float], drop: tuple[str, ...] = (), **other: Any) -> None:
     """The record that a run of the one cell of these words would leave, but for its training."""
     (cell,) = cells(words)
-    content = run.blank(cell) | {"metrics": dict(metrics), "finished": record.now()} | other
+    content = run.start_record(cell) | {"metrics": dict(metrics), "finished": record.now()} | other
     content["cost"] = {"device": "NVIDIA A", "processes": 1}
     content["resolved"] = {name: value for name, value in content["resolved"].items() if name not in drop}
     content["resolved"] |= {"test": {"images": 10_000, "classes": 10, "largest_class": 0.1, "references": 50_000}}
@@ -59,7 +59,7 @@ def test_a_protocol_can_be_planned_where_its_dataset_is_not(tmp_path: Path, envi
 def test_a_protocol_s_cells_are_found_by_what_they_are_and_have_what_its_numbers_state(name: str) -> None:
     made = {cell.method: cell for cell in cells(f"like={name}")}
     assert tuple(made) == PROTOCOLS[name].methods
-    assert {alike.find(cell) for cell in made.values()} == {name}
+    assert {like.find(cell) for cell in made.values()} == {name}
     assert all("like" not in address.identity(cell) for cell in made.values())
     rows = numbers.load()
     rows = rows[rows["like"] == name]
@@ -77,8 +77,8 @@ def test_the_same_words_typed_are_the_same_cell() -> None:
     (by_hand,) = cells(" ".join(["methods=simclr preset=none", *typed]))
     (by_name,) = cells(DKOBAK)
     assert address.key(by_hand) == address.key(by_name)
-    assert run.blank(by_hand)["resolved"]["like"] == "simclr-dkobak-100"
-    assert "like" not in run.blank(cells("methods=simclr dataset=cifar10")[0])["resolved"]
+    assert run.start_record(by_hand)["resolved"]["like"] == "simclr-dkobak-100"
+    assert "like" not in run.start_record(cells("methods=simclr dataset=cifar10")[0])["resolved"]
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_word_of_the_user_wins_and_the_cell_is_then_not_alike(words: str, told
     request = cell_words.read([DKOBAK, *words.split()])
     (cell,) = request.cells
     notes = [note for note in request.notes if "is not like=simclr-dkobak-100" in note]
-    assert alike.find(cell) == ("" if told else "simclr-dkobak-100")
+    assert like.find(cell) == ("" if told else "simclr-dkobak-100")
     assert [note.endswith(f": {told}") for note in notes] == ([True] if told else [])
 
 

@@ -78,9 +78,9 @@ import os
 from benchmark.__main__ import main
 main(["methods"])
 import torch
-from benchmark.training.engine import has_tf32, settle
+from benchmark.training.engine import has_tf32, configure_device
 torch.set_float32_matmul_precision("medium")  # as another package may
-settle(torch.device("cpu"))
+configure_device(torch.device("cpu"))
 assert torch.get_float32_matmul_precision() == "highest"
 assert not has_tf32(torch.device("cpu"))
 assert (os.environ["NVIDIA_TF32_OVERRIDE"], os.environ["ONEDNN_DEFAULT_FPMATH_MODE"]) == ("0", "STRICT")

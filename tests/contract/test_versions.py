@@ -84,7 +84,7 @@ def test_options_that_came_later_leave_the_keys_of_cells_without_them() -> None:
     assert address.identity(young)["options"] == old.options
     assert address.key(replace(old, options=old.options | {"hardness": 1.0})) != record["key"]
     cells = cell_words.read(["methods=simclr", "simclr.hardness=0,1"]).cells
-    assert plan.varying(cells) == ["options.hardness"]
+    assert plan.find_varying(cells) == ["options.hardness"]
 
 
 def test_a_plugin_is_what_it_and_its_package_say(write_plugin: Callable[[str], str], tmp_path: Path) -> None:

@@ -132,8 +132,8 @@ def test_what_was_seen_is_kept_and_a_damaged_keeping_only_costs_time(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "kept"))
     monkeypatch.setattr(inspection, "RECENT", -(10**18))
     opened: list[str] = []
-    look = inspection._look
-    monkeypatch.setattr(inspection, "_look", lambda path, *more: opened.append(path) or look(path, *more))
+    inspect = inspection._inspect_file
+    monkeypatch.setattr(inspection, "_inspect_file", lambda path, *more: opened.append(path) or inspect(path, *more))
     first = survey(images)
     paint(images / "a" / "more.bmp", 77)
     second = survey(images)
@@ -198,10 +198,10 @@ def test_a_run_says_what_it_found_and_goes_on_only_with_the_same_images(
     assert "im: 2 classes (a, b), 8 train / 2 validation / 2 test images (test drawn from all, 20%" in done.stderr
     assert "note: left out: .csv files that are not read as images: 1 (a/labels.csv)" in done.stderr
     assert inside(["run", *words], environment).returncode == 0
-    (first,) = plan.folders(tmp_path / "runs")
+    (first,) = plan.list_folders(tmp_path / "runs")
     (first / "record.json").unlink()
     (first / "log.jsonl").touch()
-    assert plan.state(first).word == "interrupted"
+    assert plan.read_state(first).word == "interrupted"
     add_class(images)
     build.dataset.cache_clear()  # as in another process
     resumed = inside(["resume", f"out={tmp_path / 'runs'}", "device=cpu"], environment)
@@ -211,7 +211,7 @@ def test_a_run_says_what_it_found_and_goes_on_only_with_the_same_images(
     done = inside(["run", *words], environment)
     assert done.returncode == 0, done.stderr
     assert "3 classes (a, b, c)" in done.stderr
-    assert len(list(plan.folders(tmp_path / "runs"))) == 2
+    assert len(list(plan.list_folders(tmp_path / "runs"))) == 2
 
 
 def test_an_evaluation_does_not_take_the_folder_it_stands_in_for_images(
@@ -267,7 +267,7 @@ def test_the_home_folder_stands_in_every_path(images: Path, environment: dict[st
     words = [*WORDS, "dataset.root=~/im", "out=~/runs", "device=cpu"]
     done = inside(["run", *words], environment, images)
     assert done.returncode == 0, done.stderr
-    assert len(list(plan.folders(images.parent / "runs"))) == 1
+    assert len(list(plan.list_folders(images.parent / "runs"))) == 1
     assert inside(["status", "out=~/runs"], environment, images).returncode == 0
 
 

@@ -23,7 +23,7 @@ from benchmark.cli import checks
 from benchmark.data import identity
 from benchmark.data.catalogue import CATALOGUE, Dataset
 from benchmark.data.datasets import load
-from benchmark.data.identity import describe, look
+from benchmark.data.identity import describe, survey_images
 from benchmark.data.survey import Survey
 from benchmark.errors import UsageError
 from benchmark.settings.cell import Settings
@@ -33,11 +33,11 @@ from results.published import numbers
 
 @pytest.fixture(autouse=True)
 def _look_anew():
-    identity.look_anew()
+    identity.forget_surveys()
 
 
 def surveyed(name: str, root: Path) -> Survey:
-    labelled, _ = look(Dataset(name, str(root)))
+    labelled, _ = survey_images(Dataset(name, str(root)))
     assert labelled is not None
     return labelled
 
@@ -66,7 +66,7 @@ def test_tiny_imagenet_is_tested_on_the_labels_of_its_annotations(tmp_path):
     assert names["val_0.JPEG"] == "n00000199"
     assert not found.notes
     (tmp_path / "tiny-imagenet-200/val/images/val_7.JPEG").unlink()
-    identity.look_anew()
+    identity.forget_surveys()
     with pytest.raises(
         UsageError, match=r"dataset tiny_imagenet: .*lacks images that val_annotations.txt names: val_7"
     ):
@@ -114,7 +114,7 @@ def test_imagenet_has_all_its_classes_and_imagenet100_those_of_the_list(tmp_path
     assert part.classes[-1] == "n13040303"
     assert any("left out: class folders that are not of ImageNet-100: 1800" in note for note in part.notes)
     (tmp_path / "train/n01558993").rename(tmp_path / "train/robin")
-    identity.look_anew()
+    identity.forget_surveys()
     with pytest.raises(
         UsageError, match=r"dataset imagenet: .* 999 train classes, not the 1000 of imagenet: .*=folder"
     ):
@@ -250,6 +250,6 @@ def test_an_archive_of_another_checksum_leaves_nothing(tmp_path, server, monkeyp
     with pytest.raises(
         UsageError, match=r"dataset imagenette160 cannot be downloaded to .* check the network"
     ) as caught:
-        look(Dataset("imagenette160", str(root), download=True))
+        survey_images(Dataset("imagenette160", str(root), download=True))
     assert "\n" not in str(caught.value)
     assert not list(root.iterdir())

@@ -16,7 +16,7 @@ import torch
 from benchmark.data import identity
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import load
-from benchmark.data.identity import describe, look
+from benchmark.data.identity import describe, survey_images
 from benchmark.data.layouts.shards import open_image
 from benchmark.data.survey import Survey
 from benchmark.errors import UsageError
@@ -30,7 +30,7 @@ FOREIGN = os.fsdecode(b"caf\xe9")  # a name that is no UTF-8
 
 @pytest.fixture(autouse=True)
 def _look_anew():
-    identity.look_anew()
+    identity.forget_surveys()
 
 
 def write(shard: Path, samples: dict[str, dict[str, bytes]]) -> None:
@@ -68,7 +68,7 @@ def test_shards_are_read_where_they_lie(tmp_path):
     assert data.class_names == ["0", "2", "10"]
     assert [len(split) for split in (data.train, data.validation, data.test)] == [32, 4, 6]
     assert torch.bincount(data.test.labels).tolist() == [2, 2, 2]
-    labelled, _ = look(settings)
+    labelled, _ = survey_images(settings)
     first = archives.Image.open(open_image(labelled.paths[labelled.test[0]])).resize((1, 1)).getpixel((0, 0))
     assert data.test.images[0, :, 5, 5].tolist() == pytest.approx(first, abs=2)
     assert not labelled.notes
@@ -97,7 +97,7 @@ def test_images_without_a_label_are_left_out_and_damaged_ones_named(tmp_path):
     lines = describe([Dataset("webdataset", str(tmp_path / "shards"))])
     assert "note: left out: samples without a label: 2 (0.tar/x.jpg)" in lines
     write(tmp_path / "shards/0.tar", samples(12) | {"a/bad": {"jpg": b"no image", "cls": b"0"}})
-    identity.look_anew()
+    identity.forget_surveys()
     with pytest.raises(UsageError, match=r"1 of 13 files .*0.tar/\d+\+8/a/bad.jpg \(not an image\)"):
         describe([Dataset("webdataset", str(tmp_path / "shards"))])
 
@@ -119,8 +119,8 @@ def test_an_image_is_known_by_its_content_and_what_else_is_left_out_is_said(tmp_
 
 
 def surveyed(root: Path) -> Survey:
-    identity.look_anew()
-    labelled, _ = look(Dataset("webdataset", str(root)))
+    identity.forget_surveys()
+    labelled, _ = survey_images(Dataset("webdataset", str(root)))
     assert labelled is not None
     return labelled
 

@@ -57,14 +57,14 @@ def says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str, str]
 
 
 def words_of(out: Path) -> list[str]:
-    return [plan.state(out / address.folder_name(cell)).word for cell in CELLS]
+    return [plan.read_state(out / address.folder_name(cell)).word for cell in CELLS]
 
 
 def test_jobs_of_several_people_are_found_and_none_that_lives_is_given_up(
     out: Path, says: Callable[[str, str], None]
 ) -> None:
     says("me 7_0|RUNNING|None\nme 7_1|PENDING|Priority\nyou 7_2|A_STATE_OF_TOMORROW|None", "")
-    shown, news = cluster.rows(out)
+    shown, news = cluster.describe_jobs(out)
     assert news == ""
     assert [shown[address.folder_name(cell)] for cell in CELLS] == [
         ("7_0", "running", ""),
@@ -79,7 +79,7 @@ def test_a_job_that_ended_without_a_record_gets_one_that_says_why(out: Path, say
     log.parent.mkdir()
     log.write_text("step 3\nslurmstepd: error: Step 7.0 exceeded memory limit")
     says("me 7_0|FAILED|NonZeroExitCode\nme 7|CANCELLED|Priority\nyou 8|RUNNING|None", "7_2|TIMEOUT")
-    cluster.rows(out)
+    cluster.describe_jobs(out)
     found = [record.read(out / address.folder_name(cell)) for cell in CELLS]
     assert [one and one["reason"] for one in found] == [
         "job 7_0 ended: out of memory",
@@ -103,12 +103,12 @@ def test_a_failure_of_an_attempt_before_is_not_the_reason_of_this_one(
     out: Path, says: Callable[[str, str], None]
 ) -> None:
     folder = out / address.folder_name(CELLS[0])
-    cluster.bury(folder, "RuntimeError: of old")
+    cluster.record_failure(folder, "RuntimeError: of old")
     old = record.read(folder)
     assert old is not None
     record.write(folder, old | {"finished": "2001-01-01T00:00:00+00:00"})
     says("me 7_0|TIMEOUT|None\nme 7_1|RUNNING|None\nyou 7_2|RUNNING|None", "")
-    cluster.rows(out)
+    cluster.describe_jobs(out)
     new = record.read(folder)
     assert new is not None
     assert new["reason"] == "job 7_0 ended: the time limit"
@@ -116,12 +116,12 @@ def test_a_failure_of_an_attempt_before_is_not_the_reason_of_this_one(
 
 def test_a_finished_record_is_never_written_over(out: Path) -> None:
     folder = out / address.folder_name(CELLS[0])
-    cluster.bury(folder, "for now")
+    cluster.record_failure(folder, "for now")
     found = record.read(folder)
     assert found is not None
     record.write(folder, found | {"status": "finished", "reason": None})
-    cluster.bury(folder, "too late")
-    assert plan.state(folder).word == "finished"
+    cluster.record_failure(folder, "too late")
+    assert plan.read_state(folder).word == "finished"
 
 
 @pytest.mark.parametrize("text", ["{", '{"dataset": {"nmae": "digits"}}', "[]"])
@@ -130,11 +130,11 @@ def test_settings_that_cannot_be_read_hinder_no_other_cell(
 ) -> None:
     path = out / address.folder_name(CELLS[0]) / "settings.json"
     path.write_text(text)
-    cells, problems = plan.cells(out)
+    cells, problems = plan.read_cells(out)
     assert sorted(cell.seed for cell in cells) == [1, 2]
     assert [problem.startswith(f"{path} cannot be read ") for problem in problems] == [True]
     says("", "7_0|TIMEOUT\n7_1|TIMEOUT\n7_2|TIMEOUT")
-    cluster.rows(out)
+    cluster.describe_jobs(out)
     assert words_of(out) == ["new", "failed", "failed"]
 
 

@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 
 from benchmark.__main__ import main
-from benchmark.cells.run import blank
+from benchmark.cells.run import start_record
 from benchmark.data.catalogue import Dataset
 from benchmark.errors import UsageError
 from benchmark.forecast import forecast, forecast_table, memory
@@ -40,7 +40,7 @@ def put(out: Path, cell: Settings, seconds: float, device: str, processes: int =
     """A finished record that took so long."""
     cost = {"seconds": 0.75 * seconds, "evaluation_seconds": 0.25 * seconds, "device": device, "processes": processes}
     cost |= {"peak_memory_bytes": 2**30}
-    record.write(out / address.folder_name(cell), blank(cell) | {"cost": cost, "finished": record.now()})
+    record.write(out / address.folder_name(cell), start_record(cell) | {"cost": cost, "finished": record.now()})
 
 
 @pytest.mark.slow
@@ -82,7 +82,7 @@ def test_what_cannot_run_is_said_and_is_no_traceback(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(measuring, "measure", measure)
     (cell,) = cells("methods=simclr")
-    (one,) = forecast._forecast([cell], Runtime(device="cpu")).each
+    (one,) = forecast._forecast([cell], Runtime(device="cpu")).costs
     assert (one.seconds, one.how) == (None, "fails: ZeroDivisionError: no such luck")
 
 
@@ -148,7 +148,7 @@ def test_a_slow_shape_is_measured_by_its_first_steps_and_some_images(
     said = capsys.readouterr().err.splitlines()
     assert said[0] == "measuring pirl, shape 1 of 1"
     assert said[1].endswith(" a cell")
-    assert (planned.each[0].seconds or 0) > 0
+    assert (planned.costs[0].seconds or 0) > 0
 
 
 def test_a_gpu_that_is_not_here_is_foretold_from_records_only(tmp_path: Path) -> None:
@@ -159,9 +159,9 @@ def test_a_gpu_that_is_not_here_is_foretold_from_records_only(tmp_path: Path) ->
     if torch.cuda.is_available():
         pytest.skip("there is one here")
     made = forecast._forecast(asked, runtime)
-    assert [one.how for one in made.each] == ["records", "records", "unknown", "unknown", "unknown"]
-    assert made.each[0].seconds == 10.0
-    assert made.each[1].seconds == pytest.approx(7.5 * 2 + 2.5), "twice the epochs, one evaluation"
+    assert [one.how for one in made.costs] == ["records", "records", "unknown", "unknown", "unknown"]
+    assert made.costs[0].seconds == 10.0
+    assert made.costs[1].seconds == pytest.approx(7.5 * 2 + 2.5), "twice the epochs, one evaluation"
     assert made.unknown == 3
     assert made.measured == 0
 
@@ -182,7 +182,7 @@ def test_a_folder_that_nobody_counted_is_like_itself_only(tmp_path: Path) -> Non
     runtime = Runtime(out=str(tmp_path), launcher="slurm", slurm=Slurm(gpus_per_node=1))
     if torch.cuda.is_available():
         pytest.skip("there is one here")
-    assert forecast._forecast([uncounted], runtime).each[0].how == "unknown"
+    assert forecast._forecast([uncounted], runtime).costs[0].how == "unknown"
 
 
 def test_only_what_was_foretold_before_and_for_this_device_is_compared(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from commandline import PATIENCE, inside
 
 from benchmark.__main__ import main
 from benchmark.cells import past_costs
-from benchmark.display.duration import span
+from benchmark.display.duration import format_duration
 from benchmark.errors import UsageError
 from benchmark.launch import shares
 from benchmark.launch.worker import Lines
@@ -309,27 +309,27 @@ def test_beside_other_work_a_process_takes_the_threads_that_are_left(monkeypatch
 
 def test_the_longest_expected_cell_goes_first() -> None:
     by_work = shapes("methods=simclr", "epochs=2,8,4")
-    assert past_costs.longest_first(by_work, []) == [1, 2, 0]
+    assert past_costs.sort_longest_first(by_work, []) == [1, 2, 0]
     crops = shapes("methods=simclr", "augmentation=simclr,simclr+6x16", "seeds=0,1")
-    assert past_costs.longest_first(crops, []) == [2, 3, 0, 1], "equal ones as they were given"
+    assert past_costs.sort_longest_first(crops, []) == [2, 3, 0, 1], "equal ones as they were given"
     simclr, moco, random = shapes("methods=simclr,moco,random", "seeds=0")
-    assert past_costs.longest_first([random, simclr, moco], []) == [1, 2, 0]
-    ran = [past_costs.Ran(simclr, 10.0), past_costs.Ran(moco, 30.0)]
-    assert past_costs.longest_first([random, simclr, moco], ran) == [2, 1, 0], "what ran says more"
+    assert past_costs.sort_longest_first([random, simclr, moco], []) == [1, 2, 0]
+    ran = [past_costs.PastRun(simclr, 10.0), past_costs.PastRun(moco, 30.0)]
+    assert past_costs.sort_longest_first([random, simclr, moco], ran) == [2, 1, 0], "what ran says more"
     other_seed = shapes("methods=moco", "seeds=1")[0]
     assert past_costs.PastCosts(ran).seconds(other_seed) == pytest.approx(30)
     few, many = shapes("methods=moco", "epochs=10,100")
-    known = past_costs.PastCosts([past_costs.Ran(few, 6)])
+    known = past_costs.PastCosts([past_costs.PastRun(few, 6)])
     assert known.seconds(many) == pytest.approx(60, rel=0.1), "in proportion to its work"
 
 
 def test_time_left() -> None:
     (cell,) = shapes("methods=simclr")
-    assert past_costs.time_left([(cell, 5.0, None)], [cell], [], 2) is None
-    assert past_costs.time_left([(cell, 5.0, 15.0)], [cell] * 4, [], 1) == pytest.approx(15 + 4 * 20)
-    ran = [past_costs.Ran(cell, 10.0)]
-    assert past_costs.time_left([(cell, 5.0, None)], [cell], ran, 2) == pytest.approx(10), "no less than one"
-    assert [span(seconds) for seconds in (45, 600, 9000)] == ["45 s", "10 min", "2.5 h"]
+    assert past_costs.estimate_time_left([(cell, 5.0, None)], [cell], [], 2) is None
+    assert past_costs.estimate_time_left([(cell, 5.0, 15.0)], [cell] * 4, [], 1) == pytest.approx(15 + 4 * 20)
+    ran = [past_costs.PastRun(cell, 10.0)]
+    assert past_costs.estimate_time_left([(cell, 5.0, None)], [cell], ran, 2) == pytest.approx(10), "no less than one"
+    assert [format_duration(seconds) for seconds in (45, 600, 9000)] == ["45 s", "10 min", "2.5 h"]
 
 
 def test_a_cell_goes_through_json_unchanged() -> None:

@@ -42,7 +42,7 @@ def test_both_sides_of_the_augmentation_give_like_views(float_early: bool) -> No
     ours = augmentation.augment_batch(images, policy, 24, generator)[0]
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        theirs = augmentation.one_by_one(images, augmentation.transform(policy, 24, float_early))[0]
+        theirs = augmentation.augment_one_by_one(images, augmentation.build_transform(policy, 24, float_early))[0]
     assert ours.shape == theirs.shape
     assert ours.dtype == theirs.dtype == torch.float32
     for statistic in (torch.mean, torch.std):
@@ -62,7 +62,7 @@ def test_losses_agree_with_their_plain_forms() -> None:
     for functions in losses.LOSSES.values():
         gradients = []
         for loss in functions.values():
-            a, b, negatives = losses.rows_of(16, 50)
+            a, b, negatives = losses.draw_rows(16, 50)
             losses.step(loss, a, b, negatives)
             gradients.append(torch.cat([a.grad, b.grad]))
         torch.testing.assert_close(*gradients, atol=1e-6, rtol=1e-4)
@@ -70,7 +70,7 @@ def test_losses_agree_with_their_plain_forms() -> None:
 
 def test_the_growth_of_memory_is_that_of_the_plain_matrix() -> None:
     """1,024 views: each copy of the plain form's logits is 4 MiB."""
-    assert losses.growth_in_a_child("NT-Xent", "plain", 512, 0, 1) > 2 * 4 * 2**20
+    assert losses.measure_growth_in_child("NT-Xent", "plain", 512, 0, 1) > 2 * 4 * 2**20
 
 
 def test_the_probe_agrees_with_scikit_learn() -> None:

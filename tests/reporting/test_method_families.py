@@ -44,10 +44,10 @@ def test_results_know_the_families_of_methods() -> None:
 
 def test_a_record_names_its_methods_family_from_the_start() -> None:
     settings = resolve.build({"method": "moco"})
-    blank = run.blank(settings)
+    blank = run.start_record(settings)
     assert blank["resolved"]["family"] == "momentum"
     assert "family" not in blank["settings"]
-    assert run.family("no_such_method") == ""
+    assert run.find_family("no_such_method") == ""
 
 
 def test_an_older_record_takes_the_family_of_its_method(tmp_path: Path) -> None:

@@ -222,7 +222,7 @@ def test_methods_on_other_backbones_are_shown_so(tmp_path: Path) -> None:
     assert "methods differ in" not in to_markdown(summary_of(tmp_path))
     put(tmp_path, "mae", backbone="test_vit", stem="small")
     text = to_markdown(summary_of(tmp_path))
-    assert "methods differ in backbone: what parts them is that too; backbone= gives all one" in text
+    assert "methods differ in backbone as well, which may be what parts them; backbone= sets one for all" in text
     assert {"resnet18", "test_vit"} <= {cell for line in cells_of(text) for cell in line}
 
 

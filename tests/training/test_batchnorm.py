@@ -291,9 +291,9 @@ def test_the_number_of_processes_is_part_of_a_cell_whose_numbers_depend_on_it(mo
     assert {mode for mode in one if key(one[mode]) != key(two[mode])} == {"local", "shuffle"}
     assert key(cell("local", *slurm)) == key(two["local"])
     assert key(cell("local", "microbatch=8")) == key(replace(one["local"], microbatch=8)), "their own groups"
-    build.require_kind(two["local"], World(size=2))
+    build.require_code_and_processes(two["local"], World(size=2))
     with pytest.raises(UsageError, match="asked for with 2, and here are 1"):
-        build.require_kind(two["local"], World())
+        build.require_code_and_processes(two["local"], World())
 
 
 def test_micro_batches_that_processes_cannot_share_are_refused() -> None:

@@ -63,7 +63,7 @@ def collect_verdicts(
     for step in range(until):
         worse = step in bad
         scalars = {"loss": torch.tensor(loss if worse else 1.0)}
-        verdict = watch.see(step, scalars, {"index": torch.arange(64), "z": rows if worse else HEALTHY})
+        verdict = watch.update(step, scalars, {"index": torch.arange(64), "z": rows if worse else HEALTHY})
         if verdict is not None:
             verdicts[step] = verdict
     return verdicts
@@ -120,7 +120,7 @@ def test_signs_that_alternate_are_not_one_that_lasts() -> None:
     for step in range(STEPS):
         odd = step // EVERY % 2 == 1
         scalars = {"loss": torch.tensor(5.0 if odd else 1.0)}
-        assert watch.see(step, scalars, {"z": HEALTHY if odd else POINT}) is None
+        assert watch.update(step, scalars, {"z": HEALTHY if odd else POINT}) is None
 
 
 def test_a_loss_near_chance_is_said_and_is_no_collapse() -> None:
@@ -136,7 +136,7 @@ def test_a_loss_that_rises_by_more_than_a_tenth_is_said(last: float, rose: bool)
     watch = CollapseWatch(Plain(), STEPS)
     for step in range(STEPS):
         loss = 0.1 if step < STEPS // 10 else 1 + (last - 1) * step / STEPS
-        watch.see(step, {"loss": torch.tensor(loss)}, {"z": HEALTHY})
+        watch.update(step, {"loss": torch.tensor(loss)}, {"z": HEALTHY})
     assert bool(watch.signs) is rose
     assert all(sign.startswith("loss rose from 1.02") for sign in watch.signs)
 
@@ -150,7 +150,7 @@ def test_a_resumed_training_comes_to_the_same_verdicts(cut: int, tmp_path: Path)
         for step in steps:
             bad = 200 <= step < 300
             loss = torch.tensor(3.0 + step % 7 if bad else 1.0)
-            verdict = watch.see(step, {"loss": loss, "rare": loss} if step % 3 else {"loss": loss}, {"z": HEALTHY})
+            verdict = watch.update(step, {"loss": loss, "rare": loss} if step % 3 else {"loss": loss}, {"z": HEALTHY})
             states.append((verdict, copy.deepcopy(watch.state_dict())))
         return states
 

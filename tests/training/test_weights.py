@@ -113,8 +113,8 @@ def test_a_file_that_has_changed_is_refused(file: Path) -> None:
 
 def test_timm_s_weights_come_with_the_pixels_they_were_trained_on() -> None:
     mean, std = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-    assert weights.pixels("resnet18", "timm") == (mean, std)
-    assert weights.pixels("resnet18", "") is None
+    assert weights.pixel_statistics("resnet18", "timm") == (mean, std)
+    assert weights.pixel_statistics("resnet18", "") is None
 
 
 def test_a_cell_s_own_checkpoint_evaluated_as_it_comes_gives_the_cell_s_numbers(
@@ -146,7 +146,7 @@ def test_a_checkpoint_that_tells_no_statistics_gets_the_dataset_s(tmp_path: Path
     """As a cell's did before they were kept."""
     state = {f"encoder.{name}": value for name, value in model(classes=0).state_dict().items()}
     torch.save({"key": "0", "step": 1, "method": state}, tmp_path / "last.pt")
-    assert weights.pixels("test_resnet", weights.pin(str(tmp_path / "last.pt"))) is None
+    assert weights.pixel_statistics("test_resnet", weights.pin(str(tmp_path / "last.pt"))) is None
     assert build.weights_note(cell(f"weights={tmp_path / 'last.pt'}")).endswith(
         "this dataset's own, as the file holds none"
     )
@@ -158,13 +158,15 @@ def test_what_timm_saves_beside_its_weights_normalises_the_pixels(tmp_path: Path
     path = tmp_path / "saved" / "model.safetensors"
     statistics = (tuple(whole.pretrained_cfg["mean"]), tuple(whole.pretrained_cfg["std"]))
     pinned = cell(f"weights={path}")
-    assert weights.pixels("test_resnet", pinned.weights) == statistics
+    assert weights.pixel_statistics("test_resnet", pinned.weights) == statistics
     shutil.copy(path, tmp_path / "model.safetensors")
     alone = cell(f"weights={tmp_path / 'model.safetensors'}")
-    assert weights.pixels("test_resnet", alone.weights) is None
+    assert weights.pixel_statistics("test_resnet", alone.weights) is None
     assert address.key(alone) != address.key(pinned), "other numbers"
     earlier = f"{path}@{alone.weights.rpartition('@')[2]}"
-    assert weights.pixels("test_resnet", earlier) is None, "a cell keeps the numbers that it was asked for with"
+    assert weights.pixel_statistics("test_resnet", earlier) is None, (
+        "a cell keeps the numbers that it was asked for with"
+    )
 
 
 def test_training_starts_from_the_weights(file: Path) -> None:

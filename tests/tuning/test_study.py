@@ -220,7 +220,7 @@ def test_a_collapsed_trial_is_never_chosen(tmp_path: Path) -> None:
 
 
 def test_a_launcher_that_trains_nothing_ends(tmp_path: Path) -> None:
-    """As where no worker lives."""
+    """As where no worker is left."""
     assert study.run(ask(tmp_path, "trials=2"), lambda cells: 1, lambda line: None) == (1, [])
     assert study.run(ask(tmp_path, "trials=2"), lambda cells: 143, lambda line: None) == (143, [])
     assert study.run(ask(tmp_path, "trials=2"), train(tmp_path), lambda line: None)[0] == 0

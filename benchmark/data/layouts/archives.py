@@ -131,15 +131,15 @@ def _walk(folder: Path, root: Path, left_out: LeftOut) -> dict[str, Stat]:
 
 def _require_classes(name: str, root: Path, folders: Iterable[ClassFolder]) -> None:
     """UsageError unless each split has the classes that are published."""
-    wanted, by_split = entry(name).classes, {TRAIN: set[str]()}
+    published, by_split = entry(name).classes, {TRAIN: set[str]()}
     for folder in folders:
         by_split.setdefault(folder.split, set()).add(folder.name)
     if len(by_split) < 2:
         by_split[TEST] = set()
     for split, names in by_split.items():
-        if wanted is not None and len(names) != wanted:
+        if published is not None and len(names) != published:
             lacks = f", without {shorten(sorted(read_imagenet100() - names))}" if name == "imagenet100" else ""
             raise UsageError(
-                f"{str(root)!r} holds {len(names)} {split} classes{lacks}, not the {wanted} of {name}: bring in the "
+                f"{str(root)!r} holds {len(names)} {split} classes{lacks}, not the {published} of {name}: bring in the "
                 "others, or read a part of it as dataset=folder"
             )

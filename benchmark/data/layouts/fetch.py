@@ -25,7 +25,7 @@ def locate(dataset: Dataset) -> Path:
     tops = {Path(file).parts[0] for file in files}
     folder = root / tops.pop() if len(tops) == 1 else root
     if not all((root / file).exists() for file in files):
-        with failing_in_one_line(dataset):
+        with explain_failures(dataset):
             _download(dataset.name, folder)
     return folder
 
@@ -42,7 +42,7 @@ def _download(name: str, folder: Path) -> None:
 
 
 @contextmanager
-def failing_in_one_line(dataset: Dataset) -> Iterator[None]:
+def explain_failures(dataset: Dataset) -> Iterator[None]:
     """Whatever torchvision makes of a failure as one UsageError."""
     try:
         yield

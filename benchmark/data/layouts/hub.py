@@ -18,7 +18,7 @@ from benchmark.data.catalogue import Dataset, location
 from benchmark.data.layout import SPLITS, TEST, TRAIN, VALIDATION, split_of
 from benchmark.data.layouts.scratch import build_folder
 from benchmark.data.layouts.shards import user_cache
-from benchmark.display.counting import count
+from benchmark.display.counting import show_progress
 from benchmark.errors import UsageError
 
 CHUNK = 1000  # images between two steps of the progress
@@ -32,7 +32,7 @@ def convert(dataset: Dataset) -> Path:
     name, folder = dataset.root, location(dataset)
     places = Path(os.path.expanduser(dataset.cache_dir)) if dataset.cache_dir else user_cache() / "hf"
     is_local = folder.is_dir()
-    place = places / (f"{folder.name}-{_state(folder)}" if is_local else name.replace("/", "--"))
+    place = places / (f"{folder.name}-{_digest_files(folder)}" if is_local else name.replace("/", "--"))
     if place.is_dir():
         return place
     if not is_local and not dataset.download:
@@ -65,19 +65,19 @@ def _load(name: str, folder: Path | None) -> dict[str, Any]:
             loaded = datasets.load_dataset(str(folder))
     except Exception as error:
         message = " ".join(str(error).split()) or type(error).__name__
-        where = "check the files" if folder else "check the name and the network"
-        raise UsageError(f"dataset hf: {name!r} cannot be loaded ({message}): {where}") from error
-    named = dict(loaded) if isinstance(loaded, dict) else {TRAIN: loaded}
-    usual_first = sorted(named, key=lambda title: title.lower() not in SPLITS)
+        advice = "check the files" if folder else "check the name and the network"
+        raise UsageError(f"dataset hf: {name!r} cannot be loaded ({message}): {advice}") from error
+    by_title = dict(loaded) if isinstance(loaded, dict) else {TRAIN: loaded}
+    usual_first = sorted(by_title, key=lambda title: title.lower() not in SPLITS)
     titles = {split: title for title in reversed(usual_first) if (split := split_of(title))}
-    if not titles and len(named) == 1:
-        titles = {TRAIN: next(iter(named))}
+    if not titles and len(by_title) == 1:
+        titles = {TRAIN: next(iter(by_title))}
     if TRAIN not in titles:
-        raise UsageError(f"dataset hf: {name!r} has the splits {', '.join(named)}, but no train")
-    rest = [f"{title} ({len(rows)} images)" for title, rows in named.items() if title not in titles.values()]
-    if rest:
-        print(f"note: {name}: splits that are left out: {', '.join(rest)}", file=sys.stderr)
-    return {split: named[titles[split]] for split in (TRAIN, VALIDATION, TEST) if split in titles}
+        raise UsageError(f"dataset hf: {name!r} has the splits {', '.join(by_title)}, but no train")
+    left_out = [f"{title} ({len(rows)} images)" for title, rows in by_title.items() if title not in titles.values()]
+    if left_out:
+        print(f"note: {name}: splits that are left out: {', '.join(left_out)}", file=sys.stderr)
+    return {split: by_title[titles[split]] for split in (TRAIN, VALIDATION, TEST) if split in titles}
 
 
 def _write(path: Path, rows: Any, title: str) -> None:
@@ -92,7 +92,7 @@ def _write(path: Path, rows: Any, title: str) -> None:
         rows = rows.cast_column(image, datasets.Image(decode=False))
     path.parent.mkdir(exist_ok=True)
     absent = 0
-    with tarfile.open(path, "w") as tar, count(f"{title}: writing", len(rows), "image", ", once") as advance:
+    with tarfile.open(path, "w") as tar, show_progress(f"{title}: writing", len(rows), "image", ", once") as advance:
         for number, row in enumerate(rows):
             value, picture = row[label], row[image]
             if picture is None:
@@ -136,8 +136,8 @@ def _is_encoded(kind: Any) -> bool:
     return isinstance(kind, dict) and {"bytes", "path"} <= set(kind)
 
 
-def _state(folder: Path) -> str:
+def _digest_files(folder: Path) -> str:
     """Eight hexadecimal digits that change with the files."""
     files: Iterable[Path] = sorted(path for path in folder.rglob("*") if path.is_file())
-    seen = [f"{path}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}" for path in files]
-    return hashlib.sha256(os.fsencode("\n".join(seen))).hexdigest()[:8]
+    stamps = [f"{path}\0{path.stat().st_size}\0{path.stat().st_mtime_ns}" for path in files]
+    return hashlib.sha256(os.fsencode("\n".join(stamps))).hexdigest()[:8]

@@ -21,7 +21,18 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 
-from benchmark.data.layout import SYSTEM, TEST, TRAIN, VALIDATION, ClassFolder, LeftOut, Stat, is_utf8, split_of
+from benchmark.data.layout import (
+    SYSTEM,
+    TEST,
+    TRAIN,
+    VALIDATION,
+    ClassFolder,
+    LeftOut,
+    Stat,
+    is_utf8,
+    pick_stat,
+    split_of,
+)
 from benchmark.errors import UsageError
 from results import files
 from results.quantity import quantify
@@ -72,10 +83,10 @@ def list_shards(pattern: Path, left_out: LeftOut) -> list[ClassFolder]:
     UsageError where there are no shards, or one cannot be read.
     """
     base = base_folder(pattern)
-    shards = _find(pattern, base, left_out)
+    shards = _find_shards(pattern, base, left_out)
     members: dict[tuple[str, str], dict[str, Stat]] = {}
     words: dict[str, str] = {}
-    unseen = sum(not _place(shard).exists() for shard in shards)
+    unseen = sum(not _index_file(shard).exists() for shard in shards)
     if unseen:
         print(f"{base.name}: looking at {quantify(unseen, 'shard')}, once", file=sys.stderr, flush=True)
     for shard in shards:
@@ -98,7 +109,7 @@ def list_shards(pattern: Path, left_out: LeftOut) -> list[ClassFolder]:
     ]
 
 
-def _find(pattern: Path, base: Path, left_out: LeftOut) -> list[Path]:
+def _find_shards(pattern: Path, base: Path, left_out: LeftOut) -> list[Path]:
     """The shards in order, without hidden ones. UsageError where a name that is spelt out is not there, is no file or
     no text."""
     if pattern.is_dir():
@@ -148,27 +159,27 @@ def _split(shard: Path, base: Path) -> tuple[str, str]:
     return TRAIN, "all"
 
 
-def _place(shard: Path) -> Path:
+def _index_file(shard: Path) -> Path:
     """The file that keeps what is in the shard, another one where the shard has changed."""
     stat = shard.stat()
-    seen = f"{VERSION}\0{shard.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}"
-    return user_cache() / "shards" / f"{hashlib.sha256(os.fsencode(seen)).hexdigest()[:16]}.json"
+    identity = f"{VERSION}\0{shard.absolute()}\0{stat.st_size}\0{stat.st_mtime_ns}\0{stat.st_ino}"
+    return user_cache() / "shards" / f"{hashlib.sha256(os.fsencode(identity)).hexdigest()[:16]}.json"
 
 
 def _index(shard: Path) -> list[tuple[str, int, int, str | None]]:
     """(name, offset, size, label) of each image in the shard, as kept, or read from it."""
-    place = _place(shard)
+    place = _index_file(shard)
     with suppress(OSError, ValueError), files.open_file(place) as file:
         if is_own(file):
             return [tuple(row) for row in json.load(file)]
-    rows = _read(shard)
+    rows = _read_members(shard)
     with suppress(OSError):
         files.make_folder(place.parent, private=True)
         write_json(place, rows, compact=True)
     return rows
 
 
-def _read(shard: Path) -> list[tuple[str, int, int, str | None]]:
+def _read_members(shard: Path) -> list[tuple[str, int, int, str | None]]:
     images: dict[str, tuple[str, int, int]] = {}
     ranks: dict[str, int] = {}
     labels: dict[str, str] = {}
@@ -203,8 +214,8 @@ def _require_end(shard: Path, tar: tarfile.TarFile) -> None:
     """ValueError where the file does not end as a tar does, for `tarfile` takes what is cut short for the whole."""
     with open(shard, "rb") as file:
         file.seek(tar.offset)  # behind the last member
-        rest = file.read(2 * tarfile.RECORDSIZE)
-    if len(rest) < tarfile.BLOCKSIZE or any(rest):
+        end = file.read(2 * tarfile.RECORDSIZE)
+    if len(end) < tarfile.BLOCKSIZE or any(end):
         raise ValueError("it is cut short, or several tar files in one")
 
 
@@ -218,5 +229,5 @@ def _label(text: str, ending: str) -> str | None:
 
 def _stat_member(shard: os.stat_result, offset: int, size: int) -> Stat:
     """That of the shard, with what tells its members apart."""
-    inode = (shard.st_ino * 0x9E3779B97F4A7C15 + offset) % 2**64
-    return size, shard.st_mtime_ns & (2**64 - 1), shard.st_ctime_ns, inode, shard.st_dev
+    _, modified, changed, inode, device = pick_stat(shard)
+    return size, modified, changed, (inode * 0x9E3779B97F4A7C15 + offset) % 2**64, device

@@ -26,8 +26,8 @@ def differences(settings: Settings, name: str) -> list[str]:
         return [f"methods={settings.method} ({','.join(PROTOCOLS[name].methods)})"]
     cells = settings, _build(name, settings.method)
     ours, theirs = (address.flatten(address.identity(cell)) for cell in cells)
-    both = [key for key in ours | theirs if key not in FREE and ours.get(key) != theirs.get(key)]
-    return [f"{key.removeprefix('options.')}={ours.get(key)} ({theirs.get(key)})" for key in both]
+    differing = [key for key in ours | theirs if key not in FREE and ours.get(key) != theirs.get(key)]
+    return [f"{key.removeprefix('options.')}={ours.get(key)} ({theirs.get(key)})" for key in differing]
 
 
 def explain(settings: Settings, name: str) -> list[str]:

@@ -45,6 +45,8 @@ class WMSE(Method):
                 raise ValueError("passes, head_hidden and head_dim must be at least 1, whitened at least 2")
             if not 0 <= self.epsilon < 1:
                 raise ValueError("epsilon must be at least 0 and below 1")
+            if self.whitened <= self.head_dim and not self.epsilon:
+                raise ValueError("whitened must be above head_dim, whose covariance it is of, or epsilon above 0")
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)
@@ -78,7 +80,7 @@ def whiten(z: Tensor, epsilon: float) -> Tensor:
     identity = torch.eye(z.shape[2], dtype=z.dtype, device=z.device)
     covariance = (1 - epsilon) * z.transpose(1, 2) @ z / (z.shape[1] - 1) + epsilon * identity
     try:
-        if z.shape[1] < z.shape[2] and not epsilon:  # which rounding may hide
+        if z.shape[1] <= z.shape[2] and not epsilon:  # less their mean; rounding may hide it
             raise torch.linalg.LinAlgError
         factor = torch.linalg.cholesky(covariance)
     except torch.linalg.LinAlgError:

@@ -28,9 +28,10 @@ def on_digits() -> Preset:
 
 def on_cifar() -> Preset:
     """None was measured at full length by us."""
-    eb_jepa = "eb_jepa's CIFAR-10 (ResNet-18, batch 256): lambda .038 in this form; a tenth solarised, here none"
+    jitter = "a tenth solarised, saturation .2, here none and .4"
+    eb_jepa = f"eb_jepa's CIFAR-10 (ResNet-18, batch 256): lambda .038 in this form; {jitter}"
     large, without_lars = "crop_large+flip+colour+grey", ours("eb_jepa's LARS is another than ours")
-    solo = "solo-learn's CIFAR configuration; a tenth solarised, here none"
+    solo = f"solo-learn's CIFAR configuration; {jitter}"
     corinfomax = "CorInfoMax, authors' code for CIFAR-10: SGD 0.5 at batch 512, ten epochs of warm-up, BYOL's pair"
     return (
         cite("lejepa", eb_jepa, weight="0.04", directions="256", augmentation=large)

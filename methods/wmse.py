@@ -45,8 +45,6 @@ class WMSE(Method):
                 raise ValueError("passes, head_hidden and head_dim must be at least 1, whitened at least 2")
             if not 0 <= self.epsilon < 1:
                 raise ValueError("epsilon must be at least 0 and below 1")
-            if self.whitened <= self.head_dim and not self.epsilon:
-                raise ValueError("whitened must be above head_dim, whose covariance it is of, or epsilon above 0")
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)

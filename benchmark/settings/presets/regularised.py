@@ -43,6 +43,7 @@ def on_cifar() -> Preset:
         | cite("visreg", ours("LeJEPA's there"), optimiser="adamw", learning_rate="0.001", weight_decay="5e-4")
         | cite("wmse", _WMSE, augmentation="crop_large+flip+colour+grey_rare", batch_size="512", optimiser="adamw")
         | cite("wmse", _WMSE, learning_rate="0.003", learning_rate_rule="none", weight_decay="1e-6")
+        | cite("wmse", "W-MSE, authors' code for CIFAR: 500 steps of warm-up", warmup="0.03")
         | cite("mmcr", _MMCR, head_layers="2", head_hidden="512", head_dim="128")
         | cite("mmcr", _MMCR, optimiser="adamw", learning_rate="0.001", weight_decay="1e-6")
         | cite("vibcreg", solo, augmentation=large, weight_decay="1e-4")

@@ -83,8 +83,8 @@ def test_what_a_reader_fills_in_may_be_anything() -> None:
 @pytest.mark.usefixtures("inside")
 def test_the_method_with_a_teacher_a_queue_and_tokens_keeps_the_contract() -> None:
     """Of docs/plugins.md; the other one there is checked as a command of the page."""
-    for holds in (check.check_gradients, check.check_resume, check.check_micro_batches):
-        holds("my_pkg.my_masked")
+    for part in (check.check_gradients, check.check_resume, check.check_micro_batches):
+        part("my_pkg.my_masked")
 
 
 def test_readme_is_short() -> None:

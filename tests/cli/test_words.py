@@ -304,9 +304,9 @@ def test_settings_that_came_later_leave_the_keys_of_cells_without_them() -> None
 
 
 def test_other_names_of_methods_are_words_of_a_cell() -> None:
-    found = {name: cell(words) for name, words in methods.variants().items()}
-    assert {"nnbyol", "nnsiam", "hcl", "debiased"} <= set(found)
-    assert all(address.key(one) != key(f"methods={one.method}") for one in found.values())
+    variants = {name: cell(words) for name, words in methods.variants().items()}
+    assert {"nnbyol", "nnsiam", "hcl", "debiased"} <= set(variants)
+    assert all(address.key(one) != key(f"methods={one.method}") for one in variants.values())
 
 
 def test_a_number_is_one_setting_however_it_was_come_by() -> None:

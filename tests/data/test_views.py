@@ -230,11 +230,11 @@ def test_every_method_declares_what_its_class_has() -> None:
 
 
 def test_supervised_methods_alone_are_given_labels() -> None:
-    told = {name for name in methods.names() if methods.load(name).supervised}
-    assert told == {"supervised", "supcon"}
-    for name in ("simclr", "dino", *told):
+    supervised = {name for name in methods.names() if methods.load(name).supervised}
+    assert supervised == {"supervised", "supcon"}
+    for name in ("simclr", "dino", *supervised):
         _, batches = short_training.prepare(short_training.settings(name), World())
-        assert (batches.get(0, batches.order(0)).labels is not None) == (name in told)
+        assert (batches.get(0, batches.order(0)).labels is not None) == (name in supervised)
 
 
 def test_the_backbone_must_take_every_size(plugin: str) -> None:

@@ -6,7 +6,8 @@ mu' = l mu + (1 - l) mean z and R' = l R + (1 - l) (z - mu')^T (z - mu') / N, fr
 L = alpha MSE(z1, z2) - [log det(R1' + eps I) + log det(R2' + eps I)] / D, the MSE over images and dimensions.
 
 l is the weight of the old value, 0.01 in the authors' code: nearly all is of the batch. Gradients go through mu' and
-R'. They are computed again, and kept, behind the step. All of it is in float64: collapsed dimensions are small numbers.
+R'. They are computed again, and kept, behind the step. All of it is computed in float64, for collapsed dimensions are
+small numbers, and kept in the precision of the weights.
 """
 
 from collections.abc import Iterator

@@ -6,7 +6,8 @@ and sharpened by a low temperature, so that they do not become flat. Algorithm 1
 
 As in the code the loss has the centre of the steps before; then the teacher's logits of this step move the centre, and
 the teacher follows. Each tensor's gradient is clipped by itself. The authors' rate ends at 1e-6, ours at 0; that the
-weight decay of their ViTs grows from 0.04 to 0.4 is the setting `weight_decay_end`.
+weight decay of their ViTs grows from 0.04 to 0.4 is the setting `weight_decay_end`. What is evaluated is the student,
+by its last feature; the authors evaluate the teacher, and probe the class tokens of the last four blocks of ViT-S.
 """
 
 import math

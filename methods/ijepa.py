@@ -11,7 +11,8 @@ places, the last row and column among them, which the authors' code leaves out. 
 that keeps a tenth of the patches is taken, and no more than ten are asked for; where none does, the last of the four
 blocks is not taken out, and so on. Contexts of several lengths are attention masks, where the authors cut all to the
 shortest of the batch. It needs a vision transformer; a class token, which the paper's have not, is seen by the student
-and predicts nothing. Positions are fixed sines and cosines, in place of those that weights= may bring.
+and predicts nothing. Positions are fixed sines and cosines, in place of those that weights= may bring. What is
+evaluated is the student; the authors evaluate the teacher.
 """
 
 from collections.abc import Iterator
@@ -69,6 +70,8 @@ class IJEPA(Method):
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int, size: int) -> None:
         super().__init__(config, encoder, width, images)
         self.side, _ = patch_grid(encoder)
+        if self.side < 2:
+            raise ValueError(f"views of {size} pixels are one patch, not several: stem=small, or larger ones")
         network: Any = encoder
         self.prefix: int = network.num_prefix_tokens
         one = next(encoder.parameters()).new_zeros(1, 3, size, size)

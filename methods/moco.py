@@ -4,6 +4,10 @@ A query of one view against the momentum-encoded key of the other (positive) and
 Defaults are v2's. v1 is `moco.head=linear moco.temperature=0.07 augmentation=moco_v1 schedule=step warmup=0
 decay_all=true`. Small crops, which the papers do not have, are further queries.
 
+Neither head has batch norm, as in the authors' code, and keys begin as a narrow cone: on the digits, by three seeds,
+two images' keys have a mean cosine of 0.50 to 0.53 (resnet10t, 16 pixels) and 0.85 to 0.86 (resnet18, 32 pixels) as
+weights start, and of 0.30 to 0.40 with batch norm in the head.
+
 The authors update the key encoder before they compute keys; here it is updated after the optimiser's step. With a
 constant m and equal starts the keys are the same, and the end of a step is a state that can be saved.
 """

@@ -33,6 +33,10 @@ class SimCLR(Method):
     views = ("crop", "crop")
     multicrop = True
     younger = ("hardness", "class_share")
+    variants = {  # noqa: RUF012
+        "hcl": "simclr.hardness=1 simclr.class_share=0.1",
+        "debiased": "simclr.class_share=0.1",
+    }
     search_space = {  # noqa: RUF012
         "temperature": (0.05, 1.0),  # table 5: 0.05, 0.1, 0.5 and 1
     }

@@ -7,7 +7,8 @@ pixels, over the hidden ones alone. ceil(mask x cells) cells are hidden in every
 A vision transformer sees one learned token in place of hidden patches, before positions are added. Convolutions have no
 tokens: there a learned colour, at first the mean, covers the hidden pixels (ours; convolutions smear it over their
 neighbours, and batch norm counts it). Swin, which the paper has too, is not offered. The paper's cells are of 32 pixels
-in views of 192 and 224; `cell=0` is an eighth of the view, but no less than a patch.
+in views of 192 and 224; `cell=0` is an eighth of the view, but no less than a patch. No error reaches a class token but
+through the patches, so a transformer's feature should be their mean, as presets say (`pool=avg`).
 """
 
 import math

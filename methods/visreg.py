@@ -27,6 +27,7 @@ class VISReg(Method):
     family = "no_negatives"
     views = ("crop", "crop")
     multicrop = True
+    younger = ("clip",)
     search_space = {  # noqa: RUF012
         "weight": ("0.4", "0.6", "0.8", "0.9"),  # ours: about the authors' 0.6 for small data and 0.9 for ImageNet
     }
@@ -38,12 +39,15 @@ class VISReg(Method):
         head_layers: int = 3  # of the projector, with GELU
         head_hidden: int = 2048  # width of its hidden layers
         head_dim: int = 256  # width of z (ViT-B, a third of its width; Imagenette 128)
+        clip: float = 0.0  # largest norm of the whole gradient (1 in the authors' code, for ViTs); 0: as it is
 
         def __post_init__(self) -> None:
             if not 0 <= self.weight <= 1:
                 raise ValueError("weight must be between 0 and 1")
             if min(self.directions, self.head_layers, self.head_hidden, self.head_dim) < 1:
                 raise ValueError("directions, head_layers, head_hidden and head_dim must be at least 1")
+            if self.clip < 0:
+                raise ValueError("clip must be at least 0")
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)
@@ -65,6 +69,10 @@ class VISReg(Method):
         }
         regularised = terms["scale"] + terms["shape"] + terms["centre"]
         return {"loss": (1 - weight) * terms["prediction"] + weight * regularised} | terms
+
+    def after_backward(self, at: Progress) -> None:
+        if self.config.clip:
+            nn.utils.clip_grad_norm_(self.parameters(), self.config.clip)
 
     def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
         spread = float(rows["z"].var(dim=0, correction=0).mean().sqrt())

@@ -6,8 +6,8 @@ by chance is part of the regulariser. With mean m and covariance S = L L^T (Chol
 the loss is the mean over images and pairs of views of 2 - 2 cos(v, v'), or of the squared distance of v and v'. The
 gradient flows through m, L and both views (solo-learn stops it in one of each pair).
 
-With two views this is the paper's W-MSE 2. Further views take part in all pairs, as in its W-MSE 4; but they are the
-small crops of `augmentation`, where the paper's are as large as the first two.
+With two views this is the paper's W-MSE 2. Further ones, the small crops of `augmentation`, take part in all pairs: two
+that are as large as the first make its W-MSE 4, such as `2x32@.2-1` for views of 32 pixels.
 """
 
 import itertools
@@ -78,7 +78,7 @@ def whiten(z: Tensor, epsilon: float) -> Tensor:
     identity = torch.eye(z.shape[2], dtype=z.dtype, device=z.device)
     covariance = (1 - epsilon) * z.transpose(1, 2) @ z / (z.shape[1] - 1) + epsilon * identity
     try:
-        if z.shape[1] < z.shape[2] and not epsilon:  # which rounding may hide
+        if z.shape[1] <= z.shape[2] and not epsilon:  # less their mean; rounding may hide it
             raise torch.linalg.LinAlgError
         factor = torch.linalg.cholesky(covariance)
     except torch.linalg.LinAlgError:

@@ -14,6 +14,7 @@ import pytest
 import report_picture
 from PIL import Image
 
+from benchmark.contract import check
 from benchmark.words import ablations, selection
 from results import readme
 
@@ -77,6 +78,13 @@ def test_what_a_reader_fills_in_may_be_anything() -> None:
     text = "`check NAME`, `python -m benchmark check NAME`, `dataset.root=DIR`, `out=`, `batch_norm=split:N`, "
     text += "`python -m benchmark profile methods=...`, `key=value`, `reference=METHOD`, `methods=simclr seeds=0,1`"
     assert docs_commands.find_problems(text) == []
+
+
+@pytest.mark.usefixtures("inside")
+def test_the_method_with_a_teacher_a_queue_and_tokens_keeps_the_contract() -> None:
+    """Of docs/plugins.md; the other one there is checked as a command of the page."""
+    for part in (check.check_gradients, check.check_resume, check.check_micro_batches):
+        part("my_pkg.my_masked")
 
 
 def test_readme_is_short() -> None:

@@ -32,7 +32,7 @@ from methods.parts.heads import MomentumCopy
 
 PAGE, PRESETS_PAGE = Path("docs/methods.md"), Path("docs/presets.md")
 TRANSFORMER = "vit_tiny_patch16_224"
-BACKBONE, SIDE, IMAGES, CLASSES, BATCH = "resnet18", 32, 1_281_167, 1000, 64
+BACKBONE, SIDE, IMAGES, CLASSES, BATCH = "resnet18", 32, 1_281_167, 1000, 128
 HEAD = f"""# Methods
 
 Made by `python -m benchmark.cli.methods_page` from the methods themselves; do not edit. `python -m benchmark methods

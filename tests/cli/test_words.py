@@ -303,6 +303,12 @@ def test_settings_that_came_later_leave_the_keys_of_cells_without_them() -> None
     assert not {"pool", "weight_decay_end", "adamw_beta2"} & set(address.identity(cell("methods=random")))
 
 
+def test_other_names_of_methods_are_words_of_a_cell() -> None:
+    variants = {name: cell(words) for name, words in methods.variants().items()}
+    assert {"nnbyol", "nnsiam", "hcl", "debiased"} <= set(variants)
+    assert all(address.key(one) != key(f"methods={one.method}") for one in variants.values())
+
+
 def test_a_number_is_one_setting_however_it_was_come_by() -> None:
     """3 x 0.2 is 0.6000000000000001 in binary."""
     assert len(read(["methods=simclr", "temperature=0.6,x3,0.6000000000000001"]).cells) == 1

@@ -41,6 +41,8 @@ VARIANTS = {
     "swav with a queue and small crops": ("swav", "swav.queue=50", "swav.queue_start=0", "augmentation=crop+2x8"),
     "byol with neighbours": ("byol", "byol.neighbours=40", "augmentation=crop+1x8"),
     "simsiam with neighbours": ("simsiam", "simsiam.neighbours=40"),
+    "lejepa with crops of two sizes": ("lejepa", "augmentation=crop+1x16@.3-1+2x8"),
+    "wmse with four views": ("wmse", "wmse.passes=2", "wmse.whitened=18", "augmentation=crop+2x16@.2-1"),
     "simmim, a token in place of patches": ("simmim", "backbone=test_vit", "stem=small"),
     "dino, its temperature growing, with small crops": (
         "dino",

@@ -18,6 +18,7 @@ from benchmark.augment.augmentation import SMALL_SCALE, Augmentation, SmallCrop,
 from benchmark.augment.parameters import draw
 from benchmark.augment.policies import Policy
 from benchmark.augment.transforms import CACHED, apply_after_flip
+from benchmark.contract import short_training
 from benchmark.data.datasets import Split
 from benchmark.errors import UsageError
 from benchmark.settings import schema
@@ -226,6 +227,14 @@ def test_a_method_that_takes_no_small_crops_says_so(capsys: pytest.CaptureFixtur
 def test_every_method_declares_what_its_class_has() -> None:
     for name in methods.names():
         assert methods.describe(name).multicrop == methods.load(name).multicrop
+
+
+def test_supervised_methods_alone_are_given_labels() -> None:
+    supervised = {name for name in methods.names() if methods.load(name).supervised}
+    assert supervised == {"supervised", "supcon"}
+    for name in ("simclr", "dino", *supervised):
+        _, batches = short_training.prepare(short_training.settings(name), World())
+        assert (batches.get(0, batches.order(0)).labels is not None) == (name in supervised)
 
 
 def test_the_backbone_must_take_every_size(plugin: str) -> None:

@@ -150,6 +150,7 @@ def test_what_is_known_beforehand(tiny: Any) -> None:
     assert next(method.symptoms(logged, rows))[0] == "chance"
 
 
-def test_one_patch_is_none_to_hide(tiny: Any) -> None:
+@pytest.mark.parametrize("name", ["ibot", "ijepa"])
+def test_one_patch_is_none_to_hide(name: str, tiny: Any) -> None:
     with pytest.raises(ValueError, match="views of 2 pixels are one patch"):
-        build(tiny, side=1)
+        tiny.build(name, 6, inputs={"size": 2}, backbone=lambda: transformer(img_size=2))

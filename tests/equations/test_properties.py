@@ -128,6 +128,21 @@ def test_the_order_of_the_batch_does_not_matter(case: Case, tiny: Any) -> None:
     assert method.loss({name: row[order] for name, row in rows.items()}, AT)["loss"].item() == pytest.approx(loss)
 
 
+@pytest.mark.parametrize("name", ["lejepa", "visreg", "wmse", "mmcr", "vibcreg", "corinfomax"])
+def test_a_batch_that_is_a_sample_has_no_order_and_no_sign(name: str, tiny: Any) -> None:
+    """METHODS-2.md 5: images, large views and -z, in place of z, have the same loss."""
+    method = tiny.build(name, IMAGES, head_dim=3)
+    z = torch.randn(3 * D, 2, 3, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+
+    def loss(z: Tensor) -> float:
+        torch.manual_seed(0)
+        return method.loss({"z": z, "centre": z.mean(dim=1)}, AT)["loss"].item()
+
+    for other in (z.roll(5, dims=0), z.flip(1), -z):
+        assert loss(other) == pytest.approx(loss(z), rel=1e-9)
+    assert loss(z[:, [0, 0]]) != pytest.approx(loss(z), rel=1e-3)
+
+
 @pytest.mark.parametrize("case", [case for case in CASES.values() if case.swaps], ids=lambda case: case.name)
 def test_the_order_of_the_views_does_not_matter(case: Case, tiny: Any) -> None:
     method = ready(case, tiny)

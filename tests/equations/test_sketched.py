@@ -93,10 +93,13 @@ def test_sigreg_is_known_beforehand(tiny: Any) -> None:
 
 
 @views
-def test_visreg(sides: tuple[int, ...], large: int, tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
+@pytest.mark.parametrize("most", [0.0, 0.05], ids=["", "clipped"])
+def test_visreg(
+    most: float, sides: tuple[int, ...], large: int, tiny: Any, paper: Any, same: Any, same_state: Any
+) -> None:
     """L = (1 - lambda) prediction + lambda (scale + shape + centre); in `shape` sigma is a constant, mu is not."""
     weight = 0.3
-    method = tiny.build("visreg", 6, weight=weight, **HEAD)
+    method = tiny.build("visreg", 6, weight=weight, clip=most, **HEAD)
     w, batches = paper.start(method), tiny.batches(BATCHES, sides)
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
         torch.manual_seed(100 + step)
@@ -117,7 +120,14 @@ def test_visreg(sides: tuple[int, ...], large: int, tiny: Any, paper: Any, same:
         terms = {"loss": loss, "prediction": predicted, "scale": scale, "shape": shape, "centre": centre}
         for name, value in terms.items():
             same(ours.scalars[name], value)
-        same(ours.gradients, paper.sgd(w, loss))
+        before = {name: value.clone() for name, value in w.items()}
+        slopes = paper.sgd(w, loss)
+        norm = float(sum((slope**2).sum() for slope in slopes.values()) ** 0.5)
+        factor = min(1.0, most / (norm + 1e-6)) if most else 1.0
+        assert (factor < 1) == bool(most)
+        slopes = {name: factor * slope for name, slope in slopes.items()}
+        same(ours.gradients, slopes)
+        w.update({n: (before[n] - paper.RATE * slope).detach().requires_grad_() for n, slope in slopes.items()})
     same_state(ours.after, w)
 
 

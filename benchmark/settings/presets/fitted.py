@@ -141,6 +141,7 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
         "lejepa.learning_rate": "0.002",
         "visreg.head_hidden": "1024",
         "visreg.learning_rate": "0.002",
+        "wmse.warmup": "0.1",
         "mmcr.learning_rate": "0.002",
         "vibcreg.head_dim": "1024",
         "vibcreg.learning_rate": "0.002",

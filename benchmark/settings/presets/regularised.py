@@ -28,9 +28,10 @@ def on_digits() -> Preset:
 
 def on_cifar() -> Preset:
     """None was measured at full length by us."""
-    eb_jepa = "eb_jepa's CIFAR-10 (ResNet-18, batch 256): lambda .038 in this form; a tenth solarised, here none"
+    jitter = "a tenth solarised, saturation .2, here none and .4"
+    eb_jepa = f"eb_jepa's CIFAR-10 (ResNet-18, batch 256): lambda .038 in this form; {jitter}"
     large, without_lars = "crop_large+flip+colour+grey", ours("eb_jepa's LARS is another than ours")
-    solo = "solo-learn's CIFAR configuration; a tenth solarised, here none"
+    solo = f"solo-learn's CIFAR configuration; {jitter}"
     corinfomax = "CorInfoMax, authors' code for CIFAR-10: SGD 0.5 at batch 512, ten epochs of warm-up, BYOL's pair"
     return (
         cite("lejepa", eb_jepa, weight="0.04", directions="256", augmentation=large)
@@ -42,6 +43,7 @@ def on_cifar() -> Preset:
         | cite("visreg", ours("LeJEPA's there"), optimiser="adamw", learning_rate="0.001", weight_decay="5e-4")
         | cite("wmse", _WMSE, augmentation="crop_large+flip+colour+grey_rare", batch_size="512", optimiser="adamw")
         | cite("wmse", _WMSE, learning_rate="0.003", learning_rate_rule="none", weight_decay="1e-6")
+        | cite("wmse", "W-MSE, authors' code for CIFAR: 500 steps of warm-up", warmup="0.03")
         | cite("mmcr", _MMCR, head_layers="2", head_hidden="512", head_dim="128")
         | cite("mmcr", _MMCR, optimiser="adamw", learning_rate="0.001", weight_decay="1e-6")
         | cite("vibcreg", solo, augmentation=large, weight_decay="1e-4")

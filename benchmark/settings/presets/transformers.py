@@ -47,7 +47,7 @@ def for_all() -> Preset:
     none = ours("MoCo v3's for ViT-S, where the method has no recipe that we know")
     deit = "DeiT (arXiv 2012.12877): AdamW 5e-4 x B/512, five of 300 epochs of warm-up"
     lejepa = "LeJEPA, authors' README and MINIMAL.md: AdamW, decay 0.05 for ViTs"
-    visreg = "VISReg, authors' configurations: AdamW, decay 0.05"
+    visreg = "VISReg, authors' configurations: AdamW, decay 0.05, gradients of a norm of 1 at most"
     simmim = "SimMIM, authors' code: AdamW, decay 0.05"
     return (
         cite("", none, optimiser="adamw", learning_rate="1.5e-4", learning_rate_rule="linear", schedule="cosine")
@@ -57,7 +57,7 @@ def for_all() -> Preset:
         | cite("dino", dino, learning_rate="5e-4", warmup="0.1", clip="3")
         | cite("dino", "DINO, authors' code for ViT-S", weight_decay="0.04", weight_decay_end="0.4")
         | cite("lejepa", lejepa, weight_decay="0.05")
-        | cite("visreg", visreg, weight_decay="0.05")
+        | cite("visreg", visreg, weight_decay="0.05", clip="1")
         | cite("simmim", simmim, weight_decay="0.05")
         | cite("lejepa,visreg,simmim", ours("the warm-up of all presets"), warmup="0.1")
         | cite("simmim", ours("the mean of the patches: nothing trains the class token"), pool="avg")

@@ -107,8 +107,8 @@ def jobs_of(out: Path) -> dict[str, jobs.Job]:
 
 
 def describe_jobs(out: Path, writes: bool = True) -> tuple[dict[str, tuple[str, str, str]], str]:
-    """Cell -> its job, that one's state and why it waits; and why only the notes could be asked, if so. With `writes`
-    the cells whose jobs left no record have one behind it."""
+    """Cell -> its job, that one's state and why it waits; and why only the notes could be asked, or not even they, if
+    so. With `writes` the cells whose jobs left no record have one behind it."""
     try:
         jobs_of_cells = record_dead_jobs(out) if writes else jobs_of(out)
         return {cell: (job.id, job.state.lower(), job.reason) for cell, job in jobs_of_cells.items()}, ""
@@ -116,6 +116,8 @@ def describe_jobs(out: Path, writes: bool = True) -> tuple[dict[str, tuple[str, 
         return {
             cell: (note.job, "", "") for cell, note in job_notes.latest(out).items()
         }, f"SLURM does not answer ({error})"
+    except OSError as error:
+        return {}, f"which jobs there are cannot be read ({error.strerror}: {error.filename})"
 
 
 def record_dead_jobs(out: Path) -> dict[str, jobs.Job]:

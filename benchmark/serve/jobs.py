@@ -30,10 +30,7 @@ class Jobs:
             return self._known, self._news
 
     def _ask(self) -> None:
-        try:
-            rows, news = cluster.describe_jobs(self.out, writes=False)
-        except (OSError, ValueError) as error:  # the notes cannot be read
-            rows, news = {}, str(error)
+        rows, news = cluster.describe_jobs(self.out, writes=False)
         words = {
             cell: f"job {job} {state}".rstrip() + f" ({reason})" * bool(reason)
             for cell, (job, state, reason) in rows.items()

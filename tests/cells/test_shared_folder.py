@@ -151,6 +151,22 @@ def test_notes_on_jobs_are_their_users_alone_and_name_nothing_elsewhere(
     assert job_notes.folder(tmp_path).name.startswith(".slurm-")
 
 
+def test_cells_are_listed_though_the_notes_on_jobs_cannot_be_read(
+    tmp_path: Path, environment: Mapping[str, str]
+) -> None:
+    """What acts on jobs says so and does nothing."""
+    synthetic.write(1, tmp_path)
+    write_notes(tmp_path)
+    notes = tmp_path / ".slurm/jobs.jsonl"
+    notes.unlink()
+    os.mkfifo(notes)
+    listed = inside(["status", f"out={tmp_path}"], environment)
+    assert (listed.returncode, "finished" in listed.stdout) == (0, True)
+    assert f"which jobs there are cannot be read (no regular file: {notes})" in listed.stderr
+    refused = inside(["cancel", f"out={tmp_path}"], environment)
+    assert (refused.returncode, refused.stderr) == (1, f"error: [Errno 22] no regular file: '{notes}'\n")
+
+
 def test_a_folder_cannot_name_what_is_imported(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, environment: Mapping[str, str]
 ) -> None:

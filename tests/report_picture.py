@@ -18,8 +18,8 @@ from PIL.PngImagePlugin import PngInfo
 
 ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs/report.png"
-STUDY = ROOT / "results/studies/digits_demo"
-SIZE = "1240,1010"  # from the verdict to the first figure
+STUDY = ROOT / "results/studies/cifar10_tuned"
+SIZE = "1360,1310"  # from the verdict to the first figure
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 

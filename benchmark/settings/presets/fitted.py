@@ -2,7 +2,8 @@
 
 `run methods=simclr,moco dataset=folder dataset.root=DIR`. Each rule has its reason, which `plan`, the notes of `run`
 and the record repeat. What follows from nothing but the size is taken from other presets: `cifar` and `stl10` at full
-length, `cifar_quick` and `digits`, which were chosen by trials, where the training is short.
+length; where the training is short, `cifar_quick` and what `digits` had before twelve of its methods were tuned, both
+chosen by trials.
 """
 
 from __future__ import annotations
@@ -106,7 +107,7 @@ _TEACHER = {
 
 
 def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
-    """Where steps are few: what `digits` and `cifar_quick` were chosen with."""
+    """Where steps are few: `cifar_quick`'s, and what `digits` had before twelve of its methods were tuned."""
     momentum = Rule("0.95" if steps < 2000 else "0.99", f"the key encoder has to follow within {steps} steps")
     rate = f"of {steps} steps; the authors' 0.03 is for {LONG} and more"
     plain = {

@@ -12,6 +12,7 @@ _WMSE = "W-MSE, authors' code for CIFAR: Adam, the decay an L2; flat but for its
 
 
 def on_digits() -> Preset:
+    adam = ours("AdamW as for Barlow Twins there before it was tuned")
     return (
         cite("lejepa", "LeJEPA, MINIMAL.md", weight="0.02", directions="256")
         | cite("visreg", _IMAGENETTE, weight="0.6")
@@ -21,8 +22,8 @@ def on_digits() -> Preset:
         | cite("mmcr", _MMCR, head_layers="2", head_hidden="512", head_dim="128")
         | cite("vibcreg", _HEADS, head_dim="512")
         | cite("corinfomax", _HEADS, head_hidden="512")
-        | cite("lejepa,visreg,mmcr,vibcreg,corinfomax", _ADAM, optimiser="adamw", learning_rate="0.002")
-        | cite("wmse", _ADAM, optimiser="adamw", learning_rate="0.004")
+        | cite("lejepa,visreg,mmcr,vibcreg,corinfomax", adam, optimiser="adamw", learning_rate="0.002")
+        | cite("wmse", adam, optimiser="adamw", learning_rate="0.004")
     )
 
 

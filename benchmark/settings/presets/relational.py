@@ -11,8 +11,8 @@ _FRESH = ours("a queue of at most half of the training set, for a longer one hol
 def on_digits() -> Preset:
     """MoCo's and NNCLR's there.
 
-    ReSSL's weak view is the whole digit, its batch norm of the whole batch, its momentum higher and its rate twice that
-    of others: with a weak view of 8 to 100 % of the area, and MoCo's settings, all embeddings became one point.
+    ReSSL's weak view is the whole digit, its batch norm of the whole batch, its momentum higher and its rate twice the
+    usual 0.12: with a weak view of 8 to 100 % of the area, and MoCo's settings, all embeddings became one point.
     """
     point = ours("with MoCo's settings and a weak view of crops all embeddings became one point", BY_TRIALS)
     return (

@@ -20,6 +20,7 @@ from PIL import Image
 
 from benchmark.cells import machine
 from benchmark.cells.validation_curve import METRIC
+from benchmark.settings.presets import digits
 from results.frames.frame import load
 from results.record import unpack
 from results.statistics.summaries import summarise
@@ -83,7 +84,7 @@ def test_a_record_holds_what_the_number_can_be_traced_by(reference: tuple[Path, 
     assert record["cost"]["views"] == 6 * 5 * 32 * 2, "epochs x steps x batch x views"
     assert record["cost"]["processes"] == 1
     assert record["cost"]["peak_memory_bytes"] > 10**8
-    assert record["settings"]["options"]["temperature"] == 0.2
+    assert record["settings"]["options"]["temperature"] == float(digits()["simclr.temperature"].value)
     assert (record["resolved"]["stem"], record["resolved"]["family"]) == ("native", "end_to_end")
     kind = {"results_version": 1, "precision": record["resolved"]["precision"], "compile": False, "tf32": False}
     assert kind.items() <= record["resolved"].items()

@@ -107,8 +107,9 @@ class ValidationCurve:
     def describe(self) -> dict[str, Any]:
         """How the curve is measured, for the record."""
         images = {"references": len(self.rows), "images": len(self.data.validation)}
-        pruning = {"prune_below": [list(threshold) for threshold in self.prune]} if self.prune else {}
-        return {"every": self.every, "k": NEIGHBOURS} | images | {"share": round(self.share, 5)} | pruning
+        pruning = {"prune_below": [[round(accuracy, 4), epochs] for accuracy, epochs in self.prune]}
+        how = {"every": self.every, "k": NEIGHBOURS} | images | {"share": round(self.share, 5)}
+        return how | (pruning if self.prune else {})
 
     def _measure(self, epoch: int) -> Validation:
         if self.batches.device.type == "cuda":

@@ -48,7 +48,8 @@ class Outcome(NamedTuple):
 
 class Validation(NamedTuple):
     """What was measured at an epoch's end: numbers for the log, with the `evaluation_seconds` that they took, or none;
-    and why the cell should end there, if it should, and the `status` that its record then has."""
+    and why the cell should end there, if it should, and the `status` that its record then has. Where it is `pruned` no
+    checkpoint is written: killed before its record is, it must be judged there again."""
 
     numbers: dict[str, float]
     stop: str | None = None
@@ -119,7 +120,6 @@ def train(
                 line |= {"learning_rate": rate, "images_per_second": speed}
                 log.write({"step": done, "steps": steps, "epoch": at.epoch} | line)
                 clock.pending.clear()
-            # Where a trial is pruned none is written: were its record not either, the trial must be judged there again.
             if done == steps or ((stopping or due or ends) and validation.status != "pruned"):
                 _save(folder, key, done, engine, batches, optimiser, clock, collapse, guard)
                 saved = time.perf_counter()

@@ -215,7 +215,7 @@ def test_a_trial_is_pruned_for_its_best_accuracy_also_where_that_lies_before_a_k
     if not reached:
         assert outcome.reason is not None
         assert outcome.reason.endswith("% by epoch 2: the median of earlier trials at epoch 2 is 100 %")
-        assert torch.load(log.parent / "last.pt", weights_only=True)["step"] == 7, "a kill now would judge it again"
+        assert torch.load(log.parent / "last.pt", weights_only=True)["step"] < 10, "a kill now would judge it again"
 
 
 def test_auto_is_some_ten_times_where_that_is_cheap_and_less_often_where_not() -> None:

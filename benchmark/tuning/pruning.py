@@ -25,8 +25,8 @@ def settle(epochs: int, before: Sequence[FrozenTrial]) -> str:
     """What the trial behind those `before` must reach, as `Settings.prune_below` has it: medians in percent, rounded
     down to hundredths, so that a trial at the median stays.
 
-    Only trials that went to their end, or failed of themselves, count; until there are `STARTUP` of them nothing has to
-    be reached. The first epoch of all is always named: there every trial is measured, however seldom it is otherwise.
+    Only trials that finished, collapsed or were stopped count; until there are `STARTUP` of them nothing has to be
+    reached. The first epoch of all is always named: there every trial is measured, however seldom it is otherwise.
     """
     first = first_pruning(epochs)
     medians = {first: 0.0}

@@ -20,7 +20,8 @@ from typing import Any
 from results import files
 
 SCHEMA = EVALUATION_SCHEMA = 1
-STATUSES = ("finished", "failed", "collapsed", "stopped")
+PRUNED = "pruned"  # a trial that ended early, for the accuracies of those before it
+STATUSES = ("finished", "failed", "collapsed", "stopped", PRUNED)
 FILE_NAME = "record.json"
 EVALUATION_NAME = "evaluation.json"  # what was measured later, beside the record, which stays as it is
 LOOKS_NAME = "looks.json"  # what people look at beside the numbers, see benchmark/evaluate/gallery.py
@@ -240,7 +241,7 @@ def is_trial(record: dict[str, Any]) -> bool:
 
 def _trial_problem(record: dict[str, Any]) -> str | None:
     if not is_trial(record):
-        return None
+        return "status 'pruned' is a trial's alone" if record["status"] == PRUNED else None
     if record.get("purpose") != TRIAL or not isinstance(record["settings"].get("trial"), str):
         return f"a trial's record has purpose {TRIAL!r} and settings.trial, the study and its number"
     others = [name for name in record["metrics"] if name not in TRIAL_METRICS]

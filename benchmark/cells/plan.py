@@ -23,7 +23,7 @@ class State:
     """A cell's folder as it is now."""
 
     folder: Path
-    word: str  # new, running, interrupted, finished, failed, collapsed, stopped or broken
+    word: str  # new, running, interrupted, finished, failed, collapsed, stopped, pruned or broken
     detail: str  # reason, or how far it is
     record: dict[str, Any] | None = None
 

@@ -52,7 +52,7 @@ def run(settings: Settings, place: Place, title: str = "") -> dict[str, Any] | N
     """The cell's record: the one there is, or a new one. None where another process has the cell, or this one lost it
     or may not write there. Trackers call its run by the `title`.
 
-    A failed record is tried again; a finished, collapsed or stopped one stands. Raises `Stopped` behind a checkpoint.
+    A failed record is tried again; any other stands. Raises `Stopped` behind a checkpoint.
     """
     folder = Path(place.runtime.out) / address.folder_name(settings)
     with contextlib.ExitStack() as stack:
@@ -199,7 +199,7 @@ def _train_and_evaluate(
     precision = resolved["precision"]
     batches = build.batches(settings, method, data, place.world, place.device, precision)
     resolved |= {"stem": stem} | _resolve(settings, place.runtime, data, batches)
-    reason, whole, stopped = None, True, False
+    reason, whole, status = None, True, ""
     evaluated: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     if method.trains:
         engine = build.engine(settings, method, world, device, precision)
@@ -209,13 +209,13 @@ def _train_and_evaluate(
             evaluated, resolved["compile"] = engine.uncompiled, engine.compiled
             if not engine.compiled:
                 place.display.say(f"compile=true: batch_norm={settings.batch_norm} is not compiled")
-        curve = ValidationCurve(settings, place.runtime, method, data, batches, precision, place.display)
+        curve = ValidationCurve(settings, place.runtime, method, data, batches, precision, folder, place.display)
         resolved |= {"validation_curve": curve.describe()}
         key, stop, display = address.key(settings), place.stop, place.display
         outcome = train.train(
             engine, batches, settings, place.runtime, key, folder, stop, display, guard, report_line, curve.ask
         )
-        reason, whole, stopped = outcome.reason, outcome.whole, outcome.stopped
+        reason, whole, status = outcome.reason, outcome.whole, outcome.status
         resolved["warnings"] += [f"{settings.method}: {sign}" for sign in outcome.signs]
         cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}
         cost |= {"images_per_second": round(outcome.images_per_second, 2)}
@@ -234,8 +234,7 @@ def _train_and_evaluate(
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
         if metrics and world.is_main and not settings.trial:  # it shows test images
             _write_gallery(frozen, folder, guard, place.display)
-    status = "stopped" if stopped else "collapsed" if reason else "finished"
-    result = {"status": status, "reason": reason, "metrics": metrics}
+    result = {"status": status or ("collapsed" if reason else "finished"), "reason": reason, "metrics": metrics}
     return result | ({record.CORRECT: correct} if correct else {})
 
 

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -26,13 +27,13 @@ from benchmark.evaluate.features import encode
 from benchmark.evaluate.frozen_cell import in_float32
 from benchmark.evaluate.linear import top1
 from benchmark.settings.cell import Settings
-from benchmark.settings.runtime import Runtime, evaluation_interval, stop_threshold
+from benchmark.settings.runtime import Runtime, Threshold, evaluation_interval, parse_thresholds, stop_thresholds
 from benchmark.settings.values import count_microbatches
 from benchmark.training.batches import Batches
 from benchmark.training.embed import ROWS
 from benchmark.training.train import Validation
 from methods.method import Method
-from results import record
+from results import files, record
 from results.quantity import quantify
 
 METRIC, NEIGHBOURS = record.VALIDATION, 20
@@ -44,7 +45,7 @@ BF16 = {"cpu": 1.0, "cuda": 3.2}
 
 
 class ValidationCurve:
-    """The accuracies of `method` over the training that `settings` describe."""
+    """The accuracies of `method` over the training that `settings` describe, which is logged in `folder`."""
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class ValidationCurve:
         data: Data,
         batches: Batches,
         precision: str,
+        folder: Path,
         display: ProgressDisplay,
     ) -> None:
         assert settings.epochs is not None
@@ -64,18 +66,19 @@ class ValidationCurve:
         passes = max(count_microbatches(batches.batch_size, settings.microbatch or 0), batches.world.size)
         self.at_once = min(ROWS, len(batches.views) * (batches.batch_size // passes))
         self.share = _share(len(self.rows) + len(data.validation), data, batches, self.epochs, precision)
-        interval, self.threshold, self.display = evaluation_interval(runtime), stop_threshold(runtime), display
+        interval, self.folder, self.display = evaluation_interval(runtime), folder, display
+        self.stop, self.prune = stop_thresholds(runtime), parse_thresholds(settings.prune_below)
         self.every = affordable_interval(self.share, self.epochs) if interval is None else interval
         if not data.class_names:
             self.every = 0
-            if self.threshold is not None:
+            if self.stop:
                 display.say_once(f"note: stop_below={runtime.stop_below} stops nothing that has no labels")
-                self.threshold = None
-        elif self.threshold is not None and self.threshold.epochs >= self.epochs:
+                self.stop = []
+        elif self.stop and self.stop[0].epochs >= self.epochs:
             display.say_once(
                 f"note: stop_below={runtime.stop_below} stops no training of {quantify(self.epochs, 'epoch')}"
             )
-        elif interval is None and not (self.every or self.threshold):
+        elif interval is None and not (self.every or self.stop or self.prune):
             display.say_once(
                 f"note: no accuracy while cells train for so short a time: each takes more than {100 * SHARE:.0f} % of "
                 "the training; evaluate_every=EPOCHS measures it all the same"
@@ -84,7 +87,7 @@ class ValidationCurve:
     def is_due(self, epoch: int) -> bool:
         """Whether to measure once `epoch` epochs are trained; the same on every process and in every attempt."""
         regular = self.every > 0 and (epoch % self.every == 0 or epoch == self.epochs)
-        return regular or (self.threshold is not None and epoch == self.threshold.epochs)
+        return regular or any(epoch == threshold.epochs for threshold in (*self.stop, *self.prune))
 
     def ask(self, epoch: int) -> Validation:
         """What is due once `epoch` epochs are trained. One process evaluates, and the others wait.
@@ -104,7 +107,9 @@ class ValidationCurve:
     def describe(self) -> dict[str, Any]:
         """How the curve is measured, for the record."""
         images = {"references": len(self.rows), "images": len(self.data.validation)}
-        return {"every": self.every, "k": NEIGHBOURS} | images | {"share": round(self.share, 5)}
+        pruning = {"prune_below": [[round(accuracy, 4), epochs] for accuracy, epochs in self.prune]}
+        how = {"every": self.every, "k": NEIGHBOURS} | images | {"share": round(self.share, 5)}
+        return how | (pruning if self.prune else {})
 
     def _measure(self, epoch: int) -> Validation:
         if self.batches.device.type == "cuda":
@@ -112,10 +117,21 @@ class ValidationCurve:
         began = time.perf_counter()
         accuracy = self._accuracy()
         numbers = {METRIC: accuracy, "evaluation_seconds": round(time.perf_counter() - began, 3)}
-        if self.threshold is None or epoch < self.threshold.epochs or accuracy >= self.threshold.accuracy:
-            return Validation(numbers)
-        needed = f"{100 * self.threshold.accuracy:g}@{self.threshold.epochs}"
-        return Validation(numbers, f"validation kNN {100 * accuracy:.1f} % at epoch {epoch}: stop_below={needed}")
+        least = _find_threshold(self.stop, epoch)
+        if least.accuracy and not accuracy >= least.accuracy:
+            needed = f"stop_below={100 * least.accuracy:g}@{least.epochs}"
+            return Validation(numbers, f"validation kNN {100 * accuracy:.1f} % at epoch {epoch}: {needed}", "stopped")
+        least = _find_threshold(self.prune, epoch)
+        if least.accuracy and not (best := self._best_before(accuracy)) >= least.accuracy:
+            needed = f"the median of earlier trials at epoch {least.epochs} is {100 * least.accuracy:.4g} %"
+            return Validation(numbers, f"best validation kNN {100 * best:.1f} % by epoch {epoch}: {needed}", "pruned")
+        return Validation(numbers)
+
+    def _best_before(self, accuracy: float) -> float:
+        """The best of this accuracy and those that are logged; NaN where none is a number."""
+        logged = [line.get(METRIC) for line in files.read_lines(self.folder / "log.jsonl")]
+        numbers = [value for value in (*logged, accuracy) if isinstance(value, int | float) and value == value]
+        return max(numbers, default=float("nan"))
 
     @torch.no_grad()
     def _accuracy(self) -> float:
@@ -133,6 +149,11 @@ class ValidationCurve:
 
     def _prepare(self, images: Tensor) -> Tensor:
         return self.batches.normalise(resize(images, self.batches.size))
+
+
+def _find_threshold(thresholds: Sequence[Threshold], epoch: int) -> Threshold:
+    """The last one that holds by `epoch`, or one that everything reaches."""
+    return next((each for each in reversed(thresholds) if each.epochs <= epoch), Threshold(0.0, 0))
 
 
 def affordable_interval(share: float, epochs: int) -> int:

@@ -105,7 +105,7 @@ def _print_end(request: Request) -> int:
                 print(f"no record: {state.folder.name}: {state.word} {state.detail}".rstrip(), file=sys.stderr)
     if "failed" in words:
         return 1
-    return 2 if "broken" in words else 3 if words - {"finished", "collapsed", "stopped"} else 0
+    return 2 if "broken" in words else 3 if words - {"finished", "collapsed", "stopped", "pruned"} else 0
 
 
 def _submit(request: Request, wait: bool) -> int:

@@ -3,8 +3,8 @@
 // never as markup.
 const EVERY = 3000; // milliseconds between two questions
 const DRAWN = 60; // cells at most whose curves are asked for at once
-const STATES = ["running", "failed", "broken", "interrupted", "collapsed", "stopped", "finished", "new"]; // as they sort
-const COUNTED = ["finished", "collapsed", "stopped", "failed", "broken", "running", "interrupted", "new"];
+const STATES = ["running", "failed", "broken", "interrupted", "collapsed", "stopped", "pruned", "finished", "new"]; // as they sort
+const COUNTED = ["finished", "collapsed", "stopped", "pruned", "failed", "broken", "running", "interrupted", "new"];
 const GOES_ON = ["running", "interrupted", "new"];
 const pick = (selector) => document.querySelector(selector);
 const span = (seconds) =>
@@ -168,7 +168,7 @@ const draw = (known) => {
   );
   const more = element("p");
   more.append(element("code", cell.name));
-  if (["finished", "failed", "collapsed", "stopped"].includes(cell.state)) {
+  if (["finished", "failed", "collapsed", "stopped", "pruned"].includes(cell.state)) {
     const link = element("a", "its record");
     link.href = `${encodeURIComponent(cell.name)}/record.json`;
     more.append(" · ", link);

@@ -19,7 +19,7 @@ from results import record
 
 FRESH = 1.0  # seconds for which one look does for all who ask
 WAITING = ("new", "interrupted")
-ENDED = ("finished", "collapsed", "stopped")  # what stands until its record is another one
+ENDED = ("finished", "collapsed", "stopped", "pruned")  # what stands until its record is another one
 
 
 class Cell:

@@ -46,6 +46,7 @@ def identity(settings: Settings) -> dict[str, Any]:
             del values[name]
     if settings.processes == 1:
         del values["processes"]
+    del values["prune_below"]  # it ends a trial, and changes no number until then
     if not settings.trial:
         del values["trial"]
     if not settings.method_version:

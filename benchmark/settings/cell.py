@@ -46,6 +46,7 @@ class Settings:
     method_version: str = ""  # of the method's code, where it is not ours at its first version; no word sets it
     processes: int = 1  # that train it together, where its numbers depend on how many; no word sets it
     trial: str = ""  # STUDY/NUMBER, from 1, of what `tune` tries, which never sees the test set; no word sets it
+    prune_below: str = ""  # 30@5,35@10 ends a trial whose best accuracy by then is lower; no word sets it, in no key
 
 
 # Settings that the first records do not have: at their default, or where they do not apply, they are in no key.

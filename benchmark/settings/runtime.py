@@ -52,7 +52,7 @@ class Runtime:
     log_every: int = 20  # steps between two lines of log.jsonl
     checkpoint_every: float = 60.0  # seconds between two checkpoints
     evaluate_every: str = "auto"  # epochs between two kNN accuracies on the validation split; 0: none; auto: if cheap
-    stop_below: str = ""  # 30@20 ends a cell whose validation kNN is below 30 % after 20 epochs or later; it stands
+    stop_below: str = ""  # 30@5,35@10 ends a cell whose validation kNN is below 30 % from epoch 5 or 35 % from epoch 10
     stop_collapsed: bool = False  # end a cell when a sign of collapse has lasted a tenth of its training; it stands
     preset: str = "auto"  # named settings that words override: auto (by dataset), none, or a name of presets/
     like: str = ""  # in place of a preset the words of a published protocol: a name that `published` lists
@@ -66,7 +66,7 @@ class Runtime:
 
 
 class Threshold(NamedTuple):
-    """`stop_below`: the accuracy, a fraction, that a cell needs once it has trained for so many epochs."""
+    """The accuracy, a fraction, that a cell needs once it has trained for so many epochs."""
 
     accuracy: float
     epochs: int
@@ -82,19 +82,31 @@ def evaluation_interval(runtime: Runtime) -> int | None:
     return int(runtime.evaluate_every)
 
 
-def stop_threshold(runtime: Runtime) -> Threshold | None:
-    """What `stop_below` says; None where nothing is stopped. Raises `UsageError`."""
-    if not runtime.stop_below:
-        return None
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)@(\d{1,9})", runtime.stop_below, re.ASCII)
-    if match is None or not 0 < float(match[1]) <= 100 or int(match[2]) < 1:
+def stop_thresholds(runtime: Runtime) -> list[Threshold]:
+    """What `stop_below` says, by growing epochs. Raises `UsageError`."""
+    try:
+        thresholds = parse_thresholds(runtime.stop_below)
+        if any(threshold.accuracy == 0 for threshold in thresholds):
+            raise ValueError("nothing is below 0 %")
+    except ValueError:
         raise UsageError(
             f"stop_below={runtime.stop_below}: PERCENT@EPOCHS is needed, such as 30@20, with a percentage above 0, at "
-            "most 100, and at least 1 epoch"
-        )
-    if evaluation_interval(runtime) == 0:
+            "most 100, and at least 1 epoch; or several of other epochs, 30@20,35@40"
+        ) from None
+    if thresholds and evaluation_interval(runtime) == 0:
         raise UsageError(f"stop_below={runtime.stop_below} needs accuracies while cells train: not evaluate_every=0")
-    return Threshold(float(match[1]) / 100, int(match[2]))
+    return thresholds
+
+
+def parse_thresholds(text: str) -> list[Threshold]:
+    """Those of `30@20,35@40`, by growing epochs. Raises ValueError."""
+    by_epoch: dict[int, Threshold] = {}
+    for part in text.split(",") if text else []:
+        match = re.fullmatch(r"(\d+(?:\.\d+)?)@(\d{1,9})", part, re.ASCII)
+        if match is None or float(match[1]) > 100 or int(match[2]) < 1 or int(match[2]) in by_epoch:
+            raise ValueError(f"{part!r} is no threshold")
+        by_epoch[int(match[2])] = Threshold(float(match[1]) / 100, int(match[2]))
+    return [by_epoch[epoch] for epoch in sorted(by_epoch)]
 
 
 def parse_trackers(runtime: Runtime) -> tuple[str, ...]:

@@ -22,7 +22,7 @@ from benchmark.settings.runtime import Runtime, Slurm
 # Settings that an optimiser has no use for.
 NOT_READ_BY = {"adamw": {"sgd_momentum"}, "larc": {"decay_all", "adamw_beta2"}}
 NOT_READ_BY |= {name: {"adamw_beta2"} for name in ("sgd", "lars", "lars_fb")}
-UNSPOKEN = ("options", "dataset", "method_version", "processes", "trial")  # of `Settings`: no word of that name
+UNSPOKEN = ("options", "dataset", "method_version", "processes", "trial", "prune_below")  # of `Settings`: no words
 PLURAL = {"methods": "method", "seeds": "seed", "dataset": "dataset.name"}
 
 

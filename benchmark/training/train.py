@@ -31,7 +31,7 @@ from methods.method import Batch, Progress
 
 
 class Outcome(NamedTuple):
-    """How training ended: `reason` is None, or why the run collapsed, or why it was `stopped` by `stop_below`.
+    """How training ended: `reason` is None, or why the run collapsed, or why it ended for its validation accuracy.
 
     Not `whole`: it ended at once, and there is nothing to evaluate. Whole and yet with a reason: at its last step a
     sign of collapse still lasted; what was trained is evaluated all the same.
@@ -43,15 +43,17 @@ class Outcome(NamedTuple):
     views: int  # augmented image views seen, over all devices
     seconds: float  # over all attempts, but for steps that a kill threw away
     images_per_second: float
-    stopped: bool = False
+    status: str = ""  # stopped or pruned, where it ended for its validation accuracy
 
 
 class Validation(NamedTuple):
     """What was measured at an epoch's end: numbers for the log, with the `evaluation_seconds` that they took, or none;
-    and why the cell should end there, if it should."""
+    and why the cell should end there, if it should, and the `status` that its record then has. Where it is `pruned` no
+    checkpoint is written: killed before its record is, it must be judged there again."""
 
     numbers: dict[str, float]
     stop: str | None = None
+    status: str = ""
 
 
 @dataclass
@@ -103,8 +105,8 @@ def train(
             clock.pending.append(scalars)
             done = step + 1
             collapse.update(step, scalars, rows, method.phase(at))
-            too_low = _validate(measure, done, batches, clock, log)
-            reason = too_low or (collapse.verdict if runtime.stop_collapsed else None)
+            validation = _validate(measure, done, batches, clock, log)
+            reason = validation.stop or (collapse.verdict if runtime.stop_collapsed else None)
             ends = reason is not None and done < steps
             stopping, due = world.any_rank(stop.signal > 0, time.perf_counter() - saved >= runtime.checkpoint_every)
             logs = done % runtime.log_every == 0 or done == steps or ends
@@ -118,11 +120,11 @@ def train(
                 line |= {"learning_rate": rate, "images_per_second": speed}
                 log.write({"step": done, "steps": steps, "epoch": at.epoch} | line)
                 clock.pending.clear()
-            if stopping or due or ends or done == steps:
+            if done == steps or ((stopping or due or ends) and validation.status != "pruned"):
                 _save(folder, key, done, engine, batches, optimiser, clock, collapse, guard)
                 saved = time.perf_counter()
             if ends:
-                return _outcome(reason, False, collapse, done, batches, clock)._replace(stopped=too_low is not None)
+                return _outcome(reason, False, collapse, done, batches, clock)._replace(status=validation.status)
             if stopping:
                 world.any_rank(False)  # none leaves before the checkpoint is whole: torchrun would end its writer
                 raise Stopped(stop.signal or signal.SIGTERM)
@@ -157,15 +159,16 @@ def _step(
     return rows, scalars
 
 
-def _validate(measure: Callable[[int], Validation], done: int, batches: Batches, clock: Clock, log: Log) -> str | None:
-    """Measure at an epoch's end, on a line of the log of its own and off the clock; why the cell should end there."""
+def _validate(measure: Callable[[int], Validation], done: int, batches: Batches, clock: Clock, log: Log) -> Validation:
+    """Measure at an epoch's end, on a line of the log of its own and off the clock."""
     epoch, steps = divmod(done, batches.per_epoch)
-    numbers, stop = measure(epoch) if steps == 0 else Validation({})
-    if numbers:
-        clock.started += numbers["evaluation_seconds"]
+    validation = measure(epoch) if steps == 0 else Validation({})
+    if validation.numbers:
+        clock.started += validation.numbers["evaluation_seconds"]
         views = done * batches.batch_size * batches.views_per_image
-        log.write({"step": done, "epoch": epoch, "views": views, "seconds": round(clock.total(), 3)} | numbers)
-    return stop
+        line = {"step": done, "epoch": epoch, "views": views, "seconds": round(clock.total(), 3)}
+        log.write(line | validation.numbers)
+    return validation
 
 
 def _resume(

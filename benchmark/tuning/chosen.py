@@ -70,7 +70,8 @@ def _text(path: Path) -> str:
     lines = ["# What `python -m benchmark tune` chose by validation accuracy, over the presets.", ""]
     for method in sorted(latest):
         each, best = latest[method], latest[method]["choice"]
-        how = ", ".join(f"{name}={each.get(name)}" for name in ("sampler", "search_seed", "epochs"))
+        names = ("sampler", *(["pruner"] if each.get("pruner", "none") != "none" else []), "search_seed", "epochs")
+        how = ", ".join(f"{name}={each.get(name)}" for name in names)
         lines.append(f"# {method}: trial {best.get('trial')} of {each.get('trials')} ({how})")
         lines += [f"# {method}: tuned with {each['with']}"] if each.get("with") else []
         lines += [*best["words"], ""]

@@ -14,15 +14,16 @@ from pathlib import Path
 
 import optuna
 from optuna.storages import JournalStorage
-from optuna.trial import TrialState, create_trial
+from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmark.cells import plan
 from benchmark.errors import UsageError
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
-from benchmark.tuning import journal, proposals
+from benchmark.tuning import journal, proposals, pruning
 from benchmark.words.tune_words import Options, Request, Search
 from benchmark.words.tuned_words import FOLDER
+from results import record
 from results.quantity import quantify
 
 OBJECTIVE = "linear_validation_top1"
@@ -69,14 +70,15 @@ class Trials:
             self.lost = set(self._find_lost(study))
         for trial in study.get_trials(deepcopy=False):
             if trial.state == TrialState.RUNNING or trial.number in self.lost:
-                self._sort(study, trial.number, proposals.texts(trial.params), taken)
+                self._sort(storage, study, trial, taken)
         total = len(study.get_trials(deepcopy=False))
         while total < self.options.trials and (not self.left or total % each):  # a kill may have cut a round short
             end = min(self.options.trials, total - total % each + each)
-            asked = {number: self._ask(study) for number in range(total, end)}
+            for _ in range(total, end):
+                self._ask(study)
             # Behind the asking, which is to be the same where the records are there, of a journal that was lost.
-            for number, values in asked.items():
-                self._sort(study, number, values, taken)
+            for trial in study.get_trials(deepcopy=False)[total:end]:
+                self._sort(storage, study, trial, taken)
             total = end
         chosen = dict(list(self.left.items())[:each])
         self.begun |= {number: state.word == "failed" for number, (_, state) in chosen.items()}
@@ -84,10 +86,11 @@ class Trials:
 
     def _find_lost(self, study: optuna.Study) -> Iterator[int]:
         """The numbers of the trials that were told and whose folders somebody has removed; says which."""
-        for trial in study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.FAIL)):
+        told = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        for trial in study.get_trials(deepcopy=False, states=told):
             values = proposals.texts(trial.params)
             state = self._look(trial.number, values)
-            if state.runs and (state.word != "failed" or trial.state == TrialState.COMPLETE):
+            if state.runs and (state.word != "failed" or trial.state != TrialState.FAIL):
                 self.say(f"{self._title(trial.number)}: it has no record any more and runs again ({_words(values)})")
                 yield trial.number
 
@@ -97,13 +100,14 @@ class Trials:
     def _title(self, number: int) -> str:
         return f"{self.search.method} trial {number + 1} of {self.options.trials}"
 
-    def _sort(self, study: optuna.Study, number: int, values: dict[str, str], taken: set[str]) -> None:
+    def _sort(self, storage: JournalStorage, study: optuna.Study, trial: FrozenTrial, taken: set[str]) -> None:
         """Tell the trial if it has ended; else it is left for us, or somebody is at work on it."""
+        number, values = trial.number, proposals.texts(trial.params)
         state = self._look(number, values)
         if state.word == "broken":
             raise UsageError(f"{state.detail}; mend or remove it, or choose another out=")
-        if state.word in ("finished", "collapsed", "stopped"):
-            self._tell(study, number, values, state)
+        if state.word in ("finished", "collapsed", "stopped", record.PRUNED):
+            self._tell(storage, study, number, values, state)
         elif state.word == "failed" and number in self.begun:
             if self.begun[number] and number not in (self.lost or ()):
                 study.tell(number, state=TrialState.FAIL)
@@ -111,7 +115,8 @@ class Trials:
         elif state.word == "running" or state.folder.name in taken:
             self.waits = self.waits or state.word != "failed"
         else:
-            self.left[number] = self.search.trial(number, values), state
+            prune_below = trial.user_attrs.get(pruning.THRESHOLDS, "")
+            self.left[number] = self.search.trial(number, values, prune_below), state
 
     def choose(self, storage: JournalStorage) -> Choice | None:
         """The best finished trial by the records, the first of equal ones; None where none has finished."""
@@ -123,22 +128,34 @@ class Trials:
                 choices.append(Choice(self.search, trial.number, state.record["metrics"][OBJECTIVE], values))
         return max(choices, key=lambda choice: (choice.accuracy, -choice.number), default=None)
 
-    def _ask(self, study: optuna.Study) -> dict[str, str]:
-        """What one more trial tries, of which the journal now knows."""
-        params = proposals.propose(self.search, self.options, study.get_trials(deepcopy=False))
+    def _ask(self, study: optuna.Study) -> None:
+        """Let the journal know of one more trial: what it tries, and what it must reach."""
+        before, attributes = study.get_trials(deepcopy=False), {}
+        params = proposals.propose(self.search, self.options, before)
         space = proposals.distributions(self.search.space)
-        study.add_trial(create_trial(state=TrialState.RUNNING, params=params, distributions=space))
-        return proposals.texts(params)
+        if self.options.pruner == "median":
+            attributes[pruning.THRESHOLDS] = pruning.settle(self.search.base.epochs or 0, before)
+        study.add_trial(
+            create_trial(state=TrialState.RUNNING, params=params, distributions=space, user_attrs=attributes)
+        )
 
-    def _tell(self, study: optuna.Study, number: int, values: dict[str, str], state: plan.State) -> None:
-        """What a trial came to; one that did not finish to 0, so that no other is looked for beside it."""
+    def _tell(
+        self, storage: JournalStorage, study: optuna.Study, number: int, values: dict[str, str], state: plan.State
+    ) -> None:
+        """What a trial came to: one that collapsed or was stopped to 0, so that no other is looked for beside it, one
+        that was pruned to its curve."""
         assert state.record is not None
         finished = state.word == "finished"
         accuracy = state.record["metrics"][OBJECTIVE] if finished else 0.0
         if self.lost and number in self.lost:
             self.lost.discard(number)
         else:
-            study.tell(number, accuracy)
+            if self.options.pruner != "none":
+                pruning.tell_curve(storage, self.search.study, number, state.folder)
+            if state.word == record.PRUNED:
+                study.tell(number, state=TrialState.PRUNED)
+            else:
+                study.tell(number, accuracy)
         said = f"{100 * accuracy:.1f} % on validation" if finished else f"{state.word}: {state.detail}"
         self.say(f"{self._title(number)}: {said} ({_words(values)})")
 
@@ -153,8 +170,6 @@ def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> t
     `train` trains cells to their end and returns 128 + N where signal N stopped it, as this then does. The code is 3
     where none could be had, as of another user's, and 1 where trials failed: the next command tries those once more,
     and counts what fails again as tried.
-
-    Ending trials early by their curve of validation accuracy would come in at `train`, which sees what was told before.
     """
     out = Path(request.runtime.out)
     folder = out / FOLDER

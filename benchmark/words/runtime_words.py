@@ -16,7 +16,7 @@ from benchmark.data.layout import is_utf8
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import presets, schema
 from benchmark.settings.presets import published
-from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, parse_trackers, stop_threshold
+from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, parse_trackers, stop_thresholds
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
@@ -51,7 +51,7 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
     trusted = tuple(assigned.pop("trust", []))
     methods.trust(trusted)
     for key, values in assigned.items():
-        if key.startswith("slurm.") or key == "tracker":  # a list is one value, to sbatch too
+        if key.startswith("slurm.") or key in ("tracker", "stop_below"):  # a list is one value, to sbatch too
             assigned[key] = [",".join(values)]
         elif len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed, {key} is not an axis")
@@ -68,7 +68,7 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
     if slurm.gpu_type and not slurm.gpus_per_node:
         raise UsageError(f"slurm.gpu_type={slurm.gpu_type}: how many? slurm.gpus_per_node= says it")
     evaluation_interval(runtime)
-    stop_threshold(runtime)
+    stop_thresholds(runtime)
     parse_trackers(runtime)
     for key in ("workers", "per_device"):
         if key in assigned and runtime.launcher != "local":

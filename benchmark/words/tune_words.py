@@ -14,7 +14,7 @@ from typing import Literal, get_type_hints
 from benchmark.errors import UsageError
 from benchmark.settings import address, schema, space
 from benchmark.settings.cell import Settings
-from benchmark.settings.runtime import Runtime
+from benchmark.settings.runtime import Runtime, evaluation_interval
 from benchmark.settings.space import Range, Space
 from benchmark.settings.values import parse_value
 from benchmark.words import cell_words, runtime_words
@@ -26,6 +26,7 @@ class Options:
 
     trials: int = 16  # of each method
     sampler: Literal["tpe", "random"] = "tpe"  # tpe: by the trials before; random: anywhere
+    pruner: Literal["none", "median"] = "none"  # median: end trials that are below that of earlier ones at an epoch
     search_seed: int = 0  # of the sampler, and of every trial's training
     at_once: int = 1  # trials of a method that a launcher asks for before it waits for their results
     final: bool = True  # train the chosen settings with fresh seeds, and show them the test set once
@@ -34,6 +35,8 @@ class Options:
 TYPES = get_type_hints(Options)
 SHARED = ("epochs", "view_size", "seed")  # with dataset.*, what a comparison of trials holds fixed
 FRESH = 5  # seeds behind the search
+STARTUP = 5  # complete trials before others are pruned, as in Optuna's MedianPruner
+WARMUP = 30  # percent of a training in which nothing is pruned
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,9 @@ class Search:
             texts = (dimension.low, dimension.high) if isinstance(dimension, Range) else dimension
             yield from ({name: f"{text:g}" if isinstance(text, float) else text} for text in texts)
 
-    def trial(self, number: int, values: Mapping[str, str]) -> Settings:
+    def trial(self, number: int, values: Mapping[str, str], prune_below: str = "") -> Settings:
         """The same as a trial, the first being 0, which never sees the test set."""
-        return replace(self.cell(values), trial=f"{self.study}/{number + 1}")
+        return replace(self.cell(values), trial=f"{self.study}/{number + 1}", prune_below=prune_below)
 
 
 @dataclass(frozen=True)
@@ -103,6 +106,8 @@ def read(words: list[str]) -> Request:
         raise UsageError(f"every method gets the same epochs, and these have {listed}: epochs=N sets them")
     references = [cell for cell in request.cells if not _trains(cell)]
     notes = [note for note in request.notes if not note.startswith("seeds does not apply")]
+    if options.pruner != "none":
+        notes += _check_pruner(options, searches[0].base.epochs or 0, request.runtime)
     notes += [f"{cell.method} does not train: no trials, and it stands beside the others" for cell in references]
     return Request(searches, references, seeds, options, request.runtime, notes)
 
@@ -114,6 +119,22 @@ def _read_options(assigned: dict[str, list[str]]) -> Options:
         if getattr(options, name) < least:
             raise UsageError(f"{name}={getattr(options, name)}: at least {least} is needed")
     return options
+
+
+def first_pruning(epochs: int) -> int:
+    """The first epoch at whose end a trial may be pruned."""
+    return -(-WARMUP * epochs // 100)
+
+
+def _check_pruner(options: Options, epochs: int, runtime: Runtime) -> Iterator[str]:
+    """Notes on what the pruner cannot do. Raises `UsageError` where it has nothing to go by."""
+    word = f"pruner={options.pruner}"
+    if evaluation_interval(runtime) == 0:
+        raise UsageError(f"{word} needs accuracies while trials train: not evaluate_every=0")
+    if first_pruning(epochs) >= epochs:
+        yield f"{word} prunes nothing with epochs={epochs}, which is too few to end a trial between two of them"
+    elif options.trials <= STARTUP:
+        yield f"{word} prunes nothing with trials={options.trials}: of each method {STARTUP} run to their end first"
 
 
 def _refuse(assigned: dict[str, list[str]]) -> None:
@@ -143,6 +164,7 @@ def _search(cell: Settings, words: dict[str, list[str]], options: Options, runti
         raise UsageError(f"{cell.method}: there is nothing to search, for the words say all that could be tried")
     single = {key: values for key, values in words.items() if len(values) == 1}
     identity = address.identity(cell) | {"sampler": options.sampler, "search_seed": options.search_seed}
+    identity |= {"pruner": options.pruner} if options.pruner != "none" else {}
     plain = {name: asdict(d) if isinstance(d, Range) else list(d) for name, d in dimensions.items()}
     study = f"{cell.method}-{cell.dataset.name}-{address.digest(identity | {'space': plain})}"
     search = Search(study, cell, dimensions, single, runtime)

@@ -24,7 +24,8 @@ def _chart(searches: Sequence[Search], suffix: str, dataset: str) -> Chart:
         trials = tuple(float(n) for n in range(1, len(expected) + 1))
         series.append(Series(name, trials, tuple(map(float, expected)), search.method, dash=dash))
     ticks = space_ticks(tuple(float(n) for n in range(1, max(len(each.x) for each in series) + 1)), log=False)
-    caption = "Expected best accuracy on validation images of n trials; one that did not finish counts as 0. "
+    caption = "Expected best accuracy on validation images of n trials; one that did not finish counts as 0"
+    caption += ", which makes it a lower bound where trials were pruned. " * any(s.pruned for s in searches) or ". "
     return Chart(
         "curve",
         f"tuning-{dataset}",

@@ -24,7 +24,7 @@ from results import files, record
 
 FIELDS = ("key", "folder", "protocol", "status", "reason", "commit", "dirty", "started", "finished")
 FAMILY = "family"  # of the method: what it is, not how it was set
-NOT_FINISHED = tuple(status for status in record.STATUSES if status != "finished")
+NOT_FINISHED = tuple(status for status in record.STATUSES if status not in ("finished", record.PRUNED))
 # Columns that `summaries.summarise` adds and that are no setting either.
 COUNTS = ("seeds", "fixed", *NOT_FINISHED, *(f"{status}_reasons" for status in NOT_FINISHED), "commits", "folders")
 TEST_SET = ("images", "classes", "largest_class", "references")  # the largest class as a fraction

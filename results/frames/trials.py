@@ -1,6 +1,7 @@
 """The trials of `tune` as searches: the records of each search in their order, with what was to be searched.
 
-A trial that failed, collapsed or was stopped is one of the budget, and counts as accuracy 0.
+A trial that failed, collapsed, was stopped or was pruned is one of the budget, and counts as accuracy 0: its last value
+is none that a whole training has.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from typing import Any
 
 import pandas as pd
 
-from results import files
+from results import files, record
 from results.frames import labels
 from results.frames.frame import RESOLVED, load_trials, setting_columns
 from results.quantity import quantify
@@ -46,7 +47,12 @@ class Search:
     @property
     def lost(self) -> int:
         """Trials that failed, collapsed or were stopped."""
-        return int((self.trials["status"] != "finished").sum())
+        return len(self.trials) - int((self.trials["status"] == "finished").sum()) - self.pruned
+
+    @property
+    def pruned(self) -> int:
+        """Trials that were ended for being below those before them: what they would have come to is not known."""
+        return count_pruned(self.trials)
 
     @property
     def best(self) -> pd.Series | None:
@@ -70,10 +76,16 @@ def load(out: Path) -> list[Search]:
     notes = {path.stem: _read(path) for path in sorted(Path(out).rglob("tuned/*.json"))}
     names, numbers = frame["trial"].str.rpartition("/")[0], frame["trial"].str.rpartition("/")[2]
     accuracy = frame.reindex(columns=[ACCURACY]).iloc[:, 0].where(frame["status"] == "finished", 0.0).fillna(0.0)
-    seconds = frame["cost.seconds"].fillna(0) + frame["cost.evaluation_seconds"].fillna(0)
+    times = ["cost.seconds", "cost.validation_seconds", "cost.evaluation_seconds"]
+    seconds = frame.reindex(columns=times).fillna(0).sum(axis=1)
     hours = seconds * frame["cost.processes"].fillna(1) / 3600
     frame = frame.assign(number=pd.to_numeric(numbers, errors="coerce"), accuracy=accuracy, hours=hours)
     return [_search(str(name), part, notes.get(str(name), {})) for name, part in frame.groupby(names)]
+
+
+def count_pruned(trials: pd.DataFrame) -> int:
+    """How many of these rows of a search are of trials that were pruned."""
+    return int((trials["status"] == record.PRUNED).sum())
 
 
 def _search(name: str, part: pd.DataFrame, note: dict[str, Any]) -> Search:

@@ -11,7 +11,7 @@ import pandas as pd
 from numpy.typing import ArrayLike
 
 from results.frames import labels
-from results.frames.trials import Search
+from results.frames.trials import Search, count_pruned
 
 RATE = "learning_rate"
 ESTIMATE = (
@@ -35,12 +35,13 @@ def expected_best(accuracies: ArrayLike) -> np.ndarray:
 @dataclass(frozen=True)
 class Sensitivity:
     """Accuracy beside the peak: of `count` trials at half to twice the best one's rate, the lowest and highest of those
-    that finished, as fractions, and how many were `lost`."""
+    that finished, as fractions, and how many were `lost` and `pruned`."""
 
     low: float
     high: float
     count: int
     lost: int
+    pruned: int = 0
 
 
 def sensitivity(search: Search) -> Sensitivity | None:
@@ -50,8 +51,9 @@ def sensitivity(search: Search) -> Sensitivity | None:
         return None
     rates = search.trials[RATE].astype(float)
     near = search.trials[rates.between(best[RATE] / 2, best[RATE] * 2)]
-    finished = near[near["status"] == "finished"]["accuracy"]
-    return Sensitivity(float(finished.min()), float(finished.max()), len(near), len(near) - len(finished))
+    finished, pruned = near[near["status"] == "finished"]["accuracy"], count_pruned(near)
+    lost = len(near) - len(finished) - pruned
+    return Sensitivity(float(finished.min()), float(finished.max()), len(near), lost, pruned)
 
 
 def explain_budgets(frame: pd.DataFrame, searches: Sequence[Search]) -> list[str]:
@@ -117,7 +119,8 @@ def _describe(dataset: str, shares: Sequence[tuple[str, Search | None]]) -> str:
 
 def _describe_costs(trials: Sequence[pd.DataFrame]) -> str:
     """What as many trials cost, where that differs between methods: with more views an image, or ended early."""
-    texts = []
+    pruned = [count_pruned(each) for each in trials]
+    texts = [f"{min(pruned)} to {max(pruned)} trials pruned"] if min(pruned) != max(pruned) else []
     for column, form, word in (("cost.views", ",.0f", "views"), ("hours", ".2f", "hours")):
         sums = [float(each[column].sum()) for each in trials]
         low, high = format(min(sums), form), format(max(sums), form)

@@ -12,6 +12,7 @@ from results.tables.units import format_count
 
 BUDGETS = "Tuning: each method's budget, and what it found (accuracies are of validation images)"
 CURVE = "Tuning: expected best validation accuracy of n trials, %"
+BOUND = " (a pruned trial counts as 0: a lower bound where there are some)"
 
 
 def sections(searches: Sequence[Search]) -> list[tuple[str, list[list[str]]]]:
@@ -19,12 +20,14 @@ def sections(searches: Sequence[Search]) -> list[tuple[str, list[list[str]]]]:
     if not searches:
         return []
     ordered = [search for _, own in tuning.by_dataset(searches) for search in own]
-    return [(BUDGETS, _budgets(ordered)), (CURVE, _curve(ordered))]
+    bound = BOUND if any(search.pruned for search in searches) else ""
+    return [(BUDGETS, _budgets(ordered)), (CURVE + bound, _curve(ordered))]
 
 
 def _budgets(searches: Sequence[Search]) -> list[list[str]]:
-    header = ["method", "trials", "lost", "epochs", "searched", "views", "hours", "best %", "rate x0.5 to x2", "chosen"]
-    rows = [header]
+    prunes = any(search.pruned for search in searches)
+    rows = [["method", "trials", "lost", *(["pruned"] if prunes else []), "epochs", "searched", "views", "hours"]]
+    rows[0] += ["best %", "rate x0.5 to x2", "chosen"]
     for name, search in zip(names(searches), searches, strict=True):
         trials, best = search.trials, search.best
         count = str(len(trials)) if len(trials) == search.asked else f"{len(trials)} of {search.asked}"
@@ -36,6 +39,7 @@ def _budgets(searches: Sequence[Search]) -> list[list[str]]:
                 name,
                 f"{count} ({search.sampler})" if search.sampler else count,
                 str(search.lost),
+                *([str(search.pruned)] if prunes else []),
                 search.epochs,
                 str(len(search.searched)),
                 format_count(trials["cost.views"].sum()),
@@ -49,12 +53,12 @@ def _budgets(searches: Sequence[Search]) -> list[list[str]]:
 
 
 def _sensitivity(search: Search) -> str:
-    """Such as `88.1 to 93.3 (5 trials, 1 lost)`."""
+    """Such as `88.1 to 93.3 (5 trials, 1 lost, 2 pruned)`."""
     near = tuning.sensitivity(search)
     if near is None:
         return labels.NONE
-    lost = f", {near.lost} lost" if near.lost else ""
-    return f"{100 * near.low:.1f} to {100 * near.high:.1f} ({quantify(near.count, 'trial')}{lost})"
+    ended = [f"{count} {how}" for count, how in ((near.lost, "lost"), (near.pruned, "pruned")) if count]
+    return f"{100 * near.low:.1f} to {100 * near.high:.1f} ({', '.join([quantify(near.count, 'trial'), *ended])})"
 
 
 def _curve(searches: Sequence[Search]) -> list[list[str]]:

@@ -48,7 +48,7 @@ def train(settings: Settings, folder: Path, stop: Stop | None = None, **how: str
     engine, batches = short_training.prepare(settings, World())
     runtime, display = Runtime(log_every=3, checkpoint_every=1e9, **how), ProgressDisplay(1)  # type: ignore[arg-type]
     data = build.dataset(settings.dataset)
-    curve = ValidationCurve(settings, runtime, engine.method, data, batches, engine.precision, display)
+    curve = ValidationCurve(settings, runtime, engine.method, data, batches, engine.precision, folder, display)
     folder.mkdir(exist_ok=True)
     stop = stop or Stop()
     return loop.train(engine, batches, settings, runtime, key(settings), folder, stop, display, measure=curve.ask)
@@ -114,16 +114,16 @@ def test_the_accuracy_is_that_of_the_protocol_on_the_validation_images(tmp_path:
     assert read_log(tmp_path)[-2][METRIC] == neighbours.score(*(x.numpy() for x in features.validation))
 
 
-def test_the_test_images_are_not_there_to_be_seen_and_references_are_drawn(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_test_images_are_not_there_to_be_seen_and_references_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(validation_curve, "REFERENCES", 50)
     settings = cell()
     data = replace(build.dataset(settings.dataset), test=None)  # type: ignore[arg-type]
     method, _ = build.method(settings, data, CPU)
     batches = build.batches(settings, method, data, World(), CPU, "fp32")
-    curves = [
-        ValidationCurve(settings, Runtime(evaluate_every="1"), method, data, batches, "fp32", ProgressDisplay(1))
-        for _ in range(2)
-    ]
+    runtime, display = Runtime(evaluate_every="1"), ProgressDisplay(1)
+    curves = [ValidationCurve(settings, runtime, method, data, batches, "fp32", tmp_path, display) for _ in range(2)]
     assert curves[0].describe() == {
         "every": 1,
         "k": 20,
@@ -192,6 +192,30 @@ def test_a_cell_above_the_threshold_is_not_stopped_and_its_epoch_is_measured(
     assert "stops no training" in capsys.readouterr().err
     assert train(cell("epochs=3"), tmp_path / "c", stop_below="100@9").whole
     assert "stop_below=100@9 stops no training of 3 epochs" in capsys.readouterr().err
+
+
+def test_of_several_thresholds_each_holds_until_the_next(tmp_path: Path) -> None:
+    outcome = train(cell(), tmp_path / "cell", stop_below="100@2,0.1@1")
+    assert (outcome.status, outcome.views) == ("stopped", 10 * 32 * 2)
+    assert [line["epoch"] for line in read_log(tmp_path / "cell") if METRIC in line] == [1, 2]
+
+
+@pytest.mark.parametrize("reached", [False, True])
+def test_a_trial_is_pruned_for_its_best_accuracy_also_where_that_lies_before_a_kill(
+    reached: bool, tmp_path: Path
+) -> None:
+    settings, log = replace(cell("epochs=3"), prune_below="0@1,100@2"), tmp_path / "cell" / "log.jsonl"
+    with pytest.raises(Stopped):
+        train(settings, log.parent, stop=StopAt(7))
+    (first,) = (line for line in map(json.loads, log.read_text().splitlines()) if METRIC in line)
+    if reached:
+        log.write_text(json.dumps(first | {METRIC: 1.0}) + "\n")
+    outcome = train(settings, log.parent)
+    assert outcome.status == ("" if reached else "pruned")
+    if not reached:
+        assert outcome.reason is not None
+        assert outcome.reason.endswith("% by epoch 2: the median of earlier trials at epoch 2 is 100 %")
+        assert torch.load(log.parent / "last.pt", weights_only=True)["step"] < 10, "a kill now would judge it again"
 
 
 def test_auto_is_some_ten_times_where_that_is_cheap_and_less_often_where_not() -> None:

@@ -394,6 +394,7 @@ def test_values_have_their_declared_type() -> None:
         ("methods=simclr stop_below=30", ["stop_below=30", "PERCENT@EPOCHS", "30@20"]),
         ("methods=simclr stop_below=101@5", ["stop_below=101@5", "at most 100"]),
         ("methods=simclr stop_below=30@0", ["stop_below=30@0", "at least 1 epoch"]),
+        ("methods=simclr stop_below=30@5,35@5", ["stop_below=30@5,35@5", "of other epochs, 30@20,35@40"]),
         ("methods=simclr stop_below=30@5 evaluate_every=0", ["stop_below=30@5", "not evaluate_every=0"]),
         ("methods=simclr augmentation=crop+flipp", ["'flipp'", "did you mean 'flip'", "colour"]),
         ("methods=simclr dataset=cifra10", ["'cifra10'", "did you mean 'cifar10'", "digits"]),

@@ -94,7 +94,7 @@ def test_an_accuracy_between_recorded_steps_changes_no_loss(
         cell, display, folder = short_training.settings(name, "precision=fp64"), ProgressDisplay(1), tmp_path / every
         engine, batches = short_training.prepare(cell, World(), device)
         runtime, data = Runtime(log_every=1, evaluate_every=every), build.dataset(cell.dataset)
-        curve = ValidationCurve(cell, runtime, engine.method, data, batches, "fp64", display)
+        curve = ValidationCurve(cell, runtime, engine.method, data, batches, "fp64", folder, display)
         folder.mkdir()
         loop.train(engine, batches, cell, runtime, key(cell), folder, Stop(), display, measure=curve.ask)
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]

@@ -86,6 +86,30 @@ def test_the_section_has_budget_peak_and_curve(tmp_path: Path) -> None:
     assert (counts, curve) == (["method", "1", "2", "4"], ["simclr", "55.0", "73.8", "84.8"])
 
 
+def test_a_pruned_trial_is_of_the_budget_and_its_last_value_is_no_result(tmp_path: Path) -> None:
+    put_search(tmp_path, "simclr", [0.5, 0.9, None, 0.7], asked=4)
+    put_search(tmp_path, "moco", [0.6, 0.8, 0.7, 0.7], asked=4)
+    for path in tmp_path.glob("simclr-digits-trial3-*/record.json"):
+        entry = json.loads(path.read_text()) | {"status": "pruned"}
+        entry["cost"] |= {"seconds": 600.0, "validation_seconds": 36.0, "views": 1_000_000}
+        path.write_text(json.dumps({name: value for name, value in entry.items() if name != "checksum"}))
+    searches = trials.load(tmp_path)
+    simclr = searches[1]
+    assert (simclr.lost, simclr.pruned, simclr.budget) == (0, 1, "4 trials of 100 epochs")
+    assert tuning.sensitivity(simclr) == tuning.Sensitivity(low=0.5, high=0.9, count=3, lost=0, pruned=1)
+    (_, (header, first, _)), (title, (_, curve, _)) = tables.sections(searches)
+    shown = dict(zip(header, first, strict=True))
+    assert (shown["trials"], shown["lost"], shown["pruned"]) == ("4 (tpe)", "0", "1")
+    assert shown["rate x0.5 to x2"] == "50.0 to 90.0 (3 trials, 1 pruned)"
+    assert shown["hours"] == f"{(3 * (3600 + 256 + 20) + 600 + 36 + 20) / 3600:.2f}"
+    assert title.endswith("(a pruned trial counts as 0: a lower bound where there are some)")
+    assert curve[1] == "52.5", "of one trial: the mean of 50, 90, 0 and 70"
+    for method in ("simclr", "moco"):
+        put_final(tmp_path, method, 0.1)
+    (told,) = tuning.explain_budgets(frame.load(tmp_path)[0], searches)
+    assert "with the same budget, 4 trials of 100 epochs (0 to 1 trials pruned, " in told
+
+
 def test_trials_are_in_no_table_of_accuracies(tmp_path: Path, environment: Mapping[str, str]) -> None:
     put_search(tmp_path, "simclr", [0.5, 0.9], asked=2)
     put_search(tmp_path, "moco", [0.6, 0.7], asked=2)

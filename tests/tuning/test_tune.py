@@ -165,6 +165,8 @@ def test_a_file_of_settings_that_cannot_be_meant_is_refused(
     [
         (["methods=simclr", "trails=3"], "did you mean 'trials'"),
         (["methods=simclr", "sampler=tp"], "did you mean 'tpe'"),
+        (["methods=simclr", "pruner=medain"], "did you mean 'median'"),
+        (["methods=simclr", "pruner=median", "evaluate_every=0"], "pruner=median needs accuracies while trials train"),
         (["methods=random"], "none of these methods trains"),
         (["methods=simclr", "seeds=0,1"], "seeds=0: every trial has that seed"),
         (

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PATIENCE, inside
+from commandline import PATIENCE, forked, inside
 from PIL import Image
 
 pytest.importorskip("wandb", reason="wandb is not installed")
@@ -103,13 +102,13 @@ def test_a_stopped_cell_goes_on_in_the_same_run(
     """Offline: stopped by a signal, finished by a worker of launcher=local; both parts are what the files say."""
     out = tmp_path / "sweep"
     words = ("wandb=offline", "wandb_project=p", "wandb_entity=me", f"out={out}")
-    process = subprocess.Popen(call(*words), cwd=tmp_path, env=outside, stderr=subprocess.PIPE, text=True)
+    process = forked(run_words(*words), outside, Path(os.devnull), tmp_path)
     log = out / f"simclr-digits-{untracked['key']}" / "log.jsonl"
-    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 2):
+    while process.is_alive() and not (log.exists() and log.read_text().count("\n") >= 2):
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode == 143
+    process.terminate()
+    process.join(PATIENCE)
+    assert process.exitcode == 143
     done = inside(run_words(*words, "launcher=local", "workers=1"), outside, tmp_path)  # whose worker is a process
     assert done.returncode == 0, done.stderr
     assert f"wandb sync {out}/*/wandb/offline-run-*" in done.stderr

@@ -1,7 +1,6 @@
 """The accuracy on the validation split while a cell trains: what it is, that training does not notice, what it ends."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commandline import inside, outside
+from commandline import forked_pair, inside
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
@@ -293,9 +292,8 @@ def test_an_encoder_that_cannot_be_copied_costs_the_curve_and_not_the_cell(
 @pytest.mark.slow
 def test_two_processes_measure_the_same_curve(tmp_path: Path, environment: dict[str, str]) -> None:
     words = ["run", *SMALL, *HERE, "precision=fp64", "evaluate_every=2", "stop_below=100@4", "batch_norm=split:2"]
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = outside([*words, f"out={tmp_path / 'two'}"], environment, launcher=launcher)
-    assert done.returncode == 0, done.stderr
+    codes, said = forked_pair([*words, f"out={tmp_path / 'two'}"], environment, tmp_path)
+    assert codes == [0, 0], said
     assert inside([*words, f"out={tmp_path / 'one'}"], environment).returncode == 0
     folders = [next((tmp_path / name).glob("simclr-*")) for name in ("two", "one")]
     two, one = ([line for line in read_log(folder) if METRIC in line] for folder in folders)

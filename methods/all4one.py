@@ -31,6 +31,7 @@ NEAREST, LAYERS, HEADS, CONTEXT_TEMPERATURE = 5, 3, 8, 0.1  # solo-learn's
 class All4One(Method):
     family = "end_to_end"
     views = ("crop", "crop")
+    momentum_encoder = "target_encoder"
     counts = {"queue": "keys"}  # noqa: RUF012
     search_space = {  # noqa: RUF012
         "temperature": (0.05, 1.0),  # as NNCLR's

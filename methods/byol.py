@@ -29,6 +29,7 @@ from methods.parts.symptoms import dead_queue
 class BYOL(Method):
     family = "no_negatives"
     views = ("crop", "crop")
+    momentum_encoder = "target_encoder"
     multicrop = True
     counts = {"neighbours": "keys"}  # noqa: RUF012
     younger = ("neighbours",)

@@ -7,7 +7,8 @@ and sharpened by a low temperature, so that they do not become flat. Algorithm 1
 As in the code the loss has the centre of the steps before; then the teacher's logits of this step move the centre, and
 the teacher follows. Each tensor's gradient is clipped by itself. The authors' rate ends at 1e-6, ours at 0; that the
 weight decay of their ViTs grows from 0.04 to 0.4 is the setting `weight_decay_end`. What is evaluated is the student,
-by its last feature; the authors evaluate the teacher, and probe the class tokens of the last four blocks of ViT-S.
+by its last feature; the authors evaluate the teacher, and probe the class tokens of the last four blocks of ViT-S,
+which `evaluations=teacher,tokens` adds.
 """
 
 import math
@@ -27,6 +28,7 @@ from methods.parts.symptoms import at_chance, one_takes_all
 class DINO(Method):
     family = "no_negatives"
     views = ("crop", "crop")
+    momentum_encoder = "teacher_encoder"
     multicrop = True
     search_space = {  # noqa: RUF012
         "teacher_temperature": ("0.04", "0.05", "0.06", "0.07"),  # authors' code: from 0.04, to 0.07 for ViT-S

@@ -9,7 +9,7 @@ which a view's hidden patches count as one, and a view without any as 0.
 Hidden are single patches, floor(share x L) of them (the code's `pred_shape rand`; its commands hide blocks, as BEiT).
 A view's feature is what the backbone pools, its class token by default. Small crops are never masked. The authors' rate
 ends at 1e-6, ours at 0, and their stochastic depth of 0.1 is left out; `weight_decay_end` is their growing decay. What
-is evaluated is the student; the authors evaluate the teacher.
+is evaluated is the student; the authors evaluate the teacher (`evaluations=teacher,tokens` adds theirs).
 
 On the digits, by its preset and three seeds, 90.8 % of the test images are right by a linear probe and 75.9 % by 20
 nearest neighbours; of the same network as it starts 89.8 and 46.3 %, and by the mean of its patches, which is not what
@@ -42,6 +42,7 @@ UNMASKED = 0.5  # share of the views that are seen whole (authors' commands: a r
 class IBOT(Method):
     family = "no_negatives"
     views = ("crop", "crop")
+    momentum_encoder = "teacher_encoder"
     multicrop = True
     sized = True
     tokens = True

@@ -12,7 +12,7 @@ that keeps a tenth of the patches is taken, and no more than ten are asked for; 
 blocks is not taken out, and so on. Contexts of several lengths are attention masks, where the authors cut all to the
 shortest of the batch. It needs a vision transformer; a class token, which the paper's have not, is seen by the student
 and predicts nothing. Positions are fixed sines and cosines, in place of those that weights= may bring. What is
-evaluated is the student; the authors evaluate the teacher.
+evaluated is the student; the authors evaluate the teacher (`evaluations=teacher,tokens` adds theirs).
 """
 
 from collections.abc import Iterator
@@ -46,6 +46,7 @@ ALIKE = 1e-4  # of the variance of normalised tokens: below that, all images hav
 class IJEPA(Method):
     family = "no_negatives"
     views = ("crop",)
+    momentum_encoder = "teacher"
     sized = True
     tokens = True
     recommends = {"pool": "avg", "optimiser": "adamw"}  # noqa: RUF012

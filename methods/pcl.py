@@ -30,6 +30,7 @@ from methods.parts.symptoms import at_chance, dead_queue, one_takes_all
 class PCL(Method):
     family = "clustering"
     views = ("crop", "crop")
+    momentum_encoder = "key_encoder"
     multicrop = True
     counts = {"queue": "keys"}  # noqa: RUF012
     recommends = {"batch_norm": "shuffle:8"}  # as MoCo  # noqa: RUF012

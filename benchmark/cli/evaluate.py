@@ -24,6 +24,9 @@ def evaluate_cells(words: list[str]) -> int:
     request = evaluate_words.read(words)
     out, code = Path(request.runtime.out), 0
     if request.cells:
+        from benchmark.evaluate import matrix
+
+        matrix.require_use(request.evaluations, request.cells)
         code = run_request(checks.check_request(Request(request.cells, request.runtime, request.notes)), False)
     if code >= 128:
         return code

@@ -67,7 +67,8 @@ class MAE(Method):
         self.kept = round(self.patches * (1 - config.mask))
         if not 0 < self.kept < self.patches:
             raise ValueError(
-                f"mask={config.mask} keeps {self.kept} of {self.patches} patches; some, not all, are needed"
+                f"mask={config.mask} keeps {self.kept} of {self.patches} patches; some, not all, are needed: another "
+                "mask, smaller patches, as by stem=small, or a larger view_size"
             )
         network: Any = encoder
         self.prefix: int = network.num_prefix_tokens

@@ -70,7 +70,11 @@ class Method(nn.Module):
 
     @dataclass(frozen=True)
     class Config:
-        """The method's own options; the paper's values are the defaults."""
+        """The method's own options; the paper's values are the defaults.
+
+        It may have `require(batch_size, epochs)`, which raises ValueError for a training that the method cannot have:
+        `plan` and `run` refuse it.
+        """
 
     encoder: nn.Module
 

@@ -53,7 +53,7 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
         except UsageError as error:  # its settings
             failed += 1
             say(f"{state.folder.name}: failed: {error}")
-    _require_use(list(missing), request.evaluations, say)
+    _report_use(list(missing), request.evaluations, say)
     _require_places([folder for folder, lacking in missing.items() if lacking], request)
     count = sum(map(len, missing.values()))
     say(f"{quantify(len(cells), 'finished cell')}; missing: {quantify(count, 'evaluation') if count else 'nothing'}")
@@ -93,10 +93,18 @@ def _select_finished(folders: Sequence[Path], are_named: bool, say: Say) -> list
     return [state for state in states if state.word == "finished" and state.record is not None]
 
 
-def _require_use(folders: Sequence[Path], names: Sequence[str], say: Say) -> None:
+def require_use(names: Sequence[str], cells: Sequence[Settings]) -> None:
+    """Raise `UsageError` for an evaluation that says nothing of any of the cells."""
+    for name in names:
+        obstacles = [matrix.find_obstacle(name, cell) for cell in cells]
+        if cells and all(obstacles):
+            raise UsageError(obstacles[0])
+
+
+def _report_use(folders: Sequence[Path], names: Sequence[str], say: Say) -> None:
     """Raise `UsageError` for an evaluation that says nothing of any cell; else say of which it says nothing."""
     cells = {folder.name: plan.read_cell(folder) for folder in folders}
-    matrix.require_use(names, list(cells.values()))
+    require_use(names, list(cells.values()))
     for name in names:
         without = [cell_name for cell_name, cell in cells.items() if matrix.find_obstacle(name, cell)]
         if without:

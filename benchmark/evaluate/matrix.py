@@ -10,7 +10,6 @@ from typing import Any
 import methods
 from benchmark.backbones import tokens
 from benchmark.data.catalogue import Dataset
-from benchmark.errors import UsageError
 from benchmark.evaluate import few_labels, finetune, gallery, headline, knn_grid, outputs, sgd_probe, transfer
 from benchmark.evaluate.frozen_cell import FrozenCell
 from benchmark.settings import schema
@@ -69,14 +68,6 @@ def find_obstacle(name: str, cell: Settings) -> str:
             "backbone=vit_tiny_patch16_224"
         )
     return ""
-
-
-def require_use(names: Sequence[str], cells: Sequence[Settings]) -> None:
-    """Raise `UsageError` for an evaluation that says nothing of any of the cells."""
-    for name in names:
-        obstacles = [find_obstacle(name, cell) for cell in cells]
-        if cells and all(obstacles):
-            raise UsageError(obstacles[0])
 
 
 def _transfer(to: Dataset) -> Evaluation:

@@ -13,6 +13,7 @@ import methods
 from benchmark import seeds
 from benchmark.augment import augmentation
 from benchmark.backbones import encoders, weights
+from benchmark.data import identity
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import Data, load
 from benchmark.data.source import Split
@@ -27,6 +28,7 @@ from benchmark.training.engine import Engine
 from methods.method import Method
 from methods.parts.heads import MomentumCopy
 
+MANY = 10**9  # images of a dataset of which nothing is known
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 
@@ -207,11 +209,15 @@ def encoder_on_meta(settings: Settings) -> torch.nn.Module:
     return _build_on_meta(name, stem, size, others, "", pool)[0]
 
 
-def check_backbone(settings: Settings) -> None:
+def check_networks(settings: Settings) -> None:
     """Raise `UsageError` for a backbone that is unknown, or not to be had with this size, stem, pool or file of
-    weights. Needs no data, and fetches nothing."""
+    weights, or that the method refuses. Needs no data but for what is known of it, and fetches nothing."""
     name, stem, size, others, pretrained, pool = _backbone(settings)
-    _build_on_meta(name, stem, size, others, "" if pretrained == weights.TIMM else pretrained, pool)
+    backbone = name, stem, size, others, "" if pretrained == weights.TIMM else pretrained, pool
+    facts = identity.measure(settings.dataset)
+    images, classes = (facts.images + facts.classes, facts.classes) if facts else (MANY, 2)
+    arguments = _init_arguments(methods.load(settings.method), classes, size)
+    _try_construction(settings.method, tuple(settings.options.items()), backbone, images, tuple(arguments.items()))
 
 
 # Name, stem, view size, `other_inputs`, weights, pool.

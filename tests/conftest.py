@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -18,6 +19,13 @@ kept_of_folders = tempfile.TemporaryDirectory(prefix="contrastive-benchmark-test
 os.environ["XDG_CACHE_HOME"] = kept_of_folders.name
 os.environ["TRACKIO_DIR"] = f"{kept_of_folders.name}/trackio"
 os.environ["WANDB_MODE"] = "disabled"  # whoever runs the tests may have a key, and wandb=auto would use it
+
+
+@pytest.fixture(scope="module", autouse=True)
+def leave_imports_uncollected() -> None:
+    """Half a million objects of imported modules stay to the end; a full collection goes through what is newer."""
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

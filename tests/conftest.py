@@ -34,6 +34,14 @@ def environment() -> dict[str, str]:
     return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
 
 
+@pytest.fixture
+def no_figure_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures as files beside the page, whose drawing is most of a report's time."""
+    from results.report import report
+
+    monkeypatch.setattr(report, "_figures", lambda *given: None)
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
     """Headless Chromium that keeps its console and what it asks of a network."""

@@ -99,6 +99,7 @@ def test_a_record_that_says_nothing_of_costs_foretells_none(odd: dict[str, Any],
     assert past_costs.PastCosts(ran).rates
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_a_record_of_another_cell_is_not_this_one_s(out: Path, environment: dict[str, str]) -> None:
     first, second = sorted(out.glob("random-*"))
     shutil.copy(second / "record.json", first)

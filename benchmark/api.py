@@ -115,14 +115,18 @@ def report(out: str | Path = "runs", reference: str | None = None) -> Path:
     return folder / "report/report.html"
 
 
-def load_encoder(cell: str | Path, out: str | Path = "runs") -> tuple[nn.Module, Callable[[Any], Tensor]]:
+def load_encoder(
+    cell: str | Path, out: str | Path = "runs", encoder: str = "student", tokens: str = ""
+) -> tuple[nn.Module, Callable[[Any], Tensor]]:
     """A finished cell's encoder and what it is to be given: (module, transform).
 
     The module, in eval mode on the CPU, maps (n, 3, view, view) to features (n, D). The transform makes (3, view, view)
     of a PIL image as evaluation does: its centre square, resized, normalised by the pixels of the training. `cell` is a
-    folder, or a name or key below `out`.
+    folder, or a name or key below `out`. `encoder="teacher"` is the method's momentum copy; `tokens` says which of a
+    vision transformer's are the features: `token4`, the class tokens of its last four blocks, `token`, `token_avg`,
+    `avg` or `avg4`. Raises `UsageError` where the cell has none.
     """
-    loaded = _load_cell(cell, out)
+    loaded = _load_cell(cell, out, encoder, tokens)
     return loaded.encoder, loaded.transform
 
 
@@ -132,17 +136,20 @@ def features(
     out: str | Path = "runs",
     root: str | Path = "data",
     download: bool = False,
+    encoder: str = "student",
+    tokens: str = "",
 ) -> pd.DataFrame:
     """Features of images by a finished cell's encoder: columns `name`, `label` (None where there is none), and
     `features`, a float32 array (D,) a row.
 
     `images`: a folder, a text file with a path a line, or a dataset's name, which is looked for below `root`.
+    `encoder` and `tokens` as `load_encoder` has them.
     """
     from benchmark.data.catalogue import Dataset
     from benchmark.inference import features as inference
     from benchmark.inference.images import list_images
 
-    loaded = _load_cell(cell, out)
+    loaded = _load_cell(cell, out, encoder, tokens)
     place = Dataset(root=str(root), download=download)
     listing = list_images(str(images), place, loaded.side, loaded.settings.dataset.stream)
     for note in listing.notes:
@@ -150,11 +157,11 @@ def features(
     return inference.frame(loaded, listing)
 
 
-def _load_cell(cell: str | Path, out: str | Path) -> Restored:
+def _load_cell(cell: str | Path, out: str | Path, encoder: str, tokens: str) -> Restored:
     from benchmark.inference import restored
 
     folder = Path(cell) if Path(cell).is_dir() else restored.find_cell(str(cell), _folder(out))
-    return restored.load(folder, restored.CPU, warnings.warn)
+    return restored.load(folder, restored.CPU, warnings.warn, encoder, tokens)
 
 
 def _folder(out: str | Path) -> Path:

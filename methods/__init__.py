@@ -47,6 +47,8 @@ DECLARED = (
     "supervised",
     "multicrop",
     "tokens",
+    "momentum_encoder",
+    "sized",
     "ignores",
     "recommends",
     "search_space",
@@ -79,6 +81,8 @@ class Description:
     supervised: bool  # True where labels are given to it
     multicrop: bool  # True where small crops may be given to it
     tokens: bool  # True where its backbone must be a vision transformer
+    momentum_encoder: str  # its attribute that is a momentum copy of the encoder; empty where it has none
+    sized: bool  # True where it is told the pixels of a view
     ignores: tuple[str, ...]  # run settings that cannot change its result
     recommends: dict[str, str]  # run settings that its paper prescribes
     search_space: dict[str, tuple[Any, ...]]  # option -> what `tune` tries: the ends of a range, or words
@@ -154,6 +158,8 @@ def describe(name: str) -> Description:
             supervised=bool(declared.get("supervised", False)),
             multicrop=bool(declared.get("multicrop", False)),
             tokens=bool(declared.get("tokens", False)),
+            momentum_encoder=str(declared.get("momentum_encoder", "")),
+            sized=bool(declared.get("sized", False)),
             ignores=tuple(declared.get("ignores", ())),
             recommends=dict(declared.get("recommends", {})),
             search_space=_tuples(declared.get("search_space", {})),

@@ -21,7 +21,7 @@ from torch import Tensor, cat, nn, stack
 from torch.nn import functional as F
 
 from methods.method import Batch, Method, Progress
-from methods.parts.heads import MomentumCopy, normalise, projector
+from methods.parts.heads import MomentumCopy, growing, normalise, projector
 from methods.parts.memory import Queue
 from methods.parts.symptoms import at_chance, dead_queue
 
@@ -31,6 +31,7 @@ NEAREST, LAYERS, HEADS, CONTEXT_TEMPERATURE = 5, 3, 8, 0.1  # solo-learn's
 class All4One(Method):
     family = "end_to_end"
     views = ("crop", "crop")
+    momentum_encoder = "target_encoder"
     counts = {"queue": "keys"}  # noqa: RUF012
     search_space = {  # noqa: RUF012
         "temperature": (0.05, 1.0),  # as NNCLR's
@@ -105,7 +106,7 @@ class All4One(Method):
         return {"loss": loss, "neighbour": neighbour, "context": context, "feature": feature}
 
     def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
-        momentum = 1 - (1 - self.config.momentum) * (math.cos(math.pi * at.step / at.steps) + 1) / 2
+        momentum = growing(self.config.momentum, at.step, at.steps)
         self.target_encoder.update(self.encoder, momentum)
         self.target_head.update(self.head, momentum)
         self.queue.push(rows["t"][:, 0])

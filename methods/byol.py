@@ -13,7 +13,6 @@ The target starts as a copy of the online network; in the authors' code from ano
 optimiser's step with the momentum of that step, 1 - (1 - m) (cos(pi k / K) + 1) / 2 (section 3.3).
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -21,7 +20,7 @@ import torch
 from torch import Tensor, nn, stack
 
 from methods.method import Batch, Method, Progress
-from methods.parts.heads import MomentumCopy, normalise, projector
+from methods.parts.heads import MomentumCopy, growing, normalise, projector
 from methods.parts.memory import Queue
 from methods.parts.symptoms import dead_queue
 
@@ -29,6 +28,7 @@ from methods.parts.symptoms import dead_queue
 class BYOL(Method):
     family = "no_negatives"
     views = ("crop", "crop")
+    momentum_encoder = "target_encoder"
     multicrop = True
     counts = {"neighbours": "keys"}  # noqa: RUF012
     younger = ("neighbours",)
@@ -79,7 +79,7 @@ class BYOL(Method):
         return {"loss": directions[0].mean() + directions[1].mean()}
 
     def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
-        momentum = 1 - (1 - self.config.momentum) * (math.cos(math.pi * at.step / at.steps) + 1) / 2
+        momentum = growing(self.config.momentum, at.step, at.steps)
         self.target_encoder.update(self.encoder, momentum)
         self.target_head.update(self.head, momentum)
         if self.queue is not None:

@@ -7,10 +7,10 @@ and sharpened by a low temperature, so that they do not become flat. Algorithm 1
 As in the code the loss has the centre of the steps before; then the teacher's logits of this step move the centre, and
 the teacher follows. Each tensor's gradient is clipped by itself. The authors' rate ends at 1e-6, ours at 0; that the
 weight decay of their ViTs grows from 0.04 to 0.4 is the setting `weight_decay_end`. What is evaluated is the student,
-by its last feature; the authors evaluate the teacher, and probe the class tokens of the last four blocks of ViT-S.
+by its last feature; the authors evaluate the teacher, and probe the class tokens of the last four blocks of ViT-S,
+which `evaluations=teacher,tokens` adds.
 """
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -19,14 +19,14 @@ from torch import Tensor, nn
 
 from methods.method import Batch, Method, Progress
 from methods.parts.crops import by_image, encode
-from methods.parts.distil import LastLayer, bottleneck, clip_each, distillation, warm_up
-from methods.parts.heads import MomentumCopy, normalise
-from methods.parts.symptoms import at_chance, one_takes_all
+from methods.parts.distil import LastLayer, bottleneck, distillation, symptoms, tame, warm_up
+from methods.parts.heads import MomentumCopy, growing, normalise
 
 
 class DINO(Method):
     family = "no_negatives"
     views = ("crop", "crop")
+    momentum_encoder = "teacher_encoder"
     multicrop = True
     search_space = {  # noqa: RUF012
         "teacher_temperature": ("0.04", "0.05", "0.06", "0.07"),  # authors' code: from 0.04, to 0.07 for ViT-S
@@ -91,22 +91,15 @@ class DINO(Method):
         return self.teacher_temperature(at)
 
     def after_backward(self, at: Progress) -> None:
-        if self.config.clip:
-            clip_each(self.parameters(), self.config.clip)
-        if at.epoch < self.config.freeze:
-            for parameter in self.last_layer.parameters():
-                parameter.grad = None  # neither decay nor momentum: a learning rate of 0 would not do
+        tame(self, self.config.clip, self.last_layer if at.epoch < self.config.freeze else None)
 
     def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
         mean = self.teacher_last_layer(rows["target"]).mean(dim=(0, 1))
         self.centre.lerp_(mean.to(self.centre.dtype), 1 - self.config.centre_momentum)
-        momentum = 1 - (1 - self.config.momentum) * (math.cos(math.pi * at.step / at.steps) + 1) / 2
+        momentum = growing(self.config.momentum, at.step, at.steps)
         self.teacher_encoder.update(self.encoder, momentum)
         self.teacher_head.update(self.head, momentum)
         self.teacher_last_layer.update(self.last_layer, momentum)
 
     def symptoms(self, logged: dict[str, float], rows: dict[str, Tensor]) -> Iterator[tuple[str, str]]:
-        outputs = self.config.prototypes
-        yield from at_chance(logged["loss"], math.log(outputs), "a lower teacher_temperature helps")
-        chosen = (self.teacher_last_layer(rows["target"][:, 0]) - self.centre).argmax(dim=1)
-        yield from one_takes_all(chosen, outputs, "a higher teacher_temperature or a lower centre_momentum helps")
+        yield from symptoms(logged["loss"], self.teacher_last_layer(rows["target"][:, 0]) - self.centre)

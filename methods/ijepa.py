@@ -12,12 +12,11 @@ that keeps a tenth of the patches is taken, and no more than ten are asked for; 
 blocks is not taken out, and so on. Contexts of several lengths are attention masks, where the authors cut all to the
 shortest of the batch. It needs a vision transformer; a class token, which the paper's have not, is seen by the student
 and predicts nothing. Positions are fixed sines and cosines, in place of those that weights= may bring. What is
-evaluated is the student; the authors evaluate the teacher.
+evaluated is the student; the authors evaluate the teacher (`evaluations=teacher,tokens` adds theirs).
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, cat, nn
@@ -27,25 +26,25 @@ from methods.method import Batch, Method, Progress
 from methods.parts.chance import Chance
 from methods.parts.heads import MomentumCopy
 from methods.parts.tokens import (
+    TARGETS,
+    TRIES,
+    context_and_targets,
     embed,
     encode,
     fix_positions,
-    patch_grid,
-    require_all_in_use,
+    grid_of_used,
+    require_several,
     sine_positions,
     transformer,
 )
 
-TARGETS, TRIES = 4, 20  # blocks to predict, and places that are tried for the context (authors' code)
-SCALE, ASPECT = (0.15, 0.2), (0.75, 1.5)  # of a target's share of the patches, and of its height by its width
-CONTEXT = (0.85, 1.0)  # share of the context, a square (authors' configuration)
-LEAST = 10  # patches that the context has more of, or a tenth of them if that is less (ours, for small grids)
 ALIKE = 1e-4  # of the variance of normalised tokens: below that, all images have the same (ours)
 
 
 class IJEPA(Method):
     family = "no_negatives"
     views = ("crop",)
+    momentum_encoder = "teacher"
     sized = True
     tokens = True
     recommends = {"pool": "avg", "optimiser": "adamw"}  # noqa: RUF012
@@ -69,13 +68,8 @@ class IJEPA(Method):
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int, size: int) -> None:
         super().__init__(config, encoder, width, images)
-        self.side, _ = patch_grid(encoder)
-        if self.side < 2:
-            raise ValueError(f"views of {size} pixels are one patch, not several: stem=small, or larger ones")
-        network: Any = encoder
-        self.prefix: int = network.num_prefix_tokens
-        one = next(encoder.parameters()).new_zeros(1, 3, size, size)
-        require_all_in_use(encoder, encode(encoder, embed(encoder, one)))
+        self.side, _, self.prefix = grid_of_used(encoder, size)
+        require_several(self.side**2, size)
         fix_positions(encoder, self.side, width)
         dim = config.predictor_dim
         self.teacher = MomentumCopy(encoder)
@@ -118,25 +112,7 @@ class IJEPA(Method):
     def blocks(self, index: Tensor, step: int) -> tuple[Tensor, Tensor]:
         """(n, L) and (n, 4, L) bool: the context's patches and the targets' of the images `index` (n,)."""
         u = self.sizes.uniform(torch.zeros_like(index[:1]), step, 2)[0]
-        places = self.places.uniform(index, step, TARGETS + TRIES, 2)
-        targets = self.block(places[:, :TARGETS], u[0], SCALE, ASPECT)
-        tried = self.block(places[:, TARGETS:], u[1], CONTEXT, (1.0, 1.0))
-        # The first of the places that leaves enough with all targets taken out, else without the last, and so on.
-        kept = [tried & ~targets[:, :count].any(dim=1)[:, None] for count in range(TARGETS, -1, -1)]
-        candidates = cat(kept, dim=1)  # (n, 5 x 20, L)
-        enough = candidates.sum(dim=2) > min(LEAST, self.side**2 // 10)
-        first = enough.int().argmax(dim=1)  # the first of several equal ones
-        return candidates.gather(1, first[:, None, None].expand(-1, 1, candidates.shape[2]))[:, 0], targets
-
-    def block(self, places: Tensor, u: Tensor, scale: tuple[float, float], aspect: tuple[float, float]) -> Tensor:
-        """(n, K, L) bool: blocks at the `places` (n, K, 2), uniform numbers, of one height and width, by `u` ()."""
-        area = (self.side**2 * (scale[0] + u * (scale[1] - scale[0]))).floor()
-        ratio = aspect[0] + u * (aspect[1] - aspect[0])
-        sides = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()]).round().clamp(1, self.side)
-        start = (places * (self.side - sides + 1)).floor()[..., None]  # (n, K, 2, 1)
-        line = torch.arange(self.side, device=places.device)
-        rows, columns = ((line >= start) & (line < start + sides[:, None])).unbind(dim=2)  # (n, K, G)
-        return (rows[..., :, None] & columns[..., None, :]).flatten(2)
+        return context_and_targets(u, self.places.uniform(index, step, TARGETS + TRIES, 2), self.side)
 
     def loss(self, rows: dict[str, Tensor], at: Progress) -> dict[str, Tensor]:
         return {"loss": rows["error"].mean()}

@@ -13,7 +13,6 @@ have; the paper's measure is fine-tuning. The decoder's blocks are torch's, whos
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor, cat, nn
@@ -21,17 +20,7 @@ from torch import Tensor, cat, nn
 from methods.method import Batch, Method, Progress
 from methods.parts.chance import Chance
 from methods.parts.symptoms import at_chance
-from methods.parts.tokens import (
-    cut,
-    embed,
-    encode,
-    fix_positions,
-    patch_grid,
-    pick,
-    require_all_in_use,
-    sine_positions,
-    transformer,
-)
+from methods.parts.tokens import cut, embed, encode, fix_positions, grid_of_used, pick, sine_positions, transformer
 
 
 class MAE(Method):
@@ -62,18 +51,14 @@ class MAE(Method):
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int, size: int) -> None:
         super().__init__(config, encoder, width, images)
-        self.side, self.pixels = patch_grid(encoder)
+        self.side, self.pixels, self.prefix = grid_of_used(encoder, size)
         self.patches, dim = self.side**2, config.decoder_dim
         self.kept = round(self.patches * (1 - config.mask))
         if not 0 < self.kept < self.patches:
             raise ValueError(
-                f"mask={config.mask} keeps {self.kept} of {self.patches} patches; some, not all, are needed"
+                f"mask={config.mask} keeps {self.kept} of {self.patches} patches; some, not all, are needed: another "
+                "mask, smaller patches, as by stem=small, or a larger view_size"
             )
-        network: Any = encoder
-        self.prefix: int = network.num_prefix_tokens
-        require_all_in_use(
-            encoder, encode(encoder, embed(encoder, next(encoder.parameters()).new_zeros(1, 3, size, size)))
-        )
         fix_positions(encoder, self.side, width)
         self.narrow = nn.Linear(width, dim)
         self.mask_token = nn.Parameter(nn.init.normal_(torch.empty(1, 1, dim), std=0.02))

@@ -49,6 +49,9 @@ class Method(nn.Module):
     # True: `Batch.views` goes on behind the declared views with the small crops of the augmentation, of their own sizes
     multicrop: bool = False
     tokens: bool = False  # True: its backbone must be a vision transformer, whose tokens it masks
+    momentum_encoder: str = (
+        ""  # its attribute that is a `MomentumCopy` of the encoder, which `evaluate` can measure too
+    )
     sized: bool = False  # True: the pixels of a view are given to `__init__` as `size`
     unscheduled: tuple[str, ...] = ()  # its modules whose learning rate stays at the peak
     ignores: tuple[str, ...] = ()  # run settings that cannot change its result, such as a seed
@@ -67,7 +70,11 @@ class Method(nn.Module):
 
     @dataclass(frozen=True)
     class Config:
-        """The method's own options; the paper's values are the defaults."""
+        """The method's own options; the paper's values are the defaults.
+
+        It may have `require(batch_size, epochs)`, which raises ValueError for a training that the method cannot have:
+        `plan` and `run` refuse it.
+        """
 
     encoder: nn.Module
 

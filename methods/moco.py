@@ -30,6 +30,7 @@ from methods.parts.symptoms import at_chance, dead_queue, stale_queue
 class MoCo(Method):
     family = "momentum"
     views = ("crop", "crop")
+    momentum_encoder = "key_encoder"
     multicrop = True
     counts = {"queue": "keys"}  # noqa: RUF012
     # Shuffled batch norm (v1, section 3.3): with one set of statistics for all, a key's tell which query it belongs to.

@@ -25,6 +25,7 @@ from methods.parts.symptoms import at_chance
 class MoCoV3(Method):
     family = "momentum"
     views = ("crop", "crop")
+    momentum_encoder = "key_encoder"
     multicrop = True
     search_space = {  # noqa: RUF012
         "temperature": (0.1, 1.0),  # 1.0 for ResNet-50, 0.2 for ViT

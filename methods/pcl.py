@@ -30,6 +30,7 @@ from methods.parts.symptoms import at_chance, dead_queue, one_takes_all
 class PCL(Method):
     family = "clustering"
     views = ("crop", "crop")
+    momentum_encoder = "key_encoder"
     multicrop = True
     counts = {"queue": "keys"}  # noqa: RUF012
     recommends = {"batch_norm": "shuffle:8"}  # as MoCo  # noqa: RUF012
@@ -66,6 +67,12 @@ class PCL(Method):
             if min(self.queue, self.negative_prototypes, self.iterations, self.starts, self.head_dim) < 1:
                 raise ValueError("queue, negative_prototypes, iterations, starts and head_dim must be at least 1")
 
+        def require(self, batch_size: int, epochs: int) -> None:
+            if self.warmup_epochs >= epochs:
+                raise ValueError(
+                    f"warmup_epochs={self.warmup_epochs} of {epochs} epochs: prototypes would never take part"
+                )
+
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)
         self.clusters = [int(part) for part in config.clusters.split("+")]
@@ -83,8 +90,6 @@ class PCL(Method):
     def before_epoch(self, at: Progress, embed: Callable[[Callable[[Tensor], Tensor]], Tensor]) -> None:
         """The E-step, and the concentration of what it found."""
         warm, iterations, starts = self.config.warmup_epochs, self.config.iterations, self.config.starts
-        if warm >= at.epochs:
-            raise ValueError(f"warmup_epochs={warm} of {at.epochs} epochs: prototypes would never take part")
         if at.epoch < warm:
             return
         v = embed(self.key)

@@ -28,6 +28,7 @@ from methods.parts.symptoms import at_chance, dead_queue
 class ReSSL(Method):
     family = "momentum"
     views = ("crop", "crop")
+    momentum_encoder = "key_encoder"
     multicrop = True
     counts = {"queue": "keys"}  # noqa: RUF012
     # Authors' code shuffles the keys' batch norm over 8 devices, as MoCo's.

@@ -58,7 +58,14 @@ class SimMIM(Method):
         self.side = size // self.cell
         self.hidden = math.ceil(round(config.mask * self.side**2, 6))
         if self.hidden == self.side**2:
-            raise ValueError(f"mask={config.mask} hides all of {self.hidden} cells; a smaller cell or mask leaves some")
+            finer = [f"cell={c}" for c in range(least, self.cell, least) if size % c == 0] or [
+                "smaller patches, as by stem=small"
+            ]
+            lower = f", a mask of at most {100 * (self.hidden - 1) // self.hidden / 100}" if self.side > 1 else ""
+            raise ValueError(
+                f"mask={config.mask} hides all cells of a view, {self.hidden} of {self.cell} pixels: "
+                f"{finer[-1]}{lower} or a larger view_size leaves some to see"
+            )
         # Of one dimension: it does not decay, as the authors have it.
         self.token = nn.Parameter(nn.init.trunc_normal_(torch.empty(width), std=0.02) if self.patch else torch.zeros(3))
         one = next(encoder.parameters()).new_zeros(1, 3, size, size)

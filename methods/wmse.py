@@ -46,6 +46,14 @@ class WMSE(Method):
             if not 0 <= self.epsilon < 1:
                 raise ValueError("epsilon must be at least 0 and below 1")
 
+        def require(self, batch_size: int, epochs: int) -> None:
+            least = batch_size // max(1, batch_size // self.whitened)
+            if least <= self.head_dim and not self.epsilon:
+                raise ValueError(
+                    f"{least} images whitened at once in {self.head_dim} dimensions have no full rank: batch_size and "
+                    f"whitened above head_dim={self.head_dim}, twice as many at best, a smaller head_dim or epsilon > 0"
+                )
+
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)
         self.head = projector("mlp", width, config.head_hidden, config.head_dim)

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import multiprocessing
 import os
+import signal
+import socket
 import subprocess
 import sys
 import time
@@ -46,6 +49,54 @@ def inside(
         except SystemExit as exit:
             code = exit.code if isinstance(exit.code, int) else 0 if exit.code is None else 1
     return subprocess.CompletedProcess(words, code, out.getvalue(), errors.getvalue())
+
+
+# What `run` imports: a process that is forked behind it is at its words at once.
+PRELOAD = ["benchmark.cells.run", "benchmark.launch.in_process", "benchmark.cli.reporting", "sklearn.datasets", "timm"]
+
+
+def forked(
+    words: list[str], environment: Mapping[str, str], out: Path, folder: Path | None = None
+) -> multiprocessing.Process:
+    """The same in a process of its own, for what is killed, stopped or races: forked from one that has imported torch
+    and done nothing else. What it says goes to `out`, a file or a terminal, which then is the one it is run from."""
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOAD)
+    process: Any = context.Process(target=_run_forked, args=(words, dict(environment), out, folder or Path.cwd()))
+    process.start()
+    return process
+
+
+def forked_pair(words: list[str], environment: Mapping[str, str], folder: Path) -> tuple[list[int], str]:
+    """The same over two processes, as torchrun would have started them: their exit codes, and what the first said."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    both = [
+        forked(words, {**environment, **group, "RANK": rank, "LOCAL_RANK": rank}, folder / f"rank-{rank}.txt")
+        for rank in "01"
+    ]
+    for process in both:
+        process.join(PATIENCE)
+    return [process.exitcode for process in both], (folder / "rank-0.txt").read_text()
+
+
+def _run_forked(words: list[str], environment: dict[str, str], out: Path, folder: Path) -> None:
+    from benchmark.__main__ import main
+
+    said = os.open(out, os.O_RDWR | os.O_CREAT | os.O_NOCTTY)
+    if os.isatty(said):
+        os.login_tty(said)
+        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` has its children ignore
+    else:
+        os.dup2(said, 1)
+        os.dup2(said, 2)
+    os.chdir(folder)
+    os.environ.clear()
+    os.environ |= environment
+    sys.path[:0] = [path for path in environment.get("PYTHONPATH", "").split(":") if path and path not in sys.path]
+    sys.exit(main(words))
 
 
 def until(true: Callable[[], Any], what: str) -> None:

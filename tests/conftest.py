@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import gc
 import os
 import shutil
 import tempfile
@@ -20,10 +21,25 @@ os.environ["TRACKIO_DIR"] = f"{kept_of_folders.name}/trackio"
 os.environ["WANDB_MODE"] = "disabled"  # whoever runs the tests may have a key, and wandb=auto would use it
 
 
+@pytest.fixture(scope="module", autouse=True)
+def leave_imports_uncollected() -> None:
+    """Half a million objects of imported modules stay to the end; a full collection goes through what is newer."""
+    gc.collect()
+    gc.freeze()
+
+
 @pytest.fixture(scope="session")
 def environment() -> dict[str, str]:
     """The environment of a child process that runs `python -m benchmark` from any folder."""
     return os.environ | {"PYTHONPATH": str(ROOT), "COLUMNS": "200"}
+
+
+@pytest.fixture
+def no_figure_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reports without figures as files beside the page, whose drawing is most of a report's time."""
+    from results.report import report
+
+    monkeypatch.setattr(report, "_figures", lambda *given: None)
 
 
 @pytest.fixture(scope="session")

@@ -157,6 +157,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
     "benchmark.evaluate": (
         "benchmark.training",
         "benchmark.settings",
+        "benchmark.backbones",
         "benchmark.augment",
         "benchmark.data",
         "benchmark.seeds",

@@ -53,6 +53,7 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
         except UsageError as error:  # its settings
             failed += 1
             say(f"{state.folder.name}: failed: {error}")
+    _report_use(list(missing), request.evaluations, say)
     _require_places([folder for folder, lacking in missing.items() if lacking], request)
     count = sum(map(len, missing.values()))
     say(f"{quantify(len(cells), 'finished cell')}; missing: {quantify(count, 'evaluation') if count else 'nothing'}")
@@ -90,6 +91,24 @@ def _select_finished(folders: Sequence[Path], are_named: bool, say: Say) -> list
     if unfinished:
         say(f"not finished, not evaluated: {', '.join(state.folder.name for state in unfinished)}")
     return [state for state in states if state.word == "finished" and state.record is not None]
+
+
+def require_use(names: Sequence[str], cells: Sequence[Settings]) -> None:
+    """Raise `UsageError` for an evaluation that says nothing of any of the cells."""
+    for name in names:
+        obstacles = [matrix.find_obstacle(name, cell) for cell in cells]
+        if cells and all(obstacles):
+            raise UsageError(obstacles[0])
+
+
+def _report_use(folders: Sequence[Path], names: Sequence[str], say: Say) -> None:
+    """Raise `UsageError` for an evaluation that says nothing of any cell; else say of which it says nothing."""
+    cells = {folder.name: plan.read_cell(folder) for folder in folders}
+    require_use(names, list(cells.values()))
+    for name in names:
+        without = [cell_name for cell_name, cell in cells.items() if matrix.find_obstacle(name, cell)]
+        if without:
+            say(f"evaluations={name} says nothing of {', '.join(without)}")
 
 
 def _require_places(folders: Sequence[Path], request: Request) -> None:
@@ -154,6 +173,7 @@ def _select_applicable(cell: Settings, evaluations: list[Evaluation]) -> list[Ev
     without what needs them."""
     to_itself, is_named_by_root = f"transfer_{cell.dataset.name}", catalogue.entry(cell.dataset.name).is_named_by_root
     evaluations = [each for each in evaluations if each.name != to_itself or is_named_by_root]
+    evaluations = [each for each in evaluations if not matrix.find_obstacle(each.name, cell)]
     if is_named_by_root and not cell.dataset.root:
         return [each for each in evaluations if each.name == "looks" or each.name.startswith("transfer_")]
     return evaluations

@@ -82,7 +82,9 @@ def commit() -> dict[str, Any]:
     code = Path(__file__).parent
 
     def git(*words: str) -> str:
-        return subprocess.run(["git", *words], cwd=code, capture_output=True, text=True, check=True, timeout=10).stdout
+        return subprocess.run(
+            ["git", "--no-optional-locks", *words], cwd=code, capture_output=True, text=True, check=True, timeout=10
+        ).stdout
 
     try:
         git("ls-files", "--error-unmatch", Path(__file__).name)

@@ -15,6 +15,7 @@ from benchmark.errors import MissingData, UsageError
 from benchmark.settings import refusals
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
+from benchmark.settings.schema import describe
 from benchmark.words import cell_words, runtime_words
 from benchmark.words.cell_words import Request
 
@@ -53,16 +54,17 @@ def check_request(request: Request, needs_data: bool = True) -> Request:
 
 def require_possible(cells: list[Settings]) -> None:
     """Raise `UsageError` for what `run` would refuse of these cells whatever the data and the machine are. Of a plain
-    ResNet that is known without torch; every other backbone is made, which takes seconds."""
+    ResNet that is known without torch, unless the method asks for the view's size; else the networks are made, which
+    takes seconds."""
     for cell in cells:
         refusals.require_possible(cell)
         refusals.require_images(cell)
     for cell in cells:
         unusual = cell.weights or "small" in (cell.stem or "") or cell.pool not in (None, "auto")
-        if cell.backbone and (unusual or not is_resnet(cell.backbone)):
+        if cell.backbone and (unusual or describe(cell.method).sized or not is_resnet(cell.backbone)):
             from benchmark.training import build
 
-            build.check_backbone(cell)
+            build.check_networks(cell)
 
 
 def require_writable(words: list[str]) -> None:

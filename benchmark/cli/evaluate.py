@@ -23,7 +23,10 @@ def evaluate_cells(words: list[str]) -> int:
     checks.require_writable(words)
     request = evaluate_words.read(words)
     out, code = Path(request.runtime.out), 0
+    from benchmark.cells import evaluations  # behind the words: torch takes its time
+
     if request.cells:
+        evaluations.require_use(request.evaluations, request.cells)
         code = run_request(checks.check_request(Request(request.cells, request.runtime, request.notes)), False)
     if code >= 128:
         return code
@@ -32,7 +35,6 @@ def evaluate_cells(words: list[str]) -> int:
         folders = plan.find(out, request.names) or list(plan.list_folders(out))
     else:
         folders = [out / address.folder_name(cell) for cell in request.cells]
-    from benchmark.cells import evaluations  # behind the words: torch takes its time
     from benchmark.cli import reporting
 
     measured = evaluations.measure(request, folders, say)

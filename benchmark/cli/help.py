@@ -191,6 +191,11 @@ def _inference(command: str) -> str:
             ("IMAGES", "a folder (labels are its first folders), a dataset's name, or a text with a path a line"),
             ("out=FILE", "a table that ends in .parquet or .npz: name, label where there is one, features"),
             ("head=true", "the projection head's output too, as a column head"),
+            ("encoder=teacher", "its momentum copy in place of the student, where the method has one"),
+            (
+                "tokens=KIND",
+                "of a vision transformer: token, token4, token_avg, avg or avg4, in place of what it pools",
+            ),
             ("dataset.root=data", "where a dataset by name lies; fetched with dataset.download=true"),
         ]
     device = "" if command == "export" else "device=, "

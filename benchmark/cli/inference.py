@@ -45,7 +45,7 @@ def write_features(words: list[str]) -> int:
     from benchmark.training.engine import claim_device
 
     folder = restored.find_cell(request.cell, Path(Runtime.out))
-    cell = restored.load(folder, claim_device(request.runtime), say)
+    cell = restored.load(folder, claim_device(request.runtime), say, request.encoder, request.tokens)
     listing = images.list_images(request.images, request.place, cell.side, cell.settings.dataset.stream)
     for note in listing.notes:
         say(f"note: {note}")

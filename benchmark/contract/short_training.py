@@ -43,7 +43,7 @@ TASK = [
 # Where sums are taken in another order: float64, and for micro-batches no batch norm that needs the whole batch.
 EXACT = ["precision=fp64"]
 SYNC = ["precision=fp64", "batch_norm=sync"]
-FEWER = "epochs=3"  # where the gradient of a step is all that is looked at
+FEWER = "epochs=2"  # where the gradient of a step is all that is looked at
 CPU = torch.device("cpu")
 
 

@@ -15,6 +15,7 @@ from benchmark.data.catalogue import entry
 from benchmark.data.datasets import Data
 from benchmark.data.source import Split
 from benchmark.evaluate.features import Features, extract
+from benchmark.training import build
 from benchmark.training.batches import Batches
 from methods.method import Method
 
@@ -42,6 +43,7 @@ class FrozenCell:
     data: Data
     batches: Batches  # of the cell, in float32: how pixels are normalised, and at which size
     device: torch.device
+    teacher: nn.Module | None = None  # the momentum copy of the encoder, float32, where the method has one
 
     @cached_property
     def features(self) -> Features:
@@ -74,9 +76,10 @@ class FrozenCell:
 
 
 def freeze(method: Method, data: Data, batches: Batches, device: torch.device) -> FrozenCell:
-    """The method's encoder and head, in float32, with images whose pixels are as `batches` made them."""
-    head = getattr(method, "head", None)
-    return FrozenCell(method.encoder.float(), None if head is None else head.float(), data, in_float32(batches), device)
+    """The method's networks, in float32, with images whose pixels are as `batches` made them."""
+    others = (getattr(method, "head", None), build.momentum_encoder(method))
+    head, teacher = (None if network is None else network.float() for network in others)
+    return FrozenCell(method.encoder.float(), head, data, in_float32(batches), device, teacher)
 
 
 def in_float32(batches: Batches) -> Batches:

@@ -7,10 +7,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import methods
+from benchmark.backbones import tokens
 from benchmark.data.catalogue import Dataset
-from benchmark.evaluate import few_labels, finetune, gallery, headline, heads, knn_grid, sgd_probe, transfer
+from benchmark.evaluate import few_labels, finetune, gallery, headline, knn_grid, outputs, sgd_probe, transfer
 from benchmark.evaluate.frozen_cell import FrozenCell
+from benchmark.settings import schema
 from benchmark.settings.address import digest
+from benchmark.settings.cell import Settings
 from benchmark.training import build
 
 VERSION = 1  # raised when a change to these evaluators alters their numbers
@@ -40,13 +44,30 @@ def evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list[Evalua
         "sgd_probe": Evaluation("sgd_probe", sgd_probe.settings(), lambda frozen, _: sgd_probe.evaluate(frozen)),
         "few_labels": Evaluation("few_labels", few_labels.settings(), lambda frozen, _: few_labels.evaluate(frozen)),
         "finetune": Evaluation("finetune", finetune.settings(), lambda frozen, _: finetune.evaluate(frozen)),
-        "heads": Evaluation("heads", heads.settings(), lambda frozen, _: heads.evaluate(frozen)),
+        "heads": Evaluation("heads", outputs.HEAD_SETTINGS, lambda frozen, _: outputs.evaluate_head(frozen)),
+        "teacher": Evaluation("teacher", outputs.TEACHER_SETTINGS, lambda frozen, _: outputs.evaluate_teacher(frozen)),
+        "tokens": Evaluation("tokens", outputs.TOKEN_SETTINGS, lambda frozen, _: outputs.evaluate_tokens(frozen)),
         "looks": Evaluation("looks", gallery.settings(), gallery.evaluate),
     }
     evaluations = []
     for name in names:
         evaluations += [_transfer(to) for to in targets] if name == "transfer" else [by_name[name]]
     return evaluations
+
+
+def find_obstacle(name: str, cell: Settings) -> str:
+    """Why the evaluation `name` says nothing of the cell; empty where it does."""
+    if name == "teacher" and not schema.describe(cell.method).momentum_encoder:
+        having = ", ".join(
+            other for other in methods.names() if methods.is_own(other) and methods.describe(other).momentum_encoder
+        )
+        return f"evaluations=teacher: {cell.method} has no momentum copy of its encoder; these have one: {having}"
+    if name == "tokens" and not tokens.kinds_of(build.encoder_on_meta(cell)):
+        return (
+            f"evaluations=tokens: {cell.backbone or cell.method} has no tokens; a vision transformer of timm has, as "
+            "backbone=vit_tiny_patch16_224"
+        )
+    return ""
 
 
 def _transfer(to: Dataset) -> Evaluation:

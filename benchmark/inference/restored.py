@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.augment.transforms import resize
+from benchmark.backbones import tokens
 from benchmark.cells import plan
 from benchmark.data.catalogue import entry
 from benchmark.data.files import crop_square, fit_square
-from benchmark.errors import UsageError, explain
+from benchmark.errors import UsageError, explain, unknown
 from benchmark.settings import schema
 from benchmark.settings.cell import Settings
 from benchmark.training import build, checkpoint
@@ -23,6 +24,7 @@ from methods.method import Method
 if TYPE_CHECKING:
     from PIL import Image
 
+ENCODERS = ("student", "teacher")  # the one that is trained, and its momentum copy
 CPU = torch.device("cpu")
 Say = Callable[[str], None]
 
@@ -35,7 +37,7 @@ class Restored:
     settings: Settings
     record: dict[str, Any]
     encoder: nn.Module  # normalised images (n, 3, view, view) to features (n, D)
-    head: nn.Module | None  # g, features to (n, D'), where the method has one
+    head: nn.Module | None  # g, features to (n, D'), where the method has one and these are the features it was given
     stem: str  # small or native; none without a backbone
     mean: Tensor  # (3, 1, 1), of pixels in [0, 1]
     std: Tensor
@@ -72,8 +74,12 @@ def find_cell(name: str, out: Path) -> Path:
     return folder
 
 
-def load(folder: Path, device: torch.device, say: Say) -> Restored:
-    """The finished cell in `folder`. Raises `UsageError` where it is not finished, or cannot be restored as it was."""
+def load(folder: Path, device: torch.device, say: Say, encoder: str = ENCODERS[0], token_kind: str = "") -> Restored:
+    """The finished cell in `folder`: of its `ENCODERS` one, with what it pools or, by a name of `tokens.KINDS`, with
+    other tokens as features. Raises `UsageError` where it is not finished, cannot be restored as it was, or has no such
+    encoder or tokens."""
+    if encoder not in ENCODERS:
+        raise unknown("encoder", encoder, ENCODERS)
     folder = folder.absolute()
     state = plan.read_state(folder)
     if state.word != "finished" or state.record is None:
@@ -83,14 +89,25 @@ def load(folder: Path, device: torch.device, say: Say) -> Restored:
     if schema.method_version(cell.method) != cell.method_version:
         say(f"note: the code of {cell.method} has changed since {folder.name} was trained")
     try:
-        return _restore(folder, cell, record, device)
+        restored = _restore(folder, cell, record, device, encoder)
+        return _read_tokens(restored, token_kind) if token_kind else restored
     except UsageError:
         raise
     except Exception as error:  # whatever another's files make of torch and of the method
         raise UsageError(f"{folder.name}: cannot be restored: {explain(error)}") from error
 
 
-def _restore(folder: Path, cell: Settings, record: dict[str, Any], device: torch.device) -> Restored:
+def _read_tokens(restored: Restored, kind: str) -> Restored:
+    kinds = tokens.kinds_of(restored.encoder)
+    if not kinds:
+        name = restored.settings.backbone or restored.settings.method
+        raise UsageError(f"tokens={kind}: {name} has no tokens; a vision transformer of timm has")
+    if kind not in kinds:
+        raise unknown("tokens", kind, kinds)
+    return replace(restored, encoder=tokens.TokenFeatures(restored.encoder, kind).eval(), head=None)
+
+
+def _restore(folder: Path, cell: Settings, record: dict[str, Any], device: torch.device, encoder: str) -> Restored:
     resolved = record.get("resolved", {})
     method, stem, saved = _build(folder, cell, record["key"], resolved, device)
     statistics = [resolved.get(name, saved.get(name)) for name in ("pixel_mean", "pixel_std")]
@@ -100,10 +117,12 @@ def _restore(folder: Path, cell: Settings, record: dict[str, Any], device: torch
             "of the first versions: run it anew in another out="
         )
     mean, std = (torch.tensor(values, dtype=torch.float32, device=device).view(3, 1, 1) for values in statistics)
-    head = getattr(method, "head", None)
-    return Restored(
-        folder, cell, record, method.encoder.float(), None if head is None else head.float(), stem, mean, std
-    )
+    is_student = encoder == ENCODERS[0]
+    network = method.encoder if is_student else build.momentum_encoder(method)
+    if network is None:
+        raise UsageError(f"encoder={encoder}: {cell.method} has no momentum copy of its encoder; encoder=student")
+    head = getattr(method, "head", None) if is_student else None
+    return Restored(folder, cell, record, network.float(), None if head is None else head.float(), stem, mean, std)
 
 
 def _build(

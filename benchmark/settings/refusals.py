@@ -17,9 +17,21 @@ def require_possible(settings: Settings) -> None:
         raise UsageError(f"{settings.method} is what its weights are: weights=timm or weights=FILE is needed")
     if settings.weights == "timm" and settings.stem == "small":
         raise UsageError("stem=small: weights=timm are those of timm's own stem; use stem=native or auto")
+    _require_training(settings)
     batch = settings.batch_size
     if batch is not None and count_microbatches(batch, settings.microbatch or 0) == 1:
         require_groups(settings.batch_norm or "sync", settings.processes, batch)
+
+
+def _require_training(settings: Settings) -> None:
+    """What a method's own options say of the batch and the epochs."""
+    require = getattr(schema.describe(settings.method).Config(**settings.options), "require", None)
+    if require is None or settings.batch_size is None or settings.epochs is None:
+        return
+    try:
+        require(settings.batch_size, settings.epochs)
+    except ValueError as error:
+        raise UsageError(f"{settings.method}: {error}") from error
 
 
 def require_images(settings: Settings) -> None:

@@ -13,6 +13,7 @@ import methods
 from benchmark import seeds
 from benchmark.augment import augmentation
 from benchmark.backbones import encoders, weights
+from benchmark.data import identity
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import Data, load
 from benchmark.data.source import Split
@@ -25,7 +26,9 @@ from benchmark.training.batches import VIEWS, Batches, backbone_inputs
 from benchmark.training.distributed import World
 from benchmark.training.engine import Engine
 from methods.method import Method
+from methods.parts.heads import MomentumCopy
 
+MANY = 10**9  # images of a dataset of which nothing is known
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 
@@ -52,6 +55,16 @@ def method_for(settings: Settings, images: int, classes: int, device: torch.devi
         DTYPES.get(settings.precision or "auto", torch.float32)
     )
     return method.to(device, memory_format=torch.channels_last), stem
+
+
+def momentum_encoder(method: Method) -> torch.nn.Module | None:
+    """The method's momentum copy of its encoder, where it declares one. ValueError where that is none."""
+    if not method.momentum_encoder:
+        return None
+    copied = getattr(method, method.momentum_encoder, None)
+    if not isinstance(copied, MomentumCopy):
+        raise ValueError(f"momentum_encoder = {method.momentum_encoder!r} names no MomentumCopy of the method's own")
+    return copied.network
 
 
 def _training_split(method_class: type[Method], data: Data) -> Split:
@@ -190,11 +203,21 @@ def weights_note(settings: Settings) -> str | None:
     return _build_on_meta(*_backbone(settings))[2]
 
 
-def check_backbone(settings: Settings) -> None:
+def encoder_on_meta(settings: Settings) -> torch.nn.Module:
+    """The cell's backbone without numbers, of no weights: what it is, for who asks what it can. Raises as `check`."""
+    name, stem, size, others, _, pool = _backbone(settings)
+    return _build_on_meta(name, stem, size, others, "", pool)[0]
+
+
+def check_networks(settings: Settings) -> None:
     """Raise `UsageError` for a backbone that is unknown, or not to be had with this size, stem, pool or file of
-    weights. Needs no data, and fetches nothing."""
+    weights, or that the method refuses. Needs no data but for what is known of it, and fetches nothing."""
     name, stem, size, others, pretrained, pool = _backbone(settings)
-    _build_on_meta(name, stem, size, others, "" if pretrained == weights.TIMM else pretrained, pool)
+    backbone = name, stem, size, others, "" if pretrained == weights.TIMM else pretrained, pool
+    facts = identity.measure(settings.dataset)
+    images, classes = (facts.images + facts.classes, facts.classes) if facts else (MANY, 2)
+    arguments = _init_arguments(methods.load(settings.method), classes, size)
+    _try_construction(settings.method, tuple(settings.options.items()), backbone, images, tuple(arguments.items()))
 
 
 # Name, stem, view size, `other_inputs`, weights, pool.
@@ -218,7 +241,8 @@ def _try_construction(method: str, options: Items, backbone: Backbone, images: i
     method_class = methods.load(method)
     try:
         with torch.device("meta"):
-            method_class(method_class.Config(**dict(options)), copy.deepcopy(encoder), width, images, **dict(arguments))
+            config = method_class.Config(**dict(options))
+            momentum_encoder(method_class(config, copy.deepcopy(encoder), width, images, **dict(arguments)))
     except ValueError as error:
         raise UsageError(f"{method}: {error}") from error
     except Exception:  # noqa: BLE001 - whatever a plugin's __init__ raises: the real one will say so

@@ -21,9 +21,12 @@ EVALUATIONS = {
     "few_labels": "linear probe with 1 % and 10 % of the labels",
     "finetune": "the whole encoder fine-tuned with these labels",
     "heads": "the projection head's output beside the encoder's",
+    "teacher": "the encoder's momentum copy in its place, where the method has one (named only)",
+    "tokens": "other tokens of a vision transformer, and its last four blocks (named only)",
     "transfer": "linear probe and neighbours on other datasets",
     "looks": "a t-SNE of test images and their neighbours as images, for `looks.json`",
 }
+_NAMED = ("teacher", "tokens", "transfer")  # done where they are asked for by name
 _FOLDER = ("cells", "evaluations", "transfer")
 _FILES = ("dataset.root", "dataset.download")  # where datasets lie on this machine
 
@@ -55,7 +58,7 @@ def read(words: list[str]) -> Request:
     transfer = [_dataset(name, files) for name in datasets]
     if len({dataset.name for dataset in transfer}) < len(transfer):
         raise UsageError(f"transfer={','.join(datasets)}: one of each kind at a time, for their numbers have its name")
-    evaluations = evaluations or [name for name in EVALUATIONS if name != "transfer"]
+    evaluations = evaluations or [name for name in EVALUATIONS if name not in _NAMED]
     evaluations += ["transfer"] if transfer and "transfer" not in evaluations else []
     for key in assigned:
         near = difflib.get_close_matches(key, _FOLDER, n=1, cutoff=0.75)

@@ -41,6 +41,8 @@ class Features:
     images: str  # a folder, a dataset's name or a text file of paths
     out: Path
     head: bool  # the projection head's output too
+    encoder: str  # student, or its momentum copy, the teacher
+    tokens: str  # which tokens of a vision transformer are the features; "": what it pools
     place: Dataset  # where datasets lie
     runtime: Runtime
 
@@ -64,8 +66,9 @@ def read_features(words: list[str]) -> Features:
     """Raises `UsageError` for any word that cannot be meant."""
     own_words = ("head", "dataset.root", "dataset.download")
     (cell, images), assigned = _split(
-        "features", words, ["CELL", "IMAGES"], ("out", *own_words, "device", "threads", "trust")
+        "features", words, ["CELL", "IMAGES"], ("out", "encoder", "tokens", *own_words, "device", "threads", "trust")
     )
+    encoder, tokens = _single(assigned, "encoder") or "student", _single(assigned, "tokens") or ""
     out = Path(_single(assigned, "out") or "")
     if out.suffix not in ENDINGS:
         hint = f", not out={out}" if out.name else ""
@@ -77,7 +80,9 @@ def read_features(words: list[str]) -> Features:
         if text is not None:
             place[key.removeprefix("dataset.")] = parse_value(text, types[key], key)
     head = place.pop("head", False)
-    return Features(cell, images, out, head, Dataset(**place), runtime_words.read_runtime(assigned))
+    if head and (tokens or encoder != "student"):
+        raise UsageError("head=true: the head was given what the student pools; not with encoder= or tokens=")
+    return Features(cell, images, out, head, encoder, tokens, Dataset(**place), runtime_words.read_runtime(assigned))
 
 
 def _split(

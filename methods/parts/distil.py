@@ -7,13 +7,14 @@ Shapes: N images, V views, of them G that the teacher sees, K outputs (prototype
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from methods.parts.heads import normalise, projector
+from methods.parts.symptoms import at_chance, one_takes_all
 
 
 def bottleneck(width: int, hidden: int, dim: int, layers: int, norm: bool) -> nn.Module:
@@ -62,6 +63,24 @@ def distillation(student: Tensor, teacher: Tensor, centre: Tensor, tau: float, t
 def warm_up(start: float, end: float, epochs: int, epoch: int) -> float:
     """`start` to `end` over so many epochs, both among them, and then `end`."""
     return end if epoch >= epochs else start + (end - start) * epoch / max(1, epochs - 1)
+
+
+def tame(method: nn.Module, clip: float, frozen: nn.Module | None) -> None:
+    """Clip each gradient of the method to `clip`, where that is above 0, and drop those of what is `frozen`: without
+    them it has neither decay nor momentum, which a learning rate of 0 would leave it."""
+    if clip:
+        clip_each(method.parameters(), clip)
+    for parameter in frozen.parameters() if frozen is not None else ():
+        parameter.grad = None
+
+
+def symptoms(loss: float, logits: Tensor) -> Iterator[tuple[str, str]]:
+    """Signs of a collapse, by the mean loss of views and the teacher's centred logits (N, K)."""
+    outputs = logits.shape[1]
+    yield from at_chance(loss, math.log(outputs), "a lower teacher_temperature helps")
+    yield from one_takes_all(
+        logits.argmax(dim=1), outputs, "a higher teacher_temperature or a lower centre_momentum helps"
+    )
 
 
 def clip_each(parameters: Iterable[nn.Parameter], most: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 
 import torch
 from torch import Tensor, nn
@@ -47,6 +48,11 @@ def projector(
     if last == "scaled":
         modules[-1].bias.requires_grad_(False)
     return nn.Sequential(*modules)
+
+
+def growing(momentum: float, step: int, steps: int) -> float:
+    """`momentum` at the first of the steps, growing to 1 by half a cosine (BYOL, section 3.3)."""
+    return 1 - (1 - momentum) * (math.cos(math.pi * step / steps) + 1) / 2
 
 
 class MomentumCopy(nn.Module):

@@ -11,7 +11,14 @@ from typing import Any
 import torch
 from torch import Tensor, cat, nn
 
+from methods.parts.heads import normalise
+
 LEAST = 9  # places of a map that is worth looking at
+# Of I-JEPA (arXiv:2301.08243):
+TARGETS, TRIES = 4, 20  # blocks to predict, and places that are tried for the context (authors' code)
+SCALE, ASPECT = (0.15, 0.2), (0.75, 1.5)  # of a target's share of the patches, and of its height by its width
+CONTEXT = (0.85, 1.0)  # share of the context, a square (authors' configuration)
+LEAST_SEEN = 10  # patches that the context has more of, or a tenth of them if that is less (ours, for small grids)
 
 
 def patch_grid(encoder: Any) -> tuple[int, int]:
@@ -25,6 +32,21 @@ def patch_grid(encoder: Any) -> tuple[int, int]:
             "such as backbone=vit_tiny_patch16_224, with stem=small for views of up to 64 pixels"
         )
     return patch.grid_size[0], patch.patch_size[0]
+
+
+def grid_of_used(encoder: Any, size: int, pooled: bool = False) -> tuple[int, int, int]:
+    """`patch_grid`, and the number of prefix tokens. ValueError, beside that of `patch_grid`, where a parameter of the
+    encoder has no part in its tokens, or in the feature that it pools, of views of `size` pixels."""
+    side, pixels = patch_grid(encoder)
+    tokens = encode(encoder, embed(encoder, next(encoder.parameters()).new_zeros(1, 3, size, size)))
+    require_all_in_use(encoder, encoder.forward_head(tokens) if pooled else tokens)
+    return side, pixels, encoder.num_prefix_tokens
+
+
+def require_several(patches: int, size: int) -> None:
+    """ValueError for views of `size` pixels that are one patch."""
+    if patches < 2:
+        raise ValueError(f"views of {size} pixels are one patch, not several: stem=small, or larger ones")
 
 
 def embed(encoder: Any, x: Tensor, hidden: Tensor | None = None, token: Tensor | None = None) -> Tensor:
@@ -41,6 +63,13 @@ def embed(encoder: Any, x: Tensor, hidden: Tensor | None = None, token: Tensor |
 def pick(t: Tensor, patches: Tensor) -> Tensor:
     """(n, k, D): of each image's t (n, L, D) the `patches` (n, k) int64, in their order."""
     return t.gather(1, patches[:, :, None].expand(-1, -1, t.shape[2]))
+
+
+def project(head: nn.Module, t: Tensor) -> Tensor:
+    """(n, k, D), of length 1: `head` of the tokens t (n, k, width), all first tokens first, as batch norm over groups
+    takes rows."""
+    z = head(t.transpose(0, 1).flatten(0, 1))
+    return normalise(z).unflatten(0, (t.shape[1], -1)).transpose(0, 1)
 
 
 def encode(encoder: Any, t: Tensor, visible: Tensor | None = None) -> Tensor:
@@ -116,6 +145,30 @@ def transformer(width: int, blocks: int, heads: int) -> nn.TransformerEncoder:
             nn.init.xavier_uniform_(module.weight)
             nn.init.zeros_(module.bias)
     return network
+
+
+def context_and_targets(u: Tensor, places: Tensor, side: int) -> tuple[Tensor, Tensor]:
+    """(n, L) and (n, 4, L) bool: the context's patches and the targets', by uniform numbers: u (2,) for the sizes of
+    targets and context, `places` (n, 4 + 20, 2)."""
+    targets = cover(places[:, :TARGETS], u[0], side, SCALE, ASPECT)
+    tried = cover(places[:, TARGETS:], u[1], side, CONTEXT, (1.0, 1.0))
+    # The first of the places that leaves enough with all targets taken out, else without the last, and so on.
+    kept = [tried & ~targets[:, :count].any(dim=1)[:, None] for count in range(TARGETS, -1, -1)]
+    candidates = cat(kept, dim=1)  # (n, 5 x 20, L)
+    enough = candidates.sum(dim=2) > min(LEAST_SEEN, side**2 // 10)
+    first = enough.int().argmax(dim=1)  # the first of several equal ones
+    return candidates.gather(1, first[:, None, None].expand(-1, 1, candidates.shape[2]))[:, 0], targets
+
+
+def cover(places: Tensor, u: Tensor, side: int, scale: tuple[float, float], aspect: tuple[float, float]) -> Tensor:
+    """(n, K, L) bool: blocks at the `places` (n, K, 2), uniform numbers, of one height and width, by `u` ()."""
+    area = (side**2 * (scale[0] + u * (scale[1] - scale[0]))).floor()
+    ratio = aspect[0] + u * (aspect[1] - aspect[0])
+    sides = torch.stack([(area * ratio).sqrt(), (area / ratio).sqrt()]).round().clamp(1, side)
+    start = (places * (side - sides + 1)).floor()[..., None]  # (n, K, 2, 1)
+    line = torch.arange(side, device=places.device)
+    rows, columns = ((line >= start) & (line < start + sides[:, None])).unbind(dim=2)  # (n, K, G)
+    return (rows[..., :, None] & columns[..., None, :]).flatten(2)
 
 
 class Maps:

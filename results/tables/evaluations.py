@@ -24,6 +24,10 @@ _COLUMNS = {
     r"labels1_finetune_top1": "1 % tuned",
     r"labels10_finetune_top1": "10 % tuned",
     r"head_linear_top1": "g(h) linear",
+    r"teacher_linear_top1": "teacher linear",
+    r"teacher_knn20_top1": "teacher kNN-20",
+    r"(token|token4|token_avg|avg|avg4)_linear_top1": r"\1 linear",
+    r"teacher_(token|token4|token_avg|avg|avg4)_linear_top1": r"teacher \1 linear",
     r"transfer_(\w+)_linear_top1": r"\1 linear",
     r"transfer_(\w+)_knn20_top1": r"\1 kNN-20",
 }

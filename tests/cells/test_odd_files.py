@@ -11,6 +11,7 @@ import pytest
 from commandline import inside
 
 from benchmark.cells import past_costs
+from benchmark.training.log import Log
 from results import record
 
 WORDS = ["dataset.limit=60", "view_size=16", "backbone=test_resnet", "stem=native", "batch_size=8", "epochs=1"]
@@ -50,35 +51,37 @@ def test_settings_that_are_lost(out: Path, environment: dict[str, str]) -> None:
     assert json.loads((first / "settings.json").read_text()) == json.loads(content)
 
 
-@pytest.mark.parametrize(
-    "odd",
-    [
-        {"method": 7},
-        {"options": []},
-        {"seed": "x"},
-        {"view_size": True},
-        {"stem": {}},
-        {"weights": 5},
-        {"trial": [1]},
-        {"dataset": {"name": 7}},
-        {"dataset": {"name": "nosuch"}},
-        {"dataset": {"limit": "x"}},
-    ],
-    ids=str,
-)
-def test_settings_that_are_none_hinder_no_other_cell(
-    odd: dict[str, Any], out: Path, environment: dict[str, str]
-) -> None:
+ODD_SETTINGS: list[dict[str, Any]] = [
+    {"method": 7},
+    {"options": []},
+    {"seed": "x"},
+    {"view_size": True},
+    {"stem": {}},
+    {"weights": 5},
+    {"trial": [1]},
+    {"dataset": {"name": 7}},
+    {"dataset": {"name": "nosuch"}},
+    {"dataset": {"limit": "x"}},
+]
+
+
+def test_settings_that_are_none_hinder_no_other_cell(out: Path, environment: dict[str, str]) -> None:
     first, second = sorted(out.glob("random-*"))
-    record.write_json(first / "settings.json", json.loads((first / "settings.json").read_text()) | odd)
     for folder in (first, second):
         (folder / "record.json").unlink()
         (folder / "log.jsonl").touch()
+    settings = json.loads((first / "settings.json").read_text())
+    others = [shutil.copytree(first, out / f"{first.name}-{number}") for number, _ in enumerate(ODD_SETTINGS)]
+    shutil.rmtree(first)
+    for folder, odd in zip(others, ODD_SETTINGS, strict=True):
+        record.write_json(folder / "settings.json", settings | odd)
     assert inside(["status", f"out={out}"], environment).returncode == 0
     done = inside(["resume", f"out={out}", "device=cpu", "threads=1"], environment)
     assert done.returncode == 2
-    assert f"left out: {first / 'settings.json'} cannot be read" in done.stderr
-    assert [(folder / "record.json").exists() for folder in (first, second)] == [False, True]
+    for folder in others:
+        assert f"left out: {folder / 'settings.json'} cannot be read" in done.stderr
+        assert not (folder / "record.json").exists()
+    assert (second / "record.json").exists()
 
 
 @pytest.mark.parametrize(
@@ -96,6 +99,7 @@ def test_a_record_that_says_nothing_of_costs_foretells_none(odd: dict[str, Any],
     assert past_costs.PastCosts(ran).rates
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_a_record_of_another_cell_is_not_this_one_s(out: Path, environment: dict[str, str]) -> None:
     first, second = sorted(out.glob("random-*"))
     shutil.copy(second / "record.json", first)
@@ -107,19 +111,24 @@ def test_a_record_of_another_cell_is_not_this_one_s(out: Path, environment: dict
     assert "1 broken, 2 finished" in inside(["status", f"out={out}"], environment).stdout
 
 
-@pytest.mark.parametrize(
-    "line",
-    ["[]", "3", '{"step": 1}', '{"step": 1, "loss": null}', f'{{"step": 1, "loss": {10**400}}}', "\x00", "[" * 100_000],
-)
-def test_a_log_that_is_none(line: str, out: Path, environment: dict[str, str]) -> None:
+ODD_LINES = ["[]", "3", '{"step": 1}', '{"step": 1, "loss": null}', f'{{"step": 1, "loss": {10**400}}}', "\x00"]
+ODD_LINES += ["[" * 100_000]
+
+
+def test_lines_of_a_log_that_are_none(out: Path, environment: dict[str, str]) -> None:
+    """Each ends a log by itself, as what lies behind the first is not looked at; the last one's cell goes on."""
     (folder,) = out.glob("simclr-*")
     (folder / "record.json").unlink()
-    with (folder / "log.jsonl").open("a") as file:
-        file.write(line + "\n")
-    for command in ("status", "resume"):
-        done = inside([command, f"out={out}", *(["device=cpu"] if command == "resume" else [])], environment)
-        assert done.returncode == 0, done.stderr
-    assert [json.loads(text)["step"] for text in (folder / "log.jsonl").read_text().splitlines()] == [6]
+    log, whole = folder / "log.jsonl", (folder / "log.jsonl").read_text()
+    for line in ODD_LINES:
+        log.write_text(f"{whole}{line}\n")
+        assert inside(["status", f"out={out}"], environment).returncode == 0
+        Log(log, 6, True, guard=lambda: None, report_line=lambda line: None)
+        assert log.read_text() == whole
+    log.write_text(f"{whole}{ODD_LINES[-1]}\n")
+    done = inside(["resume", f"out={out}", "device=cpu"], environment)
+    assert done.returncode == 0, done.stderr
+    assert [json.loads(text)["step"] for text in log.read_text().splitlines()] == [6]
 
 
 def test_a_broken_checkpoint_of_a_finished_cell_is_no_reason_to_begin_anew(

@@ -3,19 +3,21 @@
 import json
 import os
 import pty
+import random
 import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from multiprocessing import Process
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from commandline import PATIENCE, inside, outside
+from commandline import PATIENCE, forked, inside, outside, until
 from PIL import Image
 
 from benchmark.cells import machine
@@ -103,10 +105,9 @@ def test_a_record_holds_what_the_number_can_be_traced_by(reference: tuple[Path, 
 
 def test_a_split_by_the_runs_seed_is_that_split_under_another_name(tmp_path: Path, environment: dict[str, str]) -> None:
     """Its cells are one configuration of another protocol than the fixed split's, and pixels depend on the seed too."""
-    words = ["methods=random,pixels", "seeds=0,1"]
-    for split in ("seed", "0", "1"):
-        done = run(tmp_path, environment, *words, f"dataset.split_seed={split}")
-        assert done.returncode == 0, done.stderr
+    words = ["methods=random,pixels", "seeds=0,1", "dataset.split_seed=seed,0,1", "dataset.limit=60", "view_size=8"]
+    done = run(tmp_path, environment, *words)
+    assert done.returncode == 0, done.stderr
     cells = {
         (r["settings"]["method"], r["settings"]["seed"], r["settings"]["dataset"]["split_seed"]): r
         for r in records(tmp_path)
@@ -175,56 +176,43 @@ def test_unequal_classes_and_few_references_are_told_beside_the_numbers(
     assert "kNN-20:" not in told
 
 
-KILLER = """
-import os, random, signal, sys, time
-from pathlib import Path
-import torch, timm
-import benchmark.cells.run, benchmark.launch.in_process, benchmark.cli.reporting, sklearn.datasets
-from benchmark.__main__ import main
-
-def start(out):
-    pid = os.fork()
-    if pid == 0:
-        null = os.open(os.devnull, os.O_WRONLY)
-        os.dup2(null, 1)
-        os._exit(main(["run", *sys.argv[2:], f"out={out}"]))
-    return pid
-
-root, draw = Path(sys.argv[1]), random.Random(0)
-began = time.monotonic()
-assert os.waitpid(start(root / "whole"), 0)[1] == 0
-whole = time.monotonic() - began
-kills, number = 0, 0
-while kills < 10:
-    out = root / f"killed{number}"
-    pid = start(out)
-    time.sleep(draw.uniform(0, whole))
-    os.kill(pid, signal.SIGKILL)
-    if os.waitpid(pid, 0)[1] == signal.SIGKILL:
-        kills += 1
-    number += any(out.glob("*/record.json"))  # finished before the kill: go on with a new cell
-assert os.waitpid(start(root / f"killed{number}"), 0)[1] == 0
-"""
-
-
 @pytest.mark.slow
-def test_killed_ten_times_at_random_moments(tmp_path: Path, environment: dict[str, str]) -> None:
+def test_killed_six_times_from_its_start_to_its_evaluation(tmp_path: Path, environment: dict[str, str]) -> None:
     """The same command finishes the cell with the metrics and the log of the undisturbed one."""
     smaller = [{"dataset.limit=180": "dataset.limit=90", "epochs=6": "epochs=12"}.get(word, word) for word in SMALL]
-    call = [sys.executable, "-c", KILLER, str(tmp_path), *smaller, "evaluate_every=4"]
-    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
-    whole, *killed = [records(out)[0] for out in [tmp_path / "whole", *sorted(tmp_path.glob("killed*"))]]
-    assert killed
-    for record in killed:
-        assert record["metrics"] == whole["metrics"]
-        assert record["key"] == whole["key"]
-    last, curves = sorted(tmp_path.glob("killed*"))[-1], []
-    for out in (last, tmp_path / "whole"):
-        lines = [json.loads(line) for line in next(out.glob("*/log.jsonl")).read_text().splitlines()]
-        steps = [line["step"] for line in lines if "loss" in line]
+
+    def start(name: str) -> Process:
+        words = ["run", *smaller, "evaluate_every=4", f"out={tmp_path / name}"]
+        return forked(words, environment, tmp_path / "said.txt")
+
+    def read_log(name: str) -> list[dict[str, Any]]:
+        text = "".join(path.read_text() for path in (tmp_path / name).glob("*/log.jsonl"))
+        return [json.loads(line) for line in text.splitlines(keepends=True) if line.endswith("\n")]
+
+    def kill_behind(lines: int, delay: float) -> None:
+        process = start("killed")
+        until(lambda: len(read_log("killed")) >= lines or not process.is_alive(), f"{lines} lines of log")
+        process.join(delay)
+        process.kill()
+        process.join()
+        ended = (process.exitcode, len(records(tmp_path / "killed")))
+        assert ended in ((-signal.SIGKILL, 0), (-signal.SIGKILL, 1), (0, 1)), (tmp_path / "said.txt").read_text()
+
+    draw = random.Random(0)
+    for lines in (0, 3, 8, 13, 19, 27):  # of 24 steps and 3 evaluations: the last kill is in that of the trained cell
+        kill_behind(lines, draw.uniform(0, 0.1))
+    for name in ("killed", "whole"):
+        process = start(name)
+        process.join(PATIENCE)
+        assert process.exitcode == 0
+    (killed,), (whole,) = records(tmp_path / "killed"), records(tmp_path / "whole")
+    assert killed["metrics"] == whole["metrics"]
+    assert killed["key"] == whole["key"]
+    curves = []
+    for log in (read_log("killed"), read_log("whole")):
+        steps = [line["step"] for line in log if "loss" in line]
         assert steps == list(range(1, 25)), "no step is logged twice or left out"
-        curves.append([(line["epoch"], line[METRIC]) for line in lines if METRIC in line])
+        curves.append([(line["epoch"], line[METRIC]) for line in log if METRIC in line])
     assert curves[0] == curves[1], "nor an evaluation"
     assert [epoch for epoch, _ in curves[0]] == [4, 8, 12]
 
@@ -239,14 +227,14 @@ def test_stopped_by_a_signal_it_goes_on_where_it_was(
     reference: tuple[Path, dict[str, Any]],
 ) -> None:
     words = [*(w for w in SMALL if not w.startswith("checkpoint_every")), f"out={tmp_path}"]
-    call = [sys.executable, "-m", "benchmark", "run", *words]
-    process = subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True)
+    process = forked(["run", *words], environment, tmp_path / "said.txt")
     log = tmp_path / f"simclr-digits-{reference[1]['key']}" / "log.jsonl"
-    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 3):
+    while process.is_alive() and not (log.exists() and log.read_text().count("\n") >= 3):
         time.sleep(0.01)
-    process.send_signal(number)
-    said = process.communicate(timeout=PATIENCE)[1]
-    assert process.returncode == code
+    os.kill(process.pid, number)
+    process.join(PATIENCE)
+    said = (tmp_path / "said.txt").read_text()
+    assert process.exitcode == code
     assert "the same command goes on" in said
     assert "Traceback" not in said
     assert (log.parent / "last.pt").is_file()
@@ -260,18 +248,16 @@ def test_stopped_by_a_signal_it_goes_on_where_it_was(
 def test_a_terminal_that_closes_stops_it_behind_a_checkpoint(tmp_path: Path, environment: dict[str, str]) -> None:
     """What is written to it from then on is an error, which must not become the cell's."""
     words = [word for word in SMALL if not word.startswith(("checkpoint_every", "epochs"))]
-    call = [sys.executable, "-m", "benchmark", "run", *words, "epochs=1000", f"out={tmp_path}"]
-    process, terminal = pty.fork()
-    if process == 0:
-        signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` has its children ignore
-        os.execve(sys.executable, call, environment)
+    terminal, own = pty.openpty()
+    process = forked(["run", *words, "epochs=1000", f"out={tmp_path}"], environment, Path(os.ttyname(own)))
     lines = 0
     while lines < 3:
         os.read(terminal, 1 << 16)  # the progress bar, which must not have to wait
         lines = sum(path.read_text().count("\n") for path in tmp_path.glob("*/log.jsonl"))
+    os.close(own)
     os.close(terminal)
-    _, status = os.waitpid(process, 0)
-    assert os.waitstatus_to_exitcode(status) == 128 + signal.SIGHUP
+    process.join(PATIENCE)
+    assert process.exitcode == 128 + signal.SIGHUP
     assert len(list(tmp_path.glob("*/last.pt"))) == 1
     assert records(tmp_path) == []
 
@@ -310,17 +296,21 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(tmp_path: Path, 
     assert "Traceback" in next(out.glob("extra*/error.txt")).read_text()
     assert "fails: RuntimeError: no such luck" in run(out, environment, "methods=extra.failing", command="plan").stdout
     (tmp_path / "extra" / "failing.py").write_text(PLUGIN.replace("no such luck", "still no luck"))
-    assert run(out, environment, "methods=extra.failing,random", launcher=(sys.executable,)).returncode == 1
+    again = ["run", "methods=extra.failing,random", *SMALL[1:], f"out={out}"]
+    process = forked(again, environment, tmp_path / "said.txt")  # which has not imported the plugin
+    process.join(PATIENCE)
+    assert process.exitcode == 1
     reasons = {json.loads(path.read_text())["reason"] for path in out.glob("extra*/record.json")}
     assert reasons == {f"RuntimeError: {luck} luck" for luck in ("no such", "still no")}, "other code is another cell"
 
 
 @pytest.mark.slow
 def test_two_commands_on_one_folder_train_a_cell_once(tmp_path: Path, environment: dict[str, str]) -> None:
-    call = [sys.executable, "-m", "benchmark", "run", *SMALL, f"out={tmp_path}"]
-    processes = [subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2)]
-    said = [process.communicate(timeout=PATIENCE)[1] for process in processes]
-    codes = [process.returncode for process in processes]
+    places = [tmp_path / "first.txt", tmp_path / "second.txt"]
+    processes = [forked(["run", *SMALL, f"out={tmp_path}"], environment, place) for place in places]
+    for process in processes:
+        process.join(PATIENCE)
+    said, codes = [place.read_text() for place in places], [process.exitcode for process in processes]
     assert sorted(codes) in ([0, 0], [0, 3]), said
     assert all("no record: simclr-digits-" in one for one, code in zip(said, codes, strict=True) if code == 3)
     assert len(records(tmp_path)) == 1
@@ -329,27 +319,25 @@ def test_two_commands_on_one_folder_train_a_cell_once(tmp_path: Path, environmen
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("microbatch", [0, 16])
-def test_two_processes_under_torchrun_give_the_same_record(
-    tmp_path: Path, environment: dict[str, str], microbatch: int
-) -> None:
+def test_two_processes_under_torchrun_give_the_same_records(tmp_path: Path, environment: dict[str, str]) -> None:
     """In float64, where sums in another order change nothing that a metric shows; batch norm is synchronised, or over
     micro-batches that are the same images."""
-    words = ("precision=fp64", "epochs=3", f"microbatch={microbatch}")
+    words = ("precision=fp64", "epochs=3", "microbatch=0,16")
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     done = run(tmp_path / "two", environment, *words, launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert run(tmp_path / "one", environment, *words).returncode == 0
-    (two,), (one,) = records(tmp_path / "two"), records(tmp_path / "one")
-    assert two["cost"].pop("processes") == 2
-    assert two["key"] == one["key"]
-    assert two["cost"]["views"] == one["cost"]["views"]
-    assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-4)
-    losses = [
-        [json.loads(line)["loss"] for line in next(out.glob("*/log.jsonl")).read_text().splitlines()]
-        for out in (tmp_path / "two", tmp_path / "one")
-    ]
-    assert losses[0] == pytest.approx(losses[1], rel=1e-6)
+    assert [record["settings"]["microbatch"] for record in records(tmp_path / "one")] in ([0, 16], [16, 0])
+    for two, one in zip(records(tmp_path / "two"), records(tmp_path / "one"), strict=True):
+        assert two["cost"].pop("processes") == 2
+        assert two["key"] == one["key"]
+        assert two["cost"]["views"] == one["cost"]["views"]
+        assert two["metrics"] == pytest.approx(one["metrics"], rel=1e-4)
+        losses = [
+            [json.loads(line)["loss"] for line in next(out.glob(f"*-{one['key']}/log.jsonl")).open()]
+            for out in (tmp_path / "two", tmp_path / "one")
+        ]
+        assert losses[0] == pytest.approx(losses[1], rel=1e-6)
 
 
 def test_what_was_trained_compiled_does_not_go_on_without(

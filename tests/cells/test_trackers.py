@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from commandline import inside, outside
+from commandline import inside
 from wandb_files import merge, read_run, rows
 
 from benchmark.cells import plan
@@ -188,7 +188,7 @@ def test_words_that_cannot_be_meant(words: list[str], told: str) -> None:
     assert str(raised.value).startswith(told)
 
 
-def test_a_sweep_on_other_processes_has_names_by_what_varies_and_a_full_disk_costs_a_line(
+def test_a_sweep_on_another_process_has_names_by_what_varies_and_a_full_disk_costs_a_line(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     """Trackio's folder cannot be made; TensorBoard gets all there is."""
@@ -197,7 +197,7 @@ def test_a_sweep_on_other_processes_has_names_by_what_varies_and_a_full_disk_cos
     (tmp_path / "file").touch()
     words = ["run", "methods=simclr", "temperature=0.2", "learning_rate=0.1,0.2", *SMALL, f"out={tmp_path}/runs"]
     words += ["launcher=local", "workers=1", "tracker=tensorboard,trackio"]
-    done = outside(words, environment | {"TRACKIO_DIR": f"{tmp_path}/file/trackio"}, tmp_path)
+    done = inside(words, environment | {"TRACKIO_DIR": f"{tmp_path}/file/trackio"}, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Trackio: ") == 1, done.stderr
     runs = read_tensorboard(tmp_path / "runs", "")

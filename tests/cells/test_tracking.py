@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import signal
 import socket
 import subprocess
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PATIENCE, inside
+from commandline import PATIENCE, forked, inside
 from PIL import Image
 
 pytest.importorskip("wandb", reason="wandb is not installed")
@@ -103,13 +102,13 @@ def test_a_stopped_cell_goes_on_in_the_same_run(
     """Offline: stopped by a signal, finished by a worker of launcher=local; both parts are what the files say."""
     out = tmp_path / "sweep"
     words = ("wandb=offline", "wandb_project=p", "wandb_entity=me", f"out={out}")
-    process = subprocess.Popen(call(*words), cwd=tmp_path, env=outside, stderr=subprocess.PIPE, text=True)
+    process = forked(run_words(*words), outside, Path(os.devnull), tmp_path)
     log = out / f"simclr-digits-{untracked['key']}" / "log.jsonl"
-    while process.poll() is None and not (log.exists() and log.read_text().count("\n") >= 2):
+    while process.is_alive() and not (log.exists() and log.read_text().count("\n") >= 2):
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
-    process.communicate(timeout=PATIENCE)
-    assert process.returncode == 143
+    process.terminate()
+    process.join(PATIENCE)
+    assert process.exitcode == 143
     done = inside(run_words(*words, "launcher=local", "workers=1"), outside, tmp_path)  # whose worker is a process
     assert done.returncode == 0, done.stderr
     assert f"wandb sync {out}/*/wandb/offline-run-*" in done.stderr
@@ -221,20 +220,9 @@ def alone(script: str, environment: dict[str, str], folder: Path, *arguments: st
     return json.loads(done.stdout.splitlines()[-1])
 
 
-def test_online_the_server_gets_what_was_logged(outside: dict[str, str], tmp_path: Path) -> None:
-    with Server() as server:
-        told = alone("print(json.dumps(cells('runs', 'online', 1)))", outside | server.environment(), tmp_path)
-    assert told["said"] == []
-    asked = dict(server.calls[::-1])
-    assert asked["RunResumeStatus"]["name"] == asked["UpsertBucket"]["name"]
-    assert asked["UpsertBucket"]["name"].startswith("key1-")
-    assert asked["UpsertBucket"]["groupName"] == "runs"
-    assert {run for run, _ in server.streams} == {asked["UpsertBucket"]["name"]}
-    assert [line["loss"] for line in server.lines()] == [1 / step for step in range(1, 11)]
-    assert server.streams[-1][1].get("exitcode") == 0
-
-
-def test_online_a_resumed_run_is_not_told_again_what_the_server_has(outside: dict[str, str], tmp_path: Path) -> None:
+def test_online_the_server_gets_what_was_logged_and_of_a_resumed_run_the_rest(
+    outside: dict[str, str], tmp_path: Path
+) -> None:
     script = """
 def stop(run):
     raise KeyboardInterrupt
@@ -246,9 +234,16 @@ except KeyboardInterrupt:
     with Server() as server:
         alone(script, outside | server.environment(), tmp_path)
         sent = len(server.lines())
-        alone("print(json.dumps(cells('runs', 'online', 1)))", outside | server.environment(), tmp_path)
-    assert sent == 10
-    assert [line["step"] for line in server.lines() if "loss" in line] == list(range(1, 11)), "each line once"
+        told = alone("print(json.dumps(cells('runs', 'online', 1)))", outside | server.environment(), tmp_path)
+    assert (sent, told["said"]) == (10, [])
+    asked = dict(server.calls[::-1])
+    assert asked["RunResumeStatus"]["name"] == asked["UpsertBucket"]["name"]
+    assert asked["UpsertBucket"]["name"].startswith("key1-")
+    assert asked["UpsertBucket"]["groupName"] == "runs"
+    assert {run for run, _ in server.streams} == {asked["UpsertBucket"]["name"]}
+    lines = [line for line in server.lines() if "loss" in line]
+    assert [(line["step"], line["loss"]) for line in lines] == [(step, 1 / step) for step in range(1, 11)], "once each"
+    assert server.streams[-1][1].get("exitcode") == 0
 
 
 def test_a_server_that_says_nothing_delays_one_cell_once(outside: dict[str, str], tmp_path: Path) -> None:
@@ -303,19 +298,11 @@ print(json.dumps(cells("runs", "offline", 1, 2, during=kill)))
     assert told["said"][0].startswith("W&B: ")
 
 
-def test_a_file_cut_short_is_seen(outside: dict[str, str], tmp_path: Path) -> None:
-    """As on a full disk, of which the client says nothing."""
-    alone("print(json.dumps(cells('runs', 'offline', 1)))", outside, tmp_path)
-    (path,) = tmp_path.glob("runs/cell1/wandb/offline-run-*/*.wandb")
-    assert wandb_file.has_end(path)
-    whole = path.read_bytes()
-    for size in (len(whole) - 1, len(whole) - 30, len(whole) // 2, 7, 0):
-        path.write_bytes(whole[:size])
-        assert not wandb_file.has_end(path), size
-
-
-def test_a_file_is_whole_though_its_end_is_not_its_last_record(outside: dict[str, str], tmp_path: Path) -> None:
-    """The client's account of the machine may come behind the exit, and long files are written in blocks."""
+def test_a_file_cut_short_is_seen_and_one_whose_end_is_not_its_last_record_is_whole(
+    outside: dict[str, str], tmp_path: Path
+) -> None:
+    """Short on a full disk, of which the client says nothing; its account of the machine may come behind the exit. Long
+    files are written in blocks."""
     from wandb.proto import wandb_internal_pb2 as kinds
 
     script = """
@@ -326,8 +313,12 @@ print(json.dumps(cells("runs", "offline", 1, during=log)))
 """
     assert alone(script, outside, tmp_path)["said"] == []
     (path,) = tmp_path.glob("runs/cell1/wandb/offline-run-*/*.wandb")
+    assert wandb_file.has_end(path)
     whole = path.read_bytes()
     assert len(whole) > 3 * wandb_file.BLOCK
+    for size in (len(whole) - 1, len(whole) - 30, len(whole) // 2, 7, 0):
+        path.write_bytes(whole[:size])
+        assert not wandb_file.has_end(path), size
     late = kinds.Record(environment=kinds.EnvironmentRecord(os="an operating system")).SerializeToString()
     written = whole + bytes(4) + len(late).to_bytes(2, "little") + b"\1" + late
     path.write_bytes(written)
@@ -384,9 +375,13 @@ def test_what_the_client_was_told_in_a_folder_is_obeyed_and_shown(
     assert (shown.returncode, "did you mean 'offline'?" in shown.stderr) == (2, True)
 
 
-def test_a_mode_in_capitals_is_obeyed(outside: dict[str, str], tmp_path: Path) -> None:
+def test_a_mode_in_capitals_is_obeyed(outside: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest) -> None:
+    import wandb
+
+    wandb.teardown()  # whoever used the client in this process before had another environment
+    request.addfinalizer(wandb.teardown)
     words = ["run", "methods=random", *CELL[1:], f"out={tmp_path}/runs"]
-    done = run([sys.executable, "-m", "benchmark", *words], outside | {"WANDB_MODE": "OFFLINE"}, tmp_path)
+    done = inside(words, outside | {"WANDB_MODE": "OFFLINE"}, tmp_path)
     assert "W&B: offline, by WANDB_MODE=OFFLINE\n" in done.stderr
     assert len(list(tmp_path.glob("runs/*/wandb/offline-run-*"))) == 1
 

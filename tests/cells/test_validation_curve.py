@@ -1,7 +1,6 @@
 """The accuracy on the validation split while a cell trains: what it is, that training does not notice, what it ends."""
 
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commandline import inside, outside
+from commandline import forked_pair, inside
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
@@ -136,17 +135,22 @@ def test_the_test_images_are_not_there_to_be_seen_and_references_are_drawn(
     assert 0 <= curves[0].ask(1).numbers[METRIC] <= 1
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The cell, trained in one go."""
+    folder = tmp_path_factory.mktemp("whole")
+    train(cell(), folder, evaluate_every="2")
+    return folder
+
+
 @pytest.mark.parametrize("steps", [4, 5, 7, 10, 14, 19])
-def test_a_training_that_is_stopped_and_goes_on_has_the_same_curve(steps: int, tmp_path: Path) -> None:
+def test_a_training_that_is_stopped_and_goes_on_has_the_same_curve(steps: int, whole: Path, tmp_path: Path) -> None:
     """Before, at and behind the end of an epoch; evaluations are at 2 and 4 epochs, of 5 steps each."""
-    settings = cell()
-    train(settings, tmp_path / "whole", evaluate_every="2")
     with pytest.raises(Stopped):
-        train(settings, tmp_path / "parts", stop=StopAt(steps), evaluate_every="2")
-    train(settings, tmp_path / "parts", evaluate_every="2")
-    assert [line for line in read_log(tmp_path / "parts") if METRIC in line] == [
-        line for line in read_log(tmp_path / "whole") if METRIC in line
-    ]
+        train(cell(), tmp_path, stop=StopAt(steps), evaluate_every="2")
+    train(cell(), tmp_path, evaluate_every="2")
+    curves = [[line for line in read_log(folder) if METRIC in line] for folder in (tmp_path, whole)]
+    assert curves[0] == curves[1]
 
 
 def test_a_kill_behind_an_evaluation_and_before_its_checkpoint_repeats_it(tmp_path: Path) -> None:
@@ -293,9 +297,8 @@ def test_an_encoder_that_cannot_be_copied_costs_the_curve_and_not_the_cell(
 @pytest.mark.slow
 def test_two_processes_measure_the_same_curve(tmp_path: Path, environment: dict[str, str]) -> None:
     words = ["run", *SMALL, *HERE, "precision=fp64", "evaluate_every=2", "stop_below=100@4", "batch_norm=split:2"]
-    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = outside([*words, f"out={tmp_path / 'two'}"], environment, launcher=launcher)
-    assert done.returncode == 0, done.stderr
+    codes, said = forked_pair([*words, f"out={tmp_path / 'two'}"], environment, tmp_path)
+    assert codes == [0, 0], said
     assert inside([*words, f"out={tmp_path / 'one'}"], environment).returncode == 0
     folders = [next((tmp_path / name).glob("simclr-*")) for name in ("two", "one")]
     two, one = ([line for line in read_log(folder) if METRIC in line] for folder in folders)

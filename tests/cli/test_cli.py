@@ -158,6 +158,20 @@ def test_a_plan_s_rows_show_what_was_asked_of_a_method_and_not_how_presets_diffe
         ("methods=frozen", "weights=timm or weights=FILE is needed"),
         ("methods=frozen weights=timm stem=small backbone=resnet10t", "use stem=native or auto"),
         ("methods=simclr batch_size=100000", "batch_size=100000: digits has about 1213 images"),
+        (
+            "methods=wmse batch_size=32 wmse.head_dim=32",
+            "32 images whitened at once in 32 dimensions have no full rank",
+        ),
+        ("methods=pcl epochs=5 pcl.warmup_epochs=5", "warmup_epochs=5 of 5 epochs: prototypes would never take part"),
+        (
+            "methods=simmim backbone=resnet10t view_size=32 simmim.cell=16 simmim.mask=0.8",
+            "cell=8, a mask of at most 0.75",
+        ),
+        (
+            "methods=simmim backbone=test_vit stem=native view_size=16",
+            "smaller patches, as by stem=small or a larger view",
+        ),
+        ("methods=vae backbone=resnet10t view_size=128", "decoder is for 8 to 96"),
         ("methods=simclr batch_norm=split:7 batch_size=128", "batch_size=128 is not a multiple of 7"),
         ("methods=simclr out=/proc/nowhere", "out=/proc/nowhere: it cannot be written to"),
     ],

@@ -170,6 +170,7 @@ def test_what_seeds_cannot_show_is_said(tmp_path: Path, values: tuple[float, ...
     assert linear["verdict"] == verdict
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_the_report_has_both_and_what_is_not_alike(environment: dict[str, str], tmp_path: Path) -> None:
     for seed in (0, 1):
         put(tmp_path, f"like=simsiam-cifar10-800 methods=simsiam seeds={seed}", {"linear_top1": 0.9 + seed / 1000})

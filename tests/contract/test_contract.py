@@ -83,7 +83,7 @@ def test_the_described_options_are_the_class_s_own(name: str) -> None:
     assert described.trains == loaded.trains
     assert described.supervised == loaded.supervised
     assert described.views == loaded.views
-    assert described.multicrop == loaded.multicrop
+    assert (described.multicrop, described.sized) == (loaded.multicrop, loaded.sized)
     assert (described.ignores, described.recommends) == (loaded.ignores, loaded.recommends)
     assert described.counts == loaded.counts
     assert all(described.help[option] for option in vars(loaded.Config())), "every option has a comment behind it"

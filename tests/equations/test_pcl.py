@@ -9,7 +9,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from methods.method import Progress
 from methods.parts.kmeans import kmeans
 from methods.parts.losses import concentration, proto_nce
 
@@ -172,9 +171,3 @@ def test_pcl(sides: tuple[int, ...], duplicates: bool, tiny: Any, paper: Any, sa
     paper.follow(w, m)
     networks = [name for name in w if "encoder" in name or "head" in name if "num_batches" not in name]
     same({name: ours.after[name] for name in networks}, {name: w[name] for name in networks})
-
-
-def test_a_warm_up_that_takes_all_epochs_is_refused(tiny: Any) -> None:
-    method = tiny.build("pcl", 8, clusters="2+3", queue=5, warmup_epochs=4, head_dim=3)
-    with pytest.raises(ValueError, match="warmup_epochs=4 of 4 epochs"):
-        method.before_epoch(Progress(0, 8, 0, 4), lambda f: torch.zeros(8, 3))

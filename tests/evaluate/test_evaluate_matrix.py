@@ -19,7 +19,7 @@ from benchmark.augment import parse
 from benchmark.contract import short_training
 from benchmark.data.datasets import Data
 from benchmark.data.source import Split
-from benchmark.evaluate import few_labels, finetune, gallery, heads, knn, knn_grid, linear, representation, sgd_probe
+from benchmark.evaluate import few_labels, finetune, gallery, knn, knn_grid, linear, outputs, representation, sgd_probe
 from benchmark.evaluate.features import Features
 from benchmark.evaluate.frozen_cell import FrozenCell
 from benchmark.training import build
@@ -158,13 +158,13 @@ def test_fine_tuning_learns_and_leaves_the_encoder_as_it_is() -> None:
 
 def test_without_a_head_s_work_g_of_h_is_h() -> None:
     one = frozen_cell(head=nn.Identity())
-    found = dict(heads.evaluate(one))
+    found = dict(outputs.evaluate_head(one))
     exact = dict(linear.evaluate(one.features))
     own = dict(
         representation.evaluate(one.encoder, one.features.validation[0], one.data.validation, one.normalise, 8, CPU)
     )
     assert found == {f"head_{name}": value for name, value in (exact | own).items()}
-    assert dict(heads.evaluate(frozen_cell())) == {}
+    assert dict(outputs.evaluate_head(frozen_cell())) == {}
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.describe(name).trains])

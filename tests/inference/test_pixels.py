@@ -46,6 +46,7 @@ STYLES = {
     "program of a 7x7 stem": ("resnet18", 32, ("dataset.side=32",)),
     "program of a deep stem": ("test_resnet", 32, ("dataset.side=32",)),
 }
+STEMS = [style for style in STYLES if style.startswith("program of")]
 
 
 @pytest.fixture(scope="module")
@@ -91,15 +92,39 @@ def test_features_of_a_cell_s_own_images_are_those_that_it_was_evaluated_on(
 
 
 @pytest.mark.parametrize(
-    "style", [pytest.param(name, marks=[pytest.mark.slow] * name.startswith("program of")) for name in STYLES]
+    "styles",
+    [
+        pytest.param(["program", "kept squares", "streamed"], id="all kinds"),  # the first alone needs torch.export
+        pytest.param(STEMS, id="stems", marks=pytest.mark.slow),
+    ],
 )
-def test_the_card_s_own_code_gives_the_features_of_the_evaluation(style: str, photos: Path, tmp_path: Path) -> None:
+def test_the_card_s_own_code_gives_the_features_of_the_evaluation(
+    styles: list[str], photos: Path, tmp_path: Path
+) -> None:
+    """Of all styles in one process of a user, which has imported torch and timm once."""
+    expected, source = {}, "import os\n"
+    for style in styles:
+        out = tmp_path / style
+        expected[out], use, finetune, statistics = export_and_read_card(style, photos, out)
+        names = [str(photos / name) for name in expected[out]["name"]]
+        source += f"os.chdir({str(out / 'encoder')!r})\n"
+        source += RUN.format(use=use, finetune=finetune, names=names, **statistics)
+    run_python(source, tmp_path)
+    for out, rows in expected.items():
+        features = np.stack(rows["features"])
+        for name in ("rows.npy", "finetuned.npy"):
+            error = np.abs(np.load(out / "encoder" / name) - features).max() / np.abs(features).max()
+            assert error <= 1e-5, (out.name, name)
+
+
+def export_and_read_card(style: str, photos: Path, out: Path) -> tuple[pd.DataFrame, str, str, dict[str, list[float]]]:
+    """The features of the evaluation, the card's two pieces of code, and the statistics of the pixels."""
     backbone, size, dataset = STYLES[style]
     words = ("methods=simclr", f"backbone={backbone}", f"view_size={size}", "dataset=folder", f"dataset.root={photos}")
-    folder = trained_cell.write(tmp_path, [*words, *dataset, "preset=none"])
+    folder = trained_cell.write(out, [*words, *dataset, "preset=none"])
     cell = restored.load(folder, restored.CPU, print)
-    export.export(cell, tmp_path / "encoder", [], print)
-    table = tmp_path / "features.parquet"
+    export.export(cell, out / "encoder", [], print)
+    table = out / "features.parquet"
     assert main(["features", str(folder), str(photos), f"out={table}", "threads=1"]) == 0
     rows = pd.read_parquet(table)
     assert rows["label"].tolist() == [Path(name).parent.name for name in rows["name"]]
@@ -108,11 +133,6 @@ def test_the_card_s_own_code_gives_the_features_of_the_evaluation(style: str, ph
     np.testing.assert_allclose(cell.encoder(own).detach().numpy(), features, rtol=0, atol=1e-5 * np.abs(features).max())
     assert features.std(0).max() > 1e-2 * np.abs(features).max(), "photos are told apart"
 
-    card = (tmp_path / "encoder" / "README.md").read_text()
+    card = (out / "encoder" / "README.md").read_text()
     use, finetune = re.findall(r"```python\n(.*?)```", card, flags=re.DOTALL)
-    names = [str(photos / name) for name in rows["name"]]
-    statistics = {"mean": cell.mean.flatten().tolist(), "std": cell.std.flatten().tolist()}
-    run_python(RUN.format(use=use, finetune=finetune, names=names, **statistics), tmp_path / "encoder")
-    for name in ("rows.npy", "finetuned.npy"):
-        error = np.abs(np.load(tmp_path / "encoder" / name) - features).max() / np.abs(features).max()
-        assert error <= 1e-5, name
+    return rows, use, finetune, {"mean": cell.mean.flatten().tolist(), "std": cell.std.flatten().tolist()}

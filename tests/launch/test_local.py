@@ -232,18 +232,8 @@ def test_ctrl_z_suspends_the_workers_too(tmp_path: Path, environment: dict[str, 
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
     out = tmp_path / "runs"
     small = [word for word in SMALL if not word.startswith("batch_size")]
-    call = [
-        sys.executable,
-        "-m",
-        "benchmark",
-        "run",
-        *small,
-        "batch_size=32,5000",
-        "launcher=local",
-        "workers=1",
-        f"out={out}",
-    ]
-    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    words = ["run", *small, "batch_size=32,5000", "launcher=local", "workers=1", f"out={out}"]
+    done = inside(words, environment)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "error: batch_size=5000: digits has 50 images to train on"
     assert "Traceback" not in done.stderr

@@ -89,6 +89,7 @@ def test_figures_shorten_the_same_names_and_say_how(tmp_path: Path) -> None:
         assert set(part.split()) <= set(whole.split())
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_a_configuration_has_one_name_in_a_report(tmp_path: Path) -> None:
     """In the comparison, the other evaluations, results.csv, the page's table, words and figures."""
     for method, options in (("moco", {"queue": 64}), ("moco", {"queue": 4096}), ("simclr", {})):

@@ -349,10 +349,11 @@ def test_two_thousand_records(tmp_path: Path) -> None:
     assert to_markdown(summary).count("\n| moco") == 400
 
 
-def test_results_never_import_torch(tmp_path: Path) -> None:
+def test_results_never_import_torch_and_the_slow_half_of_scipy_when_it_is_used(tmp_path: Path) -> None:
     put(tmp_path)
     script = (
-        "import sys; from benchmark.__main__ import main\n"
+        "import sys; from results.statistics import compare; assert 'scipy.stats' not in sys.modules\n"
+        "from benchmark.__main__ import main\n"
         "assert main(['report', f'out={sys.argv[1]}']) == 0; assert 'torch' not in sys.modules"
     )
     done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], cwd=ROOT, capture_output=True, text=True)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import fuzz_folders
 import pandas as pd
+import pytest
 import synthetic
 from commandline import inside
 from test_report import put
@@ -91,6 +92,7 @@ def test_texts_of_records_reach_no_terminal_latex_or_spreadsheet_as_commands(
     assert not re.search(r"(?<!\\)<img", markdown)
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_the_page_runs_its_own_scripts_alone(tmp_path: Path) -> None:
     put(tmp_path)
     report.write(tmp_path, *load(tmp_path))

@@ -187,6 +187,7 @@ def test_without_trials_nothing_is_said(tmp_path: Path) -> None:
     assert tuning.explain_budgets(frame.load(tmp_path)[0], []) == []
 
 
+@pytest.mark.usefixtures("no_figure_files")
 def test_trials_alone_make_a_report(tmp_path: Path, environment: Mapping[str, str]) -> None:
     put_search(tmp_path, "simclr", [0.5, None], asked=2)
     done = inside(["report", f"out={tmp_path}"], environment)

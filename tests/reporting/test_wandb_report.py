@@ -24,7 +24,10 @@ from benchmark.words.runtime_words import read_report
 from results import record
 from results.report import wandb_report
 
-pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of wandb-workspaces itself
+pytestmark = [
+    pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # of wandb-workspaces itself
+    pytest.mark.usefixtures("no_figure_files"),
+]
 
 
 def put(

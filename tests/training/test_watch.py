@@ -5,14 +5,13 @@ import json
 import math
 import os
 import signal
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from commandline import inside, outside
+from commandline import forked_pair, inside
 from torch import Tensor, nn
 
 from benchmark.training.collapse import LEAST, PATIENCE, CollapseWatch
@@ -228,14 +227,17 @@ def run(
 ) -> tuple[dict[str, Any], list[int], str]:
     """The record, the steps in its log, and what was said."""
     call = ["run", *SMALL, *words, f"out={out}"]
-    torchrun = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(processes))
-    done = inside(call, environment) if processes == 1 else outside(call, environment, launcher=torchrun)
-    assert done.returncode == code, done.stderr
+    if processes == 1:
+        done = inside(call, environment)
+        codes, said = [done.returncode], done.stdout + done.stderr
+    else:
+        codes, said = forked_pair(call, environment, out)
+    assert codes == [code] * processes, said
     if code:
         return {}, [], ""
     (path,) = out.glob("*/record.json")
     steps = [json.loads(line)["step"] for line in (path.parent / "log.jsonl").read_text().splitlines()]
-    return json.loads(path.read_text()), steps, done.stdout + done.stderr
+    return json.loads(path.read_text()), steps, said
 
 
 @pytest.mark.slow

@@ -5,16 +5,14 @@ from __future__ import annotations
 import importlib.util
 import json
 import os
-import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PATIENCE, inside
+from commandline import PATIENCE, forked, inside
 
 from benchmark.data import datasets
 from benchmark.data.source import Indices, Rows, Source, Withheld, WithheldRead
@@ -250,21 +248,19 @@ def test_a_plugin_declares_its_own_space(write_plugin: Callable[[str], str], spa
 def test_two_launchers_one_of_them_killed_and_a_third_lose_no_trial(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
-    words = ["methods=simclr,moco", "moco.queue=64", "trials=5", *SMALL, "final=no", f"out={tmp_path}"]
-    call = [sys.executable, "-m", "benchmark", "tune", *words]
-    first, second = (subprocess.Popen(call, env=environment, stderr=subprocess.PIPE, text=True) for _ in range(2))
-    while first.poll() is None and not list(tmp_path.glob("*/log.jsonl")):
+    call = ["tune", "methods=simclr,moco", "moco.queue=64", "trials=4", *SMALL, "final=no", f"out={tmp_path}"]
+    first, second = (forked(call, environment, tmp_path / f"{name}.txt") for name in ("first", "second"))
+    while first.is_alive() and not list(tmp_path.glob("*/log.jsonl")):
         time.sleep(0.01)
-    first.send_signal(signal.SIGKILL)
-    first.communicate()
-    beside = [*call, "launcher=local", "workers=2", "at_once=2"]
-    third = subprocess.Popen(beside, env=environment, stderr=subprocess.PIPE, text=True)
-    for process in (second, third):
-        said = process.communicate(timeout=PATIENCE)[1]
-        assert process.returncode == 0, said
+    first.kill()
+    first.join()
+    third = inside([*call, "launcher=local", "workers=1", "at_once=2"], environment)  # whose worker is a process
+    second.join(PATIENCE)
+    assert second.exitcode == 0, (tmp_path / "second.txt").read_text()
+    assert third.returncode == 0, third.stderr
     found = records(tmp_path)
     trials = sorted(entry["settings"]["trial"].partition("/")[::2] for entry in found.values())
-    assert [number for _, number in trials] == ["1", "2", "3", "4", "5"] * 2
+    assert [number for _, number in trials] == ["1", "2", "3", "4"] * 2
     assert {entry["status"] for entry in found.values()} == {"finished"}
     assert list((tmp_path / "tuned/launchers").iterdir()) == []
 

@@ -15,7 +15,7 @@ from benchmark.errors import UsageError
 from benchmark.settings.presets.published import PROTOCOLS
 from benchmark.tracking import site, wandb_run
 from results.frames import forecasts, frame, trials
-from results.published import alike, sweeps
+from results.published import like, sweeps
 from results.quantity import quantify
 from results.report import report
 from results.statistics import comparable, compare, stability, summaries, tuning
@@ -91,7 +91,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
 
 def like_sections(loaded: pd.DataFrame) -> list[Section]:
     """Cells that follow published protocols beside their numbers, and what of these protocols cannot be had alike."""
-    rows = alike.rows(loaded)
+    rows = like.rows(loaded)
     names = [name for name in dict.fromkeys(row[0] for row in rows[1:]) if name in PROTOCOLS]
     unlike = [[name, difference] for name in names for difference in PROTOCOLS[name].differences]
     return [("Like published protocols", rows), ("What of them is not alike", [["like", "ours and theirs"], *unlike])]

@@ -21,7 +21,7 @@ from results.figures import draw_matplotlib, palette, summary_charts, tuning_cha
 from results.figures.chart import Chart
 from results.frames import labels, trials
 from results.frames.frame import load
-from results.published import alike, sweeps
+from results.published import like, sweeps
 from results.statistics import compare, tuning
 from results.statistics.comparable import comparables, headline
 from results.statistics.summaries import summarise
@@ -47,7 +47,7 @@ def render(folder: Path) -> str:
     parts = [formats.to_markdown(summary)]
     if summary["seeds"].max() > 1:
         parts.append(_tell(frame, folder))
-    parts += map(formats.pipes, (sweeps.rows(sweeps.compare_sweeps(frame)), alike.rows(frame)))
+    parts += map(formats.pipes, (sweeps.rows(sweeps.compare_sweeps(frame)), like.rows(frame)))
     parts += [f"{title}:\n\n{formats.pipes(rows)}" for title, rows in tuning_tables.sections(trials.load(folder))]
     command = folder / COMMAND
     if command.exists():

@@ -16,7 +16,7 @@ from benchmark.settings.presets.published import PROTOCOLS
 from benchmark.words import cell_words
 from results import record
 from results.frames import frame
-from results.published import alike as published
+from results.published import like as published
 from results.published import numbers
 from results.statistics.summaries import summarise
 

@@ -77,7 +77,7 @@ def print_log(words: list[str]) -> int:
         text = files.read_text(folder / "error.txt", errors="replace")
     text = text or f"{folder.name}: no job of it has written anything, and it has not failed"
     for line in text.splitlines():
-        print(files.printable(line))
+        print(files.make_printable(line))
     return 0
 
 

@@ -37,10 +37,10 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     if project and not site.is_installed("wandb_workspaces"):
         raise UsageError("report wandb=: wandb-workspaces is not installed; pip install '.[wandb]'")
     loaded, problems = frame.load(out)
-    metric = comparable.headline(loaded)
+    metric = comparable.choose_headline(loaded)
     try:
-        ranked = compare.ranks(loaded, metric)
-        compared = comparison.rows(loaded, reference, metric, ranked)
+        ranked = compare.rank_configurations(loaded, metric)
+        compared = comparison.tabulate(loaded, reference, metric, ranked)
     except ValueError as error:
         raise UsageError(str(error)) from error
     searches = trials.load(out)
@@ -50,11 +50,11 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     summary = summaries.summarise(loaded)
     comparisons = sweeps.compare_sweeps(loaded, metric)
     sections = [
-        ("Beside published numbers", sweeps.rows(comparisons)),
+        ("Beside published numbers", sweeps.tabulate(comparisons)),
         *like_sections(loaded),
         *evaluation_sections(loaded),
-        *tuning_tables.sections(searches),
-        ("Forecasts against truth", formats.forecast_rows(forecasts.compare_with_truth(loaded, foretold))),
+        *tuning_tables.tabulate(searches),
+        ("Forecasts against truth", formats.tabulate_forecasts(forecasts.compare_with_truth(loaded, foretold))),
     ]
     print_summary(summary)
     print_sections([("Ranks and differences, as far as the seeds allow", compared)])
@@ -81,7 +81,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         from results.report import wandb_report
 
         tables = [("Ranks and differences", compared), *sections]
-        below = [f"## {title}\n\n{formats.pipes(rows)}" for title, rows in tables if len(rows) > 1]
+        below = [f"## {title}\n\n{formats.to_pipes(rows)}" for title, rows in tables if len(rows) > 1]
         text = "\n".join([formats.to_markdown(summary), *explained, *below])
         try:
             print(wandb_report.write(loaded, text, out, project, site.find_obstacle()))
@@ -91,7 +91,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
 
 def like_sections(loaded: pd.DataFrame) -> list[Section]:
     """Cells that follow published protocols beside their numbers, and what of these protocols cannot be had alike."""
-    rows = like.rows(loaded)
+    rows = like.tabulate(loaded)
     names = [name for name in dict.fromkeys(row[0] for row in rows[1:]) if name in PROTOCOLS]
     unlike = [[name, difference] for name in names for difference in PROTOCOLS[name].differences]
     return [("Like published protocols", rows), ("What of them is not alike", [["like", "ours and theirs"], *unlike])]
@@ -99,7 +99,7 @@ def like_sections(loaded: pd.DataFrame) -> list[Section]:
 
 def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
     """What `evaluate` measured of these records, and how alike it orders the configurations."""
-    rows = evaluations.rows(loaded)
+    rows = evaluations.tabulate(loaded)
     if not rows:
         return []
     title = (
@@ -109,14 +109,14 @@ def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
         title += ", and few labels are the same draws for each of them"
     return [
         (title + ")", rows),
-        ("Whether they order the configurations alike", stability.rows(loaded)),
+        ("Whether they order the configurations alike", stability.tabulate(loaded)),
     ]
 
 
 def print_tuning(out: Path, names: Sequence[str]) -> None:
     """What the trials of these searches say, on the terminal, and where methods of the folder had other budgets."""
     searches = trials.load(out)
-    print_sections(tuning_tables.sections([search for search in searches if search.name in names]))
+    print_sections(tuning_tables.tabulate([search for search in searches if search.name in names]))
     datasets = {search.dataset for search in searches if search.name in names}
     for text in tuning.compare_budgets([search for search in searches if search.dataset in datasets]):
         print(f"note: {text}", file=sys.stderr)

@@ -79,7 +79,7 @@ class Server(ThreadingHTTPServer):
         """What the page shows."""
         report = self.report().get("report.html")
         written = report.stat().st_mtime if report else None
-        folder = {"title": record.sweep(self.out), "folder": str(self.out), "report": written and round(written)}
+        folder = {"title": record.name_sweep(self.out), "folder": str(self.out), "report": written and round(written)}
         out = f"out={shlex.quote(str(self.out))}"
         commands = {name: f"python -m benchmark {name} {out}" for name in ("report", "resume")}
         return folder | {"commands": commands} | self.sweep.state()
@@ -126,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
         except ConnectionError:  # the browser has gone
             raise
         except OSError as error:
-            return self._refuse(503, files.printable(str(error)))
+            return self._refuse(503, files.make_printable(str(error)))
         self._refuse(404, "There is nothing of this name here.")
 
     do_HEAD = do_GET

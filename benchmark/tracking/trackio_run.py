@@ -52,7 +52,7 @@ class TrackioRun:
     def end(self, cell_record: dict[str, Any]) -> None:
         from trackio import Image
 
-        outcome: dict[str, Any] = record.outcome(cell_record)
+        outcome: dict[str, Any] = record.describe_outcome(cell_record)
         path = self._cell.folder / record.LOOKS_NAME
         if cell_record["metrics"] and path.exists():
             outcome["neighbours"] = Image(decode_neighbours(files.read_json(path)), caption=NEIGHBOURS)

@@ -112,7 +112,7 @@ class WandbRun:
         self._client.config.update({"resolved": cell_record["resolved"]}, allow_val_change=True)
         if cell_record["metrics"]:
             self._show()
-        self._client.summary.update(record.outcome(cell_record))
+        self._client.summary.update(record.describe_outcome(cell_record))
         self._client.tags = (*self._client.tags, cell_record["status"])
 
     def close(self, exit_code: int) -> None:

@@ -15,14 +15,14 @@ from results.published import equivalence
 from results.published.numbers import load
 from results.quantity import quantify
 from results.statistics import layout
-from results.statistics.summaries import configurations, summarise
+from results.statistics.summaries import number_configurations, summarise
 from results.tables import intervals
 
 HEADER = ["like", "configuration", "metric", "ours %", "theirs %", "verdict", "source"]
 PARTS = ("mean", "half_width", "by_images", "sd", "n")
 
 
-def rows(frame: pd.DataFrame) -> list[list[str]]:
+def tabulate(frame: pd.DataFrame) -> list[list[str]]:
     """Rows of text under a header, one for each published number of a protocol that a configuration follows; none
     where none follows one.
 
@@ -32,22 +32,29 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
     if not frame[LIKE].any():
         return []
     frame = frame.reset_index(drop=True)
-    group = configurations(frame)
-    followed = frame[LIKE].groupby(group).max()
-    published = load()
-    published = published[published[LIKE].isin(set(followed) - {""})]
-    columns = {metric: _find_column(frame, metric) for metric in published["metric"]}
+    group = number_configurations(frame)
+    protocol_of = frame[LIKE].groupby(group).max()
+    published_numbers = load()
+    published_numbers = published_numbers[published_numbers[LIKE].isin(set(protocol_of) - {""})]
+    columns = {metric: _find_column(frame, metric) for metric in published_numbers["metric"]}
     summary = summarise(frame, list(columns.values()))
-    summary = summary.assign(configuration=labels.names(summary), **{LIKE: followed})
+    summary = summary.assign(configuration=labels.name_configurations(summary), **{LIKE: protocol_of})
     pairs = [
-        (ours, theirs, columns[theirs["metric"]], layout.count_images(frame[group == number], theirs["metric"]))
-        for number, ours in enumerate(summary.to_dict("records"))
-        for theirs in published.to_dict("records")
-        if (theirs[LIKE], theirs["method"]) == (ours[LIKE], ours["method"])
+        (
+            measured,
+            published,
+            columns[published["metric"]],
+            layout.count_images(frame[group == number], published["metric"]),
+        )
+        for number, measured in enumerate(summary.to_dict("records"))
+        for published in published_numbers.to_dict("records")
+        if (published[LIKE], published["method"]) == (measured[LIKE], measured["method"])
     ]
-    measured = pd.Series([ours[LIKE] for ours, _, column, _ in pairs if pd.notna(ours[f"metrics.{column}.mean"])])
-    tests = measured.value_counts()
-    body = [_row(*pair, tests.get(pair[0][LIKE], 1)) for pair in pairs]
+    protocols = pd.Series(
+        [measured[LIKE] for measured, _, column, _ in pairs if pd.notna(measured[f"metrics.{column}.mean"])]
+    )
+    tests = protocols.value_counts()
+    body = [_tabulate_pair(*pair, tests.get(pair[0][LIKE], 1)) for pair in pairs]
     return [HEADER, *sorted(body, key=lambda cells: cells[0])] if body else []
 
 
@@ -57,19 +64,27 @@ def _find_column(frame: pd.DataFrame, metric: str) -> str:
     return metric if f"metrics.{metric}" in frame or f"metrics.{other}" not in frame else other
 
 
-def _row(
-    ours: Mapping[Hashable, Any], theirs: Mapping[Hashable, Any], column: str, images: float, tests: int
+def _tabulate_pair(
+    measured: Mapping[Hashable, Any], published: Mapping[Hashable, Any], column: str, images: float, tests: int
 ) -> list[str]:
-    mean, half, by_images, sd, seeds = (ours.get(f"metrics.{column}.{part}", math.nan) for part in PARTS)
-    runs = "runs not said" if pd.isna(theirs["runs"]) else quantify(theirs["runs"], "run")
-    source = f"{theirs['source']}{'' if theirs['verified'] else ', unverified'}: {theirs['protocol']}"
+    mean, half_width, by_images, sd, seeds = (measured.get(f"metrics.{column}.{part}", math.nan) for part in PARTS)
+    runs = "runs not said" if pd.isna(published["runs"]) else quantify(published["runs"], "run")
+    source = f"{published['source']}{'' if published['verified'] else ', unverified'}: {published['protocol']}"
     if pd.isna(mean):
-        number, verdict = labels.NONE, "no cell finished"
-        if ours["seeds"]:  # the record has all but kNN of other k
+        measured_text, verdict = labels.NONE, "no cell finished"
+        if measured["seeds"]:  # the record has all but kNN of other k
             verdict = "not measured; `evaluate evaluations=knn` adds it"
     else:
-        number = f"{intervals.format_interval(mean, half, 100, by_images)} ({quantify(seeds, 'seed')})"
-        own = equivalence.Number(mean, sd**2, seeds)
-        verdict = equivalence.judge(own, theirs["result"], theirs["runs"], images, tests)
-    published = f"{100 * theirs['result']:.1f} ({runs})"
-    return [ours[LIKE], ours["configuration"], theirs["metric"], number, published, verdict, source]
+        measured_text = f"{intervals.format_interval(mean, half_width, 100, by_images)} ({quantify(seeds, 'seed')})"
+        measured_number = equivalence.Number(mean, sd**2, seeds)
+        verdict = equivalence.judge(measured_number, published["result"], published["runs"], images, tests)
+    published_text = f"{100 * published['result']:.1f} ({runs})"
+    return [
+        measured[LIKE],
+        measured["configuration"],
+        published["metric"],
+        measured_text,
+        published_text,
+        verdict,
+        source,
+    ]

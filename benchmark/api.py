@@ -150,8 +150,8 @@ def features(
     from benchmark.inference.images import list_images
 
     loaded = _load_cell(cell, out, encoder, tokens)
-    place = Dataset(root=str(root), download=download)
-    listing = list_images(str(images), place, loaded.side, loaded.settings.dataset.stream)
+    source = Dataset(root=str(root), download=download)
+    listing = list_images(str(images), source, loaded.side, loaded.settings.dataset.stream)
     for note in listing.notes:
         warnings.warn(note, stacklevel=2)
     return inference.frame(loaded, listing)

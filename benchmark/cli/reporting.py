@@ -51,8 +51,8 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     comparisons = sweeps.compare_sweeps(loaded, metric)
     sections = [
         ("Beside published numbers", sweeps.tabulate(comparisons)),
-        *like_sections(loaded),
-        *evaluation_sections(loaded),
+        *compare_like(loaded),
+        *tabulate_evaluations(loaded),
         *tuning_tables.tabulate(searches),
         ("Forecasts against truth", formats.tabulate_forecasts(forecasts.compare_with_truth(loaded, foretold))),
     ]
@@ -89,7 +89,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
             raise UsageError(f"wandb={'/'.join(project)}: {error}") from error
 
 
-def like_sections(loaded: pd.DataFrame) -> list[Section]:
+def compare_like(loaded: pd.DataFrame) -> list[Section]:
     """Cells that follow published protocols beside their numbers, and what of these protocols cannot be had alike."""
     rows = like.tabulate(loaded)
     names = [name for name in dict.fromkeys(row[0] for row in rows[1:]) if name in PROTOCOLS]
@@ -97,7 +97,7 @@ def like_sections(loaded: pd.DataFrame) -> list[Section]:
     return [("Like published protocols", rows), ("What of them is not alike", [["like", "ours and theirs"], *unlike])]
 
 
-def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
+def tabulate_evaluations(loaded: pd.DataFrame) -> list[Section]:
     """What `evaluate` measured of these records, and how alike it orders the configurations."""
     rows = evaluations.tabulate(loaded)
     if not rows:
@@ -124,7 +124,7 @@ def print_tuning(out: Path, names: Sequence[str]) -> None:
 
 def print_evaluations(folders: Sequence[Path]) -> None:
     """What `evaluate` measured of the cells in these folders, on the terminal."""
-    print_sections(evaluation_sections(frame.load_folders(folders)))
+    print_sections(tabulate_evaluations(frame.load_folders(folders)))
 
 
 def print_records(out: Path, folders: Sequence[Path]) -> None:

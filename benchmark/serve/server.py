@@ -110,11 +110,11 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if path in ("/", "/page.css", "/curves.js", "/page.js"):
                 name = path.removeprefix("/") or "page.html"
-                return self._answer(_page(name), Path(name).suffix, _OWN)
+                return self._answer(_read_page(name), Path(name).suffix, _OWN)
             if path == "/state.json":
-                return self._answer(_json(self.server.state()), ".json", _OWN)
+                return self._answer(_to_json(self.server.state()), ".json", _OWN)
             if path == "/curves.json":
-                return self._answer(_json(self.server.sweep.curves(parse_qs(query).get("cell", []))), ".json", _OWN)
+                return self._answer(_to_json(self.server.sweep.curves(parse_qs(query).get("cell", []))), ".json", _OWN)
             if path.startswith("/report/"):
                 return self._send_report(path.removeprefix("/report/"))
             cell, _, name = path.removeprefix("/").partition("/")
@@ -191,13 +191,13 @@ def serve(out: Path, port: int) -> None:
         server.serve_forever()
 
 
-def _page(name: str) -> bytes:
+def _read_page(name: str) -> bytes:
     """A file of the page; its looks are those of the report, and some of its own."""
     content = resources.files("benchmark.serve").joinpath(name).read_bytes()
     return resources.files("results.report").joinpath(name).read_bytes() + content if name == "page.css" else content
 
 
-def _json(data: Any) -> bytes:
+def _to_json(data: Any) -> bytes:
     return json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
 
 

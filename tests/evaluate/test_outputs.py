@@ -76,7 +76,7 @@ def test_networks_have_the_tokens_that_they_have() -> None:
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.describe(name).trains])
 def test_a_method_with_a_momentum_copy_of_its_encoder_declares_it(name: str) -> None:
-    method = build.method_for(short_training.settings(name), 70, 10, CPU)[0]
+    method = build.build_method_for(short_training.settings(name), 70, 10, CPU)[0]
     weights = {key: value.shape for key, value in method.encoder.state_dict().items()}
     copies = [
         attribute

@@ -118,7 +118,7 @@ def test_evaluations_have_a_table_of_their_own(tmp_path: Path) -> None:
 def test_few_labels_are_said_to_be_the_same_draws_for_every_seed(tmp_path: Path) -> None:
     for seed in range(2):
         cell(tmp_path, "a", seed, 0.5, {"few_labels": ("p" * 10, {"labels1_linear_top1": 0.3 + seed / 100})})
-    titles = [title for title, rows in reporting.evaluation_sections(frame.load(tmp_path)[0]) if rows]
+    titles = [title for title, rows in reporting.tabulate_evaluations(frame.load(tmp_path)[0]) if rows]
     assert "few labels are the same draws for each of them" in titles[0]
     assert "95 %" not in titles[0]
 

@@ -53,10 +53,8 @@ def write(
     metric = choose_headline(frame)
     ranks = compare.rank_configurations(frame, metric) if ranked is None else ranked
     rows = comparison.tabulate(frame, metric=metric, ranked=ranks) if compared is None else compared
-    comparable_tables = group_comparables(frame, metric, ranks)
-    charts = summary_charts.build_charts(comparable_tables, frame, published, broken) + tuning_chart.build_charts(
-        searches
-    )
+    comparables = group_comparables(frame, metric, ranks)
+    charts = summary_charts.build_charts(comparables, frame, published, broken) + tuning_chart.build_charts(searches)
     broken = list(dict.fromkeys(map(files.make_printable, broken)))
     notes += [f"left out: {problem}" for problem in broken]
     styles = choose_styles(charts)
@@ -69,7 +67,7 @@ def write(
         styles,
         folder=out,
         page_folder=folder,
-        verdict=[*conclude(frame, comparable_tables, ranks), *filter(None, [" ".join(sentences)])],
+        verdict=[*conclude(frame, comparables, ranks), *filter(None, [" ".join(sentences)])],
         ranks=ranks,
         extras=tables,
         problems=[*problems, *broken],

@@ -117,16 +117,14 @@ def load(name: str) -> type[Any]:
         module = importlib.import_module(module_name)
     except Exception as error:
         raise BrokenMethod(f"method {name!r} cannot be imported: {type(error).__name__}: {error}") from error
-    classes = [
+    types = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
     ]
-    if len(classes) != 1:
-        raise BrokenMethod(
-            f"method {name!r}: {module.__file__} must define one Method class, it defines {len(classes)}"
-        )
-    return classes[0]
+    if len(types) != 1:
+        raise BrokenMethod(f"method {name!r}: {module.__file__} must define one Method class, it defines {len(types)}")
+    return types[0]
 
 
 def trust(names: Iterable[str]) -> None:
@@ -215,10 +213,8 @@ def is_own(name: str) -> bool:
 def is_module(name: str) -> bool:
     """Whether `name` is no short name but a module path: a dotted one, or a file of the folder one is in."""
     parts = name.split(".")
-    is_ours = name in NOT_METHODS or (FOLDER / f"{name}.py").is_file()
-    return (
-        all(part.isidentifier() for part in parts) and not is_ours and (len(parts) > 1 or Path(f"{name}.py").is_file())
-    )
+    ours = name in NOT_METHODS or (FOLDER / f"{name}.py").is_file()
+    return all(part.isidentifier() for part in parts) and not ours and (len(parts) > 1 or Path(f"{name}.py").is_file())
 
 
 def comments(text: str, node: ast.ClassDef) -> dict[str, str]:

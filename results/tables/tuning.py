@@ -64,7 +64,8 @@ def _describe_sensitivity(search: Search) -> str:
     ended = [
         f"{count} {status}" for count, status in ((sensitivity.lost, "lost"), (sensitivity.pruned, "pruned")) if count
     ]
-    return f"{100 * sensitivity.low:.1f} to {100 * sensitivity.high:.1f} ({', '.join([quantify(sensitivity.count, 'trial'), *ended])})"
+    counts = ", ".join([quantify(sensitivity.count, "trial"), *ended])
+    return f"{100 * sensitivity.low:.1f} to {100 * sensitivity.high:.1f} ({counts})"
 
 
 def _tabulate_curve(searches: Sequence[Search]) -> list[list[str]]:

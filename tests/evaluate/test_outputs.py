@@ -117,7 +117,7 @@ def test_the_momentum_copy_and_the_tokens_are_measured_beside_the_record(
     for name in ("linear_top1", "knn20_top1", "effective_rank"):
         assert teacher[f"teacher_{name}"] == pytest.approx(start[name], rel=1e-4)
         assert teacher["teacher_effective_rank"] != pytest.approx(headline["effective_rank"], rel=1e-3)
-    assert evaluations.rows(frame.load(tmp_path)[0])
+    assert evaluations.tabulate(frame.load(tmp_path)[0])
 
 
 def test_an_evaluation_that_says_nothing_of_any_cell_is_refused_before_it_trains(

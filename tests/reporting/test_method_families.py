@@ -101,9 +101,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("families")
     synthetic.write_families(out, STUDY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            report, "_write_figures", lambda *given: None
-        )  # as files: test_page has them of a study like this one
+        patch.setattr(report, "_write_figures", lambda *given: None)  # test_page has them of such a study
         report.write(out, *load(out))
     return out
 

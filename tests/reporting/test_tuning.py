@@ -96,8 +96,8 @@ def test_a_pruned_trial_is_of_the_budget_and_its_last_value_is_no_result(tmp_pat
     searches = trials.load(tmp_path)
     simclr = searches[1]
     assert (simclr.lost, simclr.pruned, simclr.budget) == (0, 1, "4 trials of 100 epochs")
-    assert tuning.sensitivity(simclr) == tuning.Sensitivity(low=0.5, high=0.9, count=3, lost=0, pruned=1)
-    (_, (header, first, _)), (title, (_, curve, _)) = tables.sections(searches)
+    assert tuning.measure_sensitivity(simclr) == tuning.Sensitivity(low=0.5, high=0.9, count=3, lost=0, pruned=1)
+    (_, (header, first, _)), (title, (_, curve, _)) = tables.tabulate(searches)
     shown = dict(zip(header, first, strict=True))
     assert (shown["trials"], shown["lost"], shown["pruned"]) == ("4 (tpe)", "0", "1")
     assert shown["rate x0.5 to x2"] == "50.0 to 90.0 (3 trials, 1 pruned)"

@@ -85,7 +85,7 @@ def compare(frame: pd.DataFrame, reference: str | None = None, metric: str = "li
     from results.tables import comparison
 
     try:
-        header, *rows = comparison.rows(frame, reference, metric) or [[]]
+        header, *rows = comparison.tabulate(frame, reference, metric) or [[]]
     except ValueError as error:
         raise UsageError(str(error)) from error
     return pd.DataFrame(rows, columns=header)
@@ -98,10 +98,10 @@ def figures(frame: pd.DataFrame) -> dict[str, Figure]:
     from results.figures import draw_matplotlib, palette, summary_charts
     from results.statistics import comparable, compare
 
-    metric = comparable.headline(frame)
-    comparables = comparable.comparables(frame, metric, compare.ranks(frame, metric))
-    charts = [chart for chart in summary_charts.charts(comparables, frame) if chart.kind != "picture"]
-    styles = palette.styles(charts)
+    metric = comparable.choose_headline(frame)
+    comparables = comparable.group_comparables(frame, metric, compare.rank_configurations(frame, metric))
+    charts = [chart for chart in summary_charts.build_charts(comparables, frame) if chart.kind != "picture"]
+    styles = palette.choose_styles(charts)
     with matplotlib.rc_context():
         return {chart.name: draw_matplotlib.draw(chart, styles) for chart in charts}
 
@@ -150,8 +150,8 @@ def features(
     from benchmark.inference.images import list_images
 
     loaded = _load_cell(cell, out, encoder, tokens)
-    place = Dataset(root=str(root), download=download)
-    listing = list_images(str(images), place, loaded.side, loaded.settings.dataset.stream)
+    source = Dataset(root=str(root), download=download)
+    listing = list_images(str(images), source, loaded.side, loaded.settings.dataset.stream)
     for note in listing.notes:
         warnings.warn(note, stacklevel=2)
     return inference.frame(loaded, listing)

@@ -35,14 +35,14 @@ def require_group() -> str:
     Where `RANK` or `WORLD_SIZE` is set, to go on as one process would be a guess: a launcher may have failed.
     """
     values = {name: os.environ[name] for name in (*GROUP, *LOCAL) if name in os.environ}
-    shown = ", ".join(f"{name}={value}" for name, value in values.items())
+    text = ", ".join(f"{name}={value}" for name, value in values.items())
     if is_group() or not values:
         return ""
     if "RANK" not in values and "WORLD_SIZE" not in values:
-        return f"{shown} of the environment, without RANK and WORLD_SIZE: this is one process"
+        return f"{text} of the environment, without RANK and WORLD_SIZE: this is one process"
     missing = [name for name in GROUP if name not in values]
     raise UsageError(
-        f"the environment has {shown}{', and no ' if missing else ''}{', '.join(missing)}: torchrun sets RANK, below "
+        f"the environment has {text}{', and no ' if missing else ''}{', '.join(missing)}: torchrun sets RANK, below "
         f"WORLD_SIZE, WORLD_SIZE, MASTER_ADDR and MASTER_PORT; for one process: unset {' '.join(values)}"
     )
 
@@ -50,8 +50,8 @@ def require_group() -> str:
 def leave_group() -> str:
     """Drop the variables of a group: for commands that are one process's work. A note on what was dropped, or ""."""
     values = {name: os.environ.pop(name) for name in (*GROUP, *LOCAL) if name in os.environ}
-    shown = ", ".join(f"{name}={value}" for name, value in values.items())
-    return f"{shown} of the environment: not used, as one process does this" if values else ""
+    text = ", ".join(f"{name}={value}" for name, value in values.items())
+    return f"{text} of the environment: not used, as one process does this" if values else ""
 
 
 def local_rank() -> int:

@@ -20,8 +20,8 @@ class MissingData(UsageError):
 def unknown(kind: str, name: str, allowed: Iterable[str], hint: str = "") -> UsageError:
     """An error for a name that is not among those allowed, e.g. ``unknown("dataset", "cifar", [...])``."""
     choices = sorted(allowed)
-    shown = ", ".join(choices) if len(choices) <= 40 else f"{len(choices)} names"
-    return UsageError(f"unknown {kind} {name!r}{nearest(name, choices)} (allowed: {shown}){hint}")
+    text = ", ".join(choices) if len(choices) <= 40 else f"{len(choices)} names"
+    return UsageError(f"unknown {kind} {name!r}{nearest(name, choices)} (allowed: {text}){hint}")
 
 
 def nearest(text: str, allowed: Iterable[object]) -> str:

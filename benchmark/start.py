@@ -52,9 +52,9 @@ def refuse_namesakes() -> None:
         if spec is None or spec.origin is None:
             sys.path.insert(0, str(own_folder))
         elif own_folder not in Path(spec.origin).resolve().parents:
-            place = Path(spec.origin)
+            path = Path(spec.origin)
             raise UsageError(
-                f"{place.parent if place.name == '__init__.py' else place} has the name of our package {name!r}, and "
+                f"{path.parent if path.name == '__init__.py' else path} has the name of our package {name!r}, and "
                 "Python would take it for that: rename it, work in another folder, or use the command "
                 "contrastive-benchmark"
             )

@@ -94,8 +94,8 @@ class Description:
 
 def names() -> list[str]:
     """Every method that has a short name: the files of this folder, then plugins by entry point."""
-    own = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NOT_METHODS)
-    return own + sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - set(own))
+    files = sorted(path.stem for path in FOLDER.glob("*.py") if path.stem not in NOT_METHODS)
+    return files + sorted({point.name for point in entry_points(group=ENTRY_POINTS)} - set(files))
 
 
 def variants() -> dict[str, str]:
@@ -117,14 +117,14 @@ def load(name: str) -> type[Any]:
         module = importlib.import_module(module_name)
     except Exception as error:
         raise BrokenMethod(f"method {name!r} cannot be imported: {type(error).__name__}: {error}") from error
-    found = [
+    types = [
         value
         for value in vars(module).values()
         if isinstance(value, type) and issubclass(value, Method) and value.__module__ == module.__name__
     ]
-    if len(found) != 1:
-        raise BrokenMethod(f"method {name!r}: {module.__file__} must define one Method class, it defines {len(found)}")
-    return found[0]
+    if len(types) != 1:
+        raise BrokenMethod(f"method {name!r}: {module.__file__} must define one Method class, it defines {len(types)}")
+    return types[0]
 
 
 def trust(names: Iterable[str]) -> None:
@@ -213,20 +213,20 @@ def is_own(name: str) -> bool:
 def is_module(name: str) -> bool:
     """Whether `name` is no short name but a module path: a dotted one, or a file of the folder one is in."""
     parts = name.split(".")
-    own = name in NOT_METHODS or (FOLDER / f"{name}.py").is_file()
-    return all(part.isidentifier() for part in parts) and not own and (len(parts) > 1 or Path(f"{name}.py").is_file())
+    ours = name in NOT_METHODS or (FOLDER / f"{name}.py").is_file()
+    return all(part.isidentifier() for part in parts) and not ours and (len(parts) > 1 or Path(f"{name}.py").is_file())
 
 
 def comments(text: str, node: ast.ClassDef) -> dict[str, str]:
     """The comment behind each annotated field of a class: its help, written once, where the reader sees it."""
     lines = text.splitlines()
-    found = {}
+    texts = {}
     for field in node.body:
         if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
             assert field.end_lineno is not None
             behind = lines[field.end_lineno - 1].encode()[field.end_col_offset :].decode().strip()
-            found[field.target.id] = behind.lstrip("# ").rstrip()
-    return found
+            texts[field.target.id] = behind.lstrip("# ").rstrip()
+    return texts
 
 
 def _module(name: str) -> str:
@@ -249,25 +249,25 @@ def _method_class(tree: ast.Module) -> ast.ClassDef:
     def is_method(base: ast.expr) -> bool:
         return (base.attr if isinstance(base, ast.Attribute) else getattr(base, "id", "")) == "Method"
 
-    found = [n for n in tree.body if isinstance(n, ast.ClassDef) and any(is_method(base) for base in n.bases)]
-    if len(found) != 1:
-        raise ValueError(f"one class derived from Method is needed, {len(found)} found")
-    return found[0]
+    classes = [n for n in tree.body if isinstance(n, ast.ClassDef) and any(is_method(base) for base in n.bases)]
+    if len(classes) != 1:
+        raise ValueError(f"one class derived from Method is needed, {len(classes)} found")
+    return classes[0]
 
 
 def _declarations(node: ast.ClassDef) -> dict[str, Any]:
     """What the class declares, such as `views = ("crop", "crop")`: plain literals, because they are read, not run."""
-    found = {}
+    declarations = {}
     for item in node.body:
         if not isinstance(item, ast.Assign | ast.AnnAssign) or item.value is None:
             continue
         target = item.targets[0] if isinstance(item, ast.Assign) else item.target
         if isinstance(target, ast.Name) and target.id in DECLARED:
             try:
-                found[target.id] = ast.literal_eval(item.value)
+                declarations[target.id] = ast.literal_eval(item.value)
             except ValueError as error:
                 raise ValueError(f"{target.id} must be written out, as in views = ('crop', 'crop')") from error
-    return found
+    return declarations
 
 
 def _tuples(space: Any) -> dict[str, tuple[Any, ...]]:
@@ -288,13 +288,13 @@ def _execute(config: ast.ClassDef | None) -> type[Any]:
     }
     code = compile(ast.fix_missing_locations(ast.Module([config], [])), "<Config>", "exec", dont_inherit=True)
     exec(code, space)
-    made: type[Any] = space["Config"]
-    if not dataclasses.is_dataclass(made):
+    config_type: type[Any] = space["Config"]
+    if not dataclasses.is_dataclass(config_type):
         raise ValueError("Config must be a dataclass")
-    for option in dataclasses.fields(made):
+    for option in dataclasses.fields(config_type):
         if option.default is dataclasses.MISSING:
             raise ValueError(f"option {option.name!r} needs a default")
         if option.type not in OPTION_TYPES and typing.get_origin(option.type) is not typing.Literal:
             raise ValueError(f"option {option.name!r} must be an int, a float, a bool, a str or a Literal")
-    made()  # the defaults pass its own check
-    return made
+    config_type()  # the defaults pass its own check
+    return config_type

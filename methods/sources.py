@@ -93,6 +93,6 @@ def _find(module: str) -> Path | None:
     if not rest:
         origins = [Path(spec.origin)] if spec.origin else []
     else:
-        bases = [Path(place, *rest) for place in spec.submodule_search_locations or []]
+        bases = [Path(folder, *rest) for folder in spec.submodule_search_locations or []]
         origins = [path for base in bases for path in (base / "__init__.py", base.with_name(f"{base.name}.py"))]
     return next((path for path in origins if path.suffix == ".py" and path.is_file()), None)

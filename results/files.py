@@ -118,7 +118,7 @@ def make_folder(path: Path, private: bool = False) -> None:
         path.chmod(0o700)
 
 
-def printable(text: str) -> str:
+def make_printable(text: str) -> str:
     """The text in one line, without what a terminal obeys, or what would hide or turn a part of it."""
     if text.isprintable():
         return text

@@ -60,21 +60,21 @@ def update(page: Path, root: Path) -> str:
             text.append(line)
         if start:
             open_marker = line.strip()
-            text.append(f"\n{_block(start[1], start[2], start[3], page, root)}\n")
+            text.append(f"\n{_build_block(start[1], start[2], start[3], page, root)}\n")
     if open_marker:
         raise ValueError(f"{page}: {open_marker} has no {END}")
     return "".join(text)
 
 
-def _block(kind: str, name: str, reference: str | None, page: Path, root: Path) -> str:
+def _build_block(kind: str, name: str, reference: str | None, page: Path, root: Path) -> str:
     if kind == "studies":
-        return study.listing(_studies(root), root / PAGES, page.parent)
+        return study.list_studies(_list_studies(root), root / PAGES, page.parent)
     if kind == "comparison":
-        return study.compare_with(_study(root, name), reference)
-    return study.render(_study(root, name))
+        return study.compare_with(_find_study(root, name), reference)
+    return study.render(_find_study(root, name))
 
 
-def pictures(page: Path, root: Path) -> Iterator[tuple[Path, Path]]:
+def find_pictures(page: Path, root: Path) -> Iterator[tuple[Path, Path]]:
     """(study, file) of each figure of a study that the page shows; the file's name is the figure's."""
     for link in _PICTURE.findall(page.read_text(encoding="utf-8")):
         path = (page.parent / link).resolve()
@@ -93,49 +93,49 @@ def keep(runs: Path, folder: Path, command: str = "") -> int:
     cells = list(record.find(runs))
     if not cells:
         raise ValueError(f"{runs}: no records")
-    good: list[tuple[Path, dict[str, Any]]] = []
+    checked: list[tuple[Path, dict[str, Any]]] = []
     for cell, cell_record in cells:
         if isinstance(cell_record, ValueError):
             raise ValueError(" ".join(str(cell_record).split()))
-        path = next(_absolute(cell_record), None)
+        path = next(_find_absolute_paths(cell_record), None)
         if path:
             raise ValueError(f"{cell}: its record holds the absolute path {path}, which means nothing elsewhere")
-        good.append((cell, cell_record))
-    path = next(_absolute(command), None)
+        checked.append((cell, cell_record))
+    path = next(_find_absolute_paths(command), None)
     if path:
         raise ValueError(f"--command holds the absolute path {path}, which means nothing elsewhere: write DIR")
     notes = [(path, json.loads(path.read_text(encoding="utf-8"))) for path in sorted(runs.glob("tuned/*.json"))]
-    if path := next((path for _, note in notes for path in _absolute(note)), None):
+    if path := next((path for _, note in notes for path in _find_absolute_paths(note)), None):
         raise ValueError(f"what `tune` noted holds the absolute path {path}, which means nothing elsewhere")
-    for cell, cell_record in good:
+    for cell, cell_record in checked:
         record.write(folder / cell.relative_to(runs), cell_record)
     for note_path, note in notes:
         record.write_json(folder / note_path.relative_to(runs), note)
     if command:
         (folder / study.COMMAND).write_text(command.strip() + "\n", encoding="utf-8")
-    return len(good)
+    return len(checked)
 
 
-def _studies(root: Path) -> list[Path]:
+def _list_studies(root: Path) -> list[Path]:
     return sorted(path for path in (root / STUDIES).glob("*/") if path.is_dir())
 
 
-def _study(root: Path, name: str) -> Path:
+def _find_study(root: Path, name: str) -> Path:
     folder = root / name
     if not folder.is_dir():
-        known = [path.relative_to(root).as_posix() for path in _studies(root)]
-        near = "".join(f"; nearest: {match}" for match in difflib.get_close_matches(name, known, 1))
-        raise ValueError(f"no folder {name!r}; there are: {', '.join(known) or 'none'}{near}")
+        names = [path.relative_to(root).as_posix() for path in _list_studies(root)]
+        nearest = "".join(f"; nearest: {match}" for match in difflib.get_close_matches(name, names, 1))
+        raise ValueError(f"no folder {name!r}; there are: {', '.join(names) or 'none'}{nearest}")
     return folder
 
 
-def _absolute(data: Any) -> Iterator[str]:
+def _find_absolute_paths(data: Any) -> Iterator[str]:
     """The absolute paths in the texts of plain data."""
     if isinstance(data, str):
         yield from re.findall(r"(?:^|(?<=[\s'\"(=]))(?:/|~/|[A-Za-z]:\\)[^\s'\")]+", data)
     elif isinstance(data, dict | list):
         for value in data.values() if isinstance(data, dict) else data:
-            yield from _absolute(value)
+            yield from _find_absolute_paths(value)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -166,17 +166,17 @@ def _keep(root: Path, runs: Path, name: str, command: str) -> None:
 
 
 def _write(root: Path) -> int:
-    for folder in _studies(root):
+    for folder in _list_studies(root):
         page = root / PAGES / f"{folder.name}.md"
         if not page.exists():
             page.parent.mkdir(parents=True, exist_ok=True)
             text = NEW_PAGE.format(name=folder.name, folder=(STUDIES / folder.name).as_posix(), end=END)
             page.write_text(text, encoding="utf-8")
-    texts = {page: update(page, root) for page in _pages(root)}
+    texts = {page: update(page, root) for page in _list_pages(root)}
     for page, text in texts.items():
         if page.read_text(encoding="utf-8") != text:
             page.write_text(text, encoding="utf-8")
-    for figures, path in _old_pictures(root):
+    for figures, path in _find_old_pictures(root):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(figures.draw(path.stem))
     return 0
@@ -186,29 +186,29 @@ def _check(root: Path) -> int:
     """Print what is out of date."""
     old = [
         f"{PAGES / folder.name}.md is missing"
-        for folder in _studies(root)
+        for folder in _list_studies(root)
         if not (root / PAGES / f"{folder.name}.md").exists()
     ]
-    for page in _pages(root) if not old else ():
+    for page in _list_pages(root) if not old else ():
         text, new = page.read_text(encoding="utf-8"), update(page, root)
         old += difflib.unified_diff(text.splitlines(), new.splitlines(), str(page), "its records", lineterm="")
-    old += [f"{path} is not drawn from the records that are there now" for _, path in _old_pictures(root)]
+    old += [f"{path} is not drawn from the records that are there now" for _, path in _find_old_pictures(root)]
     for line in old:
         print(line)
     return int(bool(old))
 
 
-def _pages(root: Path) -> list[Path]:
+def _list_pages(root: Path) -> list[Path]:
     return [*root.glob("README.md"), *sorted((root / "docs").rglob("*.md"))]
 
 
-def _old_pictures(root: Path) -> Iterator[tuple[study.Figures, Path]]:
+def _find_old_pictures(root: Path) -> Iterator[tuple[study.Figures, Path]]:
     """Each figure that a page shows and that is not there, or is of other records."""
-    shown: dict[Path, set[Path]] = {}
-    for page in _pages(root):
-        for folder, path in pictures(page, root):
-            shown.setdefault(folder, set()).add(path)
-    for folder, paths in shown.items():
+    paths_of: dict[Path, set[Path]] = {}
+    for page in _list_pages(root):
+        for folder, path in find_pictures(page, root):
+            paths_of.setdefault(folder, set()).add(path)
+    for folder, paths in paths_of.items():
         figures = study.Figures(folder)
         yield from ((figures, path) for path in sorted(paths) if not figures.is_current(path.stem, path))
 

@@ -71,12 +71,12 @@ def write(folder: Path, record: dict[str, Any]) -> None:
     finite number nor None, or the folder holds another cell's record or a broken one.
     """
     path = Path(folder) / FILE_NAME
-    if problem := _problem(record):
+    if problem := _find_problem(record):
         raise ValueError(f"{path}: not written: {problem}")
     present = read(folder)
     if present is not None and present["key"] != record["key"]:
         raise ValueError(f"{path}: not written: holds the record of key {present['key']}, given {record['key']}")
-    write_json(path, record | {"checksum": _checksum(record)})
+    write_json(path, record | {"checksum": _compute_checksum(record)})
 
 
 def read(folder: Path) -> dict[str, Any] | None:
@@ -92,9 +92,9 @@ def read(folder: Path) -> dict[str, Any] | None:
         return None
     except (OSError, ValueError) as error:
         raise ValueError(f"{path}: unreadable record: {error}") from error
-    if problem := _problem(record):
+    if problem := _find_problem(record):
         raise ValueError(f"{path}: {problem}")
-    if record.pop("checksum", None) not in (None, _checksum(record)):  # older records have none
+    if record.pop("checksum", None) not in (None, _compute_checksum(record)):  # older records have none
         raise ValueError(f"{path}: changed since it was written: its checksum is another")
     named = re.search(r"-([0-9a-f]{10})$", path.parent.name)
     if named and named[1] != record["key"]:
@@ -126,7 +126,7 @@ def read_evaluations(folder: Path, key: str) -> dict[str, Any]:
             and isinstance(evaluation.get("metrics"), dict)
         ):
             raise ValueError(f"{path}: evaluation {name!r} lacks its protocol or its metrics")
-        if problem := _metrics_problem(evaluation["metrics"]):
+        if problem := _find_metrics_problem(evaluation["metrics"]):
             raise ValueError(f"{path}: evaluation {name!r}: {problem}")
     return evaluations
 
@@ -169,12 +169,12 @@ def read_each(folders: Iterable[Path]) -> Iterator[tuple[Path, dict[str, Any] | 
             yield folder, error
 
 
-def sweep(out: Path) -> str:
+def name_sweep(out: Path) -> str:
     """What the cells of a folder are called together: its name."""
     return Path(out).absolute().name
 
 
-def outcome(record: dict[str, Any]) -> dict[str, Any]:
+def describe_outcome(record: dict[str, Any]) -> dict[str, Any]:
     """How a cell ended, as a tracker shows it: `status`, `reason`, `metrics/NAME`, `cost/NAME`, in one level."""
     columns = {name: record[name] for name in ("status", "reason")}
     for part in ("metrics", "cost"):
@@ -202,11 +202,11 @@ def write_whole(path: Path, content: bytes) -> None:
         file.write(content)
 
 
-def _checksum(record: dict[str, Any]) -> str:
+def _compute_checksum(record: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(record, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
-def _problem(record: Any) -> str | None:
+def _find_problem(record: Any) -> str | None:
     """What is wrong with `record`, in one line, or None."""
     if not isinstance(record, dict):
         return f"a record is an object, got {type(record).__name__}"
@@ -227,10 +227,10 @@ def _problem(record: Any) -> str | None:
     if record["status"] != "finished" and not record["reason"]:
         return f"a {record['status']} record must give its reason"
     return (
-        _settings_problem(record["settings"])
-        or _metrics_problem(record["metrics"])
-        or _trial_problem(record)
-        or (_correct_problem(record) if CORRECT in record else None)
+        _find_settings_problem(record["settings"])
+        or _find_metrics_problem(record["metrics"])
+        or _find_trial_problem(record)
+        or (_find_correct_problem(record) if CORRECT in record else None)
     )
 
 
@@ -239,7 +239,7 @@ def is_trial(record: dict[str, Any]) -> bool:
     return record.get("purpose") == TRIAL or bool(record["settings"].get("trial"))
 
 
-def _trial_problem(record: dict[str, Any]) -> str | None:
+def _find_trial_problem(record: dict[str, Any]) -> str | None:
     if not is_trial(record):
         return "status 'pruned' is a trial's alone" if record["status"] == PRUNED else None
     if record.get("purpose") != TRIAL or not isinstance(record["settings"].get("trial"), str):
@@ -250,7 +250,7 @@ def _trial_problem(record: dict[str, Any]) -> str | None:
     return None
 
 
-def _settings_problem(settings: dict[str, Any]) -> str | None:
+def _find_settings_problem(settings: dict[str, Any]) -> str | None:
     data = settings.get("dataset", {})
     if not isinstance(data, dict) or not isinstance(data.get("name", ""), str):
         return "settings.dataset.name must be a name"
@@ -264,7 +264,7 @@ def _settings_problem(settings: dict[str, Any]) -> str | None:
     return None
 
 
-def _metrics_problem(metrics: dict[str, Any]) -> str | None:
+def _find_metrics_problem(metrics: dict[str, Any]) -> str | None:
     for name, value in metrics.items():
         if value is None:
             continue
@@ -275,7 +275,7 @@ def _metrics_problem(metrics: dict[str, Any]) -> str | None:
     return None
 
 
-def _correct_problem(record: dict[str, Any]) -> str | None:
+def _find_correct_problem(record: dict[str, Any]) -> str | None:
     """The bits are one an image, and their share is the metric's."""
     resolved, correct = record.get("resolved"), record[CORRECT]
     test = resolved.get("test") if isinstance(resolved, dict) else None

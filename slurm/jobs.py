@@ -192,8 +192,8 @@ def cancel(ids: Sequence[str], name: str, user: str) -> None:
     """Those of `ids` that are jobs of this name and user, in the queue."""
     # scancel's own filters do not know the waiting tasks of an array by their numbers.
     words = ["squeue", "-u", user, "-n", name, "-h", "-r", "-t", "all", "-o", "%i"]
-    own = set(_command(words).split()) if ids else set()
-    chosen = [id for id in ids if id in own]
+    queued = set(_command(words).split()) if ids else set()
+    chosen = [id for id in ids if id in queued]
     for start in range(0, len(chosen), 500):
         _command(["scancel", *chosen[start : start + 500]])
 
@@ -202,9 +202,9 @@ def describe_ending(job: Job, log: str) -> str:
     """How a job ended, in a few words. A step that the kernel killed for memory is FAILED to SLURM; its log tells."""
     if job.state == "OUT_OF_MEMORY" or re.search(r"oom.?kill|out of memory|exceeded memory limit", log, re.IGNORECASE):
         return "out of memory"
-    known = {"TIMEOUT": "the time limit", "CANCELLED": "cancelled", "gone": "SLURM no longer knows how"}
-    if job.state in known:  # whose reason, if any, is why the job waited
-        return known[job.state]
+    texts = {"TIMEOUT": "the time limit", "CANCELLED": "cancelled", "gone": "SLURM no longer knows how"}
+    if job.state in texts:  # whose reason, if any, is why the job waited
+        return texts[job.state]
     return job.state.lower().replace("_", " ") + (f" ({job.reason})" if job.reason else "")
 
 

@@ -39,7 +39,7 @@ def no_figure_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures as files beside the page, whose drawing is most of a report's time."""
     from results.report import report
 
-    monkeypatch.setattr(report, "_figures", lambda *given: None)
+    monkeypatch.setattr(report, "_write_figures", lambda *given: None)
 
 
 @pytest.fixture(scope="session")

@@ -114,8 +114,8 @@ def run_case(seed: int, base: Path, scratch: Path) -> None:
     for path in draw.sample(paths, draw.randint(1, 4)):
         change = draw.choices((change_json, change_text, change_kind), (8, 2, 1))[0]
         change(path, draw, victim / "letter.txt")
-    drawn = report._figures if seed % 10 == 0 else lambda folder, charts, styles: None
-    with mock.patch.object(report, "_figures", drawn), mock.patch.object(page, "_plotly", return_value="0"):
+    drawn = report._write_figures if seed % 10 == 0 else lambda folder, charts, styles: None
+    with mock.patch.object(report, "_write_figures", drawn), mock.patch.object(page, "_read_plotly", return_value="0"):
         for command in ("status", "report"):
             done = inside([command, f"out={out}"], os.environ)
             assert done.returncode in (0, 2), done.stderr

@@ -25,7 +25,7 @@ def write(out: Path, words: Sequence[str]) -> Path:
     folder = out / address.folder_name(settings)
     folder.mkdir(parents=True)
     resolved = {"images": IMAGES, "test": {"images": 50, "classes": CLASSES}} | STATISTICS
-    method, stem = build.method_for(settings, IMAGES, CLASSES, torch.device("cpu"))
+    method, stem = build.build_method_for(settings, IMAGES, CLASSES, torch.device("cpu"))
     if method.trains:
         _randomise(method, settings.view_size)
         state = {"key": address.key(settings), "step": 1, "method": method.state_dict()} | STATISTICS

@@ -82,7 +82,7 @@ def without_small(text: str) -> str:
     return "+".join(name for name in _split(text) if not _small(name)) or "none"
 
 
-def names() -> list[tuple[str, str]]:
+def list_names() -> list[tuple[str, str]]:
     """(name, one-line description) of every piece that :func:`parse` knows."""
     return [(name, line) for name, (line, _) in PIECES.items()]
 

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from benchmark.augment.parameters import Parameters, Side, boxes, draw_with, uniforms
+from benchmark.augment.parameters import Parameters, Side, draw_boxes, draw_uniforms, draw_with
 from benchmark.augment.policies import Policy
-from benchmark.augment.transforms import apply_after_flip, interpolate, interpolation, map_chunks
+from benchmark.augment.transforms import apply_after_flip, interpolate, map_chunks, weigh_pixels
 
 PATCHES = 9
 CROP_SCALE = (0.6, 1.0)  # area of the crop that is cut into cells (facebookresearch/vissl)
@@ -32,11 +32,11 @@ class Jigsaw:
 
     def slice(self, start: int, stop: int) -> Jigsaw:
         """The patches of the images ``start`` to ``stop``."""
-        own = slice(PATCHES * start, PATCHES * stop)
-        return Jigsaw(self.patches.slice(own.start, own.stop), self.corner[own])
+        rows = slice(PATCHES * start, PATCHES * stop)
+        return Jigsaw(self.patches.slice(rows.start, rows.stop), self.corner[rows])
 
 
-def geometry(size: int) -> tuple[int, int]:
+def choose_geometry(size: int) -> tuple[int, int]:
     """(pixels of a cell, of a patch) for views of ``size`` pixels: scaled from the nearest size of the table."""
     near = min(GEOMETRY, key=lambda side: abs(side - size))
     cell, patch = (round(pixels * size / near) for pixels in GEOMETRY[near])
@@ -62,13 +62,13 @@ def draw_in_order(
 def _draw(
     policy: Policy, count: int, height: Side, width: Side, size: int, generator: torch.Generator, shuffled: bool
 ) -> Jigsaw:
-    cell, patch = geometry(size)
+    cell, patch = choose_geometry(size)
     if policy.crop_scale is not None:
         policy = replace(policy, crop_scale=CROP_SCALE)
-    box = boxes(policy, count, height, width, generator)
-    order = uniforms((count, PATCHES), generator).argsort(dim=1)
+    box = draw_boxes(policy, count, height, width, generator)
+    order = draw_uniforms((count, PATCHES), generator).argsort(dim=1)
     order = (order if shuffled else torch.arange(PATCHES).expand_as(order)).flatten()
-    offset = (uniforms((count * PATCHES, 2), generator) * (cell - patch + 1)).long()
+    offset = (draw_uniforms((count * PATCHES, 2), generator) * (cell - patch + 1)).long()
     corner = cell * torch.stack([order // 3, order % 3], dim=1) + offset
     return Jigsaw(draw_with(box.repeat_interleave(PATCHES, dim=0), policy, generator), corner)
 
@@ -80,7 +80,7 @@ def augment(images: Tensor, policy: Policy, parameters: Jigsaw, size: int) -> Te
     """
     if len(parameters.corner) != PATCHES * len(images):
         raise ValueError(f"{len(images)} images, but {len(parameters.corner)} patches")
-    _, patch = geometry(size)
+    _, patch = choose_geometry(size)
 
     def augment_chunk(start: int, stop: int) -> Tensor:
         own = parameters.slice(start, stop)
@@ -92,11 +92,11 @@ def augment(images: Tensor, policy: Policy, parameters: Jigsaw, size: int) -> Te
 
 def _cut(images: Tensor, parameters: Jigsaw, size: int) -> Tensor:
     """(9 n, 3, p, p): the patches, flipped."""
-    cell, patch = geometry(size)
+    cell, patch = choose_geometry(size)
     (height, width), device = images.shape[-2:], images.device
     box = parameters.patches.box.float().to(device, non_blocking=True)
     corner = parameters.corner.float().to(device, non_blocking=True)
     flip = parameters.patches.flip.to(device, non_blocking=True)
-    rows = interpolation(box[:, 0::2], height, 3 * cell, corner[:, :1], patch)
-    columns = interpolation(box[:, 1::2], width, 3 * cell, corner[:, 1:], patch, flip)
+    rows = weigh_pixels(box[:, 0::2], height, 3 * cell, corner[:, :1], patch)
+    columns = weigh_pixels(box[:, 1::2], width, 3 * cell, corner[:, 1:], patch, flip)
     return interpolate(images, rows, columns, PATCHES)

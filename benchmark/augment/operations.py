@@ -16,12 +16,12 @@ SPLITMIX = tuple(odd - (1 << 64) for odd in (0x9E3779B97F4A7C15, 0xBF58476D1CE4E
 
 
 @lru_cache
-def constant(values: tuple[float, ...], device: torch.device) -> Tensor:
+def make_constant(values: tuple[float, ...], device: torch.device) -> Tensor:
     """(k,) float32, copied to ``device`` once."""
     return torch.tensor(values, device=device)
 
 
-def grey(x: Tensor) -> Tensor:
+def to_grey(x: Tensor) -> Tensor:
     """Each channel alike, as rgb_to_grayscale has it."""
     red, green, blue = x.unbind(1)
     return red.mul(GREY[0]).add_(green, alpha=GREY[1]).add_(blue, alpha=GREY[2]).unsqueeze(1).expand_as(x)
@@ -43,8 +43,8 @@ def turn_hue(x: Tensor, turns: Tensor) -> Tensor:
     hue = (green + blue).sub_(red).sub_(low)
     hue.div_(chroma.clamp(min=1e-30)).add_(1)  # a grey pixel has no hue: any will do
     hue.copysign_(green - blue).add_(6 * turns[:, None, None]).remainder_(6)
-    own = constant((0.0, 2.0, 4.0), x.device).view(3, 1, 1)
-    share = (hue[:, None] - own).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
+    peaks = make_constant((0.0, 2.0, 4.0), x.device).view(3, 1, 1)
+    share = (hue[:, None] - peaks).abs_().sub_(3).abs_().sub_(1).clamp_(0, 1)
     return torch.addcmul(low[:, None], share, chroma[:, None])
 
 
@@ -55,8 +55,8 @@ def blur(x: Tensor, sigma: Tensor, taps: int) -> Tensor:
     kernel = (-0.5 * (offset / sigma[:, None]) ** 2).softmax(1)
     pixel = torch.arange(size, device=device)
     source = size - 1 - (size - 1 - (pixel + offset[:, None]).abs()).abs()  # (taps, S), reflected
-    place = (source[:, :, None] == pixel).float().view(taps, size * size)
-    band = (kernel @ place).view(-1, size, size)
+    one_hot = (source[:, :, None] == pixel).float().view(taps, size * size)
+    band = (kernel @ one_hot).view(-1, size, size)
     x = torch.bmm(x.view(len(x), 3 * size, size), band.transpose(1, 2)).view_as(x)
     return torch.matmul(band[:, None], x).clamp_(0, 1)
 
@@ -66,7 +66,7 @@ def sobel(x: Tensor) -> Tensor:
 
     Kernels (1, 2, 1) / 4 and (1, 0, -1); at the border, pixels are repeated.
     """
-    padded = functional.pad(grey(x)[:, :1], (1, 1, 1, 1), mode="replicate")
+    padded = functional.pad(to_grey(x)[:, :1], (1, 1, 1, 1), mode="replicate")
     down = padded[:, :, 2:] - padded[:, :, :-2]
     across = padded[..., 2:] - padded[..., :-2]
     down = (down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]) / 4
@@ -76,11 +76,11 @@ def sobel(x: Tensor) -> Tensor:
 
 def add_noise(x: Tensor, sigma: Tensor, seed: Tensor) -> Tensor:
     """``x`` (m, 3, S, S) plus Gaussian noise of ``sigma`` (m,), clamped: gaussian_noise."""
-    noise = normals(seed, x[0].numel())
+    noise = draw_normals(seed, x[0].numel())
     return torch.addcmul(x, noise.view_as(x), sigma[:, None, None, None]).clamp_(0, 1)
 
 
-def normals(seed: Tensor, count: int) -> Tensor:
+def draw_normals(seed: Tensor, count: int) -> Tensor:
     """(m, count) float32 standard normal numbers of each ``seed`` (m,) int64, on its device.
 
     SplitMix64 (Steele, Lea and Flood, OOPSLA 2014): its k-th number needs none before it, so that an image's noise is
@@ -98,6 +98,6 @@ def cut_out(x: Tensor, centre: Tensor, policy: Policy) -> Tensor:
     outside the image is lost (arXiv:1708.04552, section 3.1; uoguelph-mlrg/Cutout)."""
     size, side = x.shape[-1], max(1, round(policy.cutout_side * x.shape[-1]))
     start = (centre * size).long() - side // 2
-    place = torch.arange(size, device=x.device) - start[..., None]  # (m, 2, S)
-    down, across = ((place >= 0) & (place < side)).unbind(1)
+    offset = torch.arange(size, device=x.device) - start[..., None]  # (m, 2, S)
+    down, across = ((offset >= 0) & (offset < side)).unbind(1)
     return x.masked_fill((down[:, :, None] & across[:, None, :])[:, None], policy.cutout_fill)

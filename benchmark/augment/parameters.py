@@ -85,7 +85,7 @@ def draw(policy: Policy, count: int, height: Side, width: Side, generator: torch
     Every call takes the same number of random numbers per image, whatever the policy and the values: a later draw from
     the generator is the same, and policies with one operation more or less share all other choices under one seed.
     """
-    return draw_with(boxes(policy, count, height, width, generator), policy, generator)
+    return draw_with(draw_boxes(policy, count, height, width, generator), policy, generator)
 
 
 def draw_with(box: Tensor, policy: Policy, generator: torch.Generator) -> Parameters:
@@ -95,9 +95,9 @@ def draw_with(box: Tensor, policy: Policy, generator: torch.Generator) -> Parame
     high = torch.cat([1 + strength, torch.tensor([policy.hue], dtype=torch.float64)])
 
     def uniform(*shape: int, stream: torch.Generator = generator) -> Tensor:
-        return uniforms((len(box), *shape), stream)
+        return draw_uniforms((len(box), *shape), stream)
 
-    own = _fork(generator)
+    later = _fork(generator)
     return Parameters(
         box=box,
         flip=uniform() < policy.flip,
@@ -108,13 +108,13 @@ def draw_with(box: Tensor, policy: Policy, generator: torch.Generator) -> Parame
         blur=uniform() < policy.blur,
         sigma=_interpolate(*policy.blur_sigma, uniform()).float(),
         solarise=uniform() < policy.solarise,
-        rotate=(uniform(stream=own) < policy.rotate) * (4 * uniform(stream=own)).long(),
-        sobel=uniform(stream=own) < policy.sobel,
-        noise=uniform(stream=own) < policy.noise,
-        noise_sigma=_interpolate(*policy.noise_sigma, uniform(stream=own)).float(),
-        noise_seed=(2**53 * uniform(stream=own)).long(),
-        cutout=uniform(stream=own) < policy.cutout,
-        cutout_centre=uniform(2, stream=own),
+        rotate=(uniform(stream=later) < policy.rotate) * (4 * uniform(stream=later)).long(),
+        sobel=uniform(stream=later) < policy.sobel,
+        noise=uniform(stream=later) < policy.noise,
+        noise_sigma=_interpolate(*policy.noise_sigma, uniform(stream=later)).float(),
+        noise_seed=(2**53 * uniform(stream=later)).long(),
+        cutout=uniform(stream=later) < policy.cutout,
+        cutout_centre=uniform(2, stream=later),
     )
 
 
@@ -127,7 +127,7 @@ def _fork(generator: torch.Generator) -> torch.Generator:
     return seeds.generator("beside", int(torch.randint(2**62, (), generator=copy)))
 
 
-def uniforms(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
+def draw_uniforms(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
     """Numbers in [0, 1). float64, so that a position scaled to k choices can't round up to k."""
     return torch.rand(shape, generator=generator, dtype=torch.float64)
 
@@ -136,13 +136,13 @@ def _interpolate(low: Tensor | float, high: Tensor | float, uniform: Tensor) -> 
     return low + (high - low) * uniform
 
 
-def boxes(policy: Policy, count: int, height: Side, width: Side, generator: torch.Generator) -> Tensor:
+def draw_boxes(policy: Policy, count: int, height: Side, width: Side, generator: torch.Generator) -> Tensor:
     """Boxes (count, 4), as torchvision.transforms.RandomResizedCrop.get_params draws them.
 
     ``shape`` (count, 2, attempts) decides on area and aspect ratio, ``position`` (count, 2) on the place: the first
     attempt that fits counts, and a central crop of the nearest allowed ratio where none does.
     """
-    shape, position = uniforms((count, 2, ATTEMPTS), generator), uniforms((count, 2), generator)
+    shape, position = draw_uniforms((count, 2, ATTEMPTS), generator), draw_uniforms((count, 2), generator)
     sides = torch.stack([torch.as_tensor(side).expand(count) for side in (height, width)], dim=1).double()
     if policy.crop_scale is None:
         return torch.cat([torch.zeros_like(sides), sides], dim=1).long()
@@ -154,12 +154,12 @@ def boxes(policy: Policy, count: int, height: Side, width: Side, generator: torc
     first = fits.int().argmax(dim=1, keepdim=True)  # the first of equal maxima
     size = torch.cat([heights.gather(1, first), widths.gather(1, first)], dim=1)
     corner = (position * (sides - size + 1)).floor()
-    central = _central(policy, sides)
+    central = _centre_boxes(policy, sides)
     middle = torch.cat([((sides - central) / 2).floor(), central], dim=1)
     return torch.where(fits.any(dim=1, keepdim=True), torch.cat([corner, size], dim=1), middle).long()
 
 
-def _central(policy: Policy, sides: Tensor) -> Tensor:
+def _centre_boxes(policy: Policy, sides: Tensor) -> Tensor:
     """(count, 2) height and width of the largest central crop whose aspect ratio is allowed, as float64."""
     (low, high), (height, width) = policy.crop_ratio, sides.unbind(1)
     flat, tall = torch.minimum(height, (width / low).round()), torch.minimum(width, (height * high).round())

@@ -68,9 +68,9 @@ def resize(images: Tensor, size: int) -> Tensor:
     def along(side: int) -> Tensor:
         # torchvision's Resize cuts the longer side to an integer, its CenterCrop rounds the offset half to even
         grid = int(size * side / min(height, width))
-        span = operations.constant((0.0, side), images.device)[None]
+        span = operations.make_constant((0.0, side), images.device)[None]
         offset = round((grid - size) / 2)
-        return interpolation(span, side, grid, offset, size)
+        return weigh_pixels(span, side, grid, offset, size)
 
     with torch.autocast(images.device.type, enabled=False):
         return interpolate(images, along(height), along(width))
@@ -90,7 +90,7 @@ def apply_after_flip(x: Tensor, policy: Policy, parameters: Parameters) -> Tenso
     if policy.rotate:
         for turns in (1, 2, 3):
             _apply(x, parameters, parameters.rotate == turns, partial(torch.rot90, k=turns, dims=(2, 3)))
-    x = colour(x, policy, parameters)
+    x = apply_colour(x, policy, parameters)
     if policy.sobel:
         _apply(x, parameters, parameters.sobel, operations.sobel)
     if policy.noise:
@@ -100,14 +100,14 @@ def apply_after_flip(x: Tensor, policy: Policy, parameters: Parameters) -> Tenso
     return x
 
 
-def colour(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
+def apply_colour(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
     """Jitter and grey, blur, solarise, of ``x`` (n, 3, S, S), which may be written over."""
     if policy.grey and policy.grey_first:
-        _apply(x, parameters, parameters.grey, operations.grey)
+        _apply(x, parameters, parameters.grey, operations.to_grey)
     if policy.jitter:
         x = _jitter(x, policy, parameters)
     if policy.grey and not policy.grey_first:
-        _apply(x, parameters, parameters.grey, operations.grey)
+        _apply(x, parameters, parameters.grey, operations.to_grey)
     if policy.blur:
         taps = blur_kernel_size(policy, x.shape[-1])
         _apply(x, parameters, parameters.blur, partial(operations.blur, taps=taps), parameters.sigma)
@@ -127,9 +127,9 @@ def _apply(x: Tensor, parameters: Parameters, hit: Tensor, operation: Callable[.
         return
     index = hit.nonzero().squeeze(1)
     if len(index):
-        own = [value[index].to(x.device, non_blocking=True) for value in values]
+        selected = [value[index].to(x.device, non_blocking=True) for value in values]
         index = index.to(x.device, non_blocking=True)
-        x.index_copy_(0, index, operation(x.index_select(0, index), *own))
+        x.index_copy_(0, index, operation(x.index_select(0, index), *selected))
 
 
 # Geometry
@@ -140,12 +140,12 @@ def _crop_and_flip(images: Tensor, parameters: Parameters, size: int) -> Tensor:
     height, width = images.shape[-2:]
     box = parameters.box.float().to(images.device, non_blocking=True)
     flip = parameters.flip.to(images.device, non_blocking=True)
-    rows = interpolation(box[:, 0::2], height, size, 0, size)
-    columns = interpolation(box[:, 1::2], width, size, 0, size, flip)
+    rows = weigh_pixels(box[:, 0::2], height, size, 0, size)
+    columns = weigh_pixels(box[:, 1::2], width, size, 0, size, flip)
     return interpolate(images, rows, columns)
 
 
-def interpolation(
+def weigh_pixels(
     span: Tensor, source: int, grid: int, offset: int | Tensor, size: int, flip: Tensor | None = None
 ) -> Tensor:
     """Matrices (n, size, source) of antialiased linear interpolation along one side, each row's sum 1.
@@ -199,7 +199,7 @@ def _jitter(x: Tensor, policy: Policy, parameters: Parameters) -> Tensor:
     factor = torch.where(parameters.jitter[:, None] & (order != HUE), parameters.factor.gather(1, order), 1)
     to_grey = torch.where(order == SATURATION, 1 - factor, 0)
     to_mean = torch.where(order == CONTRAST, 1 - factor, 0)
-    grey = operations.constant(operations.GREY, order.device)
+    grey = operations.make_constant(operations.GREY, order.device)
     matrix = factor[..., None, None] * torch.eye(3, device=order.device) + to_grey[..., None, None] * grey
     matrices = matrix.transpose(0, 1).contiguous().to(device, non_blocking=True)
     means = (to_mean[..., None] * grey).to(device, non_blocking=True)

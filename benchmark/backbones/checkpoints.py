@@ -56,7 +56,7 @@ def read(path: Path) -> Mapping[Any, Any]:
     return content
 
 
-def tensors(content: Mapping[Any, Any], container: str = "") -> Iterator[tuple[str, Tensor]]:
+def find_tensors(content: Mapping[Any, Any], container: str = "") -> Iterator[tuple[str, Tensor]]:
     """(path, tensor) of all tensors in nested dictionaries: their names as they are, behind the names of the
     dictionaries that they are in, such as `state_dict/module.encoder_q.conv1.weight`.
 
@@ -64,6 +64,6 @@ def tensors(content: Mapping[Any, Any], container: str = "") -> Iterator[tuple[s
     """
     for name, value in content.items():
         if isinstance(name, str) and isinstance(value, Mapping):
-            yield from tensors(value, f"{container}{name}/")
+            yield from find_tensors(value, f"{container}{name}/")
         elif isinstance(name, str) and isinstance(value, Tensor):
             yield container + name, value

@@ -79,7 +79,7 @@ def make(
 def _build(
     backbone: str, stem: str, pool: str, size: int, other_inputs: list[tuple[str, int]], pretrained: bool = False
 ) -> tuple[nn.Module, int, str]:
-    other_sizes = [(what, side) for what, side in other_inputs if side != size]
+    other_sizes = [(kind, side) for kind, side in other_inputs if side != size]
     network, _, applied = create_by_timm(backbone, stem, pool, size, other_sizes, pretrained)
     if applied == "native" and (stem == "small" or (stem == "auto" and size <= SMALL)):
         applied = small_stem(network)
@@ -88,9 +88,9 @@ def _build(
     for module in network.modules():
         if type(module) is nn.Conv2d and _sees_one_pixel_by_its_centre(module):
             module.__class__ = Conv2d
-    width = width_of(network, size, backbone)
-    for what, side in other_sizes:
-        width_of(network, side, backbone, what)
+    width = measure_width(network, size, backbone)
+    for kind, side in other_sizes:
+        measure_width(network, side, backbone, kind)
     return network, width, applied
 
 
@@ -192,7 +192,7 @@ def small_stem(network: nn.Module) -> str:
     """
     first = getattr(network, "conv1", None)
     if isinstance(first, nn.Conv2d) and hasattr(network, "maxpool"):
-        network.conv1 = _conv3(first)
+        network.conv1 = _build_conv3(first)
         network.maxpool = nn.Identity()
         return "small"
     if isinstance(first, nn.Sequential) and hasattr(network, "maxpool"):
@@ -221,15 +221,15 @@ def small_stem_code(network: nn.Module) -> list[str]:
     return ["model.conv_stem.stride = (1, 1)"]
 
 
-def width_of(network: nn.Module, size: int, backbone: str, what: str = "views") -> int:
-    """The feature width for `what` of `size` pixels, asked of the model itself."""
+def measure_width(network: nn.Module, size: int, backbone: str, inputs: str = "views") -> int:
+    """The feature width for `inputs` of `size` pixels, asked of the model itself."""
     training = network.training
     network.eval()
     try:
         with torch.no_grad():
             features = network(torch.zeros(1, 3, size, size))
     except _REFUSALS as error:
-        raise UsageError(f"backbone={backbone} does not take {what} of {size} pixels: {explain(error)}") from error
+        raise UsageError(f"backbone={backbone} does not take {inputs} of {size} pixels: {explain(error)}") from error
     finally:
         network.train(training)
     if features.dim() != 2:
@@ -239,7 +239,7 @@ def width_of(network: nn.Module, size: int, backbone: str, what: str = "views") 
     return features.shape[1]
 
 
-def _conv3(replaced: nn.Conv2d) -> nn.Conv2d:
+def _build_conv3(replaced: nn.Conv2d) -> nn.Conv2d:
     conv = nn.Conv2d(
         replaced.in_channels, replaced.out_channels, 3, stride=1, padding=1, bias=replaced.bias is not None
     )

@@ -41,10 +41,10 @@ def find(network: nn.Module, tensors: Mapping[str, Tensor], only: str | None = N
     Raises ValueError, with a line that says what is missing, mis-shaped or too much at the prefix that is nearest, or
     which two copies could be meant.
     """
-    copies = _candidates(network, tensors)
+    copies = _find_candidates(network, tensors)
     if only is not None:
         copies = [copy for copy in copies if copy.prefix == only]
-    fits = [copy for copy in copies if _misfit(network, tensors, copy) is None]
+    fits = [copy for copy in copies if _find_misfit(network, tensors, copy) is None]
     if not fits:
         raise ValueError(_describe_nearest(network, tensors, copies))
     fits.sort(key=lambda copy: _rank(copy.prefix))
@@ -52,63 +52,63 @@ def find(network: nn.Module, tensors: Mapping[str, Tensor], only: str | None = N
     rivals = [copy for copy in others if _rank(copy.prefix) == _rank(first.prefix) and _differ(tensors, first, copy)]
     if rivals:
         raise ValueError(
-            f"two copies of it fit, {_place(first)} and {_place(rivals[0])}, and no word in their names prefers one: "
-            "keep the one that is meant in a file of its own"
+            f"two copies of it fit, {_describe_place(first)} and {_describe_place(rivals[0])}, and no word in "
+            "their names prefers one: keep the one that is meant in a file of its own"
         )
     return first, [copy for copy in others if _differ(tensors, first, copy)]
 
 
 def summarise(tensors: Mapping[str, Tensor], copy: Copy) -> str:
     """Such as `fc, encoder_k, queue`: what is not taken, each by the first part in which its path is another one."""
-    own = _parts(copy.prefix)
+    prefix_parts = _split_path(copy.prefix)
     labels = set[str]()
     for path in tensors.keys() - set(copy.paths.values()):
-        parts = _parts(path)
-        same = next((i for i, (a, b) in enumerate(zip(own, parts, strict=False)) if a != b), len(own))
+        parts = _split_path(path)
+        same = next((i for i, (a, b) in enumerate(zip(prefix_parts, parts, strict=False)) if a != b), len(prefix_parts))
         labels.add((parts[same:] or [path])[0])
     names = sorted(labels)
     return ", ".join(names[:6] + [f"{len(names) - 6} more"] * (len(names) > 6))
 
 
-def _parts(path: str) -> list[str]:
+def _split_path(path: str) -> list[str]:
     return [part for part in re.split(r"[./]", _WRAPPERS.sub("", path)) if part]
 
 
-def _place(copy: Copy) -> str:
+def _describe_place(copy: Copy) -> str:
     return copy.prefix or "names without a prefix"
 
 
-def _candidates(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[Copy]:
+def _find_candidates(network: nn.Module, tensors: Mapping[str, Tensor]) -> list[Copy]:
     """Every prefix behind which there is a name of the network, with what of it is there."""
-    numbers = {name: str(number) for number, (name, _) in enumerate(network.named_children())}
-    known = dict[str, str]()
-    for own in network.state_dict():
-        child, dot, rest = own.partition(".")
-        known[f"{numbers.get(child, child)}{dot}{rest}"] = own
-        known[_WRAPPERS.sub("", own)] = own
+    numbers = {child_name: str(number) for number, (child_name, _) in enumerate(network.named_children())}
+    names = dict[str, str]()
+    for state_name in network.state_dict():
+        child, dot, rest = state_name.partition(".")
+        names[f"{numbers.get(child, child)}{dot}{rest}"] = state_name
+        names[_WRAPPERS.sub("", state_name)] = state_name
     copies = dict[str, Copy]()
     for path in tensors:
         for cut in [0, *(match.end() for match in re.finditer(r"[./]", path))]:
-            name = _WRAPPERS.sub("", path[cut:])
-            if name in known:
+            child_name = _WRAPPERS.sub("", path[cut:])
+            if child_name in names:
                 paths = copies.setdefault(path[:cut], Copy(path[:cut], {})).paths
-                if known[name] not in paths or name == path[cut:]:  # one without wrappers comes first
-                    paths[known[name]] = path
+                if names[child_name] not in paths or child_name == path[cut:]:  # one without wrappers comes first
+                    paths[names[child_name]] = path
     # A prefix with the wrappers that are behind it is the same copy; the longer one comes later.
     distinct = {tuple(sorted(copy.paths.values())): copy for copy in copies.values()}
     return list(distinct.values())
 
 
-def _misfit(network: nn.Module, tensors: Mapping[str, Tensor], copy: Copy) -> str | None:
+def _find_misfit(network: nn.Module, tensors: Mapping[str, Tensor], copy: Copy) -> str | None:
     """The first way in which the copy is not a state of the network."""
     state = network.state_dict()
-    for own in state:
+    for state_name in state:
         # Batch norm's counters of batches came after many checkpoints; no number depends on them here.
-        if own not in copy.paths and not own.endswith("num_batches_tracked"):
-            return f"{own} is missing"
-    for own, path in copy.paths.items():
-        if tensors[path].shape != state[own].shape:
-            return f"{own} has shape {tuple(tensors[path].shape)}, not {tuple(state[own].shape)}"
+        if state_name not in copy.paths and not state_name.endswith("num_batches_tracked"):
+            return f"{state_name} is missing"
+    for state_name, path in copy.paths.items():
+        if tensors[path].shape != state[state_name].shape:
+            return f"{state_name} has shape {tuple(tensors[path].shape)}, not {tuple(state[state_name].shape)}"
     return next((f"{name} is unexpected" for name in _more(network, tensors, copy)), None)
 
 
@@ -137,13 +137,13 @@ def _describe_nearest(network: nn.Module, tensors: Mapping[str, Tensor], copies:
         return f"none of the {len(state)} names of the network is in it; its first names are {names}"
 
     def count(copy: Copy) -> tuple[int, int]:
-        equal = sum(tensors[path].shape == state[own].shape for own, path in copy.paths.items())
+        equal = sum(tensors[path].shape == state[name].shape for name, path in copy.paths.items())
         return equal, len(copy.paths)
 
     nearest = max(copies, key=count)
-    problem = _misfit(network, tensors, nearest)
+    problem = _find_misfit(network, tensors, nearest)
     return (
-        f"{problem} at {_place(nearest)}, where {count(nearest)[0]} of its {len(state)} tensors are; "
+        f"{problem} at {_describe_place(nearest)}, where {count(nearest)[0]} of its {len(state)} tensors are; "
         f"the file's first names are {names}"
     )
 

@@ -33,7 +33,7 @@ class Weights(NamedTuple):
     """What is in a file of weights."""
 
     path: Path
-    tensors: dict[str, Tensor]  # by their path in it, as `checkpoints.tensors` gives them
+    tensors: dict[str, Tensor]  # by their path in it, as `checkpoints.find_tensors` gives them
     ours: bool  # from a checkpoint of a cell
     pixel_statistics: PixelStatistics | None  # that they were trained on, where the file tells
 
@@ -63,15 +63,15 @@ def load(network: nn.Module, backbone: str, weights: Weights) -> str:
         copy_taken, other_copies = state_dicts.find(network, tensors, _OWN if weights.ours else None)
     except ValueError as error:
         raise UsageError(f"weights={weights.path} does not fit backbone={backbone}: {error}") from error
-    network.load_state_dict({own: tensors[path] for own, path in copy_taken.paths.items()}, strict=False)
-    place = f" below {copy_taken.prefix}" if copy_taken.prefix else ""
+    network.load_state_dict({name: tensors[path] for name, path in copy_taken.paths.items()}, strict=False)
+    where = f" below {copy_taken.prefix}" if copy_taken.prefix else ""
     if other_copies:
-        place += f" (not {', '.join(copy.prefix or 'those without a prefix' for copy in other_copies)})"
+        where += f" (not {', '.join(copy.prefix or 'those without a prefix' for copy in other_copies)})"
     unused = len(tensors) - len(copy_taken.paths)
     left_out = f"left {unused} ({state_dicts.summarise(tensors, copy_taken)})" if unused else "left none"
     statistics = "those of their training" if weights.pixel_statistics else "this dataset's own, as the file holds none"
     return (
-        f"weights={weights.path.name}: took {len(copy_taken.paths)} tensors{place}, {left_out}; "
+        f"weights={weights.path.name}: took {len(copy_taken.paths)} tensors{where}, {left_out}; "
         f"mean and deviation of the pixels are {statistics}"
     )
 
@@ -120,7 +120,7 @@ def read(pinned: str) -> Weights:
         raise UsageError(f"weights={name}: not the file that the cell was asked for with, which had {digest}")
     try:
         content = checkpoints.read(path)
-        tensors = dict(checkpoints.tensors(content))
+        tensors = dict(checkpoints.find_tensors(content))
         if not tensors:
             raise ValueError("it holds no dictionary of tensors")
     except Exception as error:  # whatever a file that is no state dict makes of the readers
@@ -129,8 +129,8 @@ def read(pinned: str) -> Weights:
             f"weights={name}: torch and safetensors read no weights from it ({message}); where you trust the file, "
             "load it and save the weights alone: torch.save(model.state_dict(), FILE)"
         ) from error
-    ours = {"key", "step", "method"} <= content.keys()
-    return Weights(path, tensors, ours, _statistics_in(content) if ours else beside)
+    is_checkpoint = {"key", "step", "method"} <= content.keys()
+    return Weights(path, tensors, is_checkpoint, _statistics_in(content) if is_checkpoint else beside)
 
 
 @lru_cache

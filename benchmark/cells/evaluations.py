@@ -43,7 +43,7 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
     Raises `UsageError` for a named cell that is not finished. `say` is told what goes on, a line at a time.
     """
     device = claim_device(request.runtime)
-    evaluations = matrix.evaluations(request.evaluations, request.transfer)
+    evaluations = matrix.choose_evaluations(request.evaluations, request.transfer)
     cells = _select_finished(folders, bool(request.names), say)
     failed, left_to_others, without_checkpoint = 0, 0, list[str]()
     missing: dict[Path, list[Evaluation]] = {}
@@ -172,22 +172,28 @@ def _select_applicable(cell: Settings, evaluations: list[Evaluation]) -> list[Ev
     """Without what would be no transfer (from one folder of images to another is one), and of a cell without labels
     without what needs them."""
     to_itself, is_named_by_root = f"transfer_{cell.dataset.name}", catalogue.entry(cell.dataset.name).is_named_by_root
-    evaluations = [each for each in evaluations if each.name != to_itself or is_named_by_root]
-    evaluations = [each for each in evaluations if not matrix.find_obstacle(each.name, cell)]
+    evaluations = [evaluation for evaluation in evaluations if evaluation.name != to_itself or is_named_by_root]
+    evaluations = [evaluation for evaluation in evaluations if not matrix.find_obstacle(evaluation.name, cell)]
     if is_named_by_root and not cell.dataset.root:
-        return [each for each in evaluations if each.name == "looks" or each.name.startswith("transfer_")]
+        return [
+            evaluation
+            for evaluation in evaluations
+            if evaluation.name == "looks" or evaluation.name.startswith("transfer_")
+        ]
     return evaluations
 
 
 def _drop_done(evaluations: list[Evaluation], done: dict[str, Any]) -> list[Evaluation]:
     """Those that are not done under their present protocol."""
-    return [each for each in evaluations if done.get(each.name, {}).get("protocol") != each.protocol]
+    return [
+        evaluation for evaluation in evaluations if done.get(evaluation.name, {}).get("protocol") != evaluation.protocol
+    ]
 
 
 def _freeze(folder: Path, cell: Settings, key: str, device: torch.device) -> FrozenCell:
     """The cell as its training left it. Raises `NoCheckpoint`."""
-    data = build.data_of(cell)
-    method, _ = build.method(cell, data, device)
+    data = build.load_data(cell)
+    method, _ = build.build_method(cell, data, device)
     if method.trains:
         try:
             state = checkpoint.load(folder, key, device)
@@ -196,4 +202,4 @@ def _freeze(folder: Path, cell: Settings, key: str, device: torch.device) -> Fro
         if state is None:
             raise NoCheckpoint
         method.load_state_dict(state["method"])
-    return freeze(method, data, build.batches(cell, method, data, World(), device, "fp32"), device)
+    return freeze(method, data, build.build_batches(cell, method, data, World(), device, "fp32"), device)

@@ -20,7 +20,7 @@ import torch
 PACKAGES = ("contrastive-benchmark", "torch", "torchvision", "timm", "numpy")
 
 
-def device_name(device: torch.device) -> str:
+def name_device(device: torch.device) -> str:
     """Such as 'NVIDIA H200' or 'Intel(R) Xeon(R) Processor @ 2.50GHz, 2 threads'."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
@@ -45,7 +45,7 @@ def reset_peak_memory(device: torch.device) -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_memory(device: torch.device) -> int:
+def read_peak_memory(device: torch.device) -> int:
     """Bytes since `reset_peak_memory`: allocated on the GPU, or resident in the process on a CPU."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device)
@@ -58,7 +58,7 @@ def peak_memory(device: torch.device) -> int:
 
 
 @cache
-def versions() -> dict[str, str]:
+def read_versions() -> dict[str, str]:
     """Package -> its version, or "not installed"; with those of Python and, where there is one, cuDNN."""
     installed = {"python": platform.python_version()}
     for package in PACKAGES:
@@ -72,7 +72,7 @@ def versions() -> dict[str, str]:
 
 
 @cache
-def commit() -> dict[str, Any]:
+def read_commit() -> dict[str, Any]:
     """{"commit", "dirty"} of the checkout that this code runs from; None where it is an installed copy.
 
     Where a copy runs that git does not know, on a machine without the repository, `BENCHMARK_COMMIT` names the commit.
@@ -81,13 +81,13 @@ def commit() -> dict[str, Any]:
         return {"commit": os.environ["BENCHMARK_COMMIT"], "dirty": None}
     code = Path(__file__).parent
 
-    def git(*words: str) -> str:
+    def run_git(*words: str) -> str:
         return subprocess.run(
             ["git", "--no-optional-locks", *words], cwd=code, capture_output=True, text=True, check=True, timeout=10
         ).stdout
 
     try:
-        git("ls-files", "--error-unmatch", Path(__file__).name)
-        return {"commit": git("rev-parse", "HEAD").strip(), "dirty": bool(git("status", "--porcelain").strip())}
+        run_git("ls-files", "--error-unmatch", Path(__file__).name)
+        return {"commit": run_git("rev-parse", "HEAD").strip(), "dirty": bool(run_git("status", "--porcelain").strip())}
     except (OSError, subprocess.SubprocessError):
         return {"commit": None, "dirty": None}

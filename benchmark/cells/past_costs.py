@@ -36,7 +36,7 @@ class Shape(NamedTuple):
 
     trained: float  # pixels of all views of the training
     evaluated: float  # pixels of one pass for the evaluation
-    likenesses: tuple[str, str, str]  # as `cost_key`; the same method and backbone; any cell
+    likenesses: tuple[str, str, str]  # as `build_cost_key`; the same method and backbone; any cell
 
     @property
     def work(self) -> float:
@@ -55,7 +55,7 @@ class PastRun(NamedTuple):
     processes: int = 1
 
 
-def shape(settings: dict[str, Any]) -> Shape:
+def find_shape(settings: dict[str, Any]) -> Shape:
     """The shape of a cell, from `address.identity`, which is also what a record calls its settings.
 
     Pixels know neither backbones nor what a method does beside encoding: those differ by what ran, once something did
@@ -68,10 +68,10 @@ def shape(settings: dict[str, Any]) -> Shape:
     views = len(schema.describe(settings["method"]).views) * side**2 + sum(crop**2 for crop in small)
     trained, evaluated = ((images or 1) * pixels for pixels in ((settings["epochs"] or 0) * views, side**2))
     same_network = f"{settings['method']} {settings['backbone']}{data_mark}"
-    return Shape(trained, evaluated, (cost_key(settings), same_network, data_mark))
+    return Shape(trained, evaluated, (build_cost_key(settings), same_network, data_mark))
 
 
-def cost_key(settings: dict[str, Any]) -> str:
+def build_cost_key(settings: dict[str, Any]) -> str:
     """The same for cells whose steps take the same time and memory."""
     options = {name: value for name, value in settings["options"].items() if not isinstance(value, float)}
     return address.digest(settings | dict.fromkeys(EQUALLY_FAST) | {"options": options})
@@ -133,9 +133,9 @@ def _read_run(entry: dict[str, Any]) -> PastRun:
     cost = entry["cost"]
     evaluation, memory = float(cost.get("evaluation_seconds", 0.0)), int(cost.get("peak_memory_bytes") or 0)
     device, processes = str(cost.get("device", "")), int(cost.get("processes", 1))
-    return PastRun(shape(entry["settings"]), seconds_of(entry), evaluation, memory, device, processes)
+    return PastRun(find_shape(entry["settings"]), count_seconds(entry), evaluation, memory, device, processes)
 
 
-def seconds_of(entry: dict[str, Any]) -> float:
+def count_seconds(entry: dict[str, Any]) -> float:
     """Seconds of training and evaluation in a record."""
     return entry["cost"].get("seconds", 0.0) + entry["cost"].get("evaluation_seconds", 0.0)

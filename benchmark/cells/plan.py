@@ -116,7 +116,7 @@ def restore_settings(settings: Settings, folder: Path) -> None:
             record.write_json(folder / "settings.json", asdict(settings))
 
 
-def titles(cells: Sequence[Settings], short: bool = False) -> dict[str, str]:
+def write_titles(cells: Sequence[Settings], short: bool = False) -> dict[str, str]:
     """Folder's name -> what people call the cell: its method, what tells it from the method's other cells, its seed.
 
     Such as 'simclr temperature=0.2 seed=0', or in `short`, as trackers' runs are called, 'simclr t=0.2 s0'.
@@ -129,7 +129,7 @@ def titles(cells: Sequence[Settings], short: bool = False) -> dict[str, str]:
         names = [name for name in find_varying(siblings) if name not in ("seed", "trial")]
         for cell in siblings:
             values = address.identity(cell) | {"trial": cell.trial.rpartition("/")[2] or None}
-            parts = [method, label(values, names, short)]
+            parts = [method, write_label(values, names, short)]
             for name, sign in (("trial", "trial"), ("seed", "s")):
                 if values[name] is not None:
                     parts.append(f"{sign}{values[name]}" if short else f"{name}={values[name]}")
@@ -137,7 +137,7 @@ def titles(cells: Sequence[Settings], short: bool = False) -> dict[str, str]:
     return by_folder
 
 
-def label(settings: dict[str, Any], names: list[str], short: bool = False) -> str:
+def write_label(settings: dict[str, Any], names: list[str], short: bool = False) -> str:
     """Such as 'epochs=10 queue=4096': the dotted settings of `names` that apply; in `short` as 'bs=256 t=0.2'."""
     parts = []
     for name in names:

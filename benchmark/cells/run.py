@@ -37,7 +37,7 @@ from results import files, record
 
 
 @dataclass(frozen=True)
-class Place:
+class RunContext:
     """Where cells run: this process, its device, and who watches."""
 
     runtime: Runtime
@@ -48,13 +48,13 @@ class Place:
     tracker: Tracker = field(default_factory=Tracker)
 
 
-def run(settings: Settings, place: Place, title: str = "") -> dict[str, Any] | None:
+def run(settings: Settings, context: RunContext, title: str = "") -> dict[str, Any] | None:
     """The cell's record: the one there is, or a new one. None where another process has the cell, or this one lost it
     or may not write there. Trackers call its run by the `title`.
 
     A failed record is tried again; any other stands. Raises `Stopped` behind a checkpoint.
     """
-    folder = Path(place.runtime.out) / address.folder_name(settings)
+    folder = Path(context.runtime.out) / address.folder_name(settings)
     with contextlib.ExitStack() as stack:
         leases: list[lease.Lease] = []
 
@@ -67,53 +67,55 @@ def run(settings: Settings, place: Place, title: str = "") -> dict[str, Any] | N
             return "" if leases else "another process is at work on it; left to that one"
 
         try:
-            if obstacle := place.world.broadcast(take):
-                place.display.say(f"{folder.name}: {obstacle}")
+            if obstacle := context.world.broadcast(take):
+                context.display.say(f"{folder.name}: {obstacle}")
                 return None
-            existing = place.world.broadcast(lambda: record.read(folder))
+            existing = context.world.broadcast(lambda: record.read(folder))
             if existing is not None and existing["status"] != "failed":
                 return existing
-            guard, is_main, say = leases[0].guard if leases else _no_guard, place.world.is_main, place.display.say
-            with place.tracker.cell(start_record(settings), folder, title, place.runtime, is_main, say) as tracker_run:
-                result = _produce_record(settings, place, folder, guard, tracker_run.log)
+            guard, is_main, say = leases[0].guard if leases else _no_guard, context.world.is_main, context.display.say
+            with context.tracker.cell(
+                start_record(settings), folder, title, context.runtime, is_main, say
+            ) as tracker_run:
+                result = _produce_record(settings, context, folder, guard, tracker_run.log)
                 tracker_run.end(result)
             return result
         except lease.Lost as lost:
-            if place.world.size > 1:  # the others wait in a collective: torchrun ends them
+            if context.world.size > 1:  # the others wait in a collective: torchrun ends them
                 raise
-            place.display.say(f"{lost}; left as it is")
+            context.display.say(f"{lost}; left as it is")
             return None
 
 
 def _produce_record(
     settings: Settings,
-    place: Place,
+    context: RunContext,
     folder: Path,
     guard: Callable[[], None],
     report_line: Callable[[dict[str, Any]], None],
 ) -> dict[str, Any]:
     """Train, evaluate and write the record. `guard` is called before each write, and may raise `Lost`."""
-    place.world.broadcast(lambda: _begin(settings, folder, place.world))
+    context.world.broadcast(lambda: _begin(settings, folder, context.world))
     result = start_record(settings)
-    result["resolved"] |= describe_arithmetic(settings, place)
+    result["resolved"] |= describe_arithmetic(settings, context)
     try:
-        result |= _train_and_evaluate(settings, place, folder, guard, report_line, result["cost"], result["resolved"])
+        result |= _train_and_evaluate(settings, context, folder, guard, report_line, result["cost"], result["resolved"])
     except lease.Lost:
         raise
     except Exception as error:
         guard()
         result |= {"status": "failed", "reason": explain(error)}
-        if not _write_error(folder, place.world):
+        if not _write_error(folder, context.world):
             raise
-        if place.world.size > 1:  # the others may wait in a collective: tell the folder, and let torchrun end them
+        if context.world.size > 1:  # the others may wait in a collective: tell the folder, and let torchrun end them
             record.write(folder, result | {"finished": record.now()})
             raise
     guard()
-    if result["status"] != "failed" and place.world.is_main:
+    if result["status"] != "failed" and context.world.is_main:
         (folder / "error.txt").unlink(missing_ok=True)  # of an attempt before
     result["finished"] = record.now()
-    place.world.broadcast(lambda: record.write(folder, result))
-    if settings.trial and result["status"] != "failed" and place.world.is_main:  # nothing more can be measured of it
+    context.world.broadcast(lambda: record.write(folder, result))
+    if settings.trial and result["status"] != "failed" and context.world.is_main:  # nothing more can be measured of it
         (folder / checkpoint.FILE_NAME).unlink(missing_ok=True)
     return result
 
@@ -146,14 +148,14 @@ def start_record(settings: Settings) -> dict[str, Any]:
     return {
         "schema": record.SCHEMA,
         "key": address.key(settings),
-        "protocol": headline.protocol_hash(settings),
+        "protocol": headline.hash_protocol(settings),
         "status": "finished",
         "reason": None,
         "settings": address.identity(settings),
         "metrics": {},
         "cost": {},
-        "versions": machine.versions(),
-        **machine.commit(),
+        "versions": machine.read_versions(),
+        **machine.read_commit(),
         **({"purpose": record.TRIAL} if settings.trial else {}),
         "started": record.now(),
         "resolved": {"family": find_family(settings.method), "results_version": address.RESULTS_VERSION}
@@ -162,12 +164,12 @@ def start_record(settings: Settings) -> dict[str, Any]:
     }
 
 
-def describe_arithmetic(settings: Settings, place: Place) -> dict[str, Any]:
+def describe_arithmetic(settings: Settings, context: RunContext) -> dict[str, Any]:
     """What this machine makes of the cell's numbers beyond rounding; of two kinds none is averaged with the other."""
     return {
-        "precision": resolve_precision(settings.precision or "fp32", place.device),
-        "compile": place.runtime.compile and settings.precision is not None,
-        "tf32": has_tf32(place.device),
+        "precision": resolve_precision(settings.precision or "fp32", context.device),
+        "compile": context.runtime.compile and settings.precision is not None,
+        "tf32": has_tf32(context.device),
     }
 
 
@@ -181,7 +183,7 @@ def find_family(method: str) -> str:
 
 def _train_and_evaluate(
     settings: Settings,
-    place: Place,
+    context: RunContext,
     folder: Path,
     guard: Callable[[], None],
     report_line: Callable[[dict[str, Any]], None],
@@ -189,38 +191,38 @@ def _train_and_evaluate(
     resolved: dict[str, Any],
 ) -> dict[str, Any]:
     """The record's status, reason, metrics and the test images that were right; `cost` and `resolved` are filled."""
-    world, device = place.world, place.device
+    world, device = context.world, context.device
     build.require_code_and_processes(settings, world)
     machine.reset_peak_memory(device)
     cost |= {"views": 0, "pixels_per_image": 0, "seconds": 0.0}
-    cost |= {"device": machine.device_name(device), "processes": world.size}
-    data = build.data_of(settings)
-    method, stem = build.method(settings, data, device)
+    cost |= {"device": machine.name_device(device), "processes": world.size}
+    data = build.load_data(settings)
+    method, stem = build.build_method(settings, data, device)
     precision = resolved["precision"]
-    batches = build.batches(settings, method, data, place.world, place.device, precision)
-    resolved |= {"stem": stem} | _resolve(settings, place.runtime, data, batches)
+    batches = build.build_batches(settings, method, data, context.world, context.device, precision)
+    resolved |= {"stem": stem} | _resolve(settings, context.runtime, data, batches)
     reason, whole, status = None, True, ""
     evaluated: Callable[[], contextlib.AbstractContextManager[object]] = contextlib.nullcontext
     if method.trains:
-        engine = build.engine(settings, method, world, device, precision)
+        engine = build.build_engine(settings, method, world, device, precision)
         resolved |= {"images": len(batches.split), "steps_per_epoch": batches.per_epoch}
         if resolved["compile"]:
             engine.compile()
             evaluated, resolved["compile"] = engine.uncompiled, engine.compiled
             if not engine.compiled:
-                place.display.say(f"compile=true: batch_norm={settings.batch_norm} is not compiled")
-        curve = ValidationCurve(settings, place.runtime, method, data, batches, precision, folder, place.display)
+                context.display.say(f"compile=true: batch_norm={settings.batch_norm} is not compiled")
+        curve = ValidationCurve(settings, context.runtime, method, data, batches, precision, folder, context.display)
         resolved |= {"validation_curve": curve.describe()}
-        key, stop, display = address.key(settings), place.stop, place.display
+        key, stop, display = address.key(settings), context.stop, context.display
         outcome = train.train(
-            engine, batches, settings, place.runtime, key, folder, stop, display, guard, report_line, curve.ask
+            engine, batches, settings, context.runtime, key, folder, stop, display, guard, report_line, curve.ask
         )
         reason, whole, status = outcome.reason, outcome.whole, outcome.status
         resolved["warnings"] += [f"{settings.method}: {sign}" for sign in outcome.signs]
         cost |= {"views": outcome.views, "pixels_per_image": batches.pixels, "seconds": round(outcome.seconds, 3)}
         cost |= {"images_per_second": round(outcome.images_per_second, 2)}
         cost |= world.broadcast(lambda: validation_curve.summarise(files.read_lines(folder / "log.jsonl")))
-    cost["peak_memory_bytes"] = machine.peak_memory(device)
+    cost["peak_memory_bytes"] = machine.read_peak_memory(device)
     metrics, correct = dict[str, float](), dict[str, str]()
     if whole:  # one process looks at the test set; the others wait
         began = time.perf_counter()
@@ -233,7 +235,7 @@ def _train_and_evaluate(
         reason = reason or collapse  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
         if metrics and world.is_main and not settings.trial:  # it shows test images
-            _write_gallery(frozen, folder, guard, place.display)
+            _write_gallery(frozen, folder, guard, context.display)
     result = {"status": status or ("collapsed" if reason else "finished"), "reason": reason, "metrics": metrics}
     return result | ({record.CORRECT: correct} if correct else {})
 
@@ -242,13 +244,13 @@ def _resolve(settings: Settings, runtime: Runtime, data: Data, batches: Batches)
     """What the settings came to, and what is to be known of the data."""
     used = batches.augmentation
     resolved: dict[str, Any] = {"policies": [policies.describe(p) for p in used.policies]} | batches.statistics()
-    if note := build.weights_note(settings):
+    if note := build.describe_weights(settings):
         resolved |= {"weights": note}
     if used.small:
         scales = [list(crop.scale) for crop in used.small]
         same = scales.count(scales[0]) == len(scales)
         resolved |= {"small_crops": list(used.small_sides), "small_crop_scale": scales[0] if same else scales}
-    resolved |= {"protocol": headline.protocol(settings), "test": headline.describe_test_set(data)}
+    resolved |= {"protocol": headline.describe_protocol(settings), "test": headline.describe_test_set(data)}
     resolved |= {"data": identity.describe([settings.dataset]), "warnings": remarks.warn(settings)}
     return resolved | {"fitted": remarks.explain(settings, runtime.preset)}
 

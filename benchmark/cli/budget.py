@@ -18,7 +18,7 @@ from results.quantity import quantify
 def keep(forecast: Forecasts, cells: list[Settings], states: list[State], out: Path) -> None:
     """Keep a forecast for `report`, but of what has begun."""
     begun = {state.folder.name.rpartition("-")[2] for state in states if state.word == "running"}
-    entries = {key: entry for key, entry in forecast_table.as_records(cells, forecast).items() if key not in begun}
+    entries = {key: entry for key, entry in forecast_table.to_records(cells, forecast).items() if key not in begun}
     try:
         forecasts.keep(out, entries)
     except OSError as error:  # another's folder
@@ -35,4 +35,4 @@ def require(forecast: Forecasts, runtime: Runtime) -> None:
     if runtime.budget and any(cost.microbatch for cost in forecast.costs):
         raise UsageError(f"{words}: some cells do not fit as they are; `plan` says which microbatch= does")
     if runtime.budget and forecast.hours > runtime.budget:
-        raise UsageError(f"{words} hours would be exceeded; {forecast_table.lines(forecast, runtime)[0]}")
+        raise UsageError(f"{words} hours would be exceeded; {forecast_table.format_lines(forecast, runtime)[0]}")

@@ -35,7 +35,7 @@ def print_status(words: list[str]) -> int:
     if news:
         print(f"{news}; what follows is from the folder alone", file=sys.stderr)
     states = [plan.read_state(folder) for folder in plan.list_folders(out)]
-    titles = plan.titles(plan.read_cells(out)[0])
+    titles = plan.write_titles(plan.read_cells(out)[0])
     header = ["cell", "settings", "state", *(["job", "", ""] if jobs else []), ""]
     rows = []
     for state in states:
@@ -77,7 +77,7 @@ def print_log(words: list[str]) -> int:
         text = files.read_text(folder / "error.txt", errors="replace")
     text = text or f"{folder.name}: no job of it has written anything, and it has not failed"
     for line in text.splitlines():
-        print(files.printable(line))
+        print(files.make_printable(line))
     return 0
 
 

@@ -153,7 +153,7 @@ def _evaluations() -> str:
         ("out=runs", "the folder whose finished cells are evaluated; what they have already is not done again"),
         ("cells=NAME,NAME", "only these of its cells, by the names that `status` lists"),
         ("evaluations=NAME,NAME", "only these; all but transfer, where it is not given:"),
-        *((f"  {name}", what) for name, what in evaluate_words.EVALUATIONS.items()),
+        *((f"  {name}", text) for name, text in evaluate_words.EVALUATIONS.items()),
         ("transfer=NAME,NAME", "datasets, looked for in dataset.root=data, and fetched with dataset.download=true"),
         ("weights=, backbone=, ...", "words as of `run`: their cells are run if they are missing, and then evaluated;"),
         ("", "without methods= it is a backbone as it comes: weights=timm, or a file of its weights"),

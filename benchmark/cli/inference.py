@@ -46,7 +46,7 @@ def write_features(words: list[str]) -> int:
 
     folder = restored.find_cell(request.cell, Path(Runtime.out))
     cell = restored.load(folder, claim_device(request.runtime), say, request.encoder, request.tokens)
-    listing = images.list_images(request.images, request.place, cell.side, cell.settings.dataset.stream)
+    listing = images.list_images(request.images, request.datasets, cell.side, cell.settings.dataset.stream)
     for note in listing.notes:
         say(f"note: {note}")
     features.write(cell, listing, request.out, request.head)

@@ -86,7 +86,7 @@ def print_datasets(words: list[str]) -> int:
 def print_augmentations(words: list[str]) -> int:
     """Every piece that `augmentation=` may be made of."""
     checks.refuse_words("augmentations", words)
-    columns.show(["name", "what it does"], [*augmentation.names(), augmentation.SMALL_PIECE])
+    columns.show(["name", "what it does"], [*augmentation.list_names(), augmentation.SMALL_PIECE])
     print("Join with +, such as augmentation=crop+flip+colour; the right one's operations win.")
     return 0
 

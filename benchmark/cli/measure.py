@@ -18,11 +18,11 @@ def print_profile(words: list[str], json: bool) -> int:
     device = claim_device(request.runtime)
     subjects = profile.profile(request.cells, device, request.runtime.compile)
     if json:
-        print(profile_table.as_json(subjects, device))
+        print(profile_table.to_json(subjects, device))
         return 0
-    rows = profile_table.table(subjects)
+    rows = profile_table.build_table(subjects)
     columns.show(rows[0], rows[1:])
-    print(profile_table.legend(device))
+    print(profile_table.write_legend(device))
     return 0
 
 

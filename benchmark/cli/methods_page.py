@@ -61,17 +61,17 @@ class Multiplications(TorchDispatchMode):
         return out
 
 
-def page() -> str:
+def build_page() -> str:
     """The whole page. Raises what a method raises that cannot be built."""
-    known = selection.families()
-    parts = [HEAD, _table([(family, name) for family, names in known.items() for name in names])]
+    known = selection.group_families()
+    parts = [HEAD, _build_table([(family, name) for family, names in known.items() for name in names])]
     for family, names in known.items():
         parts.append(f"## Family `{family}`\n")
-        parts += [_section(name) for name in names]
+        parts += [_build_section(name) for name in names]
     return "\n".join(parts)
 
 
-def _table(rows: list[tuple[str, str]]) -> str:
+def _build_table(rows: list[tuple[str, str]]) -> str:
     lines = ["| family | method | paper | views | cost | state |", "| :--- | :--- | :--- | :--- | ---: | :--- |"]
     for family, name in rows:
         description = methods.describe(name)
@@ -79,13 +79,22 @@ def _table(rows: list[tuple[str, str]]) -> str:
         more = ["small crops"] * description.multicrop + ["labels"] * description.supervised
         more += ["a vision transformer"] * description.tokens
         backbone = TRANSFORMER if description.tokens else BACKBONE
-        cost = f"{_work(name, backbone) / _work('simclr', backbone):.2f}" if description.trains else "–"
-        line = [family, f"[`{name}`](#{name})", description.title, ", ".join([views, *more]), cost, _state(name) or "–"]
+        cost = (
+            f"{_describe_work(name, backbone) / _describe_work('simclr', backbone):.2f}" if description.trains else "–"
+        )
+        line = [
+            family,
+            f"[`{name}`](#{name})",
+            description.title,
+            ", ".join([views, *more]),
+            cost,
+            _describe_state(name) or "–",
+        ]
         lines.append("| " + " | ".join(line) + " |")
     return "\n".join(lines) + "\n"
 
 
-def _section(name: str) -> str:
+def _build_section(name: str) -> str:
     description = methods.describe(name)
     lines = [f"### {name}", "", description.title + ".", ""]
     lines += [description.about, ""] if description.about else []
@@ -104,7 +113,7 @@ def _section(name: str) -> str:
     return "\n".join(lines) + ("\n" if options else "")
 
 
-def _state(name: str) -> str:
+def _describe_state(name: str) -> str:
     """Like `queue.rows 65536 x 128 (32 MiB)`: copies that follow, and buffers outside of them and of batch norm."""
     if not methods.describe(name).trains:
         return ""
@@ -121,7 +130,7 @@ def _state(name: str) -> str:
 
 
 @lru_cache
-def _work(name: str, backbone: str = BACKBONE) -> float:
+def _describe_work(name: str, backbone: str = BACKBONE) -> float:
     """Multiplications and additions of a step for an image."""
     method, method_class = _build(name, backbone)
     at = Progress(0, 10, 0, 10)
@@ -140,7 +149,7 @@ def _work(name: str, backbone: str = BACKBONE) -> float:
 def _build(name: str, backbone: str) -> tuple[Method, type[Method]]:
     """The method with its default options, on the meta device."""
     method_class: type[Method] = methods.load(name)
-    encoder, width, _ = _encoder(backbone)
+    encoder, width, _ = _build_encoder(backbone)
     arguments = ({"size": SIDE} if method_class.sized else {}) | (
         {"classes": CLASSES} if method_class.supervised else {}
     )
@@ -151,7 +160,7 @@ def _build(name: str, backbone: str) -> tuple[Method, type[Method]]:
 
 
 @lru_cache
-def _encoder(backbone: str) -> tuple[Any, int, str]:
+def _build_encoder(backbone: str) -> tuple[Any, int, str]:
     return encoders.make(backbone, "small", SIDE, (), "")
 
 
@@ -161,7 +170,9 @@ def main() -> int:
     parser.add_argument("--check", action="store_true", help="write nothing; exit code 1 where a page is old")
     check = parser.parse_args().check
     # A list, so that all old pages are named.
-    return max([_settle(path, text, check) for path, text in ((PAGE, page()), (PRESETS_PAGE, presets_page.page()))])
+    return max(
+        [_settle(path, text, check) for path, text in ((PAGE, build_page()), (PRESETS_PAGE, presets_page.page()))]
+    )
 
 
 def _settle(path: Path, text: str, check: bool) -> int:

@@ -27,8 +27,8 @@ def _choose_settings(request: Request, words: list[str]) -> dict[str, list[str]]
         chosen = {key: [text] for key, text in tuned_words.read_words(request.runtime, dataset).items()}
         prefixes = method, method.rpartition(".")[2]
         chosen |= {key: texts for key, texts in assigned.items() if key.rpartition(".")[0] in prefixes}
-        shown = [*names.get(method, varying), *cell_words.read_axes(method, chosen)]
-        names[method] = list(dict.fromkeys(shown))
+        varied = [*names.get(method, varying), *cell_words.read_axes(method, chosen)]
+        names[method] = list(dict.fromkeys(varied))
     return names
 
 
@@ -41,7 +41,7 @@ def print_plan(words: list[str], quick: bool) -> int:
     checks.settle_group(request.runtime)
     missing = checks.find_missing(request)
     assumed = [
-        f"{each}; planned as it is published, without a forecast of what the cells will cost" for each in missing
+        f"{problem}; planned as it is published, without a forecast of what the cells will cost" for problem in missing
     ]
     request = checks.check_request(replace(request, notes=[*request.notes, *assumed]), needs_data=False)
     out = Path(request.runtime.out)
@@ -53,17 +53,17 @@ def print_plan(words: list[str], quick: bool) -> int:
     checks.require_possible(todo)
     header, rows = ["key", "method", "settings", "state", ""], []
     for cell, state in zip(request.cells, states, strict=True):
-        label = plan.label(address.identity(cell), names[cell.method])
+        label = plan.write_label(address.identity(cell), names[cell.method])
         rows.append([address.key(cell), cell.method, label, state.word, state.detail])
     forecasts = None if quick or missing or not todo else forecast.forecast(todo, request.runtime)
     if forecasts:
         budget.keep(forecasts, todo, states, out)
         costs = {address.key(cell): cost for cell, cost in zip(todo, forecasts.costs, strict=True)}
         header += forecast_table.HEADER
-        rows = [[*row, *forecast_table.row(costs.get(row[0]))] for row in rows]
+        rows = [[*row, *forecast_table.format_row(costs.get(row[0]))] for row in rows]
     columns.show(header, rows)
     print(f"{quantify(len(states), 'cell')}: {len(states) - len(todo)} exist, {len(todo)} would run")
-    for line in forecast_table.lines(forecasts, request.runtime) if forecasts else []:
+    for line in forecast_table.format_lines(forecasts, request.runtime) if forecasts else []:
         print(line)
     if request.runtime.launcher == "slurm" and todo:
         print(f"\nThe script for sbatch:\n\n{cluster.script(todo, request.runtime)}".rstrip())

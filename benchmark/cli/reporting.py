@@ -15,7 +15,7 @@ from benchmark.errors import UsageError
 from benchmark.settings.presets.published import PROTOCOLS
 from benchmark.tracking import site, wandb_run
 from results.frames import forecasts, frame, trials
-from results.published import alike, sweeps
+from results.published import like, sweeps
 from results.quantity import quantify
 from results.report import report
 from results.statistics import comparable, compare, stability, summaries, tuning
@@ -37,10 +37,10 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     if project and not site.is_installed("wandb_workspaces"):
         raise UsageError("report wandb=: wandb-workspaces is not installed; pip install '.[wandb]'")
     loaded, problems = frame.load(out)
-    metric = comparable.headline(loaded)
+    metric = comparable.choose_headline(loaded)
     try:
-        ranked = compare.ranks(loaded, metric)
-        compared = comparison.rows(loaded, reference, metric, ranked)
+        ranked = compare.rank_configurations(loaded, metric)
+        compared = comparison.tabulate(loaded, reference, metric, ranked)
     except ValueError as error:
         raise UsageError(str(error)) from error
     searches = trials.load(out)
@@ -50,11 +50,11 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     summary = summaries.summarise(loaded)
     comparisons = sweeps.compare_sweeps(loaded, metric)
     sections = [
-        ("Beside published numbers", sweeps.rows(comparisons)),
-        *like_sections(loaded),
-        *evaluation_sections(loaded),
-        *tuning_tables.sections(searches),
-        ("Forecasts against truth", formats.forecast_rows(forecasts.compare_with_truth(loaded, foretold))),
+        ("Beside published numbers", sweeps.tabulate(comparisons)),
+        *compare_like(loaded),
+        *tabulate_evaluations(loaded),
+        *tuning_tables.tabulate(searches),
+        ("Forecasts against truth", formats.tabulate_forecasts(forecasts.compare_with_truth(loaded, foretold))),
     ]
     print_summary(summary)
     print_sections([("Ranks and differences, as far as the seeds allow", compared)])
@@ -81,7 +81,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         from results.report import wandb_report
 
         tables = [("Ranks and differences", compared), *sections]
-        below = [f"## {title}\n\n{formats.pipes(rows)}" for title, rows in tables if len(rows) > 1]
+        below = [f"## {title}\n\n{formats.to_pipes(rows)}" for title, rows in tables if len(rows) > 1]
         text = "\n".join([formats.to_markdown(summary), *explained, *below])
         try:
             print(wandb_report.write(loaded, text, out, project, site.find_obstacle()))
@@ -89,17 +89,17 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
             raise UsageError(f"wandb={'/'.join(project)}: {error}") from error
 
 
-def like_sections(loaded: pd.DataFrame) -> list[Section]:
+def compare_like(loaded: pd.DataFrame) -> list[Section]:
     """Cells that follow published protocols beside their numbers, and what of these protocols cannot be had alike."""
-    rows = alike.rows(loaded)
+    rows = like.tabulate(loaded)
     names = [name for name in dict.fromkeys(row[0] for row in rows[1:]) if name in PROTOCOLS]
     unlike = [[name, difference] for name in names for difference in PROTOCOLS[name].differences]
     return [("Like published protocols", rows), ("What of them is not alike", [["like", "ours and theirs"], *unlike])]
 
 
-def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
+def tabulate_evaluations(loaded: pd.DataFrame) -> list[Section]:
     """What `evaluate` measured of these records, and how alike it orders the configurations."""
-    rows = evaluations.rows(loaded)
+    rows = evaluations.tabulate(loaded)
     if not rows:
         return []
     title = (
@@ -109,14 +109,14 @@ def evaluation_sections(loaded: pd.DataFrame) -> list[Section]:
         title += ", and few labels are the same draws for each of them"
     return [
         (title + ")", rows),
-        ("Whether they order the configurations alike", stability.rows(loaded)),
+        ("Whether they order the configurations alike", stability.tabulate(loaded)),
     ]
 
 
 def print_tuning(out: Path, names: Sequence[str]) -> None:
     """What the trials of these searches say, on the terminal, and where methods of the folder had other budgets."""
     searches = trials.load(out)
-    print_sections(tuning_tables.sections([search for search in searches if search.name in names]))
+    print_sections(tuning_tables.tabulate([search for search in searches if search.name in names]))
     datasets = {search.dataset for search in searches if search.name in names}
     for text in tuning.compare_budgets([search for search in searches if search.dataset in datasets]):
         print(f"note: {text}", file=sys.stderr)
@@ -124,7 +124,7 @@ def print_tuning(out: Path, names: Sequence[str]) -> None:
 
 def print_evaluations(folders: Sequence[Path]) -> None:
     """What `evaluate` measured of the cells in these folders, on the terminal."""
-    print_sections(evaluation_sections(frame.load_folders(folders)))
+    print_sections(tabulate_evaluations(frame.load_folders(folders)))
 
 
 def print_records(out: Path, folders: Sequence[Path]) -> None:

@@ -76,7 +76,7 @@ def run_request(request: Request, wait: bool) -> int:
         forecasts = forecast.forecast(todo, request.runtime)
         budget.require(forecasts, request.runtime)
         budget.keep(forecasts, todo, states, out)
-        print(forecast_table.lines(forecasts, request.runtime)[0], file=sys.stderr)
+        print(forecast_table.format_lines(forecasts, request.runtime)[0], file=sys.stderr)
     if environment.is_main():
         for cell, state in zip(request.cells, states, strict=True):
             if state.record is not None:
@@ -154,5 +154,5 @@ def _train(request: Request, states: list[State]) -> int:
 
     chosen = [(cell, state) for cell, state in zip(request.cells, states, strict=True) if state.runs]
     again = [state.word == "failed" for _, state in chosen]
-    titles = plan.titles(request.cells, short=True)
+    titles = plan.write_titles(request.cells, short=True)
     return local.run([cell for cell, _ in chosen], again, titles, request.runtime)

@@ -49,7 +49,8 @@ def tune_methods(words: list[str]) -> int:
     final_cells = [_with_seeds(choice.cell, request.seeds) for choice in choices if choice is not None]
     final_cells += [_with_seeds(cell, request.seeds) for cell in request.references]
     return run.run_request(
-        cell_words.Request([cell for each in final_cells for cell in each], runtime, []), runtime.launcher == "slurm"
+        cell_words.Request([cell for of_method in final_cells for cell in of_method], runtime, []),
+        runtime.launcher == "slurm",
     )
 
 

@@ -143,7 +143,7 @@ def check(name: str) -> bool:
     """Run the contract on the method `name` and print a line a check. Returns whether all hold."""
     print(f"{name}: {methods.describe(name).title}")
     if not methods.describe(name).trains:
-        method, _ = build.method(settings(name), build.dataset(settings(name).dataset), CPU)
+        method, _ = build.build_method(settings(name), build.load_dataset(settings(name).dataset), CPU)
         print(f"  ok    makes features (it does not train: nothing else to check), {type(method).__name__}")
         return True
     problems: list[str] = []

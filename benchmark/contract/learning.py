@@ -78,7 +78,7 @@ def _settle_batch_norm(engine: Engine, batches: Batches) -> None:
 
 
 def _neighbour_accuracy(method: Method, cell: Settings, batches: Batches) -> float:
-    data = build.dataset(cell.dataset)
+    data = build.load_dataset(cell.dataset)
     single = replace(batches, dtype=torch.float32)
     extracted = features.extract(method.encoder, data, single.normalise, cell.view_size, CPU)
     votes = knn.vote(extracted.validation[0], *extracted.train, extracted.classes, 20, knn.TEMPERATURE)

@@ -69,13 +69,13 @@ def small_backbone(name: str) -> list[str]:
 
 def prepare(cell: Settings, world: World, device: torch.device = CPU, norm: bool = True) -> tuple[Engine, Batches]:
     """The method as `run` would make it; `norm=False` replaces batch norm by group norm, which knows no batch."""
-    data = build.dataset(cell.dataset)
-    method, _ = build.method(cell, data, device)
+    data = build.load_dataset(cell.dataset)
+    method, _ = build.build_method(cell, data, device)
     if not norm:
         replace_batch_norm(method)
     precision = cell.precision if cell.precision in ("fp32", "bf16", "fp64") else "fp32"
-    batches = build.batches(cell, method, data, world, device, precision)
-    return build.engine(cell, method, world, device, precision), batches
+    batches = build.build_batches(cell, method, data, world, device, precision)
+    return build.build_engine(cell, method, world, device, precision), batches
 
 
 def train_briefly(
@@ -89,10 +89,14 @@ def train_briefly(
     world = world or World()
     engine, batches = prepare(cell, world, norm=norm)
     with tempfile.TemporaryDirectory() as scratch:
-        place = folder or Path(scratch)
+        run_folder = folder or Path(scratch)
         runtime = Runtime(log_every=1, checkpoint_every=1e9)
-        train.train(engine, batches, cell, runtime, key(cell), place, stop or Stop(), ProgressDisplay(1, shown=False))
-        lines = [json.loads(line) for line in (place / "log.jsonl").read_text().splitlines()] if world.is_main else []
+        train.train(
+            engine, batches, cell, runtime, key(cell), run_folder, stop or Stop(), ProgressDisplay(1, shown=False)
+        )
+        lines = (
+            [json.loads(line) for line in (run_folder / "log.jsonl").read_text().splitlines()] if world.is_main else []
+        )
     return ShortTraining(
         [line["loss"] for line in lines], {k: v.clone() for k, v in engine.method.state_dict().items()}
     )

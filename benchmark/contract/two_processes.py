@@ -57,14 +57,14 @@ def _describe_difference(name: str, variants: Sequence[str], scratch: Path) -> s
         ranks = [result for result in results if isinstance(result, ShortTraining)]
         if len(ranks) < 2:
             return next(text for text in results if isinstance(text, str))
-        what = f"two processes with {parts}"
+        variant = f"two processes with {parts}"
         try:
-            require_close(single, ranks[0], what)
+            require_close(single, ranks[0], variant)
         except Violation as violation:
             return str(violation)
         differ = [n for n, value in ranks[0].state.items() if not torch.equal(value, ranks[1].state[n])]
         if differ:
-            return f"{what} hold different bytes of {', '.join(differ[:3])}"
+            return f"{variant} hold different bytes of {', '.join(differ[:3])}"
     return None
 
 

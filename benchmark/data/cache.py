@@ -55,29 +55,29 @@ class Cached:
         return len(self) * self.images[0, 0].numel(), first, second
 
 
-def open_cache(paths: list[str], place: Path, side: int) -> tuple[Tensor, NDArray[np.int64]]:
+def open_cache(paths: list[str], prefix: Path, side: int) -> tuple[Tensor, NDArray[np.int64]]:
     """The images (N, 3, side, side), mapped from disk, and their sums (N, 2, 3).
 
-    Built first if need be, by one process; others that want it at the same time wait. ``place`` is the path of its
+    Built first if need be, by one process; others that want it at the same time wait. ``prefix`` is the path of its
     files but for their endings, and names the images by their fingerprint, so that others never get it.
     UsageError where it cannot be written, is damaged, or an image cannot be read.
     """
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if not _file(place, ".json").exists():
-            with _lock(place):
-                if not _file(place, ".json").exists():
-                    _build(place, paths, side)
+        prefix.parent.mkdir(parents=True, exist_ok=True)
+        if not _path_of(prefix, ".json").exists():
+            with _lock(prefix):
+                if not _path_of(prefix, ".json").exists():
+                    _build(prefix, paths, side)
     except OSError as error:
         raise UsageError(f"dataset.cache={side}: {error}; dataset.cache_dir=DIR puts it elsewhere") from error
-    return _open(place, len(paths), side)
+    return _open(prefix, len(paths), side)
 
 
-def _open(place: Path, count: int, side: int) -> tuple[Tensor, NDArray[np.int64]]:
+def _open(prefix: Path, count: int, side: int) -> tuple[Tensor, NDArray[np.int64]]:
     try:
-        blocks = files.read_json(_file(place, ".json"))["checksums"]
-        images = _map(place, count, side)
-        with files.open_file(_file(place, ".sums.npy")) as file:
+        blocks = files.read_json(_path_of(prefix, ".json"))["checksums"]
+        images = _map(prefix, count, side)
+        with files.open_file(_path_of(prefix, ".sums.npy")) as file:
             totals = np.load(file)
         sampled = np.unique(np.linspace(0, len(blocks) - 1, LOOKED_AT).round().astype(int))
         bad = next((b for b in sampled if _checksum(images[b * BLOCK : (b + 1) * BLOCK]) != blocks[b]), None)
@@ -85,23 +85,23 @@ def _open(place: Path, count: int, side: int) -> tuple[Tensor, NDArray[np.int64]
             raise ValueError(f"images {bad * BLOCK} to {min((bad + 1) * BLOCK, count) - 1} are not what was written")
     except (OSError, ValueError, LookupError, TypeError) as error:
         raise UsageError(
-            f"cache {str(place)!r} is damaged ({error}): remove its files; the next run makes it"
+            f"cache {str(prefix)!r} is damaged ({error}): remove its files; the next run makes it"
         ) from error
     with warnings.catch_warnings(action="ignore", category=UserWarning):  # it is not writable, nor need it be
         return torch.from_numpy(images), totals
 
 
-def _build(place: Path, paths: list[str], side: int) -> None:
+def _build(prefix: Path, paths: list[str], side: int) -> None:
     """Written as a file, not through the map: on a full disk a write is an error, a map a signal that ends Python."""
     count, image_bytes = len(paths), 3 * side * side
     totals = np.zeros((count, 2, 3), dtype=np.int64)
     checksums: dict[int, int] = {}
-    path = _file(place, ".images")
-    progress = counting.show_progress(f"{place.name}: decoding", count, "image", ", once")
-    images, blocks = files.open_file(path, os.O_RDWR | os.O_CREAT), files.open_log(_file(place, ".blocks"))
+    path = _path_of(prefix, ".images")
+    progress = counting.show_progress(f"{prefix.name}: decoding", count, "image", ", once")
+    images, blocks = files.open_file(path, os.O_RDWR | os.O_CREAT), files.open_log(_path_of(prefix, ".blocks"))
     with images as file, blocks as notes, progress as advance:
         _require_room(path, count * image_bytes)
-        checksums_before = _read_notes(place)
+        checksums_before = _read_notes(prefix)
         for block, start in enumerate(range(0, count, BLOCK)):
             part = paths[start : start + BLOCK]
             file.seek(start * image_bytes)
@@ -117,18 +117,18 @@ def _build(place: Path, paths: list[str], side: int) -> None:
                 notes.write((json.dumps([block, _checksum(rows)]) + "\n").encode())
                 notes.flush()
             checksums[block] = _checksum(rows)
-            totals[start : start + BLOCK] = _totals(rows.reshape(len(part), 3, -1))
+            totals[start : start + BLOCK] = _read_totals(rows.reshape(len(part), 3, -1))
             advance(len(part))
-    with files.replace(_file(place, ".sums.npy")) as file:
+    with files.replace(_path_of(prefix, ".sums.npy")) as file:
         np.save(file, totals)
     in_order = [checksums[block] for block in sorted(checksums)]
-    write_json(_file(place, ".json"), {"images": count, "side": side, "block": BLOCK, "checksums": in_order})
-    _file(place, ".blocks").unlink()
+    write_json(_path_of(prefix, ".json"), {"images": count, "side": side, "block": BLOCK, "checksums": in_order})
+    _path_of(prefix, ".blocks").unlink()
 
 
-def _map(place: Path, count: int, side: int) -> np.memmap[Any, np.dtype[np.uint8]]:
+def _map(prefix: Path, count: int, side: int) -> np.memmap[Any, np.dtype[np.uint8]]:
     """The array on disk; ValueError where the file is of another size."""
-    path, shape = _file(place, ".images"), (count, 3, side, side)
+    path, shape = _path_of(prefix, ".images"), (count, 3, side, side)
     if path.stat().st_size != np.prod(shape):
         raise ValueError(f"{path.stat().st_size} bytes instead of {np.prod(shape)}")
     with files.open_file(path) as file:
@@ -142,14 +142,14 @@ def _require_room(path: Path, size: int) -> None:
         raise OSError(f"{size / 2**30:.1f} GiB are needed in {str(path.parent)!r}, {free / 2**30:.1f} are free")
 
 
-def _file(place: Path, kind: str) -> Path:
-    return place.with_name(place.name + kind)
+def _path_of(prefix: Path, kind: str) -> Path:
+    return prefix.with_name(prefix.name + kind)
 
 
-def _read_notes(place: Path) -> dict[int, int]:
+def _read_notes(prefix: Path) -> dict[int, int]:
     """Block -> checksum of what an attempt before has written; a kill may have cut the last line."""
     checksums = {}
-    for line in files.read_text(_file(place, ".blocks")).splitlines():
+    for line in files.read_text(_path_of(prefix, ".blocks")).splitlines():
         with suppress(ValueError, TypeError):
             block, checksum = json.loads(line)
             checksums[block] = checksum
@@ -160,20 +160,20 @@ def _checksum(images: NDArray[np.uint8]) -> int:
     return zlib.crc32(images.data)
 
 
-def _totals(images: NDArray[np.uint8]) -> NDArray[np.int64]:
+def _read_totals(images: NDArray[np.uint8]) -> NDArray[np.int64]:
     """(n, 2, 3) sums of (n, 3, pixels) and of their squares."""
     flat = images.astype(np.int64)
     return np.stack([flat.sum(axis=2), (flat * flat).sum(axis=2)], axis=1)
 
 
 @contextmanager
-def _lock(place: Path) -> Iterator[None]:
+def _lock(prefix: Path) -> Iterator[None]:
     """Wait until no other process builds this cache. The kernel lets go when one dies."""
-    with files.open_lock(_file(place, ".lock")) as file:
+    with files.open_lock(_path_of(prefix, ".lock")) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            print(f"{place.name}: another process is making it; waiting", file=sys.stderr, flush=True)
+            print(f"{prefix.name}: another process is making it; waiting", file=sys.stderr, flush=True)
             fcntl.flock(file, fcntl.LOCK_EX)
         except OSError:  # a file system without locks: two that build it write the same bytes
             pass

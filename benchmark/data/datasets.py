@@ -52,7 +52,7 @@ def load(dataset: Dataset, test: bool = True) -> Data:
     UsageError: see `require`; a limit out of range; files missing, damaged, or too many for memory.
     """
     require(dataset)
-    source = folder.source(dataset) if entry(dataset.name).image_files else read_arrays(dataset)
+    source = folder.open_source(dataset) if entry(dataset.name).image_files else read_arrays(dataset)
     training, unlabelled = _limit(dataset, source)
     labelled, validation = _validate_on(dataset, source, training)
     test_rows = source.test if source.class_names else validation  # without labels it only has images to look at

@@ -24,15 +24,15 @@ from benchmark.errors import UsageError
 MEMORY = 4 * 2**30  # bytes; a folder that is kept in memory and larger than this is refused
 
 
-def source(dataset: Dataset) -> Source:
+def open_source(dataset: Dataset) -> Source:
     """The folder's splits. UsageError where it does not hold the images that the cell was asked for with."""
     identity.forget_surveys()
     present = identity.identify(dataset).fingerprint
     if dataset.fingerprint not in ("", present):
         folders = {"root": dataset.root, "unlabelled": dataset.unlabelled}
-        places = [f"dataset.{name}={folder}" for name, folder in folders.items() if folder]
+        settings = [f"dataset.{name}={folder}" for name, folder in folders.items() if folder]
         raise UsageError(
-            f"{' and '.join(places)} holds other images ({present}) than the cell was asked for with "
+            f"{' and '.join(settings)} holds other images ({present}) than the cell was asked for with "
             f"({dataset.fingerprint}): ask for it by its words again, which is another cell, or bring the images back"
         )
     labelled, unlabelled = identity.survey_images(dataset)
@@ -50,20 +50,22 @@ def source(dataset: Dataset) -> Source:
 def _rows(survey: Survey, dataset: Dataset) -> Callable[[Indices], Rows]:
     """What makes rows of the chosen images, all of which are known to decode."""
     require_decoding(survey.paths, survey.fingerprint)
-    read = _reader(survey, dataset)
+    read = _choose_reader(survey, dataset)
     return lambda chosen: Rows(survey.labels[chosen], lambda indices: read(chosen[indices]))
 
 
-def _reader(survey: Survey, dataset: Dataset) -> Callable[[Indices], Images]:
+def _choose_reader(survey: Survey, dataset: Dataset) -> Callable[[Indices], Images]:
     """What gives the chosen ones of all the images."""
     side = dataset.side or entry(dataset.name).side
     if dataset.stream:
         names = np.array(survey.paths)
         return lambda chosen: Files(names[chosen], side)
     if dataset.cache:
-        place = Path(os.path.expanduser(dataset.cache_dir or f"{survey.root}.cache"))  # inside it would be a class
+        cache_folder = Path(
+            os.path.expanduser(dataset.cache_dir or f"{survey.root}.cache")
+        )  # inside it would be a class
         name = f"{survey.root.name[:50]}-{side}-{survey.fingerprint}"
-        images, totals = open_cache(survey.paths, place / name, side)
+        images, totals = open_cache(survey.paths, cache_folder / name, side)
         return lambda chosen: Cached(images, totals, chosen)
 
     def read(chosen: Indices) -> Tensor:

@@ -66,11 +66,11 @@ def inspect(root: Path, paths: Sequence[str], stats: Sequence[Stat]) -> NDArray[
     for (name, _), column in zip(STAT, columns, strict=True):
         facts[name] = column
     whole = int(facts["size"].sum()) <= WHOLE
-    place = _facts_file(root, whole)
-    missing = _load_facts(facts, paths, place)
+    facts_path = _locate_facts(root, whole)
+    missing = _load_facts(facts, paths, facts_path)
     if len(missing):
         _inspect_missing(facts, paths, missing, whole, root)
-        _save_facts(facts, paths, place, begun)
+        _save_facts(facts, paths, facts_path, begun)
     facts["flags"][facts["height"].astype(np.int64) * facts["width"] > MOST_PIXELS] |= UNREADABLE
     return facts
 
@@ -92,8 +92,8 @@ def drop_others(root: Path, paths: list[str], facts: NDArray[Any], left_out: Lef
     """Which of `paths` are images, damaged or not, (n,); the others are noted in `left_out`."""
     for row in np.flatnonzero(facts["flags"] & UNKNOWN):
         ending = os.path.splitext(paths[row])[1].lower()
-        what = f"{quote(ending)} files" if ending else "files without an ending"
-        left_out.add(f"{what} that are not read as images", os.path.relpath(paths[row], root))
+        kind = f"{quote(ending)} files" if ending else "files without an ending"
+        left_out.add(f"{kind} that are not read as images", os.path.relpath(paths[row], root))
     return np.flatnonzero((facts["flags"] & UNKNOWN) == 0)
 
 
@@ -121,7 +121,7 @@ def require_few_pixels(image: Image.Image) -> None:
 
 def is_decoded(fingerprint: str) -> bool:
     """Whether these images are known to decode without a fault."""
-    with suppress(OSError), files.open_file(_facts_folder() / f"{fingerprint}.decoded") as file:
+    with suppress(OSError), files.open_file(_locate_facts_folder() / f"{fingerprint}.decoded") as file:
         return is_own(file)
     return False
 
@@ -129,8 +129,8 @@ def is_decoded(fingerprint: str) -> bool:
 def note_decoded(fingerprint: str) -> None:
     """Keep that these images decode without a fault, as `is_decoded` asks."""
     with suppress(OSError):
-        files.make_folder(_facts_folder(), private=True)
-        files.open_log(_facts_folder() / f"{fingerprint}.decoded").close()
+        files.make_folder(_locate_facts_folder(), private=True)
+        files.open_log(_locate_facts_folder() / f"{fingerprint}.decoded").close()
 
 
 def _refuse_bad(root: Path, paths: list[str], facts: NDArray[Any]) -> None:
@@ -208,42 +208,46 @@ def _ends(file: IO[bytes]) -> bytes:
     return size.to_bytes(8, "little") + first + file.read(END)
 
 
-def _facts_file(root: Path, whole: bool) -> Path:
+def _locate_facts(root: Path, whole: bool) -> Path:
     """The file that keeps what was seen below `root`."""
     name = hashlib.sha256(os.fsencode(f"{VERSION}\0{whole}\0{root.absolute()}")).hexdigest()[:16]
-    return _facts_folder() / f"{name}.npz"
+    return _locate_facts_folder() / f"{name}.npz"
 
 
-def _facts_folder() -> Path:
+def _locate_facts_folder() -> Path:
     return user_cache() / "folders"
 
 
 def _load_facts(facts: NDArray[Any], paths: Sequence[str], place: Path) -> NDArray[np.int64]:
     """Fill in the rows of files that have not changed since they were last seen; the indices of the others."""
     try:
-        with files.open_file(place) as file, np.load(file, allow_pickle=False) as kept:
+        with files.open_file(place) as file, np.load(file, allow_pickle=False) as archive:
             if not is_own(file):
                 raise ValueError
-            known, names, begun = kept["facts"], os.fsdecode(bytes(kept["paths"])).split("\0"), int(kept["begun"])
-        if known.dtype != Facts or len(known) != len(names):
+            earlier, names, begun = (
+                archive["facts"],
+                os.fsdecode(bytes(archive["paths"])).split("\0"),
+                int(archive["begun"]),
+            )
+        if earlier.dtype != Facts or len(earlier) != len(names):
             raise ValueError
     except (OSError, ValueError, LookupError, EOFError, zipfile.BadZipFile):
         return np.arange(len(facts))
     if names != list(paths):
         rows = {name: row for row, name in enumerate(names)}
         order = np.array([rows.get(path, -1) for path in paths], dtype=np.int64)
-        known = np.where(order >= 0, known[order], np.zeros(1, Facts))
-    same = np.logical_and.reduce([known[name] == facts[name] for name, _ in STAT])
-    same &= (known["flags"] & UNREADABLE) == 0  # it may have been the disk's fault
-    same &= (known["format"] != "") | (known["flags"] != 0)
-    same &= known["changed"] < max(begun - RECENT, 0)
-    facts[same] = known[same]
+        earlier = np.where(order >= 0, earlier[order], np.zeros(1, Facts))
+    same = np.logical_and.reduce([earlier[name] == facts[name] for name, _ in STAT])
+    same &= (earlier["flags"] & UNREADABLE) == 0  # it may have been the disk's fault
+    same &= (earlier["format"] != "") | (earlier["flags"] != 0)
+    same &= earlier["changed"] < max(begun - RECENT, 0)
+    facts[same] = earlier[same]
     return np.flatnonzero(~same)
 
 
-def _save_facts(facts: NDArray[Any], paths: Sequence[str], place: Path, begun: int) -> None:
+def _save_facts(facts: NDArray[Any], paths: Sequence[str], path: Path, begun: int) -> None:
     with suppress(OSError):
-        files.make_folder(place.parent, private=True)
+        files.make_folder(path.parent, private=True)
         names = np.frombuffer(os.fsencode("\0".join(paths)), np.uint8)
-        with files.replace(place) as file:
+        with files.replace(path) as file:
             np.savez(file, facts=facts, paths=names, begun=np.int64(begun))

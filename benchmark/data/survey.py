@@ -120,7 +120,7 @@ def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
     content, notes = facts["digest"][:, 0].copy(), [*left_out.sentences(), *remark(root, paths, facts)]
     if not labelled:
         return _survey_unlabelled(root, paths, sides, fingerprint, content, notes)
-    classes = _class_names(root, folders, np.bincount(owner, minlength=len(folders)))
+    classes = _name_classes(root, folders, np.bincount(owner, minlength=len(folders)))
     number_of = {name: number for number, name in enumerate(classes)}
     labels = np.array([number_of[folder.name] for folder in folders], dtype=np.int64)[owner]
     of_split = np.array([folder.split for folder in folders])[owner]
@@ -146,7 +146,7 @@ def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
         test_from=test_from,
         fingerprint=fingerprint,
         content=content,
-        notes=[*notes, *_repeats(root, paths, facts, labels, training, test)],
+        notes=[*notes, *_count_repeats(root, paths, facts, labels, training, test)],
     )
 
 
@@ -177,17 +177,17 @@ survey_once = lru_cache(maxsize=8)(survey)  # for the words of one command; its 
 
 def survey_dataset(dataset: Dataset) -> Survey:
     """The images of `dataset`, fetched first where it says so. UsageError also where they are not there."""
-    place = locate(dataset)
+    root = locate(dataset)
     try:
-        return survey_once(place, True, dataset.name)
+        return survey_once(root, True, dataset.name)
     except UsageError as error:
         raise UsageError(f"dataset {dataset.name}: {str(error).removeprefix('dataset folder: ')}") from error
 
 
-def _class_names(root: Path, folders: list[ClassFolder], counts: NDArray[np.int64]) -> list[str]:
+def _name_classes(root: Path, folders: list[ClassFolder], counts: NDArray[np.int64]) -> list[str]:
     """The classes, in order, which must be the same in all splits and have an image each."""
-    places = [os.path.relpath(folder.path, root) for folder in folders]
-    shown_names = [folder.name if place == "." else place for folder, place in zip(folders, places, strict=True)]
+    relative_paths = [os.path.relpath(folder.path, root) for folder in folders]
+    shown_names = [folder.name if path == "." else path for folder, path in zip(folders, relative_paths, strict=True)]
     empty = [name for name, n in zip(shown_names, counts, strict=True) if not n]
     if empty:
         raise UsageError(
@@ -253,14 +253,14 @@ def remark(root: Path, paths: list[str], facts: NDArray[Any]) -> list[str]:
         (PAGES, "of several pages or frames, of which the first is used"),
         (ROTATED, "with an EXIF rotation, which is not applied"),
     )
-    for flag, what in kinds:
+    for flag, text in kinds:
         flagged = np.flatnonzero(facts["flags"] & flag)
         if len(flagged):
-            remarks.append(f"images {what}: {len(flagged)} ({quote(os.path.relpath(paths[flagged[0]], root))})")
+            remarks.append(f"images {text}: {len(flagged)} ({quote(os.path.relpath(paths[flagged[0]], root))})")
     return remarks
 
 
-def _repeats(
+def _count_repeats(
     root: Path, paths: list[str], facts: NDArray[Any], labels: Indices, training: Indices, test: Indices
 ) -> list[str]:
     """Files and contents that are there more than once, which moves a number."""
@@ -273,7 +273,7 @@ def _repeats(
     conflicting = np.isin(content, content[first_label[content] != labels])
     leaked = tested & np.isin(content, content[training])
     repeated = (np.bincount(content)[content] > 1) & ~conflicting.any() & ~leaked.any()
-    for what, chosen, groups, differing in (
+    for text, chosen, groups, differing in (
         ("images that are the same file as another, by links", np.bincount(file)[file] > 1, file, row),
         ("images of which the same is in another class, so that a label is wrong", conflicting, content, labels),
         ("test images that are training images too, whose accuracy says nothing", leaked, content, trained),
@@ -283,7 +283,7 @@ def _repeats(
             first = int(np.argmax(chosen))
             other = np.flatnonzero((groups == groups[first]) & (differing != differing[first]))[0]
             pair = " = ".join(quote(os.path.relpath(paths[i], root)) for i in (first, other))
-            remarks.append(f"{what}: {int(chosen.sum())} ({pair})")
+            remarks.append(f"{text}: {int(chosen.sum())} ({pair})")
     return remarks
 
 

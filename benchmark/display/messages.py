@@ -9,4 +9,4 @@ from results import files
 
 def say(line: str) -> None:
     """A line without what a terminal obeys."""
-    print(files.printable(line), file=sys.stderr, flush=True)
+    print(files.make_printable(line), file=sys.stderr, flush=True)

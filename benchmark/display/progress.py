@@ -91,7 +91,7 @@ class ProgressDisplay:
 
     def say(self, line: str) -> None:
         """A line that stays. Where it cannot be written, to a terminal that closed or a full disk, no cell fails."""
-        line = files.printable(line)
+        line = files.make_printable(line)
         with contextlib.suppress(OSError):
             if self.bar is not None:
                 self.bar.console.print(line, markup=False, highlight=False)

@@ -31,16 +31,16 @@ def settings() -> dict[str, Any]:
 def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     """Yields, for each share, the mean test accuracy over the draws."""
     for share in SHARES:
-        chosen = [probe(frozen.features, rows) for rows in draws(frozen.features.train[1], share)]
-        yield f"{label(share)}_linear_top1", sum(chosen) / len(chosen)
+        chosen = [probe(frozen.features, rows) for rows in draw_rows(frozen.features.train[1], share)]
+        yield f"{format_share(share)}_linear_top1", sum(chosen) / len(chosen)
 
 
-def label(share: float) -> str:
+def format_share(share: float) -> str:
     """Such as `labels1` for 1 %."""
     return f"labels{100 * share:g}"
 
 
-def draws(labels: Tensor, share: float) -> list[Tensor]:
+def draw_rows(labels: Tensor, share: float) -> list[Tensor]:
     """The rows of each draw from (n,) training labels, sorted."""
     classes = len(labels.unique())
     count = max(round(share * len(labels)), classes)

@@ -20,7 +20,7 @@ from benchmark import seeds
 from benchmark.augment.transforms import resize
 from benchmark.data.source import Split
 from benchmark.evaluate.features import encode
-from benchmark.evaluate.few_labels import DRAWS, SHARES, draws, label
+from benchmark.evaluate.few_labels import DRAWS, SHARES, draw_rows, format_share
 from benchmark.evaluate.frozen_cell import FrozenCell, describe_sgd
 from benchmark.evaluate.linear import top1
 
@@ -43,14 +43,14 @@ def settings() -> dict[str, Any]:
 def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     """Yields, for each share, the mean test accuracy over the draws, and the rate that validation chose."""
     for share in SHARES:
-        first, *others = draws(frozen.features.train[1], share)
+        first, *others = draw_rows(frozen.features.train[1], share)
         tried = [tune(frozen, first, rate) for rate in RATES]
         accuracy = [measure(frozen, tuned, frozen.data.validation) for tuned in tried]
         best = max(range(len(RATES)), key=accuracy.__getitem__)
         accuracies = [measure(frozen, tried[best], frozen.data.test)]
         accuracies += [measure(frozen, tune(frozen, rows, RATES[best]), frozen.data.test) for rows in others]
-        yield f"{label(share)}_finetune_top1", sum(accuracies) / len(accuracies)
-        yield f"{label(share)}_finetune_rate", RATES[best]
+        yield f"{format_share(share)}_finetune_top1", sum(accuracies) / len(accuracies)
+        yield f"{format_share(share)}_finetune_rate", RATES[best]
 
 
 def tune(frozen: FrozenCell, rows: Tensor, rate: float) -> Tuned:

@@ -43,50 +43,50 @@ def evaluate(frozen: FrozenCell, folder: Path) -> Iterator[tuple[str, float]]:
 def write(frozen: FrozenCell, folder: Path, kind: str) -> None:
     """`folder/looks.json`; `kind` is `pca`, which takes a moment, or `tsne`, which takes seconds."""
     features, names = frozen.features, frozen.data.class_names or ["no label"]
-    (x, y), known = features.test, features.train[1].clamp(min=0)
+    (x, y), labels = features.test, features.train[1].clamp(min=0)
     y = y.clamp(min=0)
     sample = spread_evenly(len(x), IMAGES).to(x.device)
     points = F.normalize(x[sample], dim=1)
-    places = principal(points) if kind == "pca" else _tsne(points)
+    coordinates = project_principal(points) if kind == "pca" else _project_tsne(points)
     queries = sample[spread_evenly(len(sample), QUERIES).to(x.device)]
-    _, nearest = knn.neighbours(x[queries], features.train[0], NEIGHBOURS)
+    _, nearest = knn.find_neighbours(x[queries], features.train[0], NEIGHBOURS)
     content: dict[str, Any] = {
         "projection": {
             "kind": kind,
-            "x": _round(places[:, 0]),
-            "y": _round(places[:, 1]),
+            "x": _round(coordinates[:, 0]),
+            "y": _round(coordinates[:, 1]),
             "label": y[sample].tolist(),
         },
         "classes": names,
-        "neighbours": {"png": "", "queries": y[queries].tolist(), "neighbours": known[nearest].tolist()},
+        "neighbours": {"png": "", "queries": y[queries].tolist(), "neighbours": labels[nearest].tolist()},
     }
     room = BYTES - len(json.dumps(content))
     for side in SIDES:
-        picture = png(frozen.data.test.images, frozen.data.train.images, queries.cpu(), nearest.cpu(), side)
+        picture = draw_png(frozen.data.test.images, frozen.data.train.images, queries.cpu(), nearest.cpu(), side)
         if len(picture) <= room:
             break
     content["neighbours"]["png"] = picture
     write_json(folder / LOOKS_NAME, content, compact=True)
 
 
-def principal(x: Tensor) -> Tensor:
+def project_principal(x: Tensor) -> Tensor:
     """(n, 2) coordinates of (n, D) along their two principal directions; the largest of each is positive."""
     centred = x.double() - x.double().mean(dim=0)
     variance, vectors = torch.linalg.eigh(centred @ centred.T)  # n is small, whatever the width
-    places = vectors[:, [-1, -2]] * variance[[-1, -2]].clamp(min=0).sqrt()
-    signs = places.gather(0, places.abs().argmax(dim=0, keepdim=True)).sign()
-    return places * signs
+    coordinates = vectors[:, [-1, -2]] * variance[[-1, -2]].clamp(min=0).sqrt()
+    signs = coordinates.gather(0, coordinates.abs().argmax(dim=0, keepdim=True)).sign()
+    return coordinates * signs
 
 
-def _tsne(x: Tensor) -> Tensor:
+def _project_tsne(x: Tensor) -> Tensor:
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(x) - 1) / 3)
-    places = TSNE(perplexity=perplexity, init="pca", max_iter=500, random_state=0).fit_transform(x.cpu().numpy())
-    return torch.from_numpy(np.asarray(places))
+    coordinates = TSNE(perplexity=perplexity, init="pca", max_iter=500, random_state=0).fit_transform(x.cpu().numpy())
+    return torch.from_numpy(np.asarray(coordinates))
 
 
-def png(test: Images, train: Images, queries: Tensor, nearest: Tensor, side: int) -> str:
+def draw_png(test: Images, train: Images, queries: Tensor, nearest: Tensor, side: int) -> str:
     """The images of `queries` (q,), each before those `nearest` (q, n) to it, in a few colours, as base64 of a PNG."""
     from PIL import Image
 

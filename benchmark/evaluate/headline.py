@@ -26,7 +26,7 @@ class NotFinite(Exception):
 VERSION = 1  # raised when a change to the evaluators alters their numbers
 
 
-def protocol(settings: Settings) -> dict[str, Any]:
+def describe_protocol(settings: Settings) -> dict[str, Any]:
     """What decides whether two numbers may be compared: data, split, view size, probes and their version."""
     dataset = settings.dataset
     return ({"test": "withheld"} if settings.trial else {}) | {
@@ -45,9 +45,9 @@ def protocol(settings: Settings) -> dict[str, Any]:
     }
 
 
-def protocol_hash(settings: Settings) -> str:
+def hash_protocol(settings: Settings) -> str:
     """Ten hexadecimal digits of the protocol, as a record holds them."""
-    return digest(protocol(settings))
+    return digest(describe_protocol(settings))
 
 
 def describe_test_set(data: Data) -> dict[str, Any]:

@@ -22,7 +22,7 @@ def evaluate(features: Features) -> Generator[tuple[str, float], None, Tensor]:
     """Yields test accuracy for each k, plain and balanced; references are train and validation. Returns which test
     images were right by the first k, (n,) bool."""
     references, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
-    similarity, nearest = neighbours(features.test[0], references, max(NEIGHBOURS))
+    similarity, nearest = find_neighbours(features.test[0], references, max(NEIGHBOURS))
     rights = []
     for k in NEIGHBOURS:
         votes = weigh(similarity[:, :k], labels[nearest[:, :k]], features.classes, TEMPERATURE)
@@ -34,11 +34,11 @@ def evaluate(features: Features) -> Generator[tuple[str, float], None, Tensor]:
 
 def vote(queries: Tensor, references: Tensor, labels: Tensor, classes: int, k: int, temperature: float) -> Tensor:
     """(q, C) summed weights of the classes of the min(k, n) references most similar to each query."""
-    similarity, nearest = neighbours(queries, references, k)
+    similarity, nearest = find_neighbours(queries, references, k)
     return weigh(similarity, labels[nearest], classes, temperature)
 
 
-def neighbours(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def find_neighbours(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Cosine similarity and row, both (q, min(k, n)), of the references most similar to each query, nearest first."""
     references = F.normalize(references, dim=1)
     parts = []

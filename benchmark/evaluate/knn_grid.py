@@ -35,30 +35,34 @@ def settings() -> dict[str, Any]:
 
 def evaluate(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     """Yields, for each metric, test accuracy of each k, and of what validation chose; 0 stands for unweighted votes."""
-    yield from grid(frozen.features)
+    yield from search_grid(frozen.features)
 
 
-def grid(features: Features) -> Iterator[tuple[str, float]]:
+def search_grid(features: Features) -> Iterator[tuple[str, float]]:
     x, y = features.train
     references, labels = (torch.cat([features.train[i], features.validation[i]]) for i in (0, 1))
     for metric, search in METRICS.items():
         neighbours = search(features.validation[0], x, max(NEIGHBOURS))
         choices = [(k, temperature) for k in NEIGHBOURS for temperature in TEMPERATURES]
-        accuracy = [top1(votes(neighbours, y, features.classes, *choice), features.validation[1]) for choice in choices]
+        accuracy = [
+            top1(count_votes(neighbours, y, features.classes, *choice), features.validation[1]) for choice in choices
+        ]
         k, temperature = choices[max(range(len(choices)), key=accuracy.__getitem__)]
         neighbours = search(features.test[0], references, max(NEIGHBOURS))
         for any_k in NEIGHBOURS:
             yield (
                 f"knn{any_k}_{metric}_top1",
-                top1(votes(neighbours, labels, features.classes, any_k, USUAL), features.test[1]),
+                top1(count_votes(neighbours, labels, features.classes, any_k, USUAL), features.test[1]),
             )
-        tuned = votes(neighbours, labels, features.classes, k, temperature)
+        tuned = count_votes(neighbours, labels, features.classes, k, temperature)
         yield f"knn_{metric}_tuned_top1", top1(tuned, features.test[1])
         yield f"knn_{metric}_tuned_k", k
         yield f"knn_{metric}_tuned_temperature", temperature or 0
 
 
-def votes(neighbours: tuple[Tensor, Tensor], labels: Tensor, classes: int, k: int, temperature: float | None) -> Tensor:
+def count_votes(
+    neighbours: tuple[Tensor, Tensor], labels: Tensor, classes: int, k: int, temperature: float | None
+) -> Tensor:
     """(q, C) votes of the k nearest of the `neighbours`: similarity and row, both (q, n), nearest first."""
     similarity, nearest = (part[:, :k] for part in neighbours)
     if temperature is None:
@@ -67,7 +71,7 @@ def votes(neighbours: tuple[Tensor, Tensor], labels: Tensor, classes: int, k: in
     return knn.weigh(similarity - similarity[:, :1], labels[nearest], classes, temperature)
 
 
-def euclidean(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
+def find_euclidean(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """Similarity -d^2 / 2m and row, both (q, min(k, n)), of the references nearest to each query, nearest first."""
     mean = references.mean(dim=0)
     centred = references - mean
@@ -78,4 +82,4 @@ def euclidean(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tens
     return -torch.cat([d for d, _ in neighbours]).square() / scale, torch.cat([nearest for _, nearest in neighbours])
 
 
-METRICS: dict[str, Search] = {"cosine": knn.neighbours, "euclidean": euclidean}
+METRICS: dict[str, Search] = {"cosine": knn.find_neighbours, "euclidean": find_euclidean}

@@ -123,8 +123,8 @@ def principal_directions(x: Tensor) -> tuple[Tensor, Tensor]:
     for part in rows.split(8192):
         moment += part.double().T @ part.double() / len(x)
     variance, directions = torch.linalg.eigh(moment)
-    kept = variance > 1e-10 * variance[-1].clamp(min=1e-10)
-    variance, basis = variance[kept].to(x.dtype), directions[:, kept].to(x.dtype)
+    is_large = variance > 1e-10 * variance[-1].clamp(min=1e-10)
+    variance, basis = variance[is_large].to(x.dtype), directions[:, is_large].to(x.dtype)
     return (x.T @ basis / (variance * len(x)).sqrt() if wide else basis), variance
 
 
@@ -199,11 +199,11 @@ def objective(x: Tensor, y: Tensor, w: Tensor, strengths: Tensor) -> tuple[Tenso
         index = label.expand(probes, 1, -1)
         scores = torch.addmm(flat[:, -1:], flat[:, :-1], rows.T).view(probes, classes, -1)  # (S, C, n)
         scores -= scores.amax(dim=1, keepdim=True)
-        own = scores.gather(1, index)
+        target_scores = scores.gather(1, index)
         total = scores.exp_().sum(dim=1, keepdim=True)
-        loss += (total.log() - own).sum(dim=(1, 2))
+        loss += (total.log() - target_scores).sum(dim=(1, 2))
         slope = scores.div_(total)
-        slope.scatter_add_(1, index, own.new_full((1, 1, 1), -1.0).expand_as(own))
+        slope.scatter_add_(1, index, target_scores.new_full((1, 1, 1), -1.0).expand_as(target_scores))
         gradient[:, :-1].addmm_(slope.flatten(0, 1), rows)
         gradient[:, -1] += slope.sum(dim=2).flatten()
     loss, gradient = loss / len(x), (gradient / len(x)).view(probes, classes, width).transpose(1, 2)

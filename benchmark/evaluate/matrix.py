@@ -37,7 +37,7 @@ class Evaluation:
         return digest(versions | {"evaluation": self.name} | self.settings)
 
 
-def evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list[Evaluation]:
+def choose_evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list[Evaluation]:
     """Those of `names`, in their order; for `transfer` one for each dataset of `targets`."""
     by_name = {
         "knn": Evaluation("knn", knn_grid.settings(), lambda frozen, _: knn_grid.evaluate(frozen)),
@@ -72,6 +72,6 @@ def find_obstacle(name: str, cell: Settings) -> str:
 
 def _transfer(to: Dataset) -> Evaluation:
     def numbers(frozen: FrozenCell, folder: Path) -> Numbers:
-        return transfer.evaluate(frozen, build.dataset(to))
+        return transfer.evaluate(frozen, build.load_dataset(to))
 
     return Evaluation(f"transfer_{to.name}", transfer.settings(to), numbers)

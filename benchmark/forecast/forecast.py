@@ -50,11 +50,11 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     processes = count_processes(runtime)
     past_runs = [run for run in past_costs.read(Path(runtime.out)) if run.processes == processes]
     past_runs = [run for run in past_runs if _ran_on(run, device)]
-    name = "a GPU, which is not here" if device is None else machine.device_name(device)
+    name = "a GPU, which is not here" if device is None else machine.name_device(device)
     if device is None and past_runs:  # of several kinds, the usual one
         name = mode(run.device for run in past_runs)
         past_runs = [run for run in past_runs if run.device == name]
-    shapes = [past_costs.shape(address.identity(cell)) for cell in cells]
+    shapes = [past_costs.find_shape(address.identity(cell)) for cell in cells]
     recalled = [_recall(shape, past_runs, 0) for shape in shapes]
     unknown = {shape.likenesses[0] for shape, cost in zip(shapes, recalled, strict=True) if cost is None}
     by_shape: dict[str, Measured] = {}
@@ -105,14 +105,14 @@ def _device(runtime: Runtime) -> tuple[torch.device | None, int]:
     """
     import torch
 
-    from benchmark.launch.shares import devices, threads
+    from benchmark.launch.shares import share_devices, share_threads
     from benchmark.training.engine import claim_device
 
     gpus, workers = torch.cuda.device_count() if torch.cuda.is_available() else 0, 1
     if runtime.launcher == "local":
-        names = devices(runtime, gpus)
+        names = share_devices(runtime, gpus)
         workers = len(names)
-        runtime = replace(runtime, device=names[0], threads=threads(runtime, len(names)))
+        runtime = replace(runtime, device=names[0], threads=share_threads(runtime, len(names)))
     elif runtime.launcher == "slurm":
         wants_gpu = runtime.slurm.gpus_per_node > 0 or runtime.device.startswith("cuda")
         if wants_gpu and not gpus:
@@ -126,4 +126,4 @@ def _ran_on(run: past_costs.PastRun, device: torch.device | None) -> bool:
     """Whether a cell ran on such a device; on any GPU, where it is not known which."""
     from benchmark.cells import machine
 
-    return not run.device.endswith(" threads") if device is None else run.device == machine.device_name(device)
+    return not run.device.endswith(" threads") if device is None else run.device == machine.name_device(device)

@@ -14,20 +14,20 @@ from results.quantity import quantify
 HEADER = ["forecast", "memory", "by"]
 
 
-def row(forecast: Forecast | None) -> list[str]:
+def format_row(forecast: Forecast | None) -> list[str]:
     """The columns of `HEADER` of one cell; empty for one that has nothing to do."""
     if forecast is None:
         return ["", "", ""]
-    how = (
+    source = (
         f"{forecast.how}, with microbatch={forecast.microbatch}: all at once do not fit"
         if forecast.microbatch
         else forecast.how
     )
     seconds = "?" if forecast.seconds is None else format_duration(forecast.seconds)
-    return [seconds, "?" if forecast.memory is None else f"{forecast.memory / 2**30:.1f} GiB", how]
+    return [seconds, "?" if forecast.memory is None else f"{forecast.memory / 2**30:.1f} GiB", source]
 
 
-def lines(forecasts: Forecasts, runtime: Runtime) -> list[str]:
+def format_lines(forecasts: Forecasts, runtime: Runtime) -> list[str]:
     """What all cells cost together, and how much it is to be trusted."""
     if all(forecast.how == "unknown" for forecast in forecasts.costs):
         return [
@@ -67,7 +67,7 @@ def at_once(runtime: Runtime, forecasts: Forecasts) -> tuple[int, str]:
     return 1, ""
 
 
-def as_records(cells: list[Settings], forecasts: Forecasts) -> dict[str, dict[str, Any]]:
+def to_records(cells: list[Settings], forecasts: Forecasts) -> dict[str, dict[str, Any]]:
     """Key -> what `results.frames.forecasts` keeps, of cells whose cost is known."""
     return {
         key(cell): {

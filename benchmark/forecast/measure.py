@@ -79,26 +79,26 @@ def measure(cell: Settings, device: torch.device, compiled: bool, processes: int
     The cell's batch is one process's share; what `processes` tell each other is not in it.
     """
     machine.reset_peak_memory(device)
-    data = build.dataset(seeded_dataset(cell))
+    data = build.load_dataset(seeded_dataset(cell))
     if cell.epochs is None:
-        method, _ = build.method(cell, data, device)
-        batches = build.batches(cell, method, data, World(), device, "fp32")
+        method, _ = build.build_method(cell, data, device)
+        batches = build.build_batches(cell, method, data, World(), device, "fp32")
         took = _evaluation(lambda part: headline.evaluate(freeze(method, part, batches, device)), data, device)
-        return Measured(evaluation=took, memory=machine.peak_memory(device))
+        return Measured(evaluation=took, memory=machine.read_peak_memory(device))
     profiled: ProfiledCell = profile.prepare(cell, device, compiled, IMAGES[device.type])
     until = time.monotonic() + LIMIT
     # The first steps ask for memory, and choose or compile kernels: their excess counts once.
     first = _time_steps(profiled, 0, profile.WARM_UP, until, device)
     profile.start_epoch(profiled, profile.WARM_UP, device)  # with the clusters that the steps behind it need
     steady = _time_steps(profiled, profile.WARM_UP, STEPS, until, device)
-    peak = machine.peak_memory(device)
-    each = sum(steady) / len(steady)
+    peak = machine.read_peak_memory(device)
+    step_seconds = sum(steady) / len(steady)
     middle, _, high = spread(steady)
     method = profiled.engine.method
     took = _evaluation(lambda part: headline.evaluate(freeze(method, part, profiled.batches, device)), data, device)
     return Measured(
-        once=max(0.0, sum(first) - len(first) * each),
-        epoch=profiled.epoch_start + profiled.batches.per_epoch // processes * each,
+        once=max(0.0, sum(first) - len(first) * step_seconds),
+        epoch=profiled.epoch_start + profiled.batches.per_epoch // processes * step_seconds,
         evaluation=took,
         memory=peak,
         spread=high / middle - 1,

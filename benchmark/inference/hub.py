@@ -24,8 +24,8 @@ def push(folder: Path, repository: str, restored: Restored, is_timm: bool) -> st
         interface = HfApi(library_name="contrastive-benchmark")
         name = interface.create_repo(repository, exist_ok=True).repo_id
         # First, so that timm finds a card and writes none.
-        ours = ["model.safetensors", "config.json"] if is_timm else None
-        interface.upload_folder(repo_id=name, folder_path=folder, ignore_patterns=ours, commit_message=message)
+        ignored = ["model.safetensors", "config.json"] if is_timm else None
+        interface.upload_folder(repo_id=name, folder_path=folder, ignore_patterns=ignored, commit_message=message)
         if is_timm:
             model, arguments = timm_folder.create(restored)
             library().models.push_to_hf_hub(

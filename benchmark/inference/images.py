@@ -34,8 +34,8 @@ class Listing:
     notes: list[str]
 
 
-def list_images(text: str, place: Dataset, side: int, stream: bool) -> Listing:
-    """The images of `text`: a dataset's name, which is looked for, and fetched, as `place` says; else a folder; else a
+def list_images(text: str, source: Dataset, side: int, stream: bool) -> Listing:
+    """The images of `text`: a dataset's name, which is looked for, and fetched, as `source` says; else a folder; else a
     text file with a path a line. Files are read as centre squares of `side` pixels, as streaming cuts them or not.
 
     UsageError where there are none, or where files cannot be read, all of them at once; each is decoded for that.
@@ -43,7 +43,7 @@ def list_images(text: str, place: Dataset, side: int, stream: bool) -> Listing:
     open_files = partial(_open_files, side=side, stream=stream)
     name = text.partition(":")[0]
     if name in CATALOGUE and (":" not in text or entry(name).is_named_by_root):
-        return _list_dataset(text, place, open_files)
+        return _list_dataset(text, source, open_files)
     path = absolute(text)
     if path.is_dir():
         return _list_folder(path, open_files)
@@ -58,9 +58,9 @@ def _open_files(paths: list[str], side: int, stream: bool) -> Images:
     return Files(array, side) if stream else Squares(array, side)
 
 
-def _list_dataset(text: str, place: Dataset, open_files: Callable[[list[str]], Images]) -> Listing:
+def _list_dataset(text: str, options: Dataset, open_files: Callable[[list[str]], Images]) -> Listing:
     name, root = split_name(text)
-    dataset = replace(place, name=name, root=root or place.root)
+    dataset = replace(options, name=name, root=root or options.root)
     require(dataset)
     if entry(name).image_files:
         survey = survey_dataset(dataset)

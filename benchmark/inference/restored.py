@@ -131,7 +131,7 @@ def _build(
     """(method in eval mode, the stem it got, its checkpoint without weights)."""
     classes = resolved.get("test", {}).get("classes", 0)
     if not schema.describe(cell.method).trains:
-        method, stem = build.method_for(cell, 0, classes, device)
+        method, stem = build.build_method_for(cell, 0, classes, device)
         return method.eval(), stem, {}
     state = checkpoint.load(folder, key, device)
     if state is None and cell.trial:
@@ -140,6 +140,6 @@ def _build(
         raise UsageError(f"{folder.name}: its {checkpoint.FILE_NAME} is gone, and with it the encoder")
     if resolved.get("stem") in ("small", "native"):  # the weights it began with need not be there any more
         cell = replace(cell, stem=resolved["stem"], weights="")
-    method, stem = build.method_for(cell, resolved["images"], classes, device)
+    method, stem = build.build_method_for(cell, resolved["images"], classes, device)
     method.load_state_dict(state.pop("method"))
     return method.eval(), stem, state

@@ -29,7 +29,7 @@ def create(restored: Restored) -> tuple[nn.Module, dict[str, Any]]:
     timm has none with such a stem."""
     cell = restored.settings
     assert cell.backbone is not None
-    other_inputs = build.other_inputs(cell)
+    other_inputs = build.list_other_inputs(cell)
     model, arguments, stem = encoders.create_by_timm(
         cell.backbone, restored.stem, cell.pool or "auto", cell.view_size, other_inputs
     )

@@ -51,12 +51,12 @@ def _defer_signals() -> Iterator[None]:
 def pack(cells: Mapping[str, Settings], titles: Mapping[str, str], runtime: Runtime) -> list[dict[str, Any]]:
     """The argument of each job's `work`: its cells, `cells_per_job` of them, what trackers call them, and how to run.
     Writes their settings."""
-    out, names, each = Path(runtime.out).absolute(), list(cells), runtime.slurm.cells_per_job
+    out, names, size = Path(runtime.out).absolute(), list(cells), runtime.slurm.cells_per_job
     for name, cell in cells.items():
         files.make_folder(out / name)
         record.write_json(out / name / "settings.json", asdict(cell))
     common = {"runtime": asdict(replace(runtime, out=str(out), launcher="here")), "submitted": record.now()}
-    parts = [names[i : i + each] for i in range(0, len(names), each)]
+    parts = [names[i : i + size] for i in range(0, len(names), size)]
     return [{"cells": part, "titles": {name: titles[name] for name in part}, **common} for part in parts]
 
 
@@ -84,12 +84,12 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
         }
         longest = jobs.longest_array() if missing else 1  # asks SLURM, before cells are written that it would not get
         new_folders = {name for name in missing if not (out / name).exists()}
-        arguments = pack(missing, plan.titles(cells, short=True), runtime)
+        arguments = pack(missing, plan.write_titles(cells, short=True), runtime)
         for start in range(0, len(arguments), longest):
             batch = arguments[start : start + longest]
             with _defer_signals():
                 try:
-                    ids = jobs.submit(work, batch, job_notes.folder(out), NAME, resources)
+                    ids = jobs.submit(work, batch, job_notes.locate(out), NAME, resources)
                 except Exception:
                     refused = (name for argument in arguments[start:] for name in argument["cells"])
                     _unpack(out, [name for name in refused if name in new_folders])
@@ -98,9 +98,9 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
     return len(missing)
 
 
-def jobs_of(out: Path) -> dict[str, jobs.Job]:
+def find_jobs(out: Path) -> dict[str, jobs.Job]:
     """Cell -> the last job that was given it, as SLURM has it now. Raises `jobs.Unavailable`."""
-    last = job_notes.latest(out)
+    last = job_notes.read_latest(out)
     notes = last.values()
     states = jobs.read_states({note.job for note in notes}, {note.user for note in notes}) if notes else {}
     return {cell: states[note.job] for cell, note in last.items()}
@@ -110,21 +110,21 @@ def describe_jobs(out: Path, writes: bool = True) -> tuple[dict[str, tuple[str, 
     """Cell -> its job, that one's state and why it waits; and why only the notes could be asked, or not even they, if
     so. With `writes` the cells whose jobs left no record have one behind it."""
     try:
-        jobs_of_cells = record_dead_jobs(out) if writes else jobs_of(out)
+        jobs_of_cells = record_dead_jobs(out) if writes else find_jobs(out)
         return {cell: (job.id, job.state.lower(), job.reason) for cell, job in jobs_of_cells.items()}, ""
     except jobs.Unavailable as error:
         return {
-            cell: (note.job, "", "") for cell, note in job_notes.latest(out).items()
+            cell: (note.job, "", "") for cell, note in job_notes.read_latest(out).items()
         }, f"SLURM does not answer ({error})"
     except OSError as error:
         return {}, f"which jobs there are cannot be read ({error.strerror}: {error.filename})"
 
 
 def record_dead_jobs(out: Path) -> dict[str, jobs.Job]:
-    """Write the record of each cell whose job is over and has left none. Returns `jobs_of`, and raises what it does."""
+    """Write the record of each cell whose job is over and has left none. Returns and raises as `find_jobs` does."""
 
     def find_dead() -> tuple[dict[str, jobs.Job], set[str]]:
-        jobs_now, last = jobs_of(out), job_notes.latest(out)
+        jobs_now, last = find_jobs(out), job_notes.read_latest(out)
         over = (cell for cell, job in jobs_now.items() if job.over and (out / cell / "settings.json").exists())
         return jobs_now, {cell for cell in over if _lacks_end(out / cell, last[cell].submitted)}
 
@@ -133,7 +133,7 @@ def record_dead_jobs(out: Path) -> dict[str, jobs.Job]:
         time.sleep(2)  # a node's failure shows as an end for a moment, before the job waits again
         jobs_now, still_dead = find_dead()
         for cell in dead & still_dead:
-            job, log = jobs_now[cell], jobs.log(job_notes.folder(out), jobs_now[cell].id)
+            job, log = jobs_now[cell], jobs.log(job_notes.locate(out), jobs_now[cell].id)
             record_failure(out / cell, f"job {job.id} ended: {jobs.describe_ending(job, log)}", log)
     return jobs_now
 
@@ -178,22 +178,22 @@ def was_killed(folder: Path) -> bool:
 def cancel(out: Path) -> int:
     """Cancel the jobs that wait or run; returns how many. What a note calls a job and we did not submit goes on."""
     with _report_slurm_errors():
-        ids = sorted({job.id for job in jobs_of(out).values() if not job.over})
+        ids = sorted({job.id for job in find_jobs(out).values() if not job.over})
         jobs.cancel(ids, NAME, getpass.getuser())
     return len(ids)
 
 
 def log(out: Path, cell: str) -> str:
     """What the last job of a cell wrote; empty where it had none, or has not begun."""
-    note = job_notes.latest(out).get(cell)
-    return jobs.log(job_notes.folder(out), note.job) if note else ""
+    note = job_notes.read_latest(out).get(cell)
+    return jobs.log(job_notes.locate(out), note.job) if note else ""
 
 
 def script(cells: Sequence[Settings], runtime: Runtime) -> str:
     """What sbatch would be given for these cells."""
     count = -(-len(cells) // runtime.slurm.cells_per_job)
     with _report_slurm_errors():
-        return jobs.script(count, job_notes.folder(Path(runtime.out).absolute()), NAME, asdict(runtime.slurm))
+        return jobs.script(count, job_notes.locate(Path(runtime.out).absolute()), NAME, asdict(runtime.slurm))
 
 
 @contextlib.contextmanager
@@ -225,14 +225,14 @@ def work(argument: dict[str, Any]) -> bool:
             world, device = stack.enter_context(in_process.join_processes(runtime))
             display = stack.enter_context(ProgressDisplay(len(argument["cells"]), shown=world.is_main))
             stop = stack.enter_context(Stop().listen((signal.SIGTERM, signal.SIGUSR2)))
-            place = run.Place(runtime, world, device, stop, display)
+            context = run.RunContext(runtime, world, device, stop, display)
             # What has ended goes last: if it failed, it is tried again in the time that the others leave.
             for name in world.broadcast(lambda: sorted(argument["cells"], key=has_ended)):
                 cell = plan.read_cell(out / name)
                 display.cell(name)
                 begun, checkpoint = time.monotonic(), _checkpoint_time(out / name)
                 try:
-                    if not _run(cell, place, argument.get("titles", {}).get(name, "")):  # none in a job queued before
+                    if not _run(cell, context, argument.get("titles", {}).get(name, "")):  # none in a job queued before
                         display.say(f"{name}: another process is at work on it; left to that one")
                 except UsageError as error:  # what only the data, the backbone or the processes can refuse
                     display.say(f"{name}: {error}")
@@ -261,17 +261,17 @@ def _checkpoint_time(folder: Path) -> int:
     return path.stat().st_mtime_ns if path.exists() else 0
 
 
-def _run(cell: Settings, place: Any, title: str) -> bool:
+def _run(cell: Settings, context: Any, title: str) -> bool:
     """Run a cell. An earlier copy on a node that is thought dead may hold it still: waits until its lease is void."""
     from benchmark.cells import run
     from benchmark.training import build
 
     until = time.monotonic() + 1.5 * lease.EXPIRES
-    if note := build.weights_note(cell):
-        place.display.say(f"note: {note}")
+    if note := build.describe_weights(cell):
+        context.display.say(f"note: {note}")
     while True:
-        build.check(cell, place.world, place.device)
-        if run.run(cell, place, title) is not None:
+        build.check(cell, context.world, context.device)
+        if run.run(cell, context, title) is not None:
             return True
         if time.monotonic() > until:
             return False

@@ -60,17 +60,17 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
             for cell in todo:
                 build.check(cell, world, device)
             display = stack.enter_context(ProgressDisplay(len(todo), shown=world.is_main))
-            for note in dict.fromkeys(filter(None, map(build.weights_note, todo))):
+            for note in dict.fromkeys(filter(None, map(build.describe_weights, todo))):
                 display.say(f"note: {note}")
             stop = stack.enter_context(Stop().listen())
-            place = run.Place(runtime, world, device, stop, display)
-            titles, short = plan.titles(cells), plan.titles(cells, short=True)
+            context = run.RunContext(runtime, world, device, stop, display)
+            titles, short = plan.write_titles(cells), plan.write_titles(cells, short=True)
             for cell in todo:
                 folder = address.folder_name(cell)
                 display.cell(titles[folder])
-                result = run.run(cell, place, short[folder])
+                result = run.run(cell, context, short[folder])
                 if result is not None:
-                    display.end(_outcome(result))
+                    display.end(_describe_outcome(result))
                 failed += result is not None and result["status"] == "failed"
     except Stopped as stopped:
         display.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")
@@ -78,7 +78,7 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
     return 1 if failed else 0
 
 
-def _outcome(result: dict[str, Any]) -> str:
+def _describe_outcome(result: dict[str, Any]) -> str:
     """A record in a few words. Accuracy on validation: nobody should change a sweep for what test images say."""
     accuracy = result["metrics"].get("linear_validation_top1")
     reason = f": {result['reason']}" if result["reason"] else ""

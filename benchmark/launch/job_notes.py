@@ -33,17 +33,17 @@ class Note(NamedTuple):
     user: str
 
 
-def folder(out: Path) -> Path:
+def locate(out: Path) -> Path:
     """Where one's own notes and logs lie: `.slurm`, or where that is another user's, `.slurm-USER`."""
     first = out / FOLDER
     return first if not os.path.lexists(first) or _is_own(first) else out / f"{FOLDER}-{getpass.getuser()}"
 
 
-def latest(out: Path) -> dict[str, Note]:
+def read_latest(out: Path) -> dict[str, Note]:
     """Cell -> the last of one's own jobs that was given it."""
     notes: dict[str, Note] = {}
-    if _is_own(folder(out)):
-        for line in files.read_lines(folder(out) / "jobs.jsonl"):
+    if _is_own(locate(out)):
+        for line in files.read_lines(locate(out) / "jobs.jsonl"):
             if _is_sound(line):
                 notes |= dict.fromkeys(line["cells"], Note(**line))
     return notes
@@ -51,7 +51,7 @@ def latest(out: Path) -> dict[str, Note]:
 
 def append(out: Path, ids: Sequence[str], arguments: Sequence[dict[str, Any]]) -> None:
     """Note which job has which cells."""
-    with files.open_log(folder(out) / "jobs.jsonl") as file:
+    with files.open_log(locate(out) / "jobs.jsonl") as file:
         for id, argument in zip(ids, arguments, strict=True):
             note = Note(id, argument["cells"], record.now(), getpass.getuser())
             file.write((json.dumps(note._asdict()) + "\n").encode())
@@ -60,8 +60,8 @@ def append(out: Path, ids: Sequence[str], arguments: Sequence[dict[str, Any]]) -
 @contextlib.contextmanager
 def lock(out: Path) -> Iterator[None]:
     """One process at a time decides what is missing and submits it."""
-    files.make_folder(folder(out), private=True)
-    with files.open_lock(folder(out) / "lock") as file:
+    files.make_folder(locate(out), private=True)
+    with files.open_lock(locate(out) / "lock") as file:
         with contextlib.suppress(OSError):  # a file system without locks
             fcntl.flock(file, fcntl.LOCK_EX)
         yield

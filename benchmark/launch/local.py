@@ -20,7 +20,7 @@ from typing import Any
 from benchmark.cells import lease, past_costs, plan
 from benchmark.errors import UsageError
 from benchmark.launch.local_progress import LocalDisplay, Row
-from benchmark.launch.shares import devices, threads
+from benchmark.launch.shares import share_devices, share_threads
 from benchmark.launch.worker_process import WorkerProcess, open_log_folder
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
@@ -38,7 +38,7 @@ def run(cells: list[Settings], is_retry: list[bool], titles: dict[str, str], run
     """
     out = Path(runtime.out)
     past_runs = past_costs.read(out)
-    shapes = [past_costs.shape(address.identity(cell)) for cell in cells]
+    shapes = [past_costs.find_shape(address.identity(cell)) for cell in cells]
     order = sorted(past_costs.sort_longest_first(shapes, past_runs), key=lambda i: is_retry[i])
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -93,8 +93,8 @@ class Sweep:
         self.cells, self.titles, self.runtime, self.logs, self.display = cells, titles, runtime, logs, display
         self.past_runs, varied = list(past_runs), plan.find_varying(cells)
         identities = [address.identity(cell) for cell in cells]
-        self.labels = [f"{values['method']} {plan.label(values, varied)}".strip() for values in identities]
-        self.shapes = [past_costs.shape(values) for values in identities]
+        self.labels = [f"{values['method']} {plan.write_label(values, varied)}".strip() for values in identities]
+        self.shapes = [past_costs.find_shape(values) for values in identities]
         self.pending = list(range(len(cells)))
         self.slots: list[Slot] = []
         self.devices: list[str] = []  # of each slot, once the first worker has said what there is
@@ -107,7 +107,7 @@ class Sweep:
     def run(self, stop: Stop) -> None:
         """Until every worker has ended: all cells are done, a signal came, or none could start."""
         runtime = self.runtime
-        expected = devices(runtime, 0) if runtime.workers or runtime.device == "cpu" else [runtime.device]
+        expected = share_devices(runtime, 0) if runtime.workers or runtime.device == "cpu" else [runtime.device]
         for number in range(min(len(expected), len(self.cells))):
             self._open_slot(number)
         while self.slots:
@@ -199,11 +199,11 @@ class Sweep:
     def _start(self, slot: Slot, gpus: int) -> None:
         """A worker has imported torch. The first to have done so checks the cells for all."""
         if not self.devices:
-            self.devices = devices(self.runtime, gpus)
+            self.devices = share_devices(self.runtime, gpus)
             for number in range(len(self.slots), min(len(self.devices), len(self.cells))):
                 self._open_slot(number)
-        each = threads(self.runtime, len(self.devices))
-        runtime = replace(self.runtime, device=self.devices[slot.number], threads=each)
+        thread_count = share_threads(self.runtime, len(self.devices))
+        runtime = replace(self.runtime, device=self.devices[slot.number], threads=thread_count)
         slot.worker.order("start", runtime=asdict(runtime), beside=len(self.devices))
         slot.free = True
         if self.checker is None:

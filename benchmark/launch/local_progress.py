@@ -97,7 +97,7 @@ class LocalDisplay:
 
     def say(self, line: str) -> None:
         """A line that stays."""
-        line = files.printable(line)
+        line = files.make_printable(line)
         if self._live is not None:
             self._live.console.print(line, markup=False, highlight=False)
         else:

@@ -15,7 +15,7 @@ SHARED_OUT = ("OMP_NUM_THREADS", "RANK", "SLURM_JOB_ID")
 SEEN = 0.2  # seconds for which the load of the cores is watched
 
 
-def devices(runtime: Runtime, gpus: int) -> list[str]:
+def share_devices(runtime: Runtime, gpus: int) -> list[str]:
     """The device of each worker, on a machine with so many GPUs; first one on each, then the second ones."""
     device = runtime.device
     if device.startswith("cuda") or (device == "auto" and gpus):
@@ -23,14 +23,14 @@ def devices(runtime: Runtime, gpus: int) -> list[str]:
             raise UsageError(
                 f"workers={runtime.workers} is for CPUs; on GPUs there is one a GPU, or per_device={runtime.workers}"
             )
-        each = [f"cuda:{i}" for i in range(gpus)] if device in ("auto", "cuda") else [device]
-        return (each or [device]) * runtime.per_device
+        names = [f"cuda:{i}" for i in range(gpus)] if device in ("auto", "cuda") else [device]
+        return (names or [device]) * runtime.per_device
     if runtime.per_device > 1:
         raise UsageError(f"per_device={runtime.per_device} is for GPUs; workers=N makes N processes on a CPU")
     return ["cpu" if device == "auto" else device] * (runtime.workers or max(1, environment.cores() // 2))
 
 
-def threads(runtime: Runtime, workers: int) -> int:
+def share_threads(runtime: Runtime, workers: int) -> int:
     """Of each worker; 0 is what the environment says.
 
     Among all workers, also where fewer cells are left than there are workers: what threads sum in another order comes
@@ -73,10 +73,10 @@ def _read_ticks() -> dict[int, tuple[int, int]]:
         lines = Path("/proc/stat").read_text().splitlines()
     except OSError:
         return {}
-    own = os.sched_getaffinity(0)
+    allowed = os.sched_getaffinity(0)
     numbers = {
         int(name[3:]): [int(n) for n in rest.split()]
         for name, _, rest in (line.partition(" ") for line in lines)
         if name.startswith("cpu") and name[3:].isdigit()
     }
-    return {core: (sum(ticks[:8]), sum(ticks[3:5])) for core, ticks in numbers.items() if core in own}
+    return {core: (sum(ticks[:8]), sum(ticks[3:5])) for core, ticks in numbers.items() if core in allowed}

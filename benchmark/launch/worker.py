@@ -31,7 +31,7 @@ from benchmark.settings.runtime import restore_runtime
 from benchmark.training.stop import Stop, Stopped
 
 if TYPE_CHECKING:
-    from benchmark.cells.run import Place
+    from benchmark.cells.run import RunContext
 
 
 class Lines:
@@ -88,51 +88,51 @@ def _work(display: EventDisplay, stop: Stop) -> None:
 
     display.tell("ready", gpus=torch.cuda.device_count() if torch.cuda.is_available() else 0)
     library()  # as slow as torch, and nearly every cell needs it: now, while the first worker checks
-    orders = _orders()
+    orders = _read_orders()
     try:
-        place = _place(next(orders), stop, display)
+        context = _build_context(next(orders), stop, display)
         for order in orders:
             if order["do"] == "check":
                 cells = [restore(cell) for cell in order["cells"]]
                 for cell in cells:
-                    build.check(cell, place.world, place.device)
-                for note in dict.fromkeys(filter(None, map(build.weights_note, cells))):
+                    build.check(cell, context.world, context.device)
+                for note in dict.fromkeys(filter(None, map(build.describe_weights, cells))):
                     display.say(f"note: {note}")
                 display.tell("checked")
             else:
-                _run(restore(order["cell"]), order["title"], place, display)
+                _run(restore(order["cell"]), order["title"], context, display)
     except UsageError as error:
         display.tell("refused", message=str(error))
 
 
-def _place(order: dict[str, Any], stop: Stop, display: EventDisplay) -> Place:
+def _build_context(order: dict[str, Any], stop: Stop, display: EventDisplay) -> RunContext:
     """Settle on the device and threads that the first order names."""
-    from benchmark.cells.run import Place
+    from benchmark.cells.run import RunContext
     from benchmark.training.distributed import World
     from benchmark.training.engine import claim_device
 
     runtime = restore_runtime(order["runtime"])
     os.environ["LOCAL_WORLD_SIZE"] = str(order["beside"])  # whoever reads images shares the cores by it
-    return Place(runtime, World(), claim_device(runtime), stop, display)
+    return RunContext(runtime, World(), claim_device(runtime), stop, display)
 
 
-def _run(cell: Settings, title: str, place: Place, display: EventDisplay) -> None:
+def _run(cell: Settings, title: str, context: RunContext, display: EventDisplay) -> None:
     import torch
 
     from benchmark.cells import past_costs, run
 
     display.tell("began", record=run.start_record(cell))
-    result = run.run(cell, place, title)
+    result = run.run(cell, context, title)
     if result is None:
         display.tell("done", status=None, reason=None, seconds=0.0)
     else:
-        display.tell("done", status=result["status"], reason=result["reason"], seconds=past_costs.seconds_of(result))
-    if place.device.type == "cuda":  # what the allocator keeps is memory that no other cell on the GPU can have
+        display.tell("done", status=result["status"], reason=result["reason"], seconds=past_costs.count_seconds(result))
+    if context.device.type == "cuda":  # what the allocator keeps is memory that no other cell on the GPU can have
         gc.collect()
         torch.cuda.empty_cache()
 
 
-def _orders() -> Iterator[dict[str, Any]]:
+def _read_orders() -> Iterator[dict[str, Any]]:
     """The lines of standard input, as they come. Their end is a SIGTERM."""
     waiting: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
 

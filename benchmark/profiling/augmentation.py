@@ -36,25 +36,34 @@ def main(words: list[str] | None = None) -> list[list[str]]:
     torch.set_num_threads(options.threads)
     rows = [["policy", "source px", "view px", "ours", "torchvision uint8", "float32", "ours over the faster"]]
     for name, source, size, *counts in CASES:
-        own, theirs = (max(2, round(count * options.share)) for count in counts)
-        rows.append([name, str(source), str(size), *measure(name, source, size, own, theirs, options.rounds)])
+        batch_count, single_count = (max(2, round(count * options.share)) for count in counts)
+        rows.append(
+            [name, str(source), str(size), *measure(name, source, size, batch_count, single_count, options.rounds)]
+        )
     show(rows, f"images/s, {VIEWS} views each; medians of {options.rounds} rounds, the ratio's quartiles in brackets")
     return rows
 
 
-def measure(name: str, source: int, size: int, own: int, theirs: int, rounds: int) -> list[str]:
+def measure(name: str, source: int, size: int, batch_count: int, single_count: int, rounds: int) -> list[str]:
     """Images/s of each contestant, and how much faster ours is than the faster wiring of torchvision."""
     policy, generator = parse(name).policies[0], torch.Generator().manual_seed(0)
-    images = torch.randint(0, 256, (max(own, theirs), 3, source, source), generator=generator, dtype=torch.uint8)
+    images = torch.randint(
+        0, 256, (max(batch_count, single_count), 3, source, source), generator=generator, dtype=torch.uint8
+    )
     contestants: dict[str, Callable[[], object]] = {
-        "ours": partial(augment_batch, images[:own], policy, size, generator),
-        "uint8": partial(augment_one_by_one, images[:theirs], build_transform(policy, size, float_early=False)),
-        "float32": partial(augment_one_by_one, images[:theirs], build_transform(policy, size, float_early=True)),
+        "ours": partial(augment_batch, images[:batch_count], policy, size, generator),
+        "uint8": partial(augment_one_by_one, images[:single_count], build_transform(policy, size, float_early=False)),
+        "float32": partial(augment_one_by_one, images[:single_count], build_transform(policy, size, float_early=True)),
     }
     times = alternate(contestants, rounds)
-    speed = {name: (own if name == "ours" else theirs) / spread(seconds)[0] for name, seconds in times.items()}
+    speed = {
+        name: (batch_count if name == "ours" else single_count) / spread(seconds)[0] for name, seconds in times.items()
+    }
     faster = max("uint8", "float32", key=speed.__getitem__)
-    return [*(f"{value:,.0f}" for value in speed.values()), ratio(times[faster], times["ours"], own / theirs)]
+    return [
+        *(f"{value:,.0f}" for value in speed.values()),
+        ratio(times[faster], times["ours"], batch_count / single_count),
+    ]
 
 
 def augment_batch(images: Tensor, policy: Policy, size: int, generator: torch.Generator) -> list[Tensor]:

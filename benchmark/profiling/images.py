@@ -36,11 +36,11 @@ def main(arguments: list[str] | None = None) -> list[list[str]]:
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--augmentation", default="simclr")
     options = parser.parse_args(arguments)
-    with _folder(options.folder, options.batch) as folder, tempfile.TemporaryDirectory() as place:
+    with _folder(options.folder, options.batch) as folder, tempfile.TemporaryDirectory() as cache_folder:
         task = [f"dataset.root={folder}", f"view_size={options.view}", f"batch_size={options.batch}"]
         task += [f"augmentation={options.augmentation}"]
         streamed = _batches([*task, "dataset.stream=true"])
-        cached = _batches([*task, f"dataset.cache={options.cache}", f"dataset.cache_dir={place}"])
+        cached = _batches([*task, f"dataset.cache={options.cache}", f"dataset.cache_dir={cache_folder}"])
         contestants: dict[str, Callable[[], object]] = {"files decoded, no more": partial(_decode, streamed)}
         for name, batches in (("streamed", streamed), ("cached", cached)):
             order = batches.order(0)
@@ -62,9 +62,9 @@ def main(arguments: list[str] | None = None) -> list[list[str]]:
 def _batches(task: list[str]) -> Batches:
     usual = ["methods=simclr", "dataset=folder", "preset=none", "backbone=test_resnet", "precision=fp32"]
     cell = cell_words.read([*usual, *task]).cells[0]
-    data = build.dataset(cell.dataset)
-    method, _ = build.method(cell, data, CPU)
-    return build.batches(cell, method, data, World(), CPU, "fp32")
+    data = build.load_dataset(cell.dataset)
+    method, _ = build.build_method(cell, data, CPU)
+    return build.build_batches(cell, method, data, World(), CPU, "fp32")
 
 
 def _decode(batches: Batches) -> None:

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from benchmark.cells.machine import peak_memory, reset_peak_memory
+from benchmark.cells.machine import read_peak_memory, reset_peak_memory
 from benchmark.profiling.timing import CPU, alternate, ratio, show, spread
 from methods.parts.losses import info_nce, nt_xent
 
@@ -108,10 +108,10 @@ def measure_growth(loss: Loss, batch: int, queue: int) -> int:
     step(loss, *draw_rows(8, 8))
     inputs = draw_rows(batch, queue)
     reset_peak_memory(CPU)
-    before = peak_memory(CPU)
+    before = read_peak_memory(CPU)
     for _ in range(2):
         step(loss, *inputs)
-    return peak_memory(CPU) - before
+    return read_peak_memory(CPU) - before
 
 
 def measure_growth_in_child(loss: str, contestant: str, batch: int, queue: int, threads: int) -> int:

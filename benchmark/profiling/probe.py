@@ -46,8 +46,10 @@ def main(words: list[str] | None = None) -> list[list[str]]:
     losses = {name: linear.objective(x.double(), y, w.double(), strengths)[0] for name, w in weights.items()}
     for i, strength in enumerate(linear.STRENGTHS):
         accuracy = linear.top1(linear.logits(x, weights["ours"][i : i + 1])[0], y)
-        own, other = float(losses["ours"][i]), float(losses["theirs"][i])
-        rows.append([f"{strength:.2g}", f"{accuracy:.1%}", f"{own:.6f}", f"{other:.6f}", f"{own - other:+.1e}"])
+        loss, reference = float(losses["ours"][i]), float(losses["theirs"][i])
+        rows.append(
+            [f"{strength:.2g}", f"{accuracy:.1%}", f"{loss:.6f}", f"{reference:.6f}", f"{loss - reference:+.1e}"]
+        )
     largest = float((losses["ours"] - losses["theirs"]).abs().max())
     medians = {name: spread(values)[0] for name, values in times.items()}
     show(

@@ -117,7 +117,7 @@ class ProfiledCell:
 
 def profile(cells: list[Settings], device: torch.device, compiled: bool) -> list[ProfiledCell]:
     """Measure `STEPS` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
-    distinct = {past_costs.cost_key(address.identity(cell)): cell for cell in cells if cell.epochs is not None}
+    distinct = {past_costs.build_cost_key(address.identity(cell)): cell for cell in cells if cell.epochs is not None}
     if not distinct:
         raise UsageError("profile needs a method that trains")
     for cell in distinct.values():
@@ -142,11 +142,11 @@ def profile(cells: list[Settings], device: torch.device, compiled: bool) -> list
 
 def prepare(cell: Settings, device: torch.device, compiled: bool, embedded: int = 0) -> ProfiledCell:
     """The cell as `run` would make it, at the start of its first epoch."""
-    world, data = World(), build.dataset(seeded_dataset(cell))
-    method, _ = build.method(cell, data, device)
+    world, data = World(), build.load_dataset(seeded_dataset(cell))
+    method, _ = build.build_method(cell, data, device)
     precision = resolve_precision(cell.precision or "fp32", device)
-    batches = build.batches(cell, method, data, world, device, precision)
-    engine = build.engine(cell, method, world, device, precision)
+    batches = build.build_batches(cell, method, data, world, device, precision)
+    engine = build.build_engine(cell, method, world, device, precision)
     if compiled:
         engine.compile()
     method.train()
@@ -193,9 +193,9 @@ def _measure_growth(profiled: ProfiledCell, number: int, device: torch.device) -
     """Bytes at the peak of a step over those before it. Not timed."""
     profiled.optimiser.zero_grad(set_to_none=True)  # what the step does first
     machine.reset_peak_memory(device)
-    resting = machine.peak_memory(device)
+    resting = machine.read_peak_memory(device)
     step(profiled, number)
-    return max(0, machine.peak_memory(device) - resting)
+    return max(0, machine.read_peak_memory(device) - resting)
 
 
 def step(profiled: ProfiledCell, number: int, lap: Lap = lambda part: None) -> None:
@@ -274,7 +274,7 @@ def _time_encoders(profiled: ProfiledCell, device: torch.device) -> float:
 
 def _progress(profiled: ProfiledCell, number: int) -> Progress:
     """In the last epoch, where no method warms up any more and every memory takes part; but first at the start."""
-    epochs, each = profiled.cell.epochs or 1, profiled.batches.per_epoch
+    epochs, steps = profiled.cell.epochs or 1, profiled.batches.per_epoch
     if number < WARM_UP:
-        return Progress(number, epochs * each, 0, epochs)
-    return Progress((epochs - 1) * each + number % each, epochs * each, epochs - 1, epochs)
+        return Progress(number, epochs * steps, 0, epochs)
+    return Progress((epochs - 1) * steps + number % steps, epochs * steps, epochs - 1, epochs)

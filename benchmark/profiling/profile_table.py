@@ -22,7 +22,7 @@ memory: growth in a step over what rests between steps, which is state (weights,
 LEGEND_GPU = "\nwhole steps wait for the GPU at their end only; parts are of further steps that wait behind each part"
 
 
-def table(profiled_cells: list[ProfiledCell]) -> list[list[str]]:
+def build_table(profiled_cells: list[ProfiledCell]) -> list[list[str]]:
     """A header, and a row a method."""
     header = ["method", "batch", "pixels/image", "images/s", "step ms", *PARTS, "epoch start", "encoder ms"]
     rows = [[*header, "memory MiB", "state MiB", "step/encoder"]]
@@ -40,12 +40,12 @@ def table(profiled_cells: list[ProfiledCell]) -> list[list[str]]:
     return rows
 
 
-def legend(device: torch.device) -> str:
+def write_legend(device: torch.device) -> str:
     """The machine, and what each column of the table is."""
-    return f"{machine.device_name(device)}\n" + LEGEND + (LEGEND_GPU if device.type == "cuda" else "")
+    return f"{machine.name_device(device)}\n" + LEGEND + (LEGEND_GPU if device.type == "cuda" else "")
 
 
-def as_json(profiled_cells: list[ProfiledCell], device: torch.device) -> str:
+def to_json(profiled_cells: list[ProfiledCell], device: torch.device) -> str:
     """`plain` as text."""
     return json.dumps(plain(profiled_cells, device), indent=1)
 
@@ -71,11 +71,11 @@ def plain(profiled_cells: list[ProfiledCell], device: torch.device) -> dict[str,
         for profiled in profiled_cells
     ]
     facts = {
-        "device": machine.device_name(device),
+        "device": machine.name_device(device),
         "threads": torch.get_num_threads(),
-        "versions": machine.versions(),
+        "versions": machine.read_versions(),
     }
-    return facts | machine.commit() | {"warm_up": WARM_UP, "cells": cells}
+    return facts | machine.read_commit() | {"warm_up": WARM_UP, "cells": cells}
 
 
 def _format_quartiles(values: Spread, form: str) -> str:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 import torch
 
-from benchmark.cells.machine import device_name
+from benchmark.cells.machine import name_device
 from benchmark.display import columns
 
 CPU = torch.device("cpu")
@@ -63,6 +63,6 @@ def synchronise(device: torch.device) -> None:
 
 def show(rows: Sequence[Sequence[str]], note: str) -> None:
     """Print a table, its first row the header, under the machine's name and above a line of what it shows."""
-    print(f"{device_name(CPU)}, torch {torch.__version__}")
+    print(f"{name_device(CPU)}, torch {torch.__version__}")
     columns.show(rows[0], rows[1:])
     print(note)

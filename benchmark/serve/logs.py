@@ -63,8 +63,8 @@ class LatestLines:
         anew, lines = self.file.read()
         if anew:
             self.loss, self.accuracy = {}, {}
-        self.loss = _last(lines, "loss") or self.loss
-        self.accuracy = _last(lines, record.VALIDATION) or self.accuracy
+        self.loss = _find_last(lines, "loss") or self.loss
+        self.accuracy = _find_last(lines, record.VALIDATION) or self.accuracy
 
 
 class Curves:
@@ -83,7 +83,7 @@ class Curves:
             loss, accuracy = parse_number(line.get("loss")), parse_number(line.get(record.VALIDATION))
             if accuracy is not None and (epoch := parse_number(line.get("epoch"))) is not None:
                 self._accuracy.append((epoch, accuracy))
-            elif loss is not None and (at := epochs_trained(line, self.epochs)) is not None:
+            elif loss is not None and (at := count_epochs(line, self.epochs)) is not None:
                 self._add_loss((round(at, 3), loss))
         last = [] if self._last is None or self._loss[-1:] == [self._last] else [self._last]
         return {"loss": self._loss + last, "accuracy": self._accuracy}
@@ -110,7 +110,7 @@ def read_stamp(path: Path) -> tuple[int, int, int] | None:
     return status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def epochs_trained(line: dict[str, Any], epochs: int) -> float | None:
+def count_epochs(line: dict[str, Any], epochs: int) -> float | None:
     """The epochs that are trained at a line with a loss. An older log only counts those that have begun."""
     step, steps = parse_number(line.get("step")), parse_number(line.get("steps"))
     if step is not None and steps is not None and 0 <= step <= steps and steps > 0:
@@ -125,7 +125,7 @@ def parse_number(value: Any) -> float | None:
     return value if isinstance(value, int) else float(f"{value:.6g}")
 
 
-def _last(lines: list[bytes], name: str) -> dict[str, Any]:
+def _find_last(lines: list[bytes], name: str) -> dict[str, Any]:
     """The last line that has it."""
     mark = f'"{name}"'.encode()
     parsed = (_parse(line) for line in reversed(lines) if mark in line)

@@ -79,7 +79,7 @@ class Server(ThreadingHTTPServer):
         """What the page shows."""
         report = self.report().get("report.html")
         written = report.stat().st_mtime if report else None
-        folder = {"title": record.sweep(self.out), "folder": str(self.out), "report": written and round(written)}
+        folder = {"title": record.name_sweep(self.out), "folder": str(self.out), "report": written and round(written)}
         out = f"out={shlex.quote(str(self.out))}"
         commands = {name: f"python -m benchmark {name} {out}" for name in ("report", "resume")}
         return folder | {"commands": commands} | self.sweep.state()
@@ -110,11 +110,11 @@ class Handler(BaseHTTPRequestHandler):
         try:
             if path in ("/", "/page.css", "/curves.js", "/page.js"):
                 name = path.removeprefix("/") or "page.html"
-                return self._answer(_page(name), Path(name).suffix, _OWN)
+                return self._answer(_read_page(name), Path(name).suffix, _OWN)
             if path == "/state.json":
-                return self._answer(_json(self.server.state()), ".json", _OWN)
+                return self._answer(_to_json(self.server.state()), ".json", _OWN)
             if path == "/curves.json":
-                return self._answer(_json(self.server.sweep.curves(parse_qs(query).get("cell", []))), ".json", _OWN)
+                return self._answer(_to_json(self.server.sweep.curves(parse_qs(query).get("cell", []))), ".json", _OWN)
             if path.startswith("/report/"):
                 return self._send_report(path.removeprefix("/report/"))
             cell, _, name = path.removeprefix("/").partition("/")
@@ -126,7 +126,7 @@ class Handler(BaseHTTPRequestHandler):
         except ConnectionError:  # the browser has gone
             raise
         except OSError as error:
-            return self._refuse(503, files.printable(str(error)))
+            return self._refuse(503, files.make_printable(str(error)))
         self._refuse(404, "There is nothing of this name here.")
 
     do_HEAD = do_GET
@@ -191,13 +191,13 @@ def serve(out: Path, port: int) -> None:
         server.serve_forever()
 
 
-def _page(name: str) -> bytes:
+def _read_page(name: str) -> bytes:
     """A file of the page; its looks are those of the report, and some of its own."""
     content = resources.files("benchmark.serve").joinpath(name).read_bytes()
     return resources.files("results.report").joinpath(name).read_bytes() + content if name == "page.css" else content
 
 
-def _json(data: Any) -> bytes:
+def _to_json(data: Any) -> bytes:
     return json.dumps(data, allow_nan=False, separators=(",", ":")).encode()
 
 

@@ -12,7 +12,7 @@ from typing import Any
 from benchmark.cells import lease, past_costs, plan
 from benchmark.errors import UsageError
 from benchmark.serve.jobs import Jobs
-from benchmark.serve.logs import Curves, LatestLines, epochs_trained, parse_number, read_stamp
+from benchmark.serve.logs import Curves, LatestLines, count_epochs, parse_number, read_stamp
 from benchmark.settings import address
 from benchmark.settings.cell import Settings, restore
 from results import record
@@ -87,7 +87,7 @@ class Cell:
             "label": self.label,
             "state": self.word,
             "reason": self.reason,
-            "epoch": round(at, 2) if loss and (at := epochs_trained(loss, self.epochs)) is not None else None,
+            "epoch": round(at, 2) if loss and (at := count_epochs(loss, self.epochs)) is not None else None,
             "epochs": self.epochs or None,
             "loss": parse_number(loss.get("loss")),
             "knn": parse_number(self.latest.accuracy.get(record.VALIDATION)),
@@ -119,7 +119,7 @@ class Cell:
                 self._set_settings(restore(content["settings"]))
         seconds = 0.0
         with contextlib.suppress(TypeError):  # whatever a record's costs may be
-            seconds = parse_number(past_costs.seconds_of(content)) or 0.0
+            seconds = parse_number(past_costs.count_seconds(content)) or 0.0
         accuracy = content["metrics"].get("linear_validation_top1")
         ending = {"status": content["status"], "reason": content["reason"]}
         return ending | {"linear": parse_number(accuracy), "seconds": seconds}
@@ -128,7 +128,7 @@ class Cell:
         with contextlib.suppress(Exception):  # whatever lies there: it costs the row its name, and no other row
             self.settings, self.values = settings, address.identity(settings)
         with contextlib.suppress(Exception):  # of a method that is gone
-            self.shape = past_costs.shape(self.values)
+            self.shape = past_costs.find_shape(self.values)
 
 
 class Sweep:
@@ -184,21 +184,21 @@ class Sweep:
         names = plan.find_varying([cell.settings for cell in self._cells.values() if cell.settings])
         for cell in self._cells.values():
             trial = str(cell.values.get("trial") or "").rpartition("/")[2]
-            cell.label = plan.label(cell.values | ({"trial": trial} if trial else {}), names)
+            cell.label = plan.write_label(cell.values | ({"trial": trial} if trial else {}), names)
 
     def _seconds_left(self) -> float | None:
-        known = [(cell, cell.shape) for cell in self._cells.values() if cell.shape is not None]
+        shapes = [(cell, cell.shape) for cell in self._cells.values() if cell.shape is not None]
         ran = [
             past_costs.PastRun(shape, cell.ending["seconds"])
-            for cell, shape in known
+            for cell, shape in shapes
             if cell.word == "finished" and shape.work
         ]
         running = [
             (shape, cell.seconds_trained() or 0.0, cell.seconds_left())
-            for cell, shape in known
+            for cell, shape in shapes
             if cell.word == "running"
         ]
-        waiting = [shape for cell, shape in known if cell.word in WAITING]
+        waiting = [shape for cell, shape in shapes if cell.word in WAITING]
         left = None
         with contextlib.suppress(ArithmeticError):  # of settings that no cell can have
             left = past_costs.estimate_time_left(running, waiting, ran, len(running)) if running else None

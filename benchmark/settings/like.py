@@ -25,9 +25,13 @@ def differences(settings: Settings, name: str) -> list[str]:
     if settings.method not in PROTOCOLS[name].methods:
         return [f"methods={settings.method} ({','.join(PROTOCOLS[name].methods)})"]
     cells = settings, _build(name, settings.method)
-    ours, theirs = (address.flatten(address.identity(cell)) for cell in cells)
-    differing = [key for key in ours | theirs if key not in FREE and ours.get(key) != theirs.get(key)]
-    return [f"{key.removeprefix('options.')}={ours.get(key)} ({theirs.get(key)})" for key in differing]
+    settings_of_cell, published = (address.flatten(address.identity(cell)) for cell in cells)
+    differing = [
+        key
+        for key in settings_of_cell | published
+        if key not in FREE and settings_of_cell.get(key) != published.get(key)
+    ]
+    return [f"{key.removeprefix('options.')}={settings_of_cell.get(key)} ({published.get(key)})" for key in differing]
 
 
 def explain(settings: Settings, name: str) -> list[str]:
@@ -42,9 +46,9 @@ def _build(name: str, method: str) -> Settings:
     """The protocol's cell."""
     words = describe(method).recommends | PROTOCOLS[name].words
     shared = {key: text for key, text in words.items() if key.partition(".")[0] not in PROTOCOLS[name].methods}
-    own = {key.removeprefix(f"{method}."): text for key, text in words.items() if key.startswith(f"{method}.")}
+    of_method = {key.removeprefix(f"{method}."): text for key, text in words.items() if key.startswith(f"{method}.")}
     assigned: dict[str, Any] = {"method": method}
-    for key, text in (shared | own).items():
+    for key, text in (shared | of_method).items():
         canonical = PLURAL.get(key, key)
         kind = declared_types().get(canonical) or options_of(method)[key]
         assigned[canonical if canonical in declared_types() else f"options.{key}"] = parse_value(text, kind, key)

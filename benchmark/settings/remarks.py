@@ -27,8 +27,8 @@ def _explain_fit(settings: Settings, preset: str) -> list[str]:
     facts = measure(settings.dataset)
     if facts is None or not describe(settings.method).trains or not presets.is_fitted(preset, settings.dataset.name):
         return []
-    shared, own = fitted.explain(settings, facts)
-    lines = {f"fitted to {facts.images} training images: ": shared, f"{settings.method}: fitted ": own}
+    shared, of_method = fitted.explain(settings, facts)
+    lines = {f"fitted to {facts.images} training images: ": shared, f"{settings.method}: fitted ": of_method}
     return [start + reasons for start, reasons in lines.items() if reasons]
 
 
@@ -63,17 +63,17 @@ def warn(settings: Settings) -> list[str]:
 def _doubts(settings: Settings, facts: Facts) -> Iterator[str]:
     options, images, batch = settings.options, facts.images, settings.batch_size or 1
     embeddings = batch + int(options.get("queue") or 0)
-    for name, what in describe(settings.method).counts.items():
+    for name, counted in describe(settings.method).counts.items():
         count = int(options.get(name) or 0)
-        if what == "keys" and 2 * count > images:
+        if counted == "keys" and 2 * count > images:
             share = f"{count / images:.0f} times" if count >= 2 * images else f"{count / images:.0%} of"
             yield f"{name}={count} is {share} the {images} training images: a key meets itself; a quarter is usual"
-        if what == "codes" and count > embeddings:
+        if counted == "codes" and count > embeddings:
             yield (
                 f"{name}={count} are more than the {embeddings} embeddings that a step spreads over them: codes "
                 "degenerate (SwAV, appendix A)"
             )
-        if what == "clusters" and 2 * count > images:
+        if counted == "clusters" and 2 * count > images:
             yield f"{name}={count} for {images} training images: clusters of one or two images"
     if "negatives" in options and options["negatives"] > images and options.get("loss") != "softmax":
         yield f"negatives={options['negatives']} are drawn from {images} rows, so that each comes again and again"

@@ -23,9 +23,9 @@ def build(assigned: dict[str, Any]) -> Settings:
             options[name] = float(options[name])
     options |= {k.removeprefix("options."): v for k, v in assigned.items() if k.startswith("options.")}
     dataset = read_dataset(assigned)
-    own = {k: v for k, v in assigned.items() if "." not in k}
+    fields = {k: v for k, v in assigned.items() if "." not in k}
     version = method_version(assigned["method"])
-    settings = Settings(**own, options=options, dataset=dataset, method_version=version)
+    settings = Settings(**fields, options=options, dataset=dataset, method_version=version)
     size = settings.view_size or catalogue.entry(dataset.name).view
     settings = replace(settings, view_size=size, dataset=identity.identify(_with_side(dataset, size)))
     validate(settings)

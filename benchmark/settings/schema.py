@@ -60,15 +60,15 @@ def method_version(method: str) -> str:
 @cache
 def declared_types() -> dict[str, Any]:
     """Every key of `Settings` and `Dataset` that a word can set, dotted, with its declared type."""
-    own = {k: t for k, t in typing.get_type_hints(Settings).items() if k not in UNSPOKEN}
-    return own | {f"dataset.{k}": t for k, t in typing.get_type_hints(Dataset).items() if k != "fingerprint"}
+    types = {k: t for k, t in typing.get_type_hints(Settings).items() if k not in UNSPOKEN}
+    return types | {f"dataset.{k}": t for k, t in typing.get_type_hints(Dataset).items() if k != "fingerprint"}
 
 
 @cache
 def runtime_types() -> dict[str, Any]:
     """Every key of `Runtime` and `Slurm`, dotted, with its declared type."""
-    own = {k: t for k, t in typing.get_type_hints(Runtime).items() if k != "slurm"}
-    return own | {f"slurm.{k}": t for k, t in typing.get_type_hints(Slurm).items()}
+    types = {k: t for k, t in typing.get_type_hints(Runtime).items() if k != "slurm"}
+    return types | {f"slurm.{k}": t for k, t in typing.get_type_hints(Slurm).items()}
 
 
 def help_of(cls: type[Any]) -> dict[str, str]:

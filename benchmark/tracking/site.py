@@ -33,8 +33,8 @@ def has_key() -> bool:
         logins = netrc.netrc(next(path for path in paths if path.exists()))
     except (StopIteration, OSError, netrc.NetrcParseError):
         return False
-    own = site()
-    entries = [logins.authenticators(urlsplit(url).netloc) for url in (SITES if own in SITES else (own,))]
+    address = site()
+    entries = [logins.authenticators(urlsplit(url).netloc) for url in (SITES if address in SITES else (address,))]
     return any(entry and entry[2] for entry in entries)
 
 

@@ -37,7 +37,7 @@ class TensorBoardRun:
     def end(self, cell_record: dict[str, Any]) -> None:
         """Numbers and settings as a row of HParams, the status as text, and the images with their neighbours."""
         self._open(None)
-        outcome, path = record.outcome(cell_record), self._cell.folder / record.LOOKS_NAME
+        outcome, path = record.describe_outcome(cell_record), self._cell.folder / record.LOOKS_NAME
         reason = f": {outcome['reason']}" if outcome["reason"] else ""
         self._writer.add_text("status", outcome["status"] + reason, self._step)
         if cell_record["metrics"] and path.exists():

@@ -47,7 +47,7 @@ class TrackedCell:
     @property
     def group(self) -> str:
         """The sweep; trials of `tune` are apart, and in no report of cells."""
-        return record.sweep(Path(self.runtime.out)) + f" {record.TRIAL}" * record.is_trial(self.begun)
+        return record.name_sweep(Path(self.runtime.out)) + f" {record.TRIAL}" * record.is_trial(self.begun)
 
     @property
     def tags(self) -> list[str]:
@@ -72,7 +72,7 @@ def identify(folder: Path, key: str, name: str) -> Identity:
         prior = Identity(**files.read_json(path))
         if re.fullmatch(r"[\w-]{8,64}", prior.id, re.ASCII) and prior.name.isprintable() and len(prior.name) <= LONGEST:
             return prior
-    identity = Identity(f"{key}-{uuid.uuid4().hex[:8]}", files.printable(name or folder.name)[:LONGEST])
+    identity = Identity(f"{key}-{uuid.uuid4().hex[:8]}", files.make_printable(name or folder.name)[:LONGEST])
     with contextlib.suppress(OSError):  # of a full disk the trackers say more
         record.write_json(path, identity._asdict())
     return identity

@@ -52,12 +52,12 @@ class TrackioRun:
     def end(self, cell_record: dict[str, Any]) -> None:
         from trackio import Image
 
-        outcome: dict[str, Any] = record.outcome(cell_record)
+        outcome: dict[str, Any] = record.describe_outcome(cell_record)
         path = self._cell.folder / record.LOOKS_NAME
         if cell_record["metrics"] and path.exists():
             outcome["neighbours"] = Image(decode_neighbours(files.read_json(path)), caption=NEIGHBOURS)
-        known = {name: value for name, value in outcome.items() if value is not None}
-        self._run.log(known, step=self._step)
+        values = {name: value for name, value in outcome.items() if value is not None}
+        self._run.log(values, step=self._step)
         self._told = True
 
     def close(self, exit_code: int) -> None:

@@ -112,7 +112,7 @@ class WandbRun:
         self._client.config.update({"resolved": cell_record["resolved"]}, allow_val_change=True)
         if cell_record["metrics"]:
             self._show()
-        self._client.summary.update(record.outcome(cell_record))
+        self._client.summary.update(record.describe_outcome(cell_record))
         self._client.tags = (*self._client.tags, cell_record["status"])
 
     def close(self, exit_code: int) -> None:
@@ -188,12 +188,12 @@ def _pictures(gallery: dict[str, Any]) -> dict[str, Any]:
     import plotly.graph_objects as go
     import wandb
 
-    places, classes = gallery["projection"], gallery["classes"]
+    points, classes = gallery["projection"], gallery["classes"]
     axes = {"visible": False}
     figure = go.Figure(layout={"xaxis": axes, "yaxis": axes | {"scaleanchor": "x"}})
-    for label in sorted(set(places["label"])):
-        own = [at for at, number in enumerate(places["label"]) if number == label]
-        x, y = ([places[axis][at] for at in own] for axis in ("x", "y"))
+    for label in sorted(set(points["label"])):
+        rows = [at for at, number in enumerate(points["label"]) if number == label]
+        x, y = ([points[axis][at] for at in rows] for axis in ("x", "y"))
         figure.add_scatter(x=x, y=y, mode="markers", name=str(classes[label]))
     grid = wandb.Image(decode_neighbours(gallery), caption=NEIGHBOURS)
     return {"features": wandb.Plotly(figure), "neighbours": grid}

@@ -61,7 +61,7 @@ def backbone_inputs(views: tuple[str, ...], small: tuple[int, ...], size: int) -
     large = [
         BackboneInput("views", size)
         if view == "crop"
-        else BackboneInput("jigsaw patches", jigsaw.geometry(size)[1], jigsaw.PATCHES)
+        else BackboneInput("jigsaw patches", jigsaw.choose_geometry(size)[1], jigsaw.PATCHES)
         for view in views
     ]
     return large + [BackboneInput("small crops", side) for side in small]

@@ -44,15 +44,15 @@ class Grouping:
         total = count * self.world.size
         ids = torch.arange(total) * self.groups // total
         order = torch.randperm(total, generator=seeds.generator(self.seed, "shuffle", step))
-        own = self.world.share(total)
+        share = self.world.share(total)
         for name, values in (
-            ("contiguous", ids[own]),
-            ("drawn", ids[order][own]),
+            ("contiguous", ids[share]),
+            ("drawn", ids[order][share]),
             ("to_groups", order.argsort()),
             ("from_groups", order),
         ):
-            place = getattr(self, name)
-            if place.shape != values.shape or place.device != device:
+            buffer = getattr(self, name)
+            if buffer.shape != values.shape or buffer.device != device:
                 setattr(self, name, torch.empty_like(values, device=device))
             getattr(self, name).copy_(values, non_blocking=True)  # in place: a recorded step reads it there
 
@@ -241,15 +241,18 @@ def rank_after_rank(network: nn.Module, world: World) -> Iterator[None]:
         return
     before = [[value.clone() for value in _running(norm)] for norm in norms]
     yield
-    # Passes make `own` x old + s of an old statistic; those of all ranks `kept` x old and each s `weight` times.
+    # Passes make `decay` x old + s of a statistic; those of all ranks `total_decay` x old and each s `weight` times.
     factors = [_factors(norm, count, world) for norm, (_, _, count) in zip(norms, before, strict=True)]
     olds = [old for values in before for old in values[:2]]
     present = [value for norm in norms for value in _running(norm)[:2]]
-    each = [factor for factor in factors for _ in range(2)]
-    shares = [(now - own * old) * weight for now, old, (own, _, weight) in zip(present, olds, each, strict=True)]
+    factor_of_value = [factor for factor in factors for _ in range(2)]
+    shares = [
+        (now - decay * old) * weight
+        for now, old, (decay, _, weight) in zip(present, olds, factor_of_value, strict=True)
+    ]
     sums = AllReduceSum.apply(torch.cat(shares)).split([len(share) for share in shares])
-    for now, old, (_, kept, _), total in zip(present, olds, each, sums, strict=True):
-        now.copy_(kept * old + total)
+    for now, old, (_, total_decay, _), total in zip(present, olds, factor_of_value, sums, strict=True):
+        now.copy_(total_decay * old + total)
     for norm, (_, _, count) in zip(norms, before, strict=True):
         passes = _running(norm)[2] - count
         _running(norm)[2].add_(passes * (world.size - 1))

@@ -32,13 +32,13 @@ MANY = 10**9  # images of a dataset of which nothing is known
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
 
 
-def method(settings: Settings, data: Data, device: torch.device) -> tuple[Method, str]:
+def build_method(settings: Settings, data: Data, device: torch.device) -> tuple[Method, str]:
     """The method on its backbone, on the device, and the stem it got. Weights are a function of the seed alone."""
     method_class = methods.load(settings.method)
-    return method_for(settings, len(_training_split(method_class, data)), len(data.class_names), device)
+    return build_method_for(settings, len(_training_split(method_class, data)), len(data.class_names), device)
 
 
-def method_for(settings: Settings, images: int, classes: int, device: torch.device) -> tuple[Method, str]:
+def build_method_for(settings: Settings, images: int, classes: int, device: torch.device) -> tuple[Method, str]:
     """The same without the dataset, for so many training images and classes."""
     method_class = methods.load(settings.method)
     options = method_class.Config(**settings.options)
@@ -48,9 +48,9 @@ def method_for(settings: Settings, images: int, classes: int, device: torch.devi
     if settings.backbone is not None:
         stem, pool = settings.stem or "auto", settings.pool or "auto"
         encoder, width, stem = encoders.make(
-            settings.backbone, stem, settings.view_size, other_inputs(settings), settings.weights or "", pool=pool
+            settings.backbone, stem, settings.view_size, list_other_inputs(settings), settings.weights or "", pool=pool
         )
-    arguments = _init_arguments(method_class, classes, settings.view_size)
+    arguments = _choose_arguments(method_class, classes, settings.view_size)
     method = method_class(options, encoder, width, images, **arguments).to(
         DTYPES.get(settings.precision or "auto", torch.float32)
     )
@@ -71,12 +71,12 @@ def _training_split(method_class: type[Method], data: Data) -> Split:
     return data.train if method_class.supervised else data.pretrain
 
 
-def _init_arguments(method_class: type[Method], classes: int, size: int) -> dict[str, int]:
+def _choose_arguments(method_class: type[Method], classes: int, size: int) -> dict[str, int]:
     """What a method's `__init__` is told beside the length of its training set."""
     return ({"size": size} if method_class.sized else {}) | ({"classes": classes} if method_class.supervised else {})
 
 
-def other_inputs(settings: Settings) -> tuple[tuple[str, int], ...]:
+def list_other_inputs(settings: Settings) -> tuple[tuple[str, int], ...]:
     """What the backbone gets in training that is not of the view's size: (what, pixels), each once."""
     method_class = methods.load(settings.method)
     if not method_class.trains:
@@ -86,7 +86,7 @@ def other_inputs(settings: Settings) -> tuple[tuple[str, int], ...]:
     return tuple(dict.fromkeys(part for part in parts if part[1] != settings.view_size))
 
 
-def engine(settings: Settings, method: Method, world: World, device: torch.device, precision: str) -> Engine:
+def build_engine(settings: Settings, method: Method, world: World, device: torch.device, precision: str) -> Engine:
     """What takes a step, with the method's batch norm as `batch_norm=` says."""
     assert settings.batch_size is not None
     seed = settings.seed or 0
@@ -97,7 +97,7 @@ def engine(settings: Settings, method: Method, world: World, device: torch.devic
     return Engine(method, world, device, precision, seed, settings.microbatch or 0, grouping)
 
 
-def batches(
+def build_batches(
     settings: Settings, method: Method, data: Data, world: World, device: torch.device, precision: str
 ) -> Batches:
     """The batches that `method` trains on; images that are in memory are on the GPU in a GPU run."""
@@ -122,15 +122,15 @@ def batches(
 
 
 @lru_cache(maxsize=4)
-def dataset(settings: Dataset, test: bool = True) -> Data:
+def load_dataset(settings: Dataset, test: bool = True) -> Data:
     """The dataset, with or without its test set, loaded once for the cells that share it."""
     return load(settings, test)
 
 
-def data_of(settings: Settings) -> Data:
+def load_data(settings: Settings) -> Data:
     """The dataset of a cell. A trial's has no test set: what chooses settings is never given one."""
     split = seeded_dataset(settings)
-    return dataset(split, False) if settings.trial else dataset(split)
+    return load_dataset(split, False) if settings.trial else load_dataset(split)
 
 
 def check(settings: Settings, world: World, device: torch.device) -> None:
@@ -140,8 +140,8 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     """
     require_code_and_processes(settings, world)
     refusals.require_possible(settings)
-    world.broadcast(lambda: len(data_of(settings).train))  # one process downloads
-    data = data_of(settings)
+    world.broadcast(lambda: len(load_data(settings).train))  # one process downloads
+    data = load_data(settings)
     method_class = methods.load(settings.method)
     unknown_views = [view for view in method_class.views if view not in VIEWS]
     if unknown_views:
@@ -153,9 +153,9 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
             f"{settings.method} learns from labels, and there are none: dataset.root=DIR names such images"
         )
     images, classes = len(_training_split(method_class, data)), len(data.class_names)
-    arguments = _init_arguments(method_class, classes, settings.view_size)
+    arguments = _choose_arguments(method_class, classes, settings.view_size)
     options = tuple(settings.options.items())
-    _try_construction(settings.method, options, _backbone(settings), images, tuple(arguments.items()))
+    _try_construction(settings.method, options, _build_backbone(settings), images, tuple(arguments.items()))
     if settings.batch_size is None:
         return
     if settings.batch_size > images:
@@ -196,37 +196,37 @@ def require_code_and_processes(settings: Settings, world: World) -> None:
         )
 
 
-def weights_note(settings: Settings) -> str | None:
+def describe_weights(settings: Settings) -> str | None:
     """What the cell takes from its file of weights and what it leaves; None where it has none. Raises as `check`."""
     if settings.weights in (None, "", weights.TIMM):
         return None
-    return _build_on_meta(*_backbone(settings))[2]
+    return _build_on_meta(*_build_backbone(settings))[2]
 
 
 def encoder_on_meta(settings: Settings) -> torch.nn.Module:
     """The cell's backbone without numbers, of no weights: what it is, for who asks what it can. Raises as `check`."""
-    name, stem, size, others, _, pool = _backbone(settings)
+    name, stem, size, others, _, pool = _build_backbone(settings)
     return _build_on_meta(name, stem, size, others, "", pool)[0]
 
 
 def check_networks(settings: Settings) -> None:
     """Raise `UsageError` for a backbone that is unknown, or not to be had with this size, stem, pool or file of
     weights, or that the method refuses. Needs no data but for what is known of it, and fetches nothing."""
-    name, stem, size, others, pretrained, pool = _backbone(settings)
+    name, stem, size, others, pretrained, pool = _build_backbone(settings)
     backbone = name, stem, size, others, "" if pretrained == weights.TIMM else pretrained, pool
     facts = identity.measure(settings.dataset)
     images, classes = (facts.images + facts.classes, facts.classes) if facts else (MANY, 2)
-    arguments = _init_arguments(methods.load(settings.method), classes, size)
+    arguments = _choose_arguments(methods.load(settings.method), classes, size)
     _try_construction(settings.method, tuple(settings.options.items()), backbone, images, tuple(arguments.items()))
 
 
-# Name, stem, view size, `other_inputs`, weights, pool.
+# Name, stem, view size, other inputs, weights, pool.
 Backbone = tuple[str | None, str, int, tuple[tuple[str, int], ...], str, str]
 Items = tuple[tuple[str, Any], ...]  # of a dictionary: what a cache can hold
 
 
-def _backbone(settings: Settings) -> Backbone:
-    others = other_inputs(settings)
+def _build_backbone(settings: Settings) -> Backbone:
+    others = list_other_inputs(settings)
     where = settings.view_size, others, settings.weights or ""
     return settings.backbone, settings.stem or "auto", *where, settings.pool or "auto"
 

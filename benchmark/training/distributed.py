@@ -36,8 +36,8 @@ class World:
 
     def share(self, count: int) -> slice:
         """This rank's contiguous part of `count` global rows, so that gathering keeps the global order."""
-        each = count // self.size
-        return slice(self.rank * each, (self.rank + 1) * each)
+        size = count // self.size
+        return slice(self.rank * size, (self.rank + 1) * size)
 
     def any_rank(self, *flags: bool) -> list[bool]:
         """For each flag, whether any process raises it."""

@@ -21,15 +21,15 @@ def embed(f: Callable[[Tensor], Tensor], engine: Engine, batches: Batches, count
     """(N, D) float32: `f` of every un-augmented training image, or of the first `count`, in dataset order, the same on
     every rank."""
     world, total = engine.world, count or len(batches.split)
-    each = math.ceil(total / world.size)
-    own = torch.arange(world.rank * each, (world.rank + 1) * each).clamp(
+    size = math.ceil(total / world.size)
+    rows = torch.arange(world.rank * size, (world.rank + 1) * size).clamp(
         max=total - 1
     )  # equal shares; the excess is cut
     parts = []
     training = engine.method.training
     engine.method.eval()
     with engine.uncompiled():
-        for images in read_batches(batches.split.images, own.split(ROWS)):
+        for images in read_batches(batches.split.images, rows.split(ROWS)):
             with engine.autocast():
                 parts.append(f(batches.normalise(resize(images.to(engine.device), batches.size))))
     engine.method.train(training)

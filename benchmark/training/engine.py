@@ -74,11 +74,11 @@ class Engine:
         count = count_microbatches(len(batch.index) * self.world.size, self.microbatch)
         if count == 1:
             return self._whole_gradient(batch, at)
-        own = count // self.world.size  # the same parts as in one process, of which each rank has as many
+        local_count = count // self.world.size  # the same parts as in one process, of which each rank has as many
         with batchnorm.rank_after_rank(self.method, self.world):
-            if own == 1:
+            if local_count == 1:
                 return self._whole_gradient(batch, at, self.world.rank)
-            return self._cached_gradient(batch, at, own)
+            return self._cached_gradient(batch, at, local_count)
 
     def _whole_gradient(self, batch: Batch, at: Progress, part: int | None = None) -> tuple[Rows, dict[str, Tensor]]:
         """From this rank's share at once, which is a `part` of the global batch."""
@@ -124,8 +124,8 @@ class Engine:
         """What a pass over `count` images of this step takes from the CPU: batch norm's groups and torch's seed."""
         if self.grouping is not None:
             self.grouping.set(count, at.step, self.device)
-        place = (self.world.rank, 0) if part is None else (0, part)
-        torch.manual_seed(seeds.mix(self.seed, "forward", at.step, *place))
+        pass_number = (self.world.rank, 0) if part is None else (0, part)
+        torch.manual_seed(seeds.mix(self.seed, "forward", at.step, *pass_number))
 
     def encode(self, forward: nn.Module, batch: Batch, at: Progress) -> Rows:
         """`forward` in this engine's precision, its rows in float32 or float64."""

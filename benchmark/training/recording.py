@@ -104,14 +104,14 @@ class Recording:
 
     def fits(self, batch: Batch) -> bool:
         """Whether `batch` has the recorded shapes, and the method's state lies where it lay."""
-        own, new = _tensors(self.batch), _tensors(batch)
-        alike = len(own) == len(new) and all(a.shape == b.shape for a, b in zip(own, new, strict=True))
-        return alike and all(holder[name].data_ptr() == place for holder, name, place in self.places)
+        recorded, new = _tensors(self.batch), _tensors(batch)
+        alike = len(recorded) == len(new) and all(a.shape == b.shape for a, b in zip(recorded, new, strict=True))
+        return alike and all(holder[name].data_ptr() == pointer for holder, name, pointer in self.places)
 
     def replay(self, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor]]:
         """As `Engine.gradient`; the rows lie in memory that the next replay writes over."""
-        for own, new in zip(_tensors(self.batch), _tensors(batch), strict=True):
-            own.copy_(new)
+        for recorded, new in zip(_tensors(self.batch), _tensors(batch), strict=True):
+            recorded.copy_(new)
         self.engine.prepare(len(batch.index), at)
         self.graph.replay()
         for parameter, gradient in self.gradients:

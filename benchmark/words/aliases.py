@@ -40,14 +40,14 @@ ALIASES = {
 def hint(key: str) -> str:
     """'; here it is learning_rate=' for a usual name of another word, `moco.lr` too, or nothing."""
     prefix, dot, name = key.rpartition(".")
-    known = ALIASES.get(name.lower())
-    own = prefix and known in ("methods", "dataset", "out", "seeds", "dataset.root", "threads")
-    return f"; here it is {prefix}{dot}{known}=" if known and not own else ""
+    word = ALIASES.get(name.lower())
+    is_shared = prefix and word in ("methods", "dataset", "out", "seeds", "dataset.root", "threads")
+    return f"; here it is {prefix}{dot}{word}=" if word and not is_shared else ""
 
 
 def shorten(word: str) -> str:
     """The shortest usual name of a word: `t` for temperature, `bs` for batch_size."""
-    return min((*(alias for alias, known in ALIASES.items() if known == word), word), key=len)
+    return min((*(alias for alias, target in ALIASES.items() if target == word), word), key=len)
 
 
 def suggest(key: str, name: str, allowed: Iterable[str]) -> str:

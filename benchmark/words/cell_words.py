@@ -64,13 +64,13 @@ def read(words: list[str]) -> Request:
     for method in chosen:
         for parts in itertools.product(*(ablation.parts for ablation in chosen_ablations)):
             axes = read_axes(method, assigned_words)
-            own = set(axes)
+            stated = set(axes)
             for part in parts:
                 axes |= _ablation_axes(method, part, axes, notes)
             unread = schema.inapplicable(method, *axes.get("dataset.split_seed", []))
             for name in [n for n in axes if n in unread]:
-                what = "one cell" if len(axes.pop(name)) > 1 else "ignored"
-                notes[f"{_spell(name)} does not apply to {method}: {what}"] = None
+                effect = "one cell" if len(axes.pop(name)) > 1 else "ignored"
+                notes[f"{_spell(name)} does not apply to {method}: {effect}"] = None
             missing = [k for k in assigned_words if _option_of_others(k, method, chosen)]
             notes |= dict.fromkeys(f"{k} does not apply to {method}: it has no such option, one cell" for k in missing)
             notes |= dict.fromkeys(_warn_of_commas(axes, method))
@@ -82,7 +82,7 @@ def read(words: list[str]) -> Request:
                 )
             for values in _show_progress(itertools.product(*axes.values()), method, count):
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
-                settings = _resolve(assigned, runtime, chosen_ablations, own)
+                settings = _resolve(assigned, runtime, chosen_ablations, stated)
                 cells.setdefault(address.key(settings), settings)
                 on_cells |= dict.fromkeys(remarks.explain(settings, runtime.preset) + remarks.warn(settings))
                 on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + like.explain(settings, runtime.like))
@@ -97,8 +97,8 @@ def build(method: str, assigned_words: dict[str, list[str]], runtime: Runtime) -
     return _resolve({"method": method} | assigned, runtime, [], set(assigned))
 
 
-def _resolve(assigned: dict[str, Any], runtime: Runtime, chosen: list[Ablation], own: set[str]) -> Settings:
-    settings = resolve.build(_complete(assigned, runtime, chosen, own))
+def _resolve(assigned: dict[str, Any], runtime: Runtime, chosen: list[Ablation], stated: set[str]) -> Settings:
+    settings = resolve.build(_complete(assigned, runtime, chosen, stated))
     return replace(settings, processes=count_processes(runtime)) if depends_on_processes(settings) else settings
 
 
@@ -136,7 +136,7 @@ def _is_inapplicable(key: str, method: str) -> bool:
 
 
 def _ablation_axes(
-    method: str, part: ablations.Words, own: dict[str, Any], notes: dict[str, None]
+    method: str, part: ablations.Words, user_axes: dict[str, Any], notes: dict[str, None]
 ) -> dict[str, list[Any]]:
     """The axes of a part of an ablation for this method, but for those that the user's words give."""
     axes: dict[str, list[Any]] = {}
@@ -144,7 +144,7 @@ def _ablation_axes(
         target = _target(key, method)
         if target is None:
             notes[f"{key} does not apply to {method}: it has no such option, one cell"] = None
-        elif target not in own:
+        elif target not in user_axes:
             kind, values = _kind(target, method), []
             for text in texts:
                 try:
@@ -178,22 +178,22 @@ def _recognise(key: str, chosen: list[str]) -> None:
         raise UsageError(f"none of methods={','.join(chosen)} has {key!r}; it is an option of {', '.join(owners)}")
     shared = {name for m in chosen for name in schema.options_of(m)}
     dotted = {f"{m}.{name}" for m in chosen for name in schema.options_of(m)}
-    known = settings | {"methods", "ablation", "cluster"} | set(schema.runtime_types()) | shared | dotted
-    hint = aliases.suggest(key, key, known)
+    keys = settings | {"methods", "ablation", "cluster"} | set(schema.runtime_types()) | shared | dotted
+    hint = aliases.suggest(key, key, keys)
     raise UsageError(f"unknown key {key!r}{hint} (`python -m benchmark run --help` lists the keys)")
 
 
 def read_axes(method: str, assigned: dict[str, list[str]]) -> dict[str, list[Any]]:
     """The method's axes: canonical name -> parsed values. What names the method goes before what names all."""
     axes: dict[str, list[Any]] = {}
-    for own in (False, True):
+    for of_method in (False, True):
         keys: dict[str, str] = {}
         for key, texts in assigned.items():
             prefix, _, name = key.rpartition(".")
             named = bool(prefix) and prefix in (method, method.rpartition(".")[2])
-            if named is not own:
+            if named is not of_method:
                 continue
-            target = _target(name if own else key, method)
+            target = _target(name if of_method else key, method)
             if target is None:
                 continue
             texts = list_range(texts, MANY) if target == "seed" else texts
@@ -240,19 +240,19 @@ def _target(name: str, method: str) -> str | None:
     return f"options.{name}" if name in schema.options_of(method) else None
 
 
-def _complete(assigned: dict[str, Any], runtime: Runtime, chosen: list[Ablation], own: set[str]) -> dict[str, Any]:
+def _complete(assigned: dict[str, Any], runtime: Runtime, chosen: list[Ablation], stated: set[str]) -> dict[str, Any]:
     """`assigned` over what lies below it, with its multiples formed, and with what else the ablations set.
 
-    `own` are the names that the user's words give.
+    `stated` are the names that the user's words give.
     """
-    below, method = _add_preset({"method": assigned["method"]} | _plain(assigned, own), runtime), assigned["method"]
+    method = assigned["method"]
+    below = _add_preset({"method": method} | _plain(assigned, stated), runtime)
     base: dict[str, Any] = {f.name: f.default for f in fields(Settings)} | _defaults("dataset", Dataset())
     base |= _defaults("options", schema.describe(method).Config()) | below
-    idle = next((name for name, v in assigned.items() if isinstance(v, Times) and name in own and not base[name]), None)
+    idle = next((k for k, v in assigned.items() if isinstance(v, Times) and k in stated and not base[k]), None)
     if idle:
-        raise UsageError(
-            f"{_spell(idle.removeprefix('options.'))} is {base[idle]} for {method}: a multiple says nothing"
-        )
+        word = _spell(idle.removeprefix("options."))
+        raise UsageError(f"{word} is {base[idle]} for {method}: a multiple says nothing")
     values = {name: v.of(base[name] or 0) if isinstance(v, Times) else v for name, v in assigned.items()}
     also = {name: value for ablation in chosen if ablation.also for name, value in ablation.also(base, values).items()}
     also = {name: value for name, value in also.items() if name not in schema.inapplicable(method)}

@@ -23,10 +23,10 @@ def read_cluster(name: str) -> list[str]:
     folders = [Path("clusters"), Path("~/.config/contrastive-benchmark/clusters").expanduser()]
     path = next((folder / f"{name}.txt" for folder in folders if (folder / f"{name}.txt").is_file()), None)
     if path is None:
-        known = sorted({file.stem for folder in folders for file in folder.glob("*.txt")})
-        existing = f"; there are {', '.join(known)}" if known else ""
+        names = sorted({file.stem for folder in folders for file in folder.glob("*.txt")})
+        existing = f"; there are {', '.join(names)}" if names else ""
         raise UsageError(
-            f"cluster={name}: no {folders[0] / name}.txt, nor {folders[1] / name}.txt{nearest(name, known)}{existing}"
+            f"cluster={name}: no {folders[0] / name}.txt, nor {folders[1] / name}.txt{nearest(name, names)}{existing}"
         )
     return read_lines(path)
 

@@ -43,7 +43,7 @@ class Features:
     head: bool  # the projection head's output too
     encoder: str  # student, or its momentum copy, the teacher
     tokens: str  # which tokens of a vision transformer are the features; "": what it pools
-    place: Dataset  # where datasets lie
+    datasets: Dataset  # where datasets lie
     runtime: Runtime
 
 
@@ -74,26 +74,26 @@ def read_features(words: list[str]) -> Features:
         hint = f", not out={out}" if out.name else ""
         raise UsageError(f"features needs out=FILE that ends in {' or '.join(ENDINGS)}{hint}")
     types = schema.declared_types() | {"head": bool}
-    place: dict[str, Any] = {}
+    dataset: dict[str, Any] = {}
     for key in own_words:
         text = _single(assigned, key)
         if text is not None:
-            place[key.removeprefix("dataset.")] = parse_value(text, types[key], key)
-    head = place.pop("head", False)
+            dataset[key.removeprefix("dataset.")] = parse_value(text, types[key], key)
+    head = dataset.pop("head", False)
     if head and (tokens or encoder != "student"):
         raise UsageError("head=true: the head was given what the student pools; not with encoder= or tokens=")
-    return Features(cell, images, out, head, encoder, tokens, Dataset(**place), runtime_words.read_runtime(assigned))
+    return Features(cell, images, out, head, encoder, tokens, Dataset(**dataset), runtime_words.read_runtime(assigned))
 
 
 def _split(
-    command: str, words: list[str], places: list[str], allowed: tuple[str, ...]
+    command: str, words: list[str], arguments: list[str], allowed: tuple[str, ...]
 ) -> tuple[list[str], dict[str, list[str]]]:
-    """What stands in the `places`, and the `key=value` words behind."""
+    """What stands for the `arguments`, and the `key=value` words behind."""
     leading = [word for word in words if "=" not in word or "/" in word.partition("=")[0]]
-    if len(leading) != len(places):
-        got = f", got {' '.join(leading)!r}" if leading else ""
-        limit = "; it takes one at a time" if len(leading) > len(places) else ""
-        raise UsageError(f"{command} needs {' and '.join(places)} before its words{got}{limit}")
+    if len(leading) != len(arguments):
+        given_text = f", got {' '.join(leading)!r}" if leading else ""
+        limit = "; it takes one at a time" if len(leading) > len(arguments) else ""
+        raise UsageError(f"{command} needs {' and '.join(arguments)} before its words{given_text}{limit}")
     assigned = runtime_words.split([word for word in words if word not in leading])
     for key in assigned:
         if key not in allowed:

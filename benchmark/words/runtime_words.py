@@ -107,9 +107,9 @@ def read_report(words: list[str]) -> tuple[Path, str | None, tuple[str, str] | N
     assigned = split(words)
     for key, values in assigned.items():
         if key not in ("out", "reference", "wandb"):
-            known = nearest(key, ("out", "reference", "wandb"))
+            hint = nearest(key, ("out", "reference", "wandb"))
             raise UsageError(
-                f"{key}= does not apply here; only out=FOLDER, reference=METHOD and wandb=ENTITY/PROJECT do{known}"
+                f"{key}= does not apply here; only out=FOLDER, reference=METHOD and wandb=ENTITY/PROJECT do{hint}"
             )
         require_single(key, values)
     target = None
@@ -171,15 +171,15 @@ def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
     below = {key: [",".join(values)] for key, values in split(clusters.read_cluster(name)).items()}
     stray = next((key for key in below if not is_runtime_word(key) or key == "cluster"), None)
     if stray:
-        known = schema.runtime_types()
-        raise UsageError(f"cluster={name} has {stray}=, which does not say how to run{nearest(stray, known)}")
-    own = {key: values for key, values in assigned.items() if key != "cluster"}
-    merged = below | own
+        types = schema.runtime_types()
+        raise UsageError(f"cluster={name} has {stray}=, which does not say how to run{nearest(stray, types)}")
+    user_words = {key: values for key, values in assigned.items() if key != "cluster"}
+    merged = below | user_words
     launcher = merged.get("launcher", ["here"])[0]
 
     def applies(key: str) -> bool:
         for_slurm, for_local = key.startswith("slurm."), key in ("workers", "per_device")
-        return key in own or ((launcher == "slurm" or not for_slurm) and (launcher == "local" or not for_local))
+        return key in user_words or ((launcher == "slurm" or not for_slurm) and (launcher == "local" or not for_local))
 
     return {key: values for key, values in merged.items() if applies(key)}
 
@@ -195,8 +195,10 @@ def split(words: list[str]) -> dict[str, list[str]]:
     if "@" in files:
         raise UsageError("@ is the words in a file, such as @study.txt")
     if files:
-        own = split([word for word in words if not word.startswith("@")])
-        return split([line for file in files for line in clusters.read_lines(Path(os.path.expanduser(file[1:])))]) | own
+        others = split([word for word in words if not word.startswith("@")])
+        return (
+            split([line for file in files for line in clusters.read_lines(Path(os.path.expanduser(file[1:])))]) | others
+        )
     assigned: dict[str, list[str]] = {}
     for word in words:
         key, equals, text = word.partition("=")

@@ -51,28 +51,28 @@ def choose(names: list[str]) -> list[str]:
     return list(chosen)
 
 
-def families() -> dict[str, list[str]]:
+def group_families() -> dict[str, list[str]]:
     """Family -> its registered methods by name, families in the order of tables; `other` for those that say none.
 
     A plugin that cannot be read is in none: who names it is told why.
     """
-    known: dict[str, list[str]] = {family: [] for family in (*methods.FAMILIES, "other")}
+    names_of: dict[str, list[str]] = {family: [] for family in (*methods.FAMILIES, "other")}
     for name in methods.names():
         try:
             family = methods.describe(name).family
         except methods.BrokenMethod:
             continue
-        known[family if family in methods.FAMILIES else "other"].append(name)
-    return {family: names for family, names in known.items() if names}
+        names_of[family if family in methods.FAMILIES else "other"].append(name)
+    return {family: names for family, names in names_of.items() if names}
 
 
 def _select(word: str) -> list[str]:
-    known = families()
+    names_of = group_families()
     if word == ALL:
-        names = [name for family in known.values() for name in family]
+        names = [name for family in names_of.values() for name in family]
     else:
         family = word.removeprefix(FAMILY)
-        if family not in known:
-            raise UsageError(f"unknown family {family!r}{nearest(family, known)} (allowed: {', '.join(known)})")
-        names = known[family]
+        if family not in names_of:
+            raise UsageError(f"unknown family {family!r}{nearest(family, names_of)} (allowed: {', '.join(names_of)})")
+        names = names_of[family]
     return [name for name in names if not schema.is_pretrained(name)]

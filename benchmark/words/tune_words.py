@@ -55,8 +55,8 @@ class Search:
 
     def cell(self, values: Mapping[str, str]) -> Settings:
         """The cell of these values, setting or option -> text. `UsageError` for what no run can have."""
-        own = {f"{self.method}.{name}": [text] for name, text in values.items()}
-        return cell_words.build(self.method, {**self.words, **own}, self.runtime)
+        trial_words = {f"{self.method}.{name}": [text] for name, text in values.items()}
+        return cell_words.build(self.method, {**self.words, **trial_words}, self.runtime)
 
     def ends(self) -> Iterator[dict[str, str]]:
         """Each choice, and each end of a range, alone."""

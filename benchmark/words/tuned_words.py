@@ -82,13 +82,13 @@ def compare(cells: Sequence[Settings], runtime: Runtime) -> list[str]:
     """One note on the cells that are not of the data or the length that their settings were tuned with."""
     if not runtime.settings:
         return []
-    known = {path: _read_settings(path) for path in {_find(runtime, cell.dataset) for cell in cells}}
+    settings = {path: _read_settings(path) for path in {_find(runtime, cell.dataset) for cell in cells}}
     others: dict[str, dict[str, dict[str, None]]] = {}
     for cell in cells:
-        own = _describe_conditions(cell)
-        for name, text in known[_find(runtime, cell.dataset)].get(cell.method, {}).items():
-            if own.get(name, text) != text:
-                others.setdefault(cell.method, {}).setdefault(f"{name}={text}", {})[own[name]] = None
+        conditions = _describe_conditions(cell)
+        for name, text in settings[_find(runtime, cell.dataset)].get(cell.method, {}).items():
+            if conditions.get(name, text) != text:
+                others.setdefault(cell.method, {}).setdefault(f"{name}={text}", {})[conditions[name]] = None
     methods: dict[str, list[str]] = {}
     for method, differences in others.items():
         listed = ", ".join(f"{word} (here {', '.join(texts)})" for word, texts in differences.items())
@@ -127,9 +127,9 @@ def _read(path: Path) -> dict[str, str]:
 
 def _is_plugin(method: str) -> bool:
     """Whether it may be a plugin's name: a module path, or a file's that is no slip of one of ours."""
-    ours = methods.names()
-    slip = difflib.get_close_matches(method, ours, cutoff=0.8)
-    return "." in method or (method.isidentifier() and method not in ours and not slip)
+    names = methods.names()
+    slip = difflib.get_close_matches(method, names, cutoff=0.8)
+    return "." in method or (method.isidentifier() and method not in names and not slip)
 
 
 def _check(key: str, text: str) -> None:

@@ -33,26 +33,28 @@ class _Line:
     part: pd.DataFrame  # of its `Comparable`'s table, a row a value of the axis
 
 
-def charts(comparable: Comparable, published: Sequence[Published] = ()) -> list[Chart]:
+def build_charts(comparable: Comparable, published: Sequence[Published] = ()) -> list[Chart]:
     """A chart for each setting that varies within a method, other settings equal."""
     followers = {follower for name in comparable.names for follower in FOLLOWS.get(name, ())}
-    drawn = []
+    charts = []
     for axis in comparable.names:
         if axis in followers:
             continue
-        lines = list(_lines(comparable, axis))
+        lines = list(_find_lines(comparable, axis))
         if axis == "augmentation":
-            paired = [line for line in lines if len(_pairs(line.part)) > 2]
-            maps = [_heatmap(comparable, line, name) for line, name in zip(paired, _names(paired), strict=True)]
-            drawn += maps
-            lines = _chains(lines) if maps else lines
+            paired = [line for line in lines if len(_find_pairs(line.part)) > 2]
+            maps = [
+                _build_heatmap(comparable, line, name) for line, name in zip(paired, _name_lines(paired), strict=True)
+            ]
+            charts += maps
+            lines = _find_chains(lines) if maps else lines
         if lines:
-            same = [curve for curve in published if labels.setting(curve.axis) == labels.setting(axis)]
-            drawn.append(_chart(comparable, axis, lines, same))
-    return drawn
+            matching = [curve for curve in published if labels.strip_prefix(curve.axis) == labels.strip_prefix(axis)]
+            charts.append(_build_chart(comparable, axis, lines, matching))
+    return charts
 
 
-def _lines(comparable: Comparable, axis: str) -> Iterator[_Line]:
+def _find_lines(comparable: Comparable, axis: str) -> Iterator[_Line]:
     """What is equal but for `axis`, where it has two values or more; single ones of its partner after them."""
     others = [name for name in comparable.names if name != axis and name not in FOLLOWS.get(axis, ())]
     partner, single = _PARTNERS.get(axis), []
@@ -61,14 +63,14 @@ def _lines(comparable: Comparable, axis: str) -> Iterator[_Line]:
     table = comparable.table[["method", *comparable.names, *_SHOWN]]
     for method, rows in table.groupby("method", sort=False):
         rows = rows[rows[axis].notna()]
-        keys = [tuple(map(labels.value, row)) for row in rows[others].to_numpy()]
-        together: dict[tuple[str, ...], list[int]] = {}
-        for place, key in enumerate(keys):
-            together.setdefault(key, []).append(place)
-        for key, places in together.items():
-            if len(places) < 2 and partner not in others:
+        keys = [tuple(map(labels.format_value, row)) for row in rows[others].to_numpy()]
+        members: dict[tuple[str, ...], list[int]] = {}
+        for i, key in enumerate(keys):
+            members.setdefault(key, []).append(i)
+        for key, indices in members.items():
+            if len(indices) < 2 and partner not in others:
                 continue
-            line = _Line(str(method), dict(zip(others, key, strict=True)), rows.iloc[places].drop_duplicates(axis))
+            line = _Line(str(method), dict(zip(others, key, strict=True)), rows.iloc[indices].drop_duplicates(axis))
             rest = (method, *(value for name, value in line.key.items() if name != partner))
             if len(line.part) > 1:
                 joined.add(rest)
@@ -78,14 +80,14 @@ def _lines(comparable: Comparable, axis: str) -> Iterator[_Line]:
     yield from (line for rest, line in single if rest in joined)
 
 
-def _chart(comparable: Comparable, axis: str, lines: list[_Line], published: Sequence[Published]) -> Chart:
+def _build_chart(comparable: Comparable, axis: str, lines: list[_Line], published: Sequence[Published]) -> Chart:
     values = pd.concat([line.part[axis] for line in lines])
     numbers = all(isinstance(value, Real) and not isinstance(value, bool) for value in values)
-    shown = _choose(lines)
-    series = _series(axis, shown, numbers)
-    order = () if numbers else tuple(dict.fromkeys(map(labels.value, values)))
-    word, accuracy = labels.setting(axis), f"{comparable.measure} (%)"
-    name, left_out = word.replace("_", " "), len(lines) - len(shown)
+    chosen = _choose(lines)
+    series = _build_series(axis, chosen, numbers)
+    order = () if numbers else tuple(dict.fromkeys(map(labels.format_value, values)))
+    word, accuracy = labels.strip_prefix(axis), f"{comparable.measure} (%)"
+    name, left_out = word.replace("_", " "), len(lines) - len(chosen)
     caption = f"Each line changes {name} alone; all other settings are equal along it. "
     caption += (
         f"Bars are {comparable.bars}; a point without one has a single seed."
@@ -97,7 +99,7 @@ def _chart(comparable: Comparable, axis: str, lines: list[_Line], published: Seq
         for follower in FOLLOWS.get(axis, ())
         if follower in comparable.names
     )
-    caption += f" {len(shown)} lines are shown; the points of {left_out} more are in the table." if left_out else ""
+    caption += f" {len(chosen)} lines are shown; the points of {left_out} more are in the table." if left_out else ""
     lost = any(points.look == "lost" for points in series)
     caption += " A cross on the lower edge: runs there did not finish, and are in no mean." if lost else ""
     chart = Chart(
@@ -122,20 +124,24 @@ def _chart(comparable: Comparable, axis: str, lines: list[_Line], published: Seq
 def _choose(lines: list[_Line]) -> list[_Line]:
     """As many lines of each method as the figure has room for, at settings that have the most points in all methods."""
     methods = {line.method for line in lines}
-    each = max(1, MOST_LINES // len(methods))
+    most = max(1, MOST_LINES // len(methods))
     points: dict[str, int] = {}
     for line in lines:
         points[str(line.key)] = points.get(str(line.key), 0) + len(line.part)
     ordered = sorted(lines, key=lambda line: (-points[str(line.key)], str(line.key)))
-    chosen = {id(line) for method in methods for line in [o for o in ordered if o.method == method][:each]}
+    chosen = {
+        id(line)
+        for method in methods
+        for line in [candidate for candidate in ordered if candidate.method == method][:most]
+    }
     return [line for line in lines if id(line) in chosen]
 
 
-def _series(axis: str, lines: list[_Line], numbers: bool) -> list[Series]:
+def _build_series(axis: str, lines: list[_Line], numbers: bool) -> list[Series]:
     series, counts = [], dict[str, int]()
-    for line, name in zip(lines, _names(lines), strict=True):
+    for line, name in zip(lines, _name_lines(lines), strict=True):
         part = line.part.sort_values(axis) if numbers else line.part
-        x = tuple(float(value) if numbers else labels.value(value) for value in part[axis])
+        x = tuple(float(value) if numbers else labels.format_value(value) for value in part[axis])
         texts = tuple(_describe_point(row) for row in part.to_dict("records"))
         dash = counts.get(line.method, 0)
         counts[line.method] = dash + 1
@@ -144,17 +150,19 @@ def _series(axis: str, lines: list[_Line], numbers: bool) -> list[Series]:
         series.append(Series(name, x, tuple(part["mean"]), line.method, "line", *ends, texts, rows, dash))
         lost = part[part["lost"] != ""]
         if len(lost):
-            at = tuple(place for place, word in zip(x, part["lost"], strict=True) if word)
+            positions = tuple(position for position, word in zip(x, part["lost"], strict=True) if word)
             texts, rows = tuple(_describe_point(row) for row in lost.to_dict("records")), tuple(lost["row"])
-            series.append(Series(name, at, (math.nan,) * len(at), line.method, "lost", texts=texts, rows=rows))
+            series.append(
+                Series(name, positions, (math.nan,) * len(positions), line.method, "lost", texts=texts, rows=rows)
+            )
     return series
 
 
-def _names(lines: list[_Line]) -> list[str]:
+def _name_lines(lines: list[_Line]) -> list[str]:
     """The method of each line and the settings that tell it from the method's other lines."""
     methods = [line.method for line in lines]
-    keys = [{name: labels.brief(text) for name, text in line.key.items()} for line in lines]
-    return [labels.label(*parts) for parts in zip(methods, labels.find_differences(methods, keys), strict=True)]
+    keys = [{name: labels.shorten(text) for name, text in line.key.items()} for line in lines]
+    return [labels.format_label(*parts) for parts in zip(methods, labels.find_differences(methods, keys), strict=True)]
 
 
 def _describe_point(row: dict[Any, Any]) -> str:
@@ -162,49 +170,51 @@ def _describe_point(row: dict[Any, Any]) -> str:
     return ", ".join(filter(None, [row["configuration"], seeds, row["lost"]]))
 
 
-def _operations(part: pd.DataFrame) -> list[list[str]]:
+def _split_operations(part: pd.DataFrame) -> list[list[str]]:
     return [str(value).split("+") for value in part["augmentation"]]
 
 
-def _pairs(part: pd.DataFrame) -> list[list[str]]:
-    return [names for names in _operations(part) if len(names) == 2]
+def _find_pairs(part: pd.DataFrame) -> list[list[str]]:
+    return [names for names in _split_operations(part) if len(names) == 2]
 
 
-def _heatmap(comparable: Comparable, line: _Line, title: str) -> Chart:
+def _build_heatmap(comparable: Comparable, line: _Line, title: str) -> Chart:
     """Pairs of operations; one alone is on the diagonal. A pair is a set: the figure is symmetric."""
     rows = line.part.to_dict("records")
-    operations = _operations(line.part)
+    operations = _split_operations(line.part)
     fields = {frozenset(names): row for names, row in zip(operations, rows, strict=True) if len(names) < 3}
     in_pairs = {name for names in fields if len(names) == 2 for name in names}
     alone = [name for names in operations if len(names) == 1 for name in names if name in in_pairs]
-    order = tuple(dict.fromkeys([*alone, *(name for names in _pairs(line.part) for name in names)]))
+    order = tuple(dict.fromkeys([*alone, *(name for names in _find_pairs(line.part) for name in names)]))
     cells = [[fields.get(frozenset({first, second})) for second in order] for first in order]
     matrix = tuple(tuple(math.nan if cell is None else float(cell["mean"]) for cell in row) for row in cells)
-    places = tuple(tuple(-1 if cell is None else int(cell["row"]) for cell in row) for row in cells)
+    row_numbers = tuple(tuple(-1 if cell is None else int(cell["row"]) for cell in row) for row in cells)
     values = [value for row in matrix for value in row if not math.isnan(value)]
     scale = (min(values), max(values)) if values else (0.0, 100.0)
     counts = sorted({int(row["n"]) for row in fields.values()})
-    half = [(row["high"] - row["low"]) / 2 for row in fields.values() if not math.isnan(row["high"])]
+    half_widths = [(row["high"] - row["low"]) / 2 for row in fields.values() if not math.isnan(row["high"])]
     seeds = quantify(counts[0], "seed") if len(counts) == 1 else f"{counts[0]} to {counts[-1]} seeds"
-    capital = comparable.measure[:1].upper() + comparable.measure[1:]
-    caption = f"{capital} in percent after training with two operations in both views, one alone on "
+    measure = comparable.measure[:1].upper() + comparable.measure[1:]
+    caption = f"{measure} in percent after training with two operations in both views, one alone on "
     caption += f"the diagonal. Means over {seeds}"
     caption += (
-        f"; the half-width of their intervals is at most {max(half):.1f} points: {comparable.bars}." if half else "."
+        f"; the half-width of their intervals is at most {max(half_widths):.1f} points: {comparable.bars}."
+        if half_widths
+        else "."
     )
     lost = [row for row in fields.values() if row["lost"]]
     caption += f" In {len(lost)} of {len(fields)} fields some runs did not finish, and are in no mean." if lost else ""
     title = f"Augmentation pairs: {title}{comparable.suffix}"
     name = f"augmentation_pairs-{line.method}{comparable.file}"
-    return Chart("heatmap", name, title, caption, order=order, matrix=matrix, matrix_rows=places, z_range=scale)
+    return Chart("heatmap", name, title, caption, order=order, matrix=matrix, matrix_rows=row_numbers, z_range=scale)
 
 
-def _chains(lines: list[_Line]) -> list[_Line]:
+def _find_chains(lines: list[_Line]) -> list[_Line]:
     """Of each line what a chain of three operations or more is built from, each a step longer than the one before."""
     chains = []
     for line in lines:
         words = set(map(str, line.part["augmentation"]))
-        long = [names for names in _operations(line.part) if len(names) > 2]
+        long = [names for names in _split_operations(line.part) if len(names) > 2]
         steps = {"+".join(names[:count]) for names in long for count in range(1, len(names) + 1)} & words
         part = line.part[line.part["augmentation"].astype(str).isin(steps)]
         if len(part) > 1:

@@ -25,47 +25,47 @@ _PIXELS = 2**22  # of it, which its characters do not tell: a plain picture of a
 _PNG = b"\x89PNG\r\n\x1a\n"
 
 
-def charts(comparable: Comparable, cells: pd.DataFrame, problems: list[str]) -> list[Chart]:
+def build_charts(comparable: Comparable, cells: pd.DataFrame, problems: list[str]) -> list[Chart]:
     """The curves of a `Comparable`, and the looks of its best cells where they have kept some.
 
     `cells` are its rows of the loaded frame, with `row`, their configuration's. `problems` get a line on each file
     that cannot be used.
     """
-    best = _best(comparable, cells)
+    best = _find_best(comparable, cells)
     curves = [
-        *curve_charts.validation(comparable, cells, best),
-        *curve_charts.training(comparable, cells, best, problems),
+        *curve_charts.build_validation_charts(comparable, cells, best),
+        *curve_charts.build_training_charts(comparable, cells, best, problems),
     ]
-    return [*curves, *_gallery_charts(comparable, best, problems)]
+    return [*curves, *_build_gallery_charts(comparable, best, problems)]
 
 
-def _best(comparable: Comparable, cells: pd.DataFrame) -> list[Best]:
+def _find_best(comparable: Comparable, cells: pd.DataFrame) -> list[Best]:
     """One of each method, from the best method."""
     table = comparable.table[comparable.table["mean"].notna()].sort_values("mean", ascending=False, kind="stable")
     best = []
     for row in table.drop_duplicates("method").to_dict("records"):
-        own = cells[(cells["row"] == row["row"]) & (cells["status"] == "finished")]
-        best.append(Best(row["method"], row["label"], row["configuration"], own.sort_values("seed")))
+        finished = cells[(cells["row"] == row["row"]) & (cells["status"] == "finished")]
+        best.append(Best(row["method"], row["label"], row["configuration"], finished.sort_values("seed")))
     return best
 
 
-def _gallery_charts(comparable: Comparable, best: list[Best], problems: list[str]) -> Iterator[Chart]:
+def _build_gallery_charts(comparable: Comparable, best: list[Best], problems: list[str]) -> Iterator[Chart]:
     """Projections first, then neighbours: figures of one sort are compared side by side."""
     galleries = []
     for configuration in best:
         folders = configuration.cells["folder"]
-        known = ((folder, gallery) for folder in folders if (gallery := _read(folder, problems)) is not None)
-        galleries += [(configuration, *pair) for pair in itertools.islice(known, 1)]
+        readable = ((folder, gallery) for folder in folders if (gallery := _read_gallery(folder, problems)) is not None)
+        galleries += [(configuration, *pair) for pair in itertools.islice(readable, 1)]
     for draw in (_projection, _neighbours):
         for configuration, folder, gallery in galleries[:MOST_CELLS]:
             try:
                 yield draw(comparable, configuration, gallery)
             except (LookupError, TypeError, ValueError) as error:
-                what = draw.__name__.strip("_")
-                problems.append(f"{Path(folder) / LOOKS_NAME}: no {what} to show: {type(error).__name__}: {error}")
+                kind = draw.__name__.strip("_")
+                problems.append(f"{Path(folder) / LOOKS_NAME}: no {kind} to show: {type(error).__name__}: {error}")
 
 
-def _read(folder: str, problems: list[str]) -> dict[str, Any] | None:
+def _read_gallery(folder: str, problems: list[str]) -> dict[str, Any] | None:
     path = Path(folder) / LOOKS_NAME
     try:
         gallery = files.read_json(path)
@@ -85,7 +85,7 @@ def _projection(comparable: Comparable, best: Best, gallery: dict[str, Any]) -> 
     kind, classes = str(projection["kind"]), list(gallery.get("classes", ()))
     series: list[Series] = []
     for number, part in points.groupby("label", sort=True):
-        name = files.printable(_class(number, classes))
+        name = files.make_printable(_name_class(number, classes))
         series.append(Series(name, tuple(part["x"]), tuple(part["y"]), look="dots", dash=len(series)))
     caption = (
         f"{len(points)} frozen features of {best.configuration}, projected by {words.get(kind, kind)}; a colour a "
@@ -96,9 +96,9 @@ def _projection(comparable: Comparable, best: Best, gallery: dict[str, Any]) -> 
     return Chart("points", f"features-{best.method}{comparable.file}", title, caption, series=tuple(series))
 
 
-def _class(label: Any, classes: list[Any]) -> str:
-    known = isinstance(label, int | float) and float(label).is_integer() and 0 <= label < len(classes)
-    return str(classes[int(label)] if known else label)
+def _name_class(label: Any, classes: list[Any]) -> str:
+    has_name = isinstance(label, int | float) and float(label).is_integer() and 0 <= label < len(classes)
+    return str(classes[int(label)] if has_name else label)
 
 
 def _neighbours(comparable: Comparable, best: Best, gallery: dict[str, Any]) -> Chart:
@@ -106,12 +106,12 @@ def _neighbours(comparable: Comparable, best: Best, gallery: dict[str, Any]) -> 
     png, queries = str(picture["png"]), list(picture["queries"])
     nearest = [list(row) for row in picture["neighbours"]]
     _require_small_png(png)
-    pairs = [(query, near) for query, row in zip(queries, nearest, strict=False) for near in row]
+    pairs = [(query, neighbour) for query, row in zip(queries, nearest, strict=False) for neighbour in row]
     if not pairs:
         raise ValueError("no neighbours")
-    same = sum(query == near for query, near in pairs)
+    same_class = sum(query == neighbour for query, neighbour in pairs)
     caption = "A row a test image: itself, then its nearest neighbours among the training images, in the features of "
-    caption += f"{best.configuration}. {same} of {len(pairs)} neighbours have its class."
+    caption += f"{best.configuration}. {same_class} of {len(pairs)} neighbours have its class."
     title = f"Nearest neighbours: {best.label}{comparable.suffix}"
     return Chart("picture", f"neighbours-{best.method}{comparable.file}", title, caption, png=png)
 

@@ -66,9 +66,9 @@ class Chart:
     others: tuple[Chart, ...] = ()  # the same against other axes
 
 
-def positions(chart: Chart, series: Series) -> list[float]:
+def place_series(chart: Chart, series: Series) -> list[float]:
     """Where a series stands among the categories: beside the others, the same step from each category's middle."""
-    names = list(dict.fromkeys(each.name for each in chart.series))
+    names = list(dict.fromkeys(other.name for other in chart.series))
     shift = (names.index(series.name) - (len(names) - 1) / 2) * 0.7 / max(len(names), 2)
     return [chart.order.index(value) + shift for value in series.x]
 
@@ -84,9 +84,9 @@ def pad_range(series: Sequence[Series]) -> tuple[float, float]:
 
 def space_ticks(values: Sequence[float], log: bool) -> tuple[float, ...]:
     """Of sorted values those that leave room for each other's text: never closer than a twelfth of the axis."""
-    places = [math.log(value) if log else value for value in values]
+    positions = [math.log(value) if log else value for value in values]
     chosen: list[int] = []
-    for i, place in enumerate(places):
-        if not chosen or place - places[chosen[-1]] >= (places[-1] - places[0]) / 12:
+    for i, position in enumerate(positions):
+        if not chosen or position - positions[chosen[-1]] >= (positions[-1] - positions[0]) / 12:
             chosen.append(i)
     return tuple(values[i] for i in chosen)

@@ -50,29 +50,31 @@ class _Curve(NamedTuple):
 Read = Callable[[Mapping[Hashable, Any]], pd.DataFrame]  # a cell's curve, empty where it has none
 
 
-def training(comparable: Comparable, cells: pd.DataFrame, best: list[Best], problems: list[str]) -> list[Chart]:
+def build_training_charts(
+    comparable: Comparable, cells: pd.DataFrame, best: list[Best], problems: list[str]
+) -> list[Chart]:
     """The loss over epochs. `problems` get a line on each log that cannot be read."""
-    curves, left_out = _curves(comparable, cells, best, lambda cell: loss_curve(cell["folder"], problems))
+    curves, left_out = _read_curves(comparable, cells, best, lambda cell: read_loss_curve(cell["folder"], problems))
     series = _draw(curves, "epoch", "loss", by="step")
     if not series:
         return []
     caption = "Loss of each method's configuration of the highest mean: a thin line a seed, a thick one their mean."
-    height = "training loss"
+    y_label = "training loss"
     several, lost = len({curve.method for curve in curves}) > 1, any(curve.lost for curve in curves)
     if several:
-        series, height = _scale_to_own_ranges(series), "training loss, from its lowest to its highest"
+        series, y_label = _scale_to_own_ranges(series), "training loss, from its lowest to its highest"
         caption += " Losses of different methods are not comparable, so each has its own range, 0 to 1: the shape "
         caption += "tells, not the height."
     caption += _explain_lines(comparable, left_out, lost)
     caption += " Where such a run leaves its method's range, it follows the edge." * (lost and several)
     caption += comparable.usual
     title = f"Training{comparable.suffix}"
-    return [Chart("lines", f"training{comparable.file}", title, caption, "epoch", height, tuple(series))]
+    return [Chart("lines", f"training{comparable.file}", title, caption, "epoch", y_label, tuple(series))]
 
 
-def validation(comparable: Comparable, cells: pd.DataFrame, best: list[Best]) -> list[Chart]:
+def build_validation_charts(comparable: Comparable, cells: pd.DataFrame, best: list[Best]) -> list[Chart]:
     """The accuracy on the validation split, where it was measured while cells trained: over epochs, views and hours."""
-    curves, left_out = _curves(comparable, cells, best, accuracy_curve)
+    curves, left_out = _read_curves(comparable, cells, best, read_accuracy_curve)
     if not curves:
         return []
     caption = "kNN accuracy (k = 20) on the validation split while each method's configuration of the highest mean "
@@ -80,7 +82,7 @@ def validation(comparable: Comparable, cells: pd.DataFrame, best: list[Best]) ->
     caption += "images."
     caption += _explain_lines(comparable, left_out, any(curve.lost for curve in curves)) + comparable.usual
     devices = sorted({str(device) for device in cells["cost.device"].dropna()})
-    drawn = []
+    charts = []
     for word, column, label in _AXES:
         text = caption
         if word == "hours" and len(devices) > 1:
@@ -88,8 +90,8 @@ def validation(comparable: Comparable, cells: pd.DataFrame, best: list[Best]) ->
         series = tuple(_draw(curves, column, "accuracy", by="epoch"))
         name, title = f"validation_{word}{comparable.file}", f"Accuracy while training{comparable.suffix}"
         chart = Chart("lines", name, title, text, label, "validation kNN-20 (%)", series)
-        drawn.append(replace(chart, choice=word))
-    return [replace(drawn[0], others=tuple(drawn[1:]))]
+        charts.append(replace(chart, choice=word))
+    return [replace(charts[0], others=tuple(charts[1:]))]
 
 
 def _explain_lines(comparable: Comparable, left_out: bool, lost: bool) -> str:
@@ -99,13 +101,15 @@ def _explain_lines(comparable: Comparable, left_out: bool, lost: bool) -> str:
     return text + " Dashed lines are runs that did not finish." * lost
 
 
-def _curves(comparable: Comparable, cells: pd.DataFrame, best: list[Best], read: Read) -> tuple[list[_Curve], bool]:
+def _read_curves(
+    comparable: Comparable, cells: pd.DataFrame, best: list[Best], read: Read
+) -> tuple[list[_Curve], bool]:
     """From the best method, while there is room, and whether there was not for all; then some that did not finish."""
     curves, lines, left_out = list[_Curve](), 0, False
     groups = dict(zip(comparable.table["method"], comparable.table["group"], strict=True))
     dashes: Counter[str] = Counter()
-    for method, label, _, own in best:
-        runs = [run for cell in own.to_dict("records") if len(run := read(cell))]
+    for method, label, _, finished in best:
+        runs = [run for cell in finished.to_dict("records") if len(run := read(cell))]
         if not runs:
             continue
         if lines + len(runs) >= MOST_LINES:
@@ -140,15 +144,15 @@ def _scale_to_own_ranges(series: list[Series]) -> list[Series]:
     """Each method's curves between 0 and 1, its lowest and highest loss; a lost run's count if it has no others."""
     scaled = []
     for curve in series:
-        own = [each for each in series if each.method == curve.method]
-        counted = [each for each in own if each.look != "level"] or own
-        low, high = min(min(each.y) for each in counted), max(max(each.y) for each in counted)
+        siblings = [other for other in series if other.method == curve.method]
+        reference = [other for other in siblings if other.look != "level"] or siblings
+        low, high = min(min(other.y) for other in reference), max(max(other.y) for other in reference)
         y = tuple(min(max((loss - low) / (high - low or 1.0), 0.0), 1.0) for loss in curve.y)
         scaled.append(replace(curve, y=y, texts=tuple(f"loss {loss:.4g}" for loss in curve.y)))
     return scaled
 
 
-def loss_curve(folder: str, problems: list[str]) -> pd.DataFrame:
+def read_loss_curve(folder: str, problems: list[str]) -> pd.DataFrame:
     """`step`, `epoch` as a fraction where the log allows it, and `loss` of a cell's log, thinned to 200 lines or less.
 
     Empty where there is no log. A line that a kill has cut, and a loss that is no finite number, are left out; any
@@ -183,14 +187,14 @@ def loss_curve(folder: str, problems: list[str]) -> pd.DataFrame:
     return table.iloc[:: max(1, math.ceil(len(table) / _POINTS))]
 
 
-def accuracy_curve(cell: Mapping[Hashable, Any]) -> pd.DataFrame:
+def read_accuracy_curve(cell: Mapping[Hashable, Any]) -> pd.DataFrame:
     """`epoch`, `views`, `hours` of all processes and `accuracy` in percent of a cell's log, whose loss curve tells of
     what cannot be read in it. Empty where it was not measured twice."""
-    lines = list(_evaluations(cell))
+    lines = list(_read_evaluations(cell))
     return pd.DataFrame(lines if len(lines) > 1 else [], columns=["epoch", "views", "hours", "accuracy"])
 
 
-def _evaluations(cell: Mapping[Hashable, Any]) -> Iterator[tuple[float, float, float, float]]:
+def _read_evaluations(cell: Mapping[Hashable, Any]) -> Iterator[tuple[float, float, float, float]]:
     processes = cell["cost.processes"] if pd.notna(cell["cost.processes"]) else 1
     try:
         texts = files.read_text(Path(cell["folder"]) / "log.jsonl", errors="replace").splitlines()

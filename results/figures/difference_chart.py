@@ -13,7 +13,7 @@ _LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"
 _SETS, _ROWS = "cannot be told apart:", "configurations:"
 
 
-def charts(comparable: Comparable) -> list[Chart]:
+def build_charts(comparable: Comparable) -> list[Chart]:
     """The diagram of those that are ranked, none where they are fewer than three."""
     table = comparable.table[[len(sets) > 0 for sets in comparable.table["joined"]]]
     table = table.sort_values("mean", ascending=False, kind="stable")

@@ -9,7 +9,7 @@ from io import BytesIO
 from typing import TYPE_CHECKING, Any
 
 from results.figures import palette
-from results.figures.chart import MANY, Chart, Series, positions
+from results.figures.chart import MANY, Chart, Series, place_series
 from results.figures.palette import GREY, Style, style_class
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ _DASHES = ("-", "--", ":", "-.")
 _DPI = 150
 
 
-def files(chart: Chart, styles: Mapping[str, Style]) -> dict[str, bytes]:
+def render(chart: Chart, styles: Mapping[str, Style]) -> dict[str, bytes]:
     """Ending -> the file's bytes. The caption is not in it: it stands in the report."""
     import matplotlib
     from matplotlib.backends.backend_agg import FigureCanvasAgg
@@ -66,25 +66,25 @@ def draw(chart: Chart, styles: Mapping[str, Style]) -> Figure:
     longest = max(map(len, chart.order), default=0)
     wide = {"intervals": max(6.8, 4.0 + 0.062 * longest), "heatmap": 2.2 + 0.55 * len(chart.order), "points": 5.2}
     size = wide.get(chart.kind, 6.8), tall.get(chart.kind, 4.0)
-    rows = _legend_rows(chart)
+    rows = _count_legend_rows(chart)
     size = size[0], size[1] + 0.17 * max(0, rows - 2)
     engine = ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.06)
     figure = Figure(figsize=size, dpi=_DPI, layout=engine)
     axes = figure.add_subplot()
-    axes.set_title(_plain(chart.title), loc="left", fontsize=10, y=1.01)  # a y of its own saves finding one
+    axes.set_title(_escape(chart.title), loc="left", fontsize=10, y=1.01)  # a y of its own saves finding one
     if chart.kind == "heatmap":
-        _heatmap(axes, chart)
+        _draw_heatmap(axes, chart)
     else:
-        _axes(axes, chart, styles)
+        _draw_axes(axes, chart, styles)
     # The layout is found once for all files: finding it costs as much as drawing.
     engine.execute(figure)
     figure.set_layout_engine("none")
     return figure
 
 
-def _axes(axes: Axes, chart: Chart, styles: Mapping[str, Style]) -> None:
-    axes.set_xlabel(_plain(chart.x_label))
-    axes.set_ylabel(_plain(chart.y_label))
+def _draw_axes(axes: Axes, chart: Chart, styles: Mapping[str, Style]) -> None:
+    axes.set_xlabel(_escape(chart.x_label))
+    axes.set_ylabel(_escape(chart.y_label))
     if chart.x_log:
         axes.set_xscale("log")
     if chart.y_range:
@@ -92,31 +92,31 @@ def _axes(axes: Axes, chart: Chart, styles: Mapping[str, Style]) -> None:
     right = axes.twinx() if chart.right_range else axes
     if chart.right_range:
         right.set_ylim(*chart.right_range)
-        right.set_ylabel(_plain(chart.right_label))
+        right.set_ylabel(_escape(chart.right_label))
     many = sum(len(series.x) for series in chart.series) > MANY
     for series in chart.series:
         _draw(right if series.look == "published" else axes, chart, series, styles, many)
-    _ticks(axes, chart)
+    _set_ticks(axes, chart)
     if chart.kind == "points":
         axes.set_axis_off()
         axes.set_aspect("equal", adjustable="datalim")
     else:
         axes.grid(alpha=0.25, linewidth=0.6)
-        _headings(axes, chart)
+        _style_headings(axes, chart)
     pairs = [
-        pair for each in dict.fromkeys((axes, right)) for pair in zip(*each.get_legend_handles_labels(), strict=True)
+        pair for side in dict.fromkeys((axes, right)) for pair in zip(*side.get_legend_handles_labels(), strict=True)
     ]
     unique = {label: handle for handle, label in pairs}
     if len(unique) > 1 and not chart.headings:  # under headings, each row is named already
-        _legend(axes, chart, unique)
+        _draw_legend(axes, chart, unique)
 
 
-def _legend(axes: Axes, chart: Chart, handles: Mapping[str, Artist]) -> None:
+def _draw_legend(axes: Axes, chart: Chart, handles: Mapping[str, Artist]) -> None:
     """What each line or mark is, below the axes; under the name of its family where methods are grouped."""
     from matplotlib.lines import Line2D
 
     columns = max(1, min(len(handles), 100 // (max(map(len, handles)) + 7)))
-    blocks = _blocks(chart)
+    blocks = _group_legend(chart)
     names = list(handles)
     if blocks:
         packed = _pack(blocks, columns)
@@ -140,20 +140,20 @@ def _legend(axes: Axes, chart: Chart, handles: Mapping[str, Artist]) -> None:
             text.set_fontweight("bold")
 
 
-def _legend_rows(chart: Chart) -> float:
+def _count_legend_rows(chart: Chart) -> float:
     """About how many rows of text the legend has."""
     longest = max((len(series.name) + 7 for series in chart.series), default=0)
-    blocks = _blocks(chart)
+    blocks = _group_legend(chart)
     if chart.headings or not blocks:
         return 0 if chart.headings else len({series.name for series in chart.series}) * longest / 100
     return len(_pack(blocks, max(1, 100 // longest))[0])
 
 
-def _blocks(chart: Chart) -> list[list[str]]:
+def _group_legend(chart: Chart) -> list[list[str]]:
     """The parts of a legend by family, each under its heading; what is of none first. Nothing without families."""
     blocks: dict[str, list[str]] = {}
     for series in chart.series:
-        blocks.setdefault(series.family, [f"{series.family}:"] if series.family else []).append(_plain(series.name))
+        blocks.setdefault(series.family, [f"{series.family}:"] if series.family else []).append(_escape(series.name))
     return list(blocks.values()) if any(blocks) else []
 
 
@@ -170,7 +170,7 @@ def _pack(blocks: list[list[str]], most: int) -> list[list[str]]:
     return [column + [""] * (height - len(column)) for column in columns]
 
 
-def _headings(axes: Axes, chart: Chart) -> None:
+def _style_headings(axes: Axes, chart: Chart) -> None:
     """The rows of an axis that only head others: bold, without a line across."""
     for tick, name in zip(axes.yaxis.get_major_ticks(), reversed(chart.order), strict=False):
         if name in chart.headings:
@@ -186,15 +186,15 @@ def _draw(axes: Axes, chart: Chart, series: Series, styles: Mapping[str, Style],
     if chart.kind == "intervals":
         y = [len(chart.order) - 1 - chart.order.index(label) for label in series.y]
     elif chart.kind == "groups":
-        x = positions(chart, series)
-    name, dash = _plain(series.name), _DASHES[series.dash % len(_DASHES)]
+        x = place_series(chart, series)
+    name, dash = _escape(series.name), _DASHES[series.dash % len(_DASHES)]
     mark: dict[str, Any] = {
-        "marker": _MARKS[palette.mark(style, series.dash)],
+        "marker": _MARKS[palette.choose_mark(style, series.dash)],
         "markersize": 3 if many or chart.kind == "points" else 5,
     }
     if series.look == "lost":
-        at = axes.get_ylim()[0]
-        axes.plot(x, [at] * len(x), "x", color=style.colour, clip_on=False, markersize=6)
+        edge = axes.get_ylim()[0]
+        axes.plot(x, [edge] * len(x), "x", color=style.colour, clip_on=False, markersize=6)
     elif series.look == "published":
         axes.plot(x, y, ("--", ":", "-.")[series.dash % 3], color=GREY, marker="o", markerfacecolor="none", label=name)
     elif series.look == "front":
@@ -213,10 +213,10 @@ def _draw(axes: Axes, chart: Chart, series: Series, styles: Mapping[str, Style],
         mark["markerfacecolor"] = "none" if hollow else style.colour
         axes.plot(x, y, linestyle=line, color=style.colour, label=name, **mark)
         if series.low and not (many and chart.kind == "scatter"):
-            _bars(axes, chart, series, x, y, style.colour)
+            _draw_bars(axes, chart, series, x, y, style.colour)
 
 
-def _bars(axes: Axes, chart: Chart, series: Series, x: list[Any], y: list[Any], colour: str) -> None:
+def _draw_bars(axes: Axes, chart: Chart, series: Series, x: list[Any], y: list[Any], colour: str) -> None:
     """Lines from end to end, in one call: errorbar takes several times as long."""
     ends = [
         (i, low, high) for i, (low, high) in enumerate(zip(series.low, series.high, strict=True)) if not math.isnan(low)
@@ -228,23 +228,23 @@ def _bars(axes: Axes, chart: Chart, series: Series, x: list[Any], y: list[Any], 
         axes.vlines([x[i] for i, _, _ in ends], lows, highs, color=colour, linewidth=1.1)
 
 
-def _ticks(axes: Axes, chart: Chart) -> None:
+def _set_ticks(axes: Axes, chart: Chart) -> None:
     if chart.kind == "intervals":
-        axes.set_yticks(range(len(chart.order)), [_plain(label) for label in reversed(chart.order)], fontsize=7)
+        axes.set_yticks(range(len(chart.order)), [_escape(label) for label in reversed(chart.order)], fontsize=7)
         axes.set_ylim(-0.7, len(chart.order) - 0.3)
     elif chart.kind == "groups":
         long = sum(map(len, chart.order)) > 60
-        places, words = range(len(chart.order)), [_plain(label) for label in chart.order]
-        axes.set_xticks(places, words, rotation=30 if long else 0, ha="right" if long else "center")
+        positions, words = range(len(chart.order)), [_escape(label) for label in chart.order]
+        axes.set_xticks(positions, words, rotation=30 if long else 0, ha="right" if long else "center")
     elif chart.x_ticks:
         axes.set_xticks(chart.x_ticks, [f"{x:g}" for x in chart.x_ticks])
         axes.minorticks_off()
 
 
-def _heatmap(axes: Axes, chart: Chart) -> None:
+def _draw_heatmap(axes: Axes, chart: Chart) -> None:
     low, high = chart.z_range
     axes.imshow(chart.matrix, cmap="cividis", vmin=low, vmax=high)
-    words = [_plain(name) for name in chart.order]
+    words = [_escape(name) for name in chart.order]
     axes.set_xticks(range(len(words)), words, rotation=30, ha="right")
     axes.set_yticks(range(len(words)), words)
     axes.spines[:].set_visible(False)
@@ -257,6 +257,6 @@ def _heatmap(axes: Axes, chart: Chart) -> None:
                 )
 
 
-def _plain(text: str) -> str:
+def _escape(text: str) -> str:
     """Text for matplotlib, which reads what stands between two dollars as mathematics."""
     return text.replace("$", r"\$")

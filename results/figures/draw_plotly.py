@@ -7,23 +7,23 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from results.figures.chart import MANY, Chart, Series, positions
-from results.figures.palette import GREY, Style, mark, style_class
+from results.figures.chart import MANY, Chart, Series, place_series
+from results.figures.palette import GREY, Style, choose_mark, style_class
 
 _DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
 _HEIGHT = 430
 _LEGEND = 200  # more of it for a legend of many methods
 
 
-def figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:
+def build_figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:
     """`data` and `layout` of one chart, without its title and caption, which the page writes. A picture has none.
 
     `customdata` of a point is its configuration's row, for what a click opens.
     """
     if chart.kind == "heatmap":
-        return _heatmap(chart)
+        return _build_heatmap(chart)
     many = sum(len(series.x) for series in chart.series) > MANY
-    traces = [_trace(chart, series, number, styles, many) for number, series in enumerate(chart.series)]
+    traces = [_build_trace(chart, series, number, styles, many) for number, series in enumerate(chart.series)]
     # Under headings, each row is named already.
     legend = len({series.name for series in chart.series if series.look != "thin"}) > 1 and not chart.headings
     above = {"orientation": "h", "yanchor": "bottom", "y": 1.01, "x": 0}
@@ -31,10 +31,14 @@ def figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:
     if legend and any(series.family for series in chart.series):
         layout["height"] += _LEGEND
         above |= {"groupclick": "toggleitem"}
-    layout |= {"hovermode": "closest", "xaxis": _x_axis(chart), "yaxis": {"title": {"text": _safe(chart.y_label)}}}
+    layout |= {
+        "hovermode": "closest",
+        "xaxis": _build_x_axis(chart),
+        "yaxis": {"title": {"text": _escape(chart.y_label)}},
+    }
     layout["margin"] = {"l": 60, "r": 20, "t": 34, "b": 50}
     if chart.kind == "intervals":
-        order = [_safe(name) for name in reversed(chart.order)]
+        order = [_escape(name) for name in reversed(chart.order)]
         layout["yaxis"] = {
             "type": "category",
             "categoryorder": "array",
@@ -44,7 +48,7 @@ def figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:
             "tickvals": order,
             "range": [-0.7, len(order) - 0.3],
         }
-        bold = {_safe(name) for name in chart.headings}
+        bold = {_escape(name) for name in chart.headings}
         layout["yaxis"]["ticktext"] = [f"<b>{name}</b>" if name in bold else name for name in order]
         layout["height"] = 110 + 21 * len(order)
     elif chart.y_range:
@@ -56,7 +60,7 @@ def figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:
             "range": list(chart.right_range),
             "showgrid": False,
             "tickmode": "auto",
-            "title": {"text": _safe(chart.right_label)},
+            "title": {"text": _escape(chart.right_label)},
         }
         layout["margin"]["r"] = 60
     if chart.kind == "points":
@@ -66,11 +70,11 @@ def figure(chart: Chart, styles: Mapping[str, Style]) -> dict[str, Any]:
     return {"data": traces, "layout": layout}
 
 
-def _trace(chart: Chart, series: Series, number: int, styles: Mapping[str, Style], many: bool) -> dict[str, Any]:
+def _build_trace(chart: Chart, series: Series, number: int, styles: Mapping[str, Style], many: bool) -> dict[str, Any]:
     style = style_class(series.dash) if chart.kind == "points" else styles.get(series.method, Style(GREY, "circle"))
     x, y = list(series.x), list(series.y)
     if chart.kind == "groups":
-        x = positions(chart, series)
+        x = place_series(chart, series)
     if series.look == "lost" and chart.y_range:
         low, high = chart.y_range
         y = [low + 0.025 * (high - low)] * len(x)
@@ -81,24 +85,39 @@ def _trace(chart: Chart, series: Series, number: int, styles: Mapping[str, Style
     trace: dict[str, Any] = {
         "type": "scatter",
         "mode": mode,
-        "name": _safe(series.name),
-        "legendgroup": _safe(series.name),
+        "name": _escape(series.name),
+        "legendgroup": _escape(series.name),
     }
     if series.family:
-        trace |= {"legendgroup": _safe(series.family), "legendgrouptitle": {"text": f"<b>{_safe(series.family)}</b>"}}
-    trace |= {"x": _plain(x), "y": _plain(y), "line": {"color": style.colour, "width": 2, "dash": "solid"}}
+        trace |= {
+            "legendgroup": _escape(series.family),
+            "legendgrouptitle": {"text": f"<b>{_escape(series.family)}</b>"},
+        }
+    trace |= {
+        "x": _to_json_values(x),
+        "y": _to_json_values(y),
+        "line": {"color": style.colour, "width": 2, "dash": "solid"},
+    }
     small = chart.kind == "points" or (many and series.look == "dots")
     hollow = "-open" if series.dash % 2 and chart.kind != "points" else ""
-    trace["marker"] = {"color": style.colour, "symbol": mark(style, series.dash) + hollow, "size": 6 if small else 9}
+    trace["marker"] = {
+        "color": style.colour,
+        "symbol": choose_mark(style, series.dash) + hollow,
+        "size": 6 if small else 9,
+    }
     trace |= _style_look(series, style)
     if series.texts:
-        trace["text"] = [_safe(text) for text in series.texts]
+        trace["text"] = [_escape(text) for text in series.texts]
     if series.rows:
         trace["customdata"] = list(series.rows)
-    trace["hovertemplate"] = _hover(chart, series)
+    trace["hovertemplate"] = _write_hover(chart, series)
     if any(not math.isnan(low) for low in series.low) and not (many and chart.kind == "scatter"):
         key = "error_x" if chart.kind == "intervals" else "error_y"
-        trace[key] = _bars(series, chart.kind == "intervals") | {"color": style.colour, "thickness": 1.4, "width": 3}
+        trace[key] = _build_bars(series, chart.kind == "intervals") | {
+            "color": style.colour,
+            "thickness": 1.4,
+            "width": 3,
+        }
     return trace
 
 
@@ -123,34 +142,34 @@ def _style_look(series: Series, style: Style) -> dict[str, Any]:
     return {"line": line}
 
 
-def _bars(series: Series, along_x: bool) -> dict[str, Any]:
+def _build_bars(series: Series, along_x: bool) -> dict[str, Any]:
     centre = series.x if along_x else series.y
     above = [high - mid for high, mid in zip(series.high, centre, strict=True)]
     below = [mid - low for low, mid in zip(series.low, centre, strict=True)]
-    return {"type": "data", "symmetric": False, "array": _plain(above), "arrayminus": _plain(below)}
+    return {"type": "data", "symmetric": False, "array": _to_json_values(above), "arrayminus": _to_json_values(below)}
 
 
-def _hover(chart: Chart, series: Series) -> str:
+def _write_hover(chart: Chart, series: Series) -> str:
     text = "<br>%{text}" if series.texts else ""
     if chart.kind == "points":
         return "%{fullData.name}<extra></extra>"
     if chart.kind == "intervals":
-        return f"<b>%{{y}}</b><br>{_safe(chart.x_label)}: %{{x:.2f}}{text}<extra></extra>"
+        return f"<b>%{{y}}</b><br>{_escape(chart.x_label)}: %{{x:.2f}}{text}<extra></extra>"
     if series.look == "lost":
         return "%{text}<extra></extra>"
     if series.look == "published":
         return f"%{{fullData.name}}<br>%{{x}}: %{{y:.2f}}{text}<extra></extra>"
     value = "%{y:.3g}" if chart.kind == "lines" else "%{y:.2f}"
-    at = "" if chart.kind == "groups" else f"{_safe(chart.x_label)}: %{{x}}<br>"
-    return f"<b>%{{fullData.name}}</b><br>{at}{_safe(chart.y_label)}: {value}{text}<extra></extra>"
+    x_text = "" if chart.kind == "groups" else f"{_escape(chart.x_label)}: %{{x}}<br>"
+    return f"<b>%{{fullData.name}}</b><br>{x_text}{_escape(chart.y_label)}: {value}{text}<extra></extra>"
 
 
-def _x_axis(chart: Chart) -> dict[str, Any]:
-    axis: dict[str, Any] = {"title": {"text": _safe(chart.x_label)}, "automargin": True}
+def _build_x_axis(chart: Chart) -> dict[str, Any]:
+    axis: dict[str, Any] = {"title": {"text": _escape(chart.x_label)}, "automargin": True}
     if chart.kind == "groups":
-        places = list(range(len(chart.order)))
-        axis |= {"tickmode": "array", "tickvals": places, "ticktext": [_safe(name) for name in chart.order]}
-        axis |= {"range": [-0.6, len(places) - 0.4], "zeroline": False}
+        positions = list(range(len(chart.order)))
+        axis |= {"tickmode": "array", "tickvals": positions, "ticktext": [_escape(name) for name in chart.order]}
+        axis |= {"range": [-0.6, len(positions) - 0.4], "zeroline": False}
     elif chart.x_log:
         axis["type"] = "log"
     if chart.x_ticks:
@@ -158,14 +177,14 @@ def _x_axis(chart: Chart) -> dict[str, Any]:
     return axis
 
 
-def _heatmap(chart: Chart) -> dict[str, Any]:
-    names = [_safe(name) for name in chart.order]
+def _build_heatmap(chart: Chart) -> dict[str, Any]:
+    names = [_escape(name) for name in chart.order]
     low, high = chart.z_range
     trace = {
         "type": "heatmap",
         "x": names,
         "y": names,
-        "z": [_plain(row) for row in chart.matrix],
+        "z": [_to_json_values(row) for row in chart.matrix],
         "zmin": low,
         "zmax": high,
         "colorscale": "Cividis",
@@ -186,17 +205,17 @@ def _heatmap(chart: Chart) -> dict[str, Any]:
     return {"data": [trace], "layout": layout}
 
 
-def _plain(values: Sequence[Any]) -> list[Any]:
+def _to_json_values(values: Sequence[Any]) -> list[Any]:
     """Values for JSON, which has no NaN; six digits are more than a screen shows."""
     plain: list[Any] = []
     for value in values:
         if isinstance(value, str):
-            plain.append(_safe(value))
+            plain.append(_escape(value))
         else:
             plain.append(None if math.isnan(value) else float(f"{value:.6g}"))
     return plain
 
 
-def _safe(text: str) -> str:
+def _escape(text: str) -> str:
     """Text for plotly, which reads tags: a record's text must not become a link."""
     return html.escape(text, quote=False)

@@ -31,7 +31,7 @@ class Style(NamedTuple):
     mark: str
 
 
-def styles(charts: Iterable[Chart]) -> dict[str, Style]:
+def choose_styles(charts: Iterable[Chart]) -> dict[str, Style]:
     """Method -> its style; by the alphabet, so that an order of accuracy does not colour anew.
 
     Where methods are grouped by family, a colour is a family's: it is seen before a mark is. Up to ten methods of one
@@ -41,16 +41,16 @@ def styles(charts: Iterable[Chart]) -> dict[str, Style]:
     methods = sorted({series.method for chart in flat for series in chart.series if series.method})
     families = {series.method: series.family for chart in flat for series in chart.series if series.family}
     if families:
-        places = {name: method_families.place(families.get(name, "")) for name in methods}
+        orders = {name: method_families.find_order(families.get(name, "")) for name in methods}
         within = {
-            name: [method for method in methods if places[method] == places[name]].index(name) for name in methods
+            name: [method for method in methods if orders[method] == orders[name]].index(name) for name in methods
         }
-        return {name: Style(COLOURS[places[name]], MORE_MARKS[within[name] % len(MORE_MARKS)]) for name in methods}
+        return {name: Style(COLOURS[orders[name]], MORE_MARKS[within[name] % len(MORE_MARKS)]) for name in methods}
     # Seven marks on ten colours: no two of the first seventy methods look alike.
     return {name: Style(COLOURS[i % len(COLOURS)], MARKS[i % len(MARKS)]) for i, name in enumerate(methods)}
 
 
-def mark(style: Style, number: int) -> str:
+def choose_mark(style: Style, number: int) -> str:
     """The mark of a method's line of that number: full and open by turns, and each two lines another shape."""
     return MARKS[(MARKS.index(style.mark) + number // 2) % len(MARKS)] if number > 1 else style.mark
 

@@ -10,7 +10,7 @@ from results.figures.chart import Chart, Series, pad_range, space_ticks
 
 
 class Published(Protocol):
-    """A curve from a paper: what `numbers.curves` returns. `y` are fractions."""
+    """A curve from a paper: what `numbers.find_curves` returns. `y` are fractions."""
 
     @property
     def id(self) -> str: ...
@@ -36,10 +36,10 @@ def fits(curve: Published, chart: Chart) -> bool:
     """Numbers on an axis of numbers, known words on one of words; of one of its methods, or of none."""
     methods = {series.method for series in chart.series}
     if chart.kind == "groups":
-        known = all(str(value) in chart.order for value in curve.x)
+        is_drawable = all(str(value) in chart.order for value in curve.x)
     else:
-        known = all(isinstance(value, int | float) and (value > 0 or not chart.x_log) for value in curve.x)
-    return known and len(curve.x) > 0 and (not curve.method or curve.method in methods)
+        is_drawable = all(isinstance(value, int | float) and (value > 0 or not chart.x_log) for value in curve.x)
+    return is_drawable and len(curve.x) > 0 and (not curve.method or curve.method in methods)
 
 
 def overlay(chart: Chart, curves: Sequence[Published]) -> Chart:

@@ -20,7 +20,7 @@ from results.figures.published_curves import Published
 from results.frames import labels, method_families
 from results.quantity import quantify
 from results.statistics.comparable import Comparable
-from results.statistics.summaries import configurations
+from results.statistics.summaries import number_configurations
 
 MOST_BARS = 60
 _COLOURS = " A colour is a family of methods."
@@ -31,7 +31,7 @@ _COSTS = (
 )
 
 
-def charts(
+def build_charts(
     comparables: Sequence[Comparable],
     frame: pd.DataFrame,
     published: Sequence[Published] = (),
@@ -44,15 +44,15 @@ def charts(
     """
     problems = [] if problems is None else problems
     frame = frame.reset_index(drop=True)
-    cells = frame.assign(row=configurations(frame))
-    drawn: list[Chart] = []
+    cells = frame.assign(row=number_configurations(frame))
+    charts: list[Chart] = []
     for comparable in comparables:
-        drawn.append(intervals(comparable))
-        drawn += difference_chart.charts(comparable)
-        drawn += ablation_charts.charts(comparable, published)
-        drawn += cost(comparable)
-        drawn += cell_charts.charts(comparable, cells[cells["row"].isin(comparable.table["row"])], problems)
-    return _name_files(drawn)
+        charts.append(build_intervals(comparable))
+        charts += difference_chart.build_charts(comparable)
+        charts += ablation_charts.build_charts(comparable, published)
+        charts += build_cost_charts(comparable)
+        charts += cell_charts.build_charts(comparable, cells[cells["row"].isin(comparable.table["row"])], problems)
+    return _name_files(charts)
 
 
 def sort_by_mean(table: pd.DataFrame) -> pd.DataFrame:
@@ -60,16 +60,16 @@ def sort_by_mean(table: pd.DataFrame) -> pd.DataFrame:
     return table.sort_values("mean", ascending=False, kind="stable", na_position="last")
 
 
-def intervals(comparable: Comparable) -> Chart:
+def build_intervals(comparable: Comparable) -> Chart:
     """A dot and its interval for each configuration, the best at the top, of all or of its family."""
     table = sort_by_mean(comparable.table)
-    shown = sort_by_family(table.head(MOST_BARS))
-    texts = [label + (f" ({lost})" if lost else "") for label, lost in zip(shown["label"], shown["lost"], strict=True)]
-    shown = shown.assign(label=texts)
+    top = sort_by_family(table.head(MOST_BARS))
+    texts = [label + (f" ({lost})" if lost else "") for label, lost in zip(top["label"], top["lost"], strict=True)]
+    top = top.assign(label=texts)
     series = []
-    for (method, group), part in shown.groupby(["method", "group"], sort=False):
+    for (method, group), part in top.groupby(["method", "group"], sort=False):
         seeds = [quantify(n, "seed") for n in part["n"]]
-        series.append(_dots(method, group, part, "mean", "label", seeds))
+        series.append(_build_dots(method, group, part, "mean", "label", seeds))
     caption = f"Mean {comparable.measure} of each configuration"
     if comparable.bars:
         caption += f"; bars are {comparable.bars}. Overlapping bars are no test: the ranks of the table are."
@@ -77,14 +77,14 @@ def intervals(comparable: Comparable) -> Chart:
         caption += ". There are no intervals: none has two seeds, or a seed changes nothing but all alike."
     if len(table) > MOST_BARS:
         caption += f" The {MOST_BARS} highest of {len(table)} are shown."
-    caption += _COLOURS if shown["group"].any() else ""
+    caption += _COLOURS if top["group"].any() else ""
     caption += comparable.usual + comparable.lost
     order, headings = list[str](), list[str]()
-    for label, group in zip(shown["label"], shown["group"], strict=True):
-        head = f"{group}:"  # no label ends in a colon, and a method may be called as a family is
-        if group and head not in headings:
-            headings.append(head)
-            order.append(head)
+    for label, group in zip(top["label"], top["group"], strict=True):
+        heading = f"{group}:"  # no label ends in a colon, and a method may be called as a family is
+        if group and heading not in headings:
+            headings.append(heading)
+            order.append(heading)
         order.append(label)
     return Chart(
         "intervals",
@@ -99,7 +99,7 @@ def intervals(comparable: Comparable) -> Chart:
     )
 
 
-def _dots(method: Any, family: Any, part: pd.DataFrame, x: str, y: str, texts: Sequence[str]) -> Series:
+def _build_dots(method: Any, family: Any, part: pd.DataFrame, x: str, y: str, texts: Sequence[str]) -> Series:
     """A dot for each row of `part`, of one method, at its columns `x` and `y`."""
     ends = tuple(part["low"]), tuple(part["high"])
     rows = tuple(part["row"])
@@ -109,54 +109,55 @@ def _dots(method: Any, family: Any, part: pd.DataFrame, x: str, y: str, texts: S
 
 def sort_by_family(table: pd.DataFrame) -> pd.DataFrame:
     """Rows in the order of their families, where they are grouped; otherwise, and within a family, as they are."""
-    return table.sort_values("group", kind="stable", key=lambda groups: groups.map(method_families.place))
+    return table.sort_values("group", kind="stable", key=lambda groups: groups.map(method_families.find_order))
 
 
-def cost(comparable: Comparable) -> list[Chart]:
+def build_cost_charts(comparable: Comparable) -> list[Chart]:
     """Accuracy against views, hours and memory: one chart with the others to choose, or none without costs."""
     if len(comparable.table) < 2:
         return []
-    drawn = [_cost(comparable, *axis) for axis in _COSTS]
-    drawn = [chart for chart in drawn if any(series.look == "dots" for series in chart.series)]
+    charts = [_build_cost_chart(comparable, *axis) for axis in _COSTS]
+    charts = [chart for chart in charts if any(series.look == "dots" for series in chart.series)]
     # First where configurations differ: equal epochs are equal views.
-    drawn.sort(key=lambda chart: len({x for series in chart.series if series.look == "dots" for x in series.x}) < 2)
-    return [replace(drawn[0], others=tuple(drawn[1:]))] if drawn else []
+    charts.sort(key=lambda chart: len({x for series in chart.series if series.look == "dots" for x in series.x}) < 2)
+    return [replace(charts[0], others=tuple(charts[1:]))] if charts else []
 
 
-def _cost(comparable: Comparable, word: str, column: str, label: str) -> Chart:
+def _build_cost_chart(comparable: Comparable, word: str, column: str, label: str) -> Chart:
     table = comparable.table[comparable.table["mean"].notna() & comparable.table[column].notna()]
     table = sort_by_family(table)
-    spent, free = table[table[column] > 0], table[table[column] == 0]
+    costly, without_cost = table[table[column] > 0], table[table[column] == 0]
     series = []
     bars = "its interval is in the table" if len(table) > MANY else f"bars are {comparable.bars}"
     bars = f"; {bars}" if comparable.bars else ""
-    front = spent[pareto(spent[column].to_numpy(dtype=float), spent["mean"].to_numpy(dtype=float))]
+    front = costly[find_pareto_front(costly[column].to_numpy(dtype=float), costly["mean"].to_numpy(dtype=float))]
     front = front.sort_values(column)
     if len(front) > 1:
         series.append(Series("Pareto front", tuple(front[column]), tuple(front["mean"]), look="front"))
-    for (method, group), part in spent.groupby(["method", "group"], sort=False):
+    for (method, group), part in costly.groupby(["method", "group"], sort=False):
         texts = [f"{name}, {quantify(n, 'seed')}" for name, n in part[["configuration", "n"]].to_numpy()]
-        series.append(_dots(method, group, part, column, "mean", texts))
-    for number, ((method, group), part) in enumerate(free.groupby(["method", "group"], sort=False)):
+        series.append(_build_dots(method, group, part, column, "mean", texts))
+    for number, ((method, group), part) in enumerate(without_cost.groupby(["method", "group"], sort=False)):
         best = part["mean"].max()
-        x = (spent[column].min(), spent[column].max()) if len(spent) else (0.0, 1.0)
+        x = (costly[column].min(), costly[column].max()) if len(costly) else (0.0, 1.0)
         name, dash = f"{method} (no cost)", number if group else 0
         series.append(Series(name, x, (best, best), str(method), "level", dash=dash, family=str(group)))
-    series.sort(key=lambda points: method_families.place(points.family) if points.family else -1)  # the front first
+    # The front first.
+    series.sort(key=lambda points: method_families.find_order(points.family) if points.family else -1)
     caption = f"A point is a configuration{bars}."
     caption += _COLOURS if table["group"].any() else ""
     if len(front) > 1:
-        less = "in less" if word == "peak memory" else f"at fewer {word}"
-        caption += f" The stepped line is the front: no mean shown is higher {less}."
+        comparison = "in less" if word == "peak memory" else f"at fewer {word}"
+        caption += f" The stepped line is the front: no mean shown is higher {comparison}."
     elif len(front):
         caption += f" {front['configuration'].iloc[0]} has the highest mean, and nothing costs less."
-    caption += " A dashed level spends nothing on this axis." if len(free) else ""
+    caption += " A dashed level spends nothing on this axis." if len(without_cost) else ""
     devices = sorted({device for device in table["cost.devices"].dropna() if device})
     if word == "hours" and len(devices) > 1:
         caption += f" Devices differ, so hours do not compare: {'; '.join(devices)}."
     elif word == "hours" and devices:
         caption += f" Device: {devices[0]}."
-    log = len(spent) > 0 and spent[column].max() / spent[column].min() >= 10
+    log = len(costly) > 0 and costly[column].max() / costly[column].min() >= 10
     return Chart(
         "scatter",
         f"cost_{word.replace(' ', '_')}{comparable.file}",
@@ -170,7 +171,7 @@ def _cost(comparable: Comparable, word: str, column: str, label: str) -> Chart:
     )
 
 
-def pareto(costs: np.ndarray, values: np.ndarray) -> np.ndarray:
+def find_pareto_front(costs: np.ndarray, values: np.ndarray) -> np.ndarray:
     """(N,) bool: which points nothing beats, neither cheaper and as good nor better and as cheap."""
     order = np.lexsort((-values, costs))
     best = np.maximum.accumulate(values[order]) if len(order) else values
@@ -179,12 +180,12 @@ def pareto(costs: np.ndarray, values: np.ndarray) -> np.ndarray:
     return front
 
 
-def _name_files(drawn: list[Chart]) -> list[Chart]:
+def _name_files(charts: list[Chart]) -> list[Chart]:
     """The charts under names that are file names and differ."""
-    flat = [variant for chart in drawn for variant in (chart, *chart.others)]
+    flat = [variant for chart in charts for variant in (chart, *chart.others)]
     names = iter(labels.number_repeats([re.sub(r"[^A-Za-z0-9_.-]+", "_", chart.name)[:120] for chart in flat]))
 
     def name(chart: Chart) -> Chart:
         return replace(chart, name=next(names).replace(" #", "-"))
 
-    return [replace(name(chart), others=tuple(name(variant) for variant in chart.others)) for chart in drawn]
+    return [replace(name(chart), others=tuple(name(variant) for variant in chart.others)) for chart in charts]

@@ -5,27 +5,32 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from results.figures.chart import Chart, Series, pad_range, space_ticks
-from results.frames.trials import Search, names
+from results.frames.trials import Search, name_searches
 from results.statistics import tuning
 
 
-def charts(searches: Sequence[Search]) -> list[Chart]:
+def build_charts(searches: Sequence[Search]) -> list[Chart]:
     """A chart a dataset; none for searches of one trial."""
-    groups = [(dataset, [s for s in group if len(s.trials) > 1]) for dataset, group in tuning.by_dataset(searches)]
+    groups = [
+        (dataset, [search for search in group if len(search.trials) > 1])
+        for dataset, group in tuning.group_by_dataset(searches)
+    ]
     groups = [(dataset, group) for dataset, group in groups if group]
-    return [_chart(group, f" – {dataset}" if len(groups) > 1 else "", dataset) for dataset, group in groups]
+    return [_build_chart(group, f" – {dataset}" if len(groups) > 1 else "", dataset) for dataset, group in groups]
 
 
-def _chart(searches: Sequence[Search], suffix: str, dataset: str) -> Chart:
+def _build_chart(searches: Sequence[Search], suffix: str, dataset: str) -> Chart:
     series = []
-    for number, (name, search) in enumerate(zip(names(searches), searches, strict=True)):
-        expected = 100 * tuning.expected_best(search.trials["accuracy"])
+    for number, (name, search) in enumerate(zip(name_searches(searches), searches, strict=True)):
+        expected = 100 * tuning.expect_best(search.trials["accuracy"])
         dash = sum(other.method == search.method for other in searches[:number])
         trials = tuple(float(n) for n in range(1, len(expected) + 1))
         series.append(Series(name, trials, tuple(map(float, expected)), search.method, dash=dash))
-    ticks = space_ticks(tuple(float(n) for n in range(1, max(len(each.x) for each in series) + 1)), log=False)
+    ticks = space_ticks(tuple(float(n) for n in range(1, max(len(line.x) for line in series) + 1)), log=False)
     caption = "Expected best accuracy on validation images of n trials; one that did not finish counts as 0"
-    caption += ", which makes it a lower bound where trials were pruned. " * any(s.pruned for s in searches) or ". "
+    caption += (
+        ", which makes it a lower bound where trials were pruned. " * any(search.pruned for search in searches) or ". "
+    )
     return Chart(
         "curve",
         f"tuning-{dataset}",

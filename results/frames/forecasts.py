@@ -30,15 +30,17 @@ def read(out: Path, problems: list[str] | None = None) -> dict[str, dict[str, An
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
-        problems.append(files.printable(f"{out / FILE_NAME}: unreadable forecasts: {error}"))
+        problems.append(files.make_printable(f"{out / FILE_NAME}: unreadable forecasts: {error}"))
         return {}
     rows = stored if isinstance(stored, dict) else {"": stored}
-    sound = {key: forecast for key, forecast in rows.items() if _is_sound(forecast)}
-    problems += [files.printable(f"{out / FILE_NAME}: no forecast: {key!r}") for key in rows.keys() - sound.keys()]
-    return sound
+    readable = {key: forecast for key, forecast in rows.items() if _is_readable(forecast)}
+    problems += [
+        files.make_printable(f"{out / FILE_NAME}: no forecast: {key!r}") for key in rows.keys() - readable.keys()
+    ]
+    return readable
 
 
-def _is_sound(forecast: Any) -> bool:
+def _is_readable(forecast: Any) -> bool:
     kinds = {"made": str, "seconds": int | float, "device": str}
     return isinstance(forecast, dict) and all(isinstance(forecast.get(name), kind) for name, kind in kinds.items())
 
@@ -52,17 +54,17 @@ def compare_with_truth(frame: pd.DataFrame, estimates: Mapping[str, Mapping[str,
     import pandas as pd
 
     columns = ["key", "made", "forecast", "cost.device"]
-    foretold = pd.DataFrame(
+    forecasts = pd.DataFrame(
         [(key, forecast["made"], forecast["seconds"], forecast["device"]) for key, forecast in estimates.items()],
         columns=columns,
     )
     texts = {"key": str, "cost.device": str}  # whatever pandas takes a column without rows for
     finished = frame[frame["status"] == "finished"].astype(texts | {"started": str})
-    compared = finished.merge(foretold.astype(texts | {"made": str}), on=list(texts))
+    compared = finished.merge(forecasts.astype(texts | {"made": str}), on=list(texts))
     compared = compared[compared["started"] >= compared["made"]]
     compared = compared.assign(truth=compared["cost.seconds"].fillna(0) + compared["cost.evaluation_seconds"].fillna(0))
-    each = compared.assign(ratio=compared["truth"] / compared["forecast"])
-    totals = each.groupby("method", sort=False).agg(
+    ratios = compared.assign(ratio=compared["truth"] / compared["forecast"])
+    totals = ratios.groupby("method", sort=False).agg(
         cells=("key", "size"),
         forecast=("forecast", "sum"),
         truth=("truth", "sum"),

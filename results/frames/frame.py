@@ -73,31 +73,31 @@ def load_trials(out: Path) -> pd.DataFrame:
 
 def _load(records: Iterable[tuple[Path, dict[str, Any] | ValueError]], trials: bool) -> tuple[pd.DataFrame, list[str]]:
     rows: list[dict[str, Any]] = []
-    later: list[dict[str, Any]] = []
+    evaluations: list[dict[str, Any]] = []
     problems: list[str] = []
     folders: dict[tuple[str, str], Path] = {}
     for folder, cell in records:
         if isinstance(cell, ValueError):
-            problems.append(files.printable(str(cell)))
+            problems.append(files.make_printable(str(cell)))
             continue
         if record.is_trial(cell) is not trials:
             continue
         first = folders.setdefault((cell["key"], cell["protocol"]), folder)
         if first != folder:
-            problems.append(files.printable(f"{folder}: same cell and protocol as {first}: ignored"))
+            problems.append(files.make_printable(f"{folder}: same cell and protocol as {first}: ignored"))
             continue
-        rows.append(_row(folder, cell))
-        later.append({})
+        rows.append(_build_row(folder, cell))
+        evaluations.append({})
         try:
-            later[-1] = record.read_evaluations(folder, cell["key"])
+            evaluations[-1] = record.read_evaluations(folder, cell["key"])
         except ValueError as error:
-            problems.append(files.printable(str(error)))
-    for row, metrics in zip(rows, _later(later), strict=True):
+            problems.append(files.make_printable(str(error)))
+    for row, metrics in zip(rows, _tabulate_evaluations(evaluations), strict=True):
         row |= {name: value for name, value in metrics.items() if name not in row}
-    return _frame(rows), problems
+    return _build_frame(rows), problems
 
 
-def _later(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+def _tabulate_evaluations(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     """The columns of each cell's evaluations."""
     protocols: dict[str, set[str]] = {}
     for cell in cells:
@@ -108,7 +108,8 @@ def _later(cells: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         for name, evaluation in cell.items():
             mark = f"@{evaluation['protocol'][:6]}" if len(protocols[name]) > 1 else ""
             columns |= {
-                f"metrics.{files.printable(metric)}{mark}": value for metric, value in evaluation["metrics"].items()
+                f"metrics.{files.make_printable(metric)}{mark}": value
+                for metric, value in evaluation["metrics"].items()
             }
         yield columns
 
@@ -119,7 +120,7 @@ def unpack(bits: Iterable[str], images: int) -> np.ndarray:
     return np.unpackbits(np.stack(rows), axis=1, count=images).astype(np.float32)
 
 
-def setting_columns(frame: pd.DataFrame) -> list[str]:
+def find_settings(frame: pd.DataFrame) -> list[str]:
     """The columns of a loaded frame or of a summary that are settings, `seed` apart."""
     return [
         name
@@ -128,16 +129,16 @@ def setting_columns(frame: pd.DataFrame) -> list[str]:
     ]
 
 
-def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
+def _build_row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
     row: dict[str, Any] = {name: cell.get(name) for name in FIELDS}
     resolved = cell.get("resolved")
     resolved = resolved if isinstance(resolved, Mapping) else {}
     test = resolved.get("test")
-    notes = [note for name in ("data", "warnings") for note in _texts(resolved.get(name))]
+    notes = [note for name in ("data", "warnings") for note in _pick_texts(resolved.get(name))]
     row[NOTES] = json.dumps([*notes, *_note_path(cell["settings"].get("dataset"))])
     row |= {name: resolved[name] if isinstance(resolved.get(name), str) else "" for name in (FAMILY, LIKE)}
     row |= {f"test.{name}": test.get(name) for name in (*TEST_SET, "order")} if isinstance(test, Mapping) else {}
-    for name, value in _flat(cell["settings"]):
+    for name, value in _flatten(cell["settings"]):
         reserved = name in (FAMILY, LIKE, NOTES, VERSIONS, *FIELDS, *COUNTS) or name.startswith(_NO_SETTINGS)
         row[f"settings.{name}" if reserved else name] = value
     row |= {name: resolved[name] for name in RESOLVED if _applies(name, resolved, row)}
@@ -146,23 +147,23 @@ def _row(folder: Path, cell: Mapping[str, Any]) -> dict[str, Any]:
         row["processes"] = cell["cost"].get("processes")
     row[VERSIONS] = ", ".join(f"{name} {cell['versions'][name]}" for name in _PACKAGES if name in cell["versions"])
     row |= {f"metrics.{name}": value for name, value in cell["metrics"].items()}
-    row |= {f"cost.{name}": value for name, value in _flat(cell["cost"])}
+    row |= {f"cost.{name}": value for name, value in _flatten(cell["cost"])}
     row |= {f"{CORRECT}{name}": bits for name, bits in cell.get(record.CORRECT, {}).items()}
-    texts = {name: files.printable(value) for name, value in row.items() if isinstance(value, str)}
-    return {files.printable(name): value for name, value in (row | texts).items()} | {"folder": str(folder)}
+    texts = {name: files.make_printable(value) for name, value in row.items() if isinstance(value, str)}
+    return {files.make_printable(name): value for name, value in (row | texts).items()} | {"folder": str(folder)}
 
 
 def _note_path(dataset: Any) -> list[str]:
     """That the images are known by their path alone, of a record that is older than their fingerprint."""
     if not isinstance(dataset, Mapping) or "root" not in dataset or dataset.get("fingerprint"):
         return []
-    root = files.printable(str(dataset["root"]))
+    root = files.make_printable(str(dataset["root"]))
     return [f"images known by their path {root} alone, as the record is older than their fingerprint"]
 
 
-def _texts(value: Any) -> list[str]:
+def _pick_texts(value: Any) -> list[str]:
     """The texts of what should be a list of texts."""
-    return [files.printable(text) for text in value if isinstance(text, str)] if isinstance(value, list) else []
+    return [files.make_printable(text) for text in value if isinstance(text, str)] if isinstance(value, list) else []
 
 
 def _applies(name: str, resolved: Mapping[str, Any], row: Mapping[str, Any]) -> bool:
@@ -173,39 +174,51 @@ def _applies(name: str, resolved: Mapping[str, Any], row: Mapping[str, Any]) -> 
 def _depends_on_processes(row: Mapping[str, Any], old: bool) -> bool:
     """Whether batch norm's groups were the processes, of whose shares an `old` record's micro-batches were cut."""
     microbatch, batch = row.get("microbatch") or 0, row.get("batch_size") or 0
-    cut = isinstance(microbatch, int) and isinstance(batch, int) and 0 < microbatch < batch
-    return (old and cut) or (row.get("batch_norm") in ("local", "shuffle") and not cut)
+    has_microbatches = isinstance(microbatch, int) and isinstance(batch, int) and 0 < microbatch < batch
+    return (old and has_microbatches) or (row.get("batch_norm") in ("local", "shuffle") and not has_microbatches)
 
 
-def _flat(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def _flatten(tree: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """(dotted name, scalar) pairs. A list becomes its JSON text: one cell, hashable, the same in a CSV file."""
     for name, value in tree.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from _flatten(value, f"{prefix}{name}.")
         else:
             yield prefix + name, json.dumps(value) if isinstance(value, list) else value
 
 
-def _frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
+def _build_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     """The rows as a frame that has the columns every reader relies on, even when there are no rows."""
     costs, test = [f"cost.{name}" for name in COSTS], [f"test.{name}" for name in TEST_SET]
     # As they are: beside cells without one they would be floats, and large seeds the same.
     frame = pd.DataFrame(rows).assign(seed=pd.Series([row.get("seed") for row in rows], dtype=object))
     leading = [*FIELDS, "method", FAMILY, "seed"]
-    settings = [name for name in setting_columns(frame) if name not in leading]
+    settings = [name for name in find_settings(frame) if name not in leading]
     metrics = sorted(name for name in frame.columns if name.startswith("metrics."))
     if metrics and not any(name.endswith("_top1") for name in metrics):  # no cell had labels
         metrics = ["metrics.linear_top1", *metrics]
-    rest = [name for name in frame.columns if name.startswith("cost.") and name not in [*costs, "cost.device"]]
+    other_costs = [name for name in frame.columns if name.startswith("cost.") and name not in [*costs, "cost.device"]]
     correct = [ORDER, *sorted(name for name in frame.columns if name.startswith(CORRECT))]
-    columns = [*leading, *settings, *metrics, *costs, "cost.device", *rest, *test, *correct, VERSIONS, LIKE, NOTES]
+    columns = [
+        *leading,
+        *settings,
+        *metrics,
+        *costs,
+        "cost.device",
+        *other_costs,
+        *test,
+        *correct,
+        VERSIONS,
+        LIKE,
+        NOTES,
+    ]
     frame = frame.reindex(columns=columns)
     # A column of nulls only is of type object, which has no mean.
     numbers = {name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in [*metrics, *costs, *test]}
-    return frame.assign(**numbers, **{FAMILY: families(frame)})
+    return frame.assign(**numbers, **{FAMILY: find_families(frame)})
 
 
-def families(frame: pd.DataFrame) -> pd.Series:
+def find_families(frame: pd.DataFrame) -> pd.Series:
     """Each row's family: one a method, as the newest of its records that names one does, so that an old record and a
     new one stand together."""
     named = frame[frame[FAMILY].fillna("").ne("")].sort_values("finished", kind="stable")

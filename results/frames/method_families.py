@@ -27,18 +27,18 @@ def are_grouped(table: pd.DataFrame) -> bool:
 
     `table` has a row a configuration, with its `method`, `family` and, where it is known, `dataset.name`.
     """
-    known = table[FAMILY].where(table[FAMILY].isin(FAMILIES))
+    declared = table[FAMILY].where(table[FAMILY].isin(FAMILIES))
     datasets = table.reindex(columns=["dataset.name"])["dataset.name"].map(str)
-    methods, families = table["method"].groupby(datasets).nunique(), known.groupby(datasets).nunique()
+    methods, families = table["method"].groupby(datasets).nunique(), declared.groupby(datasets).nunique()
     return bool(((methods > MOST) & (families > 1)).any())
 
 
-def place(family: str) -> int:
+def find_order(family: str) -> int:
     """Where a family stands, by its name or in words: as in `FAMILIES`, and what is of none of them last."""
     name = family.replace(" ", "_")
     return FAMILIES.index(name) if name in FAMILIES else len(FAMILIES)
 
 
-def word(family: str) -> str:
+def to_words(family: str) -> str:
     """A family as a reader reads it: "end to end"."""
     return family.replace("_", " ") if family in FAMILIES else OTHER

@@ -15,7 +15,7 @@ import pandas as pd
 
 from results import files, record
 from results.frames import labels
-from results.frames.frame import RESOLVED, load_trials, setting_columns
+from results.frames.frame import RESOLVED, find_settings, load_trials
 from results.quantity import quantify
 
 ACCURACY = "metrics.linear_validation_top1"
@@ -42,7 +42,7 @@ class Search:
 
     @property
     def epochs(self) -> str:
-        return labels.value(self.trials["epochs"].iloc[0])
+        return labels.format_value(self.trials["epochs"].iloc[0])
 
     @property
     def lost(self) -> int:
@@ -80,7 +80,7 @@ def load(out: Path) -> list[Search]:
     seconds = frame.reindex(columns=times).fillna(0).sum(axis=1)
     hours = seconds * frame["cost.processes"].fillna(1) / 3600
     frame = frame.assign(number=pd.to_numeric(numbers, errors="coerce"), accuracy=accuracy, hours=hours)
-    return [_search(str(name), part, notes.get(str(name), {})) for name, part in frame.groupby(names)]
+    return [_build_search(str(name), part, notes.get(str(name), {})) for name, part in frame.groupby(names)]
 
 
 def count_pruned(trials: pd.DataFrame) -> int:
@@ -88,12 +88,15 @@ def count_pruned(trials: pd.DataFrame) -> int:
     return int((trials["status"] == record.PRUNED).sum())
 
 
-def _search(name: str, part: pd.DataFrame, note: dict[str, Any]) -> Search:
+def _build_search(name: str, part: pd.DataFrame, note: dict[str, Any]) -> Search:
     part = part.sort_values("number").reset_index(drop=True)
     space = note.get("space")
     declared = list(space) if isinstance(space, dict) else []
-    columns = [next((c for c in (n, f"options.{n}") if c in part), n) for n in declared]
-    searched = [c for c in columns if c in part] or [c for c in settings(part) if part[c].nunique() > 1]
+    columns = [
+        next((column for column in (option, f"options.{option}") if column in part), option) for option in declared
+    ]
+    searched = [column for column in columns if column in part]
+    searched = searched or [column for column in find_cell_settings(part) if part[column].nunique() > 1]
     asked, sampler, choice = (note.get(name) for name in ("trials", "sampler", "choice"))
     chosen = choice.get("at") if isinstance(choice, dict) else ""
     return Search(
@@ -116,13 +119,13 @@ def _read(path: Path) -> dict[str, Any]:
     return content if isinstance(content, dict) else {}
 
 
-def settings(frame: pd.DataFrame) -> list[str]:
+def find_cell_settings(frame: pd.DataFrame) -> list[str]:
     """The columns that are settings of a cell, be it a trial or not, and be it trained on this machine or another."""
-    return [name for name in setting_columns(frame) if name not in (*_ADDED, *RESOLVED, "processes")]
+    return [name for name in find_settings(frame) if name not in (*_ADDED, *RESOLVED, "processes")]
 
 
-def names(searches: Sequence[Search]) -> list[str]:
+def name_searches(searches: Sequence[Search]) -> list[str]:
     """The method of each search, and what tells it from others of its method."""
-    each = [{"dataset": search.dataset, "search": search.name.rpartition("-")[2]} for search in searches]
+    parts = [{"dataset": search.dataset, "search": search.name.rpartition("-")[2]} for search in searches]
     methods = [search.method for search in searches]
-    return [labels.label(*pair) for pair in zip(methods, labels.find_differences(methods, each), strict=True)]
+    return [labels.format_label(*pair) for pair in zip(methods, labels.find_differences(methods, parts), strict=True)]

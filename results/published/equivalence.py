@@ -21,7 +21,7 @@ class Number(NamedTuple):
     seeds: int
 
 
-def judge(ours: Number, theirs: float, runs: Any, images: float, tests: int) -> str:
+def judge(measured: Number, published: float, runs: Any, images: float, tests: int) -> str:
     """`SAME` where the difference is shown to be less than `MARGIN`, `OTHER` where it is shown to be more, else
     `UNTOLD`.
 
@@ -31,10 +31,10 @@ def judge(ours: Number, theirs: float, runs: Any, images: float, tests: int) -> 
     """
     from scipy import special
 
-    variance = max(ours.variance, 0.0 if math.isnan(images) else 1 / (6 * images**2))
-    if ours.seeds < 2 or not variance > 0:
+    variance = max(measured.variance, 0.0 if math.isnan(images) else 1 / (6 * images**2))
+    if measured.seeds < 2 or not variance > 0:
         return UNTOLD
-    error = math.sqrt(variance * (1 / ours.seeds + 1 / (1 if pd.isna(runs) else runs)))
-    error *= special.stdtrit(ours.seeds - 1, 1 - LEVEL / tests)
-    gap = abs(theirs - ours.mean)
+    error = math.sqrt(variance * (1 / measured.seeds + 1 / (1 if pd.isna(runs) else runs)))
+    error *= special.stdtrit(measured.seeds - 1, 1 - LEVEL / tests)
+    gap = abs(published - measured.mean)
     return SAME if gap + error < MARGIN else OTHER if gap - error > MARGIN else UNTOLD

@@ -51,55 +51,59 @@ def load() -> pd.DataFrame:
     return frame.assign(**whole, result=result, verified=frame["verified"] == "yes")
 
 
-def curves(axis: str, method: str | None = None) -> list[Curve]:
+def find_curves(axis: str, method: str | None = None) -> list[Curve]:
     """The published curves over the setting `axis`, of one method or of all; none where nothing is published."""
-    return [published.curve for published in curves_of(axis) if method in (None, published.curve.method)]
+    return [published.curve for published in load_curves(axis) if method in (None, published.curve.method)]
 
 
 @cache
-def curves_of(axis: str) -> tuple[Published, ...]:
+def load_curves(axis: str) -> tuple[Published, ...]:
     rows = load()
     rows = rows[[axis in axes.split() for axes in rows["axes"]]]
     groups: dict[tuple[Any, ...], list[tuple[Any, float, Any]]] = {}
     for row in rows.to_dict("records"):
-        fixed = _conditions(row)
+        fixed = _read_conditions(row)
         point = (fixed.pop(axis), row["result"], row["runs"])
         curve = [row[name] for name in ("table", "method", "metric", "source", "protocol", "verified")]
         groups.setdefault((*curve, tuple(fixed.items())), []).append(point)
-    return tuple(_curve(axis, key, points, list(groups)) for key, points in groups.items() if len(points) > 1)
+    return tuple(_build_curve(axis, key, points, list(groups)) for key, points in groups.items() if len(points) > 1)
 
 
-def _conditions(row: Mapping[Hashable, Any]) -> dict[str, Any]:
+def _read_conditions(row: Mapping[Hashable, Any]) -> dict[str, Any]:
     """Column of a loaded frame -> value, for all that the source states."""
     words = dict(word.split("=", 1) for word in row["settings"].split())
     named = {"dataset.name": row["dataset"]} | {name: row[name] for name in ("backbone", "epochs", "batch_size")}
-    return {name: plain(value) for name, value in (named | words).items() if not pd.isna(value)}
+    return {name: simplify(value) for name, value in (named | words).items() if not pd.isna(value)}
 
 
-def _curve(
+def _build_curve(
     axis: str, key: tuple[Any, ...], points: list[tuple[Any, float, Any]], keys: list[tuple[Any, ...]]
 ) -> Published:
     table, method, metric, source, evaluation, verified, items = key
     # The id names what tells the curve from the others of its table.
     siblings = [sibling for sibling in keys if sibling[0] == table]
-    several = {name for sibling in siblings if sibling[1] == method for name, _ in set(sibling[-1]) ^ set(items)}
+    varying = {name for sibling in siblings if sibling[1] == method for name, _ in set(sibling[-1]) ^ set(items)}
     parts = [method] if len({sibling[1] for sibling in siblings}) > 1 else []
-    parts += [f"{name}={labels.value(value)}" for name, value in items if name in several]
+    parts += [f"{name}={labels.format_value(value)}" for name, value in items if name in varying]
     if not any(isinstance(x, str) for x, _, _ in points):
         points = sorted(points, key=lambda point: point[0])
     x, y, runs = zip(*points, strict=True)
-    known = {name: value for name, value in items if name != "dataset.name"}
+    others = {name: value for name, value in items if name != "dataset.name"}
     conditions = ", ".join(
-        [dict(items)["dataset.name"], *(f"{name} {labels.value(value)}" for name, value in known.items())]
+        [dict(items)["dataset.name"], *(f"{name} {labels.format_value(value)}" for name, value in others.items())]
     )
-    stated = sorted({count for count in runs if not pd.isna(count)})
-    many = "runs each: " + " to ".join(str(count) for count in dict.fromkeys((stated[0], stated[-1]))) if stated else ""
-    protocol = "; ".join(filter(None, [conditions, evaluation, many]))
+    run_counts = sorted({count for count in runs if not pd.isna(count)})
+    runs_text = (
+        "runs each: " + " to ".join(str(count) for count in dict.fromkeys((run_counts[0], run_counts[-1])))
+        if run_counts
+        else ""
+    )
+    protocol = "; ".join(filter(None, [conditions, evaluation, runs_text]))
     curve = Curve("/".join([table, *parts]), method, axis, x, y, metric, source, protocol, verified)
     return Published(curve, dict(items), runs)
 
 
-def plain(value: Any) -> Any:
+def simplify(value: Any) -> Any:
     """A number as a float, however pandas or a text holds it; `true` and `false` as bool; else text."""
     if value in ("true", "false"):
         return value == "true"

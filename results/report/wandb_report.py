@@ -19,7 +19,7 @@ import pandas as pd
 from results import record
 from results.frames import labels
 from results.frames.frame import RESOLVED
-from results.statistics.summaries import varying
+from results.statistics.summaries import find_varying
 
 ACCURACY, SECONDS, STATUS = "metrics/linear_top1", "cost/seconds", "status"  # in a run's summary
 STEP, LOSS, VALIDATION = "step", "loss", record.VALIDATION  # in its history
@@ -48,8 +48,8 @@ def write(frame: pd.DataFrame, text: str, out: Path, project: tuple[str, str], u
     """
     if not (frame["status"] == "finished").any():
         raise Unsaved(f"no cell below {out} has finished; there is nothing to compare")
-    target, path = Target(*project, record.sweep(out)), out / "wandb_report.json"
-    record.write_json(path, specification(frame, text, target))
+    target, path = Target(*project, record.name_sweep(out)), out / "wandb_report.json"
+    record.write_json(path, specify(frame, text, target))
     where = f"the report's specification is in {path}"
     if unreachable:
         return f"W&B: {unreachable}; {where}"
@@ -59,9 +59,9 @@ def write(frame: pd.DataFrame, text: str, out: Path, project: tuple[str, str], u
         raise Unsaved(f"{error}; {where}") from error
 
 
-def specification(frame: pd.DataFrame, text: str, target: Target) -> dict[str, Any]:
+def specify(frame: pd.DataFrame, text: str, target: Target) -> dict[str, Any]:
     """What would be saved, as plain data. Its run sets name no project, which only W&B can number: the report's own."""
-    report = _report(frame, text, target, "")
+    report = _build_report(frame, text, target, "")
     spec = report._to_model().spec.model_dump(mode="json", by_alias=True, exclude_none=True)
     return {"entity": target.entity, "project": target.project, "title": report.title, "spec": spec}
 
@@ -76,7 +76,7 @@ def publish(frame: pd.DataFrame, text: str, target: Target) -> str:
             import wandb
 
             wandb.setup(wandb.Settings(silent=True))
-            answers.append(_report(frame, text, target, target.entity).save().url)
+            answers.append(_build_report(frame, text, target, target.entity).save().url)
         except Exception as error:  # noqa: BLE001 - whatever the client raises, one line is told
             answers.append(error)
 
@@ -94,7 +94,7 @@ def publish(frame: pd.DataFrame, text: str, target: Target) -> str:
     raise Unsaved(line) from answers[0]
 
 
-def _report(frame: pd.DataFrame, text: str, target: Target, entity: str) -> Any:
+def _build_report(frame: pd.DataFrame, text: str, target: Target, entity: str) -> Any:
     import wandb_workspaces.reports.v2 as wr
 
     blocks: list[Any] = [wr.MarkdownBlock(text=text)]
@@ -102,30 +102,30 @@ def _report(frame: pd.DataFrame, text: str, target: Target, entity: str) -> Any:
     versions = finished["results_version"]
     for (protocol, version), part in finished.groupby(["protocol", versions], sort=False):
         title = f"{', '.join(part['dataset.name'].unique())}, protocol {str(protocol)[:8]}"
-        same = f"Config('protocol') == {_quote(str(protocol))}"
+        condition = f"Config('protocol') == {_quote(str(protocol))}"
         if versions.nunique() > 1:
             title += f", results version {version:.0f}"
-            same += f" and Config('{_config('results_version')}') == {version:.0f}"
+            condition += f" and Config('{_locate_setting('results_version')}') == {version:.0f}"
         blocks.append(wr.H2(title))
-        blocks += _grids(part, target, entity, same)
+        blocks += _build_grids(part, target, entity, condition)
     title = f"{target.group}: {', '.join(frame['method'].unique())}"[:128]
     return wr.Report(entity=target.entity, project=target.project, title=title, blocks=blocks)
 
 
-def _grids(part: pd.DataFrame, target: Target, entity: str, same: str) -> list[Any]:
+def _build_grids(part: pd.DataFrame, target: Target, entity: str, condition: str) -> list[Any]:
     """The panels of the runs that `same` filters: means by method, and every run over what varies."""
     import wandb_workspaces.reports.v2 as wr
 
-    def runs(name: str, further: str = "", grouped: Sequence[str] = ()) -> Any:
+    def select_runs(name: str, further: str = "", grouped: Sequence[str] = ()) -> Any:
         # As text, because the client's own expressions put quotes around a value that has some.
-        filters = f"Metric('Group') == {_quote(target.group)} and {same}"
+        filters = f"Metric('Group') == {_quote(target.group)} and {condition}"
         filters += f" and SummaryMetric('{STATUS}') == 'finished'{further}"
         # With an entity, the client asks W&B for the project's number.
         return wr.Runset(entity=entity, project=target.project, name=name, filters=filters, groupby=list(grouped))
 
     method, top1 = wr.Config("method"), "linear top-1"
     by_method = wr.PanelGrid(
-        runsets=[runs("by method", grouped=["config.method"])],
+        runsets=[select_runs("by method", grouped=["config.method"])],
         panels=[
             # Without a range: it would be over configurations as well as seeds.
             wr.BarPlot(
@@ -145,30 +145,30 @@ def _grids(part: pd.DataFrame, target: Target, entity: str, same: str) -> list[A
         ]
     accuracy = wr.SummaryMetric(ACCURACY)
     panels: list[Any] = [wr.ScatterPlot(title=f"{top1} against seconds", x=wr.SummaryMetric(SECONDS), y=accuracy)]
-    for name in varying(part):
+    for name in find_varying(part):
         setting = name.removeprefix("settings.")
-        axis, title = wr.Config(_config(setting)), f"{top1} over {labels.setting(setting)}"
+        axis, title = wr.Config(_locate_setting(setting)), f"{top1} over {labels.strip_prefix(setting)}"
         values = part[name].dropna()
         if setting in ("method", "dataset.name"):
             continue
         if (
             pd.api.types.is_numeric_dtype(values.infer_objects())
-            and not values.map(lambda v: isinstance(v, bool)).any()
+            and not values.map(lambda value: isinstance(value, bool)).any()
         ):
             wide = values.min() > 0 and values.max() >= LOG_FROM * values.min()
             panels.append(wr.ScatterPlot(title=title, x=axis, y=accuracy, log_x=bool(wide)))
         else:
             bars = wr.BarPlot(title=title, metrics=[accuracy], groupby=axis, groupby_aggfunc="mean")
             panels.append(bars)
-    each = [runs(name, f" and Config('method') == {_quote(name)}") for name in part["method"].unique()]
-    return [by_method, wr.PanelGrid(runsets=each, panels=panels)]
+    runsets = [select_runs(name, f" and Config('method') == {_quote(name)}") for name in part["method"].unique()]
+    return [by_method, wr.PanelGrid(runsets=runsets, panels=panels)]
 
 
-def _config(name: str) -> str:
+def _locate_setting(name: str) -> str:
     """Where a run's configuration has it; what the machine made of the settings stands apart."""
     return f"resolved.{name}" if name in RESOLVED else name
 
 
 def _quote(text: str) -> str:
     """As a literal of the client's filters, which would change an equals sign, or end at a quote, inside of one."""
-    return "'" + "".join(c if c.isalnum() or c in " _-./" else f"\\U{ord(c):08x}" for c in text) + "'"
+    return "'" + "".join(sign if sign.isalnum() or sign in " _-./" else f"\\U{ord(sign):08x}" for sign in text) + "'"

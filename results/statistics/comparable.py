@@ -8,10 +8,10 @@ from dataclasses import dataclass
 import pandas as pd
 
 from results.frames import labels, method_families
-from results.frames.frame import FAMILY, NOT_FINISHED, setting_columns
+from results.frames.frame import FAMILY, NOT_FINISHED, find_settings
 from results.statistics import compare
-from results.statistics.stability import accuracies
-from results.statistics.summaries import configurations, summarise, varying
+from results.statistics.stability import find_accuracies
+from results.statistics.summaries import find_varying, number_configurations, summarise
 
 
 @dataclass(frozen=True)
@@ -21,8 +21,8 @@ class Comparable:
     `table`: the rows of `summaries.summarise` with `row`, their place in it; `configuration`, its name, and `label`,
     as much of it as figures have room for; `n`, and `mean`, `low`, `high` in percent; `cost.hours`, `cost.memory` in
     GiB; `lost`, a text on the runs that did not finish, "" without any; `group`, the family in words, "" where rows
-    are not grouped; `interval`, `over` and `joined`, as `compare.ranks` has them. `usual` says what the labels leave
-    out.
+    are not grouped; `interval`, `over` and `joined`, as `compare.rank_configurations` has them. `usual` says what the
+    labels leave out.
     """
 
     dataset: str
@@ -56,13 +56,13 @@ class Comparable:
         images += ", of some over seeds alone" if images and compare.SEEDS in over else ""
         if images and kinds.str.startswith(compare.IMAGES).any():
             images += ", of one seed over test images only"
-        shared = f"intervals over seeds{images}, by the variance that configurations share"
+        text = f"intervals over seeds{images}, by the variance that configurations share"
         if self.has_two_seeds:
-            mixed = kinds.eq(compare.SHARED).any()
-            only = f"intervals over two seeds{images}, which assume comparable spreads"
-            return f"{shared}; those of two seeds assume comparable spreads" if mixed else only
+            has_shared = kinds.eq(compare.SHARED).any()
+            two_seeds_text = f"intervals over two seeds{images}, which assume comparable spreads"
+            return f"{text}; those of two seeds assume comparable spreads" if has_shared else two_seeds_text
         if kinds.eq(compare.SHARED).any():
-            return f"95 % {shared}"
+            return f"95 % {text}"
         return f"95 % intervals over {'test images only' if over == {''} else f'seeds{images}'}"
 
     @property
@@ -79,10 +79,10 @@ class Comparable:
         return f" Not in any mean: {counts_text} {runs}." if counts_text else ""
 
 
-def comparables(frame: pd.DataFrame, metric: str, ranks: pd.DataFrame) -> list[Comparable]:
+def group_comparables(frame: pd.DataFrame, metric: str, ranks: pd.DataFrame) -> list[Comparable]:
     """Every comparable of a loaded frame, in order of first appearance.
 
-    `ranks` is what `compare.ranks` returned for the metric.
+    `ranks` is what `compare.rank_configurations` returned for the metric.
     """
     if frame.empty:
         return []
@@ -100,16 +100,16 @@ def comparables(frame: pd.DataFrame, metric: str, ranks: pd.DataFrame) -> list[C
         )
         table = table.assign(**{name: part[name].to_numpy() * 100 for name in ("mean", "low", "high")})
         table = table.assign(lost=[_describe_losses(counts) for counts in table[[*NOT_FINISHED]].to_numpy()])
-        words = table[FAMILY].map(method_families.word) if method_families.are_grouped(table) else ""
+        words = table[FAMILY].map(method_families.to_words) if method_families.are_grouped(table) else ""
         table = table.assign(group=words)
         collected.append(Comparable(dataset, protocol, metric, table, tuple(names), usual, several))
     return collected
 
 
-def headline(frame: pd.DataFrame) -> str:
+def choose_headline(frame: pd.DataFrame) -> str:
     """The accuracy on test images that figures show: the linear probe's, else the first that some record has."""
-    known = [name for name in accuracies(frame) if frame[f"metrics.{name}"].notna().any()]
-    return next((name for name in ("linear_top1", "knn20_top1", *known) if name in known), "linear_top1")
+    measured = [name for name in find_accuracies(frame) if frame[f"metrics.{name}"].notna().any()]
+    return next((name for name in ("linear_top1", "knn20_top1", *measured) if name in measured), "linear_top1")
 
 
 def _add_costs(frame: pd.DataFrame) -> pd.DataFrame:
@@ -118,15 +118,15 @@ def _add_costs(frame: pd.DataFrame) -> pd.DataFrame:
     finished = frame.reset_index(drop=True)
     finished = finished[finished["status"] == "finished"]
     hours = finished["cost.seconds"] * finished["cost.processes"].fillna(1) / 3600
-    group = configurations(frame.reset_index(drop=True)).loc[finished.index]
+    group = number_configurations(frame.reset_index(drop=True)).loc[finished.index]
     memory = summary["cost.peak_memory_bytes"] / 2**30
     return summary.assign(**{"cost.hours": hours.groupby(group).median(), "cost.memory": memory})
 
 
 def _find_varying(table: pd.DataFrame) -> list[str]:
     """The settings that vary within a method; what only tells methods apart is told by their names."""
-    differing = {name for _, part in table.groupby("method", sort=False) for name in varying(part)} - {"method"}
-    return [name for name in setting_columns(table) if name in differing]
+    differing = {name for _, part in table.groupby("method", sort=False) for name in find_varying(part)} - {"method"}
+    return [name for name in find_settings(table) if name in differing]
 
 
 def _describe_losses(counts: Iterable[int]) -> str:

@@ -23,31 +23,31 @@ def fit(values: np.ndarray, fixed: np.ndarray, images: float, outcomes: Outcomes
     model = moderated.fit(values, fixed, images)
     if outcomes is None or not outcomes.known.any():
         return model
-    known = outcomes.known
+    images_known = outcomes.known
     covariance = np.zeros((len(values), len(values)))
-    covariance[np.ix_(known, known)] = covary(outcomes.shares[known])
+    covariance[np.ix_(images_known, images_known)] = covary(outcomes.shares[images_known])
     # A single run is what it is: its images alone are others.
-    tested = np.flatnonzero(known & ((model.part >= 0) | (model.part == FIXED)))
+    tested = np.flatnonzero(images_known & ((model.part >= 0) | (model.part == FIXED)))
     block = np.ix_(tested, tested)
-    noise = np.where(known & (model.part >= 0), outcomes.noise / outcomes.shares.shape[1], 0)
+    noise = np.where(images_known & (model.part >= 0), outcomes.noise / outcomes.shares.shape[1], 0)
     variances, vectors = np.linalg.eigh(covariance[block] - np.diag(noise[tested]))
     root = vectors * np.sqrt(np.maximum(variances, 0))
     covariance[block] = root @ root.T
     errors = np.zeros_like(model.errors)
     normal = np.random.default_rng(1).standard_normal((len(errors), len(tested)), dtype=np.float32)
     errors[:, tested] = normal @ root.T.astype(np.float32)
-    means, alone = model.means.copy(), known & (model.part == UNTESTED)
-    means[alone] = np.nanmean(values[alone], axis=1) if alone.any() else means[alone]  # not on others' footing
-    return model._replace(means=means, images=Images(errors, covariance, noise, known))
+    means, single = model.means.copy(), images_known & (model.part == UNTESTED)
+    means[single] = np.nanmean(values[single], axis=1) if single.any() else means[single]  # not on others' footing
+    return model._replace(means=means, images=Images(errors, covariance, noise, images_known))
 
 
 def covary(shares: np.ndarray) -> np.ndarray:
     """(K, K): the covariance of the means over images of (K, N) shares."""
     count = shares.shape[1]
-    whole = count + PSEUDO
-    mean = (shares.sum(axis=1, dtype=float) + PSEUDO / 2) / whole
+    total = count + PSEUDO
+    mean = (shares.sum(axis=1, dtype=float) + PSEUDO / 2) / total
     centred = shares - mean[:, None].astype(np.float32)
     squares = (centred @ centred.T).astype(float)
-    apart = mean - 0.5
-    squares += PSEUDO * (np.outer(apart, apart) + np.eye(len(mean)) / 4)
-    return squares / whole**2
+    offsets = mean - 0.5
+    squares += PSEUDO * (np.outer(offsets, offsets) + np.eye(len(mean)) / 4)
+    return squares / total**2

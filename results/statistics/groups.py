@@ -15,11 +15,13 @@ def join(count: int, significant: Iterable[tuple[int, int]]) -> list[frozenset[i
     """
     sets = {frozenset(range(count))}
     for first, second in significant:
-        both = [each for each in sets if first in each and second in each]
-        sets.difference_update(both)
-        for part in (each - {one} for each in both for one in (first, second)):
+        affected = [members for members in sets if first in members and second in members]
+        sets.difference_update(affected)
+        for part in (members - {removed} for members in affected for removed in (first, second)):
             if not any(part <= other for other in sets):
                 sets = {other for other in sets if not other <= part} | {part}
         if len(sets) > MOST:
             return []
-    return sorted((each for each in sets if each), key=lambda each: (min(each), -len(each), sorted(each)))
+    return sorted(
+        (members for members in sets if members), key=lambda members: (min(members), -len(members), sorted(members))
+    )

@@ -25,23 +25,23 @@ class Widths(NamedTuple):
     joint: np.ndarray
 
 
-def half_widths(model: Fit) -> Widths:
+def compute_half_widths(model: Fit) -> Widths:
     """The intervals of all means. Of one seed, and of a fixed configuration, there are the images alone."""
     seeds, images, joint = np.full((3, len(model.means)), math.nan)
-    able, known = model.part >= 0, knows_images(model)
-    seeds[able] = np.quantile(np.abs(model.errors[:, able]), CONFIDENCE, axis=0)
+    tested, images_known = model.part >= 0, knows_images(model)
+    seeds[tested] = np.quantile(np.abs(model.errors[:, tested]), CONFIDENCE, axis=0)
     variance = np.diag(model.covariance).copy()
     if model.images is not None:
         variance += np.diag(model.images.covariance)
-        images[known] = quantile(1) * np.sqrt(np.diag(model.images.covariance)[known])
+        images[images_known] = quantile(1) * np.sqrt(np.diag(model.images.covariance)[images_known])
     whole = images.copy()
-    drawn, alone = able | (known & (model.part == FIXED)), known & (model.part == UNTESTED)
-    level = CONFIDENCE ** (0.5 if drawn.any() and alone.any() else 1)  # of either, so that all hold at once
+    drawn, images_alone = tested | (images_known & (model.part == FIXED)), images_known & (model.part == UNTESTED)
+    level = CONFIDENCE ** (0.5 if drawn.any() and images_alone.any() else 1)  # of either, so that all hold at once
     if drawn.any():
-        sizes, scale = np.abs(_errors(model)[:, drawn]), np.sqrt(variance[drawn])
+        sizes, scale = np.abs(_add_errors(model)[:, drawn]), np.sqrt(variance[drawn])
         whole[drawn] = np.quantile(sizes, CONFIDENCE, axis=0)
         joint[drawn] = np.quantile((sizes / scale).max(axis=1), level) * scale
-    joint[alone] = images[alone] * quantile(alone.sum(), level) / quantile(1)
+    joint[images_alone] = images[images_alone] * quantile(images_alone.sum(), level) / quantile(1)
     return Widths(seeds, images, whole, joint)
 
 
@@ -56,8 +56,8 @@ def place_ends(
     part of the seeds is cut.
     """
     images = np.nan_to_num(images)
-    beyond = [np.maximum(past, 0) for past in (means + images - bounds[1], bounds[0] - means + images)]
-    below, above = (np.sqrt(half**2 + past * (past + 2 * images)) for past in beyond)
+    beyond = [np.maximum(excess, 0) for excess in (means + images - bounds[1], bounds[0] - means + images)]
+    below, above = (np.sqrt(half**2 + excess * (excess + 2 * images)) for excess in beyond)
     return (means - below).clip(*bounds), (means + above).clip(*bounds)
 
 
@@ -71,46 +71,52 @@ def test_pairs(model: Fit, left: np.ndarray, right: np.ndarray) -> pd.DataFrame:
     fixed configurations of which no images are known differ exactly, or not at all.
     """
     difference = model.means[left] - model.means[right]
-    known = knows_images(model)
-    known = known[left] & known[right]
+    images_known = knows_images(model)
+    images_known = images_known[left] & images_known[right]
     tested, fixed = _find_tested(model, left, right)
-    exact = fixed & ~known
-    random = tested & ~exact
-    by_seeds = _variance(model.covariance, left, right)
-    by_images = np.zeros(len(left)) if model.images is None else _variance(model.images.covariance, left, right) * known
+    exact = fixed & ~images_known
+    by_draws = tested & ~exact
+    by_seeds = _compute_variance(model.covariance, left, right)
+    by_images = (
+        np.zeros(len(left))
+        if model.images is None
+        else _compute_variance(model.images.covariance, left, right) * images_known
+    )
     scale = np.sqrt(by_seeds + by_images)
     ratio = np.where(np.abs(difference) > ROUNDING, math.inf, 0.0)
-    np.divide(np.abs(difference), scale, out=ratio, where=random)
+    np.divide(np.abs(difference), scale, out=ratio, where=by_draws)
     largest = np.zeros(len(model.errors), dtype=np.float32)
-    for errors, some in ((_errors(model), random & known), (model.errors, random & ~known)):
-        if some.any():
-            largest = np.maximum(largest, _find_largest(errors, left[some], right[some], scale[some]))
+    for errors, mask in ((_add_errors(model), by_draws & images_known), (model.errors, by_draws & ~images_known)):
+        if mask.any():
+            largest = np.maximum(largest, _find_largest(errors, left[mask], right[mask], scale[mask]))
     largest.sort()
-    critical = np.quantile(largest, 1 - LEVEL) if random.any() else 0.0
+    critical = np.quantile(largest, 1 - LEVEL) if by_draws.any() else 0.0
     above = 1 - np.searchsorted(largest, ratio.astype(np.float32)) / len(largest)
     adjusted = np.where(exact, np.where(ratio > 0, 0.0, 1.0), np.maximum(above, 1 / len(largest)))
     half = np.where(tested, critical * scale, math.nan)
     columns = {"difference": difference, "low": difference - half, "high": difference + half}
     columns |= {"seeds_variance": np.where(tested, by_seeds, math.nan)}
-    columns |= {"images_variance": np.where(known, by_images, math.nan)}
+    columns |= {"images_variance": np.where(images_known, by_images, math.nan)}
     columns |= {"p_adjusted": np.where(tested, adjusted, math.nan)}
     return pd.DataFrame(columns | {"significant": tested & (ratio > critical), "tested": tested})
 
 
-def pair_widths(model: Fit, left: np.ndarray, right: np.ndarray) -> Widths:
-    """As `half_widths`, of each of these differences, without the last."""
-    known = knows_images(model)
-    known = known[left] & known[right]
+def compute_pair_widths(model: Fit, left: np.ndarray, right: np.ndarray) -> Widths:
+    """As `compute_half_widths`, of each of these differences, without the last."""
+    images_known = knows_images(model)
+    images_known = images_known[left] & images_known[right]
     tested, fixed = _find_tested(model, left, right)
     seeds, images, joint = np.full((3, len(left)), math.nan)
     if model.images is not None:
         noise = np.where(tested, 0, model.images.noise[left] + model.images.noise[right])  # of the same weights, all
-        images[known] = quantile(1) * np.sqrt(_variance(model.images.covariance, left, right) + noise)[known]
-    whole, errors = images.copy(), _errors(model)
-    for place in np.flatnonzero(tested & ~fixed):
-        pair = [left[place], right[place]]
-        gaps = [every[:, pair] @ [1, -1] for every in (model.errors, errors if known[place] else model.errors)]
-        seeds[place], whole[place] = np.quantile(np.abs(gaps), CONFIDENCE, axis=1)
+        images[images_known] = (
+            quantile(1) * np.sqrt(_compute_variance(model.images.covariance, left, right) + noise)[images_known]
+        )
+    whole, errors = images.copy(), _add_errors(model)
+    for number in np.flatnonzero(tested & ~fixed):
+        pair = [left[number], right[number]]
+        gaps = [draws[:, pair] @ [1, -1] for draws in (model.errors, errors if images_known[number] else model.errors)]
+        seeds[number], whole[number] = np.quantile(np.abs(gaps), CONFIDENCE, axis=1)
     return Widths(seeds, images, whole, joint)
 
 
@@ -130,18 +136,20 @@ def quantile(count: int, level: float = CONFIDENCE) -> float:
 def _find_tested(model: Fit, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(pairs,) bool twice: seeds connect them, or one is fixed and the other has a test; both are fixed."""
     first, second = model.part[left], model.part[right]
-    able = (first != UNTESTED) & (second != UNTESTED)
-    return able & ((first == second) | (first == FIXED) | (second == FIXED)), (first == FIXED) & (second == FIXED)
+    both_tested = (first != UNTESTED) & (second != UNTESTED)
+    return both_tested & ((first == second) | (first == FIXED) | (second == FIXED)), (first == FIXED) & (
+        second == FIXED
+    )
 
 
-def _errors(model: Fit) -> np.ndarray:
+def _add_errors(model: Fit) -> np.ndarray:
     return model.errors if model.images is None else model.errors + model.images.errors
 
 
-def _variance(covariance: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+def _compute_variance(covariance: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
     """(pairs,): of the differences."""
-    own = np.diag(covariance)
-    return np.maximum(own[left] + own[right] - 2 * covariance[left, right], 0)
+    variances = np.diag(covariance)
+    return np.maximum(variances[left] + variances[right] - 2 * covariance[left, right], 0)
 
 
 def _find_largest(errors: np.ndarray, left: np.ndarray, right: np.ndarray, scale: np.ndarray) -> np.ndarray:
@@ -152,10 +160,10 @@ def _find_largest(errors: np.ndarray, left: np.ndarray, right: np.ndarray, scale
     starts = np.flatnonzero(np.diff(left, prepend=-1))
     for start, end in zip(starts, [*starts[1:], len(left)][: len(starts)], strict=True):
         for first in range(start, end, 64):  # as many as a cache holds
-            some = slice(first, min(first + 64, end))
-            gaps = columns[right[some]]
+            chunk = slice(first, min(first + 64, end))
+            gaps = columns[right[chunk]]
             gaps -= columns[left[start]]
             np.abs(gaps, out=gaps)
-            gaps *= weight[some]
+            gaps *= weight[chunk]
             np.maximum(largest, gaps.max(axis=0), out=largest)
     return largest

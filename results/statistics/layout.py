@@ -25,7 +25,7 @@ class Outcomes(NamedTuple):
     known: np.ndarray
 
 
-def draws(frame: pd.DataFrame, number: pd.Series, metric: str) -> tuple[np.ndarray, np.ndarray]:
+def read_values(frame: pd.DataFrame, number: pd.Series, metric: str) -> tuple[np.ndarray, np.ndarray]:
     """(configurations, seeds) values, NaN where no run finished, and which configurations are fixed: their one value
     stands in every column.
 
@@ -33,13 +33,13 @@ def draws(frame: pd.DataFrame, number: pd.Series, metric: str) -> tuple[np.ndarr
     """
     value = frame.reindex(columns=[f"metrics.{metric}"]).iloc[:, 0].where(frame["status"] == "finished").astype(float)
     # By their places: as floats large seeds would be the same.
-    places = {seed: place for place, seed in enumerate(sorted(set(frame["seed"].dropna())))}
-    seed = frame["seed"].map(places).astype(float).fillna(NO_SEED)
+    columns = {seed: column for column, seed in enumerate(sorted(set(frame["seed"].dropna())))}
+    seed = frame["seed"].map(columns).astype(float).fillna(NO_SEED)
     # A seed run twice is one draw: averaged first.
     table = value.groupby([number, seed]).mean().unstack()
-    once = table.reindex(columns=[NO_SEED]).to_numpy()
-    fixed = ~np.isnan(once[:, 0]) & (table.count(axis=1) == 1)
-    return np.where(fixed.to_numpy()[:, None], once, table), fixed.to_numpy()
+    fixed_values = table.reindex(columns=[NO_SEED]).to_numpy()
+    fixed = ~np.isnan(fixed_values[:, 0]) & (table.count(axis=1) == 1)
+    return np.where(fixed.to_numpy()[:, None], fixed_values, table), fixed.to_numpy()
 
 
 def read_outcomes(frame: pd.DataFrame, number: pd.Series, metric: str) -> Outcomes | None:
@@ -51,20 +51,20 @@ def read_outcomes(frame: pd.DataFrame, number: pd.Series, metric: str) -> Outcom
     column = f"{CORRECT}{metric}"
     if column not in frame:
         return None
-    place = pd.Series(pd.factorize(number)[0], number.index)
+    numbers = pd.Series(pd.factorize(number)[0], number.index)
     finished = frame[(frame["status"] == "finished") & frame[f"metrics.{metric}"].notna()]
-    having = finished[finished[column].notna()]
-    if having.empty or len(having[[ORDER, "test.images"]].drop_duplicates()) > 1:
+    recorded = finished[finished[column].notna()]
+    if recorded.empty or len(recorded[[ORDER, "test.images"]].drop_duplicates()) > 1:
         return None
-    images, count = int(having["test.images"].iloc[0]), place.max() + 1
+    images, count = int(recorded["test.images"].iloc[0]), numbers.max() + 1
     outcomes = Outcomes(np.full((count, images), np.nan, np.float32), np.full(count, np.nan), np.zeros(count, bool))
-    for own, rows in finished.groupby(place[finished.index]):
+    for configuration, rows in finished.groupby(numbers[finished.index]):
         if rows[column].notna().all():
             right, seeds = unpack(rows[column], images), rows["seed"].map(str).to_numpy()
             # A seed run twice is one draw.
             right = np.stack([right[seeds == seed].mean(axis=0) for seed in dict.fromkeys(seeds)])
-            outcomes.shares[own], outcomes.noise[own] = average_seeds(right)
-            outcomes.known[own] = True
+            outcomes.shares[configuration], outcomes.noise[configuration] = average_seeds(right)
+            outcomes.known[configuration] = True
     return outcomes
 
 
@@ -76,8 +76,8 @@ def average_seeds(right: np.ndarray) -> tuple[np.ndarray, float]:
     count = len(right)
     if count < 2:
         return share, 0.0
-    together = right - share - (right.mean(axis=1) - share.mean())[:, None]
-    return share, float((together**2).sum() / ((count - 1) * (len(share) - 1) * count))
+    interaction = right - share - (right.mean(axis=1) - share.mean())[:, None]
+    return share, float((interaction**2).sum() / ((count - 1) * (len(share) - 1) * count))
 
 
 def count_images(frame: pd.DataFrame, metric: str) -> float:
@@ -89,20 +89,20 @@ def count_images(frame: pd.DataFrame, metric: str) -> float:
     return _find(frame, "test.images", _TEST_IMAGES)
 
 
-def chance(frame: pd.DataFrame) -> float:
+def find_chance(frame: pd.DataFrame) -> float:
     """The accuracy of guessing among the classes of one protocol and dataset; NaN where their number is not known."""
     return 1 / _find(frame, "test.classes", _CLASSES)
 
 
-def bounds(metric: str) -> tuple[float, float]:
+def find_bounds(metric: str) -> tuple[float, float]:
     """The least and the largest that the metric can be."""
     is_share = metric.partition("@")[0].endswith(("_top1", "_balanced"))
     return (0.0, 1.0) if is_share else (-math.inf, math.inf)
 
 
-def _find(frame: pd.DataFrame, column: str, known: dict[str, int]) -> float:
+def _find(frame: pd.DataFrame, column: str, defaults: dict[str, int]) -> float:
     recorded = frame.reindex(columns=[column]).iloc[:, 0].dropna()
     if len(recorded):
         return float(recorded.iloc[0])
     names = frame.reindex(columns=["dataset.name"]).iloc[:, 0].dropna()
-    return float(known.get(str(names.iloc[0]), math.nan)) if len(names) else math.nan
+    return float(defaults.get(str(names.iloc[0]), math.nan)) if len(names) else math.nan

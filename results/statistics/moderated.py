@@ -77,22 +77,26 @@ def fit(values: np.ndarray, fixed: np.ndarray, images: float = math.nan) -> Fit:
         effect = _draw_seed_effect(layout, scale, draws, rng)
         errors[:, members] = _draw_errors(layout, variances, rng) + effect[:, None]
         common = (np.quantile(np.abs(effect), CONFIDENCE) / 1.96) ** 2
-        covariance[np.ix_(members, members)] = _covariance(layout, scale) + common
+        covariance[np.ix_(members, members)] = _compute_covariance(layout, scale) + common
         if len(members) > 2:
             shared[members] = True
             wide[members] = layout.variances > WIDE * np.median(layout.variances)
     # On the same footing, though there is no test of them: one seed that others have too.
-    for place in np.flatnonzero(part == UNTESTED):
-        effects = [layout.effects[known] for _, layout in layouts if (known := _known(values[place], layout)).any()]
-        if len(effects) == 1 and len(effects[0]) == (~np.isnan(values[place])).sum():
-            means[place] -= effects[0].mean()
+    for number in np.flatnonzero(part == UNTESTED):
+        effects = [
+            layout.effects[known_seeds]
+            for _, layout in layouts
+            if (known_seeds := _find_known_seeds(values[number], layout)).any()
+        ]
+        if len(effects) == 1 and len(effects[0]) == (~np.isnan(values[number])).sum():
+            means[number] -= effects[0].mean()
     return Fit(means, part, errors, covariance, shared, wide)
 
 
 class _Layout(NamedTuple):
     """Least squares of configuration plus seed within a part."""
 
-    there: np.ndarray  # (K, seeds) bool
+    present: np.ndarray  # (K, seeds) bool
     means: np.ndarray  # (K,)
     effects: np.ndarray  # (seeds,), sum 0; NaN for a seed that no configuration of the part has
     freedom: np.ndarray  # (K,) degrees of each variance
@@ -101,44 +105,44 @@ class _Layout(NamedTuple):
 
 
 def _fit_layout(values: np.ndarray, floor: float) -> _Layout:
-    there = ~np.isnan(values)
-    share = there / there.sum(axis=1, keepdims=True)
-    own = np.nanmean(values, axis=1)
-    centred = np.where(there, values - own[:, None], 0)
+    present = ~np.isnan(values)
+    share = present / present.sum(axis=1, keepdims=True)
+    raw_means = np.nanmean(values, axis=1)
+    centred = np.where(present, values - raw_means[:, None], 0)
     inverse = np.zeros((values.shape[1], values.shape[1]))
     if len(values) > 1:  # one configuration's seeds have no effects that others share
-        inverse = np.linalg.pinv(np.diag(there.sum(axis=0)) - there.T @ share, rcond=1e-9, hermitian=True)
+        inverse = np.linalg.pinv(np.diag(present.sum(axis=0)) - present.T @ share, rcond=1e-9, hermitian=True)
     effects = inverse @ centred.sum(axis=0)
-    residuals = np.where(there, centred - effects + (share @ effects)[:, None], 0)
-    hat = there @ np.diag(inverse) - there.sum(axis=1) * np.einsum("kn,nm,km->k", share, inverse, share)
-    freedom = there.sum(axis=1) - 1 - hat
+    residuals = np.where(present, centred - effects + (share @ effects)[:, None], 0)
+    hat = present @ np.diag(inverse) - present.sum(axis=1) * np.einsum("kn,nm,km->k", share, inverse, share)
+    freedom = present.sum(axis=1) - 1 - hat
     freedom = np.where(freedom < 1e-6, 0, freedom)
     squares = (residuals**2).sum(axis=1)
-    typical = squares.sum() / max(freedom.sum(), 1e-6)
-    variances = np.divide(squares, freedom, out=np.full(len(values), typical), where=freedom > 0)
-    effects = np.where(there.any(axis=0), effects, math.nan)
-    means = own - share @ np.nan_to_num(effects)
-    return _Layout(there, means, effects, freedom, np.maximum(variances, floor), inverse)
+    pooled = squares.sum() / max(freedom.sum(), 1e-6)
+    variances = np.divide(squares, freedom, out=np.full(len(values), pooled), where=freedom > 0)
+    effects = np.where(present.any(axis=0), effects, math.nan)
+    means = raw_means - share @ np.nan_to_num(effects)
+    return _Layout(present, means, effects, freedom, np.maximum(variances, floor), inverse)
 
 
 def _find_parts(
     values: np.ndarray, fixed: np.ndarray, floor: float
 ) -> tuple[np.ndarray, list[tuple[np.ndarray, _Layout]]]:
     """Each configuration's part, and the members and least squares of those that have one."""
-    there = ~np.isnan(values)
+    present = ~np.isnan(values)
     part = np.where(fixed, FIXED, UNTESTED)
-    rest = np.flatnonzero(~fixed & (there.sum(axis=1) > 1))
+    rest = np.flatnonzero(~fixed & (present.sum(axis=1) > 1))
     layouts: list[tuple[np.ndarray, _Layout]] = []
     while len(rest):
         reached = np.zeros(len(rest), dtype=bool)
-        seeds = there[rest[0]]
-        while (grown := there[rest][:, seeds].any(axis=1)).sum() > reached.sum():
-            reached, seeds = grown, there[rest[grown]].any(axis=0)
+        seeds = present[rest[0]]
+        while (grown := present[rest][:, seeds].any(axis=1)).sum() > reached.sum():
+            reached, seeds = grown, present[rest[grown]].any(axis=0)
         members, rest = rest[reached], rest[~reached]
         layout = _fit_layout(values[members], floor)
-        apart = [members[[place]] for place in range(len(members))]
+        singles = [members[[i]] for i in range(len(members))]
         # Seeds that connect and leave no residual compare nothing: each is then on its own.
-        for group in [members] if layout.freedom.sum() > 0.5 else apart:
+        for group in [members] if layout.freedom.sum() > 0.5 else singles:
             layout = _fit_layout(values[group], floor)
             if layout.variances.max() > ROUNDING**2:
                 part[group] = len(layouts)
@@ -146,7 +150,7 @@ def _find_parts(
     return part, layouts
 
 
-def _known(row: np.ndarray, layout: _Layout) -> np.ndarray:
+def _find_known_seeds(row: np.ndarray, layout: _Layout) -> np.ndarray:
     """(seeds,) bool: those of a configuration's seeds whose effects the part knows."""
     return ~np.isnan(row) & ~np.isnan(layout.effects)
 
@@ -160,7 +164,7 @@ def _draw_variances(layout: _Layout, draws: int, rng: np.random.Generator) -> tu
         drawn = freedom.sum() * pooled / rng.chisquare(freedom.sum(), (draws, 1))
         return np.broadcast_to(drawn, (draws, len(variances))), np.full(len(variances), pooled)
     scales = np.log(variances.mean()) + _SCALES
-    likelihood = _log_likelihood(freedom[freedom > 0], variances[freedom > 0], scales)
+    likelihood = _compute_log_likelihood(freedom[freedom > 0], variances[freedom > 0], scales)
     weights = np.exp(likelihood - likelihood.max())
     chosen = rng.choice(weights.size, draws, p=(weights / weights.sum()).ravel())
     tau2, nu = np.exp(scales[chosen // len(_FREEDOM)]), _FREEDOM[chosen % len(_FREEDOM)]
@@ -169,42 +173,44 @@ def _draw_variances(layout: _Layout, draws: int, rng: np.random.Generator) -> tu
     return drawn, np.median(drawn, axis=0)
 
 
-def _log_likelihood(freedom: np.ndarray, variances: np.ndarray, scales: np.ndarray) -> np.ndarray:
+def _compute_log_likelihood(freedom: np.ndarray, variances: np.ndarray, scales: np.ndarray) -> np.ndarray:
     """(scales, nu): of the variances, each F-distributed about tau^2, up to what is the same in the whole grid."""
     from scipy import special
 
-    d = freedom[:, None, None]
+    degrees = freedom[:, None, None]
     ratio = variances[:, None, None] / np.exp(scales)[:, None]
-    terms = -d / 2 * (np.log(_FREEDOM) + scales[:, None]) - (d + _FREEDOM) / 2 * np.log1p(d * ratio / _FREEDOM)
-    return (terms - special.betaln(d / 2, _FREEDOM / 2)).sum(axis=0)
+    terms = -degrees / 2 * (np.log(_FREEDOM) + scales[:, None]) - (degrees + _FREEDOM) / 2 * np.log1p(
+        degrees * ratio / _FREEDOM
+    )
+    return (terms - special.betaln(degrees / 2, _FREEDOM / 2)).sum(axis=0)
 
 
 def _draw_errors(layout: _Layout, variances: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """(draws, K): of the least-squares means, from the noise alone."""
-    there, counts = layout.there, layout.there.sum(axis=1)
+    present, counts = layout.present, layout.present.sum(axis=1)
     sd = np.sqrt(variances)
-    if there[:, there.any(axis=0)].all():
+    if present[:, present.any(axis=0)].all():
         return sd * rng.standard_normal(sd.shape) / np.sqrt(counts)
-    total, sums = np.zeros(sd.shape), np.zeros((len(sd), there.shape[1]))
-    for seed, members in enumerate(there.T):
+    total, sums = np.zeros(sd.shape), np.zeros((len(sd), present.shape[1]))
+    for seed, members in enumerate(present.T):
         noise = sd * rng.standard_normal(sd.shape) * members
         total += noise
         sums[:, seed] = noise.sum(axis=1)
-    own = total / counts
-    return own - (sums - own @ there) @ layout.inverse @ (there / counts[:, None]).T
+    mean_noise = total / counts
+    return mean_noise - (sums - mean_noise @ present) @ layout.inverse @ (present / counts[:, None]).T
 
 
-def _covariance(layout: _Layout, scale: np.ndarray) -> np.ndarray:
+def _compute_covariance(layout: _Layout, scale: np.ndarray) -> np.ndarray:
     """(K, K): of the least-squares means' errors, noise of these variances."""
-    there, counts = layout.there, layout.there.sum(axis=1)
-    across = there / counts[:, None] @ layout.inverse
+    present, counts = layout.present, layout.present.sum(axis=1)
+    across = present / counts[:, None] @ layout.inverse
     return np.diag(scale / counts) + across @ _sum_noise(layout, scale) @ across.T
 
 
 def _sum_noise(layout: _Layout, scale: np.ndarray) -> np.ndarray:
     """(seeds, seeds): the covariance of the sums over configurations, each about its own mean."""
-    there, counts = layout.there, layout.there.sum(axis=1)
-    return np.diag(scale @ there) - there.T @ ((scale / counts)[:, None] * there)
+    present, counts = layout.present, layout.present.sum(axis=1)
+    return np.diag(scale @ present) - present.T @ ((scale / counts)[:, None] * present)
 
 
 def _draw_seed_effect(layout: _Layout, scale: np.ndarray, draws: int, rng: np.random.Generator) -> np.ndarray:
@@ -212,11 +218,11 @@ def _draw_seed_effect(layout: _Layout, scale: np.ndarray, draws: int, rng: np.ra
     a mean and in the difference from a fixed method. Its variance is averaged over a grid as tau^2 is."""
     if len(scale) < 2:
         return np.zeros(draws)
-    known = layout.effects[~np.isnan(layout.effects)]
-    noise = np.trace(layout.inverse @ _sum_noise(layout, scale) @ layout.inverse) / (len(known) - 1)
+    effects = layout.effects[~np.isnan(layout.effects)]
+    noise = np.trace(layout.inverse @ _sum_noise(layout, scale) @ layout.inverse) / (len(effects) - 1)
     variance = scale.mean() * _SEED_EFFECTS
-    total, seen = variance + noise, (known**2).sum()
-    likelihood = -(len(known) - 1) / 2 * np.log(total) - seen / total / 2
+    total, squares = variance + noise, (effects**2).sum()
+    likelihood = -(len(effects) - 1) / 2 * np.log(total) - squares / total / 2
     weights = np.exp(likelihood - likelihood.max())
     chosen = rng.choice(variance, draws, p=weights / weights.sum())
-    return np.sqrt(chosen / len(known)) * rng.standard_normal(draws)
+    return np.sqrt(chosen / len(effects)) * rng.standard_normal(draws)

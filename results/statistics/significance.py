@@ -26,21 +26,21 @@ def test_pairs(values: np.ndarray, fixed: np.ndarray, left: np.ndarray, right: n
     """
     from scipy import special
 
-    gaps, both = values[left] - values[right], fixed[left] & fixed[right]
-    there = ~np.isnan(gaps)
-    count = there.sum(axis=1)
-    n = np.where(both, 0, count)
-    top, bottom = np.where(there, gaps, -math.inf), np.where(there, gaps, math.inf)
+    gaps, both_fixed = values[left] - values[right], fixed[left] & fixed[right]
+    present = ~np.isnan(gaps)
+    count = present.sum(axis=1)
+    n = np.where(both_fixed, 0, count)
+    top, bottom = np.where(present, gaps, -math.inf), np.where(present, gaps, math.inf)
     same = top.max(axis=1, initial=-math.inf) - bottom.min(axis=1, initial=math.inf) <= ROUNDING
-    why = ["both are fixed", "no shared seed", "one shared seed", "the same difference in every seed"]
-    note = np.select([both, n == 0, n == 1, same], [f"{reason}: no test" for reason in why], "")
-    able = note == ""
-    mean = np.divide(np.where(there, gaps, 0).sum(axis=1), count, np.full(len(gaps), math.nan), where=count > 0)
+    reasons = ["both are fixed", "no shared seed", "one shared seed", "the same difference in every seed"]
+    note = np.select([both_fixed, n == 0, n == 1, same], [f"{reason}: no test" for reason in reasons], "")
+    testable = note == ""
+    mean = np.divide(np.where(present, gaps, 0).sum(axis=1), count, np.full(len(gaps), math.nan), where=count > 0)
     p = np.full(len(gaps), math.nan)
     # Not scipy.stats, which takes longer to import than all of this, and a call for each pair that lacks a seed.
-    own, gap, freedom = mean[able], gaps[able], n[able] - 1
-    sd = np.sqrt((np.where(there[able], gap - own[:, None], 0) ** 2).sum(axis=1) / freedom)
-    p[able] = 2 * special.stdtr(freedom, -np.abs(own / (sd / np.sqrt(n[able]))))
+    mean_gap, gap, freedom = mean[testable], gaps[testable], n[testable] - 1
+    sd = np.sqrt((np.where(present[testable], gap - mean_gap[:, None], 0) ** 2).sum(axis=1) / freedom)
+    p[testable] = 2 * special.stdtr(freedom, -np.abs(mean_gap / (sd / np.sqrt(n[testable]))))
     columns: dict[str, Any] = {"n": n, "difference": mean, "p": p, "p_holm": holm(p), "note": note.astype(object)}
     return pd.DataFrame(columns)
 
@@ -58,7 +58,7 @@ def holm(p: np.ndarray) -> np.ndarray:
     return adjusted
 
 
-def seeds(effect: float, level: float, power: float, sharing: int = 1, images: float = 0.0) -> float:
+def count_seeds(effect: float, level: float, power: float, sharing: int = 1, images: float = 0.0) -> float:
     """The least number of seeds whose t-test of a standardised difference `effect` has this power, where the seeds of
     so many differences estimate its variance, and where the test images add a variance of so many times that of one
     seed. The power by the noncentral t (Cohen 1988, Statistical Power Analysis for the Behavioral Sciences, ch. 2)."""

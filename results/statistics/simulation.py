@@ -76,16 +76,18 @@ def simulate(count: int, seeds: int, spread: str, studies: int) -> np.ndarray:
     for _ in range(studies):
         noise = rng.normal(0, _SD, (count, seeds)) * SPREADS[spread](count)[:, None]
         values = _LEVEL + rng.normal(0, _SD, seeds) + noise
-        none, model = _tell(values, left, right)
-        half, _ = _tell(values + _SD * SHIFT * shifted[:, None], left, right)
-        best, widths = model.means.argmax(), inference.half_widths(model)
+        none, model = _find_significant(values, left, right)
+        half, _ = _find_significant(values + _SD * SHIFT * shifted[:, None], left, right)
+        best, widths = model.means.argmax(), inference.compute_half_widths(model)
         error = abs(model.means[best] - _LEVEL)
-        held = [error <= half_width[best] for half_width in (widths.whole, widths.joint)]
-        rows.append(np.hstack([none.any(axis=1), half[:, ~differ].any(axis=1), half[:, differ].mean(axis=1), held]))
+        is_inside = [error <= half_width[best] for half_width in (widths.whole, widths.joint)]
+        rows.append(
+            np.hstack([none.any(axis=1), half[:, ~differ].any(axis=1), half[:, differ].mean(axis=1), is_inside])
+        )
     return np.mean(np.array(rows, dtype=float), axis=0)
 
 
-def _tell(values: np.ndarray, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, moderated.Fit]:
+def _find_significant(values: np.ndarray, left: np.ndarray, right: np.ndarray) -> tuple[np.ndarray, moderated.Fit]:
     """(2, pairs): which of them differ, by Holm's paired t and by the shared variance; and the latter's model."""
     fixed = np.zeros(len(values), dtype=bool)
     model = moderated.fit(values, fixed)
@@ -107,8 +109,8 @@ def simulate_images(count: int, seeds: int, images: int, studies: int, accuracy:
     rows = []
     for _ in range(studies):
         effects = level + rng.normal(0, _SEED, (count, seeds))
-        hard = rng.normal(0, _COMMON, images) + rng.normal(0, _OWN, (count, images))
-        latent = rng.standard_normal((count, seeds, images)) + hard[:, None] + effects[:, :, None]
+        difficulty = rng.normal(0, _COMMON, images) + rng.normal(0, _OWN, (count, images))
+        latent = rng.standard_normal((count, seeds, images)) + difficulty[:, None] + effects[:, :, None]
         parts = [layout.average_seeds(right_or_wrong) for right_or_wrong in (latent > 0).astype(np.float32)]
         shares, noise = np.stack([share for share, _ in parts]), np.array([noise for _, noise in parts])
         outcomes = layout.Outcomes(shares, noise, np.ones(count, dtype=bool))
@@ -116,18 +118,22 @@ def simulate_images(count: int, seeds: int, images: int, studies: int, accuracy:
         model = crossed.fit(values, np.zeros(count, dtype=bool), images, outcomes)
         truth = special.ndtr(effects[:, 0] / sd_of_images) if seeds == 1 else np.full(count, accuracy)
         error = model.means - truth
-        means, pairs = inference.half_widths(model), inference.pair_widths(model, left, right)
+        means, pairs = inference.compute_half_widths(model), inference.compute_pair_widths(model, left, right)
         by_images = np.full(count, math.nan), means.images, means.images
         ends = [inference.place_ends(model.means, *widths, (0, 1)) for widths in zip(means[:3], by_images, strict=True)]
-        held = [((low <= truth) & (truth <= high)).mean() for low, high in ends]
-        held += [(np.abs(error[left] - error[right]) <= widths).mean() for widths in pairs[:3]]
-        false = [inference.test_pairs(fit, left, right)["significant"] for fit in (model._replace(images=None), model)]
-        rows.append([*held, *(each.any() if seeds > 1 else math.nan for each in false)])
+        shares_inside = [((low <= truth) & (truth <= high)).mean() for low, high in ends]
+        shares_inside += [(np.abs(error[left] - error[right]) <= widths).mean() for widths in pairs[:3]]
+        false_differences = [
+            inference.test_pairs(fit, left, right)["significant"] for fit in (model._replace(images=None), model)
+        ]
+        rows.append(
+            [*shares_inside, *(significant.any() if seeds > 1 else math.nan for significant in false_differences)]
+        )
     shares = np.mean(np.array(rows, dtype=float), axis=0)
     return np.where([seeds == 1 and part != 1 for part in (0, 1, 2, 0, 1, 2, 0, 2)], math.nan, shares)
 
 
-def rows(words: dict[str, str]) -> Iterator[list[str]]:
+def tabulate(words: dict[str, str]) -> Iterator[list[str]]:
     """The table, a row at a time, in percent. Raises ValueError for a word that is not allowed."""
     words = DEFAULTS | words
     numbers = {name: _parse_numbers(name, words[name]) for name in ("studies", "configurations")}
@@ -136,20 +142,22 @@ def rows(words: dict[str, str]) -> Iterator[list[str]]:
     if words["images"]:
         yield IMAGES_HEADER
         accuracy = _parse_share("accuracy", words["accuracy"])
-        for count, each, images in product(numbers["configurations"], seeds, _parse_numbers("images", words["images"])):
-            shares = simulate_images(count, each, images, studies, accuracy)
-            yield [str(count), str(each), str(images), *_percents(shares)]
+        for count, seed_count, images in product(
+            numbers["configurations"], seeds, _parse_numbers("images", words["images"])
+        ):
+            shares = simulate_images(count, seed_count, images, studies, accuracy)
+            yield [str(count), str(seed_count), str(images), *_format_percents(shares)]
         return
     spreads = words["spreads"].split(",")
     for spread in spreads:
         if spread not in SPREADS:
             raise ValueError(f"spreads={spread} is not allowed: give some of {', '.join(SPREADS)}")
     yield HEADER
-    for count, each, spread in product(numbers["configurations"], seeds, spreads):
-        yield [str(count), str(each), spread, *_percents(simulate(count, each, spread, studies))]
+    for count, seed_count, spread in product(numbers["configurations"], seeds, spreads):
+        yield [str(count), str(seed_count), spread, *_format_percents(simulate(count, seed_count, spread, studies))]
 
 
-def _percents(shares: np.ndarray) -> list[str]:
+def _format_percents(shares: np.ndarray) -> list[str]:
     return ["–" if math.isnan(share) else f"{100 * share:.1f}" for share in shares]
 
 
@@ -183,7 +191,7 @@ def main(arguments: Sequence[str]) -> int:
             if name not in words:
                 raise ValueError(f"no word {argument!r}; there are: {', '.join(f'{name}=' for name in words)}")
             words[name] = text
-        for number, row in enumerate(rows(words)):
+        for number, row in enumerate(tabulate(words)):
             print("| " + " | ".join(row) + " |", flush=True)
             if number == 0:
                 print("| " + " | ".join(["---:"] * len(row)) + " |")

@@ -18,7 +18,7 @@ import pandas as pd
 
 from results.frames import labels
 from results.statistics import layout
-from results.statistics.summaries import configurations, summarise
+from results.statistics.summaries import number_configurations, summarise
 
 LEAST = 3  # configurations: two are in the same order or in the other
 COLUMNS = ["protocol", "dataset", "metric", "other", "tau", "metric_split", "other_split", "n"]
@@ -30,7 +30,7 @@ _SPLITS = ("tau of linear between split seeds", "its own between split seeds")
 _TWICE = ("knn20_cosine_top1", "knn200_cosine_top1")  # the votes of the record's knn20 and knn200
 
 
-def taus(frame: pd.DataFrame) -> pd.DataFrame:
+def compare(frame: pd.DataFrame) -> pd.DataFrame:
     """A row a pair of accuracies, as `COLUMNS`: `tau`; `metric_split` and `other_split`, the mean tau of each with
     itself between halves of the seeds; `n` configurations.
 
@@ -40,7 +40,7 @@ def taus(frame: pd.DataFrame) -> pd.DataFrame:
     from scipy.stats import kendalltau  # which takes long to import
 
     frame = frame.reset_index(drop=True)
-    names = accuracies(frame)
+    names = find_accuracies(frame)
     summary = summarise(frame, names)
     lines: list[tuple[Any, ...]] = []
     if "dataset.name" not in summary:  # no records
@@ -48,20 +48,20 @@ def taus(frame: pd.DataFrame) -> pd.DataFrame:
     for (protocol, dataset), part in summary.groupby(["protocol", "dataset.name"], sort=False):
         # Rounded: equal means may differ in their last digits, and would not count as a tie.
         means = part[[f"metrics.{name}.mean" for name in names]].set_axis(names, axis=1).round(9)
-        rows = frame[configurations(frame).isin(part.index)]
-        splits = {name: _split_tau(rows, name) for name in names}
+        rows = frame[number_configurations(frame).isin(part.index)]
+        splits = {name: _compare_halves(rows, name) for name in names}
         for left, right in itertools.combinations(names, 2):
-            both = means[[left, right]].dropna()
-            if len(both) >= LEAST:
-                tau = float(kendalltau(both[left], both[right]).statistic)
-                lines.append((protocol, dataset, left, right, tau, splits[left], splits[right], len(both)))
+            pair_means = means[[left, right]].dropna()
+            if len(pair_means) >= LEAST:
+                tau = float(kendalltau(pair_means[left], pair_means[right]).statistic)
+                lines.append((protocol, dataset, left, right, tau, splits[left], splits[right], len(pair_means)))
     return pd.DataFrame(lines, columns=COLUMNS)
 
 
-def rows(frame: pd.DataFrame) -> list[list[str]]:
+def tabulate(frame: pd.DataFrame) -> list[list[str]]:
     """Rows of text under a header: how each accuracy orders the configurations against `linear_top1`; none where there
     are fewer than 3 configurations with two accuracies."""
-    table = taus(frame)
+    table = compare(frame)
     table = table[(table["metric"] == _HEADLINE) & table["tau"].notna()]
     if table.empty:
         return []
@@ -79,16 +79,18 @@ def rows(frame: pd.DataFrame) -> list[list[str]]:
     for row in table.to_dict("records"):
         taus_of_row = [row[name] for name in ("tau", "metric_split", "other_split")]
         first = [str(row["dataset"]), str(row["protocol"])[:8]] if several else []
-        lines.append([*first, str(row["other"]).replace(_SUFFIX, ""), *map(_number, taus_of_row), str(row["n"])])
+        lines.append([*first, str(row["other"]).replace(_SUFFIX, ""), *map(_format, taus_of_row), str(row["n"])])
     return lines
 
 
-def _split_tau(rows: pd.DataFrame, metric: str) -> float:
+def _compare_halves(rows: pd.DataFrame, metric: str) -> float:
     """Kendall's tau of the order by one half of the seeds and by the other, its mean over the ways to halve them, the
     first `_MOST_SPLITS`. Of configurations that have all seeds that most have; NaN for fewer than 3 or one seed."""
     from scipy.stats import kendalltau
 
-    values, fixed = layout.draws(rows, pd.Series(pd.factorize(configurations(rows))[0], rows.index), metric)
+    values, fixed = layout.read_values(
+        rows, pd.Series(pd.factorize(number_configurations(rows))[0], rows.index), metric
+    )
     values = values[~fixed]
     values = values[:, (~np.isnan(values)).sum(axis=0) * 2 > len(values)]
     values = values[~np.isnan(values).any(axis=1)]
@@ -101,11 +103,11 @@ def _split_tau(rows: pd.DataFrame, metric: str) -> float:
     return float(np.mean([kendalltau(*pair).statistic for pair in means]))
 
 
-def _number(value: float) -> str:
+def _format(value: float) -> str:
     return labels.NONE if math.isnan(value) else f"{value:.2f}"
 
 
-def accuracies(frame: pd.DataFrame) -> list[str]:
+def find_accuracies(frame: pd.DataFrame) -> list[str]:
     """The metrics of a loaded frame that are accuracies on test images, the headline first."""
     names = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
     names = [name for name in names if name.partition("@")[0].endswith(_SUFFIX) and _CHOOSING not in name]

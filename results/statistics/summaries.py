@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from results.frames.frame import FAMILY, NOT_FINISHED, NOTES, TEST_SET, VERSIONS, families, setting_columns
+from results.frames.frame import FAMILY, NOT_FINISHED, NOTES, TEST_SET, VERSIONS, find_families, find_settings
 from results.statistics import crossed, inference, layout
 
 _NULL = "null"
@@ -31,16 +31,22 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     if metrics is None:
         metrics = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
     frame = frame.reset_index(drop=True)  # two loads may have been put together, each counting from 0
-    group = configurations(frame)
-    frame = frame.assign(**{FAMILY: families(frame)})  # two loads that were put together may not agree
-    labels = frame.loc[~group.duplicated(), ["protocol", FAMILY, *setting_columns(frame)]]
+    group = number_configurations(frame)
+    frame = frame.assign(**{FAMILY: find_families(frame)})  # two loads that were put together may not agree
+    labels = frame.loc[~group.duplicated(), ["protocol", FAMILY, *find_settings(frame)]]
     labels.index = pd.RangeIndex(len(labels))
     finished = frame[frame["status"] == "finished"]
     test = frame[[f"test.{name}" for name in TEST_SET]].groupby(group).first()
     notes = frame[[NOTES]].fillna("[]").groupby(group).agg(_unite)
     mixtures = _describe_mixtures(finished, group)
     notes[NOTES] = [data_notes + mixtures.get(number, []) for number, data_notes in notes[NOTES].items()]
-    parts = [_counts(frame, group), _intervals(frame, group, metrics), _costs(finished, group), test, notes]
+    parts = [
+        _count(frame, group),
+        _compute_intervals(frame, group, metrics),
+        _summarise_costs(finished, group),
+        test,
+        notes,
+    ]
     summary = pd.concat([labels, *(part.reindex(labels.index) for part in parts)], axis=1)
     # A group with no finished record is missing from the parts: it has no mean, but it does have a count.
     counts = ["seeds", *NOT_FINISHED, *(f"metrics.{name}.n" for name in metrics)]
@@ -58,24 +64,24 @@ def _describe_mixtures(finished: pd.DataFrame, group: pd.Series) -> dict[Any, li
     changed = finished["dirty"].map({True: "with uncommitted changes", False: "as committed"})
     methods = dict(zip(group.loc[finished.index], finished["method"], strict=True))
     notes: dict[Any, list[str]] = {}
-    for what, column in {"versions": finished[VERSIONS], "devices": device, "states of the code": changed}.items():
+    for kind, column in {"versions": finished[VERSIONS], "devices": device, "states of the code": changed}.items():
         kinds = column.mask(column.eq("")).groupby(group)
         for number, text in kinds.agg(_join)[kinds.nunique() > 1].items():
-            notes.setdefault(number, []).append(f"{methods[number]}: a mean over several {what}: {text}")
+            notes.setdefault(number, []).append(f"{methods[number]}: a mean over several {kind}: {text}")
     return notes
 
 
-def varying(frame: pd.DataFrame) -> list[str]:
+def find_varying(frame: pd.DataFrame) -> list[str]:
     """The setting columns, `seed` apart, that tell the rows of `frame` (loaded or summarised) from each other.
 
     A setting that is null for a method does not apply to it, so null against a value counts within one method only.
     `options.*` and the version belong to their method and are compared within it: the method's name already tells its
     defaults.
     """
-    methods = frame["method"].map(_canonical)
+    methods = frame["method"].map(_canonicalise)
     names = []
-    for name in setting_columns(frame):
-        values = pd.Series(list(map(_canonical, frame[name])), index=frame.index, dtype=object)
+    for name in find_settings(frame):
+        values = pd.Series(list(map(_canonicalise, frame[name])), index=frame.index, dtype=object)
         if len(set(values)) < 2:
             continue
         within = values.groupby(methods).nunique().gt(1).any()
@@ -86,7 +92,7 @@ def varying(frame: pd.DataFrame) -> list[str]:
 
 
 @lru_cache(maxsize=2**16, typed=True)  # a few values stand in thousands of rows; True is not 1
-def _canonical(value: Any) -> str:
+def _canonicalise(value: Any) -> str:
     """Text that is equal for equal settings, whatever type pandas chose (4096 and 4096.0, None and NaN)."""
     if pd.isna(value):
         return _NULL
@@ -98,32 +104,32 @@ def _canonical(value: Any) -> str:
     return f"text {value}"
 
 
-def configurations(frame: pd.DataFrame) -> pd.Series:
+def number_configurations(frame: pd.DataFrame) -> pd.Series:
     """The number of each row's configuration: its protocol and all settings but the seed.
 
     Numbers count from 0 in order of first appearance; they stand on the frame's index.
     """
     # Not `groupby(columns, dropna=False)`: None, NaN and NA may stand in one column and must be one group.
-    columns = frame[["protocol", *setting_columns(frame)]]
-    rows = [tuple(map(_canonical, row)) for row in columns.itertuples(index=False, name=None)]
+    columns = frame[["protocol", *find_settings(frame)]]
+    rows = [tuple(map(_canonicalise, row)) for row in columns.itertuples(index=False, name=None)]
     codes, _ = pd.factorize(pd.Series(rows, dtype=object))
     return pd.Series(codes, index=frame.index, name="group")
 
 
-def _intervals(frame: pd.DataFrame, group: pd.Series, metrics: Sequence[str]) -> pd.DataFrame:
+def _compute_intervals(frame: pd.DataFrame, group: pd.Series, metrics: Sequence[str]) -> pd.DataFrame:
     columns: dict[str, np.ndarray] = {}
     data = frame.reindex(columns=["protocol", "dataset.name"]).astype(object).fillna("")
     parts = [part for _, part in frame.groupby([data["protocol"], data["dataset.name"]], sort=False)]
     for name in metrics:
-        values, fixed = layout.draws(frame, group, name)
+        values, fixed = layout.read_values(frame, group, name)
         mean, half_width, by_seeds, by_images, sd = np.full((5, len(values)), np.nan)
         n, shared = np.where(fixed, 1, (~np.isnan(values)).sum(axis=1)), np.zeros(len(values), dtype=int)
         for part in parts:
-            own = group[part.index].unique()
+            members = group[part.index].unique()
             outcomes = layout.read_outcomes(part, group[part.index], name)
-            model = crossed.fit(values[own], fixed[own], layout.count_images(part, name), outcomes)
-            mean[own], shared[own], widths = model.means, model.shared, inference.half_widths(model)
-            half_width[own], by_seeds[own], by_images[own] = widths.whole, widths.seeds, widths.images
+            model = crossed.fit(values[members], fixed[members], layout.count_images(part, name), outcomes)
+            mean[members], shared[members], widths = model.means, model.shared, inference.compute_half_widths(model)
+            half_width[members], by_seeds[members], by_images[members] = widths.whole, widths.seeds, widths.images
         sd[n > 1] = np.nanstd(values[n > 1], axis=1, ddof=1)
         numbers = {"mean": mean, "half_width": half_width, "by_seeds": by_seeds, "by_images": by_images}
         numbers |= {"shared": shared, "sd": sd, "n": n}
@@ -131,8 +137,8 @@ def _intervals(frame: pd.DataFrame, group: pd.Series, metrics: Sequence[str]) ->
     return pd.DataFrame(columns)
 
 
-def _counts(frame: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
-    seed = frame["seed"].map(_canonical)
+def _count(frame: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
+    seed = frame["seed"].map(_canonicalise)
     pairs = zip(frame["commit"], frame["dirty"], strict=True)
     commit = pd.Series(
         [None if pd.isna(sha) else str(sha)[:10] + ("+" if dirty is True else "") for sha, dirty in pairs],
@@ -152,7 +158,7 @@ def _counts(frame: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
     return pd.DataFrame(columns)
 
 
-def _costs(finished: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
+def _summarise_costs(finished: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
     """Typical time and speed, the largest memory, the views of one run, and every device used."""
     kinds = {
         "views": "mean",
@@ -164,9 +170,9 @@ def _costs(finished: pd.DataFrame, group: pd.Series) -> pd.DataFrame:
     }
     groups = finished.groupby(group.loc[finished.index])
     columns = {f"cost.{name}": groups[f"cost.{name}"].agg(kind) for name, kind in kinds.items()}
-    many = finished["cost.processes"].gt(1)
+    has_several = finished["cost.processes"].gt(1)
     # As objects: where no cell is finished, pandas would take one of the two for numbers.
-    times = finished["cost.processes"].map("{:.0f} x ".format).astype(object).where(many, "")
+    times = finished["cost.processes"].map("{:.0f} x ".format).astype(object).where(has_several, "")
     devices = finished["cost.device"].map(str, na_action="ignore").astype(object)
     columns["cost.devices"] = (times + devices).groupby(group).agg(_join)
     return pd.DataFrame(columns)

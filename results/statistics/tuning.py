@@ -20,7 +20,7 @@ ESTIMATE = (
 )
 
 
-def expected_best(accuracies: ArrayLike) -> np.ndarray:
+def expect_best(accuracies: ArrayLike) -> np.ndarray:
     """The expected maximum of n = 1 to N draws from N accuracies, (N,): Dodge, Gururangan, Card, Schwartz and Smith,
     Show Your Work: Improved Reporting of Experimental Results, arXiv:1909.03004, equation 7: with the distribution of
     what was seen in place of the true one, sum over sorted values of v (P(V <= v)^n - P(V < v)^n).
@@ -44,7 +44,7 @@ class Sensitivity:
     pruned: int = 0
 
 
-def sensitivity(search: Search) -> Sensitivity | None:
+def measure_sensitivity(search: Search) -> Sensitivity | None:
     """None where no trial finished or the rate was not searched."""
     best = search.best
     if best is None or RATE not in search.searched:
@@ -68,14 +68,16 @@ def explain_budgets(frame: pd.DataFrame, searches: Sequence[Search]) -> list[str
         return []
     sentences = []
     columns = list(dict.fromkeys(["method", *(name for search in searches for name in search.searched)]))
-    shown = frame.reindex(columns=list(dict.fromkeys([*columns, "dataset.name", "epochs"])))
-    for dataset, part in shown[shown["epochs"].notna()].groupby("dataset.name", sort=False):
-        own = [search for search in searches if search.dataset == dataset]
-        chosen = [(search, _describe_choice(search.best, search.searched)) for search in own if search.best is not None]
+    settings = frame.reindex(columns=list(dict.fromkeys([*columns, "dataset.name", "epochs"])))
+    for dataset, part in settings[settings["epochs"].notna()].groupby("dataset.name", sort=False):
+        of_dataset = [search for search in searches if search.dataset == dataset]
+        chosen = [
+            (search, _describe_choice(search.best, search.searched)) for search in of_dataset if search.best is not None
+        ]
         rows = part[columns].drop_duplicates().to_dict("records")
-        shares = [(str(row["method"]), _find_search(row, chosen)) for row in rows]
-        if any(search for _, search in shares):
-            sentences.append(_describe(str(dataset), shares))
+        pairs = [(str(row["method"]), _find_search(row, chosen)) for row in rows]
+        if any(search for _, search in pairs):
+            sentences.append(_describe(str(dataset), pairs))
     return sentences
 
 
@@ -83,8 +85,8 @@ def compare_budgets(searches: Sequence[Search]) -> list[str]:
     """The same of the searches alone: a sentence for each dataset on which the budgets of the methods' latest searches
     differ."""
     sentences = []
-    for dataset, own in by_dataset(searches):
-        latest = {search.method: search for search in sorted(own, key=lambda search: search.chosen)}
+    for dataset, of_dataset in group_by_dataset(searches):
+        latest = {search.method: search for search in sorted(of_dataset, key=lambda search: search.chosen)}
         if len({search.budget for search in latest.values()}) > 1:
             sentences.append(_describe(dataset, list(latest.items())))
     return sentences
@@ -99,22 +101,22 @@ def _find_search(row: Mapping[Hashable, Any], chosen: Sequence[tuple[Search, tup
 
 
 def _describe_choice(row: Mapping[Hashable, Any] | pd.Series, names: Sequence[str]) -> tuple[str, ...]:
-    return tuple(labels.value(row[name]) for name in names)
+    return tuple(labels.format_value(row[name]) for name in names)
 
 
-def _describe(dataset: str, shares: Sequence[tuple[str, Search | None]]) -> str:
+def _describe(dataset: str, pairs: Sequence[tuple[str, Search | None]]) -> str:
     chosen: dict[str, dict[str, str]] = {}
-    for method, search in shares:
+    for method, search in pairs:
         name, budget = (search.name, search.budget) if search else ("", "none (preset or words)")
         chosen.setdefault(method, {})[name] = budget
     methods: dict[str, list[str]] = {}
-    for method, own in chosen.items():
-        methods.setdefault(" and ".join(sorted(own.values())), []).append(method)
+    for method, budgets in chosen.items():
+        methods.setdefault(" and ".join(sorted(budgets.values())), []).append(method)
     if len(methods) == 1:
-        costs = _describe_costs([search.trials for _, search in shares if search])
+        costs = _describe_costs([search.trials for _, search in pairs if search])
         return f"{dataset}: every method's settings were chosen with the same budget, {next(iter(methods))}{costs}."
-    listed = "; ".join(f"{budget}: {', '.join(names)}" for budget, names in methods.items())
-    return f"{dataset}: budgets of tuning differ, so the ranks are not of methods alone. {listed}."
+    text = "; ".join(f"{budget}: {', '.join(names)}" for budget, names in methods.items())
+    return f"{dataset}: budgets of tuning differ, so the ranks are not of methods alone. {text}."
 
 
 def _describe_costs(trials: Sequence[pd.DataFrame]) -> str:
@@ -122,14 +124,14 @@ def _describe_costs(trials: Sequence[pd.DataFrame]) -> str:
     pruned = [count_pruned(each) for each in trials]
     texts = [f"{min(pruned)} to {max(pruned)} trials pruned"] if min(pruned) != max(pruned) else []
     for column, form, word in (("cost.views", ",.0f", "views"), ("hours", ".2f", "hours")):
-        sums = [float(each[column].sum()) for each in trials]
+        sums = [float(table[column].sum()) for table in trials]
         low, high = format(min(sums), form), format(max(sums), form)
         texts += [f"{low} to {high} {word}"] if low != high else []
     return f" ({', '.join(texts)} a method)" if texts else ""
 
 
-def by_dataset(searches: Sequence[Search]) -> Iterator[tuple[str, list[Search]]]:
+def group_by_dataset(searches: Sequence[Search]) -> Iterator[tuple[str, list[Search]]]:
     """The searches of each dataset, best first."""
     for dataset in dict.fromkeys(search.dataset for search in searches):
-        own = [search for search in searches if search.dataset == dataset]
-        yield dataset, sorted(own, key=lambda search: -float(search.trials["accuracy"].max()))
+        of_dataset = [search for search in searches if search.dataset == dataset]
+        yield dataset, sorted(of_dataset, key=lambda search: -float(search.trials["accuracy"].max()))

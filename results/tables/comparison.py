@@ -15,7 +15,7 @@ from results.statistics.significance import MOST_SEEDS
 _SHARED = "the variance that configurations share"
 
 
-def rows(
+def tabulate(
     frame: pd.DataFrame,
     reference: str | None = None,
     metric: str = "linear_top1",
@@ -23,42 +23,51 @@ def rows(
 ) -> list[list[str]]:
     """The comparison of an accuracy as rows of text under a header, in percent; none where there are no records.
 
-    `ranked` is what `compare.ranks` returned for the same metric, where it has been made already. `explain` says how
-    the numbers were made.
+    `ranked` is what `compare.rank_configurations` returned for the same metric, where it has been made already.
+    `explain` says how the numbers were made.
 
     Ranks are corrected over all pairs, differences to the `reference` over the fewer comparisons with it: a
     difference can be significant while the ranks overlap.
     """
-    table = compare.ranks(frame, metric) if ranked is None else ranked
+    table = compare.rank_configurations(frame, metric) if ranked is None else ranked
     if table.empty:
         return []
     cells: dict[str, Any] = {"dataset": table["dataset"], "protocol": table["protocol"].str[:8]}
     cells = {name: column for name, column in cells.items() if table[name].nunique() > 1}
     cells |= {"configuration": table["configuration"], "seeds": table["n"].astype(str)}
-    cells |= {f"{metric} %": _percents(table, "mean")} | _parts(table, "±") | {"rank": table["rank"]}
-    own = [f"its own seeds: {100 * own:.1f}" * (abs(own - mean) >= 5e-4) for own, mean in _pair(table, "own", "mean")]
+    cells |= {f"{metric} %": _format_percents(table, "mean")} | _split_intervals(table, "±") | {"rank": table["rank"]}
+    own_texts = [
+        f"its own seeds: {100 * own_texts:.1f}" * (abs(own_texts - mean) >= 5e-4)
+        for own_texts, mean in _pick(table, "own", "mean")
+    ]
     reasons = table["interval"].where(table["over"].eq(""), "").str.removeprefix(compare.NONE)
-    notes = [reasons, own, np.where(table["wide"], "spread over three times the median", ""), table["note"]]
+    notes = [reasons, own_texts, np.where(table["wide"], "spread over three times the median", ""), table["note"]]
     if reference is not None:
         keys = ["protocol", "dataset", "configuration"]
         tests = compare.compare_pairs(frame, reference, metric)
-        needed = compare.seeds_needed(tests)[[*keys, "seeds", "least", "most"]]
+        needed = compare.count_seeds_needed(tests)[[*keys, "seeds", "least", "most"]]
         differences = table[keys].merge(tests, "left").merge(needed, "left")
-        cells |= {f"minus {reference}": _percents(differences, "difference", "+")} | _parts(differences, "difference ±")
-        cells["p"] = [_number(p, ".2g") for p in differences["p_adjusted"]]
-        cells["p (Holm's t)"] = [_number(p, ".2g") for p in differences["p_holm"]]
+        cells |= {f"minus {reference}": _format_percents(differences, "difference", "+")} | _split_intervals(
+            differences, "difference ±"
+        )
+        cells["p"] = [_format(p, ".2g") for p in differences["p_adjusted"]]
+        cells["p (Holm's t)"] = [_format(p, ".2g") for p in differences["p_holm"]]
         seeds = [
-            [_number(n, ".0f").replace("inf", f">{MOST_SEEDS}") for n in differences[name]]
+            [_format(count, ".0f").replace("inf", f">{MOST_SEEDS}") for count in differences[name]]
             for name in ("seeds", "least", "most")
         ]
-        cells["seeds needed"] = [f"{n} ({a} to {b})" if n != labels.NONE else n for n, a, b in zip(*seeds, strict=True)]
+        cells["seeds needed"] = [
+            f"{count} ({least} to {most})" if count != labels.NONE else count
+            for count, least, most in zip(*seeds, strict=True)
+        ]
         notes += [differences["note"].fillna("")]
     cells["note"] = ["; ".join(dict.fromkeys(filter(None, texts))) for texts in zip(*notes, strict=True)]
     return [list(cells), *pd.DataFrame(cells).to_numpy().tolist()]
 
 
 def explain(table: pd.DataFrame) -> list[str]:
-    """Sentences on how the intervals and ranks that `compare.ranks` returned were made, and what they assume."""
+    """Sentences on how the intervals and ranks that `compare.rank_configurations` returned were made, and what they
+    assume."""
     kinds, tested = set(table["interval"]), table["over"] != ""
     images = table["by_images"].notna()
     if not tested.any() and not images.any():
@@ -68,9 +77,9 @@ def explain(table: pd.DataFrame) -> list[str]:
         texts.append("The part of the test images is missing: no record holds which of them were right.")
     elif (table["over"] == compare.BOTH).any():
         texts.append("A difference is claimed for new seeds and new test images.")
-    lacking = table["configuration"][table["over"] == compare.SEEDS]
-    if images.any() and len(lacking):
-        names = ", ".join(lacking)
+    without_images = table["configuration"][table["over"] == compare.SEEDS]
+    if images.any() and len(without_images):
+        names = ", ".join(without_images)
         texts.append(f"Over seeds alone, as differences from them, for records lack which images were right: {names}.")
     if table["interval"].str.startswith(compare.IMAGES).any():
         texts.append("Images only: for new test images and the same weights. No difference is claimed by these.")
@@ -78,11 +87,11 @@ def explain(table: pd.DataFrame) -> list[str]:
         return texts
     if ((table["own"] - table["mean"]).abs() >= 5e-4).any():
         texts.append("Where a configuration lacks seeds, its mean is on the footing of the others, by least squares.")
-    two = compare.TWO_SEEDS in kinds
-    if two or compare.SHARED in kinds:
-        kind = "Intervals" if two else "95 % intervals"
+    has_two_seeds = compare.TWO_SEEDS in kinds
+    if has_two_seeds or compare.SHARED in kinds:
+        kind = "Intervals" if has_two_seeds else "95 % intervals"
         texts.append(f"{kind}, each of one mean, and ranks, corrected for all pairs, are by {_SHARED}.")
-    if two:
+    if has_two_seeds:
         texts.append("Two seeds: intervals and ranks assume comparable spreads, which two seeds cannot show.")
     if "t" in kinds:
         texts.append("95 % intervals of one or two configurations are by their own seeds alone.")
@@ -97,25 +106,25 @@ def _describe_source(tested: pd.Series, images: pd.Series) -> str:
     return "seeds and test images" if (tested & images).any() else "test images" if images.any() else "seeds"
 
 
-def _parts(table: pd.DataFrame, head: str) -> dict[str, list[str]]:
+def _split_intervals(table: pd.DataFrame, head: str) -> dict[str, list[str]]:
     """The columns of what seeds and test images make of an interval, each alone; none where no images are known."""
     if table["by_images"].isna().all():
         return {}
-    return {f"{head} by {part}": [_number(100 * x, ".1f") for x in table[f"by_{part}"]] for part in ("seeds", "images")}
+    return {f"{head} by {part}": [_format(100 * x, ".1f") for x in table[f"by_{part}"]] for part in ("seeds", "images")}
 
 
-def _percents(table: pd.DataFrame, name: str, sign: str = "") -> list[str]:
+def _format_percents(table: pd.DataFrame, name: str, sign: str = "") -> list[str]:
     """Texts like `+1.2 (0.3 to 2.1)` of the fractions in the columns `name`, `low` and `high`."""
     triples = 100 * table[[name, "low", "high"]].to_numpy(dtype=float)
     return [
-        _number(value, f"{sign}z.1f") + ("" if math.isnan(low) else f" ({low:z.1f} to {high:z.1f})")
+        _format(value, f"{sign}z.1f") + ("" if math.isnan(low) else f" ({low:z.1f} to {high:z.1f})")
         for value, low, high in triples
     ]
 
 
-def _pair(table: pd.DataFrame, *names: str) -> list[list[float]]:
+def _pick(table: pd.DataFrame, *names: str) -> list[list[float]]:
     return table[list(names)].to_numpy(dtype=float).tolist()
 
 
-def _number(value: float, form: str) -> str:
+def _format(value: float, form: str) -> str:
     return labels.NONE if math.isnan(value) else format(value, form)

@@ -34,54 +34,58 @@ _COLUMNS = {
 _HEADLINE = "linear_top1"
 
 
-def rows(frame: pd.DataFrame) -> list[list[str]]:
+def tabulate(frame: pd.DataFrame) -> list[list[str]]:
     """Rows of text under a header, percentages with their intervals; none where nothing but the headline was measured.
 
     `frame` is what `frames.frame.load` returns. A column that ends in `@` and digits is of that protocol alone.
     """
-    names = evaluation_metrics(frame)
+    names = find_metrics(frame)
     if not names:
         return []
     summary = summarise(frame, [_HEADLINE, *names])
-    summary = summary.assign(configuration=labels.names(summary))
+    summary = summary.assign(configuration=labels.name_configurations(summary))
     summary = summary[summary["seeds"] > 0]
     grouped = method_families.are_grouped(summary)
     order = ["dataset.name", "protocol", "place", f"metrics.{_HEADLINE}.mean"]
-    summary = summary.assign(place=summary[FAMILY].map(method_families.place) if grouped else 0)
+    summary = summary.assign(place=summary[FAMILY].map(method_families.find_order) if grouped else 0)
     summary = summary.sort_values(order, ascending=[True, True, True, False])
-    headers = {name: header for name in (_HEADLINE, *names) if (header := _header(name))}
+    headers = {name: header for name in (_HEADLINE, *names) if (header := _write_header(name))}
     several = summary[["dataset.name", "protocol"]].nunique().gt(1).any()
-    first = ["dataset", "protocol"] * bool(several) + ["family"] * grouped
-    table = [[*first, "configuration", "seeds", *(f"{header} %" for header in headers.values())]]
+    leading_headers = ["dataset", "protocol"] * bool(several) + ["family"] * grouped
+    table = [[*leading_headers, "configuration", "seeds", *(f"{header} %" for header in headers.values())]]
     for row in summary.to_dict("records"):
         leading = [str(row["dataset.name"]), str(row["protocol"])[:8]] * bool(several)
-        leading += [method_families.word(row[FAMILY])] * grouped
-        table.append([*leading, row["configuration"], f"{row['seeds']:.0f}", *(_cell(row, name) for name in headers)])
+        leading += [method_families.to_words(row[FAMILY])] * grouped
+        table.append(
+            [*leading, row["configuration"], f"{row['seeds']:.0f}", *(_format_cell(row, name) for name in headers)]
+        )
     return table
 
 
-def evaluation_metrics(frame: pd.DataFrame) -> list[str]:
+def find_metrics(frame: pd.DataFrame) -> list[str]:
     """The metrics of a loaded frame that only `evaluate` yields and that have a column here, in their order here."""
     names = [name.removeprefix("metrics.") for name in frame.columns if name.startswith("metrics.")]
     order = list(_COLUMNS.values())
-    known = {name: header for name in names if name != _HEADLINE and (header := _pattern(name))}
-    return sorted(known, key=lambda name: order.index(known[name]))
+    headers = {name: header for name in names if name != _HEADLINE and (header := _find_pattern(name))}
+    return sorted(headers, key=lambda name: order.index(headers[name]))
 
 
-def _pattern(name: str) -> str | None:
-    return next((_COLUMNS[p] for p in _COLUMNS if re.fullmatch(p, name.partition("@")[0])), None)
+def _find_pattern(name: str) -> str | None:
+    return next((_COLUMNS[pattern] for pattern in _COLUMNS if re.fullmatch(pattern, name.partition("@")[0])), None)
 
 
-def _header(name: str) -> str | None:
-    base, at, protocol = name.partition("@")
-    header = next((re.sub(p, _COLUMNS[p], base) for p in _COLUMNS if re.fullmatch(p, base)), None)
-    return header and header + at + protocol
+def _write_header(name: str) -> str | None:
+    base, mark, protocol = name.partition("@")
+    header = next(
+        (re.sub(pattern, _COLUMNS[pattern], base) for pattern in _COLUMNS if re.fullmatch(pattern, base)), None
+    )
+    return header and header + mark + protocol
 
 
-def _cell(row: Mapping[Hashable, Any], name: str) -> str:
+def _format_cell(row: Mapping[Hashable, Any], name: str) -> str:
     """Such as `97.4 ± 0.6`, the half-width of the 95 % interval over seeds, and ` (n = 2)` where not every seed has the
     number."""
-    mean, half, n = (row[f"metrics.{name}.{part}"] for part in ("mean", "by_seeds", "n"))
+    mean, half_width, n = (row[f"metrics.{name}.{part}"] for part in ("mean", "by_seeds", "n"))
     if pd.isna(mean):
         return labels.NONE
-    return intervals.format_interval(mean, half, 100) + (f" (n = {n:.0f})" if n < row["seeds"] else "")
+    return intervals.format_interval(mean, half_width, 100) + (f" (n = {n:.0f})" if n < row["seeds"] else "")

@@ -24,12 +24,12 @@ _EXPLAIN_SEEDS = f"{_SEEDS}: some of its records do not hold which test images w
 _HEADLINE = "linear_top1"
 
 
-def cells(summary: pd.DataFrame, name: str, scale: float) -> list[str]:
+def format_intervals(summary: pd.DataFrame, name: str, scale: float) -> list[str]:
     """Cells like `97.4 ± 0.6`; `97.4` without an interval; `(n = 2)` where not every finished run has the number."""
     columns = [f"metrics.{name}.{part}" for part in ("mean", "half_width", "by_images", "n")]
     numbers = summary.reindex(columns=[*columns, "seeds"]).to_numpy(dtype=float)
     texts = []
-    for (mean, half_width, images, n, seeds), mark in zip(numbers, _mark(summary, name), strict=True):
+    for (mean, half_width, images, n, seeds), mark in zip(numbers, _mark_sources(summary, name), strict=True):
         text = labels.NONE if pd.isna(mean) else format_interval(mean, half_width, scale, images)
         texts.append(text + (f" ({mark})" if mark else "") + (f" (n = {n:.0f})" if 0 < n < seeds else ""))
     return texts
@@ -50,40 +50,45 @@ def format_interval(mean: float, half_width: float, scale: float, images: float 
 def explain(summary: pd.DataFrame) -> list[str]:
     """How the intervals were made, and what they assume: of the headline, or where it has none, of another metric."""
     halves = [name for name in map(str, summary) if name.endswith(".half_width") and summary[name].notna().any()]
-    known = [name.removeprefix("metrics.").removesuffix(".half_width") for name in halves]
-    name = next((name for name in (_HEADLINE, "knn20_top1", *known) if name in known), _HEADLINE)
-    numbers = summary.reindex(columns=["protocol", "dataset.name", "fixed"]).join(_halves(summary, name))
+    metrics = [name.removeprefix("metrics.").removesuffix(".half_width") for name in halves]
+    name = next((name for name in (_HEADLINE, "knn20_top1", *metrics) if name in metrics), _HEADLINE)
+    numbers = summary.reindex(columns=["protocol", "dataset.name", "fixed"]).join(_pick_halves(summary, name))
     rest = summary.reindex(columns=[f"metrics.{name}.{part}" for part in ("n", "shared")]).fillna(0).astype(int)
     numbers = numbers.assign(n=rest.iloc[:, 0], shared=rest.iloc[:, 1].astype(bool))
     tested, images = numbers[numbers["by_seeds"].notna()], numbers["by_images"].notna()
-    both, marks = bool(tested["by_images"].notna().any()), set(_mark(summary, name))
-    over = "seeds and test images" if both else "test images" if images.any() and tested.empty else "seeds"
-    more = [_BOTH] * both + [_NO_IMAGES] * bool(numbers["n"].any() and not images.any())
-    more += [text for mark, text in ((_IMAGES, _EXPLAIN_IMAGES), (_SEEDS, _EXPLAIN_SEEDS)) if mark in marks]
-    if not known:
-        return more
+    both, marks = bool(tested["by_images"].notna().any()), set(_mark_sources(summary, name))
+    sources = "seeds and test images" if both else "test images" if images.any() and tested.empty else "seeds"
+    further = [_BOTH] * both + [_NO_IMAGES] * bool(numbers["n"].any() and not images.any())
+    further += [text for mark, text in ((_IMAGES, _EXPLAIN_IMAGES), (_SEEDS, _EXPLAIN_SEEDS)) if mark in marks]
+    if not metrics:
+        return further
     if not tested["shared"].any():
-        return [_ALONE.format(over), *more]
-    two = bool((tested["shared"] & tested["n"].eq(2)).any())
+        return [_ALONE.format(sources), *further]
+    has_two_seeds = bool((tested["shared"] & tested["n"].eq(2)).any())
     counts = numbers[~numbers["fixed"].astype(bool) & (numbers["n"] > 0)]
     several = bool(counts.groupby(["protocol", "dataset.name"])["n"].nunique().gt(1).any())
-    return [_SHARED.format("" if two else "95 % ", over), *more, *[_TWO_SEEDS] * two, *[_FOOTING] * several]
+    return [
+        _SHARED.format("" if has_two_seeds else "95 % ", sources),
+        *further,
+        *[_TWO_SEEDS] * has_two_seeds,
+        *[_FOOTING] * several,
+    ]
 
 
 def has_images(summary: pd.DataFrame) -> bool:
     """Whether the test images are a part of some interval."""
-    return bool(_halves(summary, _HEADLINE)["by_images"].notna().any())
+    return bool(_pick_halves(summary, _HEADLINE)["by_images"].notna().any())
 
 
-def _halves(summary: pd.DataFrame, name: str) -> pd.DataFrame:
+def _pick_halves(summary: pd.DataFrame, name: str) -> pd.DataFrame:
     parts = ["half_width", "by_seeds", "by_images"]
     return summary.reindex(columns=[f"metrics.{name}.{part}" for part in parts]).set_axis(parts, axis=1).astype(float)
 
 
-def _mark(summary: pd.DataFrame, name: str) -> list[str]:
+def _mark_sources(summary: pd.DataFrame, name: str) -> list[str]:
     """What is to be said behind each interval: that it is over the test images alone, or, where those of others are
     over both, over the seeds alone."""
-    seeds, images = (_halves(summary, name)[part].notna() for part in ("by_seeds", "by_images"))
+    seeds, images = (_pick_halves(summary, name)[part].notna() for part in ("by_seeds", "by_images"))
     marks = pd.Series("", summary.index)
     if images.any():
         fixed = summary["fixed"].astype(bool)

@@ -10,7 +10,7 @@ import pandas as pd
 
 from results.frames import labels
 from results.frames.frame import FAMILY
-from results.tables.formats import UNFINISHED, Column, grid, show_families_once
+from results.tables.formats import UNFINISHED, Column, arrange, show_families_once
 
 if TYPE_CHECKING:
     import rich.table
@@ -39,13 +39,13 @@ def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = 
     """
     from rich.console import Console
 
-    summary, columns, notes = grid(summary)
+    summary, columns, notes = arrange(summary)
     if not columns:
-        return _rich_table([Column("results", notes)], [])
+        return _build_table([Column("results", notes)], [])
     columns = show_families_once(columns)
     if columns[-1].header == UNFINISHED:
         # Sentences in a column would leave no room for the numbers.
-        reasons = _as_sentences(summary, columns[-1])
+        reasons = _to_sentences(summary, columns[-1])
         notes += reasons[:most]
         notes += [f"and {len(reasons) - most} more did not finish"] if most and len(reasons) > most else []
         columns = columns[:-1]
@@ -54,24 +54,26 @@ def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = 
         columns = [replace(column, cells=column.cells[:most]) for column in columns]
     width, dropped = Console().width if width is None else width, list[str]()
     for lesser in (*_find_settings_of_methods(columns), *_LESSER):
-        if _width(columns) <= width:
+        if _measure_width(columns) <= width:
             break
         if lesser in [column.header for column in columns]:
             columns = [column for column in columns if column.header != lesser]
             dropped.append(lesser)
-    return _rich_table(columns, notes + ([f"too narrow for: {', '.join(dropped)}"] if dropped else []))
+    return _build_table(columns, notes + ([f"too narrow for: {', '.join(dropped)}"] if dropped else []))
 
 
 def _find_settings_of_methods(columns: list[Column]) -> list[str]:
     """The headers of the settings, from the last, that have one value in all rows of a method."""
     methods = next(column.cells for column in columns if column.source == "method")
     settings = itertools.takewhile(lambda column: column.source != "seeds", columns)
-    own = [column for column in settings if column.source not in ("method", "dataset.name", "protocol", FAMILY)]
+    candidates = [column for column in settings if column.source not in ("method", "dataset.name", "protocol", FAMILY)]
     count = len(set(methods))
-    return [column.header for column in reversed(own) if len(set(zip(methods, column.cells, strict=True))) == count]
+    return [
+        column.header for column in reversed(candidates) if len(set(zip(methods, column.cells, strict=True))) == count
+    ]
 
 
-def _width(columns: list[Column]) -> int:
+def _measure_width(columns: list[Column]) -> int:
     """Characters that a table of these columns takes: what one row of their widest cells does, soon measured."""
     from rich.cells import cell_len
     from rich.console import Console
@@ -79,20 +81,20 @@ def _width(columns: list[Column]) -> int:
 
     console = Console(width=10_000)
     widest = [replace(column, cells=[max(column.cells, key=cell_len)]) for column in columns]
-    return Measurement.get(console, console.options, _rich_table(widest, [])).maximum
+    return Measurement.get(console, console.options, _build_table(widest, [])).maximum
 
 
-def _as_sentences(summary: pd.DataFrame, last: Column) -> list[str]:
+def _to_sentences(summary: pd.DataFrame, last: Column) -> list[str]:
     """The cells of the last column as sentences, each after the configuration's name."""
     first = summary.sort_index()  # in the order in which all others name them
-    names = pd.Series(labels.names(first), first.index)[summary.index].tolist()
+    names = pd.Series(labels.name_configurations(first), first.index)[summary.index].tolist()
     data = summary.reindex(columns=["dataset.name", "protocol"]).astype(str)
     if len(data.drop_duplicates()) > 1:
         names = [labels.append_data(name, *pair) for name, pair in zip(names, data.to_numpy(), strict=True)]
     return [f"{name}: {cell}" for name, cell in zip(names, last.cells, strict=True) if cell != labels.NONE]
 
 
-def _rich_table(columns: list[Column], notes: list[str]) -> rich.table.Table:
+def _build_table(columns: list[Column], notes: list[str]) -> rich.table.Table:
     from rich import box
     from rich.table import Table
     from rich.text import Text

@@ -18,11 +18,11 @@ def are_imbalanced(summary: pd.DataFrame) -> bool:
     return bool((summary["test.largest_class"] * summary["test.classes"] > IMBALANCED).any())
 
 
-def notes(summary: pd.DataFrame) -> list[str]:
+def describe(summary: pd.DataFrame) -> list[str]:
     """A line on each dataset's test images, and one on each k that is no less than the references; none
     where no record says so."""
     lines = []
-    for where, (images, classes, largest) in _distinct(summary, ["images", "classes", "largest_class"]):
+    for where, (images, classes, largest) in _find_distinct(summary, ["images", "classes", "largest_class"]):
         line = f"{where}{quantify(round(images), 'test image')}; largest class {100 * largest:.1f} %"
         if largest * classes > IMBALANCED:
             line += f", above {IMBALANCED} times an equal share of {100 / classes:.1f} %: always predicting it would "
@@ -30,23 +30,23 @@ def notes(summary: pd.DataFrame) -> list[str]:
         lines.append(line)
     for k in _NEIGHBOURS:
         measured = summary[summary.reindex(columns=[f"metrics.knn{k}_top1.n"]).iloc[:, 0] > 0]
-        for where, (references,) in _distinct(measured, ["references"]):
+        for where, (references,) in _find_distinct(measured, ["references"]):
             if references <= k:
                 lines.append(f"{where}kNN-{k}: only {quantify(round(references), 'reference')}, all of them vote")
     return lines
 
 
-def _distinct(summary: pd.DataFrame, names: list[str]) -> Iterator[tuple[str, list[float]]]:
+def _find_distinct(summary: pd.DataFrame, names: list[str]) -> Iterator[tuple[str, list[float]]]:
     """The values that each dataset has of `test.*`, once; before them "dataset: " where the table has several, with its
     protocols where it has several values."""
     columns = [f"test.{name}" for name in names]
     table = summary.reindex(columns=["dataset.name", "protocol", *columns])
-    table["dataset.name"] = table["dataset.name"].map(labels.value)
+    table["dataset.name"] = table["dataset.name"].map(labels.format_value)
     several = table["dataset.name"].nunique() > 1
-    known = table.dropna(subset=columns)
-    for dataset, part in known.groupby("dataset.name", sort=False):
+    complete = table.dropna(subset=columns)
+    for dataset, part in complete.groupby("dataset.name", sort=False):
         groups = part.groupby(columns, sort=False)
-        for _, same in groups:
-            protocols = f"protocol {', '.join(same['protocol'].str[:8].unique())}" if groups.ngroups > 1 else ""
+        for _, equal in groups:
+            protocols = f"protocol {', '.join(equal['protocol'].str[:8].unique())}" if groups.ngroups > 1 else ""
             where = ", ".join(filter(None, [str(dataset) if several or protocols else "", protocols]))
-            yield f"{where}: " if where else "", same[columns].iloc[0].tolist()
+            yield f"{where}: " if where else "", equal[columns].iloc[0].tolist()

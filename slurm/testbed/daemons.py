@@ -96,7 +96,7 @@ class Daemons:
         size = ("--innodb-buffer-pool-size=64M", "--innodb-log-file-size=16M", "--innodb-lock-wait-timeout=900")
         words = [packages.program("mariadbd"), "--no-defaults", f"--datadir={data}", user, *size]
         # What mariadb-install-db does, which needs a package more.
-        tables = next(place for place in SYSTEM_TABLES if place.is_file()).read_text(encoding="utf-8")
+        tables = next(path for path in SYSTEM_TABLES if path.is_file()).read_text(encoding="utf-8")
         self._daemon(*words, "--bootstrap", log="bootstrap", text=f"CREATE DATABASE mysql;\nUSE mysql;\n{tables}")
         # No passwords: the socket is in a folder that only this user can enter.
         words += [f"--socket={data}/socket", "--skip-networking", "--skip-grant-tables"]

@@ -25,7 +25,7 @@ def install_line(packages: list[str]) -> str:
 def search_path() -> str:
     """PATH with the places where daemons stand."""
     folders = os.environ.get("PATH", "").split(os.pathsep)
-    return os.pathsep.join([*folders, *(place for place in PLACES if place not in folders)])
+    return os.pathsep.join([*folders, *(folder for folder in PLACES if folder not in folders)])
 
 
 def program(name: str) -> str:

@@ -123,7 +123,7 @@ def test_a_copy_that_was_taken_over_stops_and_writes_nothing(tmp_path: Path, mon
             said.append(line)
 
     runtime = Runtime(out=str(tmp_path), log_every=1)
-    place = run.Place(runtime, World(), CPU, Stop(), Watching(1, shown=False))
+    place = run.RunContext(runtime, World(), CPU, Stop(), Watching(1, shown=False))
     assert run.run(cell, place) is None
     assert "taken over" in said[-1]
     assert not (folder / "record.json").exists()
@@ -175,7 +175,7 @@ def test_a_cell_whose_folder_disappears_is_not_said_to_be_taken_over(tmp_path: P
         def say(self, line: str) -> None:
             lines.append(line)
 
-    place = run.Place(Runtime(out=str(tmp_path), log_every=1), World(), CPU, Stop(), Watching(1, shown=False))
+    place = run.RunContext(Runtime(out=str(tmp_path), log_every=1), World(), CPU, Stop(), Watching(1, shown=False))
     assert run.run(cell, place) is None
     assert lines[-1] == f"{folder.name}: its folder is gone; left as it is"
     assert not folder.exists()

@@ -70,7 +70,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
 
 
 def test_a_copy_without_its_repository_is_told_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
-    ask = machine.commit.__wrapped__  # another test of this process may have asked before, in its own environment
+    ask = machine.read_commit.__wrapped__  # another test of this process may have asked before, in its own environment
     monkeypatch.setenv("BENCHMARK_COMMIT", "29ef7f7")
     assert ask() == {"commit": "29ef7f7", "dirty": None}
     monkeypatch.setenv("BENCHMARK_COMMIT", "")

@@ -140,15 +140,15 @@ def test_notes_on_jobs_are_their_users_alone_and_name_nothing_elsewhere(
 ) -> None:
     write_notes(tmp_path)
     assert stat.S_IMODE((tmp_path / ".slurm").stat().st_mode) == 0o700
-    assert list(job_notes.latest(tmp_path)) == ["cell"]
+    assert list(job_notes.read_latest(tmp_path)) == ["cell"]
     sound = job_notes.Note("7", ["other"], record.now(), "me")._asdict()
     bad = [{"cells": ["../home"]}, {"cells": [".."]}, {"cells": "x"}, {"job": "--me"}, {"job": 7}, {"user": "-M all"}]
     lines = [json.dumps(sound | one) for one in bad]
     _write(tmp_path / ".slurm/jobs.jsonl", "\n".join([*lines, json.dumps(sound), "[" * 10**5]))
-    assert list(job_notes.latest(tmp_path)) == ["other"]
+    assert list(job_notes.read_latest(tmp_path)) == ["other"]
     monkeypatch.setattr(os, "geteuid", lambda: 12345)
-    assert job_notes.latest(tmp_path) == {}, "another's notes are not ours to act on"
-    assert job_notes.folder(tmp_path).name.startswith(".slurm-")
+    assert job_notes.read_latest(tmp_path) == {}, "another's notes are not ours to act on"
+    assert job_notes.locate(tmp_path).name.startswith(".slurm-")
 
 
 def test_cells_are_listed_though_the_notes_on_jobs_cannot_be_read(

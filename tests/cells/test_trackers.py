@@ -209,7 +209,7 @@ def test_a_sweep_on_another_process_has_names_by_what_varies_and_a_full_disk_cos
 
 def test_names_are_short_and_say_what_varies_within_a_method() -> None:
     words = ["methods=simclr,moco", "simclr.temperature=0.1,0.2", "batch_size=64,128", "seeds=0,1", "moco.queue=256"]
-    names = list(plan.titles(cell_words.read(words).cells, short=True).values())
+    names = list(plan.write_titles(cell_words.read(words).cells, short=True).values())
     assert len(set(names)) == len(names) == 12
     assert "simclr t=0.2 bs=64 s0" in names
     assert "moco bs=128 s1" in names

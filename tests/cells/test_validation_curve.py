@@ -46,7 +46,7 @@ def train(settings: Settings, folder: Path, stop: Stop | None = None, **how: str
     """Train the cell in this process, without what a cell is then evaluated by."""
     engine, batches = short_training.prepare(settings, World())
     runtime, display = Runtime(log_every=3, checkpoint_every=1e9, **how), ProgressDisplay(1)  # type: ignore[arg-type]
-    data = build.dataset(settings.dataset)
+    data = build.load_dataset(settings.dataset)
     curve = ValidationCurve(settings, runtime, engine.method, data, batches, engine.precision, folder, display)
     folder.mkdir(exist_ok=True)
     stop = stop or Stop()
@@ -103,10 +103,10 @@ def test_the_accuracy_is_that_of_the_protocol_on_the_validation_images(tmp_path:
     """By scikit-learn's neighbours on what the checkpoint's encoder makes of the images."""
     settings = cell("epochs=2")
     train(settings, tmp_path, evaluate_every="2")
-    data = build.dataset(settings.dataset)
-    method, _ = build.method(settings, data, CPU)
+    data = build.load_dataset(settings.dataset)
+    method, _ = build.build_method(settings, data, CPU)
     method.load_state_dict(torch.load(tmp_path / "last.pt", weights_only=True)["method"])
-    batches = build.batches(settings, method, data, World(), CPU, "fp32")
+    batches = build.build_batches(settings, method, data, World(), CPU, "fp32")
     features = extract(method.encoder, data, batches.normalise, batches.size, CPU)
     neighbours = KNeighborsClassifier(20, metric="cosine", weights=lambda distance: np.exp(-distance / 0.07))
     neighbours.fit(*(x.numpy() for x in features.train))
@@ -118,9 +118,9 @@ def test_the_test_images_are_not_there_to_be_seen_and_references_are_drawn(
 ) -> None:
     monkeypatch.setattr(validation_curve, "REFERENCES", 50)
     settings = cell()
-    data = replace(build.dataset(settings.dataset), test=None)  # type: ignore[arg-type]
-    method, _ = build.method(settings, data, CPU)
-    batches = build.batches(settings, method, data, World(), CPU, "fp32")
+    data = replace(build.load_dataset(settings.dataset), test=None)  # type: ignore[arg-type]
+    method, _ = build.build_method(settings, data, CPU)
+    batches = build.build_batches(settings, method, data, World(), CPU, "fp32")
     runtime, display = Runtime(evaluate_every="1"), ProgressDisplay(1)
     curves = [ValidationCurve(settings, runtime, method, data, batches, "fp32", tmp_path, display) for _ in range(2)]
     assert curves[0].describe() == {

@@ -16,7 +16,7 @@ from benchmark.settings.presets.published import PROTOCOLS
 from benchmark.words import cell_words
 from results import record
 from results.frames import frame
-from results.published import alike as published
+from results.published import like as published
 from results.published import numbers
 from results.statistics.summaries import summarise
 
@@ -40,7 +40,7 @@ def put(out: Path, words: str, metrics: Mapping[str, float], drop: tuple[str, ..
 def compare(out: Path) -> list[dict[str, str]]:
     loaded, problems = frame.load(out)
     assert problems == []
-    return [dict(zip(published.HEADER, row, strict=True)) for row in published.rows(loaded)[1:]]
+    return [dict(zip(published.HEADER, row, strict=True)) for row in published.tabulate(loaded)[1:]]
 
 
 def test_a_protocol_can_be_planned_where_its_dataset_is_not(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -69,7 +69,7 @@ def test_a_protocol_s_cells_are_found_by_what_they_are_and_have_what_its_numbers
         stated = [row[key] for key in ("dataset", "backbone", "epochs", "batch_size")]
         assert stated == [cell.dataset.name, cell.backbone, cell.epochs, cell.batch_size]
         for key, value in (word.removeprefix("options.").split("=") for word in row["settings"].split()):
-            assert numbers.plain(cell.options[key]) == numbers.plain(value), key
+            assert numbers.simplify(cell.options[key]) == numbers.simplify(value), key
 
 
 def test_the_same_words_typed_are_the_same_cell() -> None:

@@ -34,7 +34,7 @@ def test_an_old_page_is_found_and_left(
     page.write_text("# Methods\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["methods_page", "--check"])
-    monkeypatch.setattr(methods_page, "page", lambda: "# Methods\n\nsimclr\n")
+    monkeypatch.setattr(methods_page, "build_page", lambda: "# Methods\n\nsimclr\n")
     assert methods_page.main() == 1
     assert "+simclr" in capsys.readouterr().err
     assert page.read_text() == "# Methods\n"
@@ -48,7 +48,7 @@ def test_every_method_has_a_family() -> None:
 
 def test_cost_is_in_proportion_to_what_is_encoded() -> None:
     """One view is half of two; keys without a gradient are a third of a view with one."""
-    one, two, momentum = (methods_page._work(name) for name in ("supervised", "simclr", "moco"))
+    one, two, momentum = (methods_page._describe_work(name) for name in ("supervised", "simclr", "moco"))
     assert one / two == pytest.approx(0.5, rel=0.01)
     assert momentum / two == pytest.approx((3 + 1) / 6, rel=0.02)
 

@@ -17,8 +17,8 @@ from scipy import ndimage, special, stats
 from torch import Tensor
 
 from benchmark.__main__ import main
-from benchmark.augment.augmentation import names, parse
-from benchmark.augment.operations import normals
+from benchmark.augment.augmentation import list_names, parse
+from benchmark.augment.operations import draw_normals
 from benchmark.augment.parameters import (
     BRIGHTNESS,
     CONTRAST,
@@ -219,7 +219,7 @@ def test_the_same_seed_gives_the_same_bits() -> None:
 def test_every_policy_takes_equally_many_random_numbers() -> None:
     """So that the second view's draws do not depend on the first's policy, nor on what was drawn for it."""
     following = set()
-    for text, _ in names():
+    for text, _ in list_names():
         generator = torch.Generator().manual_seed(3)
         draw(parse(text).policies[0], 50, 10, 200, generator)
         following.add(torch.rand(1, generator=generator).item())
@@ -322,14 +322,14 @@ def test_operations_hit_as_many_images_as_the_policy_says() -> None:
 def test_noise_is_normal_and_the_images_own() -> None:
     assert split_mix(1234567, 2) == [6457827717110365317, 3203168211198807973], "the generator's published numbers"
     seed = drawn(Policy(noise=1.0), random_images(200, 8, 8)).noise_seed
-    noise = normals(seed, 3 * 32 * 32)
+    noise = draw_normals(seed, 3 * 32 * 32)
     assert stats.kstest(noise.flatten()[::7].double().numpy(), stats.norm.cdf).pvalue > 0.001
     assert noise.abs().max() < 5.5
     correlation = torch.corrcoef(noise) - torch.eye(200)
     assert correlation.abs().max() < 6 / math.sqrt(3 * 32 * 32), "images share nothing"
     for lag in (1, 32, 32 * 32):
         assert abs((noise[:, lag:] * noise[:, :-lag]).mean()) < 5 / math.sqrt(noise.numel()), "nor do their pixels"
-    assert torch.equal(normals(seed[7:9], 50), noise[7:9, :50])
+    assert torch.equal(draw_normals(seed[7:9], 50), noise[7:9, :50])
 
 
 @pytest.mark.parametrize("size", [4, 8, 33])
@@ -470,7 +470,7 @@ def test_policies_that_cannot_be_are_refused() -> None:
 
 
 def test_descriptions_are_plain_json_and_tell_policies_apart() -> None:
-    for name, line in names():
+    for name, line in list_names():
         assert line
         for policy in parse(name).policies:
             text = json.dumps(describe(policy))

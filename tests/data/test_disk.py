@@ -203,7 +203,7 @@ def test_a_streamed_crop_is_torchvisions(folder: Path) -> None:
     opened = files.Files(paths, 16).open(torch.arange(len(paths)))
     policy = parse("crop").policies[0]
     generator = torch.Generator().manual_seed(0)
-    boxes = parameters.boxes(policy, len(paths), *opened.sides.unbind(1), generator)
+    boxes = parameters.draw_boxes(policy, len(paths), *opened.sides.unbind(1), generator)
     large, small = opened.crops([(boxes, 24), (boxes, 7)])
     for i, path in enumerate(paths):
         with Image.open(path) as file:
@@ -266,7 +266,9 @@ def test_a_stream_is_evaluated_and_recorded_as_another_protocol(folder: Path, tm
     records = []
     for word in ("dataset.stream=true", "dataset.side=16"):
         settings = cell(folder, word)
-        place = run.Place(Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.ProgressDisplay(1, shown=False))
+        place = run.RunContext(
+            Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.ProgressDisplay(1, shown=False)
+        )
         made = run.run(settings, place)
         assert made is not None
         assert made["status"] == "finished", made["reason"]
@@ -278,10 +280,10 @@ def test_a_stream_is_evaluated_and_recorded_as_another_protocol(folder: Path, tm
 
 def test_an_image_that_breaks_in_training_fails_its_cell_and_says_which(folder: Path, tmp_path: Path) -> None:
     settings = cell(folder, "dataset.stream=true")
-    data = build.dataset(settings.dataset)
+    data = build.load_dataset(settings.dataset)
     bad = Path(data.train.images.paths[3])
     bad.write_bytes(bad.read_bytes()[:60])
-    place = run.Place(Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.ProgressDisplay(1, shown=False))
+    place = run.RunContext(Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.ProgressDisplay(1, shown=False))
     made = run.run(settings, place)
     assert made is not None
     assert made["status"] == "failed"

@@ -20,7 +20,7 @@ from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import load
 from benchmark.data.survey import survey
 from benchmark.errors import UsageError
-from benchmark.evaluate.headline import protocol_hash
+from benchmark.evaluate.headline import hash_protocol
 from benchmark.settings import address
 from benchmark.settings.cell import Settings, restore
 from benchmark.training import build
@@ -47,7 +47,7 @@ def cell(root: Path | str, *more: str) -> Settings:
 
 
 def address_of(settings: Settings) -> tuple[str, str, str]:
-    return address.key(settings), protocol_hash(settings), settings.dataset.fingerprint
+    return address.key(settings), hash_protocol(settings), settings.dataset.fingerprint
 
 
 # The same images
@@ -120,7 +120,7 @@ def test_any_change_gives_other_cells_and_the_old_ones_are_not_gone_on_with(
     assert all(one != other for one, other in zip(address_of(before), address_of(after), strict=True))
     restored = restore(json.loads(json.dumps(asdict(before))))
     with pytest.raises(UsageError, match=r"holds other images .* than the cell was asked for with") as caught:
-        folder.source(restored.dataset)
+        folder.open_source(restored.dataset)
     assert "\n" not in str(caught.value)
     assert load(after.dataset).test.images[:].tolist() == load(replace(after.dataset, cache=0)).test.images.tolist()
     assert len(list((images.parent / "im.cache").glob("*.images"))) == 2, "of other images no cache is used"
@@ -181,7 +181,7 @@ def test_cells_made_before_there_were_fingerprints_keep_their_keys(
     dataset = {"name": "folder", "root": "/data/im", "download": False, "limit": 0, "validation": 0.1, "split_seed": 0}
     dataset |= {"side": 0, "cache": 0, "cache_dir": "", "stream": False}
     settings = restore({"method": "pixels", "options": {}, "view_size": 32, "dataset": dataset | more})
-    assert (address.key(settings), protocol_hash(settings)) == (key, protocol)
+    assert (address.key(settings), hash_protocol(settings)) == (key, protocol)
     assert evaluate_words.locate(settings, {}) == settings
 
 
@@ -203,7 +203,7 @@ def test_a_run_says_what_it_found_and_goes_on_only_with_the_same_images(
     (first / "log.jsonl").touch()
     assert plan.read_state(first).word == "interrupted"
     add_class(images)
-    build.dataset.cache_clear()  # as in another process
+    build.load_dataset.cache_clear()  # as in another process
     resumed = inside(["resume", f"out={tmp_path / 'runs'}", "device=cpu"], environment)
     assert resumed.returncode == 2
     assert "error: dataset.root=" in resumed.stderr

@@ -50,14 +50,14 @@ def test_methods_train_on_the_images_without_labels(folders: tuple[Path, Path], 
 
 
 def test_the_words_make_a_cell_of_both_whose_numbers_may_be_compared(folders: tuple[Path, Path]) -> None:
-    from benchmark.evaluate.headline import protocol_hash
+    from benchmark.evaluate.headline import hash_protocol
 
     labelled, plenty = folders
     words = ["methods=simclr", "dataset=folder", f"dataset.root={labelled}", *SMALL]
     (alone,), request = read(words).cells, read([*words, f"dataset.unlabelled={plenty}"])
     (both,) = request.cells
     assert address.key(alone) != address.key(both)
-    assert protocol_hash(alone) == protocol_hash(both), "both are measured on the same images"
+    assert hash_protocol(alone) == hash_protocol(both), "both are measured on the same images"
     (elsewhere,) = read([*words, f"dataset.unlabelled={plenty}/../plenty/"]).cells
     assert address.key(elsewhere) == address.key(both)
 

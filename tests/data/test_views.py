@@ -79,10 +79,10 @@ def seed(number: int = 1) -> torch.Generator:
 
 def test_the_geometry_of_the_jigsaw() -> None:
     known = {16: (10, 8), 32: (12, 10), 64: (22, 16), 96: (32, 24), 224: (85, 64)}
-    assert {size: jigsaw.geometry(size) for size in known} == known
-    assert jigsaw.geometry(256) == (97, 73)
+    assert {size: jigsaw.choose_geometry(size) for size in known} == known
+    assert jigsaw.choose_geometry(256) == (97, 73)
     for size in range(4, 400):
-        cell, patch = jigsaw.geometry(size)
+        cell, patch = jigsaw.choose_geometry(size)
         assert 4 <= patch <= cell
 
 
@@ -91,7 +91,7 @@ def test_the_geometry_of_the_jigsaw() -> None:
 def test_each_patch_is_torchvisions(text: str, height: int, width: int, size: int) -> None:
     images, policy = random_images(4, height, width), parse(text).policies[0]
     drawn = jigsaw.draw(policy, 4, height, width, size, seed())
-    cell, patch = jigsaw.geometry(size)
+    cell, patch = jigsaw.choose_geometry(size)
     plain = []
     for i, image in enumerate(images):
         box = drawn.patches.box[9 * i].tolist()
@@ -113,7 +113,7 @@ def test_each_patch_is_torchvisions(text: str, height: int, width: int, size: in
 def test_patches_differ_in_place_and_colour() -> None:
     policy = parse("pirl").policies[0]
     drawn = jigsaw.draw(policy, 300, 32, 32, 32, seed())
-    cell, patch = jigsaw.geometry(32)
+    cell, patch = jigsaw.choose_geometry(32)
     place = drawn.corner // cell
     order = (3 * place[:, 0] + place[:, 1]).view(300, 9)
     assert torch.equal(order.sort(dim=1).values, torch.arange(9).expand(300, 9)), "each cell once"

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from benchmark.data.catalogue import Dataset
 from benchmark.evaluate import knn, linear, representation
 from benchmark.evaluate.features import Features
-from benchmark.evaluate.headline import protocol_hash
+from benchmark.evaluate.headline import hash_protocol
 from benchmark.settings.cell import Settings
 
 Problem = tuple[Tensor, Tensor]
@@ -260,7 +260,7 @@ def test_the_protocol_is_data_split_and_view_size_and_nothing_of_the_method() ->
         replace(base, backbone="resnet50", stem="native", augmentation="crop", batch_norm="local", precision="bf16"),
         replace(base, dataset=Dataset(root="elsewhere", download=True)),
     ]
-    assert {protocol_hash(settings) for settings in same} == {protocol_hash(base)}
+    assert {hash_protocol(settings) for settings in same} == {hash_protocol(base)}
     other = [
         base,
         replace(base, view_size=64),
@@ -268,7 +268,7 @@ def test_the_protocol_is_data_split_and_view_size_and_nothing_of_the_method() ->
         *(replace(base, dataset=d) for d in (Dataset(split_seed=1), Dataset(split_seed="seed"), Dataset(side=64))),
         *(replace(base, dataset=Dataset("folder", root=root)) for root in ("a", "b")),
     ]
-    assert len({protocol_hash(settings) for settings in other}) == len(other)
+    assert len({hash_protocol(settings) for settings in other}) == len(other)
 
 
 def test_the_probe_says_where_its_search_met_an_end() -> None:

@@ -90,7 +90,7 @@ def test_neighbours_vote_as_scikit_learn_s_do(metric: str) -> None:
     near = knn_grid.METRICS[metric](found.test[0], found.train[0], 200)
     for k in knn_grid.NEIGHBOURS:
         theirs = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(*(part.numpy() for part in found.train))
-        ours = knn_grid.votes(near, found.train[1], 3, k, None)
+        ours = knn_grid.count_votes(near, found.train[1], 3, k, None)
         assert ours.argmax(dim=1).tolist() == theirs.predict(found.test[0].numpy()).tolist(), f"k={k}"
         torch.testing.assert_close(
             ours.double() / k, torch.tensor(theirs.predict_proba(found.test[0].numpy())), check_dtype=False
@@ -101,21 +101,21 @@ def test_a_temperature_means_the_same_for_both_metrics() -> None:
     """Of features of one length around 0 the distance says what the cosine says."""
     x = torch.nn.functional.normalize(torch.randn(60, 5, generator=torch.Generator().manual_seed(0)), dim=1)
     references = 3 * torch.cat([x, -x])
-    cosine = knn.neighbours(3 * x[:20], references, 10)
-    euclidean = knn_grid.euclidean(3 * x[:20], references, 10)
+    cosine = knn.find_neighbours(3 * x[:20], references, 10)
+    euclidean = knn_grid.find_euclidean(3 * x[:20], references, 10)
     assert torch.equal(cosine[1], euclidean[1])
     torch.testing.assert_close(euclidean[0], cosine[0] - 1, atol=1e-5, rtol=0)
 
 
 def test_validation_chooses_the_neighbours_and_the_usual_ones_are_the_headline() -> None:
     found = features()
-    before = dict(knn_grid.grid(found))
+    before = dict(knn_grid.search_grid(found))
     headline = dict(knn.evaluate(found))
     assert {f"knn{k}_cosine_top1": before[f"knn{k}_cosine_top1"] for k in (20, 200)} == {
         f"knn{k}_cosine_top1": headline[f"knn{k}_top1"] for k in (20, 200)
     }
     x, y = found.test
-    after = dict(knn_grid.grid(Features(found.train, found.validation, (x.flip(0), (y + 1) % 3), 3)))
+    after = dict(knn_grid.search_grid(Features(found.train, found.validation, (x.flip(0), (y + 1) % 3), 3)))
     chosen = [name for name in before if not name.endswith("_top1")]
     assert len(chosen) == 4
     assert [before[name] for name in chosen] == [after[name] for name in chosen]
@@ -139,13 +139,13 @@ def test_digits_are_not_mirrored_by_the_probe_s_views() -> None:
 
 def test_draws_of_few_labels_are_stratified_nested_and_not_the_same() -> None:
     labels = torch.arange(1000) % 10
-    one, ten = few_labels.draws(labels, 0.01), few_labels.draws(labels, 0.1)
+    one, ten = few_labels.draw_rows(labels, 0.01), few_labels.draw_rows(labels, 0.1)
     assert len({tuple(rows.tolist()) for rows in one}) == few_labels.DRAWS
     for small, large in zip(one, ten, strict=True):
         assert labels[small].bincount().tolist() == [1] * 10
         assert labels[large].bincount().tolist() == [10] * 10
         assert set(small.tolist()) < set(large.tolist())
-    assert few_labels.draws(labels[:50], 0.01)[0].shape == (10,), "at least one of each class"
+    assert few_labels.draw_rows(labels[:50], 0.01)[0].shape == (10,), "at least one of each class"
 
 
 def test_fine_tuning_learns_and_leaves_the_encoder_as_it_is() -> None:
@@ -170,7 +170,7 @@ def test_without_a_head_s_work_g_of_h_is_h() -> None:
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.describe(name).trains])
 def test_what_a_method_calls_its_head_maps_features(name: str) -> None:
     cell = short_training.settings(name)
-    method, _ = build.method(cell, build.dataset(cell.dataset), CPU)
+    method, _ = build.build_method(cell, build.load_dataset(cell.dataset), CPU)
     if not hasattr(method, "head"):
         assert name not in ("simclr", "moco", "moco_v3", "instdisc", "pirl", "pcl", "swav", "deepcluster")
         return
@@ -185,7 +185,7 @@ def test_the_map_is_that_of_the_principal_directions() -> None:
     from sklearn.decomposition import PCA
 
     x = blobs(50, 0)[0]
-    ours, theirs = gallery.principal(x), torch.tensor(PCA(2).fit_transform(x.double().numpy()))
+    ours, theirs = gallery.project_principal(x), torch.tensor(PCA(2).fit_transform(x.double().numpy()))
     torch.testing.assert_close(ours.abs(), theirs.abs(), atol=1e-6, rtol=0)
     assert (ours.gather(0, ours.abs().argmax(dim=0, keepdim=True)) > 0).all()
 

@@ -76,7 +76,7 @@ def test_networks_have_the_tokens_that_they_have() -> None:
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.describe(name).trains])
 def test_a_method_with_a_momentum_copy_of_its_encoder_declares_it(name: str) -> None:
-    method = build.method_for(short_training.settings(name), 70, 10, CPU)[0]
+    method = build.build_method_for(short_training.settings(name), 70, 10, CPU)[0]
     weights = {key: value.shape for key, value in method.encoder.state_dict().items()}
     copies = [
         attribute
@@ -117,7 +117,7 @@ def test_the_momentum_copy_and_the_tokens_are_measured_beside_the_record(
     for name in ("linear_top1", "knn20_top1", "effective_rank"):
         assert teacher[f"teacher_{name}"] == pytest.approx(start[name], rel=1e-4)
         assert teacher["teacher_effective_rank"] != pytest.approx(headline["effective_rank"], rel=1e-3)
-    assert evaluations.rows(frame.load(tmp_path)[0])
+    assert evaluations.tabulate(frame.load(tmp_path)[0])
 
 
 def test_an_evaluation_that_says_nothing_of_any_cell_is_refused_before_it_trains(

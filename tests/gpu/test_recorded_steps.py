@@ -93,7 +93,7 @@ def test_an_accuracy_between_recorded_steps_changes_no_loss(
     for every in ("0", "1"):
         cell, display, folder = short_training.settings(name, "precision=fp64"), ProgressDisplay(1), tmp_path / every
         engine, batches = short_training.prepare(cell, World(), device)
-        runtime, data = Runtime(log_every=1, evaluate_every=every), build.dataset(cell.dataset)
+        runtime, data = Runtime(log_every=1, evaluate_every=every), build.load_dataset(cell.dataset)
         curve = ValidationCurve(cell, runtime, engine.method, data, batches, "fp64", folder, display)
         folder.mkdir()
         loop.train(engine, batches, cell, runtime, key(cell), folder, Stop(), display, measure=curve.ask)

@@ -81,9 +81,9 @@ def test_features_of_a_cell_s_own_images_are_those_that_it_was_evaluated_on(
     rows = pd.read_parquet(table).set_index("name")
 
     settings, cpu = restored.load(folder, restored.CPU, print).settings, restored.CPU
-    data = build.dataset(settings.dataset)
-    method, _ = build.method(settings, data, cpu)
-    frozen = freeze(method, data, build.batches(settings, method, data, World(), cpu, "fp32"), cpu)
+    data = build.load_dataset(settings.dataset)
+    method, _ = build.build_method(settings, data, cpu)
+    frozen = freeze(method, data, build.build_batches(settings, method, data, World(), cpu, "fp32"), cpu)
     evaluated, labels = frozen.features.test
     found = survey(photos)
     tested = rows.loc[[os.path.relpath(found.paths[i], photos) for i in found.test]]

@@ -93,10 +93,10 @@ def test_a_job_that_ended_without_a_record_gets_one_that_says_why(out: Path, say
 
 def test_what_the_controller_has_forgotten_the_accounting_knows(out: Path, says: Callable[[str, str], None]) -> None:
     says("", "7_0|CANCELLED by 0\n7_1|RUNNING\n7_2|TIMEOUT")
-    found = {job.id: job for job in cluster.jobs_of(out).values()}
+    found = {job.id: job for job in cluster.find_jobs(out).values()}
     assert [found[f"7_{i}"].state for i in range(3)] == ["CANCELLED", "RUNNING", "TIMEOUT"]
     says("")
-    assert {job.state for job in cluster.jobs_of(out).values()} == {"gone"}
+    assert {job.state for job in cluster.find_jobs(out).values()} == {"gone"}
 
 
 def test_a_failure_of_an_attempt_before_is_not_the_reason_of_this_one(
@@ -144,7 +144,7 @@ def job(out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     from benchmark.cells import run
 
     def started(minutes: int, restarts: int, writes: Callable[[Path], Any] = lambda folder: None) -> bool:
-        def works(settings: Settings, place: run.Place, title: str) -> None:
+        def works(settings: Settings, place: run.RunContext, title: str) -> None:
             assert title == titles[address.folder_name(settings)]
             writes(out / address.folder_name(settings))
             os.kill(os.getpid(), signal.SIGUSR2)
@@ -154,7 +154,7 @@ def job(out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
         monkeypatch.setattr(run, "run", works)
         names = [address.folder_name(cell) for cell in CELLS[:2]]
         runtime = asdict(runtime_words.read_folder(words))
-        titles = plan.titles(CELLS, short=True)
+        titles = plan.write_titles(CELLS, short=True)
         argument = {"cells": names, "titles": titles, "runtime": runtime, "submitted": "2001-01-01T00:00:00+00:00"}
         return cluster.work(argument)
 

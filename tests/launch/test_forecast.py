@@ -99,7 +99,7 @@ def test_what_does_not_fit_is_tried_in_smaller_parts(monkeypatch: pytest.MonkeyP
     found = measuring.measure_fitting(cell, CPU, Runtime())
     assert asked == [0, 32, 16]
     assert found.microbatch == 16
-    assert "microbatch=16: all at once do not fit" in forecast_table.row(found.forecast(3))[2]
+    assert "microbatch=16: all at once do not fit" in forecast_table.format_row(found.forecast(3))[2]
     torch.empty(2**29)  # the limit is gone
 
     asked.clear()

@@ -259,19 +259,19 @@ def test_words_that_cannot_be_meant(given: list[str], parts: str) -> None:
 
 def test_devices() -> None:
     two = Runtime(launcher="local", per_device=2)
-    assert shares.devices(two, gpus=2) == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
-    assert shares.devices(Runtime(device="cuda:1"), gpus=2) == ["cuda:1"]
-    assert shares.devices(Runtime(device="cuda"), gpus=0) == ["cuda"], "the worker refuses it"
-    assert shares.devices(Runtime(device="cpu", workers=3), gpus=2) == ["cpu"] * 3
-    assert set(shares.devices(Runtime(), gpus=0)) == {"cpu"}
+    assert shares.share_devices(two, gpus=2) == ["cuda:0", "cuda:1", "cuda:0", "cuda:1"]
+    assert shares.share_devices(Runtime(device="cuda:1"), gpus=2) == ["cuda:1"]
+    assert shares.share_devices(Runtime(device="cuda"), gpus=0) == ["cuda"], "the worker refuses it"
+    assert shares.share_devices(Runtime(device="cpu", workers=3), gpus=2) == ["cpu"] * 3
+    assert set(shares.share_devices(Runtime(), gpus=0)) == {"cpu"}
     with pytest.raises(UsageError, match=r"workers=2 .* per_device=2"):
-        shares.devices(Runtime(workers=2), gpus=1)
+        shares.share_devices(Runtime(workers=2), gpus=1)
     with pytest.raises(UsageError, match=r"per_device=2 is for GPUs"):
-        shares.devices(two, gpus=0)
+        shares.share_devices(two, gpus=0)
 
 
 def shapes(*words: str) -> list[past_costs.Shape]:
-    return [past_costs.shape(address.identity(cell)) for cell in cell_words.read(list(words)).cells]
+    return [past_costs.find_shape(address.identity(cell)) for cell in cell_words.read(list(words)).cells]
 
 
 def test_beside_other_work_a_process_takes_the_threads_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:

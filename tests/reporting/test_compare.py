@@ -81,14 +81,16 @@ def frame_of_studies(values: np.ndarray) -> pd.DataFrame:
 
 def test_one_configuration_has_students_interval(tmp_path: Path) -> None:
     put(tmp_path, "moco", {0: 0.90, 1: 0.92, 2: 0.97})
-    row = only(compare.intervals(frame_of(tmp_path)))
+    row = only(compare.compute_intervals(frame_of(tmp_path)))
     # Mean 0.93, squared deviations 9 + 1 + 16 = 26e-4, t(0.975, 2) = 4.30265; the ends by draws, cut at 100 %.
     half = 4.30265 * math.sqrt(13e-4 / 3)
     assert (row["low"], row["high"]) == (pytest.approx(0.93 - half, abs=0.003), 1)
     assert (row["configuration"], row["n"], row["interval"]) == ("moco", 3, "t")
     low, _ = stats.t.interval(0.95, 2, 0.93, stats.sem([0.90, 0.92, 0.97]))
     assert row["low"] == pytest.approx(low, abs=0.003)
-    pd.testing.assert_frame_equal(compare.intervals(frame_of(tmp_path)), compare.intervals(frame_of(tmp_path)))
+    pd.testing.assert_frame_equal(
+        compare.compute_intervals(frame_of(tmp_path)), compare.compute_intervals(frame_of(tmp_path))
+    )
 
 
 @pytest.mark.parametrize(
@@ -103,7 +105,7 @@ def test_one_configuration_has_students_interval(tmp_path: Path) -> None:
 )
 def test_no_interval_is_said(tmp_path: Path, values: Mapping[int | None, float], status: str, said: str) -> None:
     put(tmp_path, "moco", values, status)
-    row = only(compare.intervals(frame_of(tmp_path)))
+    row = only(compare.compute_intervals(frame_of(tmp_path)))
     assert row["interval"] == said
     assert math.isnan(row["low"])
     assert math.isnan(row["high"])
@@ -143,7 +145,9 @@ def test_a_fixed_method_is_a_one_sample_test(tmp_path: Path) -> None:
     both = only(found, configuration="random")
     assert (both["n"], both["difference"], both["note"]) == (0, pytest.approx(-0.7), "both are fixed: exact")
     assert both["significant"]
-    assert compare.ranks(frame_of(tmp_path))["rank"].tolist()[-1] == "3", "two fixed methods differ, or do not"
+    assert compare.rank_configurations(frame_of(tmp_path))["rank"].tolist()[-1] == "3", (
+        "two fixed methods differ, or do not"
+    )
 
 
 @pytest.mark.parametrize(
@@ -161,17 +165,17 @@ def test_no_test_is_said(tmp_path: Path, values: Mapping[int | None, float], not
     row = only(compare.compare_pairs(frame_of(tmp_path), "moco"))
     assert (row["note"], row["significant"]) == (note, False)
     assert row[["low", "high", "sd", "p", "p_holm", "p_adjusted"]].isna().all()
-    assert compare.ranks(frame_of(tmp_path))["rank"].tolist() == ["–", "–"]
-    assert compare.seeds_needed(compare.compare_pairs(frame_of(tmp_path))).empty
+    assert compare.rank_configurations(frame_of(tmp_path))["rank"].tolist() == ["–", "–"]
+    assert compare.count_seeds_needed(compare.compare_pairs(frame_of(tmp_path))).empty
 
 
 def test_failed_and_collapsed_count_nowhere(tmp_path: Path) -> None:
     put(tmp_path, "moco", A)
     put(tmp_path, "simclr", B)
-    before = comparison.rows(frame_of(tmp_path), "moco")
+    before = comparison.tabulate(frame_of(tmp_path), "moco")
     put(tmp_path, "moco", {4: 0.1, 5: 0.2}, "collapsed")
     put(tmp_path, "simclr", {4: 0.3, 5: 0.1}, "failed")
-    assert comparison.rows(frame_of(tmp_path), "moco") == before
+    assert comparison.tabulate(frame_of(tmp_path), "moco") == before
 
 
 def test_protocols_and_datasets_are_never_pooled(tmp_path: Path) -> None:
@@ -186,9 +190,9 @@ def test_protocols_and_datasets_are_never_pooled(tmp_path: Path) -> None:
         ("a", "synthetic", 4),
         ("b", "synthetic", 0),
     ]
-    assert compare.intervals(frame)["n"].tolist() == [4, 4, 2, 3, 2]
+    assert compare.compute_intervals(frame)["n"].tolist() == [4, 4, 2, 3, 2]
     assert len(compare.compare_pairs(frame, "moco")) == 2, "a family without the reference is left out"
-    header, *rows = comparison.rows(frame, "moco")
+    header, *rows = comparison.tabulate(frame, "moco")
     assert header[:3] == ["dataset", "protocol", "configuration"]
     assert len(rows) == 5
 
@@ -196,7 +200,7 @@ def test_protocols_and_datasets_are_never_pooled(tmp_path: Path) -> None:
 def test_a_seed_run_twice_is_one_seed(tmp_path: Path) -> None:
     put(tmp_path, "moco", {0: 0.8, 1: 0.95})
     put(tmp_path, "moco", {0: 0.9})
-    row = only(compare.intervals(frame_of(tmp_path)))
+    row = only(compare.compute_intervals(frame_of(tmp_path)))
     assert (row["n"], row["mean"]) == (2, pytest.approx((0.85 + 0.95) / 2))
 
 
@@ -238,7 +242,7 @@ def test_ranks_are_shared_by_what_cannot_be_told_apart(tmp_path: Path) -> None:
     put(tmp_path, "pixels", {None: 0.2})
     put(tmp_path, "lucky", {0: 0.99})
     put(tmp_path, "broken", {0: 0.99}, "failed")
-    found = compare.ranks(frame_of(tmp_path)).set_index("configuration")
+    found = compare.rank_configurations(frame_of(tmp_path)).set_index("configuration")
     assert found["rank"].to_dict() == {
         "lucky": "–",
         "near": "1-2",
@@ -268,7 +272,7 @@ def test_a_chain_has_overlapping_ranks(tmp_path: Path) -> None:
     put(tmp_path, "low", {0: 0.80, 1: 0.81, 2: 0.80})
     put(tmp_path, "between", {0: 0.84, 1: 0.89, 2: 0.82})
     put(tmp_path, "high", {0: 0.90, 1: 0.911, 2: 0.90})
-    assert compare.ranks(frame_of(tmp_path))["rank"].tolist() == ["1-2", "1-3", "2-3"]
+    assert compare.rank_configurations(frame_of(tmp_path))["rank"].tolist() == ["1-2", "1-3", "2-3"]
 
 
 @pytest.mark.parametrize(
@@ -279,7 +283,7 @@ def test_seeds_needed_are_the_tabulated_ones(tmp_path: Path, effect: float, seed
     spread = np.array([-1.0, 0, 1]) / 100  # sd 0.01
     put(tmp_path, "moco", dict(enumerate(0.8 + effect / 100 + spread)))
     put(tmp_path, "pixels", {None: 0.8})
-    row = only(compare.seeds_needed(compare.compare_pairs(frame_of(tmp_path))))
+    row = only(compare.count_seeds_needed(compare.compare_pairs(frame_of(tmp_path))))
     assert (row["seeds"], row["level"]) == (seeds, 0.05)
 
 
@@ -287,20 +291,20 @@ def test_seeds_needed_reach_their_power_at_the_corrected_level(tmp_path: Path) -
     put(tmp_path, "moco", A)
     put(tmp_path, "simclr", B)
     put(tmp_path, "pcl", {0: 0.93, 1: 0.89, 2: 0.96, 3: 0.90})
-    needed = compare.seeds_needed(compare.compare_pairs(frame_of(tmp_path)))
+    needed = compare.count_seeds_needed(compare.compare_pairs(frame_of(tmp_path)))
     assert len(needed) == 3
     assert needed["level"].tolist() == pytest.approx([0.05 / 3] * 3)
     assert (needed["seeds"] > needed["n"]).all()
     row = needed.iloc[0]  # moco and simclr
     draws = np.random.default_rng(0).normal(row["difference"], row["sd"], (20_000, int(row["seeds"])))
     assert (stats.ttest_1samp(draws, 0, axis=1).pvalue < row["level"]).mean() == pytest.approx(0.8, abs=0.05)
-    more = compare.seeds_needed(compare.compare_pairs(frame_of(tmp_path)), power=0.95)
+    more = compare.count_seeds_needed(compare.compare_pairs(frame_of(tmp_path)), power=0.95)
     assert (more["seeds"] >= needed["seeds"]).all()
 
 
 def test_true_ranks_lie_within_the_ranks() -> None:
     """In 95 % of studies."""
-    found = compare.ranks(frame_of_studies(studies(60, [0, 0, 0.02, 0.06])))
+    found = compare.rank_configurations(frame_of_studies(studies(60, [0, 0, 0.02, 0.06])))
     true = pd.DataFrame({"configuration": ["m0", "m1", "m2", "m3"], "first": [3, 3, 2, 1], "last": [4, 4, 2, 1]})
     both = found.merge(true)
     held = ((both["best"] <= both["first"]) & (both["worst"] >= both["last"])).groupby(both["protocol"]).all()
@@ -313,17 +317,23 @@ def test_configurations_are_named_by_what_varies(tmp_path: Path) -> None:
     put(tmp_path, "moco", B, options={"queue": 65536, "temperature": 0.2}, epochs=10)
     put(tmp_path, "simclr", B, options={"temperature": 0.5}, epochs=10)
     frame = frame_of(tmp_path)
-    assert compare.intervals(frame)["configuration"].tolist() == ["moco queue=4096", "moco queue=65536", "simclr"]
+    assert compare.compute_intervals(frame)["configuration"].tolist() == [
+        "moco queue=4096",
+        "moco queue=65536",
+        "simclr",
+    ]
     assert compare.compare_pairs(frame, "moco queue=4096")["reference"].unique().tolist() == ["moco queue=4096"]
     with pytest.raises(ValueError, match="'moco' is ambiguous: give one of moco queue=4096, moco queue=65536"):
         compare.compare_pairs(frame, "moco")
     with pytest.raises(ValueError, match=r"no reference 'simclir'; there are: .*simclr; nearest: simclr"):
-        comparison.rows(frame, "simclir")
+        comparison.tabulate(frame, "simclir")
     with pytest.raises(
         ValueError, match="no metric 'linear_top'; there are: knn20_top1, linear_top1; nearest: linear_"
     ):
-        compare.intervals(frame, "linear_top")
-    assert compare.intervals(frame, "knn20_top1")["mean"].iloc[0] == pytest.approx(1 - np.mean(list(A.values())))
+        compare.compute_intervals(frame, "linear_top")
+    assert compare.compute_intervals(frame, "knn20_top1")["mean"].iloc[0] == pytest.approx(
+        1 - np.mean(list(A.values()))
+    )
 
 
 def test_rows_are_text_under_a_header(tmp_path: Path) -> None:
@@ -331,22 +341,22 @@ def test_rows_are_text_under_a_header(tmp_path: Path) -> None:
     put(tmp_path, "simclr", B)
     put(tmp_path, "pcl", {0: 0.5})
     put(tmp_path, "pixels", {None: 0.85})
-    assert comparison.rows(frame_of(tmp_path), "simclr") == [
+    assert comparison.tabulate(frame_of(tmp_path), "simclr") == [
         [*FIRST, "minus simclr", "p", "p (Holm's t)", "seeds needed", "note"],
         ["moco", "4", "92.5 (88.3 to 96.7)", "1-2", "+2.0 (-0.5 to 4.5)", "0.086", "0.066", "8 (4 to >1000)", ""],
         ["simclr", "4", "90.5 (86.3 to 94.7)", "1-3", "–", "–", "–", "–", ""],
         ["pixels", "1", "85.0", "2-3", "-5.5 (-12.7 to 1.7)", "0.096", "0.026", "8 (5 to 100)", "fixed"],
         ["pcl", "1", "52.5", "–", "-38.0", "–", "–", "–", "one seed; its own seeds: 50.0; one shared seed: no test"],
     ]
-    assert comparison.rows(frame_of(tmp_path))[0] == [*FIRST, "note"]
+    assert comparison.tabulate(frame_of(tmp_path))[0] == [*FIRST, "note"]
 
 
 def test_nothing_to_compare_is_empty(tmp_path: Path) -> None:
-    for table in (compare.intervals, compare.compare_pairs, compare.ranks):
+    for table in (compare.compute_intervals, compare.compare_pairs, compare.rank_configurations):
         assert table(frame_of(tmp_path)).empty
-    assert compare.seeds_needed(compare.compare_pairs(frame_of(tmp_path))).empty
-    assert comparison.rows(frame_of(tmp_path), "moco") == []
+    assert compare.count_seeds_needed(compare.compare_pairs(frame_of(tmp_path))).empty
+    assert comparison.tabulate(frame_of(tmp_path), "moco") == []
     put(tmp_path, "moco", {0: 0.9}, "failed")
-    assert comparison.rows(frame_of(tmp_path), "moco")[1:] == [
+    assert comparison.tabulate(frame_of(tmp_path), "moco")[1:] == [
         ["moco", "0", "–", "–", "–", "–", "–", "–", "no finished run"]
     ]

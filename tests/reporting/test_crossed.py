@@ -17,7 +17,7 @@ from benchmark.cli import reporting
 from results import readme, record
 from results.frames.frame import load
 from results.statistics import compare, crossed, inference, layout, simulation, summaries
-from results.statistics.comparable import comparables
+from results.statistics.comparable import group_comparables
 from results.tables import comparison, formats
 
 IMAGES = 400
@@ -46,13 +46,13 @@ def put(
 
 
 def explained(out: Path) -> str:
-    return " ".join(comparison.explain(compare.ranks(load(out)[0])))
+    return " ".join(comparison.explain(compare.rank_configurations(load(out)[0])))
 
 
 def test_intervals_hold_for_new_seeds_and_new_images() -> None:
     """Bounds of three standard errors below what docs/statistics.md has, of 100 studies: 97, 97 and an error of 2 %."""
     words = {"studies": "100", "configurations": "6", "seeds": "1,3", "images": "449"}
-    header, one, three = simulation.rows(words)
+    header, one, three = simulation.tabulate(words)
     assert header == simulation.IMAGES_HEADER
     assert one[3:] == ["–", one[4], "–", "–", one[7], "–", "–", "–"], "one seed has the part of the images alone"
     assert min(float(one[4]), float(one[7])) >= 92
@@ -72,13 +72,13 @@ def test_a_perfect_score_on_few_images_is_as_uncertain_as_they_are_few(tmp_path:
     content["metrics"]["linear_top1"] = 1.0
     record.write(path.parent, content)
     frame = load(tmp_path)[0]
-    row = compare.intervals(frame).iloc[0]
+    row = compare.compute_intervals(frame).iloc[0]
     assert (row["low"], row["high"]) == (pytest.approx(0.815, abs=0.01), 1)
     assert "100.0 (80.9 to 100.0)" in formats.to_markdown(summaries.summarise(frame))
     words = {"studies": "50", "configurations": "6", "seeds": "1,3", "images": "18"}
-    _, one, three = simulation.rows(words)
+    _, one, three = simulation.tabulate(words)
     assert min(float(one[4]), float(three[5])) >= 95
-    _, perfect = simulation.rows(words | {"seeds": "1", "accuracy": "0.98"})
+    _, perfect = simulation.tabulate(words | {"seeds": "1", "accuracy": "0.98"})
     assert float(perfect[4]) >= 95
 
 
@@ -104,12 +104,12 @@ def test_a_mean_and_a_difference_have_two_parts(tmp_path: Path) -> None:
     for method, share in (("a", 0.8), ("b", 0.75), ("c", 0.7)):
         put(tmp_path, method, range(4), share)
     frame = load(tmp_path)[0]
-    header, *rows = comparison.rows(frame, "a")
+    header, *rows = comparison.tabulate(frame, "a")
     for head in ("± by seeds", "± by images", "difference ± by seeds", "difference ± by images"):
         values = [row[header.index(head)] for row in rows if row[0] != "a"]
         assert min(map(float, values)) > 0
     tests = compare.compare_pairs(frame, "a")
-    intervals = compare.intervals(frame)
+    intervals = compare.compute_intervals(frame)
     assert (tests["by_images"].to_numpy() < intervals["by_images"].min()).all(), "images that are hard for both"
     whole = (intervals["high"] - intervals["low"]) / 2
     assert (whole > intervals[["by_seeds", "by_images"]].max(axis=1)).all()
@@ -118,7 +118,7 @@ def test_a_mean_and_a_difference_have_two_parts(tmp_path: Path) -> None:
     assert summary["metrics.linear_top1.half_width"].to_numpy() == pytest.approx(whole.to_numpy())
     assert summary["metrics.knn200_top1.by_images"].isna().all()
     assert "over seeds and test images, by the variance" in formats.to_markdown(summary)
-    (among,) = comparables(frame, "linear_top1", compare.ranks(frame))
+    (among,) = group_comparables(frame, "linear_top1", compare.rank_configurations(frame))
     assert among.bars == "95 % intervals over seeds and test images, by the variance that configurations share"
 
 
@@ -142,12 +142,12 @@ def test_records_without_bits_stay_readable_and_lack_the_part(tmp_path: Path) ->
         put(tmp_path, method, range(3), bits=False)
     assert MISSING in explained(tmp_path)
     frame = load(tmp_path)[0]
-    assert "± by images" not in comparison.rows(frame)[0]
+    assert "± by images" not in comparison.tabulate(frame)[0]
     assert "the part of the test images is missing" in formats.to_markdown(summaries.summarise(frame))
     put(tmp_path, "new", range(3))
     put(tmp_path, "next", range(3))
     put(tmp_path, "c", [7])  # has it in one of its records
-    after = compare.ranks(load(tmp_path)[0]).set_index("configuration")
+    after = compare.rank_configurations(load(tmp_path)[0]).set_index("configuration")
     assert after["over"].to_dict() == dict.fromkeys("abc", compare.SEEDS) | dict.fromkeys(("new", "next"), compare.BOTH)
     text = explained(tmp_path)
     assert "Over seeds alone, as differences from them, for records lack which images were right: " in text
@@ -162,7 +162,7 @@ def test_one_seed_has_an_interval_of_the_images_alone_and_claims_nothing(tmp_pat
     put(tmp_path, "high", [0], 0.95)
     put(tmp_path, "low", [0], 0.3)
     frame = load(tmp_path)[0]
-    ranks = compare.ranks(frame)
+    ranks = compare.rank_configurations(frame)
     assert set(ranks["interval"]) == {"images only: one seed"}
     assert ranks["rank"].tolist() == ["–", "–"]
     row = ranks.iloc[0]
@@ -175,7 +175,7 @@ def test_one_seed_has_an_interval_of_the_images_alone_and_claims_nothing(tmp_pat
     assert text.count("(images only)") == 2
     assert "images only: of 1 seed, the 95 % interval for new test images and the same weights" in text
     assert "for other test images and the same weights, by an interval that holds for all" in verdict_of(tmp_path)
-    (among,) = comparables(frame, "linear_top1", ranks)
+    (among,) = group_comparables(frame, "linear_top1", ranks)
     assert among.bars == "95 % intervals over test images only"
 
 
@@ -184,7 +184,7 @@ def test_bits_of_other_test_sets_are_not_compared(tmp_path: Path) -> None:
         put(tmp_path, method, range(3), order=order)
     frame = load(tmp_path)[0]
     assert compare.compare_pairs(frame)["by_images"].isna().all()
-    assert set(compare.ranks(frame)["over"]) == {compare.SEEDS}
+    assert set(compare.rank_configurations(frame)["over"]) == {compare.SEEDS}
 
 
 def test_fixed_methods_differ_by_their_images(tmp_path: Path) -> None:
@@ -203,8 +203,8 @@ def test_no_number_of_seeds_makes_up_for_too_few_images(tmp_path: Path) -> None:
     for method, share in (("a", 0.8), ("b", 0.785)):
         put(tmp_path, method, range(4), share)
     tests = compare.compare_pairs(load(tmp_path)[0])
-    by_seeds_alone = compare.seeds_needed(tests.assign(images_variance=0.0)).iloc[0]["seeds"]
-    assert compare.seeds_needed(tests).iloc[0]["seeds"] > by_seeds_alone
+    by_seeds_alone = compare.count_seeds_needed(tests.assign(images_variance=0.0)).iloc[0]["seeds"]
+    assert compare.count_seeds_needed(tests).iloc[0]["seeds"] > by_seeds_alone
 
 
 def test_a_kept_study_keeps_the_bits_and_a_report_has_them(tmp_path: Path) -> None:

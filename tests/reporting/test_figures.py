@@ -17,19 +17,21 @@ from test_report import put
 
 from results.figures import curve_charts, draw_matplotlib, draw_plotly, summary_charts
 from results.figures.chart import Chart, Series
-from results.figures.palette import Style, mark, styles
+from results.figures.palette import Style, choose_mark, choose_styles
 from results.frames.frame import load
 from results.published import sweeps
 from results.statistics import compare
-from results.statistics.comparable import comparables, headline
+from results.statistics.comparable import choose_headline, group_comparables
 
 METHODS = ("simclr", "moco")
 
 
 def draw_charts(frame: pd.DataFrame, published: Sequence[Any] = ()) -> list[Chart]:
     """As a report draws them."""
-    metric = headline(frame)
-    return summary_charts.charts(comparables(frame, metric, compare.ranks(frame, metric)), frame, published)
+    metric = choose_headline(frame)
+    return summary_charts.build_charts(
+        group_comparables(frame, metric, compare.rank_configurations(frame, metric)), frame, published
+    )
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +56,7 @@ def points(chart: Chart) -> list[tuple[Series, int]]:
 
 
 def test_means_and_intervals_are_those_of_compare(frame: pd.DataFrame, charts: list[Chart]) -> None:
-    truth = compare.intervals(frame).set_index("row")[["mean", "low", "high"]] * 100
+    truth = compare.compute_intervals(frame).set_index("row")[["mean", "low", "high"]] * 100
     seen = set()
     for name in ("accuracy", "temperature", "batch_size", "learning_rate_rule"):
         chart = find_chart(charts, name)
@@ -84,7 +86,7 @@ def test_the_front_is_what_nothing_beats() -> None:
     costs, values = rng.integers(1, 30, 200).astype(float), rng.normal(0, 1, 200).round(1)
     better = (costs[None] <= costs[:, None]) & (values[None] >= values[:, None])
     strictly = better & ((costs[None] < costs[:, None]) | (values[None] > values[:, None]))
-    found = summary_charts.pareto(costs, values)
+    found = summary_charts.find_pareto_front(costs, values)
     assert not strictly[found].any(), "what is on the front is beaten by nothing"
     left_out = [(c, v) for c, v in zip(costs[~found], values[~found], strict=True)]
     front = list(zip(costs[found], values[found], strict=True))
@@ -201,7 +203,7 @@ def test_published_curves_have_an_axis_of_their_own_with_the_same_span(tmp_path:
     assert chart.right_range is not None
     assert np.ptp(chart.y_range) == pytest.approx(np.ptp(chart.right_range))
     assert "SimCLR, table 5, ImageNet, ResNet-50" in chart.caption
-    figure = draw_plotly.figure(chart, styles([chart]))
+    figure = draw_plotly.build_figure(chart, choose_styles([chart]))
     assert figure["data"][-1]["yaxis"] == "y2"
     assert figure["data"][-1]["line"]["dash"] == "dash"
     unverified = find_chart(draw_charts(frame, [replace(Curve(), verified=False)]), "temperature")
@@ -302,17 +304,17 @@ def test_training_curves_that_are_too_many_are_those_of_the_best_methods(tmp_pat
 def test_every_chart_is_drawn_by_both(charts: list[Chart]) -> None:
     import plotly.graph_objects as go
 
-    chosen = styles(charts)
+    chosen = choose_styles(charts)
     assert len({tuple(style) for style in chosen.values()}) == len(METHODS)
     kinds = {chart.kind: chart for chart in charts}
     assert set(kinds) == {"intervals", "curve", "groups", "heatmap", "scatter", "lines", "points", "picture"}
     for chart in kinds.values():
-        files = draw_matplotlib.files(chart, chosen)
+        files = draw_matplotlib.render(chart, chosen)
         assert files["png"].startswith(b"\x89PNG")
         if chart.kind == "picture":
             continue
         assert b"<svg" in files["svg"]
-        drawn = draw_plotly.figure(chart, chosen)
+        drawn = draw_plotly.build_figure(chart, chosen)
         figure = go.Figure(drawn)  # refuses what plotly does not know
         assert len(figure.data) == max(len(chart.series), 1)
         colours = {one["line"]["color"] for one in drawn["data"] if one.get("name", "").startswith("moco")}
@@ -328,6 +330,6 @@ def test_no_records_no_charts(tmp_path: Path) -> None:
 
 def test_four_lines_of_a_method_look_different() -> None:
     style = Style("#0072B2", "circle")
-    looks = {(mark(style, number), number % 2) for number in range(4)}
+    looks = {(choose_mark(style, number), number % 2) for number in range(4)}
     assert len(looks) == 4
-    assert mark(style, 0) == "circle"
+    assert choose_mark(style, 0) == "circle"

@@ -52,7 +52,7 @@ def test_two_kinds_of_numbers_are_two_rows(
     frame, problems = load(tmp_path)
     assert problems == []
     assert summarise(frame)["seeds"].tolist() == [2, 2]
-    ranks = compare.ranks(frame)
+    ranks = compare.rank_configurations(frame)
     assert ranks["n"].tolist() == [2, 2]
     assert any(told in name for name in ranks["configuration"])
     assert told.partition("=")[0] in to_markdown(summarise(frame)).splitlines()[0]
@@ -79,7 +79,7 @@ def test_large_seeds_are_other_seeds(tmp_path: Path) -> None:
     put(tmp_path, 0, NEW, settings={"method": "pixels", "seed": None})
     frame = load(tmp_path)[0]
     assert summarise(frame)["seeds"].tolist() == [2, 1]
-    assert sorted(compare.ranks(frame)["n"]) == [1, 2]
+    assert sorted(compare.rank_configurations(frame)["n"]) == [1, 2]
 
 
 def test_auto_and_what_it_came_to_are_one_kind(tmp_path: Path) -> None:
@@ -107,7 +107,7 @@ def test_the_report_of_wandb_shows_no_two_versions_together(tmp_path: Path) -> N
     pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is not installed")
     put(tmp_path, 0, NEW)
     put(tmp_path, 0, NEW | {"results_version": 2})
-    spec = wandb_report.specification(load(tmp_path)[0], "", wandb_report.Target("me", "proj", "runs"))["spec"]
+    spec = wandb_report.specify(load(tmp_path)[0], "", wandb_report.Target("me", "proj", "runs"))["spec"]
     grids = [block["metadata"] for block in spec["blocks"] if block["type"] == "panel-grid"]
     asked = [
         condition["value"]

@@ -34,7 +34,7 @@ from results.tables import evaluations
     ],
 )
 def test_a_value_is_written_as_the_command_line_takes_it(given: object, written: str) -> None:
-    assert labels.value(given) == written
+    assert labels.format_value(given) == written
 
 
 def test_a_name_tells_what_differs_within_the_method(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_name_tells_what_differs_within_the_method(tmp_path: Path) -> None:
     put(tmp_path, "simclr", rate=0.3, batch_size=512, microbatch=128)
     put(tmp_path, "swav", rate=0.3, batch_size=512, microbatch=128)
     put(tmp_path, "swav", rate=0.3, batch_size=512, microbatch=256)
-    assert labels.names(summary_of(tmp_path)) == [
+    assert labels.name_configurations(summary_of(tmp_path)) == [
         "moco queue=4096",
         "moco queue=–",
         "simclr batch_size=256",
@@ -60,7 +60,7 @@ def test_names_differ_within_a_dataset_and_protocol(tmp_path: Path) -> None:
             put(tmp_path, rate=rate, protocol=protocol)
     for size, part in ((256, 0), (256, 64), (512, 0)):
         put(tmp_path, "simclr", batch_size=size, microbatch=part)
-    assert labels.names(summary_of(tmp_path)) == [
+    assert labels.name_configurations(summary_of(tmp_path)) == [
         "moco",
         "moco #2",
         "moco",
@@ -72,7 +72,7 @@ def test_names_differ_within_a_dataset_and_protocol(tmp_path: Path) -> None:
 
 
 def test_an_option_named_like_a_setting_keeps_its_prefix() -> None:
-    assert labels.label("moco", {"epochs": "5", "options.epochs": "7", "options.queue": "64"}) == (
+    assert labels.format_label("moco", {"epochs": "5", "options.epochs": "7", "options.queue": "64"}) == (
         "moco epochs=5 options.epochs=7 queue=64"
     )
 
@@ -85,7 +85,7 @@ def test_figures_shorten_the_same_names_and_say_how(tmp_path: Path) -> None:
     short, told = labels.abbreviate(summary)
     assert short == ["moco", "moco queue=64", "moco momentum=0.9", "moco temperature=0.5"]
     assert told == " Labels name what differs from the usual (moco: temperature=0.2 queue=4096 momentum=0.99)."
-    for whole, part in zip(labels.names(summary), short, strict=True):
+    for whole, part in zip(labels.name_configurations(summary), short, strict=True):
         assert set(part.split()) <= set(whole.split())
 
 
@@ -103,7 +103,7 @@ def test_a_configuration_has_one_name_in_a_report(tmp_path: Path) -> None:
                 knn = {"protocol": "k", "metrics": {"knn_cosine_tuned_top1": 0.5}}
                 record.write_evaluations(folder, found["key"], {"knn": knn})
     frame, problems = load(tmp_path)
-    folder, _ = report.write(tmp_path, frame, problems, extras=[("Others", evaluations.rows(frame))])
+    folder, _ = report.write(tmp_path, frame, problems, extras=[("Others", evaluations.tabulate(frame))])
     names = {f"moco queue={queue} temperature={t}" for t in ("0.05", "0.1", "0.5", "1") for queue in (64, 4096)}
     names |= {f"simclr temperature={t}" for t in ("0.05", "0.1", "0.5", "1")}
     with (folder / "results.csv").open() as file:

@@ -18,13 +18,13 @@ from benchmark.settings import resolve
 from results import record
 from results.figures import draw_matplotlib, draw_plotly, summary_charts
 from results.figures.chart import Chart
-from results.figures.palette import styles
+from results.figures.palette import choose_styles
 from results.frames import method_families
-from results.frames.frame import load, setting_columns
+from results.frames.frame import find_settings, load
 from results.report import report
 from results.statistics import compare
-from results.statistics.comparable import comparables
-from results.statistics.summaries import summarise, varying
+from results.statistics.comparable import group_comparables
+from results.statistics.summaries import find_varying, summarise
 from results.tables import evaluations
 from results.tables.formats import to_markdown
 from results.tables.terminal import to_rich
@@ -65,7 +65,7 @@ def test_an_older_record_takes_the_family_of_its_method(tmp_path: Path) -> None:
         "old": "",
         "odd": "",
     }
-    assert "family" not in setting_columns(frame) + varying(frame)
+    assert "family" not in find_settings(frame) + find_varying(frame)
     summary = summarise(frame)
     moco = summary[summary["method"] == "moco"]
     assert moco[["family", "seeds", "failed"]].to_numpy().tolist() == [["momentum", 2, 1]]
@@ -101,7 +101,7 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("families")
     synthetic.write_families(out, STUDY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "_figures", lambda *given: None)  # as files: test_page has them of a study like this one
+        patch.setattr(report, "_write_figures", lambda *given: None)  # test_page has them of such a study
         report.write(out, *load(out))
     return out
 
@@ -196,7 +196,9 @@ def test_datasets_are_counted_and_ordered_apart(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def charts(study: Path) -> dict[str, Chart]:
     frame = load(study)[0]
-    drawn = summary_charts.charts(comparables(frame, "linear_top1", compare.ranks(frame)), frame)
+    drawn = summary_charts.build_charts(
+        group_comparables(frame, "linear_top1", compare.rank_configurations(frame)), frame
+    )
     return {chart.name: chart for chart in drawn}
 
 
@@ -205,15 +207,15 @@ def test_the_accuracy_figure_has_a_heading_a_family(study: Path, charts: dict[st
     assert chart.headings == tuple(f"{family}:" for family in ORDER)
     expected = [text for family, method in by_family(study) for text in (f"{family}:", method)]
     assert chart.order == tuple(dict.fromkeys(expected))
-    axis = draw_plotly.figure(chart, styles([chart]))["layout"]["yaxis"]
+    axis = draw_plotly.build_figure(chart, choose_styles([chart]))["layout"]["yaxis"]
     assert list(reversed(axis["ticktext"]))[:2] == ["<b>end to end:</b>", by_family(study)[0][1]]
-    svg = draw_matplotlib.files(chart, styles([chart]))["svg"].decode()
+    svg = draw_matplotlib.render(chart, choose_styles([chart]))["svg"].decode()
     for heading in chart.headings:
         assert re.search(rf"<text [^>]*(?:bold|700)[^>]*>{heading}</text>", svg), heading
 
 
 def test_a_colour_is_a_family_and_no_two_methods_look_alike(charts: dict[str, Chart]) -> None:
-    chosen = styles(charts.values())
+    chosen = choose_styles(charts.values())
     assert len(set(chosen.values())) == len(STUDY)
     for one in STUDY:
         for other in STUDY:
@@ -222,13 +224,13 @@ def test_a_colour_is_a_family_and_no_two_methods_look_alike(charts: dict[str, Ch
 
 def test_the_legend_of_costs_is_grouped_by_family(charts: dict[str, Chart]) -> None:
     chart = charts["cost_views"]
-    svg = draw_matplotlib.files(chart, styles([chart]))["svg"].decode()
+    svg = draw_matplotlib.render(chart, choose_styles([chart]))["svg"].decode()
     words = re.findall(r">([^<>\n]+)</text>", svg)
     legend = words[words.index("end to end:") :]
     assert set(legend[1:3]) == {"simclr", "nnclr"}
     assert [text.rstrip(":") for text in legend if text.endswith(":")] == ORDER
     assert legend[-2:] == ["other:", "plugin"]
-    traces = draw_plotly.figure(chart, styles([chart]))["data"]
+    traces = draw_plotly.build_figure(chart, choose_styles([chart]))["data"]
     assert list(dict.fromkeys(one["legendgroup"] for one in traces if "legendgrouptitle" in one)) == ORDER
 
 
@@ -236,13 +238,16 @@ def test_figures_of_few_methods_are_not_grouped(tmp_path: Path) -> None:
     synthetic.write_families(tmp_path, dict(list(STUDY.items())[:6]))
     frame = load(tmp_path)[0]
     plain = frame.assign(family="")
-    made, bare = (summary_charts.charts(comparables(f, "linear_top1", compare.ranks(f)), f) for f in (frame, plain))
+    made, bare = (
+        summary_charts.build_charts(group_comparables(f, "linear_top1", compare.rank_configurations(f)), f)
+        for f in (frame, plain)
+    )
     assert [replace(one, others=()) for one in made] == [replace(one, others=()) for one in bare]
     assert not any(one.headings for one in made if one.name != "differences")
 
 
 def test_other_evaluations_are_in_the_same_order(study: Path) -> None:
     frame = load(study)[0]
-    rows = evaluations.rows(frame.assign(**{"metrics.sgd_probe_top1": frame["metrics.linear_top1"]}))
+    rows = evaluations.tabulate(frame.assign(**{"metrics.sgd_probe_top1": frame["metrics.linear_top1"]}))
     assert rows[0][:2] == ["family", "configuration"]
     assert [tuple(row[:2]) for row in rows[1:]] == by_family(study)

@@ -15,9 +15,9 @@ from test_report import put as put_cell
 from results.figures import difference_chart, summary_charts
 from results.frames.frame import load
 from results.report import page as report_page
-from results.report.verdict import verdict
+from results.report.verdict import conclude
 from results.statistics import compare, groups, inference, moderated, simulation, summaries
-from results.statistics.comparable import comparables, headline
+from results.statistics.comparable import choose_headline, group_comparables
 from results.tables import comparison, formats
 
 MESSAGES = {"finished": None, "collapsed": "effective rank 1"}
@@ -40,23 +40,23 @@ def family(out: Path, centres: list[float], seeds: int = 4) -> None:
 
 
 def captions_of(frame: pd.DataFrame) -> str:
-    among = comparables(frame, headline(frame), compare.ranks(frame, headline(frame)))
-    drawn = summary_charts.charts(among, frame)
+    among = group_comparables(frame, choose_headline(frame), compare.rank_configurations(frame, choose_headline(frame)))
+    drawn = summary_charts.build_charts(among, frame)
     return " ".join(variant.caption for chart in drawn for variant in (chart, *chart.others))
 
 
 def verdict_of(out: Path) -> str:
     frame = load(out)[0]
-    metric = headline(frame)
-    ranks = compare.ranks(frame, metric)
-    return " ".join(verdict(frame, comparables(frame, metric, ranks), ranks))
+    metric = choose_headline(frame)
+    ranks = compare.rank_configurations(frame, metric)
+    return " ".join(conclude(frame, group_comparables(frame, metric, ranks), ranks))
 
 
 def test_errors_are_held_and_more_is_found_than_by_holm() -> None:
     """Bounds of three standard errors above what docs/statistics.md has: 2 % at equal spreads, 10 % where one is four
     times the others'."""
     words = {"studies": "50", "configurations": "8", "seeds": "3", "spreads": "equal,one"}
-    header, equal, one = simulation.rows(words)
+    header, equal, one = simulation.tabulate(words)
     assert header == simulation.HEADER
     numbers = np.array([equal[3:], one[3:]], dtype=float)
     assert numbers[0, [1, 3]].max() <= 10
@@ -86,8 +86,8 @@ def test_what_cannot_be_tested_has_its_true_reason_and_no_interval_is_spoken_of(
     for shift, method in ((0.0, "moco"), (0.02, "simclr")):
         put(tmp_path, method, {seed: 0.9 + shift + seed / 1000 for seed in range(10)}, dataset="mine")
     frame = frame_of(tmp_path)
-    ranks = compare.ranks(frame)
-    assert {row[-1] for row in comparison.rows(frame)[1:]} == {
+    ranks = compare.rank_configurations(frame)
+    assert {row[-1] for row in comparison.tabulate(frame)[1:]} == {
         "the same difference in every seed; no test against another"
     }
     assert "Nothing can be tested: a seed changes nothing but all alike, and records do not say" in verdict_of(tmp_path)
@@ -105,11 +105,11 @@ def test_the_best_is_so_on_a_common_footing_and_lost_seeds_are_named(tmp_path: P
         put(tmp_path, method, {s: level + shift + wobble * (-1) ** s for s, shift in hard.items()})
     put(tmp_path, "a", {0: 0.80, 1: 0.801})
     put(tmp_path, "a", {2: 0.1, 3: 0.1}, "collapsed")
-    ranks = compare.ranks(frame_of(tmp_path)).set_index("configuration")
+    ranks = compare.rank_configurations(frame_of(tmp_path)).set_index("configuration")
     assert list(ranks.index) == ["b", "a", "c"]
     assert ranks.loc["a", "mean"] == pytest.approx(0.70, abs=0.002)
     assert ranks.loc["a", "own"] == pytest.approx(0.8005)
-    rows = {row[0]: row for row in comparison.rows(frame_of(tmp_path))}
+    rows = {row[0]: row for row in comparison.tabulate(frame_of(tmp_path))}
     assert "its own seeds: 80.0" in rows["a"][-1] or "its own seeds: 80.1" in rows["a"][-1]
     put(tmp_path, "b", {4: 0.1}, "collapsed")
     text = verdict_of(tmp_path)
@@ -119,13 +119,13 @@ def test_the_best_is_so_on_a_common_footing_and_lost_seeds_are_named(tmp_path: P
 
 def test_two_seeds_claim_no_95_percent_and_say_what_they_assume(tmp_path: Path) -> None:
     family(tmp_path, [0.9, 0.8, 0.7], seeds=2)
-    ranks = compare.ranks(frame_of(tmp_path))
+    ranks = compare.rank_configurations(frame_of(tmp_path))
     text = " ".join(comparison.explain(ranks))
     assert "assume comparable spreads" in text
     assert "95 %" not in text
     table = formats.to_markdown(summaries.summarise(frame_of(tmp_path)))
     assert "no 95 % is claimed" in table
-    (among,) = comparables(frame_of(tmp_path), "linear_top1", ranks)
+    (among,) = group_comparables(frame_of(tmp_path), "linear_top1", ranks)
     assert "95 %" not in among.bars
 
 
@@ -133,7 +133,7 @@ def test_two_seeds_among_more_claim_no_95_percent_either(tmp_path: Path) -> None
     family(tmp_path, [0.9, 0.8, 0.7])
     put(tmp_path, "pair", {0: 0.85, 1: 0.853})
     frame = frame_of(tmp_path)
-    ranks = compare.ranks(frame)
+    ranks = compare.rank_configurations(frame)
     summary = summaries.summarise(frame, ["linear_top1"])
     page = report_page.render(frame, summary, [], {}, folder=tmp_path, page_folder=tmp_path, ranks=ranks)
     for text in (" ".join(comparison.explain(ranks)), captions_of(frame), formats.to_markdown(summary), page):
@@ -161,17 +161,17 @@ def test_no_figure_calls_the_highest_mean_the_best(tmp_path: Path) -> None:
 def test_a_spread_that_others_do_not_share_is_named(tmp_path: Path) -> None:
     family(tmp_path, [0.9, 0.8, 0.7, 0.6, 0.5])
     put(tmp_path, "wild", {0: 0.5, 1: 0.7, 2: 0.55, 3: 0.8})
-    text = " ".join(comparison.explain(compare.ranks(frame_of(tmp_path))))
+    text = " ".join(comparison.explain(compare.rank_configurations(frame_of(tmp_path))))
     assert "Variance over 9 times the median: wild." in text
 
 
 def test_tables_figures_and_ranks_have_one_interval_within_0_and_100(tmp_path: Path) -> None:
     family(tmp_path, [0.999, 0.8, 0.7])
     frame = frame_of(tmp_path)
-    ranks = compare.ranks(frame)
+    ranks = compare.rank_configurations(frame)
     assert ranks["high"].max() == 1
     assert (ranks["joint_low"] <= ranks["low"]).all()
-    (among,) = comparables(frame, "linear_top1", ranks)
+    (among,) = group_comparables(frame, "linear_top1", ranks)
     summary = summaries.summarise(frame).loc[ranks["row"]]
     below = ranks["mean"].to_numpy() - summary["metrics.linear_top1.half_width"].to_numpy()
     assert below == pytest.approx(ranks["low"].to_numpy())
@@ -189,7 +189,7 @@ def test_the_headline_is_no_validation_accuracy(tmp_path: Path) -> None:
     family(tmp_path, [0.9])
     frame = frame_of(tmp_path).drop(columns="metrics.knn20_top1")
     frame = frame.rename(columns={"metrics.linear_top1": "metrics.linear_validation_top1"})
-    assert headline(frame) == "knn200_top1"
+    assert choose_headline(frame) == "knn200_top1"
 
 
 def test_configurations_that_share_no_set_differ() -> None:
@@ -206,8 +206,8 @@ def test_configurations_that_share_no_set_differ() -> None:
 def test_the_diagram_joins_what_cannot_be_told_apart(tmp_path: Path) -> None:
     family(tmp_path, [0.9, 0.9, 0.7])
     frame = frame_of(tmp_path)
-    ranks = compare.ranks(frame)
-    (chart,) = difference_chart.charts(comparables(frame, "linear_top1", ranks)[0])
+    ranks = compare.rank_configurations(frame)
+    (chart,) = difference_chart.build_charts(group_comparables(frame, "linear_top1", ranks)[0])
     bars = {one.name: len(one.x) for one in chart.series if one.look == "joined"}
     assert bars == {"A": 2, "B": 1}
     assert [name.split()[-1] for name in chart.order if name.startswith("method")] == ["A", "A", "B"]
@@ -227,4 +227,4 @@ def test_missing_seeds_are_least_squares_as_by_a_regression() -> None:
     assert np.median(np.abs(gaps)) == pytest.approx(
         0.67 * np.sqrt(model.covariance[0, 0] + model.covariance[3, 3] - 2 * model.covariance[0, 3]), rel=0.15
     )
-    assert pd.isna(inference.half_widths(model).whole).sum() == 0
+    assert pd.isna(inference.compute_half_widths(model).whole).sum() == 0

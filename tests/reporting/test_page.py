@@ -68,10 +68,10 @@ def test_the_folder_holds_every_form_of_the_same_numbers(study: Path) -> None:
 def test_a_column_of_many_kinds_goes_through_parquet(tmp_path: Path) -> None:
     for value in (4096, "x2", 0.5, None, True):
         put(tmp_path, options={"queue": value})
-    back = pd.read_parquet(io.BytesIO(report.parquet(load(tmp_path)[0])))
+    back = pd.read_parquet(io.BytesIO(report.to_parquet(load(tmp_path)[0])))
     assert back["options.queue"].tolist()[:3] == ["4096", "x2", "0.5"]
     assert [pd.isna(value) for value in back["options.queue"]] == [False, False, False, True, False]
-    assert report.parquet(load(tmp_path / "none")[0])
+    assert report.to_parquet(load(tmp_path / "none")[0])
 
 
 def test_latex_is_escaped_and_balanced(study: Path) -> None:

@@ -37,7 +37,7 @@ def study(
 
 
 def verdicts(frame: pd.DataFrame) -> list[dict[str, str]]:
-    rows = sweeps.rows(sweeps.compare_sweeps(frame))
+    rows = sweeps.tabulate(sweeps.compare_sweeps(frame))
     return [dict(zip(sweeps.HEADER, row, strict=True)) for row in rows[1:]]
 
 
@@ -74,7 +74,7 @@ def test_settings_and_axes_are_ours() -> None:
 
 
 def test_ids_are_unique_and_points_in_order() -> None:
-    found = [one for axis in set(" ".join(numbers.load()["axes"]).split()) for one in numbers.curves(axis)]
+    found = [one for axis in set(" ".join(numbers.load()["axes"]).split()) for one in numbers.find_curves(axis)]
     assert len({(one.id, one.metric) for one in found}) == len({one.id for one in found}) == len(found) > 50
     for one in found:
         assert len(one.x) == len(one.y) == len(set(one.x)) >= 2
@@ -83,11 +83,11 @@ def test_ids_are_unique_and_points_in_order() -> None:
 
 
 def test_as_the_papers_print_them() -> None:
-    (table5,) = numbers.curves("options.temperature", "simclr")
+    (table5,) = numbers.find_curves("options.temperature", "simclr")
     assert (table5.x, table5.y) == ((0.05, 0.1, 0.5, 1.0), (0.597, 0.644, 0.607, 0.58))
     assert table5.verified
     assert "resnet50, epochs 100, batch_size 4096" in table5.protocol
-    curves = {one.id: one for axis in ("batch_size", "epochs") for one in numbers.curves(axis, "simclr")}
+    curves = {one.id: one for axis in ("batch_size", "epochs") for one in numbers.find_curves(axis, "simclr")}
     linear = curves["simclr-tableB1/epochs=100/learning_rate_rule=linear/learning_rate=0.3"]
     assert linear.y == (0.575, 0.607, 0.628, 0.640, 0.646, 0.648)
     assert curves["simclr-tableB1/epochs=800/learning_rate_rule=sqrt/learning_rate=1.2"].y == (
@@ -104,11 +104,11 @@ def test_as_the_papers_print_them() -> None:
         0.667,
         0.674,
     )
-    assert {one.id: max(one.y) for one in numbers.curves("options.temperature", "moco")} == {
+    assert {one.id: max(one.y) for one in numbers.find_curves("options.temperature", "moco")} == {
         "moco_v2-temperature/options.head=linear": 0.607,
         "moco_v2-temperature/options.head=mlp": 0.662,
     }
-    (figure5,) = [one for one in numbers.curves("augmentation") if one.id == "simclr-figure5"]
+    (figure5,) = [one for one in numbers.find_curves("augmentation") if one.id == "simclr-figure5"]
     assert not figure5.verified, "an image, remembered"
 
 
@@ -267,4 +267,4 @@ def test_sweeps_are_kept_apart_and_named() -> None:
     ],
 )
 def test_nothing_to_compare_is_no_row(frame: pd.DataFrame) -> None:
-    assert sweeps.rows(sweeps.compare_sweeps(frame)) == []
+    assert sweeps.tabulate(sweeps.compare_sweeps(frame)) == []

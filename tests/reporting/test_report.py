@@ -16,8 +16,8 @@ from rich.console import Console
 from scipy import stats
 
 from results import record
-from results.frames.frame import load, setting_columns
-from results.statistics.summaries import summarise, varying
+from results.frames.frame import find_settings, load
+from results.statistics.summaries import find_varying, summarise
 from results.tables.formats import EMPTY, to_csv, to_markdown
 from results.tables.terminal import to_rich
 
@@ -100,8 +100,8 @@ def test_the_frame_has_a_row_a_record_and_a_line_a_problem(tmp_path: Path) -> No
     assert len(problems) == 1
     assert str(tmp_path / "broken/record.json") in problems[0]
     assert "\n" not in problems[0]
-    assert {"method", "options.temperature", "dataset.name"} <= set(setting_columns(frame))
-    assert not {"seed", "key", "status", "folder", "metrics.linear_top1", "cost.views"} & set(setting_columns(frame))
+    assert {"method", "options.temperature", "dataset.name"} <= set(find_settings(frame))
+    assert not {"seed", "key", "status", "folder", "metrics.linear_top1", "cost.views"} & set(find_settings(frame))
 
 
 def test_a_copied_cell_counts_once(tmp_path: Path) -> None:
@@ -238,13 +238,13 @@ def test_varying_names_what_tells_rows_apart(tmp_path: Path) -> None:
     put(tmp_path, "moco", options={"temperature": 0.2, "queue": 4096}, optimiser={"name": "sgd"})
     put(tmp_path, "simclr", options={"temperature": 0.5}, optimiser={"name": "sgd"})
     put(tmp_path, "pixels", seed=None, batch_size=None, optimiser=None)
-    assert varying(load(tmp_path)[0]) == ["method"], "defaults and settings that do not apply tell nothing"
+    assert find_varying(load(tmp_path)[0]) == ["method"], "defaults and settings that do not apply tell nothing"
     put(tmp_path, "moco", options={"temperature": 0.2, "queue": 65536}, optimiser={"name": "sgd"})
-    assert varying(load(tmp_path)[0]) == ["method", "options.queue"]
-    assert varying(summary_of(tmp_path)) == ["method", "options.queue"]
+    assert find_varying(load(tmp_path)[0]) == ["method", "options.queue"]
+    assert find_varying(summary_of(tmp_path)) == ["method", "options.queue"]
     put(tmp_path, "simclr", options={"temperature": 0.5}, optimiser={"name": "sgd"}, batch_size=512)
     put(tmp_path, "simclr", options={"temperature": None}, optimiser={"name": "sgd"}, batch_size=512)
-    assert set(varying(load(tmp_path)[0])) == {"method", "options.queue", "options.temperature", "batch_size"}
+    assert set(find_varying(load(tmp_path)[0])) == {"method", "options.queue", "options.temperature", "batch_size"}
 
 
 def test_markdown_is_a_sorted_rectangle(tmp_path: Path) -> None:
@@ -335,7 +335,7 @@ def test_nothing_to_show_is_said(tmp_path: Path) -> None:
     assert to_rich(summarise(frame)).row_count == 1
     assert EMPTY in show(summarise(frame))
     assert to_csv(summarise(frame)).count("\n") == 1
-    assert varying(frame) == []
+    assert find_varying(frame) == []
     assert "no such folder" in load(tmp_path / "none")[1][0]
 
 

@@ -55,13 +55,13 @@ def test_taus_are_those_of_counted_pairs(tmp_path: Path) -> None:
     ranked(tmp_path)
     loaded, problems = frame.load(tmp_path)
     assert problems == []
-    found = {(row["metric"], row["other"]): row for row in stability.taus(loaded).to_dict("records")}
+    found = {(row["metric"], row["other"]): row for row in stability.compare(loaded).to_dict("records")}
     assert found["linear_top1", "knn20_top1"]["tau"] == pytest.approx(1)
     assert found["linear_top1", "knn_cosine_tuned_top1"]["tau"] == pytest.approx(-1)
     assert found["linear_top1", "sgd_probe_top1"]["tau"] == pytest.approx((5 - 1) / 6), "one pair of six is swapped"
     assert {row["n"] for row in found.values()} == {4}
     assert not any("rate" in name for pair in found for name in pair)
-    shown = stability.rows(loaded)
+    shown = stability.tabulate(loaded)
     assert shown[0] == [
         "ranks by",
         "Kendall's tau with linear",
@@ -78,24 +78,24 @@ def test_a_tau_stands_beside_what_seeds_allow(tmp_path: Path) -> None:
         for seed, value in enumerate((first, second)):
             cell(tmp_path, method, seed, value, {"knn": ("q" * 10, {"knn_cosine_tuned_top1": value})})
     loaded, _ = frame.load(tmp_path)
-    assert stability.taus(loaded)[["metric_split", "other_split"]].eq(-1).all(axis=None)
+    assert stability.compare(loaded)[["metric_split", "other_split"]].eq(-1).all(axis=None)
 
 
 def test_two_configurations_have_no_tau(tmp_path: Path) -> None:
     for method in ("a", "b"):
         cell(tmp_path, method, 0, 0.5, {"knn": ("p" * 10, {"knn_cosine_tuned_top1": 0.4})})
     loaded, _ = frame.load(tmp_path)
-    assert stability.taus(loaded).empty
-    assert stability.rows(loaded) == []
-    assert stability.rows(frame.load(tmp_path / "none")[0]) == []
-    assert evaluations.rows(frame.load(tmp_path / "none")[0]) == []
+    assert stability.compare(loaded).empty
+    assert stability.tabulate(loaded) == []
+    assert stability.tabulate(frame.load(tmp_path / "none")[0]) == []
+    assert evaluations.tabulate(frame.load(tmp_path / "none")[0]) == []
 
 
 def test_evaluations_have_a_table_of_their_own(tmp_path: Path) -> None:
     for method in ("a", "b"):
         cell(tmp_path, method, 0, 0.5)
     before = formats.to_markdown(summaries.summarise(frame.load(tmp_path)[0]))
-    assert evaluations.rows(frame.load(tmp_path)[0]) == []
+    assert evaluations.tabulate(frame.load(tmp_path)[0]) == []
     cell(
         tmp_path,
         "a",
@@ -108,7 +108,7 @@ def test_evaluations_have_a_table_of_their_own(tmp_path: Path) -> None:
     )
     loaded, _ = frame.load(tmp_path)
     assert formats.to_markdown(summaries.summarise(loaded)) == before
-    assert evaluations.rows(loaded) == [
+    assert evaluations.tabulate(loaded) == [
         ["configuration", "seeds", "linear %", "SGD probe %", "svhn linear %"],
         ["a", "1", "50.0", "50.0", "25.0"],
         ["b", "1", "50.0", "–", "–"],
@@ -118,7 +118,7 @@ def test_evaluations_have_a_table_of_their_own(tmp_path: Path) -> None:
 def test_few_labels_are_said_to_be_the_same_draws_for_every_seed(tmp_path: Path) -> None:
     for seed in range(2):
         cell(tmp_path, "a", seed, 0.5, {"few_labels": ("p" * 10, {"labels1_linear_top1": 0.3 + seed / 100})})
-    titles = [title for title, rows in reporting.evaluation_sections(frame.load(tmp_path)[0]) if rows]
+    titles = [title for title, rows in reporting.tabulate_evaluations(frame.load(tmp_path)[0]) if rows]
     assert "few labels are the same draws for each of them" in titles[0]
     assert "95 %" not in titles[0]
 
@@ -131,7 +131,7 @@ def test_protocols_of_an_evaluation_are_never_pooled(tmp_path: Path) -> None:
     assert "metrics.knn_cosine_tuned_top1" not in loaded
     assert row["metrics.knn_cosine_tuned_top1@123456.mean"] == 0.2
     assert row["metrics.knn_cosine_tuned_top1@abcdef.mean"] == 0.4
-    assert evaluations.rows(loaded)[0][3:] == ["kNN cosine@123456 %", "kNN cosine@abcdef %"]
+    assert evaluations.tabulate(loaded)[0][3:] == ["kNN cosine@123456 %", "kNN cosine@abcdef %"]
 
 
 @pytest.mark.parametrize(

@@ -60,18 +60,18 @@ def change_all(out: Path, pattern: str, trials: bool = True, **changes: dict[str
 def test_the_expected_best_is_that_of_all_draws() -> None:
     """By enumeration: the mean of the largest of n draws with replacement."""
     values = [0.3, 0.9, 0.5, 0.5]
-    for n, expected in enumerate(tuning.expected_best(values), 1):
+    for n, expected in enumerate(tuning.expect_best(values), 1):
         assert expected == pytest.approx(np.mean([max(draw) for draw in itertools.product(values, repeat=n)]))
-    assert tuning.expected_best([0.7]).tolist() == [0.7]
+    assert tuning.expect_best([0.7]).tolist() == [0.7]
 
 
 def test_the_section_has_budget_peak_and_curve(tmp_path: Path) -> None:
     put_search(tmp_path, "simclr", [0.5, 0.9, 0.8, None], asked=6)
     (search,) = trials.load(tmp_path)
     assert (search.lost, search.asked, search.searched) == (1, 6, ("learning_rate", "options.temperature"))
-    near = tuning.sensitivity(search)
+    near = tuning.measure_sensitivity(search)
     assert near == tuning.Sensitivity(low=0.5, high=0.9, count=3, lost=0), "rates 0.05 to 0.2 about 0.1"
-    (_, (header, row)), (_, (counts, curve)) = tables.sections([search])
+    (_, (header, row)), (_, (counts, curve)) = tables.tabulate([search])
     shown = dict(zip(header, row, strict=True))
     assert {
         "trials": "4 of 6 (tpe)",
@@ -96,8 +96,8 @@ def test_a_pruned_trial_is_of_the_budget_and_its_last_value_is_no_result(tmp_pat
     searches = trials.load(tmp_path)
     simclr = searches[1]
     assert (simclr.lost, simclr.pruned, simclr.budget) == (0, 1, "4 trials of 100 epochs")
-    assert tuning.sensitivity(simclr) == tuning.Sensitivity(low=0.5, high=0.9, count=3, lost=0, pruned=1)
-    (_, (header, first, _)), (title, (_, curve, _)) = tables.sections(searches)
+    assert tuning.measure_sensitivity(simclr) == tuning.Sensitivity(low=0.5, high=0.9, count=3, lost=0, pruned=1)
+    (_, (header, first, _)), (title, (_, curve, _)) = tables.tabulate(searches)
     shown = dict(zip(header, first, strict=True))
     assert (shown["trials"], shown["lost"], shown["pruned"]) == ("4 (tpe)", "0", "1")
     assert shown["rate x0.5 to x2"] == "50.0 to 90.0 (3 trials, 1 pruned)"
@@ -183,7 +183,7 @@ def test_a_second_search_of_a_method_is_budget_too(tmp_path: Path) -> None:
 def test_without_trials_nothing_is_said(tmp_path: Path) -> None:
     put_final(tmp_path, "simclr", 0.1)
     assert trials.load(tmp_path) == []
-    assert tables.sections([]) == []
+    assert tables.tabulate([]) == []
     assert tuning.explain_budgets(frame.load(tmp_path)[0], []) == []
 
 

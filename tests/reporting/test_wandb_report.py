@@ -177,6 +177,6 @@ def test_each_protocol_has_panels_of_its_own(out: Path) -> None:
     from results.frames import frame
 
     put(out, "swav", 0, protocol="bbbbbbbbbb")
-    spec = wandb_report.specification(frame.load(out)[0], "", wandb_report.Target("me", "proj", "g"))["spec"]
+    spec = wandb_report.specify(frame.load(out)[0], "", wandb_report.Target("me", "proj", "g"))["spec"]
     asked = [filters(runs)["config:protocol"] for grid in grids(spec) for runs in grid["runSets"]]
     assert asked == ["aaaaaaaaaa"] * 3 + ["bbbbbbbbbb"] * 2

@@ -184,12 +184,12 @@ def test_a_refusal_without_words_is_still_one_line() -> None:
             raise AssertionError
 
     with pytest.raises(UsageError, match="does not take views of 8 pixels: AssertionError"):
-        encoders.width_of(Silent(), 8, "silent")
+        encoders.measure_width(Silent(), 8, "silent")
 
 
 def test_a_backbone_that_gives_maps_is_refused() -> None:
     with pytest.raises(UsageError, match="not one vector an image"):
-        encoders.width_of(nn.Conv2d(3, 4, 3), 8, "maps")
+        encoders.measure_width(nn.Conv2d(3, 4, 3), 8, "maps")
 
 
 @pytest.mark.parametrize("backbone", ["resnet18", "test_vit", "test_efficientnet"])

@@ -105,10 +105,10 @@ def test_a_file_that_has_changed_is_refused(file: Path) -> None:
     asked = cell(f"weights={file}")
     torch.save(model("test_resnet", 9).state_dict(), file)
     with pytest.raises(UsageError, match="not the file that the cell was asked for with"):
-        build.method(asked, build.dataset(asked.dataset), CPU)
+        build.build_method(asked, build.load_dataset(asked.dataset), CPU)
     file.unlink()
     with pytest.raises(UsageError, match="no such file"):
-        build.method(asked, build.dataset(asked.dataset), CPU)
+        build.build_method(asked, build.load_dataset(asked.dataset), CPU)
 
 
 def test_timm_s_weights_come_with_the_pixels_they_were_trained_on() -> None:
@@ -135,9 +135,9 @@ def test_a_cell_s_own_checkpoint_evaluated_as_it_comes_gives_the_cell_s_numbers(
     assert capsys.readouterr().err.count(f"note: {note}\n") == 1
     elsewhere = cell(f"weights={last}")
     elsewhere = replace(elsewhere, dataset=replace(elsewhere.dataset, limit=90))  # of other statistics
-    data = build.dataset(elsewhere.dataset)
-    method, _ = build.method(elsewhere, data, CPU)
-    used = build.batches(elsewhere, method, data, World(), CPU, "fp32").statistics()
+    data = build.load_dataset(elsewhere.dataset)
+    method, _ = build.build_method(elsewhere, data, CPU)
+    used = build.build_batches(elsewhere, method, data, World(), CPU, "fp32").statistics()
     assert used["pixel_mean"] == one["resolved"]["pixel_mean"] != list(data.mean)
     assert used["pixel_std"] == one["resolved"]["pixel_std"]
 
@@ -147,7 +147,7 @@ def test_a_checkpoint_that_tells_no_statistics_gets_the_dataset_s(tmp_path: Path
     state = {f"encoder.{name}": value for name, value in model(classes=0).state_dict().items()}
     torch.save({"key": "0", "step": 1, "method": state}, tmp_path / "last.pt")
     assert weights.pixel_statistics("test_resnet", weights.pin(str(tmp_path / "last.pt"))) is None
-    assert build.weights_note(cell(f"weights={tmp_path / 'last.pt'}")).endswith(
+    assert build.describe_weights(cell(f"weights={tmp_path / 'last.pt'}")).endswith(
         "this dataset's own, as the file holds none"
     )
 
@@ -171,7 +171,7 @@ def test_what_timm_saves_beside_its_weights_normalises_the_pixels(tmp_path: Path
 
 def test_training_starts_from_the_weights(file: Path) -> None:
     asked = cell_words.read(["methods=simclr", *SMALL, f"weights={file}", "precision=fp32"]).cells[0]
-    method, _ = build.method(asked, build.dataset(asked.dataset), CPU)
+    method, _ = build.build_method(asked, build.load_dataset(asked.dataset), CPU)
     started = method.encoder.state_dict()
     assert all(torch.equal(value, started[name]) for name, value in model().state_dict().items() if name in started)
 

@@ -38,9 +38,9 @@ def untouchable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     guarded = Source(source.training, Rows(source.test.labels, refuse), source.class_names)
     monkeypatch.setattr(datasets, "_digits", lambda: guarded)
-    build.dataset.cache_clear()
+    build.load_dataset.cache_clear()
     yield
-    build.dataset.cache_clear()
+    build.load_dataset.cache_clear()
 
 
 @pytest.mark.usefixtures("untouchable")

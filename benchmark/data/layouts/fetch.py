@@ -51,11 +51,11 @@ def explain_failures(dataset: Dataset) -> Iterator[None]:
         message = " ".join(str(error).split()).removesuffix("You can use download=True to download it").strip(" .")
         item = entry(dataset.name)
         if dataset.download:
-            what, todo = "downloaded to", f"check the network, or put the files there by hand ({item.source})"
+            attempt, todo = "downloaded to", f"check the network, or put the files there by hand ({item.source})"
         else:
             files = ", ".join(item.files)
-            what = "read from"
+            attempt = "read from"
             todo = f"remove {files} and add dataset.download=true, or dataset.root=DIR if a whole copy is elsewhere"
         raise UsageError(
-            f"dataset {dataset.name} cannot be {what} {dataset.root!r} ({message or type(error).__name__}): {todo}"
+            f"dataset {dataset.name} cannot be {attempt} {dataset.root!r} ({message or type(error).__name__}): {todo}"
         ) from error

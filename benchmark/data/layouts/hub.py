@@ -30,11 +30,11 @@ def convert(dataset: Dataset) -> Path:
     UsageError where the package, the dataset or the network is missing, or a column of images or of labels.
     """
     name, folder = dataset.root, location(dataset)
-    places = Path(os.path.expanduser(dataset.cache_dir)) if dataset.cache_dir else user_cache() / "hf"
+    cache = Path(os.path.expanduser(dataset.cache_dir)) if dataset.cache_dir else user_cache() / "hf"
     is_local = folder.is_dir()
-    place = places / (f"{folder.name}-{_digest_files(folder)}" if is_local else name.replace("/", "--"))
-    if place.is_dir():
-        return place
+    folder_of_images = cache / (f"{folder.name}-{_digest_files(folder)}" if is_local else name.replace("/", "--"))
+    if folder_of_images.is_dir():
+        return folder_of_images
     if not is_local and not dataset.download:
         raise UsageError(
             f"dataset hf: {name!r} is no folder here, and not fetched yet: add dataset.download=true to fetch it from "
@@ -42,12 +42,12 @@ def convert(dataset: Dataset) -> Path:
         )
     splits = _load(name, folder if is_local else None)
     try:
-        with build_folder(place) as scratch:
+        with build_folder(folder_of_images) as scratch:
             for split, rows in splits.items():
-                _write(scratch / place.name / f"{split}.tar", rows, f"{name} {split}")
+                _write(scratch / folder_of_images.name / f"{split}.tar", rows, f"{name} {split}")
     except OSError as error:
         raise UsageError(f"dataset hf: {error}; dataset.cache_dir=DIR puts its shards elsewhere") from error
-    return place
+    return folder_of_images
 
 
 def _load(name: str, folder: Path | None) -> dict[str, Any]:

@@ -9,16 +9,16 @@ from pathlib import Path
 
 
 @contextmanager
-def build_folder(place: Path) -> Iterator[Path]:
-    """Yields an empty folder; what is then called in it as `place` is becomes `place`. OSError of any step.
+def build_folder(target: Path) -> Iterator[Path]:
+    """Yields an empty folder; what is then called in it as `target` is becomes `target`. OSError of any step.
 
     Where two processes build the same, the first one's stays.
     """
-    place.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=place.parent, prefix=".unfinished-") as scratch:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".unfinished-") as scratch:
         yield Path(scratch)
         try:
-            Path(scratch, place.name).rename(place)
+            Path(scratch, target.name).rename(target)
         except OSError:
-            if not place.is_dir():
+            if not target.is_dir():
                 raise

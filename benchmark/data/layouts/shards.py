@@ -168,14 +168,14 @@ def _index_file(shard: Path) -> Path:
 
 def _index(shard: Path) -> list[tuple[str, int, int, str | None]]:
     """(name, offset, size, label) of each image in the shard, as kept, or read from it."""
-    place = _index_file(shard)
-    with suppress(OSError, ValueError), files.open_file(place) as file:
+    index_path = _index_file(shard)
+    with suppress(OSError, ValueError), files.open_file(index_path) as file:
         if is_own(file):
             return [tuple(row) for row in json.load(file)]
     rows = _read_members(shard)
     with suppress(OSError):
-        files.make_folder(place.parent, private=True)
-        write_json(place, rows, compact=True)
+        files.make_folder(index_path.parent, private=True)
+        write_json(index_path, rows, compact=True)
     return rows
 
 

@@ -55,7 +55,7 @@ ABLATIONS = {
     ),
     "temperature": Ablation(
         "How sharp should the softmax over negatives or prototypes be? (SimCLR, table 5; MoCo v2, section 3)",
-        ({"temperature": ("0.05", "0.1", "0.2", "0.5", "1")},),
+        ({"temperature": ("0.05", "0.1", "0.2", "0.5", "1", "x1")},),
         "all else, the learning rate too, although gradients scale with 1 / temperature",
         published=(
             "simclr-table5",

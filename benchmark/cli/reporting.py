@@ -90,11 +90,11 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
 
 
 def compare_like(loaded: pd.DataFrame) -> list[Section]:
-    """Cells that follow published protocols beside their numbers, and what of these protocols cannot be had alike."""
+    """Cells that follow published protocols beside their numbers, and where the cells differ from these protocols."""
     rows = like.tabulate(loaded)
     names = [name for name in dict.fromkeys(row[0] for row in rows[1:]) if name in PROTOCOLS]
     unlike = [[name, difference] for name in names for difference in PROTOCOLS[name].differences]
-    return [("Like published protocols", rows), ("What of them is not alike", [["like", "ours and theirs"], *unlike])]
+    return [("Like published protocols", rows), ("Where ours differ from them", [["like", "ours and theirs"], *unlike])]
 
 
 def tabulate_evaluations(loaded: pd.DataFrame) -> list[Section]:

@@ -58,9 +58,8 @@ def _warn_of_few_images(cells: list[Settings]) -> list[str]:
     """A note of a dataset whose validation images are too few for the best trial to be much better than others."""
     notes: dict[str, None] = {}
     for dataset in {cell.dataset.name: cell.dataset for cell in cells}.values():
-        facts = identity.measure(dataset)
-        count = round(facts.images * dataset.validation / (1 - dataset.validation)) if facts else FEW
-        if 0 < count < FEW:
+        count = identity.count_validation(dataset)
+        if count is not None and 0 < count < FEW:
             notes[
                 f"{dataset.name}: trials are told apart by about {count} validation images, one of which is "
                 f"{100 / count:.1f} points: the best is best by luck in part, and what it is worth fresh seeds say"

@@ -98,3 +98,15 @@ def describe(datasets: Iterable[Dataset]) -> list[str]:
                     "nearest neighbours to look at; dataset.root=DIR names labelled images"
                 )
     return list(dict.fromkeys(lines))
+
+
+def count_validation(dataset: Dataset) -> int | None:
+    """Images that a validation accuracy is of: those of a folder's own validation split, or the share of the training
+    images that is held back. None where only the dataset's files could tell."""
+    labelled, unlabelled = survey_images(dataset)
+    if labelled:
+        return labelled.count(dataset)[1]
+    published = entry(dataset.name)
+    if unlabelled or published.images is None or dataset.name == "stl10":  # which has few labels among its images
+        return None
+    return round(min(dataset.limit or published.images, published.images) * dataset.validation)

@@ -20,6 +20,7 @@ from PIL import Image
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import load
 from benchmark.data.files import decode
+from benchmark.data.identity import count_validation
 from benchmark.data.survey import Survey, survey
 from benchmark.errors import UsageError
 
@@ -94,6 +95,7 @@ def test_split_folders_have_many_names(tmp_path: Path, tree: str, expected: tupl
     assert surveyed.test_from.startswith(told)
     data = load(Dataset("folder", str(tmp_path), side=4, validation=0.3))
     assert (len(data.train), len(data.validation), len(data.test)) == surveyed.count(Dataset(validation=0.3))
+    assert len(data.validation) == count_validation(Dataset("folder", str(tmp_path), validation=0.3)), "as `tune` says"
     assert expected[1] in (0, len(data.validation)), "nothing is carved where there is a validation folder"
 
 

@@ -83,8 +83,8 @@ def augment(images: Tensor, policy: Policy, parameters: Jigsaw, size: int) -> Te
     _, patch = choose_geometry(size)
 
     def augment_chunk(start: int, stop: int) -> Tensor:
-        own = parameters.slice(start, stop)
-        x = apply_after_flip(_cut(images[start:stop], own, size), policy, own.patches)
+        chunk = parameters.slice(start, stop)
+        x = apply_after_flip(_cut(images[start:stop], chunk, size), policy, chunk.patches)
         return x.unflatten(0, (stop - start, PATCHES))
 
     return map_chunks(images, PATCHES * 3 * patch * patch, augment_chunk)

@@ -218,10 +218,10 @@ def _locate_facts_folder() -> Path:
     return user_cache() / "folders"
 
 
-def _load_facts(facts: NDArray[Any], paths: Sequence[str], place: Path) -> NDArray[np.int64]:
+def _load_facts(facts: NDArray[Any], paths: Sequence[str], facts_path: Path) -> NDArray[np.int64]:
     """Fill in the rows of files that have not changed since they were last seen; the indices of the others."""
     try:
-        with files.open_file(place) as file, np.load(file, allow_pickle=False) as archive:
+        with files.open_file(facts_path) as file, np.load(file, allow_pickle=False) as archive:
             if not is_own(file):
                 raise ValueError
             earlier, names, begun = (
@@ -245,9 +245,9 @@ def _load_facts(facts: NDArray[Any], paths: Sequence[str], place: Path) -> NDArr
     return np.flatnonzero(~same)
 
 
-def _save_facts(facts: NDArray[Any], paths: Sequence[str], path: Path, begun: int) -> None:
+def _save_facts(facts: NDArray[Any], paths: Sequence[str], facts_path: Path, begun: int) -> None:
     with suppress(OSError):
-        files.make_folder(path.parent, private=True)
+        files.make_folder(facts_path.parent, private=True)
         names = np.frombuffer(os.fsencode("\0".join(paths)), np.uint8)
-        with files.replace(path) as file:
+        with files.replace(facts_path) as file:
             np.savez(file, facts=facts, paths=names, begun=np.int64(begun))

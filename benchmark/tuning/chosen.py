@@ -64,16 +64,16 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _text(path: Path) -> str:
     """The words of every method's latest choice among the studies beside `path` that are of its dataset."""
-    known = [_read(each) for each in path.parent.glob("*.json")]
-    own = [study for study in known if study.get("file") == path.name and _is_sound(study)]
-    latest = {study["method"]: study for study in sorted(own, key=lambda study: study["choice"]["at"])}
+    studies = [_read(file) for file in path.parent.glob("*.json")]
+    studies = [study for study in studies if study.get("file") == path.name and _is_sound(study)]
+    latest = {study["method"]: study for study in sorted(studies, key=lambda study: study["choice"]["at"])}
     lines = ["# What `python -m benchmark tune` chose by validation accuracy, over the presets.", ""]
     for method in sorted(latest):
-        each, best = latest[method], latest[method]["choice"]
-        names = ("sampler", *(["pruner"] if each.get("pruner", "none") != "none" else []), "search_seed", "epochs")
-        how = ", ".join(f"{name}={each.get(name)}" for name in names)
-        lines.append(f"# {method}: trial {best.get('trial')} of {each.get('trials')} ({how})")
-        lines += [f"# {method}: tuned with {each['with']}"] if each.get("with") else []
+        study, best = latest[method], latest[method]["choice"]
+        names = ("sampler", *(["pruner"] if study.get("pruner", "none") != "none" else []), "search_seed", "epochs")
+        conditions = ", ".join(f"{name}={study.get(name)}" for name in names)
+        lines.append(f"# {method}: trial {best.get('trial')} of {study.get('trials')} ({conditions})")
+        lines += [f"# {method}: tuned with {study['with']}"] if study.get("with") else []
         lines += [*best["words"], ""]
     return "\n".join(lines[:-1]) + "\n"
 

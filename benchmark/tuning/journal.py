@@ -54,7 +54,7 @@ def _open(path: Path) -> JournalStorage:
         ) from error
 
 
-def study(storage: JournalStorage, name: str) -> optuna.Study:
+def open_study(storage: JournalStorage, name: str) -> optuna.Study:
     """The study of this name, made if need be."""
     return optuna.create_study(storage=storage, study_name=name, direction="maximize", load_if_exists=True)
 
@@ -78,7 +78,7 @@ class Launcher:
         """These cells are this launcher's, until it ends or notes others."""
         record.write_json(self.folder / "cells.json", list(names))
 
-    def taken(self) -> set[str]:
+    def list_cells_of_others(self) -> set[str]:
         """The cells of all other launchers that live. What dead ones left is removed."""
         cells = set[str]()
         for folder in self.folder.parent.iterdir():

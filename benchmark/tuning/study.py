@@ -54,40 +54,40 @@ class Trials:
     out: Path
     say: Say
     begun: dict[int, bool] = field(default_factory=dict)  # by this command; whether they had failed before
-    left: dict[int, tuple[Settings, plan.State]] = field(default_factory=dict)  # that nobody is at work on
+    unclaimed: dict[int, tuple[Settings, plan.State]] = field(default_factory=dict)  # that nobody is at work on
     waits: bool = False  # for trials that others are at work on
     failed: int = 0  # trials that will be tried again by the next command
     lost: set[int] | None = None  # trials that were told and have no record any more; None: not looked for yet
 
-    def advance(self, storage: JournalStorage, taken: set[str]) -> list[Settings]:
+    def advance(self, storage: JournalStorage, of_others: set[str]) -> list[Settings]:
         """Tell what has ended, and return the cells to train next: what nobody is at work on, else a round of new ones.
 
-        `taken` are the names of the cells of other launchers. Raises `UsageError` for a record that cannot be read.
+        `of_others` are the names of the cells of other launchers. Raises `UsageError` for a record that cannot be read.
         """
-        study, each = journal.study(storage, self.search.study), self.options.at_once
-        self.left, self.waits, self.failed = {}, False, 0
+        study, round_size = journal.open_study(storage, self.search.study), self.options.at_once
+        self.unclaimed, self.waits, self.failed = {}, False, 0
         if self.lost is None:
             self.lost = set(self._find_lost(study))
         for trial in study.get_trials(deepcopy=False):
             if trial.state == TrialState.RUNNING or trial.number in self.lost:
-                self._sort(storage, study, trial, taken)
+                self._sort(storage, study, trial, of_others)
         total = len(study.get_trials(deepcopy=False))
-        while total < self.options.trials and (not self.left or total % each):  # a kill may have cut a round short
-            end = min(self.options.trials, total - total % each + each)
+        while total < self.options.trials and (not self.unclaimed or total % round_size):  # a kill may have cut a round short
+            end = min(self.options.trials, total - total % round_size + round_size)
             for _ in range(total, end):
                 self._ask(study)
             # Behind the asking, which is to be the same where the records are there, of a journal that was lost.
             for trial in study.get_trials(deepcopy=False)[total:end]:
-                self._sort(storage, study, trial, taken)
+                self._sort(storage, study, trial, of_others)
             total = end
-        chosen = dict(list(self.left.items())[:each])
+        chosen = dict(list(self.unclaimed.items())[:round_size])
         self.begun |= {number: state.word == "failed" for number, (_, state) in chosen.items()}
         return [cell for cell, _ in chosen.values()]
 
     def _find_lost(self, study: optuna.Study) -> Iterator[int]:
         """The numbers of the trials that were told and whose folders somebody has removed; says which."""
-        told = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
-        for trial in study.get_trials(deepcopy=False, states=told):
+        ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
+        for trial in study.get_trials(deepcopy=False, states=ended):
             values = proposals.texts(trial.params)
             state = self._look(trial.number, values)
             if state.runs and (state.word != "failed" or trial.state != TrialState.FAIL):
@@ -100,7 +100,7 @@ class Trials:
     def _title(self, number: int) -> str:
         return f"{self.search.method} trial {number + 1} of {self.options.trials}"
 
-    def _sort(self, storage: JournalStorage, study: optuna.Study, trial: FrozenTrial, taken: set[str]) -> None:
+    def _sort(self, storage: JournalStorage, study: optuna.Study, trial: FrozenTrial, of_others: set[str]) -> None:
         """Tell the trial if it has ended; else it is left for us, or somebody is at work on it."""
         number, values = trial.number, proposals.texts(trial.params)
         state = self._look(number, values)
@@ -112,16 +112,16 @@ class Trials:
             if self.begun[number] and number not in (self.lost or ()):
                 study.tell(number, state=TrialState.FAIL)
             self.failed += not self.begun[number]
-        elif state.word == "running" or state.folder.name in taken:
+        elif state.word == "running" or state.folder.name in of_others:
             self.waits = self.waits or state.word != "failed"
         else:
             prune_below = trial.user_attrs.get(pruning.THRESHOLDS, "")
-            self.left[number] = self.search.trial(number, values, prune_below), state
+            self.unclaimed[number] = self.search.trial(number, values, prune_below), state
 
     def choose(self, storage: JournalStorage) -> Choice | None:
         """The best finished trial by the records, the first of equal ones; None where none has finished."""
         choices = []
-        for trial in journal.study(storage, self.search.study).get_trials(deepcopy=False):
+        for trial in journal.open_study(storage, self.search.study).get_trials(deepcopy=False):
             values = proposals.texts(trial.params)
             state = self._look(trial.number, values)
             if state.word == "finished" and state.record is not None:
@@ -156,8 +156,8 @@ class Trials:
                 study.tell(number, state=TrialState.PRUNED)
             else:
                 study.tell(number, accuracy)
-        said = f"{100 * accuracy:.1f} % on validation" if finished else f"{state.word}: {state.detail}"
-        self.say(f"{self._title(number)}: {said} ({_words(values)})")
+        outcome = f"{100 * accuracy:.1f} % on validation" if finished else f"{state.word}: {state.detail}"
+        self.say(f"{self._title(number)}: {outcome} ({_words(values)})")
 
 
 def _words(values: dict[str, str]) -> str:
@@ -173,14 +173,14 @@ def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> t
     """
     out = Path(request.runtime.out)
     folder = out / FOLDER
-    each = [Trials(search, request.options, out, say) for search in request.searches]
+    searches = [Trials(search, request.options, out, say) for search in request.searches]
     with journal.launch(folder) as launcher:
         while True:
             with journal.transaction(folder) as storage:
-                taken = launcher.taken()
-                cells = [cell for trials in each for cell in trials.advance(storage, taken)]
+                of_others = launcher.list_cells_of_others()
+                cells = [cell for trials in searches for cell in trials.advance(storage, of_others)]
                 launcher.note([address.folder_name(cell) for cell in cells])
-            if not cells and not any(trials.waits for trials in each):
+            if not cells and not any(trials.waits for trials in searches):
                 break
             if not cells:
                 time.sleep(WAIT)
@@ -190,8 +190,8 @@ def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> t
             if code >= 128 or all(state.record is None and (code or state.word != "running") for state in states):
                 return code or 3, []  # stopped, or none of them could be trained here
         with journal.transaction(folder) as storage:
-            best = [trials.choose(storage) for trials in each]
-    failed = sum(trials.failed for trials in each)
+            best = [trials.choose(storage) for trials in searches]
+    failed = sum(trials.failed for trials in searches)
     if failed:
         say(f"failed: {quantify(failed, 'trial')}; the same command tries again once, and then goes on without")
     return (1 if failed else 0), best

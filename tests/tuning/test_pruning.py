@@ -75,7 +75,7 @@ def train(out: Path, most: int = 99) -> study.Callable[[list[Settings]], int]:
 
 def read_trials(out: Path, request: tune_words.Request) -> list[FrozenTrial]:
     with journal.transaction(out / "tuned") as storage:
-        return journal.study(storage, request.searches[0].study).get_trials()
+        return journal.open_study(storage, request.searches[0].study).get_trials()
 
 
 def facts(trials: list[FrozenTrial]) -> list[tuple[Any, ...]]:

@@ -37,7 +37,19 @@ KINDS = ("sh", "bash", "python", "text")
 WORD = re.compile(r"[a-z_0-9.]+=\S*")
 PLACEHOLDER = re.compile(r"\b[A-Z]+\b|\.\.\.")  # of a reader's own: dataset.root=DIR, check NAME
 OTHERS = ("git", "cd", "wandb", "tensorboard")  # programs that are not ours to read
-FOLDER_WORDS = ("reference", "cells", "evaluations", "transfer", "format", "push", "head", "port")  # of other commands
+# Of other commands.
+FOLDER_WORDS = (
+    "reference",
+    "cells",
+    "evaluations",
+    "transfer",
+    "format",
+    "push",
+    "head",
+    "encoder",
+    "tokens",
+    "port",
+)
 
 
 def pages() -> list[Path]:

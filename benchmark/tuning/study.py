@@ -72,7 +72,8 @@ class Trials:
             if trial.state == TrialState.RUNNING or trial.number in self.lost:
                 self._sort(storage, study, trial, of_others)
         total = len(study.get_trials(deepcopy=False))
-        while total < self.options.trials and (not self.unclaimed or total % round_size):  # a kill may have cut a round short
+        # A kill may have cut a round short.
+        while total < self.options.trials and (not self.unclaimed or total % round_size):
             end = min(self.options.trials, total - total % round_size + round_size)
             for _ in range(total, end):
                 self._ask(study)

@@ -107,15 +107,15 @@ BIG = """
 import sys, torch
 from torch.nn import functional as F
 from methods.parts.losses import nt_xent
-from benchmark.cells.machine import reset_peak_memory, peak_memory
+from benchmark.cells.machine import reset_peak_memory, read_peak_memory
 torch.set_num_threads(2)
 cpu = torch.device("cpu")
 z1, z2 = (F.normalize(torch.randn(4096, 128), dim=1).requires_grad_() for _ in range(2))
 nt_xent(z1[:64], z2[:64], 0.1).backward()
 reset_peak_memory(cpu)
-before = peak_memory(cpu)
+before = read_peak_memory(cpu)
 nt_xent(z1, z2, 0.1).backward()
-print((peak_memory(cpu) - before) / 2**20)
+print((read_peak_memory(cpu) - before) / 2**20)
 """
 
 

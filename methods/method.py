@@ -49,9 +49,8 @@ class Method(nn.Module):
     # True: `Batch.views` goes on behind the declared views with the small crops of the augmentation, of their own sizes
     multicrop: bool = False
     tokens: bool = False  # True: its backbone must be a vision transformer, whose tokens it masks
-    momentum_encoder: str = (
-        ""  # its attribute that is a `MomentumCopy` of the encoder, which `evaluate` can measure too
-    )
+    # Its attribute that is a `MomentumCopy` of the encoder, which `evaluate` can measure too
+    momentum_encoder: str = ""
     sized: bool = False  # True: the pixels of a view are given to `__init__` as `size`
     unscheduled: tuple[str, ...] = ()  # its modules whose learning rate stays at the peak
     ignores: tuple[str, ...] = ()  # run settings that cannot change its result, such as a seed

@@ -6,6 +6,7 @@ from benchmark.settings.presets import distilled, masked, regularised, relationa
 from benchmark.settings.presets.sourced import NOT_TUNED, Preset, cite, ours
 
 _OF_PIXELS = "deep_infomax,autoencoder,denoising_autoencoder,vae,gan,contrastive_divergence"
+DCGAN = "DCGAN (arXiv 1511.06434), authors' code: 0.0002 at 64 images"
 _LIGHTLY = "lightly's CIFAR-10 benchmark: SGD 0.06 x B/128, decay 5e-4"
 _NOTEBOOK = "MoCo, authors' CIFAR notebook: 0.06 at batch 512, of which batch norm sees groups of 64"
 _OTHERS_RATE = ours("the rate that lightly's CIFAR-10 benchmark has for other methods")
@@ -121,9 +122,8 @@ def plain_crops() -> Preset:
 def adam_for_pixels() -> Preset:
     """Adam for the same."""
     adam = ours("Adam, as the authors have it, at its usual rate")
-    dcgan = "DCGAN (arXiv 1511.06434), authors' code: 0.0002 at 64 images"
     return cite(_OF_PIXELS, adam, optimiser="adamw", learning_rate="0.001") | cite(
-        "gan", dcgan, learning_rate="0.0008", batch_size="64"
+        "gan", DCGAN, learning_rate="0.0008", batch_size="64"
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from benchmark.settings.presets import distilled, masked, regularised, relational
+from benchmark.settings.presets.cifar import DCGAN
 from benchmark.settings.presets.sourced import BY_TRIALS, BY_VALIDATION, Preset, cite, ours
 
 _NOTEBOOK = "MoCo, authors' CIFAR notebook"
@@ -95,4 +96,5 @@ def _others() -> Preset:
         | cite("deep_infomax", _SHORT, batch_size="64")
         | cite(pixels, _ADAM, optimiser="adamw", learning_rate="0.004", batch_size="32")
         | cite("contrastive_divergence", _SHORT, langevin_steps="5", chains="256")
+        | cite("gan", DCGAN, optimiser="adamw", learning_rate="0.0008", batch_size="64")
     )

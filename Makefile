@@ -3,6 +3,9 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Where an image's environment forbids it, every process would compile torch anew: 7 s of its start.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: versions demo test test-slow test-slurm gpu lint docs picture clean
 
 demo: $(VENV)/installed

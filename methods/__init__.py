@@ -53,6 +53,7 @@ DECLARED = (
     "recommends",
     "search_space",
     "counts",
+    "read_with",
     "younger",
     "variants",
     "version",
@@ -87,6 +88,7 @@ class Description:
     recommends: dict[str, str]  # run settings that its paper prescribes
     search_space: dict[str, tuple[Any, ...]]  # option -> what `tune` tries: the ends of a range, or words
     counts: dict[str, str]  # option -> what it counts: `keys`, `codes` or `clusters`
+    read_with: dict[str, tuple[str, ...]]  # option -> another one, and the values with which alone it is read
     younger: tuple[str, ...]  # options that at their default are in no key
     variants: dict[str, str]  # name that papers give to it with an option -> the words
     version: int  # raised when a change to its code alters its numbers
@@ -151,7 +153,7 @@ def describe(name: str) -> Description:
             title=title.rstrip("."),
             about=about.strip(),
             Config=_execute(config),
-            help=comments(text, config) if config else {},
+            help=sources.comments(text, config) if config else {},
             family=str(declared.get("family", "")),
             views=tuple(declared.get("views", ("crop", "crop"))),
             trains=bool(declared.get("trains", True)),
@@ -162,8 +164,9 @@ def describe(name: str) -> Description:
             sized=bool(declared.get("sized", False)),
             ignores=tuple(declared.get("ignores", ())),
             recommends=dict(declared.get("recommends", {})),
-            search_space=_tuples(declared.get("search_space", {})),
+            search_space=_tuples(declared, "search_space"),
             counts=dict(declared.get("counts", {})),
+            read_with=_tuples(declared, "read_with"),
             younger=tuple(declared.get("younger", ())),
             variants=dict(declared.get("variants", {})),
             version=int(declared.get("version", 1)),
@@ -217,18 +220,6 @@ def is_module(name: str) -> bool:
     return all(part.isidentifier() for part in parts) and not ours and (len(parts) > 1 or Path(f"{name}.py").is_file())
 
 
-def comments(text: str, node: ast.ClassDef) -> dict[str, str]:
-    """The comment behind each annotated field of a class: its help, written once, where the reader sees it."""
-    lines = text.splitlines()
-    texts = {}
-    for field in node.body:
-        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
-            assert field.end_lineno is not None
-            behind = lines[field.end_lineno - 1].encode()[field.end_col_offset :].decode().strip()
-            texts[field.target.id] = behind.lstrip("# ").rstrip()
-    return texts
-
-
 def _module(name: str) -> str:
     if is_own(name):
         return f"methods.{name}"
@@ -270,9 +261,10 @@ def _declarations(node: ast.ClassDef) -> dict[str, Any]:
     return declarations
 
 
-def _tuples(space: Any) -> dict[str, tuple[Any, ...]]:
+def _tuples(declared: dict[str, Any], name: str) -> dict[str, tuple[Any, ...]]:
+    space: dict[str, tuple[Any, ...]] = declared.get(name, {})
     if not isinstance(space, dict) or not all(isinstance(tried, tuple) and tried for tried in space.values()):
-        raise ValueError("search_space must have a tuple for each option: two numbers, or texts")
+        raise ValueError(f"{name} must have a tuple for each option: two numbers, or texts")
     return space
 
 

@@ -26,6 +26,7 @@ class ContrastiveDivergence(Method):
     family = "energy"
     views = ("crop",)
     sized = True
+    read_with = {"chains": ("persistent", "true")}  # noqa: RUF012
     search_space = {  # noqa: RUF012
         "penalty": (0.01, 1.0),  # ours: a decade below and above the default
         "langevin_noise": (0.001, 0.1),  # ours: the same

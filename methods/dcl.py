@@ -27,6 +27,11 @@ class DCL(Method):
     family = "end_to_end"
     views = ("crop", "crop")
     multicrop = True
+    read_with = {  # noqa: RUF012
+        "sigma": ("weighted", "true"),
+        "head_hidden": ("head", "mlp"),
+        "head_dim": ("head", "mlp", "linear"),
+    }
     search_space = {  # noqa: RUF012
         "temperature": (0.05, 1.0),  # as SimCLR's
     }

@@ -57,10 +57,12 @@ class DeepCluster(Method):
             if min(self.heads, self.iterations, self.head_dim) < 1 or self.head_hidden < 0:
                 raise ValueError("heads, iterations and head_dim must be at least 1, head_hidden at least 0")
 
+        def require(self, images: int) -> None:
+            if self.prototypes > images:
+                raise ValueError(f"prototypes={self.prototypes}: at most the {images} training images")
+
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)
-        if config.prototypes > images:
-            raise ValueError(f"prototypes={config.prototypes}: at most the {images} training images")
         self.head = projector("mlp", width, config.head_hidden or width, config.head_dim, norm=True)
         self.register_buffer("bank", torch.zeros(2, images, config.head_dim))
         self.register_buffer("seen", torch.zeros(images, dtype=torch.bool))

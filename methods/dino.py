@@ -28,6 +28,7 @@ class DINO(Method):
     views = ("crop", "crop")
     momentum_encoder = "teacher_encoder"
     multicrop = True
+    read_with = {"teacher_temperature_start": ("teacher_warmup",)}  # noqa: RUF012
     search_space = {  # noqa: RUF012
         "teacher_temperature": ("0.04", "0.05", "0.06", "0.07"),  # authors' code: from 0.04, to 0.07 for ViT-S
         "momentum": ("0.9", "0.99", "0.996", "0.9995"),  # 0.996 and 0.9995 in the authors' code; less: short trainings

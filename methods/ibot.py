@@ -37,6 +37,7 @@ class IBOT(Method):
     views = ("crop", "crop")
     momentum_encoder = "teacher_encoder"
     multicrop = True
+    read_with = {"teacher_temperature_start": ("teacher_warmup",)}  # noqa: RUF012
     sized = True
     tokens = True
     recommends = {"optimiser": "adamw"}  # noqa: RUF012

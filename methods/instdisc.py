@@ -28,6 +28,7 @@ class InstDisc(Method):
     family = "memory_bank"
     views = ("crop",)
     multicrop = True
+    read_with = {"negatives": ("loss", "nce", "infonce", "shared"), "head_dim": ("head", "linear", "mlp")}  # noqa: RUF012
     search_space = {  # noqa: RUF012
         "temperature": (0.05, 0.5),  # 0.07 and, on CIFAR, 0.1; the upper end as MoCo's
         "momentum": ("0", "0.5", "0.9"),  # ours: of the bank, 0.5 in the authors' code

@@ -59,8 +59,12 @@ class Method(nn.Module):
     # choices, as words are written, "x0.5" being half of what the option is otherwise.
     search_space: dict[str, tuple[float, float] | tuple[str, ...]] = {}  # noqa: RUF012
     # Option -> what it counts, that a plan can say where there are too many for the data: `keys`, or neighbours, of
-    # training images; `codes`, over which the embeddings of a step and a queue are spread; `clusters` of all images.
+    # training images; `codes`, over which the embeddings of a step and a queue are spread; `clusters` of all
+    # images, whose numbers may be joined by +.
     counts: dict[str, str] = {}  # noqa: RUF012
+    # Option -> another one and the values with which alone it is read: {"margin": ("loss", "margin", "semi_hard")}; no
+    # values: a number above 0. Where it is not read, a plan says so.
+    read_with: dict[str, tuple[str, ...]] = {}  # noqa: RUF012
     # Options that its first records do not have: at their default they are in no key and no record, which so stay.
     younger: tuple[str, ...] = ()
     # Names that papers give to it with an option: name -> the words, for who asks for a method of that name.
@@ -71,8 +75,8 @@ class Method(nn.Module):
     class Config:
         """The method's own options; the paper's values are the defaults.
 
-        It may have `require(batch_size, epochs)`, which raises ValueError for a training that the method cannot have:
-        `plan` and `run` refuse it.
+        It may have `require`, which takes any of `batch_size`, `epochs` and `images`, how many the training set has,
+        and raises ValueError for a training that the method cannot have: `plan` and `run` refuse it.
         """
 
     encoder: nn.Module

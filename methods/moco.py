@@ -33,6 +33,7 @@ class MoCo(Method):
     momentum_encoder = "key_encoder"
     multicrop = True
     counts = {"queue": "keys"}  # noqa: RUF012
+    read_with = {"head_hidden": ("head", "mlp"), "head_dim": ("head", "mlp", "linear")}  # noqa: RUF012
     # Shuffled batch norm (v1, section 3.3): with one set of statistics for all, a key's tell which query it belongs to.
     recommends = {"batch_norm": "shuffle:8"}  # noqa: RUF012
     search_space = {  # noqa: RUF012

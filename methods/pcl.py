@@ -32,7 +32,8 @@ class PCL(Method):
     views = ("crop", "crop")
     momentum_encoder = "key_encoder"
     multicrop = True
-    counts = {"queue": "keys"}  # noqa: RUF012
+    counts = {"queue": "keys", "clusters": "clusters"}  # noqa: RUF012
+    read_with = {"head_dim": ("head", "mlp", "linear")}  # noqa: RUF012
     recommends = {"batch_norm": "shuffle:8"}  # as MoCo  # noqa: RUF012
     prototypes: Tensor  # (sum of K, D) unit vectors, one granularity behind the other
     phi: Tensor  # (sum of K,) the concentration of each
@@ -67,17 +68,17 @@ class PCL(Method):
             if min(self.queue, self.negative_prototypes, self.iterations, self.starts, self.head_dim) < 1:
                 raise ValueError("queue, negative_prototypes, iterations, starts and head_dim must be at least 1")
 
-        def require(self, batch_size: int, epochs: int) -> None:
+        def require(self, epochs: int, images: int) -> None:
             if self.warmup_epochs >= epochs:
                 raise ValueError(
                     f"warmup_epochs={self.warmup_epochs} of {epochs} epochs: prototypes would never take part"
                 )
+            if max(map(int, self.clusters.split("+"))) > images:
+                raise ValueError(f"clusters={self.clusters}: at most the {images} training images")
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)
         self.clusters = [int(part) for part in config.clusters.split("+")]
-        if max(self.clusters) > images:
-            raise ValueError(f"clusters={config.clusters}: at most the {images} training images")
         self.head = projector(config.head, width, width, config.head_dim, norm=False)
         self.key_encoder = MomentumCopy(encoder)
         self.key_head = MomentumCopy(self.head)

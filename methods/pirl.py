@@ -33,6 +33,7 @@ PATCHES = 9
 class PIRL(Method):
     family = "memory_bank"
     views = ("crop", "jigsaw")
+    read_with = {"negatives": ("loss", "shared", "nce", "infonce")}  # noqa: RUF012
     search_space = {  # noqa: RUF012
         "temperature": (0.05, 0.5),  # 0.07 in section 3.3; the upper end as MoCo's
         "weight": ("0.25", "0.5", "0.75"),  # lambda, which the paper varies from 0 to 1

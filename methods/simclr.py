@@ -33,6 +33,14 @@ class SimCLR(Method):
     views = ("crop", "crop")
     multicrop = True
     younger = ("hardness", "class_share")
+    read_with = {  # noqa: RUF012
+        "margin": ("loss", "margin", "semi_hard"),
+        "temperature": ("loss", "nt_xent", "nt_logistic"),
+        "head_layers": ("head", "mlp"),
+        "head_hidden": ("head", "mlp"),
+        "head_norm": ("head", "mlp"),
+        "head_dim": ("head", "mlp", "linear"),
+    }
     variants = {  # noqa: RUF012
         "hcl": "simclr.hardness=1 simclr.class_share=0.1",
         "debiased": "simclr.class_share=0.1",

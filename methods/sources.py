@@ -96,3 +96,25 @@ def _find(module: str) -> Path | None:
         bases = [Path(folder, *rest) for folder in spec.submodule_search_locations or []]
         origins = [path for base in bases for path in (base / "__init__.py", base.with_name(f"{base.name}.py"))]
     return next((path for path in origins if path.suffix == ".py" and path.is_file()), None)
+
+
+def raises_in_init(path: Path) -> bool:
+    """Whether an `__init__` in this file raises an error of its own."""
+    return any(
+        isinstance(node, ast.Raise)
+        for function in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(function, ast.FunctionDef) and function.name == "__init__"
+        for node in ast.walk(function)
+    )
+
+
+def comments(text: str, node: ast.ClassDef) -> dict[str, str]:
+    """The comment behind each annotated field of a class: its help, written once, where the reader sees it."""
+    lines = text.splitlines()
+    texts = {}
+    for field in node.body:
+        if isinstance(field, ast.AnnAssign) and isinstance(field.target, ast.Name):
+            assert field.end_lineno is not None
+            behind = lines[field.end_lineno - 1].encode()[field.end_col_offset :].decode().strip()
+            texts[field.target.id] = behind.lstrip("# ").rstrip()
+    return texts

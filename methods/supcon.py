@@ -22,6 +22,7 @@ class SupCon(Method):
     views = ("crop", "crop")
     multicrop = True
     supervised = True
+    read_with = {"head_hidden": ("head", "mlp")}  # noqa: RUF012
     search_space = {  # noqa: RUF012
         "temperature": (0.05, 0.5),  # ours: about the paper's 0.1
     }

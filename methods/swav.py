@@ -28,6 +28,7 @@ class SwAV(Method):
     views = ("crop", "crop")
     multicrop = True
     counts = {"prototypes": "codes"}  # noqa: RUF012
+    read_with = {"queue_start": ("queue",)}  # noqa: RUF012
     search_space = {  # noqa: RUF012
         "temperature": (0.05, 0.5),  # ours: about appendix A's 0.1
         "epsilon": ("0.02", "0.03", "0.05"),  # appendix A: 0.05; less where codes stay flat on small data

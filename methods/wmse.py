@@ -45,8 +45,10 @@ class WMSE(Method):
                 raise ValueError("passes, head_hidden and head_dim must be at least 1, whitened at least 2")
             if not 0 <= self.epsilon < 1:
                 raise ValueError("epsilon must be at least 0 and below 1")
+            if self.head_hidden < self.head_dim and not self.epsilon:
+                raise ValueError("head_hidden must be at least head_dim, or epsilon above 0: else z has no full rank")
 
-        def require(self, batch_size: int, epochs: int) -> None:
+        def require(self, batch_size: int) -> None:
             least = batch_size // max(1, batch_size // self.whitened)
             if least <= self.head_dim and not self.epsilon:
                 raise ValueError(

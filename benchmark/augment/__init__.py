@@ -3,4 +3,6 @@
 from benchmark.augment.augmentation import Augmentation, list_names, parse
 from benchmark.augment.policies import Policy, describe
 
-__all__ = ["Augmentation", "Policy", "describe", "list_names", "parse"]
+VIEW_NAMES = ("crop", "jigsaw", "grid")  # the views that a method may ask for; `training.batches` makes them
+
+__all__ = ["VIEW_NAMES", "Augmentation", "Policy", "describe", "list_names", "parse"]

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from benchmark.backbones.library import library
-from benchmark.errors import UsageError, explain
+from benchmark.errors import UsageError, explain, nearest
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -47,7 +47,8 @@ def pin(text: str) -> str:
         return text
     path = Path(os.path.expanduser(text))
     if not path.is_file():
-        raise UsageError(f"weights={text}: no such file; allowed are timm and the path of a file of weights")
+        hint = nearest(text, [TIMM])
+        raise UsageError(f"weights={text}: no such file; allowed are timm and the path of a file of weights{hint}")
     return f"{path.absolute()}@{_hash(path, _statistics_beside(path))}"
 
 

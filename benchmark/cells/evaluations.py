@@ -53,7 +53,7 @@ def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
         except UsageError as error:  # its settings
             failed += 1
             say(f"{state.folder.name}: failed: {error}")
-    _report_use(list(missing), request.evaluations, say)
+    _report_use(list(missing), request, say)
     _require_places([folder for folder, lacking in missing.items() if lacking], request)
     count = sum(map(len, missing.values()))
     say(f"{quantify(len(cells), 'finished cell')}; missing: {quantify(count, 'evaluation') if count else 'nothing'}")
@@ -93,22 +93,28 @@ def _select_finished(folders: Sequence[Path], are_named: bool, say: Say) -> list
     return [state for state in states if state.word == "finished" and state.record is not None]
 
 
-def require_use(names: Sequence[str], cells: Sequence[Settings]) -> None:
-    """Raise `UsageError` for an evaluation that says nothing of any of the cells."""
-    for name in names:
+def require_use(request: Request, cells: Sequence[Settings]) -> None:
+    """Raise `UsageError` for an evaluation that was asked for by name and says nothing of any of the cells."""
+    for name in _list_named(request):
         obstacles = [matrix.find_obstacle(name, cell) for cell in cells]
         if cells and all(obstacles):
             raise UsageError(obstacles[0])
 
 
-def _report_use(folders: Sequence[Path], names: Sequence[str], say: Say) -> None:
-    """Raise `UsageError` for an evaluation that says nothing of any cell; else say of which it says nothing."""
+def _list_named(request: Request) -> list[str]:
+    """Names of the evaluations that were asked for by name, such as `transfer_cifar10`."""
+    return [evaluation.name for evaluation in matrix.choose_evaluations(request.named, request.transfer)]
+
+
+def _report_use(folders: Sequence[Path], request: Request, say: Say) -> None:
+    """Raise `UsageError` for an evaluation that was asked for by name and says nothing of any cell; else say of which
+    it says nothing."""
     cells = {folder.name: plan.read_cell(folder) for folder in folders}
-    require_use(names, list(cells.values()))
-    for name in names:
+    require_use(request, list(cells.values()))
+    for name in _list_named(request):
         without = [cell_name for cell_name, cell in cells.items() if matrix.find_obstacle(name, cell)]
         if without:
-            say(f"evaluations={name} says nothing of {', '.join(without)}")
+            say(f"{matrix.write_word(name)} says nothing of {', '.join(without)}")
 
 
 def _require_places(folders: Sequence[Path], request: Request) -> None:
@@ -135,6 +141,8 @@ def _evaluate_cell(
         done = record.read_evaluations(folder, key)  # another may have been at it meanwhile
         frozen, failed = _freeze(folder, cell, key, device), 0
         for evaluation in _drop_done(evaluations, done):
+            for note in evaluation.explain(frozen):
+                say(f"{folder.name} {evaluation.name}: {note}")
             began = time.perf_counter()
             own_lease.guard()
             try:
@@ -169,18 +177,8 @@ def _select_missing(state: plan.State, request: Request, evaluations: list[Evalu
 
 
 def _select_applicable(cell: Settings, evaluations: list[Evaluation]) -> list[Evaluation]:
-    """Without what would be no transfer (from one folder of images to another is one), and of a cell without labels
-    without what needs them."""
-    to_itself, is_named_by_root = f"transfer_{cell.dataset.name}", catalogue.entry(cell.dataset.name).is_named_by_root
-    evaluations = [evaluation for evaluation in evaluations if evaluation.name != to_itself or is_named_by_root]
-    evaluations = [evaluation for evaluation in evaluations if not matrix.find_obstacle(evaluation.name, cell)]
-    if is_named_by_root and not cell.dataset.root:
-        return [
-            evaluation
-            for evaluation in evaluations
-            if evaluation.name == "looks" or evaluation.name.startswith("transfer_")
-        ]
-    return evaluations
+    """Without those that say nothing of the cell."""
+    return [evaluation for evaluation in evaluations if not matrix.find_obstacle(evaluation.name, cell)]
 
 
 def _drop_done(evaluations: list[Evaluation], done: dict[str, Any]) -> list[Evaluation]:

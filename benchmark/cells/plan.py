@@ -73,9 +73,7 @@ def find(out: Path, names: Sequence[str]) -> list[Path]:
     """The folders below `out` of the cells of these names, or keys. `UsageError` for one that no cell has."""
     by_name = {folder.name: folder for folder in list_folders(out)}
     if names and not by_name:
-        raise UsageError(
-            f"unknown cell {names[0]!r}: no cells below {out}; give the cell's folder, or out=FOLDER of it"
-        )
+        raise UsageError(f"unknown cell {names[0]!r}: no cells below {out}; out=FOLDER says where they are")
     matches = []
     for name in names:
         hits = [folder for full, folder in by_name.items() if full == name or full.endswith(f"-{name}")]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import time
 import traceback
@@ -230,7 +231,7 @@ def _train_and_evaluate(
         numbers = headline.evaluate_trial(frozen) if settings.trial else headline.evaluate(frozen)
         contrastive = method.trains and not method.supervised
         with evaluated():
-            metrics, correct, collapse = world.broadcast(lambda: _judge(numbers, contrastive))
+            metrics, correct, collapse = world.broadcast(lambda: _judge(numbers, contrastive, len(data.validation)))
         resolved["warnings"] += [f"{settings.method}: {note}" for note in linear.explain(metrics)]
         reason = reason or collapse  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
@@ -267,10 +268,11 @@ def _write_gallery(frozen: FrozenCell, folder: Path, guard: Callable[[], None], 
 
 
 def _judge(
-    numbers: Generator[tuple[str, float], None, dict[str, str]], contrastive: bool
+    numbers: Generator[tuple[str, float], None, dict[str, str]], contrastive: bool, images: int
 ) -> tuple[dict[str, float], dict[str, str], str | None]:
     """The metrics, the test images that were right, and why the metrics mean a collapse, if they do; two classes
-    rightly leave a supervised method one line."""
+    rightly leave a supervised method one line, and two validation `images` are one however healthy. Raises ValueError
+    for a metric that no record can hold."""
     correct: dict[str, str] = {}
 
     def collect() -> Iterator[tuple[str, float]]:
@@ -280,8 +282,11 @@ def _judge(
         metrics = dict(collect())
     except headline.NotFinite as error:
         return {}, {}, str(error)
+    for name, value in metrics.items():
+        if not math.isfinite(value):
+            raise ValueError(f"the metric {name} is {value}")
     rank = metrics["effective_rank"]
-    if contrastive and rank < COLLAPSED_RANK:
+    if contrastive and rank < (COLLAPSED_RANK if images > 2 else 1):
         return metrics, correct, f"effective rank {rank:.2f} of the features: all images lie on one line or point"
     return metrics, correct, None
 

@@ -12,10 +12,9 @@ from benchmark.cells import plan, writable
 from benchmark.cells.plan import State
 from benchmark.data import catalogue, identity
 from benchmark.errors import MissingData, UsageError
-from benchmark.settings import refusals
+from benchmark.settings import refusals, schema
 from benchmark.settings.cell import Settings
-from benchmark.settings.runtime import Runtime
-from benchmark.settings.schema import describe
+from benchmark.settings.runtime import Runtime, count_processes
 from benchmark.words import cell_words, runtime_words
 from benchmark.words.cell_words import Request
 
@@ -52,16 +51,19 @@ def check_request(request: Request, needs_data: bool = True) -> Request:
     return request
 
 
-def require_possible(cells: list[Settings]) -> None:
+def require_possible(cells: list[Settings], runtime: Runtime) -> None:
     """Raise `UsageError` for what `run` would refuse of these cells whatever the data and the machine are. Of a plain
-    ResNet that is known without torch, unless the method asks for the view's size; else the networks are made, which
-    takes seconds."""
+    ResNet that is known without torch, unless the method has something to say of it or of a lone image; else the
+    networks are made, which takes seconds."""
     for cell in cells:
         refusals.require_possible(cell)
         refusals.require_images(cell)
+        refusals.require_shares(cell, count_processes(runtime))
     for cell in cells:
         unusual = cell.weights or "small" in (cell.stem or "") or cell.pool not in (None, "auto")
-        if cell.backbone and (unusual or describe(cell.method).sized or not is_resnet(cell.backbone)):
+        unusual = unusual or (cell.backbone is not None and not is_resnet(cell.backbone))
+        lone = cell.batch_size is not None and refusals.count_normed_together(cell) == 1
+        if unusual or lone or schema.may_refuse(cell.method):
             from benchmark.training import build
 
             build.check_networks(cell)

@@ -26,7 +26,7 @@ def evaluate_cells(words: list[str]) -> int:
     from benchmark.cells import evaluations  # behind the words: torch takes its time
 
     if request.cells:
-        evaluations.require_use(request.evaluations, request.cells)
+        evaluations.require_use(request, request.cells)
         code = run_request(checks.check_request(Request(request.cells, request.runtime, request.notes)), False)
     if code >= 128:
         return code

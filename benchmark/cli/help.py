@@ -152,8 +152,9 @@ def _evaluations() -> str:
     rows = [
         ("out=runs", "the folder whose finished cells are evaluated; what they have already is not done again"),
         ("cells=NAME,NAME", "only these of its cells, by the names that `status` lists"),
-        ("evaluations=NAME,NAME", "only these; all but transfer, where it is not given:"),
+        ("evaluations=NAME,NAME", "only these; where it is not given, all that need not be named:"),
         *((f"  {name}", text) for name, text in evaluate_words.EVALUATIONS.items()),
+        ("", "all read what the backbone pools, of most transformers their class token alone (pool=); tokens more"),
         ("transfer=NAME,NAME", "datasets, looked for in dataset.root=data, and fetched with dataset.download=true"),
         ("weights=, backbone=, ...", "words as of `run`: their cells are run if they are missing, and then evaluated;"),
         ("", "without methods= it is a backbone as it comes: weights=timm, or a file of its weights"),

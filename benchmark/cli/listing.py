@@ -20,7 +20,7 @@ from benchmark.words.ablations import ABLATIONS
 def print_methods(names: list[str]) -> int:
     """Those of `names`, or all. Exit code: 1 where one of all cannot be read, which raises `UsageError` if named."""
     code = 0
-    names = selection.accept(names)
+    names = selection.choose(names)
     for name in names or methods.names():
         try:
             description = schema.describe(name)

@@ -50,7 +50,7 @@ def print_plan(words: list[str], quick: bool) -> int:
         _choose_settings(request, words),
         [cell for cell, state in zip(request.cells, states, strict=True) if state.runs],
     )
-    checks.require_possible(todo)
+    checks.require_possible(todo, request.runtime)
     header, rows = ["key", "method", "settings", "state", ""], []
     for cell, state in zip(request.cells, states, strict=True):
         label = plan.write_label(address.identity(cell), names[cell.method])

@@ -72,6 +72,8 @@ def run_request(request: Request, wait: bool) -> int:
     todo = [cell for cell, state in zip(request.cells, states, strict=True) if state.runs]
     if todo:
         writable.require(out)
+        if launcher == "slurm":  # whose jobs would say it one by one
+            checks.require_possible(todo, request.runtime)
     if request.runtime.budget and todo:
         forecasts = forecast.forecast(todo, request.runtime)
         budget.require(forecasts, request.runtime)

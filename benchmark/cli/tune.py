@@ -30,7 +30,8 @@ def tune_methods(words: list[str]) -> int:
     runtime = request.runtime
     cells = [search.base for search in request.searches] + request.references
     notes = [*request.notes, *_warn_of_few_images(cells)]
-    checks.require_possible(cells)
+    ends = [search.cell(values) for search in request.searches for values in search.ends()]
+    checks.require_possible([*cells, *ends], runtime)
     checks.check_request(cell_words.Request(cells, runtime, notes))
     tracker.require(runtime)
     checks.refuse_launcher(runtime, False)

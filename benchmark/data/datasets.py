@@ -13,6 +13,7 @@ from torch import Tensor
 from benchmark.data import folder
 from benchmark.data.catalogue import RUN, Dataset, entry, location, require
 from benchmark.data.files import sum_pixels
+from benchmark.data.identity import require_limit, require_validation
 from benchmark.data.layouts.fetch import explain_failures
 from benchmark.data.source import Images, Indices, Rows, Source, Split, Withheld, require_images
 from benchmark.data.splits import TEST_SEED, stratify, subsample
@@ -92,6 +93,8 @@ def _validate_on(dataset: Dataset, source: Source, training: Rows) -> tuple[Rows
         return training, source.validation
     if source.class_names:
         require_images(training.labels, source.class_names, 2, "train and validation")
+    else:
+        require_validation(dataset, len(training.labels))
     to_train, to_validate = stratify(training.labels, dataset.validation, _split_seed(dataset))
     return training.take(to_train), training.take(to_validate)
 
@@ -108,12 +111,7 @@ def _limit(dataset: Dataset, source: Source) -> tuple[Rows, Rows | None]:
     training, unlabelled, count = source.training, source.unlabelled, dataset.limit
     if count == 0:
         return training, unlabelled
-    smallest, largest = max(3, 2 * len(source.class_names)), len((unlabelled or training).labels)
-    if not smallest <= count <= largest:
-        raise UsageError(
-            f"dataset.limit={count} is not allowed for dataset {dataset.name}: give from {smallest} (an image of each "
-            f"of {len(source.class_names)} classes to train and one to validate on) to {largest}, or 0 for all"
-        )
+    require_limit(dataset, len(source.class_names), len((unlabelled or training).labels))
     if count < len(training.labels):
         training = training.take(subsample(training.labels, count, _split_seed(dataset), least=2))
     if unlabelled is not None:

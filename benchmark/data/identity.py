@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -66,15 +67,70 @@ def measure(dataset: Dataset) -> Facts | None:
         return Facts(labelled.count(dataset)[0], len(labelled.classes), labelled.shorter_side)
     if unlabelled:
         images = min(dataset.limit or len(unlabelled.paths), len(unlabelled.paths))
-        images -= 0 if labelled else round(images * dataset.validation)
+        images -= 0 if labelled else _count_held_back(images, 1, dataset.validation)
         return Facts(images, len(labelled.classes) if labelled else 0, unlabelled.shorter_side)
     published = entry(dataset.name)
     if published.images is None or published.classes is None:
         return None
     images = min(dataset.limit or published.images, published.images)
     if dataset.name != "stl10":  # whose unlabelled images are all trained on
-        images -= round(images * dataset.validation)
+        images -= _count_held_back(images, published.classes, dataset.validation)
     return Facts(images, published.classes, published.side)
+
+
+def has_labels(dataset: Dataset) -> bool:
+    """Whether any of its images have labels: all but a folder of images without any beside it."""
+    return bool(dataset.root) or not entry(dataset.name).is_named_by_root
+
+
+def count_training(dataset: Dataset, supervised: bool = False) -> int | None:
+    """Images that a method trains on, a `supervised` one those with labels. None where only the dataset's files could
+    tell."""
+    labelled, unlabelled = survey_images(dataset)
+    if supervised and labelled:
+        return labelled.count(dataset)[0]
+    if supervised and (unlabelled or dataset.name == "stl10"):
+        return None
+    facts = measure(dataset)
+    return facts.images if facts else None
+
+
+def check_split(dataset: Dataset) -> None:
+    """`require_limit` and `require_validation`, as far as is known without the dataset's files."""
+    labelled, unlabelled = survey_images(dataset)
+    item = entry(dataset.name)
+    if labelled or unlabelled:
+        whole = len(unlabelled.paths) if unlabelled else len(labelled.training) if labelled else 0
+        require_limit(dataset, len(labelled.classes) if labelled else 0, whole)
+        if not labelled:
+            require_validation(dataset, min(dataset.limit or whole, whole))
+    elif item.images is not None and item.classes is not None:
+        require_limit(dataset, item.classes, item.images)
+
+
+def require_limit(dataset: Dataset, classes: int, images: int) -> None:
+    """Raise `UsageError` for a `dataset.limit` that so many images of so many classes cannot be cut down to."""
+    least = max(3, 2 * classes)
+    if dataset.limit and not least <= dataset.limit <= images:
+        raise UsageError(
+            f"dataset.limit={dataset.limit} is not allowed for dataset {dataset.name}: give from {least} (an image of "
+            f"each of {classes} classes to train and one to validate on) to {images}, or 0 for all"
+        )
+
+
+def require_validation(dataset: Dataset, images: int) -> None:
+    """Raise `UsageError` where too few of so many images without labels are held back to measure features by."""
+    if _count_held_back(images, 1, dataset.validation) < 2:
+        share = math.ceil(200 / images) / 100
+        raise UsageError(
+            f"dataset.validation={dataset.validation:g} holds back one of {images} images without labels, and features "
+            f"are measured by two at least: dataset.validation={share:g}, or more images"
+        )
+
+
+def _count_held_back(images: int, classes: int, share: float) -> int:
+    """Images that validation takes, as `splits.stratify` does: one of each class at least, and not the last one."""
+    return min(max(round(images * share), classes), images - classes)
 
 
 def describe(datasets: Iterable[Dataset]) -> list[str]:
@@ -109,4 +165,5 @@ def count_validation(dataset: Dataset) -> int | None:
     published = entry(dataset.name)
     if unlabelled or published.images is None or dataset.name == "stl10":  # which has few labels among its images
         return None
-    return round(min(dataset.limit or published.images, published.images) * dataset.validation)
+    images = min(dataset.limit or published.images, published.images)
+    return _count_held_back(images, published.classes or 1, dataset.validation)

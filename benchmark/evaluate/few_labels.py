@@ -40,6 +40,20 @@ def format_share(share: float) -> str:
     return f"labels{100 * share:g}"
 
 
+def explain(frozen: FrozenCell) -> list[str]:
+    """What is to be known of the numbers: that a share is less than an image of each class, which are taken all the
+    same."""
+    labels, notes = frozen.data.train.labels, []
+    for share in SHARES:
+        taken = len(draw_rows(labels, share)[0])
+        if taken > round(share * len(labels)):
+            notes.append(
+                f"{100 * share:g} % of {len(labels)} training images are fewer than an image of each class: {taken} "
+                f"are taken, {100 * taken / len(labels):.3g} %"
+            )
+    return notes
+
+
 def draw_rows(labels: Tensor, share: float) -> list[Tensor]:
     """The rows of each draw from (n,) training labels, sorted."""
     classes = len(labels.unique())

@@ -9,6 +9,7 @@ from typing import Any
 
 import methods
 from benchmark.backbones import tokens
+from benchmark.data import catalogue, identity
 from benchmark.data.catalogue import Dataset
 from benchmark.evaluate import few_labels, finetune, gallery, headline, knn_grid, outputs, sgd_probe, transfer
 from benchmark.evaluate.frozen_cell import FrozenCell
@@ -18,6 +19,7 @@ from benchmark.settings.cell import Settings
 from benchmark.training import build
 
 VERSION = 1  # raised when a change to these evaluators alters their numbers
+TRANSFER = "transfer_"  # before the name of a dataset
 
 Numbers = Iterator[tuple[str, float]]
 
@@ -29,6 +31,7 @@ class Evaluation:
     name: str
     settings: dict[str, Any]
     numbers: Callable[[FrozenCell, Path], Numbers]  # of a cell and its folder
+    explain: Callable[[FrozenCell], list[str]] = lambda _: []  # what is to be known of them
 
     @property
     def protocol(self) -> str:
@@ -42,8 +45,12 @@ def choose_evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list
     by_name = {
         "knn": Evaluation("knn", knn_grid.settings(), lambda frozen, _: knn_grid.evaluate(frozen)),
         "sgd_probe": Evaluation("sgd_probe", sgd_probe.settings(), lambda frozen, _: sgd_probe.evaluate(frozen)),
-        "few_labels": Evaluation("few_labels", few_labels.settings(), lambda frozen, _: few_labels.evaluate(frozen)),
-        "finetune": Evaluation("finetune", finetune.settings(), lambda frozen, _: finetune.evaluate(frozen)),
+        "few_labels": Evaluation(
+            "few_labels", few_labels.settings(), lambda frozen, _: few_labels.evaluate(frozen), few_labels.explain
+        ),
+        "finetune": Evaluation(
+            "finetune", finetune.settings(), lambda frozen, _: finetune.evaluate(frozen), few_labels.explain
+        ),
         "heads": Evaluation("heads", outputs.HEAD_SETTINGS, lambda frozen, _: outputs.evaluate_head(frozen)),
         "teacher": Evaluation("teacher", outputs.TEACHER_SETTINGS, lambda frozen, _: outputs.evaluate_teacher(frozen)),
         "tokens": Evaluation("tokens", outputs.TOKEN_SETTINGS, lambda frozen, _: outputs.evaluate_tokens(frozen)),
@@ -56,7 +63,14 @@ def choose_evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list
 
 
 def find_obstacle(name: str, cell: Settings) -> str:
-    """Why the evaluation `name` says nothing of the cell; empty where it does."""
+    """Why the evaluation of this name, `transfer_cifar10` say, says nothing of the cell; empty where it does."""
+    dataset = cell.dataset
+    if name == _name_transfer(dataset) and not catalogue.entry(dataset.name).is_named_by_root:
+        return f"transfer={dataset.name}: the cell is of {dataset.name} itself, and its record has these numbers"
+    if not identity.has_labels(dataset) and name != "looks" and not name.startswith(TRANSFER):
+        return f"evaluations={name}: the cell's images have no labels; looks and transfer do without"
+    if name == "heads" and not hasattr(build.method_on_meta(cell), "head"):
+        return f"evaluations=heads: {cell.method} has no projection head"
     if name == "teacher" and not schema.describe(cell.method).momentum_encoder:
         having = ", ".join(
             other for other in methods.names() if methods.is_own(other) and methods.describe(other).momentum_encoder
@@ -74,4 +88,13 @@ def _transfer(to: Dataset) -> Evaluation:
     def numbers(frozen: FrozenCell, folder: Path) -> Numbers:
         return transfer.evaluate(frozen, build.load_dataset(to))
 
-    return Evaluation(f"transfer_{to.name}", transfer.settings(to), numbers)
+    return Evaluation(_name_transfer(to), transfer.settings(to), numbers)
+
+
+def write_word(name: str) -> str:
+    """The word that asks for the evaluation of this name: `evaluations=knn`, `transfer=cifar10`."""
+    return f"transfer={name.removeprefix(TRANSFER)}" if name.startswith(TRANSFER) else f"evaluations={name}"
+
+
+def _name_transfer(to: Dataset) -> str:
+    return TRANSFER + to.name

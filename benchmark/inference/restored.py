@@ -68,6 +68,8 @@ def find_cell(name: str, out: Path) -> Path:
     """The folder of a cell that is named by its path, or by its name or key below `out`."""
     folder = Path(name)
     if not folder.is_dir():
+        if not any(plan.list_folders(out)):  # out= is what is written, so that no word names another one
+            raise UsageError(f"unknown cell {name!r}: no cells below {out}; give the cell's folder")
         return plan.find(out, [name])[0]
     if plan.read_state(folder).word == "new":
         raise UsageError(f"{name} is no cell's folder; `python -m benchmark status out=FOLDER` lists the cells of one")

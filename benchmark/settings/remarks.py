@@ -57,6 +57,11 @@ def warn(settings: Settings) -> list[str]:
             f"view_size={settings.view_size} is no multiple of the {pixels} pixels of a patch: {rest} are left out; "
             f"{settings.view_size - rest} or {settings.view_size - rest + pixels} leave out none"
         )
+    if settings.batch_size and (settings.microbatch or 0) >= settings.batch_size:
+        doubts.append(
+            f"microbatch={settings.microbatch} cuts nothing of batch_size={settings.batch_size}: all images are "
+            "encoded at once, as with microbatch=0"
+        )
     return [f"{settings.method}: {doubt}" for doubt in doubts]
 
 
@@ -64,7 +69,7 @@ def _doubts(settings: Settings, facts: Facts) -> Iterator[str]:
     options, images, batch = settings.options, facts.images, settings.batch_size or 1
     embeddings = batch + int(options.get("queue") or 0)
     for name, counted in describe(settings.method).counts.items():
-        count = int(options.get(name) or 0)
+        count = max(int(part) for part in str(options.get(name) or 0).split("+"))
         if counted == "keys" and 2 * count > images:
             share = f"{count / images:.0f} times" if count >= 2 * images else f"{count / images:.0%} of"
             yield f"{name}={count} is {share} the {images} training images: a key meets itself; a quarter is usual"

@@ -98,6 +98,12 @@ def stop_thresholds(runtime: Runtime) -> list[Threshold]:
     return thresholds
 
 
+def require_device(name: str) -> None:
+    """Raise `UsageError` for what no device is called; whether it is there is another matter."""
+    if not re.fullmatch(r"auto|cpu|cuda(:\d{1,4})?", name, re.ASCII):
+        raise UsageError(f"device={name}: allowed are auto, cpu, cuda, cuda:N")
+
+
 def parse_thresholds(text: str) -> list[Threshold]:
     """Those of `30@20,35@40`, by growing epochs. Raises ValueError."""
     by_epoch: dict[int, Threshold] = {}

@@ -18,6 +18,7 @@ from benchmark.data.catalogue import RUN, Dataset
 from benchmark.errors import UsageError, nearest
 from benchmark.settings.cell import TRAINING, Settings
 from benchmark.settings.runtime import Runtime, Slurm
+from methods import sources
 
 # Settings that an optimiser has no use for.
 NOT_READ_BY = {"adamw": {"sgd_momentum"}, "larc": {"decay_all", "adamw_beta2"}}
@@ -76,7 +77,7 @@ def help_of(cls: type[Any]) -> dict[str, str]:
     text = inspect.getsource(cls)
     node = ast.parse(text).body[0]
     assert isinstance(node, ast.ClassDef)
-    return methods.comments(text, node)
+    return sources.comments(text, node)
 
 
 @cache
@@ -92,6 +93,14 @@ def inapplicable(method: str, *split_seeds: object) -> set[str]:
     unread = set(description.ignores) | (set() if description.trains else set(TRAINING))
     unread |= {"pool"} if "backbone" in unread else set()  # which came later than methods without a backbone
     return unread - {"seed"} if RUN in split_seeds else unread
+
+
+@cache
+def may_refuse(method: str) -> bool:
+    """Whether the method has to be asked what it refuses: one of ours that is told the size of its views, or whose
+    `__init__` raises errors; and any plugin."""
+    own = describe(method).sized or sources.raises_in_init(methods.source(method))
+    return own or not methods.is_own(method)
 
 
 def is_pretrained(method: str) -> bool:

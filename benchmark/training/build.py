@@ -22,25 +22,32 @@ from benchmark.settings import refusals, schema
 from benchmark.settings.cell import Settings, depends_on_processes, seeded_dataset
 from benchmark.settings.values import count_microbatches
 from benchmark.training import batchnorm
-from benchmark.training.batches import VIEWS, Batches, backbone_inputs
+from benchmark.training.batches import Batches, backbone_inputs
 from benchmark.training.distributed import World
 from benchmark.training.engine import Engine
-from methods.method import Method
+from methods.method import Batch, Method, Progress
 from methods.parts.heads import MomentumCopy
 
-MANY = 10**9  # images of a dataset of which nothing is known
 DTYPES = {"fp32": torch.float32, "bf16": torch.float32, "fp64": torch.float64}
+
+
+def load_class(name: str) -> type[Any]:
+    """The method's class. Raises `UsageError` for a plugin that cannot be imported."""
+    try:
+        return methods.load(name)
+    except methods.BrokenMethod as error:
+        raise UsageError(str(error)) from error
 
 
 def build_method(settings: Settings, data: Data, device: torch.device) -> tuple[Method, str]:
     """The method on its backbone, on the device, and the stem it got. Weights are a function of the seed alone."""
-    method_class = methods.load(settings.method)
+    method_class = load_class(settings.method)
     return build_method_for(settings, len(_training_split(method_class, data)), len(data.class_names), device)
 
 
 def build_method_for(settings: Settings, images: int, classes: int, device: torch.device) -> tuple[Method, str]:
     """The same without the dataset, for so many training images and classes."""
-    method_class = methods.load(settings.method)
+    method_class = load_class(settings.method)
     options = method_class.Config(**settings.options)
     torch.manual_seed(seeds.mix(settings.seed or 0, "weights"))
     encoder: torch.nn.Module = torch.nn.Identity()
@@ -78,7 +85,7 @@ def _choose_arguments(method_class: type[Method], classes: int, size: int) -> di
 
 def list_other_inputs(settings: Settings) -> tuple[tuple[str, int], ...]:
     """What the backbone gets in training that is not of the view's size: (what, pixels), each once."""
-    method_class = methods.load(settings.method)
+    method_class = load_class(settings.method)
     if not method_class.trains:
         return ()
     small = augmentation.parse(settings.augmentation or "none").small_sides
@@ -140,44 +147,16 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     """
     require_code_and_processes(settings, world)
     refusals.require_possible(settings)
+    refusals.require_images(settings)
     world.broadcast(lambda: len(load_data(settings).train))  # one process downloads
     data = load_data(settings)
-    method_class = methods.load(settings.method)
-    unknown_views = [view for view in method_class.views if view not in VIEWS]
-    if unknown_views:
-        raise UsageError(f"{settings.method} wants views {unknown_views}; known views are {', '.join(VIEWS)}")
+    method_class = load_class(settings.method)
     if settings.trial and not data.class_names:
         raise UsageError("tune chooses by accuracy, and there are no labels: dataset.root=DIR names labelled images")
-    if method_class.supervised and not data.class_names:
-        raise UsageError(
-            f"{settings.method} learns from labels, and there are none: dataset.root=DIR names such images"
-        )
     images, classes = len(_training_split(method_class, data)), len(data.class_names)
-    arguments = _choose_arguments(method_class, classes, settings.view_size)
-    options = tuple(settings.options.items())
-    _try_construction(settings.method, options, _build_backbone(settings), images, tuple(arguments.items()))
-    if settings.batch_size is None:
-        return
-    if settings.batch_size > images:
-        raise UsageError(f"batch_size={settings.batch_size}: {settings.dataset.name} has {images} images to train on")
-    require_shares(settings, settings.batch_size, world, device)
-
-
-def require_shares(settings: Settings, batch_size: int, world: World, device: torch.device) -> None:
-    """Raise `UsageError` for a batch that the processes, its micro-batches or its batch norm cannot be had with."""
-    if batch_size % world.size:
-        raise UsageError(f"batch_size={batch_size} is not a multiple of the {world.size} processes")
-    count, microbatch = count_microbatches(batch_size, settings.microbatch or 0), settings.microbatch or 0
-    if count > 1 and count % world.size:
-        near = next(m for m in range(microbatch, 0, -1) if count_microbatches(batch_size, m) % world.size == 0)
-        raise UsageError(
-            f"microbatch={microbatch} cuts batch_size={batch_size} into {count} parts, which {world.size} "
-            f"processes cannot share; microbatch={near} can be, and each process encodes so many images at once"
-        )
-    if count > 1:
-        return
-    mode = settings.batch_norm or "sync"
-    batchnorm.convert(torch.nn.Identity(), mode, 0, world, batch_size, device.type)
+    refusals.require_images(settings, images)
+    _check_method(settings, _build_backbone(settings), images, classes)
+    refusals.require_shares(settings, world.size)
 
 
 def require_code_and_processes(settings: Settings, world: World) -> None:
@@ -209,15 +188,20 @@ def encoder_on_meta(settings: Settings) -> torch.nn.Module:
     return _build_on_meta(name, stem, size, others, "", pool)[0]
 
 
+def method_on_meta(settings: Settings) -> Method | None:
+    """The cell's method without numbers, of no weights, for who asks what it has; None where it cannot be made so."""
+    name, stem, size, others, _, pool = _build_backbone(settings)
+    return _try_method(settings, (name, stem, size, others, "", pool), refusals.MANY, 2)
+
+
 def check_networks(settings: Settings) -> None:
     """Raise `UsageError` for a backbone that is unknown, or not to be had with this size, stem, pool or file of
     weights, or that the method refuses. Needs no data but for what is known of it, and fetches nothing."""
     name, stem, size, others, pretrained, pool = _build_backbone(settings)
     backbone = name, stem, size, others, "" if pretrained == weights.TIMM else pretrained, pool
     facts = identity.measure(settings.dataset)
-    images, classes = (facts.images + facts.classes, facts.classes) if facts else (MANY, 2)
-    arguments = _choose_arguments(methods.load(settings.method), classes, size)
-    _try_construction(settings.method, tuple(settings.options.items()), backbone, images, tuple(arguments.items()))
+    images, classes = (facts.images, facts.classes) if facts else (refusals.MANY, 2)
+    _check_method(settings, backbone, images, classes)
 
 
 # Name, stem, view size, other inputs, weights, pool.
@@ -231,22 +215,50 @@ def _build_backbone(settings: Settings) -> Backbone:
     return settings.backbone, settings.stem or "auto", *where, settings.pool or "auto"
 
 
-@lru_cache
-def _try_construction(method: str, options: Items, backbone: Backbone, images: int, arguments: Items) -> None:
-    """Let a method refuse what its `__init__` can tell: more clusters than images, a backbone without patches.
+def _check_method(settings: Settings, backbone: Backbone, images: int, classes: int) -> None:
+    """Let the method refuse its backbone. Raises `UsageError` also where batch norm would have single values to
+    normalise, of one image that has a pass of its own."""
+    method = _try_method(settings, backbone, images, classes)
+    if method is None or settings.batch_size is None or refusals.count_normed_together(settings) > 1:
+        return
+    small = augmentation.parse(settings.augmentation or "none").small_sides
+    with torch.device("meta"):
+        parts = backbone_inputs(method.views, small, settings.view_size)
+        shapes = [(1, *([part.images] if part.images > 1 else []), 3, part.side, part.side) for part in parts]
+        index = torch.zeros(1, dtype=torch.int64)
+        batch = Batch([torch.zeros(shape) for shape in shapes], index, index if method.supervised else None)
+        try:
+            method.train()(batch, Progress(0, settings.epochs or 1, 0, settings.epochs or 1))
+        except ValueError as error:  # of torch
+            raise UsageError(refusals.describe_lone_images(settings)) from error
+        except Exception:  # noqa: BLE001 - as for the construction
+            return
 
-    On torch's meta device, which holds no numbers. What else goes wrong there need not go wrong on a real one.
+
+def _try_method(settings: Settings, backbone: Backbone, images: int, classes: int) -> Method | None:
+    arguments = _choose_arguments(load_class(settings.method), classes, settings.view_size)
+    options = tuple(settings.options.items())
+    return _try_construction(settings.method, options, backbone, images, tuple(arguments.items()))
+
+
+@lru_cache
+def _try_construction(method: str, options: Items, backbone: Backbone, images: int, arguments: Items) -> Method | None:
+    """The method, which may refuse what its `__init__` can tell, such as a backbone without patches.
+
+    On torch's meta device, which holds no numbers. What else goes wrong there need not go wrong on a real one: None.
     """
     encoder, width, _ = _build_on_meta(*backbone)
-    method_class = methods.load(method)
+    method_class = load_class(method)
     try:
         with torch.device("meta"):
             config = method_class.Config(**dict(options))
-            momentum_encoder(method_class(config, copy.deepcopy(encoder), width, images, **dict(arguments)))
+            made: Method = method_class(config, copy.deepcopy(encoder), width, images, **dict(arguments))
+            momentum_encoder(made)
+            return made
     except ValueError as error:
         raise UsageError(f"{method}: {error}") from error
     except Exception:  # noqa: BLE001 - whatever a plugin's __init__ raises: the real one will say so
-        return
+        return None
 
 
 @lru_cache

@@ -25,7 +25,7 @@ from benchmark.settings.cell import Settings, depends_on_processes
 from benchmark.settings.presets import published
 from benchmark.settings.runtime import Runtime, count_processes
 from benchmark.settings.values import describe_type, list_range, parse_value, round_number
-from benchmark.words import ablations, aliases, selection, tuned_words
+from benchmark.words import ablations, aliases, selection, tuned_words, unread
 from benchmark.words.ablations import Ablation
 from benchmark.words.runtime_words import is_runtime_word, read_runtime, split
 
@@ -67,15 +67,14 @@ def read(words: list[str]) -> Request:
             stated = set(axes)
             for part in parts:
                 axes |= _ablation_axes(method, part, axes, notes)
-            unread = schema.inapplicable(method, *axes.get("dataset.split_seed", []))
-            for name in [n for n in axes if n in unread]:
+            inapplicable = schema.inapplicable(method, *axes.get("dataset.split_seed", []))
+            for name in [n for n in axes if n in inapplicable]:
                 effect = "one cell" if len(axes.pop(name)) > 1 else "ignored"
                 notes[f"{_spell(name)} does not apply to {method}: {effect}"] = None
             missing = [k for k in assigned_words if _option_of_others(k, method, chosen)]
             notes |= dict.fromkeys(f"{k} does not apply to {method}: it has no such option, one cell" for k in missing)
             notes |= dict.fromkeys(_warn_of_commas(axes, method))
-            count = math.prod(map(len, axes.values()))
-            total += count
+            total += (count := math.prod(map(len, axes.values())))
             if total > MANY and not runtime.many:
                 raise UsageError(
                     f"more than {MANY:,} cells are asked for, {total:,} up to {method}: many=true allows it"
@@ -84,7 +83,8 @@ def read(words: list[str]) -> Request:
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
                 settings = _resolve(assigned, runtime, chosen_ablations, stated)
                 cells.setdefault(address.key(settings), settings)
-                on_cells |= dict.fromkeys(remarks.explain(settings, runtime.preset) + remarks.warn(settings))
+                on_cells |= dict.fromkeys(unread.explain(settings, axes) + remarks.explain(settings, runtime.preset))
+                on_cells |= dict.fromkeys(remarks.warn(settings))
                 on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + like.explain(settings, runtime.like))
     on_cells |= dict.fromkeys(tuned_words.compare(list(cells.values()), runtime))
     return Request(list(cells.values()), runtime, [*notes, *on_cells])

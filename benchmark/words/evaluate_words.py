@@ -18,7 +18,7 @@ from benchmark.words import cell_words, runtime_words
 EVALUATIONS = {
     "knn": "nearest neighbours by metric, k and weights",
     "sgd_probe": "linear classifier by SGD on augmented views, the papers' protocol",
-    "few_labels": "linear probe with 1 % and 10 % of the labels",
+    "few_labels": "linear probe with 1 % and 10 % of the labels, one of each class at least",
     "finetune": "the whole encoder fine-tuned with these labels",
     "heads": "the projection head's output beside the encoder's",
     "teacher": "the encoder's momentum copy in its place, where the method has one (named only)",
@@ -37,6 +37,7 @@ class Request:
 
     runtime: Runtime
     evaluations: list[str]  # names of `EVALUATIONS`, transfer among them where there are datasets for it
+    named: list[str]  # those of them that the words name
     transfer: list[Dataset]
     cells: list[Settings] | None  # those that the words name, to be run first if need be; None: those of the folder
     names: list[str]  # of cells of the folder; none: all that are finished
@@ -48,7 +49,7 @@ def read(words: list[str]) -> Request:
     """Raises `UsageError` for any word that cannot be meant."""
     identity.forget_surveys()
     assigned = runtime_words.split(words)
-    evaluations, datasets = assigned.get("evaluations", []), assigned.get("transfer", [])
+    evaluations, datasets = list(dict.fromkeys(assigned.get("evaluations", []))), assigned.get("transfer", [])
     for name in evaluations:
         if name not in EVALUATIONS:
             raise unknown("evaluation", name, EVALUATIONS)
@@ -58,8 +59,8 @@ def read(words: list[str]) -> Request:
     transfer = [_dataset(name, files) for name in datasets]
     if len({dataset.name for dataset in transfer}) < len(transfer):
         raise UsageError(f"transfer={','.join(datasets)}: one of each kind at a time, for their numbers have its name")
-    evaluations = evaluations or [name for name in EVALUATIONS if name not in _NAMED]
-    evaluations += ["transfer"] if transfer and "transfer" not in evaluations else []
+    named = evaluations + (["transfer"] if transfer and "transfer" not in evaluations else [])
+    evaluations = named if evaluations else [name for name in EVALUATIONS if name not in _NAMED] + named
     for key in assigned:
         near = difflib.get_close_matches(key, _FOLDER, n=1, cutoff=0.75)
         if key not in _FOLDER and near:
@@ -67,14 +68,16 @@ def read(words: list[str]) -> Request:
     other_words = {word: word.partition("=")[0] for word in words if word.partition("=")[0] not in _FOLDER}
     if all(key in _FILES or runtime_words.is_runtime_word(key) for key in other_words.values()):
         runtime = runtime_words.read_folder([word for word, key in other_words.items() if key not in _FILES])
-        return Request(_require_in_process(runtime), evaluations, transfer, None, assigned.get("cells", []), files, [])
+        names = assigned.get("cells", [])
+        return Request(_require_in_process(runtime), evaluations, named, transfer, None, names, files, [])
     if "cells" in assigned:
         raise UsageError(
             "cells= chooses of the cells of out=FOLDER; words that name cells themselves do not go with it"
         )
     methods_word = [] if "methods" in assigned else [f"methods={find_pretrained_method()}"]
     request = cell_words.read([*methods_word, *other_words])
-    return Request(_require_in_process(request.runtime), evaluations, transfer, request.cells, [], {}, request.notes)
+    runtime, cells = _require_in_process(request.runtime), request.cells
+    return Request(runtime, evaluations, named, transfer, cells, [], {}, request.notes)
 
 
 def find_pretrained_method() -> str:

@@ -16,7 +16,14 @@ from benchmark.data.layout import is_utf8
 from benchmark.errors import UsageError, nearest
 from benchmark.settings import presets, schema
 from benchmark.settings.presets import published
-from benchmark.settings.runtime import Runtime, Slurm, evaluation_interval, parse_trackers, stop_thresholds
+from benchmark.settings.runtime import (
+    Runtime,
+    Slurm,
+    evaluation_interval,
+    parse_trackers,
+    require_device,
+    stop_thresholds,
+)
 from benchmark.settings.values import parse_value
 from benchmark.words import clusters
 
@@ -67,6 +74,7 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
             raise UsageError(f"{key}={value}: at least {least} is needed")
     if slurm.gpu_type and not slurm.gpus_per_node:
         raise UsageError(f"slurm.gpu_type={slurm.gpu_type}: how many? slurm.gpus_per_node= says it")
+    require_device(runtime.device)
     evaluation_interval(runtime)
     stop_thresholds(runtime)
     parse_trackers(runtime)

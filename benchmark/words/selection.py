@@ -45,6 +45,9 @@ def choose(names: list[str]) -> list[str]:
     for name in names:
         if name == ALL or name.startswith(FAMILY):
             chosen |= dict.fromkeys(_select(name))
+        elif ":" in name:
+            every = [FAMILY + family for family in group_families()]
+            raise UsageError(f"unknown family {name!r}{nearest(name, every)} (allowed: {', '.join(every)})")
         else:
             schema.describe(name)
             chosen[name] = None

@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Generator
 from multiprocessing import Process
 from pathlib import Path
 from typing import Any
@@ -21,6 +22,7 @@ from commandline import PATIENCE, forked, inside, outside, until
 from PIL import Image
 
 from benchmark.cells import machine
+from benchmark.cells import run as run_cell
 from benchmark.cells.validation_curve import METRIC
 from benchmark.settings.presets import digits
 from results.frames.frame import load
@@ -363,3 +365,25 @@ def test_a_broken_record_is_neither_believed_nor_overwritten(
     assert str(folder / "record.json") in done.stderr
     assert (folder / "record.json").read_text() == '{"schema": 1, "key'
     assert "Traceback" not in done.stderr
+
+
+def test_two_validation_images_are_one_line_however_healthy(tmp_path: Path, environment: dict[str, str]) -> None:
+    noise = np.random.default_rng(0)
+    for name in ("a", "b"):
+        (tmp_path / "images" / name).mkdir(parents=True)
+        for number in range(7):
+            image = Image.fromarray(noise.integers(256, size=(20, 20, 3), dtype=np.uint8))
+            image.save(tmp_path / "images" / name / f"{number}.png")
+    words = ["dataset=folder", f"dataset.root={tmp_path / 'images'}", "dataset.limit=0", "batch_size=4", "epochs=1"]
+    assert run(tmp_path / "runs", environment, *words, "methods=simclr,moco", "batch_norm=sync").returncode == 0
+    found = records(tmp_path / "runs")
+    assert [(one["status"], round(one["metrics"]["effective_rank"])) for one in found] == [("finished", 1)] * 2
+
+
+def test_a_metric_that_is_no_number_fails_its_cell_alone() -> None:
+    def measure() -> Generator[tuple[str, float], None, dict[str, str]]:
+        yield "uniformity", float("nan")
+        return {}
+
+    with pytest.raises(ValueError, match="the metric uniformity is nan"):
+        run_cell._judge(measure(), True, 9)

@@ -144,6 +144,41 @@ def test_what_an_optimiser_does_not_read_makes_no_cell_of_its_own() -> None:
     assert len(cells("methods=simclr optimiser=lars decay_all=true,false")) == 2
 
 
+@pytest.mark.parametrize(
+    ("words", "note"),
+    [
+        (
+            "methods=simclr optimiser=adamw sgd_momentum=0.8,0.9",
+            "sgd_momentum makes no difference to simclr: optimiser=adamw does not read it",
+        ),
+        (
+            "methods=simclr simclr.loss=margin temperature=0.1",
+            "temperature=0.1 makes no difference to simclr: it is read with loss=nt_xent or nt_logistic alone",
+        ),
+        ("methods=simclr simclr.loss=nt_logistic ablation=temperature", ""),
+        (
+            "methods=simclr margin=0.2",
+            "margin=0.2 makes no difference to simclr: it is read with loss=margin or semi_hard",
+        ),
+        ("methods=dcl sigma=0.2", "sigma=0.2 makes no difference to dcl: it is read with weighted=true alone"),
+        ("methods=dcl sigma=0.2 weighted=true", ""),
+        (
+            "methods=swav queue_start=2",
+            "queue_start=2 makes no difference to swav: it is read with queue above 0 alone",
+        ),
+        ("methods=swav queue_start=2 queue=64", ""),
+        ("methods=simclr batch_size=32 microbatch=32", "microbatch=32 cuts nothing of batch_size=32"),
+        ("methods=simclr dataset.root=my/images", "images of your own are dataset=folder dataset.root=my/images"),
+        ("methods=simclr dataset=cifar10 dataset.root=my/images", ""),
+        ("methods=simclr dataset.cache_dir=kept", "dataset.cache_dir=kept is not read"),
+        ("methods=pcl pcl.clusters=20+700", "clusters=700 for 1213 training images: clusters of one or two images"),
+    ],
+)
+def test_a_word_that_makes_no_difference_is_said(words: str, note: str) -> None:
+    notes = read(words.split()).notes
+    assert [one for one in notes if note in one] if note else notes == []
+
+
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_every_word_of_a_preset_means_something_and_every_method_has_a_cell(preset: str) -> None:
     known = set(schema.declared_types()) | {f"{m}.{n}" for m in methods.names() for n in schema.declared_types()}

@@ -1,5 +1,6 @@
 """The contract of DESIGN section 4 on every registered method, and that the checks find what they are for."""
 
+import typing
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -7,9 +8,10 @@ import pytest
 from commandline import PATIENCE
 
 import methods
-from benchmark.contract import check, two_processes
+from benchmark.contract import check, short_training, two_processes
 from benchmark.contract.comparison import Violation
 from benchmark.contract.learning import check_learning
+from benchmark.settings import schema
 
 TRAINED = [name for name in methods.names() if methods.describe(name).trains]
 REFERENCES = [name for name in methods.names() if name not in TRAINED]
@@ -89,8 +91,30 @@ def test_the_described_options_are_the_class_s_own(name: str) -> None:
     assert described.views == loaded.views
     assert (described.multicrop, described.sized) == (loaded.multicrop, loaded.sized)
     assert (described.ignores, described.recommends) == (loaded.ignores, loaded.recommends)
-    assert described.counts == loaded.counts
+    assert (described.counts, described.read_with) == (loaded.counts, loaded.read_with)
     assert all(described.help[option] for option in vars(loaded.Config())), "every option has a comment behind it"
+
+
+FEWER = {"queue_start": "0", "chains": "8"}  # of which one more makes no difference to so short a training
+
+
+@pytest.mark.parametrize(
+    ("name", "option"), [(name, option) for name in TRAINED for option in methods.describe(name).read_with]
+)
+def test_an_option_makes_a_difference_with_what_it_is_said_to_be_read_with_alone(name: str, option: str) -> None:
+    other, *values = methods.describe(name).read_with[option]
+    value = getattr(methods.describe(name).Config(), option)
+    every = [str(one).lower() for one in typing.get_args(schema.options_of(name)[other]) or (False, True)]
+    having, lacking = (values, [one for one in every if one not in values]) if values else (["7"], ["0"])
+    changed = FEWER.get(option) or (str(not value).lower() if isinstance(value, bool) else f"{value + 1:g}")
+
+    def differs(word: str) -> bool:
+        words = f"{name}.{other}={word}", "epochs=1"
+        cells = [short_training.settings(name, *words, *more) for more in ([], [f"{name}.{option}={changed}"])]
+        first, second = (short_training.train_briefly(cell).losses for cell in cells)
+        return first != second
+
+    assert [word for word in (*having, *lacking) if differs(word)] == having
 
 
 BROKEN = '''"""A method with one fault."""

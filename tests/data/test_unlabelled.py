@@ -91,11 +91,38 @@ def test_without_any_labels_there_is_training_and_no_accuracy(
     assert "no labels, so no accuracy can be given" in " ".join(done.stdout.split()), "below the table"
     assert inside(["report", f"out={tmp_path}"], environment).returncode == 0
     assert "no labels" in (tmp_path / "report" / "report.html").read_text()
-    evaluated = inside(["evaluate", f"out={tmp_path}", "evaluations=knn,looks"], environment)
-    assert evaluated.returncode == 0, evaluated.stderr
+    for words_of_it, code in ((["evaluations=looks"], 0), ([], 0), (["evaluations=knn,looks"], 2)):
+        evaluated = inside(["evaluate", f"out={tmp_path}", *words_of_it], environment)
+        assert evaluated.returncode == code, evaluated.stderr
+    assert "evaluations=knn: the cell's images have no labels; looks and transfer do without" in evaluated.stderr
     supervised = inside(["run", "methods=supcon", *words[1:]], environment)
     assert supervised.returncode == 2
     assert "supcon learns from labels, and there are none" in supervised.stderr
+
+
+def test_so_few_images_that_nothing_could_be_measured_are_refused(
+    folders: tuple[Path, Path], tmp_path: Path, environment: dict[str, str]
+) -> None:
+    """Of one validation image there is no uniformity: the cell had no record, and ended all others."""
+    words = ["methods=simclr", "dataset=folder", f"dataset.unlabelled={folders[1]}", "dataset.limit=14"]
+    words += [*SMALL[:4], "batch_size=4", f"out={tmp_path}"]
+    for command in (["plan", "--quick"], ["run"]):
+        done = inside([*command, *words], environment)
+        assert done.returncode == 2
+        assert "dataset.validation=0.1 holds back one of 14 images without labels" in done.stderr
+        assert "dataset.validation=0.15, or more images" in done.stderr
+    assert inside(["plan", "--quick", *words, "dataset.validation=0.15"], environment).returncode == 0
+
+
+def test_a_supervised_method_has_the_images_with_labels(
+    folders: tuple[Path, Path], environment: dict[str, str]
+) -> None:
+    few = [f"dataset.root={folders[0]}", f"dataset.unlabelled={folders[0] / 'a'}", *SMALL[:4], "batch_size=24"]
+    codes = [
+        inside(["plan", f"methods={name}", "dataset=folder", *few, "--quick"], environment).returncode
+        for name in ("supcon", "simclr")
+    ]
+    assert codes == [0, 2]
 
 
 def test_bad_words_are_one_line(folders: tuple[Path, Path], tmp_path: Path) -> None:

@@ -148,7 +148,7 @@ def test_what_cannot_be_meant_is_one_line(
         (("export", cell, "out=new", "seeds=1"), ["seeds= does not apply here"]),
         (
             ("export", "simclr-digits-0123456789", "out=new"),
-            ["unknown cell 'simclr-digits-0123456789'", "no cells below runs", "out=FOLDER"],
+            ["unknown cell 'simclr-digits-0123456789'", "no cells below runs; give the cell's folder"],
         ),
     ):
         line = refuse(environment, tmp_path, *words)

@@ -220,5 +220,6 @@ def test_a_damaged_image_is_named_by_the_process_that_measures(tmp_path: Path) -
     damaged = tmp_path / "cat" / "0.png"
     damaged.write_bytes(damaged.read_bytes()[:2000])
     words = ["methods=simclr", "dataset=folder", f"dataset.root={tmp_path}", "view_size=32", "batch_size=4"]
+    words += ["dataset.limit=0"]
     with pytest.raises(UsageError, match=r"image '.*cat/0\.png' cannot be read"):
         forecast.forecast(cells(*words), Runtime(device="cpu", out=str(tmp_path / "runs")))

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmark.errors import UsageError
+from benchmark.settings import refusals
 from benchmark.settings.address import key
 from benchmark.settings.cell import Settings
 from benchmark.training import build
@@ -299,5 +300,5 @@ def test_the_number_of_processes_is_part_of_a_cell_whose_numbers_depend_on_it(mo
 def test_micro_batches_that_processes_cannot_share_are_refused() -> None:
     cell = cell_words.read(["methods=simclr", "batch_size=64", "microbatch=24"]).cells[0]
     with pytest.raises(UsageError, match=r"3 parts, which 2 processes cannot share; microbatch=21 can be"):
-        build.require_shares(cell, 64, World(size=2), torch.device("cpu"))
-    build.require_shares(replace(cell, microbatch=21), 64, World(size=2), torch.device("cpu"))
+        refusals.require_shares(cell, 2)
+    refusals.require_shares(replace(cell, microbatch=21), 2)

@@ -166,6 +166,7 @@ def test_a_file_of_settings_that_cannot_be_meant_is_refused(
         (["methods=simclr", "pruner=medain"], "did you mean 'median'"),
         (["methods=simclr", "pruner=median", "evaluate_every=0"], "pruner=median needs accuracies while trials train"),
         (["methods=random"], "none of these methods trains"),
+        (["methods=deepcluster", "prototypes=10,3000"], "prototypes=3000: at most the 1213 training images"),
         (["methods=simclr", "seeds=0,1"], "seeds=0: every trial has that seed"),
         (
             ["methods=simclr,moco", "moco.epochs=3"],

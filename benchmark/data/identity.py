@@ -52,22 +52,30 @@ def holds(dataset: Dataset, root: str) -> bool:
 
 @dataclass(frozen=True)
 class Facts:
-    """What settings can be fitted to: images to train on, classes, and the median of the shorter sides in pixels."""
+    """What settings can be fitted to: images to train on, classes, and the median of the shorter sides in pixels, or
+    that at which images are kept, where a word says a smaller one."""
 
     images: int
     classes: int
     side: int
 
 
-def measure(dataset: Dataset) -> Facts | None:
-    """The facts of image files, or of a dataset whose numbers are published; None where only its files could tell."""
+def measure(dataset: Dataset, supervised: bool = False) -> Facts | None:
+    """The facts of image files, or of a dataset whose numbers are published; None where only its files could tell.
+
+    A `supervised` method trains on labelled images alone, though others lie beside them.
+    """
     labelled, unlabelled = survey_images(dataset)
-    if labelled and not unlabelled:
-        return Facts(labelled.count(dataset)[0], len(labelled.classes), labelled.shorter_side)
-    if unlabelled:
-        images = min(dataset.limit or len(unlabelled.paths), len(unlabelled.paths))
-        images -= 0 if labelled else round(images * dataset.validation)
-        return Facts(images, len(labelled.classes) if labelled else 0, unlabelled.shorter_side)
+    unlabelled = None if labelled and supervised else unlabelled
+    files = unlabelled or labelled
+    if files:
+        kept = 0 if dataset.stream else dataset.cache or dataset.side
+        side = min(files.shorter_side, kept or files.shorter_side)
+        if labelled and not unlabelled:
+            return Facts(labelled.count(dataset)[0], len(labelled.classes), side)
+        images = min(dataset.limit or len(files.paths), len(files.paths))
+        images -= 0 if labelled else min(max(1, round(images * dataset.validation)), images - 1)
+        return Facts(images, len(labelled.classes) if labelled else 0, side)
     published = entry(dataset.name)
     if published.images is None or published.classes is None:
         return None
@@ -84,6 +92,8 @@ def describe(datasets: Iterable[Dataset]) -> list[str]:
         labelled, unlabelled = survey_images(dataset)
         if labelled:
             lines += [labelled.describe(dataset), *(f"note: {note}" for note in labelled.notes)]
+            if labelled.validation is not None and dataset.validation != Dataset.validation:
+                lines.append(f"note: dataset.validation={dataset.validation} does not apply: there is a validation set")
             published, images = entry(dataset.name).images, len(labelled.training)
             if published not in (None, images):
                 lines.append(f"note: {dataset.name} has {published} training images as published, this copy {images}")

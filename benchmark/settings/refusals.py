@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from benchmark.data.catalogue import entry
 from benchmark.data.identity import measure
 from benchmark.errors import UsageError
 from benchmark.settings import schema
@@ -36,8 +37,9 @@ def _require_training(settings: Settings) -> None:
 
 def require_images(settings: Settings) -> None:
     """Raise `UsageError` for a batch of more images than the dataset has, by what is known of it without its files."""
-    facts, batch = measure(settings.dataset), settings.batch_size or 0
-    if facts and batch > facts.images + facts.classes:  # a split rounds in each class
+    facts = measure(settings.dataset, schema.describe(settings.method).supervised)
+    batch, is_counted = settings.batch_size or 0, entry(settings.dataset.name).image_files
+    if facts and batch > facts.images + (0 if is_counted else facts.classes):  # a split rounds in each class
         raise UsageError(f"batch_size={batch}: {settings.dataset.name} has about {facts.images} images to train on")
 
 

@@ -214,7 +214,7 @@ def check_networks(settings: Settings) -> None:
     weights, or that the method refuses. Needs no data but for what is known of it, and fetches nothing."""
     name, stem, size, others, pretrained, pool = _build_backbone(settings)
     backbone = name, stem, size, others, "" if pretrained == weights.TIMM else pretrained, pool
-    facts = identity.measure(settings.dataset)
+    facts = identity.measure(settings.dataset, schema.describe(settings.method).supervised)
     images, classes = (facts.images + facts.classes, facts.classes) if facts else (MANY, 2)
     arguments = _choose_arguments(methods.load(settings.method), classes, size)
     _try_construction(settings.method, tuple(settings.options.items()), backbone, images, tuple(arguments.items()))

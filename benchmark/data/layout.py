@@ -62,10 +62,14 @@ class ClassFolder:
 
 def require_root(root: Path, remedy: str = LAYOUTS) -> None:
     """UsageError where there is no such folder."""
-    if not root.is_dir():
+    try:
+        is_folder, is_there = root.is_dir(), root.exists()
+    except OSError as error:  # a name that is too long, a folder above that may not be entered
+        raise UsageError(f"dataset folder: {str(root)!r} cannot be read ({error.strerror}); {remedy}") from error
+    if not is_folder:
         beside = [path.name for path in root.parent.glob("*/")]
         missing = f"there is no folder {str(root)!r}{nearest(root.name, beside)}"
-        problem = f"{str(root)!r} is a file" if root.exists() else missing
+        problem = f"{str(root)!r} is a file" if is_there else missing
         raise UsageError(f"dataset folder: {problem}; {remedy}")
 
 
@@ -160,6 +164,7 @@ def _split_folders(root: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
     deep = [name for name in named if list_folders(root / name)]
     if not deep:
         _refuse_flat_splits(root, folders, named)
+        _refuse_split_words(root, folders)
         _refuse_other_levels(root, folders)
         return [(TRAIN, root)]
     by_split = {split: [name for name in deep if split_of(name) == split] for split in (TRAIN, VALIDATION, TEST)}
@@ -174,6 +179,7 @@ def _split_folders(root: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
             f"dataset folder: {str(root)!r} has the split folder {deep[0]!r} but no folder train or training; "
             "a class of that name has to be renamed"
         )
+    _refuse_nested_splits(root, deep)
     for name in folders:
         if name in named and name not in deep:
             left_out.add("split folders without class folders", name)
@@ -195,6 +201,37 @@ def _refuse_flat_splits(root: Path, folders: list[str], named: list[str]) -> Non
             f"beside {shorten(name for name in folders if name not in named)}: if it is a class, rename it; if it is a "
             "split, it needs one folder a class"
         )
+
+
+def _refuse_split_words(root: Path, folders: list[str]) -> None:
+    """Names that differ in the word of a split alone, as `seg_train` and `seg_test`, are hardly those of classes."""
+    alike: dict[str, dict[str, str]] = {}
+    for name in folders:
+        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|.", name, re.DOTALL)
+        for i, word in enumerate(words):
+            if split := SPLITS.get(word.lower()):
+                rest = "".join([*words[:i], "\0", *words[i + 1 :]]).lower()
+                alike.setdefault(rest, {}).setdefault(split, name)
+    for of_split in alike.values():
+        others = [name for split, name in of_split.items() if split != TRAIN]
+        if TRAIN in of_split and others:
+            raise UsageError(
+                f"dataset folder: {of_split[TRAIN]!r} and {others[0]!r} of {str(root)!r} are called as splits are, but "
+                "not by names that are read as such: if they are splits, call them train and test, with one folder a "
+                "class in each; if they are classes, rename one"
+            )
+
+
+def _refuse_nested_splits(root: Path, splits: list[str]) -> None:
+    """Split folders that hold nothing but split folders."""
+    for name in splits:
+        inner = list_folders(root / name)
+        if all(map(split_of, inner)):
+            raise UsageError(
+                f"dataset folder: {shorten(f'{name}/{split}' for split in inner)} of {str(root)!r} are named as split "
+                f"folders but lie inside of one: classes lie directly below {name!r}, so move them up; if these are "
+                f"splits of it, give dataset.root={root / name}"
+            )
 
 
 def _refuse_other_levels(root: Path, folders: list[str]) -> None:

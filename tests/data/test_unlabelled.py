@@ -12,6 +12,7 @@ from commandline import inside
 from PIL import Image
 
 from benchmark.cli.checks import read_request
+from benchmark.data import inspection
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import load
 from benchmark.data.identity import describe
@@ -71,6 +72,18 @@ def test_test_images_among_those_without_labels_are_said(folders: tuple[Path, Pa
     assert not [
         line for line in describe([Dataset("folder", str(labelled), unlabelled=str(plenty))]) if "among" in line
     ]
+
+
+def test_they_are_found_though_the_others_are_too_many_to_be_hashed_whole(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled, plenty = folders
+    shutil.copytree(plenty, tmp_path / "more")
+    shutil.copytree(labelled, tmp_path / "more" / "again")
+    shutil.copytree(labelled, tmp_path / "own")
+    monkeypatch.setattr(inspection, "WHOLE", sum(path.stat().st_size for path in labelled.rglob("*.png")))
+    told = describe([Dataset("folder", str(tmp_path / "own"), unlabelled=str(tmp_path / "more"))])
+    assert "note: test images that are among those without labels, and so are trained on: 8" in told
 
 
 def test_without_any_labels_there_is_training_and_no_accuracy(

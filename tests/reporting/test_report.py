@@ -322,6 +322,14 @@ def test_csv_keeps_full_precision(tmp_path: Path) -> None:
     assert [float(back[name] or "nan") for name in numbers] == expected
 
 
+def test_many_numbers_are_written_without_a_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    put(tmp_path)
+    frame, _ = load(tmp_path)
+    more = pd.DataFrame({f"metrics.evaluation{number}": [0.5] for number in range(120)})
+    to_csv(summarise(pd.concat([frame, more], axis=1)))
+    assert not [str(warning.message) for warning in recwarn]
+
+
 def test_only_failures_make_a_table(tmp_path: Path) -> None:
     put(tmp_path, status="failed", reason="out of memory", cost={"views": None})
     summary = summarise(load(tmp_path)[0], ["linear_top1"])

@@ -6,6 +6,7 @@ A split folder has one folder a class. Its name, in any case, is one of `SPLITS`
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -110,7 +111,8 @@ def walk(folder: Path, root: Path, left_out: LeftOut) -> dict[str, Stat]:
         for entry in _list(path, left_out, root):
             try:
                 status = entry.stat()
-            except OSError:
+            except OSError as error:
+                _require_nowhere(entry.path, error)
                 left_out.add("links that lead nowhere", os.path.relpath(entry.path, root))
                 continue
             if stat.S_ISREG(status.st_mode):
@@ -137,11 +139,7 @@ def split_of(name: str) -> str | None:
 
 def is_utf8(text: str) -> bool:
     """Python keeps bytes of a name that are no text as lone surrogates, which can be neither printed nor hashed."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return re.search(r"[\ud800-\udfff]", text) is None
 
 
 def quote(name: str) -> str:
@@ -207,18 +205,16 @@ def _refuse_split_words(root: Path, folders: list[str]) -> None:
     """Names that differ in the word of a split alone, as `seg_train` and `seg_test`, are hardly those of classes."""
     alike: dict[str, dict[str, str]] = {}
     for name in folders:
-        words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+|.", name, re.DOTALL)
-        for i, word in enumerate(words):
-            if split := SPLITS.get(word.lower()):
-                rest = "".join([*words[:i], "\0", *words[i + 1 :]]).lower()
+        for word in re.finditer(r"[A-Z]?[a-z]+|[A-Z]+", name):
+            if split := SPLITS.get(word[0].lower()):
+                rest = f"{name[: word.start()]}\0{name[word.end() :]}".lower()
                 alike.setdefault(rest, {}).setdefault(split, name)
     for of_split in alike.values():
-        others = [name for split, name in of_split.items() if split != TRAIN]
-        if TRAIN in of_split and others:
+        if TRAIN in of_split and len(of_split) > 1:
             raise UsageError(
-                f"dataset folder: {of_split[TRAIN]!r} and {others[0]!r} of {str(root)!r} are called as splits are, but "
-                "not by names that are read as such: if they are splits, call them train and test, with one folder a "
-                "class in each; if they are classes, rename one"
+                f"dataset folder: {shorten(of_split.values())} of {str(root)!r} are called as splits are, but not by "
+                "names that are read as such: if they are splits, call them train and test, with one folder a class in "
+                "each; if they are classes, rename one"
             )
 
 
@@ -264,8 +260,15 @@ def list_folders(folder: Path) -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle
+    except OSError as error:
+        _require_nowhere(entry.path, error)
         return False
+
+
+def _require_nowhere(path: str, error: OSError) -> None:
+    """UsageError unless it is a link that leads nowhere: what is there, and cannot be read now, is not left out."""
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        raise UsageError(f"dataset folder: {path!r} cannot be read ({error.strerror})") from error
 
 
 def _list(folder: Path | str, left_out: LeftOut, root: Path) -> list[os.DirEntry[str]]:

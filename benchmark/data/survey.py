@@ -129,7 +129,7 @@ def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
     content, notes = facts["digest"][:, 0].copy(), [*left_out.sentences(), *remark(root, paths, facts)]
     if not labelled:
         return _survey_unlabelled(root, paths, sides, fingerprint, content, is_small(stats), notes)
-    classes = _name_classes(root, folders, np.bincount(owner, minlength=len(folders)))
+    classes = _name_classes(root, folders, np.bincount(owner, minlength=len(folders)), left_out)
     notes += [*remark_names(classes), *(remark_levels(folders) if name == "folder" else [])]
     number_of = {name: number for number, name in enumerate(classes)}
     labels = np.array([number_of[folder.name] for folder in folders], dtype=np.int64)[owner]
@@ -202,15 +202,16 @@ def survey_dataset(dataset: Dataset) -> Survey:
         raise UsageError(f"dataset {dataset.name}: {str(error).removeprefix('dataset folder: ')}") from error
 
 
-def _name_classes(root: Path, folders: list[ClassFolder], counts: NDArray[np.int64]) -> list[str]:
+def _name_classes(root: Path, folders: list[ClassFolder], counts: NDArray[np.int64], left_out: LeftOut) -> list[str]:
     """The classes, in order, which must be the same in all splits and have an image each."""
     relative_paths = [os.path.relpath(folder.path, root) for folder in folders]
     shown_names = [folder.name if path == "." else path for folder, path in zip(folders, relative_paths, strict=True)]
     empty = [name for name, n in zip(shown_names, counts, strict=True) if not n]
     if empty:
+        said = "".join(f"; {sentence}" for sentence in left_out.sentences())
         raise UsageError(
             f"dataset folder: no image in the class folder{'s' if len(empty) > 1 else ''} {shorten(empty)} of "
-            f"{str(root)!r}: remove {'them' if len(empty) > 1 else 'it'}, or add images"
+            f"{str(root)!r}: remove {'them' if len(empty) > 1 else 'it'}, or add images{said}"
         )
     by_split = {
         split: [folder.name for folder in folders if folder.split == split] for split in (TRAIN, VALIDATION, TEST)

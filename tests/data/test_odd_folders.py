@@ -121,7 +121,10 @@ def test_split_folders_have_many_names(tmp_path: Path, tree: str, expected: tupl
         ("0.png 1.png", ["holds no class folders", "DIR/CLASS/*.jpg", "dataset.unlabelled=DIR"]),
         (".hidden/a=3", ["holds no class folders"]),
         (PAIR + "c/ d/", ["no image in the class folders c, d", "remove them, or add images"]),
-        (PAIR + "c/labels.txt", ["no image in the class folder c", "remove it, or add images"]),
+        (
+            PAIR + "c/labels.txt c/photo.heic",
+            ["no image in the class folder c", "remove it, or add images; left out: ", "; left out: .heic files"],
+        ),
         ("c/ d/", ["no image in the class folders c, d"]),
         (TRAIN + "test/a=1 test/b/", ["no image in the class folder test/b"]),
         (TRAIN + "test/a=1 test/c=1", ["must be the same (only in train/ b; only in test/ c)"]),
@@ -471,6 +474,14 @@ def test_a_user_without_a_home_folder_can_look_at_images(tmp_path: Path) -> None
     environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(tmp_path / "scratch")}
     (tmp_path / "scratch").mkdir()
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path / "scratch", env=environment)
+
+
+@pytest.mark.parametrize("where", ["a/x", "x"])
+def test_what_is_there_and_cannot_be_looked_at_is_not_left_out(tmp_path: Path, where: str) -> None:
+    """As a folder that may not be entered, or a disk that does not answer, makes it."""
+    root = plant(tmp_path / "im", PAIR)
+    (root / where).symlink_to("x" * 300)
+    assert f"/{where}' cannot be read (File name too long)" in refusal(root)
 
 
 def test_a_root_that_cannot_be_looked_at_is_one_line(tmp_path: Path) -> None:

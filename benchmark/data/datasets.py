@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -17,8 +18,10 @@ from benchmark.data.layouts.fetch import explain_failures
 from benchmark.data.source import Images, Indices, Rows, Source, Split, Withheld, require_images
 from benchmark.data.splits import TEST_SEED, stratify, subsample
 from benchmark.errors import UsageError
+from results.quantity import quantify
 
 _CHUNK = 4096  # images copied at a time
+MEASURED = 3  # images without labels that features are measured on: of two, all lie on a line
 
 
 @dataclass(frozen=True, eq=False)
@@ -93,6 +96,14 @@ def _validate_on(dataset: Dataset, source: Source, training: Rows) -> tuple[Rows
     if source.class_names:
         require_images(training.labels, source.class_names, 2, "train and validation")
     to_train, to_validate = stratify(training.labels, dataset.validation, _split_seed(dataset))
+    if not source.class_names and len(to_validate) < MEASURED:
+        share = math.ceil(100 * MEASURED / len(training.labels)) / 100
+        word = f"dataset.validation={share:g}, or " if share < 1 else ""
+        raise UsageError(
+            f"dataset.validation={dataset.validation} leaves {quantify(len(to_validate), 'image')} of "
+            f"{len(training.labels)} without labels to measure features on, and at least {MEASURED} are needed: "
+            f"{word}more images"
+        )
     return training.take(to_train), training.take(to_validate)
 
 

@@ -111,6 +111,15 @@ def test_without_any_labels_there_is_training_and_no_accuracy(
     assert "supcon learns from labels, and there are none" in supervised.stderr
 
 
+def test_a_share_of_too_few_images_to_measure_on_is_refused(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    for number in range(4):
+        shutil.copy(folders[1] / f"{number}.png", tmp_path)
+    told = r"validation=0\.1 leaves 1 image of 4 without labels .* at least 3 are needed: dataset\.validation=0\.75, or"
+    with pytest.raises(UsageError, match=told):
+        load(Dataset("folder", "", side=8, unlabelled=str(tmp_path)))
+    assert len(load(Dataset("folder", "", side=8, unlabelled=str(tmp_path), validation=0.75)).validation) == 3
+
+
 def test_bad_words_are_one_line(folders: tuple[Path, Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="there is no folder"):
         read(["methods=simclr", "dataset=folder", f"dataset.unlabelled={tmp_path / 'nowhere'}"])

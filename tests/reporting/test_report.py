@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import subprocess
 import sys
@@ -323,10 +324,14 @@ def test_csv_keeps_full_precision(tmp_path: Path) -> None:
 
 
 def test_many_numbers_are_written_without_a_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
-    put(tmp_path)
-    frame, _ = load(tmp_path)
-    more = pd.DataFrame({f"metrics.evaluation{number}": [0.5] for number in range(120)})
-    to_csv(summarise(pd.concat([frame, more], axis=1)))
+    folder = put(tmp_path)
+    numbers = {"protocol": "p", "settings": {}, "seconds": 1.0, "metrics": {f"n{i}": 0.5 for i in range(120)}}
+    content = {"schema": 1, "key": record.read(folder)["key"], "evaluations": {"knn": numbers}}
+    (folder / "evaluation.json").write_text(json.dumps(content))
+    frame, problems = load(tmp_path)
+    assert not problems
+    assert "metrics.n119" in frame.assign(column=1)
+    to_csv(summarise(frame))
     assert not [str(warning.message) for warning in recwarn]
 
 

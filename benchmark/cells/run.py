@@ -229,9 +229,10 @@ def _train_and_evaluate(
         began = time.perf_counter()
         frozen = freeze(method, data, batches, device)
         numbers = headline.evaluate_trial(frozen) if settings.trial else headline.evaluate(frozen)
-        contrastive = method.trains and not method.supervised
+        # Two images lie on one line however healthy they are.
+        contrastive = method.trains and not method.supervised and len(data.validation) > 2
         with evaluated():
-            metrics, correct, collapse = world.broadcast(lambda: _judge(numbers, contrastive, len(data.validation)))
+            metrics, correct, collapse = world.broadcast(lambda: _judge(numbers, contrastive))
         resolved["warnings"] += [f"{settings.method}: {note}" for note in linear.explain(metrics)]
         reason = reason or collapse  # the training's own sign names a remedy
         cost["evaluation_seconds"] = round(time.perf_counter() - began, 3)
@@ -268,11 +269,10 @@ def _write_gallery(frozen: FrozenCell, folder: Path, guard: Callable[[], None], 
 
 
 def _judge(
-    numbers: Generator[tuple[str, float], None, dict[str, str]], contrastive: bool, images: int
+    numbers: Generator[tuple[str, float], None, dict[str, str]], contrastive: bool
 ) -> tuple[dict[str, float], dict[str, str], str | None]:
     """The metrics, the test images that were right, and why the metrics mean a collapse, if they do; two classes
-    rightly leave a supervised method one line, and two validation `images` are one however healthy. Raises ValueError
-    for a metric that no record can hold."""
+    rightly leave a supervised method one line. Raises ValueError for a metric that no record can hold."""
     correct: dict[str, str] = {}
 
     def collect() -> Iterator[tuple[str, float]]:
@@ -286,7 +286,7 @@ def _judge(
         if not math.isfinite(value):
             raise ValueError(f"the metric {name} is {value}")
     rank = metrics["effective_rank"]
-    if contrastive and rank < (COLLAPSED_RANK if images > 2 else 1):
+    if contrastive and rank < COLLAPSED_RANK:
         return metrics, correct, f"effective rank {rank:.2f} of the features: all images lie on one line or point"
     return metrics, correct, None
 

@@ -10,10 +10,12 @@ from typing import TYPE_CHECKING
 
 from benchmark.data.catalogue import Dataset, absolute, entry
 from benchmark.errors import UsageError
+from results.quantity import quantify
 
 if TYPE_CHECKING:
     from benchmark.data.survey import Survey
 
+MEASURED = 3  # images without labels that features are measured on: of two, all lie on a line
 UNLABELLED = "+"  # in a fingerprint: before that of the images without labels
 
 
@@ -53,22 +55,30 @@ def holds(dataset: Dataset, root: str) -> bool:
 
 @dataclass(frozen=True)
 class Facts:
-    """What settings can be fitted to: images to train on, classes, and the median of the shorter sides in pixels."""
+    """What settings can be fitted to: images to train on, classes, and the median of the shorter sides in pixels, or
+    that at which images are kept, where a word says a smaller one."""
 
     images: int
     classes: int
     side: int
 
 
-def measure(dataset: Dataset) -> Facts | None:
-    """The facts of image files, or of a dataset whose numbers are published; None where only its files could tell."""
+def measure(dataset: Dataset, supervised: bool = False) -> Facts | None:
+    """The facts of image files, or of a dataset whose numbers are published; None where only its files could tell.
+
+    A `supervised` method trains on labelled images alone, though others lie beside them.
+    """
     labelled, unlabelled = survey_images(dataset)
-    if labelled and not unlabelled:
-        return Facts(labelled.count(dataset)[0], len(labelled.classes), labelled.shorter_side)
-    if unlabelled:
-        images = min(dataset.limit or len(unlabelled.paths), len(unlabelled.paths))
+    unlabelled = None if labelled and supervised else unlabelled
+    files = unlabelled or labelled
+    if files:
+        kept = 0 if dataset.stream else dataset.cache or dataset.side
+        side = min(files.shorter_side, kept or files.shorter_side)
+        if labelled and not unlabelled:
+            return Facts(labelled.count(dataset)[0], len(labelled.classes), side)
+        images = min(dataset.limit or len(files.paths), len(files.paths))
         images -= 0 if labelled else _count_held_back(images, 1, dataset.validation)
-        return Facts(images, len(labelled.classes) if labelled else 0, unlabelled.shorter_side)
+        return Facts(images, len(labelled.classes) if labelled else 0, side)
     published = entry(dataset.name)
     if published.images is None or published.classes is None:
         return None
@@ -120,11 +130,13 @@ def require_limit(dataset: Dataset, classes: int, images: int) -> None:
 
 def require_validation(dataset: Dataset, images: int) -> None:
     """Raise `UsageError` where too few of so many images without labels are held back to measure features by."""
-    if _count_held_back(images, 1, dataset.validation) < 2:
-        share = math.ceil(200 / images) / 100
+    held_back = _count_held_back(images, 1, dataset.validation)
+    if held_back < MEASURED:
+        share = math.ceil(100 * MEASURED / images) / 100
+        word = f"dataset.validation={share:g}, or " if share < 1 else ""
         raise UsageError(
-            f"dataset.validation={dataset.validation:g} holds back one of {images} images without labels, and features "
-            f"are measured by two at least: dataset.validation={share:g}, or more images"
+            f"dataset.validation={dataset.validation:g} holds back {quantify(held_back, 'image')} of {images} without "
+            f"labels, and features are measured on {MEASURED} at least: {word}more images"
         )
 
 
@@ -140,6 +152,8 @@ def describe(datasets: Iterable[Dataset]) -> list[str]:
         labelled, unlabelled = survey_images(dataset)
         if labelled:
             lines += [labelled.describe(dataset), *(f"note: {note}" for note in labelled.notes)]
+            if labelled.validation is not None and dataset.validation != Dataset.validation:
+                lines.append(f"note: dataset.validation={dataset.validation} does not apply: there is a validation set")
             published, images = entry(dataset.name).images, len(labelled.training)
             if published not in (None, images):
                 lines.append(f"note: {dataset.name} has {published} training images as published, this copy {images}")

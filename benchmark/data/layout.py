@@ -6,6 +6,7 @@ A split folder has one folder a class. Its name, in any case, is one of `SPLITS`
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 import stat
@@ -62,10 +63,14 @@ class ClassFolder:
 
 def require_root(root: Path, remedy: str = LAYOUTS) -> None:
     """UsageError where there is no such folder."""
-    if not root.is_dir():
+    try:
+        is_folder, is_there = root.is_dir(), root.exists()
+    except OSError as error:  # a name that is too long, a folder above that may not be entered
+        raise UsageError(f"dataset folder: {str(root)!r} cannot be read ({error.strerror}); {remedy}") from error
+    if not is_folder:
         beside = [path.name for path in root.parent.glob("*/")]
         missing = f"there is no folder {str(root)!r}{nearest(root.name, beside)}"
-        problem = f"{str(root)!r} is a file" if root.exists() else missing
+        problem = f"{str(root)!r} is a file" if is_there else missing
         raise UsageError(f"dataset folder: {problem}; {remedy}")
 
 
@@ -106,7 +111,8 @@ def walk(folder: Path, root: Path, left_out: LeftOut) -> dict[str, Stat]:
         for entry in _list(path, left_out, root):
             try:
                 status = entry.stat()
-            except OSError:
+            except OSError as error:
+                _require_nowhere(entry.path, error)
                 left_out.add("links that lead nowhere", os.path.relpath(entry.path, root))
                 continue
             if stat.S_ISREG(status.st_mode):
@@ -133,11 +139,7 @@ def split_of(name: str) -> str | None:
 
 def is_utf8(text: str) -> bool:
     """Python keeps bytes of a name that are no text as lone surrogates, which can be neither printed nor hashed."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
+    return re.search(r"[\ud800-\udfff]", text) is None
 
 
 def quote(name: str) -> str:
@@ -160,6 +162,7 @@ def _split_folders(root: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
     deep = [name for name in named if list_folders(root / name)]
     if not deep:
         _refuse_flat_splits(root, folders, named)
+        _refuse_split_words(root, folders)
         _refuse_other_levels(root, folders)
         return [(TRAIN, root)]
     by_split = {split: [name for name in deep if split_of(name) == split] for split in (TRAIN, VALIDATION, TEST)}
@@ -174,6 +177,7 @@ def _split_folders(root: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
             f"dataset folder: {str(root)!r} has the split folder {deep[0]!r} but no folder train or training; "
             "a class of that name has to be renamed"
         )
+    _refuse_nested_splits(root, deep)
     for name in folders:
         if name in named and name not in deep:
             left_out.add("split folders without class folders", name)
@@ -195,6 +199,35 @@ def _refuse_flat_splits(root: Path, folders: list[str], named: list[str]) -> Non
             f"beside {shorten(name for name in folders if name not in named)}: if it is a class, rename it; if it is a "
             "split, it needs one folder a class"
         )
+
+
+def _refuse_split_words(root: Path, folders: list[str]) -> None:
+    """Names that differ in the word of a split alone, as `seg_train` and `seg_test`, are hardly those of classes."""
+    alike: dict[str, dict[str, str]] = {}
+    for name in folders:
+        for word in re.finditer(r"[A-Z]?[a-z]+|[A-Z]+", name):
+            if split := SPLITS.get(word[0].lower()):
+                rest = f"{name[: word.start()]}\0{name[word.end() :]}".lower()
+                alike.setdefault(rest, {}).setdefault(split, name)
+    for of_split in alike.values():
+        if TRAIN in of_split and len(of_split) > 1:
+            raise UsageError(
+                f"dataset folder: {shorten(of_split.values())} of {str(root)!r} are called as splits are, but not by "
+                "names that are read as such: if they are splits, call them train and test, with one folder a class in "
+                "each; if they are classes, rename one"
+            )
+
+
+def _refuse_nested_splits(root: Path, splits: list[str]) -> None:
+    """Split folders that hold nothing but split folders."""
+    for name in splits:
+        inner = list_folders(root / name)
+        if all(map(split_of, inner)):
+            raise UsageError(
+                f"dataset folder: {shorten(f'{name}/{split}' for split in inner)} of {str(root)!r} are named as split "
+                f"folders but lie inside of one: classes lie directly below {name!r}, so move them up; if these are "
+                f"splits of it, give dataset.root={root / name}"
+            )
 
 
 def _refuse_other_levels(root: Path, folders: list[str]) -> None:
@@ -227,8 +260,15 @@ def list_folders(folder: Path) -> list[str]:
 def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
-    except OSError:  # a link in a circle
+    except OSError as error:
+        _require_nowhere(entry.path, error)
         return False
+
+
+def _require_nowhere(path: str, error: OSError) -> None:
+    """UsageError unless it is a link that leads nowhere: what is there, and cannot be read now, is not left out."""
+    if error.errno not in (errno.ENOENT, errno.ENOTDIR, errno.ELOOP):
+        raise UsageError(f"dataset folder: {path!r} cannot be read ({error.strerror})") from error
 
 
 def _list(folder: Path | str, left_out: LeftOut, root: Path) -> list[os.DirEntry[str]]:

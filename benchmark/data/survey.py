@@ -8,9 +8,8 @@ from __future__ import annotations
 import hashlib
 import os
 import unicodedata
-from collections import Counter
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmark.data.catalogue import Dataset
-from benchmark.data.inspection import PAGES, ROTATED, inspect_images
+from benchmark.data.inspection import digest_ends, inspect_images, is_small
 from benchmark.data.layout import (
     LAYOUTS,
     TEST,
@@ -33,6 +32,7 @@ from benchmark.data.layout import (
 from benchmark.data.layouts.archives import list_images
 from benchmark.data.layouts.fetch import locate
 from benchmark.data.layouts.shards import base_folder
+from benchmark.data.remarks import count_repeats, remark, remark_levels, remark_names
 from benchmark.data.splits import TEST_SEED, TEST_SHARE, stratify, subsample
 from benchmark.errors import UsageError
 from results.quantity import quantify
@@ -59,6 +59,7 @@ class Survey:
     test_from: str
     fingerprint: str
     content: NDArray[np.uint64]  # (n,): equal where the bytes of two images are
+    is_whole: bool  # whether `content` is of all bytes, not of those at either end
     notes: list[str]
 
     def count(self, dataset: Dataset) -> tuple[int, int, int]:
@@ -78,20 +79,27 @@ class Survey:
         return int(np.median(self.sides.min(axis=1)))
 
     def count_in_test(self, other: Survey) -> int:
-        """How many test images lie in `other` too."""
-        return int(np.isin(self.content[self.test], other.content).sum())
+        """How many test images lie in `other` too; where one of the two is hashed by its ends alone, by those."""
+        whole = self.is_whole and other.is_whole
+        here, there = (one.content if whole or not one.is_whole else one.ends for one in (self, other))
+        return int(np.isin(here[self.test], there).sum())
+
+    @cached_property
+    def ends(self) -> NDArray[np.uint64]:
+        """(n,): as `content`, of the bytes at either end."""
+        return digest_ends(self.paths)
 
     def describe_unlabelled(self) -> str:
         """Such as 'photos: 9000 images without labels; ...'."""
-        return f"{self.root.name}: {len(self.paths)} images without labels; {self._describe_sides()}"
+        return f"{quote(self.root.name)}: {len(self.paths)} images without labels; {self._describe_sides()}"
 
     def describe(self, dataset: Dataset) -> str:
         """Such as '10 classes (church, tench and 8 more), 720 train / 80 validation / 200 test images (...)'."""
         train, validation, test = self.count(dataset)
         drawn = "validation drawn from train" if self.validation is None else "a validation folder of its own"
         return (
-            f"{self.root.name}: {len(self.classes)} classes ({shorten(self.classes)}), {train} train / {validation} "
-            f"validation / {test} test images (test {self.test_from}, {drawn}); {self._describe_sides()}"
+            f"{quote(self.root.name)}: {len(self.classes)} classes ({shorten(self.classes)}), {train} train / "
+            f"{validation} validation / {test} test images (test {self.test_from}, {drawn}); {self._describe_sides()}"
         )
 
     def _describe_sides(self) -> str:
@@ -113,14 +121,16 @@ def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
     folders = list_images(name, root, left_out) if labelled else list_unlabelled(root, left_out)
     root = base_folder(root)
     paths = [path for folder in folders for path in folder.files]
-    images, facts = inspect_images(root, paths, [stat for folder in folders for stat in folder.stats], left_out)
+    stats = [stat for folder in folders for stat in folder.stats]
+    images, facts = inspect_images(root, paths, stats, left_out)
     owner = np.repeat(np.arange(len(folders)), [len(folder.files) for folder in folders])[images]
     paths = [paths[i] for i in images]
     sides, fingerprint = np.stack([facts["height"], facts["width"]], axis=1), _fingerprint(folders, owner, paths, facts)
     content, notes = facts["digest"][:, 0].copy(), [*left_out.sentences(), *remark(root, paths, facts)]
     if not labelled:
-        return _survey_unlabelled(root, paths, sides, fingerprint, content, notes)
-    classes = _name_classes(root, folders, np.bincount(owner, minlength=len(folders)))
+        return _survey_unlabelled(root, paths, sides, fingerprint, content, is_small(stats), notes)
+    classes = _name_classes(root, folders, np.bincount(owner, minlength=len(folders)), left_out)
+    notes += [*remark_names(classes), *(remark_levels(folders) if name == "folder" else [])]
     number_of = {name: number for number, name in enumerate(classes)}
     labels = np.array([number_of[folder.name] for folder in folders], dtype=np.int64)[owner]
     of_split = np.array([folder.split for folder in folders])[owner]
@@ -146,12 +156,19 @@ def survey(root: Path, labelled: bool = True, name: str = "folder") -> Survey:
         test_from=test_from,
         fingerprint=fingerprint,
         content=content,
-        notes=[*notes, *_count_repeats(root, paths, facts, labels, training, test)],
+        is_whole=is_small(stats),
+        notes=[*notes, *count_repeats(root, paths, facts, labels, training, validation, test)],
     )
 
 
 def _survey_unlabelled(
-    root: Path, paths: list[str], sides: NDArray[np.int32], fingerprint: str, content: NDArray[Any], notes: list[str]
+    root: Path,
+    paths: list[str],
+    sides: NDArray[np.int32],
+    fingerprint: str,
+    content: NDArray[Any],
+    is_whole: bool,
+    notes: list[str],
 ) -> Survey:
     if len(paths) < 3:
         count = quantify(len(paths), "image")
@@ -168,6 +185,7 @@ def _survey_unlabelled(
         test_from="",
         fingerprint=fingerprint,
         content=content,
+        is_whole=is_whole,
         notes=notes,
     )
 
@@ -184,15 +202,16 @@ def survey_dataset(dataset: Dataset) -> Survey:
         raise UsageError(f"dataset {dataset.name}: {str(error).removeprefix('dataset folder: ')}") from error
 
 
-def _name_classes(root: Path, folders: list[ClassFolder], counts: NDArray[np.int64]) -> list[str]:
+def _name_classes(root: Path, folders: list[ClassFolder], counts: NDArray[np.int64], left_out: LeftOut) -> list[str]:
     """The classes, in order, which must be the same in all splits and have an image each."""
     relative_paths = [os.path.relpath(folder.path, root) for folder in folders]
     shown_names = [folder.name if path == "." else path for folder, path in zip(folders, relative_paths, strict=True)]
     empty = [name for name, n in zip(shown_names, counts, strict=True) if not n]
     if empty:
+        said = "".join(f"; {sentence}" for sentence in left_out.sentences())
         raise UsageError(
             f"dataset folder: no image in the class folder{'s' if len(empty) > 1 else ''} {shorten(empty)} of "
-            f"{str(root)!r}: remove {'them' if len(empty) > 1 else 'it'}, or add images"
+            f"{str(root)!r}: remove {'them' if len(empty) > 1 else 'it'}, or add images{said}"
         )
     by_split = {
         split: [folder.name for folder in folders if folder.split == split] for split in (TRAIN, VALIDATION, TEST)
@@ -200,6 +219,7 @@ def _name_classes(root: Path, folders: list[ClassFolder], counts: NDArray[np.int
     classes = by_split[TRAIN]
     if not classes:
         raise UsageError(f"dataset folder: {str(root)!r} holds no images with labels to train on")
+    _refuse_twins(root, classes)
     if len(classes) < 2:
         raise UsageError(f"dataset folder: {str(root)!r} holds only the class {classes[0]!r}; {LAYOUTS}")
     for split in (VALIDATION, TEST):
@@ -215,6 +235,18 @@ def _name_classes(root: Path, folders: list[ClassFolder], counts: NDArray[np.int
             )
             raise UsageError(f"dataset folder: the class folders of {str(root)!r} must be the same ({differences})")
     return classes
+
+
+def _refuse_twins(root: Path, classes: list[str]) -> None:
+    """UsageError for two classes that look the same: one name in two Unicode forms, as of two systems."""
+    of_form: dict[str, str] = {}
+    for name in classes:
+        twin = of_form.setdefault(unicodedata.normalize("NFC", name), name)
+        if twin != name:
+            raise UsageError(
+                f"dataset folder: the classes {twin!a} and {name!a} of {str(root)!r} are one name in two "
+                "Unicode forms, which look the same: merge them, or rename one"
+            )
 
 
 def _split_folder(root: Path, folders: list[ClassFolder], split: str) -> str:
@@ -243,56 +275,3 @@ def _fingerprint(folders: list[ClassFolder], owner: Indices, paths: list[str], f
         )
     ]
     return hashlib.sha256("\n".join(sorted(lines)).encode()).hexdigest()[:16]
-
-
-def remark(root: Path, paths: list[str], facts: NDArray[Any]) -> list[str]:
-    """What is read otherwise than may be expected."""
-    formats = Counter(facts["format"].tolist()).most_common()
-    remarks = ["formats: " + ", ".join(f"{n} {name}" for name, n in formats)] if len(formats) > 1 else []
-    kinds = (
-        (PAGES, "of several pages or frames, of which the first is used"),
-        (ROTATED, "with an EXIF rotation, which is not applied"),
-    )
-    for flag, text in kinds:
-        flagged = np.flatnonzero(facts["flags"] & flag)
-        if len(flagged):
-            remarks.append(f"images {text}: {len(flagged)} ({quote(os.path.relpath(paths[flagged[0]], root))})")
-    return remarks
-
-
-def _count_repeats(
-    root: Path, paths: list[str], facts: NDArray[Any], labels: Indices, training: Indices, test: Indices
-) -> list[str]:
-    """Files and contents that are there more than once, which moves a number."""
-    remarks = []
-    row = np.arange(len(paths))
-    trained, tested = np.isin(row, training), np.isin(row, test)
-    file, content = _number(facts["inode"], facts["device"]), _number(*facts["digest"].T)
-    first_label = np.empty(len(labels), np.int64)
-    first_label[content] = labels
-    conflicting = np.isin(content, content[first_label[content] != labels])
-    leaked = tested & np.isin(content, content[training])
-    repeated = (np.bincount(content)[content] > 1) & ~conflicting.any() & ~leaked.any()
-    for text, chosen, groups, differing in (
-        ("images that are the same file as another, by links", np.bincount(file)[file] > 1, file, row),
-        ("images of which the same is in another class, so that a label is wrong", conflicting, content, labels),
-        ("test images that are training images too, whose accuracy says nothing", leaked, content, trained),
-        ("images with the content of another", repeated, content, row),
-    ):
-        if chosen.any():
-            first = int(np.argmax(chosen))
-            other = np.flatnonzero((groups == groups[first]) & (differing != differing[first]))[0]
-            pair = " = ".join(quote(os.path.relpath(paths[i], root)) for i in (first, other))
-            remarks.append(f"{text}: {int(chosen.sum())} ({pair})")
-    return remarks
-
-
-def _number(*columns: NDArray[Any]) -> Indices:
-    """(n,) numbers, equal where the values of all columns are."""
-    order = np.lexsort(columns)
-    starts = np.zeros(len(order), np.int64)
-    for column in columns:
-        starts[1:] |= column[order[1:]] != column[order[:-1]]
-    numbers = np.empty(len(order), np.int64)
-    numbers[order] = np.cumsum(starts)
-    return numbers

@@ -18,8 +18,9 @@ from benchmark.data.datasets import read_arrays
 from benchmark.data.files import Files, Squares, require_decoding
 from benchmark.data.inspection import drop_others, inspect
 from benchmark.data.layout import LeftOut, pick_stat, split_of, walk
+from benchmark.data.remarks import remark
 from benchmark.data.source import Images, Rows
-from benchmark.data.survey import remark, survey_dataset
+from benchmark.data.survey import survey_dataset
 from benchmark.errors import UsageError, nearest
 
 
@@ -107,7 +108,7 @@ def _find_label(name: str) -> str | None:
 def _list_lines(file: Path, open_files: Callable[[list[str]], Images]) -> Listing:
     """The files that a text names, from the current folder. All of them are images, or none is read."""
     try:
-        names = [line for line in file.read_text(encoding="utf-8").splitlines() if line.strip()]
+        names = [line for line in file.read_text(encoding="utf-8-sig").splitlines() if line.strip()]
     except ValueError as error:
         raise UsageError(
             f"{str(file)!r} is neither a folder nor a text in UTF-8 that lists files, one path a line"

@@ -24,7 +24,7 @@ def explain(settings: Settings, preset: str) -> list[str]:
 
 def _explain_fit(settings: Settings, preset: str) -> list[str]:
     """What was fitted to the data, where `preset` fits: what all methods share, then the method's own."""
-    facts = measure(settings.dataset)
+    facts = measure(settings.dataset, describe(settings.method).supervised)
     if facts is None or not describe(settings.method).trains or not presets.is_fitted(preset, settings.dataset.name):
         return []
     shared, of_method = fitted.explain(settings, facts)
@@ -49,7 +49,8 @@ def _explain_recipe(settings: Settings, preset: str) -> list[str]:
 
 def warn(settings: Settings) -> list[str]:
     """What cannot work as it is meant; not refused, because somebody may want to see it."""
-    facts, patch = measure(settings.dataset), re.search(r"patch(\d+)", settings.backbone or "")
+    facts = measure(settings.dataset, describe(settings.method).supervised)
+    patch = re.search(r"patch(\d+)", settings.backbone or "")
     pixels = SMALL_PATCH if settings.stem == "small" else int(patch[1]) if patch else 1
     doubts = [] if facts is None or not describe(settings.method).trains else list(_doubts(settings, facts))
     if patch and (rest := settings.view_size % pixels):

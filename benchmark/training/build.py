@@ -199,7 +199,7 @@ def check_networks(settings: Settings) -> None:
     weights, or that the method refuses. Needs no data but for what is known of it, and fetches nothing."""
     name, stem, size, others, pretrained, pool = _build_backbone(settings)
     backbone = name, stem, size, others, "" if pretrained == weights.TIMM else pretrained, pool
-    facts = identity.measure(settings.dataset)
+    facts = identity.measure(settings.dataset, schema.describe(settings.method).supervised)
     images, classes = (facts.images, facts.classes) if facts else (refusals.MANY, 2)
     _check_method(settings, backbone, images, classes)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +89,13 @@ def read_features(words: list[str]) -> Features:
 def _split(
     command: str, words: list[str], arguments: list[str], allowed: tuple[str, ...]
 ) -> tuple[list[str], dict[str, list[str]]]:
-    """What stands for the `arguments`, and the `key=value` words behind."""
-    leading = [word for word in words if "=" not in word or "/" in word.partition("=")[0]]
+    """What stands for the `arguments`, a path with `=` in it too, and the `key=value` words behind."""
+    keys = [word.partition("=")[0] for word in words]
+    leading = [
+        word
+        for word, key in zip(words, keys, strict=True)
+        if "=" not in word or "/" in key or (key not in allowed and os.path.exists(os.path.expanduser(word)))
+    ]
     if len(leading) != len(arguments):
         given_text = f", got {' '.join(leading)!r}" if leading else ""
         limit = "; it takes one at a time" if len(leading) > len(arguments) else ""

@@ -215,7 +215,8 @@ def _build_frame(rows: list[dict[str, Any]]) -> pd.DataFrame:
     frame = frame.reindex(columns=columns)
     # A column of nulls only is of type object, which has no mean.
     numbers = {name: pd.to_numeric(frame[name], errors="coerce").astype(float) for name in [*metrics, *costs, *test]}
-    return frame.assign(**numbers, **{FAMILY: find_families(frame)})
+    # In one piece: pandas warns of adding a column to a frame of hundreds of them.
+    return frame.assign(**numbers, **{FAMILY: find_families(frame)}).copy()
 
 
 def find_families(frame: pd.DataFrame) -> pd.Series:

@@ -50,7 +50,8 @@ def summarise(frame: pd.DataFrame, metrics: Sequence[str] | None = None) -> pd.D
     summary = pd.concat([labels, *(part.reindex(labels.index) for part in parts)], axis=1)
     # A group with no finished record is missing from the parts: it has no mean, but it does have a count.
     counts = ["seeds", *NOT_FINISHED, *(f"metrics.{name}.n" for name in metrics)]
-    return summary.assign(**{name: summary[name].fillna(0).astype(int) for name in counts})
+    whole = {name: summary[name].fillna(0).astype(int) for name in counts}
+    return summary.assign(**whole).copy()  # in one piece: pandas warns of adding a column to hundreds of them
 
 
 def _unite(notes: pd.Series) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from pathlib import Path
 
 import numpy as np
@@ -10,9 +11,13 @@ from commandline import inside
 from PIL import Image
 
 import methods
+from benchmark.cli import checks
+from benchmark.data import identity
 from benchmark.data.identity import Facts
 from benchmark.errors import UsageError
+from benchmark.settings import presets, refusals, remarks
 from benchmark.settings.presets.fitted import fit
+from benchmark.training import build
 from benchmark.words.cell_words import read
 
 SIZES = (100, 720, 3000, 9000, 45_000, 1_000_000)
@@ -49,6 +54,78 @@ def test_every_method_gets_a_cell_without_a_doubt_on_a_folder(name: str, folder:
     (cell,) = request.cells
     assert (cell.view_size, cell.batch_size) == (64, 16)
     assert all(": fitted " in note or note.startswith("fitted to 86 training images: ") for note in request.notes)
+
+
+@pytest.mark.parametrize("name", [name for name in methods.names() if methods.describe(name).trains])
+def test_no_fitted_value_is_refused_by_the_method_or_beside_the_users_batch(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    draw = random.Random(name)
+    batches = (2, 4, 6, 10, 15, 20, 25, 48, 50, 77, 100, 128, 300, 1000, 8192)
+    for images in (2, 3, 7, 14, 16, 50, 86, 720, 9000, 45_000, 10**6):
+        facts = Facts(images, draw.choice((2, 50)), draw.choice((1, 31, 64, 95)))
+        for module in (presets, remarks, refusals, identity):
+            monkeypatch.setattr(module, "measure", lambda *_, facts=facts: facts)
+        for batch in [None, *draw.sample([size for size in batches if size <= images], min(2, images // 10))]:
+            epochs = draw.choice((None, 1, 2, 9, 10, 200))
+            given = {"epochs": epochs, "batch_size": batch}
+            words = [f"{word}={value}" for word, value in given.items() if value]
+            cells = read([f"methods={name}", "dataset=svhn", *words]).cells
+            checks.require_possible(cells)
+            assert (cells[0].batch_size or 0) <= images
+            if images == 2:
+                build.check_networks(cells[0])
+
+
+def test_the_view_is_no_larger_than_a_words_side(folder: Path) -> None:
+    words = ["methods=simclr", "dataset=folder", f"dataset.root={folder}"]
+    for word, view in (
+        ("dataset.side=48", 32),
+        ("dataset.cache=40", 32),
+        ("dataset.side=64", 64),
+        ("dataset.stream=true", 64),
+    ):
+        assert read([*words, word]).cells[0].view_size == view
+
+
+def test_what_learns_from_labels_is_fitted_to_the_labelled_images(folder: Path, tmp_path: Path) -> None:
+    for number in range(400):
+        Image.new("RGB", (64, 64), (number % 256, number // 256, 0)).save(tmp_path / f"{number}.png")
+    words = ["dataset=folder", f"dataset.root={folder}", f"dataset.unlabelled={tmp_path}"]
+    request = read(["methods=simclr,supcon", *words])
+    assert [cell.batch_size for cell in request.cells] == [32, 16]
+    for images in (400, 86):
+        assert any(note.startswith(f"fitted to {images} training images: ") for note in request.notes)
+
+
+def test_two_validation_images_are_no_collapse(tmp_path: Path, environment: dict[str, str]) -> None:
+    """They lie on one line, however healthy the features are."""
+    noise = np.random.default_rng(0)
+    for number in range(20):
+        path = tmp_path / "few" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(noise.integers(256, size=(20, 20, 3), dtype=np.uint8)).save(path)
+    words = ["methods=simclr", "dataset=folder", f"dataset.root={tmp_path / 'few'}", f"out={tmp_path / 'out'}"]
+    done = inside(["run", *words, "backbone=test_resnet", "view_size=16", "epochs=3", "wandb=off"], environment)
+    assert "14 train / 2 validation / 4 test images" in done.stderr
+    assert "simclr seed=0: finished" in done.stderr
+
+
+def test_a_batch_of_more_images_than_a_folder_trains_on_is_refused_by_plan(folder: Path) -> None:
+    (cell,) = read(["methods=simclr", "dataset=folder", f"dataset.root={folder}", "batch_size=87"]).cells
+    with pytest.raises(UsageError, match="batch_size=87: folder has about 86 images"):
+        checks.require_possible([cell])
+
+
+def test_the_smallest_folder_that_is_allowed_trains(tmp_path: Path, environment: dict[str, str]) -> None:
+    for number in range(6):
+        path = tmp_path / "tiny" / "ab"[number % 2] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", (20, 20), (number * 40, 0, 0)).save(path)
+    words = ["methods=simclr,moco", "dataset=folder", f"dataset.root={tmp_path / 'tiny'}", f"out={tmp_path / 'out'}"]
+    done = inside(["run", *words, "backbone=test_resnet", "epochs=1", "wandb=off"], environment)
+    assert done.returncode == 0, done.stderr
+    assert "fitted to 2 training images: batch_size=2 (about a tenth of 2 images, from 2 to 256" in done.stderr
 
 
 def test_a_word_wins_and_is_told_where_it_cannot_work(folder: Path) -> None:

@@ -20,7 +20,7 @@ from PIL import Image
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import load
 from benchmark.data.files import decode
-from benchmark.data.identity import count_validation
+from benchmark.data.identity import count_validation, describe
 from benchmark.data.survey import Survey, survey
 from benchmark.errors import UsageError
 
@@ -65,6 +65,7 @@ def refusal(root: Path) -> str:
     return message
 
 
+CALLED_AS_SPLITS = ["are called as splits are", "call them train and test", "if they are classes, rename one"]
 PAIR = "a=5 b=5 "  # classes alone: 8 to train, of which validation is carved, and 2 to test
 TRAIN = "train/a=4 train/b=4 "
 
@@ -120,7 +121,10 @@ def test_split_folders_have_many_names(tmp_path: Path, tree: str, expected: tupl
         ("0.png 1.png", ["holds no class folders", "DIR/CLASS/*.jpg", "dataset.unlabelled=DIR"]),
         (".hidden/a=3", ["holds no class folders"]),
         (PAIR + "c/ d/", ["no image in the class folders c, d", "remove them, or add images"]),
-        (PAIR + "c/labels.txt", ["no image in the class folder c", "remove it, or add images"]),
+        (
+            PAIR + "c/labels.txt c/photo.heic",
+            ["no image in the class folder c", "remove it, or add images; left out: ", "; left out: .heic files"],
+        ),
         ("c/ d/", ["no image in the class folders c, d"]),
         (TRAIN + "test/a=1 test/b/", ["no image in the class folder test/b"]),
         (TRAIN + "test/a=1 test/c=1", ["must be the same (only in train/ b; only in test/ c)"]),
@@ -129,6 +133,19 @@ def test_split_folders_have_many_names(tmp_path: Path, tree: str, expected: tupl
             "train/a=3 train/caf\u00e9=3 test/a=3 test/cafe\u0301=3",
             [r"only in train/ 'caf\xe9'; only in test/ 'cafe\u0301'"],
         ),
+        (
+            "caf\u00e9=3 cafe\u0301=3 a=3",
+            [r"'cafe\u0301' and 'caf\xe9'", "one name in two Unicode forms", "merge them"],
+        ),
+        ("seg_train/seg_train/a=3 seg_train/seg_train/b=3 seg_test/seg_test/a=1 seg_pred=2", CALLED_AS_SPLITS),
+        ("train_dataset/a=3 train_dataset/b=3 test_dataset/a=1 test_dataset/b=1", CALLED_AS_SPLITS),
+        ("trainA=3 trainB=3 testA=3 testB=3", CALLED_AS_SPLITS),
+        (
+            "train/train/a=3 train/train/b=3 train/val/a=1 train/val/b=1",
+            ["train/train, train/val of", "inside of one", "dataset.root=", "/train"],
+        ),
+        ("train/train=3 train/val=3", ["train/train, train/val of", "move them up"]),
+        (TRAIN + "test/test/a=1 test/test/b=1", ["test/test of", "inside of one"]),
         (PAIR + "c=1", ["at least 3 are needed to train, validate and test", "c (1)"]),
         (PAIR + "c=2", ["c (2)"]),
         (TRAIN + "train/c=1 test/a=1 test/b=1 test/c=1", ["at least 2 are needed to train and validate", "c (1)"]),
@@ -162,6 +179,11 @@ def test_what_can_be_meant_in_two_ways_or_none_is_refused(tmp_path: Path, tree: 
         ("a/x/y=5 b/x=5", (8, 0, 2), ""),
         ("7up=3 \u732b=3 \u0444=3", (6, 0, 3), ""),
         (f"{'long' * 60}=3 b=3", (4, 0, 2), ""),
+        ("x/a=3 x/b=3 y/a=3 y/b=3", (10, 0, 2), "all classes hold the same folders, a, b: if these are the classes, "),
+        ("x/a=3 x/b=3 x=1 y/a=3 y/b=3", (10, 0, 3), ""),
+        ("bullet_train=3 test_tube=3", (4, 0, 2), ""),
+        (TRAIN + "train/train=4 test/a=1 test/b=1 test/train=1", (12, 0, 3), ""),
+        ("Cat=3 cat=3 dog=3", (6, 0, 3), "classes whose names differ in case or blanks alone: 2 (Cat = cat)"),
     ],
 )
 def test_what_is_left_out_is_said(tmp_path: Path, tree: str, expected: tuple[int, int, int], told: str) -> None:
@@ -261,6 +283,14 @@ def test_a_test_image_that_was_trained_on_is_said_with_its_like(tmp_path: Path) 
         "4 (train/a/3.png = train/b/0.png)",
         "2 (test/a/0.png = train/a/3.png)",
     ]
+
+
+def test_a_test_image_that_is_a_validation_image_is_said(tmp_path: Path) -> None:
+    """The probe, once its strength is chosen, is fitted to the validation images too."""
+    plant(tmp_path, TRAIN + "val/a=2 val/b=2 test/a=2 test/b=2")
+    put(tmp_path / "test" / "a" / "0.png", (tmp_path / "val" / "a" / "1.png").read_bytes())
+    told = "test images that are validation images too, to which the probe is fitted: 1 (test/a/0.png = val/a/1.png)"
+    assert survey(tmp_path).notes == [told]
 
 
 def test_one_content_twice_in_a_class_is_said(tmp_path: Path) -> None:
@@ -444,6 +474,26 @@ def test_a_user_without_a_home_folder_can_look_at_images(tmp_path: Path) -> None
     environment |= {"PYTHONPATH": str(Path(__file__).parents[2]), "TMPDIR": str(tmp_path / "scratch")}
     (tmp_path / "scratch").mkdir()
     subprocess.run([sys.executable, "-c", code], check=True, cwd=tmp_path / "scratch", env=environment)
+
+
+@pytest.mark.parametrize("where", ["a/x", "x"])
+def test_what_is_there_and_cannot_be_looked_at_is_not_left_out(tmp_path: Path, where: str) -> None:
+    """As a folder that may not be entered, or a disk that does not answer, makes it."""
+    root = plant(tmp_path / "im", PAIR)
+    (root / where).symlink_to("x" * 300)
+    assert f"/{where}' cannot be read (File name too long)" in refusal(root)
+
+
+def test_a_root_that_cannot_be_looked_at_is_one_line(tmp_path: Path) -> None:
+    message = refusal(tmp_path / ("x" * 300))
+    assert "cannot be read (File name too long); give dataset.root=DIR" in message
+
+
+def test_a_folder_with_validation_images_says_that_a_share_does_not_apply(tmp_path: Path) -> None:
+    root = plant(tmp_path, TRAIN + "val/a=2 val/b=2 test/a=1 test/b=1")
+    told = "note: dataset.validation=0.3 does not apply: there is a validation set"
+    assert told in describe([Dataset("folder", str(root), validation=0.3)])
+    assert not [line for line in describe([Dataset("folder", str(root))]) if "does not apply" in line]
 
 
 @pytest.mark.parametrize("size", [(10_000, 9_000), (40_000, 40_000)])

@@ -135,6 +135,10 @@ def join(root: Path) -> None:
     (root / "0.tar").write_bytes((root / "0.tar").read_bytes() + (root / "1.tar").read_bytes())
 
 
+def label(root: Path, text: str) -> None:
+    write(root / "0.tar", {"x": {"jpg": archives.jpeg(), "json": text.encode()}})
+
+
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
@@ -144,6 +148,12 @@ def join(root: Path) -> None:
         (lambda root: write(root / "0.tar", {}), "holds no images with labels to train on"),
         (lambda root: write(root / "0.tar", {"a": {"jpg": archives.jpeg()}}), "holds no images with labels"),
         (lambda root: write(root / "0.tar", {"a": {"cls": b"3"}}), "no image in the class folder 3 of"),
+        (lambda root: label(root, "[" * 100_000), "0.tar' cannot be read .*recursion"),
+        (
+            lambda root: label(root, '{"label": [1, 0, 1]}'),
+            r"the label in x.json is \[1, 0, 1\], not one name or number",
+        ),
+        (lambda root: label(root, r'{"label": "\ud800"}'), r"the label in x.json is '\\ud800', not UTF-8 text"),
         (lambda root: (root / "0.tar").rename(root / "test.tar"), "holds no images with labels to train on"),
         (lambda root: write(root / "1.tar", {FOREIGN: {"jpg": b""}}), r"the name b'caf\\xe9.jpg' in it is not UTF-8"),
         (lambda root: (root / "0.tar").rename(root / f"{FOREIGN}.tar"), r"caf\\xe9.tar' is not UTF-8 text: rename it"),
@@ -163,6 +173,7 @@ def test_shards_that_lack_something_are_refused_in_one_line(tmp_path, spoil, mes
         ("", "dataset=webdataset needs its images: give dataset=webdataset:DIR"),
         (":{}/none", "there is no file"),
         (":{}/set-train-{{000001..000005}}.tar", r"set-train-000003.tar' \(3 of 5 are missing\)"),
+        (":{}/set-train-{{0..99999999}}.tar", "names 100,000,000 shards, more than 100,000"),
         (":{}/empty", "holds nothing: files called NAME.tar are needed"),
         (":{}/packed.tar", r"shard .*packed.tar' cannot be read \("),
         (":{} dataset.root=elsewhere", "and dataset.root=elsewhere: give one of them"),
@@ -265,6 +276,12 @@ def test_a_missing_network_package_or_column_is_one_line(dictionary, parquet, mo
     for split in ("train", "test"):
         dictionary[split].remove_columns(["fine", "coarse"]).to_parquet(parquet / f"{split}-00000-of-00001.parquet")
     with pytest.raises(UsageError, match=r"needs one column of images and one of labels, and has img \("):
+        cell(f"dataset=hf:{parquet}")
+    for split in ("train", "test"):
+        several = dictionary[split].remove_columns(["fine", "coarse"])
+        several = several.add_column("label", [[0, 1]] * len(several))
+        several.to_parquet(parquet / f"{split}-00000-of-00001.parquet")
+    with pytest.raises(UsageError, match=r"needs one column of images and one of labels, and has img .*, label \("):
         cell(f"dataset=hf:{parquet}")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UsageError, match=r"needs the package datasets: pip install 'contrastive-benchmark\[hf\]'"):

@@ -12,6 +12,7 @@ from commandline import inside
 from PIL import Image
 
 from benchmark.cli.checks import read_request
+from benchmark.data import inspection
 from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import load
 from benchmark.data.identity import describe
@@ -73,6 +74,18 @@ def test_test_images_among_those_without_labels_are_said(folders: tuple[Path, Pa
     ]
 
 
+def test_they_are_found_though_the_others_are_too_many_to_be_hashed_whole(
+    folders: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    labelled, plenty = folders
+    shutil.copytree(plenty, tmp_path / "more")
+    shutil.copytree(labelled, tmp_path / "more" / "again")
+    shutil.copytree(labelled, tmp_path / "own")
+    monkeypatch.setattr(inspection, "WHOLE", sum(path.stat().st_size for path in labelled.rglob("*.png")))
+    told = describe([Dataset("folder", str(tmp_path / "own"), unlabelled=str(tmp_path / "more"))])
+    assert "note: test images that are among those without labels, and so are trained on: 8" in told
+
+
 def test_without_any_labels_there_is_training_and_no_accuracy(
     folders: tuple[Path, Path], tmp_path: Path, environment: dict[str, str]
 ) -> None:
@@ -109,9 +122,9 @@ def test_so_few_images_that_nothing_could_be_measured_are_refused(
     for command in (["plan", "--quick"], ["run"]):
         done = inside([*command, *words], environment)
         assert done.returncode == 2
-        assert "dataset.validation=0.1 holds back one of 14 images without labels" in done.stderr
-        assert "dataset.validation=0.15, or more images" in done.stderr
-    assert inside(["plan", "--quick", *words, "dataset.validation=0.15"], environment).returncode == 0
+        assert "dataset.validation=0.1 holds back 1 image of 14 without labels" in done.stderr
+        assert "dataset.validation=0.22, or more images" in done.stderr
+    assert inside(["plan", "--quick", *words, "dataset.validation=0.22"], environment).returncode == 0
 
 
 def test_a_supervised_method_has_the_images_with_labels(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -104,7 +105,7 @@ def test_all_damaged_images_are_named_at_once_and_no_table_is_left(
     (photos / "a.png").write_text("no image")
     line = refuse(environment, tmp_path, "features", cell, photos, "out=features.parquet")
     assert [part for part in ("3 of 5 images", "a.png (not an image)", "b.png (", "d.png (") if part not in line] == []
-    (tmp_path / "list.txt").write_text("photos/train/cat/e.png\n")
+    (tmp_path / "list.txt").write_text("\ufeffphotos/train/cat/e.png\r\n", encoding="utf-8")  # as Windows does
     assert inside(["features", str(cell), "list.txt", "out=one.npz"], environment, tmp_path).returncode == 0
     (tmp_path / "one.npz").unlink()
     (tmp_path / "list.txt").write_text("photos/train/cat/e.png\nphotos/x.png\n")
@@ -123,6 +124,9 @@ def test_what_cannot_be_meant_is_one_line(
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "file").touch()
     (tmp_path / "empty").mkdir()
+    (tmp_path / "a=b").mkdir()
+    os.mkfifo(tmp_path / "pipe.png")
+    (tmp_path / "pipe.txt").write_text("pipe.png\n")
     for words, parts in (
         (("features", cell, "out=f.parquet"), ["needs CELL and IMAGES"]),
         (("features", cell, "photos", "out=f.csv"), ["ends in .parquet or .npz, not out=f.csv"]),
@@ -138,6 +142,8 @@ def test_what_cannot_be_meant_is_one_line(
         ),
         (("features", cell, "other.txt", "out=f.npz"), ["'photos/notes.txt'", "(not an image)"]),
         (("features", cell, "photos/a.png", "out=f.npz"), ["neither a folder nor a text"]),
+        (("features", cell, "a=b", "out=f.npz"), ["a=b' holds no image"]),
+        (("features", cell, "pipe.txt", "out=f.npz"), ["'pipe.png'", "(not an image)"]),
         (("features", cell, "empty", "out=f.npz"), ["holds no image"]),
         (("features", cell.parent, "photos", "out=f.npz"), ["no cell's folder", "status out="]),
         (("export", cell), ["needs out=DIR"]),

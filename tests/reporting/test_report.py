@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import math
 import subprocess
 import sys
@@ -320,6 +321,18 @@ def test_csv_keeps_full_precision(tmp_path: Path) -> None:
     numbers = [name for name in summary.columns if name.startswith(("metrics.", "cost.")) and name != "cost.devices"]
     expected = pytest.approx(only(summary)[numbers].tolist(), rel=0, abs=0, nan_ok=True)
     assert [float(back[name] or "nan") for name in numbers] == expected
+
+
+def test_many_numbers_are_written_without_a_warning(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    folder = put(tmp_path)
+    numbers = {"protocol": "p", "settings": {}, "seconds": 1.0, "metrics": {f"n{i}": 0.5 for i in range(120)}}
+    content = {"schema": 1, "key": record.read(folder)["key"], "evaluations": {"knn": numbers}}
+    (folder / "evaluation.json").write_text(json.dumps(content))
+    frame, problems = load(tmp_path)
+    assert not problems
+    assert "metrics.n119" in frame.assign(column=1)
+    to_csv(summarise(frame))
+    assert not [str(warning.message) for warning in recwarn]
 
 
 def test_only_failures_make_a_table(tmp_path: Path) -> None:

@@ -119,7 +119,8 @@ def _columns(features: Any, title: str) -> tuple[str, str]:
     images = [name for name, kind in features.items() if isinstance(kind, datasets.Image) or _is_encoded(kind)]
     labels = [name for name, kind in features.items() if isinstance(kind, datasets.ClassLabel)]
     labels.sort(key=lambda name: -features[name].num_classes)
-    labels += [name for name in ("label", "labels", "cls", "class") if name in features and name not in labels]
+    named = [name for name in ("label", "labels", "cls", "class") if name in features and name not in labels]
+    labels += [name for name in named if isinstance(features[name], datasets.Value)]
     if len(images) != 1 or not labels:
         columns = ", ".join(
             f"{name} ({getattr(kind, 'dtype', type(kind).__name__)})" for name, kind in features.items()

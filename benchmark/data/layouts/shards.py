@@ -11,6 +11,7 @@ import glob
 import hashlib
 import io
 import json
+import math
 import os
 import re
 import sys
@@ -42,7 +43,8 @@ VERSION = 2  # of what is kept
 IMAGES = {"jpg", "jpeg", "png", "webp", "ppm", "bmp", "tif", "tiff", "gif"}
 LABELS = ("label", "cls", "class")  # in a json
 MEMBER = re.compile(r"(.+?\.tar)/(\d+)\+(\d+)/")
-RANGE = re.compile(r"\{(\d+)\.\.(\d+)\}")
+RANGE = re.compile(r"\{(\d{1,9})\.\.(\d{1,9})\}")
+MOST_SHARDS = 100_000  # that a pattern with ranges may name
 
 
 def user_cache() -> Path:
@@ -61,7 +63,7 @@ def is_own(file: IO[bytes]) -> bool:
 def open_image(path: str) -> IO[bytes]:
     """The file, or the part of a shard, that the path of an image names. OSError as of `open`."""
     try:
-        return open(path, "rb")
+        return open(path, "rb", opener=_open_at_once)
     except NotADirectoryError:
         member = MEMBER.match(path)
         if member is None:
@@ -69,6 +71,11 @@ def open_image(path: str) -> IO[bytes]:
         with open(member[1], "rb") as shard:
             shard.seek(int(member[2]))
             return io.BytesIO(shard.read(int(member[3])))
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    """A pipe in the place of a file would be waited for; so it is one that holds nothing."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def base_folder(pattern: Path) -> Path:
@@ -86,7 +93,7 @@ def list_shards(pattern: Path, left_out: LeftOut) -> list[ClassFolder]:
     shards = _find_shards(pattern, base, left_out)
     members: dict[tuple[str, str], dict[str, Stat]] = {}
     words: dict[str, str] = {}
-    unseen = sum(not _index_file(shard).exists() for shard in shards)
+    unseen = sum(not os.path.exists(_index_file(shard)) for shard in shards)
     if unseen:
         print(f"{base.name}: looking at {quantify(unseen, 'shard')}, once", file=sys.stderr, flush=True)
     for shard in shards:
@@ -115,6 +122,9 @@ def _find_shards(pattern: Path, base: Path, left_out: LeftOut) -> list[Path]:
     if pattern.is_dir():
         paths = sorted(pattern.rglob("*.tar"))
     else:
+        count = math.prod(max(0, int(last) - int(first) + 1) for first, last in RANGE.findall(str(pattern)))
+        if count > MOST_SHARDS:
+            raise UsageError(f"{str(pattern)!r} names {count:,} shards, more than {MOST_SHARDS:,}")
         names = list(_expand(str(pattern)))
         by_name = {name: sorted(glob.glob(name)) for name in names}
         missing = [name for name, files in by_name.items() if not files]
@@ -202,10 +212,10 @@ def _read_members(shard: Path) -> list[tuple[str, int, int, str | None]]:
                 if is_label:
                     file = tar.extractfile(member)
                     assert file is not None
-                    label = _label(file.read().decode(), ending)
+                    label = _label(file.read().decode(), ending, member.name)
                     labels |= {key: label} if label is not None else {}
             _require_end(shard, tar)
-    except (tarfile.TarError, OSError, ValueError) as error:
+    except (tarfile.TarError, OSError, ValueError, RecursionError) as error:
         raise UsageError(f"shard {str(shard)!r} cannot be read ({error})") from error
     return [(*image, labels.get(key)) for key, image in images.items()]
 
@@ -219,11 +229,15 @@ def _require_end(shard: Path, tar: tarfile.TarFile) -> None:
         raise ValueError("it is cut short, or several tar files in one")
 
 
-def _label(text: str, ending: str) -> str | None:
+def _label(text: str, ending: str, name: str) -> str | None:
     value: Any = text.strip()
     if ending == "json":
         content = json.loads(text)
         value = next((content[name] for name in LABELS if name in content), "") if isinstance(content, dict) else ""
+    if isinstance(value, list | dict):
+        raise ValueError(f"the label in {name} is {str(value)[:60]}, not one name or number")
+    if not is_utf8(str(value)):
+        raise ValueError(f"the label in {name} is {str(value)[:60]!r}, not UTF-8 text")
     return str(value) if str(value) not in ("", "-1", "None") else None
 
 

@@ -19,6 +19,7 @@ from benchmark.settings.presets.fitted import fit, is_short
 from benchmark.settings.presets.larger import imagenet, imagenet100, stl10
 from benchmark.settings.presets.quick import cifar_quick
 from benchmark.settings.presets.sourced import Preset
+from benchmark.settings.schema import describe
 
 PRESETS: dict[str, Callable[[], Preset]] = {
     "digits": digits,
@@ -53,7 +54,7 @@ def words(name: str, dataset: Dataset, method: str, given: Mapping[str, Any]) ->
     """
     require(name)
     if is_fitted(name, dataset.name):
-        facts, size = measure(dataset), (given.get("epochs"), given.get("batch_size"))
+        facts, size = measure(dataset, describe(method).supervised), (given.get("epochs"), given.get("batch_size"))
         chosen = {word: rule.value for word, rule in fit(facts, *size).items()} if facts else {}
         short = facts is not None and is_short(facts, *size)
     else:

@@ -31,13 +31,15 @@ def fit(facts: Facts, epochs: int | None = None, batch: int | None = None) -> di
     n = facts.images
     view = max(32, min(LARGEST_VIEW, facts.side // 32 * 32))
     usual, length = _length(n, epochs, batch)
+    tenth = f"about a tenth of {n} images, from {_smallest(n)} to 256, so that an epoch has steps"
     rules = {name: Rule(value, "") for name, (value, _) in (cifar() if view < 64 else stl10()).items()}
     rules |= {name: Rule(str(usual), "") for name in rules if name.endswith(".batch_size")}
     rules |= {
         "view_size": Rule(str(view), f"the shorter side is {facts.side} pixels, in steps of 32 up to {LARGEST_VIEW}"),
-        "batch_size": Rule(str(usual), f"about a tenth of {n} images, so that an epoch has steps; 256 at most"),
+        "batch_size": Rule(str(usual), tenth),
         "epochs": Rule(str(length), f"a million images seen with {n}, from 200 to 500 epochs"),
     }
+    rules |= {f"{name}.batch_norm": Rule(f"shuffle:{_groups(usual, 8)}", "") for name in ("moco", "pcl", "ressl")}
     rules |= _memories(n, usual, length)
     steps = length * max(1, n // usual)
     return rules | (_short(n, usual, steps) if is_short(facts, epochs, batch) else {})
@@ -51,8 +53,13 @@ def is_short(facts: Facts, epochs: int | None = None, batch: int | None = None) 
 
 def _length(n: int, epochs: int | None, batch: int | None) -> tuple[int, int]:
     """Images of a step, and epochs."""
-    usual = batch or min(256, max(16, _power_below(n / 10)))
+    usual = batch or min(256, max(_smallest(n), _power_below(n / 10)))
     return usual, epochs or min(500, max(200, round(1e6 / n / 100) * 100))
+
+
+def _smallest(n: int) -> int:
+    """The smallest batch that is fitted: 16 images, or as many of fewer as are a power of two."""
+    return max(2, min(16, _power_below(n)))
 
 
 def explain(settings: Settings, facts: Facts) -> tuple[str, str]:
@@ -70,25 +77,27 @@ def explain(settings: Settings, facts: Facts) -> tuple[str, str]:
 def _memories(n: int, batch: int, epochs: int) -> dict[str, Rule]:
     """Queues, drawn negatives, clusters, and what is whitened together."""
     quarter = max(batch, _power_below(n / 4))
-    keys = f"at most a quarter of {n} images: in a longer queue an image meets its own older keys"
-    prototypes = max(10, min(512, batch * 3 // 4))
-    clusters = max(4, min(512, n // 25))
-    outputs = Rule(str(min(4096, max(64, _power_below(n / 4)))), f"a quarter of {n} images; 4,096 at most")
-    pcl = [max(4, min(largest, n // share)) for largest, share in ((250, 60), (500, 25), (1000, 12))]
+    keys = f"at most a quarter of {n} images, or a batch: in a longer queue an image meets its own older keys"
+    prototypes = min(batch, max(10, min(512, batch * 3 // 4)))
+    few = max(2, min(4, n // 2))  # clusters of hardly any images
+    clusters = max(few, min(512, n // 25))
+    outputs = Rule(str(min(4096, max(64, _power_below(n / 4)))), f"a quarter of {n} images, from 64 to 4,096")
+    pcl = [max(few, min(largest, n // share)) for largest, share in ((250, 60), (500, 25), (1000, 12))]
+    each = f"12 or more of {n} images a cluster, or {few} clusters"
     return {
         "moco.queue": Rule(str(min(4096, quarter)), keys),
         "pcl.queue": Rule(str(min(4096, quarter)), keys),
         "ressl.queue": Rule(str(min(4096, quarter)), keys),
         "nnclr.queue": Rule(str(min(16384, quarter)), keys),
-        "all4one.queue": Rule(str(min(16384, quarter)), keys),
+        "all4one.queue": Rule(str(max(5, min(16384, quarter))), keys),  # it looks up 5 neighbours
         "pirl.negatives": Rule(str(min(4096, max(1, _power_below(n / 2)))), f"at most half of the bank's {n} rows"),
         "instdisc.negatives": Rule(str(min(4096, max(1, _power_below(n / 2)))), f"at most half of the {n} rows"),
-        "swav.prototypes": Rule(str(prototypes), f"below the {batch} images that a step balances over them"),
+        "swav.prototypes": Rule(str(prototypes), f"no more than the {batch} images that a step balances over them"),
         "dino.prototypes": outputs,
         "ibot.prototypes": outputs,
-        "deepcluster.prototypes": Rule(str(clusters), f"25 or more of {n} images a cluster"),
-        "pcl.clusters": Rule("+".join(map(str, sorted(set(pcl)))), f"12 or more of {n} images a cluster"),
-        "pcl.warmup_epochs": Rule(str(max(1, epochs // 10)), "a tenth of the training"),
+        "deepcluster.prototypes": Rule(str(clusters), f"25 or more of {n} images a cluster, or {few} clusters"),
+        "pcl.clusters": Rule("+".join(map(str, sorted(set(pcl)))), each),
+        "pcl.warmup_epochs": Rule(str(min(max(1, epochs // 10), epochs - 1)), "a tenth of the training"),
         "wmse.whitened": Rule(str(min(128, batch)), f"of the {batch} images of a step"),
         "wmse.head_dim": Rule(str(min(64, batch // 2)), "half of the images whitened at once, or less"),
         "corinfomax.head_dim": Rule(str(min(64, batch // 2)), "half of the images of a step, or less"),
@@ -152,7 +161,7 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
     }
     plain |= {f"{name}.{word}": value for name in ("dino", "ibot") for word, value in _TEACHER.items()}
     plain |= {"dino.optimiser": "adamw", "dino.learning_rate": "0.002", "ibot.learning_rate": "0.001"}
-    groups = Rule(f"shuffle:{max(2, min(8, batch // 16))}", "groups of 16 images or more")
+    groups = Rule(f"shuffle:{_groups(batch, batch // 16)}", "two groups or more, of 16 images where there are as many")
     return (
         {name: Rule(value, "") for name, value in plain.items()}
         | {f"{name}.momentum": momentum for name in ("moco", "pcl", "moco_v3", "byol", "all4one", "ijepa")}
@@ -161,6 +170,14 @@ def _short(n: int, batch: int, steps: int) -> dict[str, Rule]:
         | {f"{name}.warmup": Rule("0.1", "") for name in ("moco", "pcl", "instdisc", "pirl", "simsiam")}
         | {"swav.learning_rate": Rule("0.25", f"of {steps} steps: with less its codes stayed flat on small data")}
     )
+
+
+def _groups(batch: int, most: int) -> int:
+    """Equal groups of a batch, for batch norm: at most `most` and 8 where it divides so, else the fewest; 2 of a prime,
+    which is refused."""
+    most = max(2, min(8, most))
+    dividing = [count for count in range(2, most + 1) if batch % count == 0]
+    return max(dividing, default=next((count for count in range(most + 1, min(batch, 100)) if batch % count == 0), 2))
 
 
 def _power_below(number: float) -> int:

@@ -322,7 +322,7 @@ def test_two_commands_on_one_folder_train_a_cell_once(tmp_path: Path, environmen
 def test_two_processes_under_torchrun_give_the_same_records(tmp_path: Path, environment: dict[str, str]) -> None:
     """In float64, where sums in another order change nothing that a metric shows; batch norm is synchronised, or over
     micro-batches that are the same images."""
-    words = ("precision=fp64", "epochs=3", "microbatch=0,16")
+    words = ("precision=fp64", "epochs=2", "microbatch=0,16")
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     done = run(tmp_path / "two", environment, *words, launcher=launcher)
     assert done.returncode == 0, done.stderr

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import inside
+from commandline import run_in_process
 from PIL import Image
 
 import methods
@@ -98,10 +98,10 @@ def test_what_was_found_and_fitted_stands_in_plan_and_record(
 ) -> None:
     words = ["methods=moco", "dataset=folder", f"dataset.root={folder}", "backbone=test_resnet", "stem=native"]
     words += ["view_size=16", "epochs=1", "moco.queue=128", f"out={tmp_path}", "wandb=off"]
-    planned = inside(["plan", "--quick", *words], environment)
+    planned = run_in_process(["plan", "--quick", *words], environment)
     assert "images: 3 classes (a, b, c), 86 train / 10 validation / 24 test images" in planned.stderr
     assert "moco: queue=128 is 149% of the 86 training images" in planned.stderr
-    done = inside(["run", *words], environment)
+    done = run_in_process(["run", *words], environment)
     assert done.returncode == 0, done.stderr
     record = next(tmp_path.glob("*/record.json")).read_text()
     assert "3 classes (a, b, c), 86 train / 10 validation / 24 test images" in record

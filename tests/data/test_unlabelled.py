@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import inside
+from commandline import run_in_process
 from PIL import Image
 
 from benchmark.cli.checks import read_request
@@ -77,7 +77,7 @@ def test_without_any_labels_there_is_training_and_no_accuracy(
     folders: tuple[Path, Path], tmp_path: Path, environment: dict[str, str]
 ) -> None:
     words = ["methods=random,simclr", "dataset=folder", f"dataset.unlabelled={folders[1]}", f"out={tmp_path}", *SMALL]
-    done = inside(["run", *words], environment)
+    done = run_in_process(["run", *words], environment)
     assert done.returncode == 0, done.stderr
     assert "plenty: 45 images without labels" in done.stderr
     assert "no labels, so no accuracy can be given" in done.stderr
@@ -89,11 +89,11 @@ def test_without_any_labels_there_is_training_and_no_accuracy(
         assert set(record["metrics"]) == {"effective_rank", "uniformity", "alignment"}
         assert (path.parent / "looks.json").exists(), "nearest neighbours to look at"
     assert "no labels, so no accuracy can be given" in " ".join(done.stdout.split()), "below the table"
-    assert inside(["report", f"out={tmp_path}"], environment).returncode == 0
+    assert run_in_process(["report", f"out={tmp_path}"], environment).returncode == 0
     assert "no labels" in (tmp_path / "report" / "report.html").read_text()
-    evaluated = inside(["evaluate", f"out={tmp_path}", "evaluations=knn,looks"], environment)
+    evaluated = run_in_process(["evaluate", f"out={tmp_path}", "evaluations=knn,looks"], environment)
     assert evaluated.returncode == 0, evaluated.stderr
-    supervised = inside(["run", "methods=supcon", *words[1:]], environment)
+    supervised = run_in_process(["run", "methods=supcon", *words[1:]], environment)
     assert supervised.returncode == 2
     assert "supcon learns from labels, and there are none" in supervised.stderr
 

@@ -20,7 +20,7 @@ from unittest import mock
 PATIENCE = 900.0  # seconds after which something hangs; nothing here depends on the speed of the machine
 
 
-def outside(
+def run_in_subprocess(
     words: list[str],
     environment: Mapping[str, str],
     folder: Path | None = None,
@@ -31,7 +31,7 @@ def outside(
     return subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
-def inside(
+def run_in_process(
     words: list[str], environment: Mapping[str, str], folder: Path | None = None
 ) -> subprocess.CompletedProcess[str]:
     """The same in this process, for what does not depend on being another one; what it changes is put back."""
@@ -55,7 +55,7 @@ def inside(
 PRELOAD = ["benchmark.cells.run", "benchmark.launch.in_process", "benchmark.cli.reporting", "sklearn.datasets", "timm"]
 
 
-def forked(
+def fork(
     words: list[str], environment: Mapping[str, str], out: Path, folder: Path | None = None
 ) -> multiprocessing.Process:
     """The same in a process of its own, for what is killed, stopped or races: forked from one that has imported torch
@@ -67,14 +67,14 @@ def forked(
     return process
 
 
-def forked_pair(words: list[str], environment: Mapping[str, str], folder: Path) -> tuple[list[int], str]:
+def fork_pair(words: list[str], environment: Mapping[str, str], folder: Path) -> tuple[list[int], str]:
     """The same over two processes, as torchrun would have started them: their exit codes, and what the first said."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
     group = {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     both = [
-        forked(words, {**environment, **group, "RANK": rank, "LOCAL_RANK": rank}, folder / f"rank-{rank}.txt")
+        fork(words, {**environment, **group, "RANK": rank, "LOCAL_RANK": rank}, folder / f"rank-{rank}.txt")
         for rank in "01"
     ]
     for process in both:
@@ -99,7 +99,7 @@ def _run_forked(words: list[str], environment: dict[str, str], out: Path, folder
     sys.exit(main(words))
 
 
-def until(true: Callable[[], Any], what: str) -> None:
+def wait_until(true: Callable[[], Any], what: str) -> None:
     """Wait for what happens in another process."""
     end = time.monotonic() + PATIENCE
     while not true():

@@ -20,7 +20,7 @@ from typing import Any
 from unittest import mock
 
 import synthetic
-from commandline import inside
+from commandline import run_in_process
 
 from benchmark.words import cell_words
 from results.report import page, report
@@ -117,7 +117,7 @@ def run_case(seed: int, base: Path, scratch: Path) -> None:
     drawn = report._write_figures if seed % 10 == 0 else lambda folder, charts, styles: None
     with mock.patch.object(report, "_write_figures", drawn), mock.patch.object(page, "_read_plotly", return_value="0"):
         for command in ("status", "report"):
-            done = inside([command, f"out={out}"], os.environ)
+            done = run_in_process([command, f"out={out}"], os.environ)
             assert done.returncode in (0, 2), done.stderr
             bad = {sign for sign in done.stdout + done.stderr if not sign.isprintable()} - {"\n"}
             assert not bad, f"{command} prints {bad}"

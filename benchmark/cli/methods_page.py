@@ -146,6 +146,7 @@ def _describe_work(name: str, backbone: str = BACKBONE) -> float:
     return counted.count / BATCH
 
 
+@lru_cache(maxsize=256)
 def _build(name: str, backbone: str) -> tuple[Method, type[Method]]:
     """The method with its default options, on the meta device."""
     method_class: type[Method] = methods.load(name)
@@ -155,13 +156,14 @@ def _build(name: str, backbone: str) -> tuple[Method, type[Method]]:
     )
     with torch.device("meta"):
         return method_class(
-            method_class.Config(), copy.deepcopy(encoder).to("meta"), width, IMAGES, **arguments
+            method_class.Config(), copy.deepcopy(encoder), width, IMAGES, **arguments
         ).train(), method_class
 
 
 @lru_cache
 def _build_encoder(backbone: str) -> tuple[Any, int, str]:
-    return encoders.make(backbone, "small", SIDE, (), "")
+    encoder, width, stem = encoders.make(backbone, "small", SIDE, (), "")
+    return encoder.to("meta"), width, stem
 
 
 def main() -> int:

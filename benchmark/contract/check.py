@@ -62,8 +62,8 @@ def check_resume(name: str, *more: str) -> None:
 
 def check_micro_batches(name: str, *more: str) -> None:
     """Encoding 12 images at a time gives the gradient of the whole batch of 32 (batch norm replaced by group norm)."""
-    whole = train_undisturbed(name, (*SYNC, FEWER, *more), False)
-    parts = train_briefly(settings(name, *SYNC, FEWER, *more, "microbatch=12"), norm=False)
+    whole = train_undisturbed(name, (*SYNC, *FEWER, *more), False)
+    parts = train_briefly(settings(name, *SYNC, *FEWER, *more, "microbatch=12"), norm=False)
     require_close(whole, parts, "micro-batches")
 
 

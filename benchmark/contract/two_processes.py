@@ -27,7 +27,7 @@ from benchmark.errors import explain
 from benchmark.training import distributed
 
 # The micro-batches are the same images on two processes, each with its own batch-norm statistics.
-VARIANTS = {"whole batches": (*EXACT, FEWER), "micro-batches": (*SYNC, FEWER, "microbatch=8")}
+VARIANTS = {"whole batches": (*EXACT, *FEWER), "micro-batches": (*SYNC, *FEWER, "microbatch=8")}
 
 
 def check_two_processes(name: str) -> None:

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 import pytest
-from commandline import PATIENCE, inside
+from commandline import PATIENCE, run_in_process
 
 from benchmark.cells import lease, plan, run
 from benchmark.contract.short_training import CPU
@@ -187,7 +187,7 @@ def test_a_cell_that_is_left_to_another_has_an_exit_code_of_its_own(
     words = ["run", *WORDS, f"out={tmp_path}", "device=cpu"]
     folder = tmp_path / address.folder_name(cell_words.read(WORDS).cells[0])
     elsewhere(folder)
-    done = inside(words, environment)
+    done = run_in_process(words, environment)
     assert done.returncode == 3, done.stderr
     assert f"no record: {folder.name}: running" in done.stderr
 

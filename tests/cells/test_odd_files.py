@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import inside
+from commandline import run_in_process
 
 from benchmark.cells import past_costs
 from benchmark.training.log import Log
@@ -22,9 +22,9 @@ RANDOM = ["run", "methods=random", *WORDS, "seeds=0,1", "device=cpu", "threads=1
 def finished(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, str]) -> Path:
     """Two cells that were not trained and one that was."""
     out = tmp_path_factory.mktemp("finished")
-    assert inside([*RANDOM, f"out={out}"], environment).returncode == 0
+    assert run_in_process([*RANDOM, f"out={out}"], environment).returncode == 0
     trained = ["run", "methods=simclr", *WORDS, "device=cpu", "threads=1", f"out={out}"]
-    assert inside(trained, environment).returncode == 0
+    assert run_in_process(trained, environment).returncode == 0
     return out
 
 
@@ -37,17 +37,17 @@ def test_settings_that_are_lost(out: Path, environment: dict[str, str]) -> None:
     first, second = sorted(out.glob("random-*"))
     content = (first / "settings.json").read_text()
     (first / "settings.json").write_text("{")
-    done = inside(["evaluate", f"out={out}", "device=cpu", "threads=1", "evaluations=looks"], environment)
+    done = run_in_process(["evaluate", f"out={out}", "device=cpu", "threads=1", "evaluations=looks"], environment)
     assert done.returncode == 1
     assert f"{first.name}: failed: {first / 'settings.json'} cannot be read" in done.stderr
     assert (second / "evaluation.json").exists()
     (first / "settings.json").unlink()
-    assert f"{first.name}" in inside(["status", f"out={out}"], environment).stdout
-    done = inside(["resume", f"out={out}", "device=cpu"], environment)
+    assert f"{first.name}" in run_in_process(["status", f"out={out}"], environment).stdout
+    done = run_in_process(["resume", f"out={out}", "device=cpu"], environment)
     assert done.returncode == 2
     assert f"left out: {first / 'settings.json'} cannot be read" in done.stderr
     assert "remove" not in done.stderr
-    assert inside([*RANDOM, f"out={out}"], environment).returncode == 0
+    assert run_in_process([*RANDOM, f"out={out}"], environment).returncode == 0
     assert json.loads((first / "settings.json").read_text()) == json.loads(content)
 
 
@@ -75,8 +75,8 @@ def test_settings_that_are_none_hinder_no_other_cell(out: Path, environment: dic
     shutil.rmtree(first)
     for folder, odd in zip(others, ODD_SETTINGS, strict=True):
         record.write_json(folder / "settings.json", settings | odd)
-    assert inside(["status", f"out={out}"], environment).returncode == 0
-    done = inside(["resume", f"out={out}", "device=cpu", "threads=1"], environment)
+    assert run_in_process(["status", f"out={out}"], environment).returncode == 0
+    done = run_in_process(["resume", f"out={out}", "device=cpu", "threads=1"], environment)
     assert done.returncode == 2
     for folder in others:
         assert f"left out: {folder / 'settings.json'} cannot be read" in done.stderr
@@ -103,12 +103,12 @@ def test_a_record_that_says_nothing_of_costs_foretells_none(odd: dict[str, Any],
 def test_a_record_of_another_cell_is_not_this_one_s(out: Path, environment: dict[str, str]) -> None:
     first, second = sorted(out.glob("random-*"))
     shutil.copy(second / "record.json", first)
-    done = inside([*RANDOM, f"out={out}"], environment)
+    done = run_in_process([*RANDOM, f"out={out}"], environment)
     assert done.returncode == 2
     assert f"left out: {first / 'record.json'}: the record of another cell" in done.stderr
-    done = inside(["report", f"out={out}"], environment)
+    done = run_in_process(["report", f"out={out}"], environment)
     assert f"left out: {first / 'record.json'}: the record of another cell" in done.stderr
-    assert "1 broken, 2 finished" in inside(["status", f"out={out}"], environment).stdout
+    assert "1 broken, 2 finished" in run_in_process(["status", f"out={out}"], environment).stdout
 
 
 ODD_LINES = ["[]", "3", '{"step": 1}', '{"step": 1, "loss": null}', f'{{"step": 1, "loss": {10**400}}}', "\x00"]
@@ -122,11 +122,11 @@ def test_lines_of_a_log_that_are_none(out: Path, environment: dict[str, str]) ->
     log, whole = folder / "log.jsonl", (folder / "log.jsonl").read_text()
     for line in ODD_LINES:
         log.write_text(f"{whole}{line}\n")
-        assert inside(["status", f"out={out}"], environment).returncode == 0
+        assert run_in_process(["status", f"out={out}"], environment).returncode == 0
         Log(log, 6, True, guard=lambda: None, report_line=lambda line: None)
         assert log.read_text() == whole
     log.write_text(f"{whole}{ODD_LINES[-1]}\n")
-    done = inside(["resume", f"out={out}", "device=cpu"], environment)
+    done = run_in_process(["resume", f"out={out}", "device=cpu"], environment)
     assert done.returncode == 0, done.stderr
     assert [json.loads(text)["step"] for text in log.read_text().splitlines()] == [6]
 
@@ -136,7 +136,7 @@ def test_a_broken_checkpoint_of_a_finished_cell_is_no_reason_to_begin_anew(
 ) -> None:
     (folder,) = out.glob("simclr-*")
     (folder / "last.pt").write_bytes(b"torn")
-    done = inside(["evaluate", f"out={out}", "device=cpu", "threads=1", "evaluations=looks"], environment)
+    done = run_in_process(["evaluate", f"out={out}", "device=cpu", "threads=1", "evaluations=looks"], environment)
     assert done.returncode == 1
     assert "last.pt is no checkpoint" in done.stderr
     assert "its record stands" in done.stderr

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commandline import inside, outside
+from commandline import run_in_process, run_in_subprocess
 
 from benchmark.errors import LONGEST, explain
 
@@ -37,7 +37,7 @@ def test_the_reason_is_that_of_the_process_that_failed_first(tmp_path: Path, env
     both = environment | {"PYTHONPATH": f"{environment['PYTHONPATH']}:{tmp_path}"}
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     words = ["run", "methods=extra.failing", *SMALL, "augmentation=flip", "threads=1", f"out={tmp_path / 'runs'}"]
-    done = outside(words, both, launcher=launcher)
+    done = run_in_subprocess(words, both, launcher=launcher)
     assert done.returncode == 1, done.stderr
     (path,) = tmp_path.glob("runs/*/record.json")
     reason = "ValueError: Error(s) in loading state_dict for Head: size mismatch for w: (8, 4) against (8, 2)"
@@ -76,7 +76,7 @@ def test_half_a_group_of_processes_is_one_sentence(
 ) -> None:
     for command in (["run"], ["plan", "--quick"]):
         words = [*command, "methods=simclr", "batch_norm=local", f"out={tmp_path / 'runs'}"]
-        done = inside(words, environment | variables)
+        done = run_in_process(words, environment | variables)
         assert done.returncode == 2
         assert done.stderr.splitlines()[-1].startswith("error: the environment has ")
         assert parts in done.stderr
@@ -89,7 +89,7 @@ def test_processes_that_do_not_find_each_other_are_one_sentence(tmp_path: Path, 
         taken.bind(("127.0.0.1", 0))
         taken.listen()
         group = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.getsockname()[1])}
-        done = inside(["run", "methods=random", "device=cpu", f"out={tmp_path / 'runs'}"], environment | group)
+        done = run_in_process(["run", "methods=random", "device=cpu", f"out={tmp_path / 'runs'}"], environment | group)
     assert done.returncode == 2
     assert "note: RANK=0 of WORLD_SIZE=2 at 127.0.0.1:" in done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: RANK=0 of WORLD_SIZE=2 at 127.0.0.1:")
@@ -101,11 +101,11 @@ def test_what_nobody_launched_with_is_said_and_hinders_nothing(
     variables: dict[str, str], tmp_path: Path, environment: dict[str, str]
 ) -> None:
     words = ["evaluate", f"out={tmp_path}", "device=cpu"]
-    done = inside(words, environment | variables)
+    done = run_in_process(words, environment | variables)
     assert done.returncode == 0, done.stderr
     assert "0 finished cells" in done.stderr
     assert all(f"{name}={value}" in done.stderr for name, value in variables.items())
-    refusal = inside(words, environment | variables | {"TORCHELASTIC_RUN_ID": "none"})
+    refusal = run_in_process(words, environment | variables | {"TORCHELASTIC_RUN_ID": "none"})
     assert (refusal.returncode, refusal.stderr) == (
         2,
         "error: evaluate is one process's work: run it without torchrun\n",
@@ -114,5 +114,5 @@ def test_what_nobody_launched_with_is_said_and_hinders_nothing(
 
 def test_an_error_is_said_whatever_rank_a_shell_still_has(tmp_path: Path, environment: dict[str, str]) -> None:
     group = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
-    done = inside(["report", f"out={tmp_path / 'none'}"], environment | group)
+    done = run_in_process(["report", f"out={tmp_path / 'none'}"], environment | group)
     assert (done.returncode, "no such folder" in done.stderr) == (2, True)

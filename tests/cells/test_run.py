@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commandline import PATIENCE, forked, inside, outside, until
+from commandline import PATIENCE, fork, run_in_process, run_in_subprocess, wait_until
 from PIL import Image
 
 from benchmark.cells import machine
@@ -54,10 +54,10 @@ def run(
     keys = {word.partition("=")[0] for word in words}
     base = [word for word in SMALL if word.partition("=")[0] not in keys] if small else []
     typed = [command, *base, *words, f"out={out}"]
-    return outside(typed, environment, launcher=launcher) if launcher else inside(typed, environment)
+    return run_in_subprocess(typed, environment, launcher=launcher) if launcher else run_in_process(typed, environment)
 
 
-def records(out: Path) -> list[dict[str, Any]]:
+def read_records(out: Path) -> list[dict[str, Any]]:
     return [json.loads(path.read_text()) for path in sorted(out.glob("*/record.json"))]
 
 
@@ -68,7 +68,7 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     out = tmp_path_factory.mktemp("reference")
     done = run(out, environment)
     assert done.returncode == 0, done.stderr
-    return out, records(out)[0]
+    return out, read_records(out)[0]
 
 
 def test_a_copy_without_its_repository_is_told_its_commit(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -112,7 +112,7 @@ def test_a_split_by_the_runs_seed_is_that_split_under_another_name(tmp_path: Pat
     assert done.returncode == 0, done.stderr
     cells = {
         (r["settings"]["method"], r["settings"]["seed"], r["settings"]["dataset"]["split_seed"]): r
-        for r in records(tmp_path)
+        for r in read_records(tmp_path)
     }
     assert len(cells) == 10, "two seeds of either by the run's seed; of the fixed splits pixels once each"
     for seed in (0, 1):
@@ -167,7 +167,7 @@ def test_unequal_classes_and_few_references_are_told_beside_the_numbers(
     words = ["methods=pixels", "dataset=folder", f"dataset.root={tmp_path / 'images'}", "dataset.side=16"]
     done = run(tmp_path / "runs", environment, *words, "view_size=16", small=False)
     assert done.returncode == 0, done.stderr
-    (record,) = records(tmp_path / "runs")
+    (record,) = read_records(tmp_path / "runs")
     test = {"images": 24, "classes": 2, "largest_class": 20 / 24, "references": 36}
     assert test.items() <= record["resolved"]["test"].items()
     assert (record["metrics"]["linear_top1"], record["metrics"]["linear_balanced"]) == (pytest.approx(20 / 24), 0.5)
@@ -185,7 +185,7 @@ def test_killed_six_times_from_its_start_to_its_evaluation(tmp_path: Path, envir
 
     def start(name: str) -> Process:
         words = ["run", *smaller, "evaluate_every=4", f"out={tmp_path / name}"]
-        return forked(words, environment, tmp_path / "said.txt")
+        return fork(words, environment, tmp_path / "said.txt")
 
     def read_log(name: str) -> list[dict[str, Any]]:
         text = "".join(path.read_text() for path in (tmp_path / name).glob("*/log.jsonl"))
@@ -193,11 +193,11 @@ def test_killed_six_times_from_its_start_to_its_evaluation(tmp_path: Path, envir
 
     def kill_behind(lines: int, delay: float) -> None:
         process = start("killed")
-        until(lambda: len(read_log("killed")) >= lines or not process.is_alive(), f"{lines} lines of log")
+        wait_until(lambda: len(read_log("killed")) >= lines or not process.is_alive(), f"{lines} lines of log")
         process.join(delay)
         process.kill()
         process.join()
-        ended = (process.exitcode, len(records(tmp_path / "killed")))
+        ended = (process.exitcode, len(read_records(tmp_path / "killed")))
         assert ended in ((-signal.SIGKILL, 0), (-signal.SIGKILL, 1), (0, 1)), (tmp_path / "said.txt").read_text()
 
     draw = random.Random(0)
@@ -207,7 +207,7 @@ def test_killed_six_times_from_its_start_to_its_evaluation(tmp_path: Path, envir
         process = start(name)
         process.join(PATIENCE)
         assert process.exitcode == 0
-    (killed,), (whole,) = records(tmp_path / "killed"), records(tmp_path / "whole")
+    (killed,), (whole,) = read_records(tmp_path / "killed"), read_records(tmp_path / "whole")
     assert killed["metrics"] == whole["metrics"]
     assert killed["key"] == whole["key"]
     curves = []
@@ -229,7 +229,7 @@ def test_stopped_by_a_signal_it_goes_on_where_it_was(
     reference: tuple[Path, dict[str, Any]],
 ) -> None:
     words = [*(w for w in SMALL if not w.startswith("checkpoint_every")), f"out={tmp_path}"]
-    process = forked(["run", *words], environment, tmp_path / "said.txt")
+    process = fork(["run", *words], environment, tmp_path / "said.txt")
     log = tmp_path / f"simclr-digits-{reference[1]['key']}" / "log.jsonl"
     while process.is_alive() and not (log.exists() and log.read_text().count("\n") >= 3):
         time.sleep(0.01)
@@ -243,7 +243,7 @@ def test_stopped_by_a_signal_it_goes_on_where_it_was(
     assert not (log.parent / "record.json").exists()
     assert "interrupted" in run(tmp_path, environment, command="status", small=False).stdout
     assert run(tmp_path, environment).returncode == 0
-    assert records(tmp_path)[0]["metrics"] == reference[1]["metrics"]
+    assert read_records(tmp_path)[0]["metrics"] == reference[1]["metrics"]
 
 
 @pytest.mark.slow
@@ -251,7 +251,7 @@ def test_a_terminal_that_closes_stops_it_behind_a_checkpoint(tmp_path: Path, env
     """What is written to it from then on is an error, which must not become the cell's."""
     words = [word for word in SMALL if not word.startswith(("checkpoint_every", "epochs"))]
     terminal, own = pty.openpty()
-    process = forked(["run", *words, "epochs=1000", f"out={tmp_path}"], environment, Path(os.ttyname(own)))
+    process = fork(["run", *words, "epochs=1000", f"out={tmp_path}"], environment, Path(os.ttyname(own)))
     lines = 0
     while lines < 3:
         os.read(terminal, 1 << 16)  # the progress bar, which must not have to wait
@@ -261,12 +261,12 @@ def test_a_terminal_that_closes_stops_it_behind_a_checkpoint(tmp_path: Path, env
     process.join(PATIENCE)
     assert process.exitcode == 128 + signal.SIGHUP
     assert len(list(tmp_path.glob("*/last.pt"))) == 1
-    assert records(tmp_path) == []
+    assert read_records(tmp_path) == []
 
 
 def test_a_loss_that_is_not_finite_stops_the_cell_and_is_recorded(tmp_path: Path, environment: dict[str, str]) -> None:
     done = run(tmp_path, environment, "learning_rate=1e30", "head_norm=false")
-    record = records(tmp_path)[0]
+    record = read_records(tmp_path)[0]
     assert done.returncode == 0, done.stderr
     assert record["status"] == "collapsed"
     assert record["reason"].startswith("non-finite loss at step ")
@@ -291,7 +291,7 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(tmp_path: Path, 
     out = tmp_path / "runs"
     done = run(out, environment, "methods=extra.failing,random")
     assert done.returncode == 1
-    found = {record["settings"]["method"]: record for record in records(out)}
+    found = {record["settings"]["method"]: record for record in read_records(out)}
     assert found["random"]["status"] == "finished"
     assert found["extra.failing"]["status"] == "failed"
     assert found["extra.failing"]["reason"] == "RuntimeError: no such luck"
@@ -299,7 +299,7 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(tmp_path: Path, 
     assert "fails: RuntimeError: no such luck" in run(out, environment, "methods=extra.failing", command="plan").stdout
     (tmp_path / "extra" / "failing.py").write_text(PLUGIN.replace("no such luck", "still no luck"))
     again = ["run", "methods=extra.failing,random", *SMALL[1:], f"out={out}"]
-    process = forked(again, environment, tmp_path / "said.txt")  # which has not imported the plugin
+    process = fork(again, environment, tmp_path / "said.txt")  # which has not imported the plugin
     process.join(PATIENCE)
     assert process.exitcode == 1
     reasons = {json.loads(path.read_text())["reason"] for path in out.glob("extra*/record.json")}
@@ -309,13 +309,13 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(tmp_path: Path, 
 @pytest.mark.slow
 def test_two_commands_on_one_folder_train_a_cell_once(tmp_path: Path, environment: dict[str, str]) -> None:
     places = [tmp_path / "first.txt", tmp_path / "second.txt"]
-    processes = [forked(["run", *SMALL, f"out={tmp_path}"], environment, place) for place in places]
+    processes = [fork(["run", *SMALL, f"out={tmp_path}"], environment, place) for place in places]
     for process in processes:
         process.join(PATIENCE)
     said, codes = [place.read_text() for place in places], [process.exitcode for process in processes]
     assert sorted(codes) in ([0, 0], [0, 3]), said
     assert all("no record: simclr-digits-" in one for one, code in zip(said, codes, strict=True) if code == 3)
-    assert len(records(tmp_path)) == 1
+    assert len(read_records(tmp_path)) == 1
     lines = next(tmp_path.glob("*/log.jsonl")).read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 31))
 
@@ -324,13 +324,13 @@ def test_two_commands_on_one_folder_train_a_cell_once(tmp_path: Path, environmen
 def test_two_processes_under_torchrun_give_the_same_records(tmp_path: Path, environment: dict[str, str]) -> None:
     """In float64, where sums in another order change nothing that a metric shows; batch norm is synchronised, or over
     micro-batches that are the same images."""
-    words = ("precision=fp64", "epochs=3", "microbatch=0,16")
+    words = ("precision=fp64", "epochs=2", "microbatch=0,16")
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     done = run(tmp_path / "two", environment, *words, launcher=launcher)
     assert done.returncode == 0, done.stderr
     assert run(tmp_path / "one", environment, *words).returncode == 0
-    assert [record["settings"]["microbatch"] for record in records(tmp_path / "one")] in ([0, 16], [16, 0])
-    for two, one in zip(records(tmp_path / "two"), records(tmp_path / "one"), strict=True):
+    assert [record["settings"]["microbatch"] for record in read_records(tmp_path / "one")] in ([0, 16], [16, 0])
+    for two, one in zip(read_records(tmp_path / "two"), read_records(tmp_path / "one"), strict=True):
         assert two["cost"].pop("processes") == 2
         assert two["key"] == one["key"]
         assert two["cost"]["views"] == one["cost"]["views"]
@@ -351,7 +351,7 @@ def test_what_was_trained_compiled_does_not_go_on_without(
     state = torch.load(folder / "last.pt", weights_only=True)
     torch.save(state | {"compiled": True}, folder / "last.pt")
     assert run(tmp_path / "out", environment).returncode == 1
-    assert "trained with compile=true" in records(tmp_path / "out")[0]["reason"]
+    assert "trained with compile=true" in read_records(tmp_path / "out")[0]["reason"]
 
 
 def test_a_broken_record_is_neither_believed_nor_overwritten(
@@ -376,7 +376,7 @@ def test_two_validation_images_are_one_line_however_healthy(tmp_path: Path, envi
             image.save(tmp_path / "images" / name / f"{number}.png")
     words = ["dataset=folder", f"dataset.root={tmp_path / 'images'}", "dataset.limit=0", "batch_size=4", "epochs=1"]
     assert run(tmp_path / "runs", environment, *words, "methods=simclr,moco", "batch_norm=sync").returncode == 0
-    found = records(tmp_path / "runs")
+    found = read_records(tmp_path / "runs")
     assert [(one["status"], round(one["metrics"]["effective_rank"])) for one in found] == [("finished", 1)] * 2
 
 

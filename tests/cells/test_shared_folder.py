@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import synthetic
 import torch
-from commandline import inside
+from commandline import run_in_process
 
 from benchmark.cells import lease, past_costs
 from benchmark.launch import job_notes, worker_process
@@ -98,7 +98,7 @@ def test_a_link_in_the_place_of_a_folder_leads_nowhere(
     link = out / name.replace("KEY", address.key(cell_words.read(WORDS).cells[0]))
     link.parent.mkdir(exist_ok=True)
     link.symlink_to(victim.parent)
-    result = inside([*words, f"out={out}"], environment)
+    result = run_in_process([*words, f"out={out}"], environment)
     assert (result.returncode, "a link, which is not followed" in result.stderr) == (1, True)
     assert [path.name for path in victim.parent.iterdir()] == [victim.name]
 
@@ -126,7 +126,7 @@ def test_what_is_no_file_is_never_waited_for(
     }
     make[kind](folder / name)
     for command in ("status", "report"):
-        assert inside([command, f"out={tmp_path}"], environment).returncode == 0
+        assert run_in_process([command, f"out={tmp_path}"], environment).returncode == 0
 
 
 def test_a_checkpoint_that_is_a_pipe_is_no_checkpoint(tmp_path: Path) -> None:
@@ -160,10 +160,10 @@ def test_cells_are_listed_though_the_notes_on_jobs_cannot_be_read(
     notes = tmp_path / ".slurm/jobs.jsonl"
     notes.unlink()
     os.mkfifo(notes)
-    listed = inside(["status", f"out={tmp_path}"], environment)
+    listed = run_in_process(["status", f"out={tmp_path}"], environment)
     assert (listed.returncode, "finished" in listed.stdout) == (0, True)
     assert f"which jobs there are cannot be read (no regular file: {notes})" in listed.stderr
-    refused = inside(["cancel", f"out={tmp_path}"], environment)
+    refused = run_in_process(["cancel", f"out={tmp_path}"], environment)
     assert (refused.returncode, refused.stderr) == (1, f"error: [Errno 22] no regular file: '{notes}'\n")
 
 
@@ -183,12 +183,12 @@ def test_a_folder_cannot_name_what_is_imported(
     cell = asdict(cell_words.read(WORDS).cells[0]) | {"method": "stranger.mine"}
     record.write_json(out / "stranger.mine-digits-1" / "settings.json", cell)
     for command in (["status"], ["report"], ["resume"], ["resume", "launcher=local"]):
-        result = inside([*command, f"out={out}"], environment)
+        result = run_in_process([*command, f"out={out}"], environment)
         assert result.returncode == 2 * (command[0] == "resume"), result.stderr
         assert ("add trust=stranger.mine" in result.stderr) == (command[0] == "resume")
     assert past_costs.read(out) == []
     assert not (tmp_path / "imported").exists()
-    result = inside(["resume", f"out={out}", "trust=stranger.mine"], environment)
+    result = run_in_process(["resume", f"out={out}", "trust=stranger.mine"], environment)
     assert "trust=" not in result.stderr
     assert (tmp_path / "imported").exists()
 
@@ -218,12 +218,12 @@ def test_the_same_words_again_show_the_table_though_a_copy_lies_before_it_or_say
     words = ["run", "methods=pixels", "dataset.limit=60", "device=cpu", f"out={out}"]
     cell = address.folder_name(cell_words.read(words[1:]).cells[0])
     with lease.hold(out / cell):
-        done = inside(words, environment, tmp_path)
+        done = run_in_process(words, environment, tmp_path)
     assert (done.returncode, done.stdout.startswith("no table: none of these cells has a record yet")) == (3, True)
     assert f"no record: {cell}: running" in done.stderr
-    assert inside(words, environment, tmp_path).returncode == 0
+    assert run_in_process(words, environment, tmp_path).returncode == 0
     shutil.copytree(out / cell, out / "a copy" / cell)
-    again = inside(words, environment, tmp_path)
+    again = run_in_process(words, environment, tmp_path)
     assert (again.returncode, "top-1" in again.stdout, "pixels" in again.stdout) == (0, True, True)
     assert "[1/" not in again.stderr
 
@@ -241,7 +241,7 @@ def test_another_user_s_unfinished_cell_is_said_and_the_others_run(
         return open_lock(path)
 
     monkeypatch.setattr(files, "open_lock", refuse)
-    done = inside(words, environment, tmp_path)
+    done = run_in_process(words, environment, tmp_path)
     assert done.returncode == 3, done.stderr
     assert f"{theirs}/lock cannot be written to (Permission denied); left as it is" in done.stderr
     assert f"no record: {theirs}: new" in done.stderr

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
-from commandline import inside
+from commandline import run_in_process
 from wandb_files import merge, read_run, rows
 
 from benchmark.cells import plan
@@ -167,7 +167,7 @@ def test_one_that_is_not_installed_is_said_before_anything_trains(
     name: str, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    done = inside(["run", "methods=random", *SMALL, f"tracker={name}", f"out={tmp_path}/runs"], environment)
+    done = run_in_process(["run", "methods=random", *SMALL, f"tracker={name}", f"out={tmp_path}/runs"], environment)
     line = f"error: tracker={name}: {name} is not installed; pip install '.[{name}]'"
     assert (done.returncode, done.stderr.splitlines()[-1]) == (2, line)
     assert not (tmp_path / "runs").exists()
@@ -197,7 +197,7 @@ def test_a_sweep_on_another_process_has_names_by_what_varies_and_a_full_disk_cos
     (tmp_path / "file").touch()
     words = ["run", "methods=simclr", "temperature=0.2", "learning_rate=0.1,0.2", *SMALL, f"out={tmp_path}/runs"]
     words += ["launcher=local", "workers=1", "tracker=tensorboard,trackio"]
-    done = inside(words, environment | {"TRACKIO_DIR": f"{tmp_path}/file/trackio"}, tmp_path)
+    done = run_in_process(words, environment | {"TRACKIO_DIR": f"{tmp_path}/file/trackio"}, tmp_path)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("Trackio: ") == 1, done.stderr
     runs = read_tensorboard(tmp_path / "runs", "")

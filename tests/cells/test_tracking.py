@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PATIENCE, forked, inside
+from commandline import PATIENCE, fork, run_in_process
 from PIL import Image
 
 pytest.importorskip("wandb", reason="wandb is not installed")
@@ -50,14 +50,14 @@ class Failing(Method):
 
 
 @pytest.fixture
-def outside(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
+def clean_environment(environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
     """An environment without W&B's variables, whose home is empty."""
     (tmp_path / "home").mkdir()
     others = {name: value for name, value in environment.items() if not name.startswith(("WANDB_", "NETRC"))}
     return others | {"HOME": str(tmp_path / "home")}
 
 
-def call(*words: str, methods: str = "simclr") -> list[str]:
+def build_call(*words: str, methods: str = "simclr") -> list[str]:
     return [sys.executable, "-m", "benchmark", *run_words(*words, methods=methods)]
 
 
@@ -69,7 +69,7 @@ def run(command: list[str], environment: dict[str, str], folder: Path) -> subpro
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
 
 
-def one_record(out: Path) -> dict[str, Any]:
+def read_record(out: Path) -> dict[str, Any]:
     (path,) = out.glob("simclr-*/record.json")
     return json.loads(path.read_text())
 
@@ -92,28 +92,30 @@ def untracked(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     assert done.returncode == 0, done.stderr
     assert done.stdout.endswith("\n[]\n"), "nothing of wandb is imported, by timm neither"
     assert not list(folder.rglob("*wandb*"))
-    return one_record(folder / "runs")
+    return read_record(folder / "runs")
 
 
 @pytest.mark.slow
 def test_a_stopped_cell_goes_on_in_the_same_run(
-    outside: dict[str, str], tmp_path: Path, untracked: dict[str, Any]
+    clean_environment: dict[str, str], tmp_path: Path, untracked: dict[str, Any]
 ) -> None:
     """Offline: stopped by a signal, finished by a worker of launcher=local; both parts are what the files say."""
     out = tmp_path / "sweep"
     words = ("wandb=offline", "wandb_project=p", "wandb_entity=me", f"out={out}")
-    process = forked(run_words(*words), outside, Path(os.devnull), tmp_path)
+    process = fork(run_words(*words), clean_environment, Path(os.devnull), tmp_path)
     log = out / f"simclr-digits-{untracked['key']}" / "log.jsonl"
     while process.is_alive() and not (log.exists() and log.read_text().count("\n") >= 2):
         time.sleep(0.01)
     process.terminate()
     process.join(PATIENCE)
     assert process.exitcode == 143
-    done = inside(run_words(*words, "launcher=local", "workers=1"), outside, tmp_path)  # whose worker is a process
+    done = run_in_process(
+        run_words(*words, "launcher=local", "workers=1"), clean_environment, tmp_path
+    )  # whose worker is a process
     assert done.returncode == 0, done.stderr
     assert f"wandb sync {out}/*/wandb/offline-run-*" in done.stderr
 
-    record, lines = one_record(out), [json.loads(line) for line in log.read_text().splitlines()]
+    record, lines = read_record(out), [json.loads(line) for line in log.read_text().splitlines()]
     assert record["metrics"] == untracked["metrics"], "tracking draws no random numbers"
     first, second = map(read_run, sorted(log.parent.glob("wandb/offline-run-*")))
     for part in (first, second):
@@ -160,22 +162,24 @@ def test_a_stopped_cell_goes_on_in_the_same_run(
 
 
 @pytest.mark.slow
-def test_a_dead_network_costs_a_warning(outside: dict[str, str], tmp_path: Path, untracked: dict[str, Any]) -> None:
+def test_a_dead_network_costs_a_warning(
+    clean_environment: dict[str, str], tmp_path: Path, untracked: dict[str, Any]
+) -> None:
     """A key, and nobody where it should be used: one line for two cells, which are kept offline; one of them fails."""
     (tmp_path / "extra").mkdir()
     (tmp_path / "extra" / "failing.py").write_text(FAILS)
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         site = f"http://127.0.0.1:{closed.getsockname()[1]}"
-        keyed = outside | {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": site}
-        keyed |= {"PYTHONPATH": f"{outside['PYTHONPATH']}:{tmp_path}"}
+        keyed = clean_environment | {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": site}
+        keyed |= {"PYTHONPATH": f"{clean_environment['PYTHONPATH']}:{tmp_path}"}
         out = tmp_path / "runs"
-        done = run(call(f"out={out}", methods="simclr,extra.failing"), keyed, tmp_path)
+        done = run(build_call(f"out={out}", methods="simclr,extra.failing"), keyed, tmp_path)
     assert done.returncode == 1, done.stderr
     assert done.stderr.count("W&B") == 2, "the warning, and how to send what was kept"
     assert f"W&B: {site} does not answer; runs are kept offline" in done.stderr
     assert "Traceback" not in done.stderr
-    assert one_record(out)["metrics"] == untracked["metrics"]
+    assert read_record(out)["metrics"] == untracked["metrics"]
     (failed,) = out.glob("extra*/wandb/offline-run-*")
     assert read_run(failed)["exit"][0]["exit_code"] == 1
     assert merge(read_run(failed)["summary"])["reason"] == "RuntimeError: no such luck"
@@ -214,14 +218,14 @@ def cells(out, mode, *numbers, during=lambda run: None):
 )
 
 
-def alone(script: str, environment: dict[str, str], folder: Path, *arguments: str) -> dict[str, Any]:
+def run_alone(script: str, environment: dict[str, str], folder: Path, *arguments: str) -> dict[str, Any]:
     done = run([sys.executable, "-c", ALONE + script, *arguments], environment, folder)
     assert done.returncode == 0, done.stderr
     return json.loads(done.stdout.splitlines()[-1])
 
 
 def test_online_the_server_gets_what_was_logged_and_of_a_resumed_run_the_rest(
-    outside: dict[str, str], tmp_path: Path
+    clean_environment: dict[str, str], tmp_path: Path
 ) -> None:
     script = """
 def stop(run):
@@ -232,9 +236,11 @@ except KeyboardInterrupt:
     print("{}")
 """
     with Server() as server:
-        alone(script, outside | server.environment(), tmp_path)
+        run_alone(script, clean_environment | server.environment(), tmp_path)
         sent = len(server.lines())
-        told = alone("print(json.dumps(cells('runs', 'online', 1)))", outside | server.environment(), tmp_path)
+        told = run_alone(
+            "print(json.dumps(cells('runs', 'online', 1)))", clean_environment | server.environment(), tmp_path
+        )
     assert (sent, told["said"]) == (10, [])
     asked = dict(server.calls[::-1])
     assert asked["RunResumeStatus"]["name"] == asked["UpsertBucket"]["name"]
@@ -246,12 +252,12 @@ except KeyboardInterrupt:
     assert server.streams[-1][1].get("exitcode") == 0
 
 
-def test_a_server_that_says_nothing_delays_one_cell_once(outside: dict[str, str], tmp_path: Path) -> None:
+def test_a_server_that_says_nothing_delays_one_cell_once(clean_environment: dict[str, str], tmp_path: Path) -> None:
     """It takes connections, so that only the client finds out. What follows is offline, and is not delayed again."""
     script = "wandb_run.INIT = 1.0; print(json.dumps(cells('runs', 'online', 1, 2)))"
     with Server() as server:
         server.open.clear()
-        told = alone(script, outside | server.environment(), tmp_path)
+        told = run_alone(script, clean_environment | server.environment(), tmp_path)
     assert len(told["said"]) == 1
     assert "kept offline" in told["said"][0]
     assert [
@@ -261,7 +267,7 @@ def test_a_server_that_says_nothing_delays_one_cell_once(outside: dict[str, str]
 
 
 def test_a_server_that_falls_silent_holds_up_the_end_no_longer_than_asked(
-    outside: dict[str, str], tmp_path: Path
+    clean_environment: dict[str, str], tmp_path: Path
 ) -> None:
     script = """
 wandb_run.FINISH = 1.0
@@ -270,7 +276,7 @@ print(json.dumps(told))
 """
     with Server() as server:
         command = [sys.executable, "-c", ALONE + script]
-        environment = outside | server.environment()
+        environment = clean_environment | server.environment()
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True)
         while process.poll() is None and not (tmp_path / "logged").exists():
             time.sleep(0.01)
@@ -281,7 +287,7 @@ print(json.dumps(told))
     assert list((tmp_path / "runs" / "cell2").glob("wandb/offline-run-*")), "the next one does not try again"
 
 
-def test_a_client_that_dies_takes_nothing_with_it(outside: dict[str, str], tmp_path: Path) -> None:
+def test_a_client_that_dies_takes_nothing_with_it(clean_environment: dict[str, str], tmp_path: Path) -> None:
     script = """
 def kill(run):
     for one in Path("/proc").glob("[0-9]*/stat"):
@@ -293,13 +299,13 @@ def kill(run):
         run.log({"step": step, "loss": 0.0})
 print(json.dumps(cells("runs", "offline", 1, 2, during=kill)))
 """
-    told = alone(script, outside, tmp_path)
+    told = run_alone(script, clean_environment, tmp_path)
     assert len(told["said"]) == 1
     assert told["said"][0].startswith("W&B: ")
 
 
 def test_a_file_cut_short_is_seen_and_one_whose_end_is_not_its_last_record_is_whole(
-    outside: dict[str, str], tmp_path: Path
+    clean_environment: dict[str, str], tmp_path: Path
 ) -> None:
     """Short on a full disk, of which the client says nothing; its account of the machine may come behind the exit. Long
     files are written in blocks."""
@@ -311,7 +317,7 @@ def log(run):
         run.log({"step": step, "loss": 1 / step, "why": "x" * (step % 50)})
 print(json.dumps(cells("runs", "offline", 1, during=log)))
 """
-    assert alone(script, outside, tmp_path)["said"] == []
+    assert run_alone(script, clean_environment, tmp_path)["said"] == []
     (path,) = tmp_path.glob("runs/cell1/wandb/offline-run-*/*.wandb")
     assert wandb_file.has_end(path)
     whole = path.read_bytes()
@@ -361,36 +367,42 @@ def test_auto_is_online_where_a_key_is_configured(
 
 @pytest.mark.parametrize(("command", "expected"), [("offline", "offline"), ("disabled", "off")])
 def test_what_the_client_was_told_in_a_folder_is_obeyed_and_shown(
-    command: str, expected: str, outside: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    command: str, expected: str, clean_environment: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done = run([str(Path(sys.executable).with_name("wandb")), command], outside, tmp_path)
+    done = run([str(Path(sys.executable).with_name("wandb")), command], clean_environment, tmp_path)
     assert done.returncode == 0, done.stderr
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("WANDB_MODE")
     assert wandb_run.mode(Runtime()) == expected
     words = ["methods=random", *CELL[1:], f"out={tmp_path}/runs"]
-    done = inside(["run", *words], {name: text for name, text in os.environ.items() if name != "WANDB_MODE"}, tmp_path)
+    done = run_in_process(
+        ["run", *words], {name: text for name, text in os.environ.items() if name != "WANDB_MODE"}, tmp_path
+    )
     assert f"W&B: {expected}, by `wandb offline` or the like, in W&B's settings\n" in done.stderr
-    shown = inside(run_words(f"out={tmp_path}/runs"), outside | {"WANDB_MODE": "OFFLIEN"}, tmp_path)
+    shown = run_in_process(run_words(f"out={tmp_path}/runs"), clean_environment | {"WANDB_MODE": "OFFLIEN"}, tmp_path)
     assert (shown.returncode, "did you mean 'offline'?" in shown.stderr) == (2, True)
 
 
-def test_a_mode_in_capitals_is_obeyed(outside: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest) -> None:
+def test_a_mode_in_capitals_is_obeyed(
+    clean_environment: dict[str, str], tmp_path: Path, request: pytest.FixtureRequest
+) -> None:
     import wandb
 
     wandb.teardown()  # whoever used the client in this process before had another environment
     request.addfinalizer(wandb.teardown)
     words = ["run", "methods=random", *CELL[1:], f"out={tmp_path}/runs"]
-    done = inside(words, outside | {"WANDB_MODE": "OFFLINE"}, tmp_path)
+    done = run_in_process(words, clean_environment | {"WANDB_MODE": "OFFLINE"}, tmp_path)
     assert "W&B: offline, by WANDB_MODE=OFFLINE\n" in done.stderr
     assert len(list(tmp_path.glob("runs/*/wandb/offline-run-*"))) == 1
 
 
-def test_what_is_not_installed_is_said_before_any_cell_runs(outside: dict[str, str], tmp_path: Path) -> None:
+def test_what_is_not_installed_is_said_before_any_cell_runs(clean_environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "wandb").mkdir()  # such as the client leaves behind: no package
     block = "import sys; sys.path[:] = [p for p in sys.path if 'site-packages' not in p]\n"
     script = block + "from benchmark.__main__ import main; sys.exit(main(sys.argv[1:]))"
-    done = run([sys.executable, "-c", script, *run_words("wandb=offline", f"out={tmp_path}/runs")], outside, tmp_path)
+    done = run(
+        [sys.executable, "-c", script, *run_words("wandb=offline", f"out={tmp_path}/runs")], clean_environment, tmp_path
+    )
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr == "error: wandb=offline: wandb is not installed; pip install '.[wandb]'\n"
     assert not (tmp_path / "runs").exists()

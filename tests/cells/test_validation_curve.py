@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from commandline import forked_pair, inside
+from commandline import fork_pair, run_in_process
 from sklearn.neighbors import KNeighborsClassifier
 from torch import Tensor
 
@@ -167,7 +167,7 @@ def test_a_kill_behind_an_evaluation_and_before_its_checkpoint_repeats_it(tmp_pa
 
 def test_a_cell_below_the_threshold_is_stopped_and_stands(tmp_path: Path, environment: dict[str, str]) -> None:
     words = ["run", *SMALL, *HERE, f"out={tmp_path}", "evaluate_every=1"]
-    done = inside([*words, "stop_below=99.9@2"], environment)
+    done = run_in_process([*words, "stop_below=99.9@2"], environment)
     assert done.returncode == 0, done.stderr
     (path,) = tmp_path.glob("*/record.json")
     folder, record = path.parent, json.loads(path.read_text())
@@ -178,10 +178,10 @@ def test_a_cell_below_the_threshold_is_stopped_and_stands(tmp_path: Path, enviro
     told = " ".join(done.stdout.split())
     assert f"1 stopped: {record['reason']}" in told
     assert "runs that did not finish are counted, never averaged in" in told
-    assert inside(words, environment).returncode == 0
+    assert run_in_process(words, environment).returncode == 0
     assert json.loads(path.read_text()) == record, "it stands as a collapsed one does"
     path.unlink()
-    assert inside(words, environment).returncode == 0
+    assert run_in_process(words, environment).returncode == 0
     assert json.loads(path.read_text())["status"] == "finished", "and trains whole without its record"
     assert [line["epoch"] for line in read_log(folder) if METRIC in line] == [1, 2, 3, 4]
 
@@ -234,7 +234,7 @@ def test_auto_is_some_ten_times_where_that_is_cheap_and_less_often_where_not() -
 
 def test_auto_says_once_that_a_short_training_has_no_curve_and_why(tmp_path: Path, environment: dict[str, str]) -> None:
     short = ["epochs=1" if word.startswith("epochs") else word for word in SMALL]
-    done = inside(["run", *short, *HERE, "seeds=0,1", f"out={tmp_path}"], environment)
+    done = run_in_process(["run", *short, *HERE, "seeds=0,1", f"out={tmp_path}"], environment)
     assert done.returncode == 0, done.stderr
     assert done.stderr.count("evaluate_every=EPOCHS measures it all the same") == 1
 
@@ -297,9 +297,9 @@ def test_an_encoder_that_cannot_be_copied_costs_the_curve_and_not_the_cell(
 @pytest.mark.slow
 def test_two_processes_measure_the_same_curve(tmp_path: Path, environment: dict[str, str]) -> None:
     words = ["run", *SMALL, *HERE, "precision=fp64", "evaluate_every=2", "stop_below=100@4", "batch_norm=split:2"]
-    codes, said = forked_pair([*words, f"out={tmp_path / 'two'}"], environment, tmp_path)
+    codes, said = fork_pair([*words, f"out={tmp_path / 'two'}"], environment, tmp_path)
     assert codes == [0, 0], said
-    assert inside([*words, f"out={tmp_path / 'one'}"], environment).returncode == 0
+    assert run_in_process([*words, f"out={tmp_path / 'one'}"], environment).returncode == 0
     folders = [next((tmp_path / name).glob("simclr-*")) for name in ("two", "one")]
     two, one = ([line for line in read_log(folder) if METRIC in line] for folder in folders)
     assert [line["epoch"] for line in two] == [2, 4]

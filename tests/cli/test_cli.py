@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from commandline import PATIENCE, inside, outside
+from commandline import PATIENCE, run_in_process, run_in_subprocess
 
 from benchmark.backbones.resnets import is_resnet
 
@@ -51,7 +51,7 @@ class Mine(Method):
 
 
 def bench(environment: dict[str, str], folder: Path, *words: str) -> subprocess.CompletedProcess[str]:
-    return inside(list(words), environment, folder)
+    return run_in_process(list(words), environment, folder)
 
 
 def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
@@ -379,13 +379,13 @@ def test_a_plugin_in_the_current_folder_by_its_dotted_path(environment: dict[str
     package.mkdir()
     (package / "my_method.py").write_text(PLUGIN)
     words = ["my_method.weight=0.5,2", "depth=3", "my_method.tied=true", "my_method.mode=hard,soft"]
-    done = outside(["plan", "methods=my_pkg.my_method,simclr", *words, "--quick"], environment, tmp_path)
+    done = run_in_subprocess(["plan", "methods=my_pkg.my_method,simclr", *words, "--quick"], environment, tmp_path)
     assert done.returncode == 0, done.stderr
     rows = [line.split() for line in done.stdout.splitlines()]
     assert [row[1] for row in rows[1:-1]] == ["my_pkg.my_method"] * 4 + ["simclr"]
     assert {"weight=2.0", "mode=hard"} <= set(rows[3])
     assert done.stderr == "note: depth does not apply to simclr: it has no such option, one cell\n"
-    done = outside(["plan", "methods=my_pkg.my_method", "my_method.mode=sofd"], environment, tmp_path)
+    done = run_in_subprocess(["plan", "methods=my_pkg.my_method", "my_method.mode=sofd"], environment, tmp_path)
     check_refusal(done, "my_method.mode=sofd", "soft, hard", "did you mean 'soft'")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import inside
+from commandline import run_in_process
 from PIL import Image
 
 import methods
@@ -106,7 +106,7 @@ def test_two_validation_images_are_no_collapse(tmp_path: Path, environment: dict
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(noise.integers(256, size=(20, 20, 3), dtype=np.uint8)).save(path)
     words = ["methods=simclr", "dataset=folder", f"dataset.root={tmp_path / 'few'}", f"out={tmp_path / 'out'}"]
-    done = inside(["run", *words, "backbone=test_resnet", "view_size=16", "epochs=3", "wandb=off"], environment)
+    done = run_in_process(["run", *words, "backbone=test_resnet", "view_size=16", "epochs=3", "wandb=off"], environment)
     assert "14 train / 2 validation / 4 test images" in done.stderr
     assert "simclr seed=0: finished" in done.stderr
 
@@ -123,7 +123,7 @@ def test_the_smallest_folder_that_is_allowed_trains(tmp_path: Path, environment:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (20, 20), (number * 40, 0, 0)).save(path)
     words = ["methods=simclr,moco", "dataset=folder", f"dataset.root={tmp_path / 'tiny'}", f"out={tmp_path / 'out'}"]
-    done = inside(["run", *words, "backbone=test_resnet", "epochs=1", "wandb=off"], environment)
+    done = run_in_process(["run", *words, "backbone=test_resnet", "epochs=1", "wandb=off"], environment)
     assert done.returncode == 0, done.stderr
     assert "fitted to 2 training images: batch_size=2 (about a tenth of 2 images, from 2 to 256" in done.stderr
 
@@ -175,10 +175,10 @@ def test_what_was_found_and_fitted_stands_in_plan_and_record(
 ) -> None:
     words = ["methods=moco", "dataset=folder", f"dataset.root={folder}", "backbone=test_resnet", "stem=native"]
     words += ["view_size=16", "epochs=1", "moco.queue=128", f"out={tmp_path}", "wandb=off"]
-    planned = inside(["plan", "--quick", *words], environment)
+    planned = run_in_process(["plan", "--quick", *words], environment)
     assert "images: 3 classes (a, b, c), 86 train / 10 validation / 24 test images" in planned.stderr
     assert "moco: queue=128 is 149% of the 86 training images" in planned.stderr
-    done = inside(["run", *words], environment)
+    done = run_in_process(["run", *words], environment)
     assert done.returncode == 0, done.stderr
     record = next(tmp_path.glob("*/record.json")).read_text()
     assert "3 classes (a, b, c), 86 train / 10 validation / 24 test images" in record

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import inside
+from commandline import run_in_process
 
 from benchmark.cells import run
 from benchmark.settings import address, like
@@ -44,13 +44,13 @@ def compare(out: Path) -> list[dict[str, str]]:
 
 
 def test_a_protocol_can_be_planned_where_its_dataset_is_not(tmp_path: Path, environment: dict[str, str]) -> None:
-    planned = inside(["plan", DKOBAK, "seeds=0,1"], environment, tmp_path)
+    planned = run_in_process(["plan", DKOBAK, "seeds=0,1"], environment, tmp_path)
     assert planned.returncode == 0, planned.stderr
     assert planned.stdout.endswith("2 cells: 0 exist, 2 would run\n")
     (note,) = [line for line in planned.stderr.splitlines() if "not found" in line]
     assert note.startswith("note: dataset cifar10 not found in 'data'")
     assert note.endswith("; planned as it is published, without a forecast of what the cells will cost")
-    refused = inside(["run", DKOBAK], environment, tmp_path)
+    refused = run_in_process(["run", DKOBAK], environment, tmp_path)
     assert (refused.returncode, "cifar10 not found in 'data'" in refused.stderr) == (2, True)
     assert list(tmp_path.iterdir()) == []
 
@@ -121,7 +121,7 @@ def test_other_methods_take_what_all_share() -> None:
     ],
 )
 def test_what_cannot_be_meant_is_one_line(words: str, told: str, environment: dict[str, str], tmp_path: Path) -> None:
-    done = inside(["run", *words.split()], environment, tmp_path)
+    done = run_in_process(["run", *words.split()], environment, tmp_path)
     assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
     assert told in done.stderr
 
@@ -175,7 +175,7 @@ def test_the_report_has_both_and_what_is_not_alike(environment: dict[str, str], 
     for seed in (0, 1):
         put(tmp_path, f"like=simsiam-cifar10-800 methods=simsiam seeds={seed}", {"linear_top1": 0.9 + seed / 1000})
         put(tmp_path, f"methods=simclr dataset=cifar10 seeds={seed}", {"linear_top1": 0.9})
-    done = inside(["report", f"out={tmp_path}"], environment)
+    done = run_in_process(["report", f"out={tmp_path}"], environment)
     assert done.returncode == 0, done.stderr
     page = (tmp_path / "report/report.html").read_text(encoding="utf-8")
     for text in (done.stdout, (tmp_path / "report/table.md").read_text(encoding="utf-8"), page):
@@ -184,9 +184,9 @@ def test_the_report_has_both_and_what_is_not_alike(environment: dict[str, str], 
         for difference in PROTOCOLS["simsiam-cifar10-800"].differences:
             assert difference in text.replace("&#39;", "'")
         assert "91.1" not in text, "of SimCLR, which does not follow it"
-    listed = inside(["published"], environment)
+    listed = run_in_process(["published"], environment)
     assert all(f"like={name}: {protocol.source}" in listed.stdout for name, protocol in PROTOCOLS.items())
     assert "published: simsiam 91.8 (linear_top1" in listed.stdout
-    one = inside(["published", "moco-notebook-200"], environment)
+    one = run_in_process(["published", "moco-notebook-200"], environment)
     assert one.stdout.count("like=") == 1
-    assert "did you mean 'moco-notebook-200'" in inside(["published", "moco-notebook"], environment).stderr
+    assert "did you mean 'moco-notebook-200'" in run_in_process(["published", "moco-notebook"], environment).stderr

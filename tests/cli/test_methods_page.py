@@ -35,6 +35,7 @@ def test_an_old_page_is_found_and_left(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sys.argv", ["methods_page", "--check"])
     monkeypatch.setattr(methods_page, "build_page", lambda: "# Methods\n\nsimclr\n")
+    monkeypatch.setattr(methods_page.presets_page, "page", lambda: "")
     assert methods_page.main() == 1
     assert "+simclr" in capsys.readouterr().err
     assert page.read_text() == "# Methods\n"

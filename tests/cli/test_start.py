@@ -7,7 +7,7 @@ import sysconfig
 from pathlib import Path
 
 import pytest
-from commandline import outside
+from commandline import run_in_subprocess
 
 COMMAND = Path(sysconfig.get_path("scripts")) / "contrastive-benchmark"
 
@@ -18,7 +18,7 @@ def test_a_file_with_our_name_is_named(environment: dict[str, str], tmp_path: Pa
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("raise SystemExit('the user own file was run')\n")
-    done = outside(["methods"], environment, tmp_path)
+    done = run_in_subprocess(["methods"], environment, tmp_path)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert str(tmp_path / name.removesuffix("/__init__.py")) in done.stderr
@@ -30,7 +30,7 @@ def test_a_folder_of_results_is_in_nobody_s_way(environment: dict[str, str], tmp
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "table.csv").write_text("a,b\n")
     for path in (environment["PYTHONPATH"], ""):  # as a checkout, and as it is installed for these tests
-        done = outside(["report", "out=runs"], environment | {"PYTHONPATH": path}, tmp_path)
+        done = run_in_subprocess(["report", "out=runs"], environment | {"PYTHONPATH": path}, tmp_path)
         assert "no such folder" in done.stderr
 
 

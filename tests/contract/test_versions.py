@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import inside
+from commandline import run_in_process
 
 import methods
 from benchmark.cells import plan
@@ -129,7 +129,7 @@ def test_an_edited_plugin_begins_a_new_cell_and_resumes_no_old_one(
         schema.method_version.cache_clear()
         for module in [module for module in sys.modules if module.partition(".")[0] == package.name]:
             del sys.modules[module]
-        return inside([*words, f"out={tmp_path / 'runs'}"], environment)
+        return run_in_process([*words, f"out={tmp_path / 'runs'}"], environment)
 
     run = ("run", f"methods={name}", "dataset.limit=60", "view_size=8", "threads=1")
     assert call(*run).returncode == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import inside
+from commandline import run_in_process
 from PIL import Image
 
 from benchmark.cells import plan
@@ -193,22 +193,22 @@ def test_a_run_says_what_it_found_and_goes_on_only_with_the_same_images(
 ) -> None:
     (images / "a" / "labels.csv").write_text("x")
     words = [*WORDS, f"dataset.root={images}", f"out={tmp_path / 'runs'}", "device=cpu"]
-    done = inside(["plan", "--quick", *words], environment)
+    done = run_in_process(["plan", "--quick", *words], environment)
     assert done.returncode == 0, done.stderr
     assert "im: 2 classes (a, b), 8 train / 2 validation / 2 test images (test drawn from all, 20%" in done.stderr
     assert "note: left out: .csv files that are not read as images: 1 (a/labels.csv)" in done.stderr
-    assert inside(["run", *words], environment).returncode == 0
+    assert run_in_process(["run", *words], environment).returncode == 0
     (first,) = plan.list_folders(tmp_path / "runs")
     (first / "record.json").unlink()
     (first / "log.jsonl").touch()
     assert plan.read_state(first).word == "interrupted"
     add_class(images)
     build.load_dataset.cache_clear()  # as in another process
-    resumed = inside(["resume", f"out={tmp_path / 'runs'}", "device=cpu"], environment)
+    resumed = run_in_process(["resume", f"out={tmp_path / 'runs'}", "device=cpu"], environment)
     assert resumed.returncode == 2
     assert "error: dataset.root=" in resumed.stderr
     assert "holds other images" in resumed.stderr
-    done = inside(["run", *words], environment)
+    done = run_in_process(["run", *words], environment)
     assert done.returncode == 0, done.stderr
     assert "3 classes (a, b, c)" in done.stderr
     assert len(list(plan.list_folders(tmp_path / "runs"))) == 2
@@ -254,7 +254,7 @@ def test_paths_that_cannot_be_meant_are_one_line(
     images: Path, environment: dict[str, str], words: list[str], told: list[str]
 ) -> None:
     (images.parent / "im,two").mkdir()
-    done = inside(["run", "methods=pixels", *words], environment, images.parent)
+    done = run_in_process(["run", "methods=pixels", *words], environment, images.parent)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
@@ -265,10 +265,10 @@ def test_paths_that_cannot_be_meant_are_one_line(
 def test_the_home_folder_stands_in_every_path(images: Path, environment: dict[str, str]) -> None:
     environment = environment | {"HOME": str(images.parent)}
     words = [*WORDS, "dataset.root=~/im", "out=~/runs", "device=cpu"]
-    done = inside(["run", *words], environment, images)
+    done = run_in_process(["run", *words], environment, images)
     assert done.returncode == 0, done.stderr
     assert len(list(plan.list_folders(images.parent / "runs"))) == 1
-    assert inside(["status", "out=~/runs"], environment, images).returncode == 0
+    assert run_in_process(["status", "out=~/runs"], environment, images).returncode == 0
 
 
 def test_a_comma_after_a_backslash_is_one_of_the_value(images: Path) -> None:

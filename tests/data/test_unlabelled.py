@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from commandline import inside
+from commandline import run_in_process
 from PIL import Image
 
 from benchmark.cli.checks import read_request
@@ -90,7 +90,7 @@ def test_without_any_labels_there_is_training_and_no_accuracy(
     folders: tuple[Path, Path], tmp_path: Path, environment: dict[str, str]
 ) -> None:
     words = ["methods=random,simclr", "dataset=folder", f"dataset.unlabelled={folders[1]}", f"out={tmp_path}", *SMALL]
-    done = inside(["run", *words], environment)
+    done = run_in_process(["run", *words], environment)
     assert done.returncode == 0, done.stderr
     assert "plenty: 45 images without labels" in done.stderr
     assert "no labels, so no accuracy can be given" in done.stderr
@@ -102,13 +102,13 @@ def test_without_any_labels_there_is_training_and_no_accuracy(
         assert set(record["metrics"]) == {"effective_rank", "uniformity", "alignment"}
         assert (path.parent / "looks.json").exists(), "nearest neighbours to look at"
     assert "no labels, so no accuracy can be given" in " ".join(done.stdout.split()), "below the table"
-    assert inside(["report", f"out={tmp_path}"], environment).returncode == 0
+    assert run_in_process(["report", f"out={tmp_path}"], environment).returncode == 0
     assert "no labels" in (tmp_path / "report" / "report.html").read_text()
     for words_of_it, code in ((["evaluations=looks"], 0), ([], 0), (["evaluations=knn,looks"], 2)):
-        evaluated = inside(["evaluate", f"out={tmp_path}", *words_of_it], environment)
+        evaluated = run_in_process(["evaluate", f"out={tmp_path}", *words_of_it], environment)
         assert evaluated.returncode == code, evaluated.stderr
     assert "evaluations=knn: the cell's images have no labels; looks and transfer do without" in evaluated.stderr
-    supervised = inside(["run", "methods=supcon", *words[1:]], environment)
+    supervised = run_in_process(["run", "methods=supcon", *words[1:]], environment)
     assert supervised.returncode == 2
     assert "supcon learns from labels, and there are none" in supervised.stderr
 
@@ -120,11 +120,11 @@ def test_so_few_images_that_nothing_could_be_measured_are_refused(
     words = ["methods=simclr", "dataset=folder", f"dataset.unlabelled={folders[1]}", "dataset.limit=14"]
     words += [*SMALL[:4], "batch_size=4", f"out={tmp_path}"]
     for command in (["plan", "--quick"], ["run"]):
-        done = inside([*command, *words], environment)
+        done = run_in_process([*command, *words], environment)
         assert done.returncode == 2
         assert "dataset.validation=0.1 holds back 1 image of 14 without labels" in done.stderr
         assert "dataset.validation=0.22, or more images" in done.stderr
-    assert inside(["plan", "--quick", *words, "dataset.validation=0.22"], environment).returncode == 0
+    assert run_in_process(["plan", "--quick", *words, "dataset.validation=0.22"], environment).returncode == 0
 
 
 def test_a_supervised_method_has_the_images_with_labels(
@@ -132,7 +132,7 @@ def test_a_supervised_method_has_the_images_with_labels(
 ) -> None:
     few = [f"dataset.root={folders[0]}", f"dataset.unlabelled={folders[0] / 'a'}", *SMALL[:4], "batch_size=24"]
     codes = [
-        inside(["plan", f"methods={name}", "dataset=folder", *few, "--quick"], environment).returncode
+        run_in_process(["plan", f"methods={name}", "dataset=folder", *few, "--quick"], environment).returncode
         for name in ("supcon", "simclr")
     ]
     assert codes == [0, 2]

@@ -12,7 +12,7 @@ import pandas as pd
 import pytest
 import torch
 import trained_cell
-from commandline import inside
+from commandline import run_in_process
 from PIL import Image
 from pyarrow import parquet
 
@@ -41,7 +41,7 @@ def photos(tmp_path: Path) -> Path:
 def refuse(environment: dict[str, str], folder: Path, *words: object) -> str:
     """The one line that a command ends with, having left nothing in `folder` that was not there."""
     before = sorted(folder.rglob("*"))
-    done = inside([str(word) for word in words], environment, folder)
+    done = run_in_process([str(word) for word in words], environment, folder)
     assert done.returncode == 2, done.stdout + done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert sorted(folder.rglob("*")) == before
@@ -52,7 +52,9 @@ def test_a_table_has_names_labels_and_rows_of_both_forms(
     cell: Path, photos: Path, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for out in ("features.parquet", "features.npz"):
-        done = inside(["features", str(cell), "photos", f"out={out}", "head=true", "threads=1"], environment, tmp_path)
+        done = run_in_process(
+            ["features", str(cell), "photos", f"out={out}", "head=true", "threads=1"], environment, tmp_path
+        )
         assert done.returncode == 0, done.stderr
         assert "note: left out: .txt files that are not read as images: 1 (notes.txt)\n" in done.stderr
     frame, arrays = pd.read_parquet(tmp_path / "features.parquet"), np.load(tmp_path / "features.npz")
@@ -69,7 +71,9 @@ def test_a_table_has_names_labels_and_rows_of_both_forms(
     assert metadata[b"cell"].decode() == cell.name
 
     (tmp_path / "paths.txt").write_text("photos/b.png\n\nphotos/train/cat/e.png\n")
-    assert inside(["features", str(cell), "paths.txt", "out=some.parquet"], environment, tmp_path).returncode == 0
+    assert (
+        run_in_process(["features", str(cell), "paths.txt", "out=some.parquet"], environment, tmp_path).returncode == 0
+    )
     some = pd.read_parquet(tmp_path / "some.parquet")
     assert some.columns.tolist() == ["name", "features"], "a list has no labels"
     assert some["name"].tolist() == ["photos/b.png", "photos/train/cat/e.png"]
@@ -82,7 +86,9 @@ def test_a_dataset_by_name_is_written_group_by_group(
 ) -> None:
     monkeypatch.setattr(tables, "GROUP", 500)
     key = cell.name.rpartition("-")[2]
-    done = inside(["features", key, "digits", f"out={tmp_path / 'digits.parquet'}"], environment, cell.parents[1])
+    done = run_in_process(
+        ["features", key, "digits", f"out={tmp_path / 'digits.parquet'}"], environment, cell.parents[1]
+    )
     assert done.returncode == 0, done.stderr
     file = parquet.ParquetFile(tmp_path / "digits.parquet")
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [512, 512, 516, 257]
@@ -106,7 +112,7 @@ def test_all_damaged_images_are_named_at_once_and_no_table_is_left(
     line = refuse(environment, tmp_path, "features", cell, photos, "out=features.parquet")
     assert [part for part in ("3 of 5 images", "a.png (not an image)", "b.png (", "d.png (") if part not in line] == []
     (tmp_path / "list.txt").write_text("\ufeffphotos/train/cat/e.png\r\n", encoding="utf-8")  # as Windows does
-    assert inside(["features", str(cell), "list.txt", "out=one.npz"], environment, tmp_path).returncode == 0
+    assert run_in_process(["features", str(cell), "list.txt", "out=one.npz"], environment, tmp_path).returncode == 0
     (tmp_path / "one.npz").unlink()
     (tmp_path / "list.txt").write_text("photos/train/cat/e.png\nphotos/x.png\n")
     assert "x.png" in refuse(environment, tmp_path, "features", cell, "list.txt", "out=features.parquet")

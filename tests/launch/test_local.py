@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PATIENCE, inside
+from commandline import PATIENCE, run_in_process
 
 from benchmark.__main__ import main
 from benchmark.cells import past_costs
@@ -52,34 +52,34 @@ def start(out: Path, environment: dict[str, str], *more: str) -> subprocess.Pope
 
 def run(out: Path, environment: dict[str, str], *more: str) -> tuple[int, str]:
     """(exit code, what it said) of a launcher in this process; its workers are processes in any case."""
-    done = inside(["run", *SMALL, *more, f"out={out}"], environment)
+    done = run_in_process(["run", *SMALL, *more, f"out={out}"], environment)
     return done.returncode, done.stderr
 
 
-def records(out: Path) -> dict[str, dict[str, Any]]:
+def read_records(out: Path) -> dict[str, dict[str, Any]]:
     """Each cell's record, by the name of its folder."""
     return {path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("*/record.json"))}
 
 
-def metrics(out: Path) -> dict[str, dict[str, float]]:
-    return {name: record["metrics"] for name, record in records(out).items()}
+def read_metrics(out: Path) -> dict[str, dict[str, float]]:
+    return {name: record["metrics"] for name, record in read_records(out).items()}
 
 
-def steps(folder: Path) -> list[int]:
+def read_steps(folder: Path) -> list[int]:
     """The steps that a cell's log has."""
     path = folder / "log.jsonl"
     text = path.read_text() if path.exists() else ""
     return [json.loads(line)["step"] for line in text.splitlines(keepends=True) if line.endswith("\n")]
 
 
-def workers(out: Path) -> list[int]:
+def find_workers(out: Path) -> list[int]:
     """The processes of all workers that were started, first to last."""
     logs = sorted(out.glob(".local*/worker-*.log"))
     lines = [line for log in logs for line in log.read_text().splitlines()]
     return [int(line.split()[-1]) for line in lines if line.startswith("worker, process ")]
 
 
-def wait(happened: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
+def wait_for(happened: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
     """What `happened` says, once it is true."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
@@ -91,19 +91,19 @@ def wait(happened: Callable[[], Any], process: subprocess.Popen[str] | None = No
     raise AssertionError("it did not happen")
 
 
-def alive(process: int) -> bool:
+def is_alive(process: int) -> bool:
     return Path(f"/proc/{process}").exists()
 
 
-def at_work(out: Path, least: int) -> tuple[int, Path] | None:
+def find_busy_worker(out: Path, least: int) -> tuple[int, Path] | None:
     """A worker and its cell, which has a checkpoint and has logged so many steps."""
-    for process in workers(out):
+    for process in find_workers(out):
         for link in Path(f"/proc/{process}/fd").glob("*"):
             try:
                 folder = Path(os.readlink(link)).parent
             except OSError:
                 continue
-            if folder.parent == out and (folder / "last.pt").exists() and max(steps(folder), default=0) >= least:
+            if folder.parent == out and (folder / "last.pt").exists() and max(read_steps(folder), default=0) >= least:
                 return process, folder
     return None
 
@@ -127,42 +127,42 @@ def test_whoever_dies_the_others_and_the_same_command_go_on(
     """A worker is killed, then the launcher is stopped while its worker starts, stopped in a cell, and killed."""
     command = ("seeds=0,1,2", *LOCAL)
     process = start(tmp_path, environment, *command)
-    worker, cell = wait(lambda: at_work(tmp_path, 5), process)
+    worker, cell = wait_for(lambda: find_busy_worker(tmp_path, 5), process)
     os.kill(worker, signal.SIGKILL)
     said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 1, said
     reason = "worker killed by signal 9 (SIGKILL: the out-of-memory killer, perhaps)"
-    found = {name: (record["status"], record["reason"]) for name, record in records(tmp_path).items()}
+    found = {name: (record["status"], record["reason"]) for name, record in read_records(tmp_path).items()}
     assert found.pop(cell.name) == ("failed", reason)
     assert list(found.values()) == [("finished", None)] * 2
     assert reason in said
     assert reason in (cell / "error.txt").read_text()
-    assert len(workers(tmp_path)) == 3, "another took its place"
+    assert len(find_workers(tmp_path)) == 3, "another took its place"
     assert (cell / "last.pt").exists()
 
     process = start(tmp_path, environment, *command)
-    wait(lambda: len(workers(tmp_path)) == 1, process)
+    wait_for(lambda: len(find_workers(tmp_path)) == 1, process)
     process.terminate()
     said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 128 + signal.SIGTERM, said
     assert "stopped by SIGTERM; nothing is lost: the same command goes on from here" in said
     for number in (signal.SIGINT, signal.SIGKILL):
-        least = steps(cell)[-1] + 5
+        least = read_steps(cell)[-1] + 5
         process = start(tmp_path, environment, *command)
-        worker, same = wait(lambda least=least: at_work(tmp_path, least), process)
+        worker, same = wait_for(lambda least=least: find_busy_worker(tmp_path, least), process)
         process.send_signal(number)
         said = process.communicate(timeout=PATIENCE)[1]
         assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), said
         assert "Traceback" not in said
-        wait(lambda worker=worker: not alive(worker))
+        wait_for(lambda worker=worker: not is_alive(worker))
         assert same == cell
-        assert least <= steps(cell)[-1] < STEPS[-1]
-        assert records(tmp_path)[cell.name]["reason"] == reason, "stopped is not failed"
+        assert least <= read_steps(cell)[-1] < STEPS[-1]
+        assert read_records(tmp_path)[cell.name]["reason"] == reason, "stopped is not failed"
 
     code, said = run(tmp_path, environment, *command)
     assert code == 0, said
-    assert metrics(tmp_path) == metrics(here)
-    assert steps(cell) == STEPS, "no step twice"
+    assert read_metrics(tmp_path) == read_metrics(here)
+    assert read_steps(cell) == STEPS, "no step twice"
     assert not (cell / "error.txt").exists()
 
 
@@ -177,10 +177,10 @@ def test_two_launchers_at_once_train_each_cell_once_and_as_one_process_does(
     assert sorted(codes) in ([0, 0], [0, 3]), said
     assert all("no record: " in one for one, code in zip(said, codes, strict=True) if code == 3)
     assert all("note: RANK=3, WORLD_SIZE=8 of the environment: not used" in one for one in said)
-    assert metrics(tmp_path) == metrics(here)
-    assert [steps(tmp_path / name) for name in records(tmp_path)] == [STEPS] * 3
+    assert read_metrics(tmp_path) == read_metrics(here)
+    assert [read_steps(tmp_path / name) for name in read_records(tmp_path)] == [STEPS] * 3
     assert len(list(tmp_path.glob(".local*"))) == 2, "each with its own logs"
-    assert len(workers(tmp_path)) == 2, "a start a worker, not one a cell"
+    assert len(find_workers(tmp_path)) == 2, "a start a worker, not one a cell"
     assert all("[3/3] simclr seed=2 on cpu" in one for one in said)
 
 
@@ -207,23 +207,23 @@ def test_a_worker_that_dies_before_its_first_cell_is_replaced_also_on_macos(
     said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 0, said
     assert "worker 0 ended with exit code 9 before it began a cell; see " in said
-    (own,) = metrics(tmp_path / "runs").items()
-    assert own in metrics(here).items()
+    (own,) = read_metrics(tmp_path / "runs").items()
+    assert own in read_metrics(here).items()
 
 
 @pytest.mark.slow
 def test_ctrl_z_suspends_the_workers_too(tmp_path: Path, environment: dict[str, str]) -> None:
     process = start(tmp_path, environment, "seeds=0,1", "launcher=local", "workers=1")
-    worker, cell = wait(lambda: at_work(tmp_path, 5), process)
+    worker, cell = wait_for(lambda: find_busy_worker(tmp_path, 5), process)
 
     def state(number: int) -> str:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
 
     process.send_signal(signal.SIGTSTP)
-    wait(lambda: (state(process.pid), state(worker)) == ("T", "T"))
-    logged = steps(cell)
+    wait_for(lambda: (state(process.pid), state(worker)) == ("T", "T"))
+    logged = read_steps(cell)
     process.send_signal(signal.SIGCONT)
-    wait(lambda: len(steps(cell)) > len(logged), process)
+    wait_for(lambda: len(read_steps(cell)) > len(logged), process)
     process.terminate()
     said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 128 + signal.SIGTERM, said
@@ -233,7 +233,7 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, environment: d
     out = tmp_path / "runs"
     small = [word for word in SMALL if not word.startswith("batch_size")]
     words = ["run", *small, "batch_size=32,5000", "launcher=local", "workers=1", f"out={out}"]
-    done = inside(words, environment)
+    done = run_in_process(words, environment)
     assert done.returncode == 2
     assert done.stderr.splitlines()[-1] == "error: batch_size=5000: digits has 50 images to train on"
     assert "Traceback" not in done.stderr
@@ -270,7 +270,7 @@ def test_devices() -> None:
         shares.share_devices(two, gpus=0)
 
 
-def shapes(*words: str) -> list[past_costs.Shape]:
+def find_shapes(*words: str) -> list[past_costs.Shape]:
     return [past_costs.find_shape(address.identity(cell)) for cell in cell_words.read(list(words)).cells]
 
 
@@ -298,23 +298,23 @@ def test_beside_other_work_a_process_takes_the_threads_that_are_left(monkeypatch
 
 
 def test_the_longest_expected_cell_goes_first() -> None:
-    by_work = shapes("methods=simclr", "epochs=2,8,4")
+    by_work = find_shapes("methods=simclr", "epochs=2,8,4")
     assert past_costs.sort_longest_first(by_work, []) == [1, 2, 0]
-    crops = shapes("methods=simclr", "augmentation=simclr,simclr+6x16", "seeds=0,1")
+    crops = find_shapes("methods=simclr", "augmentation=simclr,simclr+6x16", "seeds=0,1")
     assert past_costs.sort_longest_first(crops, []) == [2, 3, 0, 1], "equal ones as they were given"
-    simclr, moco, random = shapes("methods=simclr,moco,random", "seeds=0")
+    simclr, moco, random = find_shapes("methods=simclr,moco,random", "seeds=0")
     assert past_costs.sort_longest_first([random, simclr, moco], []) == [1, 2, 0]
     ran = [past_costs.PastRun(simclr, 10.0), past_costs.PastRun(moco, 30.0)]
     assert past_costs.sort_longest_first([random, simclr, moco], ran) == [2, 1, 0], "what ran says more"
-    other_seed = shapes("methods=moco", "seeds=1")[0]
+    other_seed = find_shapes("methods=moco", "seeds=1")[0]
     assert past_costs.PastCosts(ran).seconds(other_seed) == pytest.approx(30)
-    few, many = shapes("methods=moco", "epochs=10,100")
+    few, many = find_shapes("methods=moco", "epochs=10,100")
     known = past_costs.PastCosts([past_costs.PastRun(few, 6)])
     assert known.seconds(many) == pytest.approx(60, rel=0.1), "in proportion to its work"
 
 
 def test_time_left() -> None:
-    (cell,) = shapes("methods=simclr")
+    (cell,) = find_shapes("methods=simclr")
     assert past_costs.estimate_time_left([(cell, 5.0, None)], [cell], [], 2) is None
     assert past_costs.estimate_time_left([(cell, 5.0, 15.0)], [cell] * 4, [], 1) == pytest.approx(15 + 4 * 20)
     ran = [past_costs.PastRun(cell, 10.0)]

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from commandline import PATIENCE, inside
+from commandline import PATIENCE, run_in_process
 
 pytest.importorskip("submitit", reason="submitit is not installed")
 
@@ -49,7 +49,7 @@ def test_nothing_of_an_outer_job_reaches_a_new_one(tmp_path: Path, cluster: Call
     outer = {"SLURM_JOB_ID": "1", "SLURM_CPU_BIND": "quiet", "SLURM_MEM_PER_CPU": "10", "SBATCH_EXPORT": "NONE"}
     group = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
     kept = {"SLURM_CONF": "/etc/slurm/own.conf", "MINE": "yes"}
-    done = inside(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster() | outer | group | kept)
+    done = run_in_process(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster() | outer | group | kept)
     assert done.returncode == 0, done.stderr
     given = dict(line.partition("=")[::2] for line in (tmp_path / "env").read_text().splitlines() if "=" in line)
     assert not (outer | group).keys() & given.keys()
@@ -58,7 +58,7 @@ def test_nothing_of_an_outer_job_reaches_a_new_one(tmp_path: Path, cluster: Call
 
 def test_outside_of_a_job_the_user_s_own_defaults_stay(tmp_path: Path, cluster: Callable[..., dict[str, str]]) -> None:
     own = {"SBATCH_ACCOUNT": "physics", "SLURM_CLUSTERS": "big"}
-    done = inside(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster() | own)
+    done = run_in_process(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster() | own)
     assert done.returncode == 0, done.stderr
     assert all(f"{name}={value}" in (tmp_path / "env").read_text().splitlines() for name, value in own.items())
 
@@ -66,7 +66,7 @@ def test_outside_of_a_job_the_user_s_own_defaults_stay(tmp_path: Path, cluster: 
 def test_cells_whose_jobs_were_killed_are_submitted_once_more(
     tmp_path: Path, cluster: Callable[..., dict[str, str]]
 ) -> None:
-    done = inside(["run", "--wait", *WORDS, f"out={tmp_path / 'runs'}"], cluster())
+    done = run_in_process(["run", "--wait", *WORDS, f"out={tmp_path / 'runs'}"], cluster())
     assert done.returncode == 1, done.stderr
     assert "submitted once more, as jobs were killed: 1 cell" in done.stderr
     assert len(list((tmp_path / "submitted").iterdir())) == 2
@@ -83,7 +83,7 @@ def test_cells_whose_jobs_were_killed_are_submitted_once_more(
 def test_a_controller_that_is_away_or_full_is_no_bad_input(
     others: dict[str, str], tmp_path: Path, cluster: Callable[..., dict[str, str]]
 ) -> None:
-    done = inside(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster(**others))
+    done = run_in_process(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster(**others))
     assert done.returncode == 1
     assert done.stderr.splitlines()[-1].startswith("error: SLURM does not answer: ")
     if "scontrol" in others:
@@ -92,7 +92,7 @@ def test_a_controller_that_is_away_or_full_is_no_bad_input(
 
 def test_what_sbatch_refuses_is_bad_input(tmp_path: Path, cluster: Callable[..., dict[str, str]]) -> None:
     refuses = "echo 'sbatch: error: invalid partition specified: gpus' >&2; exit 1"
-    done = inside(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster(sbatch=refuses))
+    done = run_in_process(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster(sbatch=refuses))
     assert done.returncode == 2
     assert "invalid partition specified: gpus" in done.stderr
     assert not list((tmp_path / "runs").glob("*-*")), "no cell that a plain `resume` would train here"
@@ -107,7 +107,7 @@ def test_of_two_arrays_the_one_that_sbatch_refuses_leaves_no_cells(
     environment = cluster(
         scontrol="echo 'MaxArraySize = 3'", sbatch=once + COMMANDS["sbatch"].removeprefix("cd {here};")
     )
-    done = inside(["run", *WORDS, "seeds=0,1,2,3", f"out={tmp_path / 'runs'}"], environment)
+    done = run_in_process(["run", *WORDS, "seeds=0,1,2,3", f"out={tmp_path / 'runs'}"], environment)
     assert (done.returncode, "no more jobs" in done.stderr) == (2, True), done.stderr
     noted = [json.loads(line)["cells"] for line in (tmp_path / "runs/.slurm/jobs.jsonl").read_text().splitlines()]
     cells = sorted(path.name for path in (tmp_path / "runs").glob("*-*"))

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import synthetic
-from test_moderated import verdict_of
+from test_moderated import write_verdict
 
 from benchmark.cli import reporting
 from results import readme, record
@@ -45,7 +45,7 @@ def put(
         record.write(out / content["key"], content)
 
 
-def explained(out: Path) -> str:
+def explain_ranks(out: Path) -> str:
     return " ".join(comparison.explain(compare.rank_configurations(load(out)[0])))
 
 
@@ -113,7 +113,7 @@ def test_a_mean_and_a_difference_have_two_parts(tmp_path: Path) -> None:
     assert (tests["by_images"].to_numpy() < intervals["by_images"].min()).all(), "images that are hard for both"
     whole = (intervals["high"] - intervals["low"]) / 2
     assert (whole > intervals[["by_seeds", "by_images"]].max(axis=1)).all()
-    assert "A difference is claimed for new seeds and new test images." in explained(tmp_path)
+    assert "A difference is claimed for new seeds and new test images." in explain_ranks(tmp_path)
     summary = summaries.summarise(frame)
     assert summary["metrics.linear_top1.half_width"].to_numpy() == pytest.approx(whole.to_numpy())
     assert summary["metrics.knn200_top1.by_images"].isna().all()
@@ -140,7 +140,7 @@ def test_notes_below_a_narrow_table_have_the_width_of_the_terminal(
 def test_records_without_bits_stay_readable_and_lack_the_part(tmp_path: Path) -> None:
     for method in ("a", "b", "c"):
         put(tmp_path, method, range(3), bits=False)
-    assert MISSING in explained(tmp_path)
+    assert MISSING in explain_ranks(tmp_path)
     frame = load(tmp_path)[0]
     assert "± by images" not in comparison.tabulate(frame)[0]
     assert "the part of the test images is missing" in formats.to_markdown(summaries.summarise(frame))
@@ -149,7 +149,7 @@ def test_records_without_bits_stay_readable_and_lack_the_part(tmp_path: Path) ->
     put(tmp_path, "c", [7])  # has it in one of its records
     after = compare.rank_configurations(load(tmp_path)[0]).set_index("configuration")
     assert after["over"].to_dict() == dict.fromkeys("abc", compare.SEEDS) | dict.fromkeys(("new", "next"), compare.BOTH)
-    text = explained(tmp_path)
+    text = explain_ranks(tmp_path)
     assert "Over seeds alone, as differences from them, for records lack which images were right: " in text
     assert MISSING not in text
     tests = compare.compare_pairs(load(tmp_path)[0]).set_index(["configuration", "reference"])
@@ -170,11 +170,11 @@ def test_one_seed_has_an_interval_of_the_images_alone_and_claims_nothing(tmp_pat
     test = compare.compare_pairs(frame, "low").iloc[0]
     assert (test["significant"], test["note"]) == (False, "images only: one shared seed: no test")
     assert test["low"] > 0.5
-    assert "No difference is claimed by these." in explained(tmp_path)
+    assert "No difference is claimed by these." in explain_ranks(tmp_path)
     text = formats.to_markdown(summaries.summarise(frame))
     assert text.count("(images only)") == 2
     assert "images only: of 1 seed, the 95 % interval for new test images and the same weights" in text
-    assert "for other test images and the same weights, by an interval that holds for all" in verdict_of(tmp_path)
+    assert "for other test images and the same weights, by an interval that holds for all" in write_verdict(tmp_path)
     (among,) = group_comparables(frame, "linear_top1", ranks)
     assert among.bars == "95 % intervals over test images only"
 

@@ -29,23 +29,23 @@ def put(out: Path, method: str, values: Mapping[int, float], status: str = "fini
         put_cell(out, method, seed, value, status, MESSAGES[status], dataset={"name": dataset, "limit": 0})
 
 
-def frame_of(out: Path) -> pd.DataFrame:
+def load_frame(out: Path) -> pd.DataFrame:
     return load(out)[0]
 
 
-def family(out: Path, centres: list[float], seeds: int = 4) -> None:
+def put_family(out: Path, centres: list[float], seeds: int = 4) -> None:
     for number, centre in enumerate(centres):
         values = dict(enumerate(centre + NOISE[number, :seeds]))
         put(out, f"method{number}", values)
 
 
-def captions_of(frame: pd.DataFrame) -> str:
+def draw_captions(frame: pd.DataFrame) -> str:
     among = group_comparables(frame, choose_headline(frame), compare.rank_configurations(frame, choose_headline(frame)))
     drawn = summary_charts.build_charts(among, frame)
     return " ".join(variant.caption for chart in drawn for variant in (chart, *chart.others))
 
 
-def verdict_of(out: Path) -> str:
+def write_verdict(out: Path) -> str:
     frame = load(out)[0]
     metric = choose_headline(frame)
     ranks = compare.rank_configurations(frame, metric)
@@ -76,22 +76,26 @@ def test_a_wrong_word_is_one_line(word: str, capsys: pytest.CaptureFixture[str])
 def test_the_same_difference_in_every_seed_is_told_where_the_images_are_counted(tmp_path: Path) -> None:
     for shift, method in ((0.0, "moco"), (0.02, "simclr")):
         put(tmp_path, method, {seed: 0.9 + shift + seed / 1000 for seed in range(10)}, dataset="cifar10")
-    row = only(compare.compare_pairs(frame_of(tmp_path)))
+    row = only(compare.compare_pairs(load_frame(tmp_path)))
     assert row["significant"]
-    assert "It is significantly better than the other that could be tested." in verdict_of(tmp_path)
+    assert "It is significantly better than the other that could be tested." in write_verdict(tmp_path)
 
 
 def test_what_cannot_be_tested_has_its_true_reason_and_no_interval_is_spoken_of(tmp_path: Path) -> None:
     """Ten shared seeds with one difference, of nobody knows how many images."""
     for shift, method in ((0.0, "moco"), (0.02, "simclr")):
         put(tmp_path, method, {seed: 0.9 + shift + seed / 1000 for seed in range(10)}, dataset="mine")
-    frame = frame_of(tmp_path)
+    frame = load_frame(tmp_path)
     ranks = compare.rank_configurations(frame)
     assert {row[-1] for row in comparison.tabulate(frame)[1:]} == {
         "the same difference in every seed; no test against another"
     }
-    assert "Nothing can be tested: a seed changes nothing but all alike, and records do not say" in verdict_of(tmp_path)
-    captions = captions_of(frame.drop(columns=["metrics.effective_rank", "metrics.knn20_top1", "metrics.knn200_top1"]))
+    assert "Nothing can be tested: a seed changes nothing but all alike, and records do not say" in write_verdict(
+        tmp_path
+    )
+    captions = draw_captions(
+        frame.drop(columns=["metrics.effective_rank", "metrics.knn20_top1", "metrics.knn200_top1"])
+    )
     assert captions.count("There are no intervals") == 1
     assert "bars are" not in captions
     assert "interval" not in formats.to_markdown(summaries.summarise(frame, ["linear_top1"]))
@@ -105,38 +109,38 @@ def test_the_best_is_so_on_a_common_footing_and_lost_seeds_are_named(tmp_path: P
         put(tmp_path, method, {s: level + shift + wobble * (-1) ** s for s, shift in hard.items()})
     put(tmp_path, "a", {0: 0.80, 1: 0.801})
     put(tmp_path, "a", {2: 0.1, 3: 0.1}, "collapsed")
-    ranks = compare.rank_configurations(frame_of(tmp_path)).set_index("configuration")
+    ranks = compare.rank_configurations(load_frame(tmp_path)).set_index("configuration")
     assert list(ranks.index) == ["b", "a", "c"]
     assert ranks.loc["a", "mean"] == pytest.approx(0.70, abs=0.002)
     assert ranks.loc["a", "own"] == pytest.approx(0.8005)
-    rows = {row[0]: row for row in comparison.tabulate(frame_of(tmp_path))}
+    rows = {row[0]: row for row in comparison.tabulate(load_frame(tmp_path))}
     assert "its own seeds: 80.0" in rows["a"][-1] or "its own seeds: 80.1" in rows["a"][-1]
     put(tmp_path, "b", {4: 0.1}, "collapsed")
-    text = verdict_of(tmp_path)
+    text = write_verdict(tmp_path)
     assert "The highest linear top-1 is 72.0 % by b" in text
     assert "b lost seed 4 (collapsed); at chance there, 10.0 %, its mean would be 59.6." in text
 
 
 def test_two_seeds_claim_no_95_percent_and_say_what_they_assume(tmp_path: Path) -> None:
-    family(tmp_path, [0.9, 0.8, 0.7], seeds=2)
-    ranks = compare.rank_configurations(frame_of(tmp_path))
+    put_family(tmp_path, [0.9, 0.8, 0.7], seeds=2)
+    ranks = compare.rank_configurations(load_frame(tmp_path))
     text = " ".join(comparison.explain(ranks))
     assert "assume comparable spreads" in text
     assert "95 %" not in text
-    table = formats.to_markdown(summaries.summarise(frame_of(tmp_path)))
+    table = formats.to_markdown(summaries.summarise(load_frame(tmp_path)))
     assert "no 95 % is claimed" in table
-    (among,) = group_comparables(frame_of(tmp_path), "linear_top1", ranks)
+    (among,) = group_comparables(load_frame(tmp_path), "linear_top1", ranks)
     assert "95 %" not in among.bars
 
 
 def test_two_seeds_among_more_claim_no_95_percent_either(tmp_path: Path) -> None:
-    family(tmp_path, [0.9, 0.8, 0.7])
+    put_family(tmp_path, [0.9, 0.8, 0.7])
     put(tmp_path, "pair", {0: 0.85, 1: 0.853})
-    frame = frame_of(tmp_path)
+    frame = load_frame(tmp_path)
     ranks = compare.rank_configurations(frame)
     summary = summaries.summarise(frame, ["linear_top1"])
     page = report_page.render(frame, summary, [], {}, folder=tmp_path, page_folder=tmp_path, ranks=ranks)
-    for text in (" ".join(comparison.explain(ranks)), captions_of(frame), formats.to_markdown(summary), page):
+    for text in (" ".join(comparison.explain(ranks)), draw_captions(frame), formats.to_markdown(summary), page):
         assert "assume" in text or text is page
         assert "95 %" not in text.replace("no 95 %", "")
 
@@ -144,30 +148,30 @@ def test_two_seeds_among_more_claim_no_95_percent_either(tmp_path: Path) -> None
 def test_what_is_said_of_intervals_is_how_they_were_made(tmp_path: Path) -> None:
     for number in range(3):  # no seed of one is another's
         put(tmp_path / "apart", f"method{number}", {10 * number + s: 0.8 + NOISE[number, s] for s in range(4)})
-    assert "configurations share" not in formats.to_markdown(summaries.summarise(frame_of(tmp_path / "apart")))
-    family(tmp_path / "knn", [0.9, 0.8, 0.7])
-    frame = frame_of(tmp_path / "knn").drop(columns="metrics.linear_top1")
-    frame["metrics.knn20_top1"] = frame_of(tmp_path / "knn")["metrics.linear_top1"]
+    assert "configurations share" not in formats.to_markdown(summaries.summarise(load_frame(tmp_path / "apart")))
+    put_family(tmp_path / "knn", [0.9, 0.8, 0.7])
+    frame = load_frame(tmp_path / "knn").drop(columns="metrics.linear_top1")
+    frame["metrics.knn20_top1"] = load_frame(tmp_path / "knn")["metrics.linear_top1"]
     assert "over seeds, by the variance that configurations share" in formats.to_markdown(summaries.summarise(frame))
 
 
 def test_no_figure_calls_the_highest_mean_the_best(tmp_path: Path) -> None:
-    family(tmp_path, [0.9, 0.9, 0.9])
-    captions = captions_of(frame_of(tmp_path))
+    put_family(tmp_path, [0.9, 0.9, 0.9])
+    captions = draw_captions(load_frame(tmp_path))
     assert "has the highest mean, and nothing costs less" in captions
     assert not re.search("best|better|most accurate", captions)
 
 
 def test_a_spread_that_others_do_not_share_is_named(tmp_path: Path) -> None:
-    family(tmp_path, [0.9, 0.8, 0.7, 0.6, 0.5])
+    put_family(tmp_path, [0.9, 0.8, 0.7, 0.6, 0.5])
     put(tmp_path, "wild", {0: 0.5, 1: 0.7, 2: 0.55, 3: 0.8})
-    text = " ".join(comparison.explain(compare.rank_configurations(frame_of(tmp_path))))
+    text = " ".join(comparison.explain(compare.rank_configurations(load_frame(tmp_path))))
     assert "Variance over 9 times the median: wild." in text
 
 
 def test_tables_figures_and_ranks_have_one_interval_within_0_and_100(tmp_path: Path) -> None:
-    family(tmp_path, [0.999, 0.8, 0.7])
-    frame = frame_of(tmp_path)
+    put_family(tmp_path, [0.999, 0.8, 0.7])
+    frame = load_frame(tmp_path)
     ranks = compare.rank_configurations(frame)
     assert ranks["high"].max() == 1
     assert (ranks["joint_low"] <= ranks["low"]).all()
@@ -186,8 +190,8 @@ def test_no_interval_of_nothing_is_printed(tmp_path: Path) -> None:
 
 
 def test_the_headline_is_no_validation_accuracy(tmp_path: Path) -> None:
-    family(tmp_path, [0.9])
-    frame = frame_of(tmp_path).drop(columns="metrics.knn20_top1")
+    put_family(tmp_path, [0.9])
+    frame = load_frame(tmp_path).drop(columns="metrics.knn20_top1")
     frame = frame.rename(columns={"metrics.linear_top1": "metrics.linear_validation_top1"})
     assert choose_headline(frame) == "knn200_top1"
 
@@ -204,8 +208,8 @@ def test_configurations_that_share_no_set_differ() -> None:
 
 
 def test_the_diagram_joins_what_cannot_be_told_apart(tmp_path: Path) -> None:
-    family(tmp_path, [0.9, 0.9, 0.7])
-    frame = frame_of(tmp_path)
+    put_family(tmp_path, [0.9, 0.9, 0.7])
+    frame = load_frame(tmp_path)
     ranks = compare.rank_configurations(frame)
     (chart,) = difference_chart.build_charts(group_comparables(frame, "linear_top1", ranks)[0])
     bars = {one.name: len(one.x) for one in chart.series if one.look == "joined"}

@@ -12,7 +12,7 @@ from typing import Any
 import pandas as pd
 import pytest
 import synthetic
-from commandline import until
+from commandline import wait_until
 from test_report import put
 
 from benchmark.__main__ import main
@@ -279,11 +279,11 @@ def test_the_page_in_a_browser(browser: Any, study: Path) -> None:
     for number in range(plots):
         run(f"document.querySelectorAll('.plot')[{number}].scrollIntoView()")
         drawn = f"return document.querySelectorAll('.plot')[{number}].querySelectorAll('{marks}').length"
-        until(lambda drawn=drawn: run(drawn), f"figure {number} has no marks")
+        wait_until(lambda drawn=drawn: run(drawn), f"figure {number} has no marks")
     chosen = "[...document.querySelectorAll('[data-choice]')].find(b => b.textContent === 'hours')"
     run(f"{chosen}.click()")
     title = f"return {chosen}.closest('figure').querySelector('.xtitle').textContent"
-    until(lambda: run(title).startswith("hours"), "the other axis is not drawn")
+    wait_until(lambda: run(title).startswith("hours"), "the other axis is not drawn")
 
     errors = [line for line in browser.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
     assert errors == []
@@ -313,7 +313,9 @@ def test_a_telephone_shows_the_best_first_and_cuts_no_figure(browser: Any, study
         for number in range(run("return document.querySelectorAll('.plot').length")):
             figure = f"document.querySelectorAll('.plot')[{number}]"
             run(f"{figure}.scrollIntoView()")
-            until(lambda figure=figure: run(f"return {figure}.querySelector('.main-svg')"), f"{figure} is not drawn")
+            wait_until(
+                lambda figure=figure: run(f"return {figure}.querySelector('.main-svg')"), f"{figure} is not drawn"
+            )
             assert run(f"return {figure}.querySelector('.main-svg').getBoundingClientRect().right") <= 390
         assert run("return document.documentElement.scrollWidth") == 390
     finally:

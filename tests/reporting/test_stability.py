@@ -13,7 +13,7 @@ from results.statistics import stability, summaries
 from results.tables import evaluations, formats
 
 
-def cell(out: Path, method: str, seed: int, linear: float, later: dict[str, Any] | None = None) -> Path:
+def put_cell(out: Path, method: str, seed: int, linear: float, later: dict[str, Any] | None = None) -> Path:
     """A finished record, and evaluations beside it: name -> (protocol, metrics)."""
     folder, key = out / f"{method}-{seed}", f"{method}{seed}"
     content: dict[str, Any] = {
@@ -39,7 +39,7 @@ def cell(out: Path, method: str, seed: int, linear: float, later: dict[str, Any]
     return folder
 
 
-def ranked(out: Path) -> None:
+def put_ranked_cells(out: Path) -> None:
     """Four methods, two seeds each; the SGD probe swaps the last two, and the neighbours reverse all."""
     order = (("a", 0.9, 0.8, 0.1), ("b", 0.8, 0.7, 0.2), ("c", 0.7, 0.5, 0.3), ("d", 0.6, 0.6, 0.4))
     for method, linear, sgd, near in order:
@@ -48,11 +48,11 @@ def ranked(out: Path) -> None:
                 "sgd_probe": ("p" * 10, {"sgd_probe_top1": sgd + shift, "sgd_probe_rate": 0.1}),
                 "knn": ("q" * 10, {"knn_cosine_tuned_top1": near - shift}),
             }
-            cell(out, method, seed, linear + shift, later)
+            put_cell(out, method, seed, linear + shift, later)
 
 
 def test_taus_are_those_of_counted_pairs(tmp_path: Path) -> None:
-    ranked(tmp_path)
+    put_ranked_cells(tmp_path)
     loaded, problems = frame.load(tmp_path)
     assert problems == []
     found = {(row["metric"], row["other"]): row for row in stability.compare(loaded).to_dict("records")}
@@ -76,14 +76,14 @@ def test_a_tau_stands_beside_what_seeds_allow(tmp_path: Path) -> None:
     """Two evaluations of one order, whose two seeds disagree on it: a tau of 1 cannot be hoped for."""
     for method, first, second in (("a", 0.9, 0.6), ("b", 0.8, 0.7), ("c", 0.7, 0.8)):
         for seed, value in enumerate((first, second)):
-            cell(tmp_path, method, seed, value, {"knn": ("q" * 10, {"knn_cosine_tuned_top1": value})})
+            put_cell(tmp_path, method, seed, value, {"knn": ("q" * 10, {"knn_cosine_tuned_top1": value})})
     loaded, _ = frame.load(tmp_path)
     assert stability.compare(loaded)[["metric_split", "other_split"]].eq(-1).all(axis=None)
 
 
 def test_two_configurations_have_no_tau(tmp_path: Path) -> None:
     for method in ("a", "b"):
-        cell(tmp_path, method, 0, 0.5, {"knn": ("p" * 10, {"knn_cosine_tuned_top1": 0.4})})
+        put_cell(tmp_path, method, 0, 0.5, {"knn": ("p" * 10, {"knn_cosine_tuned_top1": 0.4})})
     loaded, _ = frame.load(tmp_path)
     assert stability.compare(loaded).empty
     assert stability.tabulate(loaded) == []
@@ -93,10 +93,10 @@ def test_two_configurations_have_no_tau(tmp_path: Path) -> None:
 
 def test_evaluations_have_a_table_of_their_own(tmp_path: Path) -> None:
     for method in ("a", "b"):
-        cell(tmp_path, method, 0, 0.5)
+        put_cell(tmp_path, method, 0, 0.5)
     before = formats.to_markdown(summaries.summarise(frame.load(tmp_path)[0]))
     assert evaluations.tabulate(frame.load(tmp_path)[0]) == []
-    cell(
+    put_cell(
         tmp_path,
         "a",
         0,
@@ -117,15 +117,15 @@ def test_evaluations_have_a_table_of_their_own(tmp_path: Path) -> None:
 
 def test_few_labels_are_said_to_be_the_same_draws_for_every_seed(tmp_path: Path) -> None:
     for seed in range(2):
-        cell(tmp_path, "a", seed, 0.5, {"few_labels": ("p" * 10, {"labels1_linear_top1": 0.3 + seed / 100})})
+        put_cell(tmp_path, "a", seed, 0.5, {"few_labels": ("p" * 10, {"labels1_linear_top1": 0.3 + seed / 100})})
     titles = [title for title, rows in reporting.tabulate_evaluations(frame.load(tmp_path)[0]) if rows]
     assert "few labels are the same draws for each of them" in titles[0]
     assert "95 %" not in titles[0]
 
 
 def test_protocols_of_an_evaluation_are_never_pooled(tmp_path: Path) -> None:
-    cell(tmp_path, "a", 0, 0.5, {"knn": ("1234567890", {"knn_cosine_tuned_top1": 0.2})})
-    cell(tmp_path, "a", 1, 0.5, {"knn": ("abcdefabcd", {"knn_cosine_tuned_top1": 0.4})})
+    put_cell(tmp_path, "a", 0, 0.5, {"knn": ("1234567890", {"knn_cosine_tuned_top1": 0.2})})
+    put_cell(tmp_path, "a", 1, 0.5, {"knn": ("abcdefabcd", {"knn_cosine_tuned_top1": 0.4})})
     loaded, _ = frame.load(tmp_path)
     row = summaries.summarise(loaded).iloc[0]
     assert "metrics.knn_cosine_tuned_top1" not in loaded
@@ -148,7 +148,7 @@ def test_protocols_of_an_evaluation_are_never_pooled(tmp_path: Path) -> None:
     ],
 )
 def test_a_broken_file_is_a_problem_and_the_record_stands(tmp_path: Path, text: str, said: str) -> None:
-    folder = cell(tmp_path, "a", 0, 0.5)
+    folder = put_cell(tmp_path, "a", 0, 0.5)
     (folder / "evaluation.json").write_text(text)
     loaded, problems = frame.load(tmp_path)
     assert loaded["metrics.linear_top1"].tolist() == [0.5]
@@ -158,5 +158,5 @@ def test_a_broken_file_is_a_problem_and_the_record_stands(tmp_path: Path, text: 
 
 
 def test_a_record_s_own_numbers_are_not_overwritten(tmp_path: Path) -> None:
-    cell(tmp_path, "a", 0, 0.5, {"knn": ("p" * 10, {"linear_top1": 0.9})})
+    put_cell(tmp_path, "a", 0, 0.5, {"knn": ("p" * 10, {"linear_top1": 0.9})})
     assert frame.load(tmp_path)[0]["metrics.linear_top1"].tolist() == [0.5]

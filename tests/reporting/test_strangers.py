@@ -15,7 +15,7 @@ import fuzz_folders
 import pandas as pd
 import pytest
 import synthetic
-from commandline import inside
+from commandline import run_in_process
 from test_report import put
 
 from results import record
@@ -60,7 +60,7 @@ def test_what_cannot_be_used_is_named_and_the_report_comes(tmp_path: Path, envir
     ]
     for path, text, _ in cases:
         path.write_text(text)
-    result = inside(["report", f"out={tmp_path}"], environment)
+    result = run_in_process(["report", f"out={tmp_path}"], environment)
     assert result.returncode == 0
     left_out = [line.removeprefix("left out: ") for line in result.stderr.splitlines() if line.startswith("left out: ")]
     assert len(left_out) == len(cases)
@@ -80,7 +80,7 @@ def test_texts_of_records_reach_no_terminal_latex_or_spreadsheet_as_commands(
     record.write_json(lost / "settings.json", {})
     (lost / "error.txt").write_text(HOSTILE)
     for words in (["report"], ["status"], ["logs", lost.name]):
-        result = inside([*words, f"out={tmp_path}"], environment)
+        result = run_in_process([*words, f"out={tmp_path}"], environment)
         assert result.returncode == 0, result.stderr
         assert all(line.isprintable() for line in (result.stdout + result.stderr).splitlines())
         assert not {"\x1b", "\x07", "\u202e"} & set(result.stdout + result.stderr)

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 import synthetic
-from commandline import inside
+from commandline import run_in_process
 
 from results import record
 from results.frames import frame, trials
@@ -118,7 +118,7 @@ def test_trials_are_in_no_table_of_accuracies(tmp_path: Path, environment: Mappi
     loaded, problems = frame.load(tmp_path)
     assert (len(loaded), problems) == (6, [])
     assert not loaded.filter(like="validation").notna().any(axis=None)
-    done = inside(["report", f"out={tmp_path}"], environment)
+    done = run_in_process(["report", f"out={tmp_path}"], environment)
     assert done.returncode == 0, done.stderr
     assert "Tuning: each method's budget" in done.stdout
     assert "digits: every method's settings were chosen with the same budget, 2 trials of 100 epochs (" in done.stdout
@@ -190,6 +190,6 @@ def test_without_trials_nothing_is_said(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("no_figure_files")
 def test_trials_alone_make_a_report(tmp_path: Path, environment: Mapping[str, str]) -> None:
     put_search(tmp_path, "simclr", [0.5, None], asked=2)
-    done = inside(["report", f"out={tmp_path}"], environment)
+    done = run_in_process(["report", f"out={tmp_path}"], environment)
     assert done.returncode == 0, done.stderr
     assert "budget, and what it found" in (tmp_path / "report/report.html").read_text()

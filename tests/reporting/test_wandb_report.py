@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PATIENCE, inside
+from commandline import PATIENCE, run_in_process
 
 pytest.importorskip("wandb_workspaces", reason="wandb-workspaces is not installed")
 
@@ -76,7 +76,7 @@ def _no_client_left() -> Iterator[None]:
 def report(out: Path, environment: dict[str, str], *words: str) -> subprocess.CompletedProcess[str]:
     others = {name: value for name, value in os.environ.items() if not name.startswith(("WANDB_", "NETRC"))}
     home = {"PYTHONPATH": str(Path(__file__).parents[2]), "HOME": str(out.parent), "COLUMNS": "200"}
-    return inside(["report", f"out={out}", *words], others | home | environment)
+    return run_in_process(["report", f"out={out}", *words], others | home | environment)
 
 
 def grids(spec: dict[str, Any]) -> list[dict[str, Any]]:

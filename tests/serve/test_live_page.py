@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 import sweep_folder
-from commandline import until
+from commandline import wait_until
 
 from benchmark.serve.server import Server
 
@@ -62,7 +62,7 @@ def test_the_page_follows_the_folder_and_cuts_nothing(
 
     try:
         browser.get(address)
-        until(lambda: len(states(browser)) == 4, "the cells are not shown")
+        wait_until(lambda: len(states(browser)) == 4, "the cells are not shown")
         assert list(states(browser).values()) == ["running", "failed", "finished", "new"], (
             "what needs a look comes first"
         )
@@ -70,9 +70,9 @@ def test_the_page_follows_the_folder_and_cuts_nothing(
         assert all(part in text(folders[0]) for part in ("seed=0", "6 of 10", "2.116", "83.2", "gpu-07, job 4711_3"))
         assert EVIL in text(folders[1]).replace("\n", " "), "a reason is text"
         sparks = f"return document.querySelectorAll('[data-cell=\"{folders[0].name}\"] .spark polyline').length"
-        until(lambda: run(sparks) == 2, "the curves of what runs are not drawn")
+        wait_until(lambda: run(sparks) == 2, "the curves of what runs are not drawn")
         run(f"document.querySelector('[data-cell=\"{folders[2].name}\"] .open').click()")
-        until(lambda: run("return document.querySelectorAll('.detail .curve polyline').length") == 2, "no curves")
+        wait_until(lambda: run("return document.querySelectorAll('.detail .curve polyline').length") == 2, "no curves")
         assert run("return document.documentElement.scrollWidth") == width
         edges = run(
             "return [...document.querySelectorAll('td, button, .curve')].map(n => n.getBoundingClientRect().right)"
@@ -83,14 +83,14 @@ def test_the_page_follows_the_folder_and_cuts_nothing(
         points = "return document.querySelector('.spark polyline').getAttribute('points').split(' ').length"
         before = run(points)
         sweep_folder.log(folders[0], 160)
-        until(lambda: "8 of 10" in text(folders[0]), "the log has grown, and the page has not")
-        until(lambda: run(points) > before, "the curve does not grow")
+        wait_until(lambda: "8 of 10" in text(folders[0]), "the log has grown, and the page has not")
+        wait_until(lambda: run(points) > before, "the curve does not grow")
         sweep_folder.end(folders[0])
-        until(
+        wait_until(
             lambda: states(browser)[folders[0].name] == "finished", "the cell has ended, and the page does not say so"
         )
         later = sweep_folder.settle(folders[0].parent, "moco")
-        until(lambda: later.name in states(browser), "a new cell is not shown")
+        wait_until(lambda: later.name in states(browser), "a new cell is not shown")
         assert run("return document.querySelectorAll('.detail').length") == 1, "what was opened stays open"
         assert run("return window.mark") == "the same page"
         assert run("return document.title").startswith("3/5")
@@ -98,9 +98,11 @@ def test_the_page_follows_the_folder_and_cuts_nothing(
         report = folders[0].parent / "report/report.html"
         report.parent.mkdir()
         report.write_text("<!doctype html><title>of the records</title>")
-        until(lambda: run("return document.querySelector('.report a') !== null"), "the report is there, and no link")
+        wait_until(
+            lambda: run("return document.querySelector('.report a') !== null"), "the report is there, and no link"
+        )
         run("document.querySelector('.report a').click()")
-        until(lambda: run("return document.title") == "of the records", "the report does not open")
+        wait_until(lambda: run("return document.title") == "of the records", "the report does not open")
     finally:
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert [line for line in browser.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []
@@ -123,12 +125,14 @@ def test_it_says_when_the_server_is_gone_and_goes_on_when_it_is_back(
 
     process, port = start("0")
     browser.get(f"http://127.0.0.1:{port}/")
-    until(lambda: len(states(browser)) == 4, "the cells are not shown")
+    wait_until(lambda: len(states(browser)) == 4, "the cells are not shown")
     process.kill()
     process.wait()
-    until(lambda: "No answer since" in browser.execute_script(news), "the page does not say that the server is gone")
+    wait_until(
+        lambda: "No answer since" in browser.execute_script(news), "the page does not say that the server is gone"
+    )
     assert len(states(browser)) == 4
     process, _ = start(port)
-    until(lambda: browser.execute_script(news) == "", "the page does not say that the server is back")
+    wait_until(lambda: browser.execute_script(news) == "", "the page does not say that the server is back")
     process.kill()
     process.wait()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import sweep_folder
-from commandline import until
+from commandline import wait_until
 
 from benchmark.launch import job_notes
 from benchmark.serve import jobs, logs
@@ -173,7 +173,7 @@ def test_the_clusters_jobs_are_told_and_no_record_is_written_of_one_that_ended(
     monkeypatch.setattr(slurm_jobs, "_command", lambda words: "7_0|PENDING|Priority\n7_1|TIMEOUT|None\n")
     monkeypatch.setattr(jobs, "ASKED", 0.0)
     sweep, before = Sweep(tmp_path), snapshot(tmp_path)
-    until(lambda: rows(sweep)["simclr seed=0"]["where"], "SLURM is not asked")
+    wait_until(lambda: rows(sweep)["simclr seed=0"]["where"], "SLURM is not asked")
     assert rows(sweep)["simclr seed=0"]["where"] == "job 7_0 pending (Priority)"
     assert rows(sweep)["simclr seed=1"]["where"] == "job 7_1 timeout"
     assert snapshot(tmp_path) == before
@@ -182,6 +182,6 @@ def test_the_clusters_jobs_are_told_and_no_record_is_written_of_one_that_ended(
         raise slurm_jobs.Unavailable("the controller is away")
 
     monkeypatch.setattr(slurm_jobs, "_command", fail)
-    until(lambda: sweep.state()["news"], "no news of SLURM")
+    wait_until(lambda: sweep.state()["news"], "no news of SLURM")
     assert sweep.state()["news"] == "SLURM does not answer (the controller is away)"
     assert rows(sweep)["simclr seed=0"]["where"] == "job 7_0"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PATIENCE, inside
+from commandline import PATIENCE, run_in_process
 
 from benchmark.cells import lease
 from benchmark.launch import cluster
@@ -80,7 +80,7 @@ class Sweep:
         self.folder, self.environment = folder, environment
 
     def __call__(self, *words: str, code: int | None = 0) -> str:
-        done = inside(list(words), self.environment, self.folder)
+        done = run_in_process(list(words), self.environment, self.folder)
         assert code is None or done.returncode == code, done.stdout + done.stderr
         return done.stdout + done.stderr
 
@@ -101,7 +101,7 @@ class Sweep:
         return {cell: note["job"] for note in map(json.loads, lines) for cell in note["cells"]}
 
 
-def until(true: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
+def wait_until(true: Callable[[], Any], what: str, timeout: float = PATIENCE) -> Any:
     end = time.monotonic() + timeout
     while not (result := true()):
         assert time.monotonic() < end, f"not within {timeout:.0f} s: {what}"
@@ -146,9 +146,9 @@ def disturb(bed: Testbed, sweep: Sweep) -> None:
                 return job
         return None
 
-    job = until(training, "a cell is being trained")
+    job = wait_until(training, "a cell is being trained")
     bed.requeue(job)
-    job = until(lambda: training(job), "another cell is being trained")
+    job = wait_until(lambda: training(job), "another cell is being trained")
     for process in bed.processes():
         with contextlib.suppress(OSError):
             of_the_job = f"SLURM_ARRAY_TASK_ID={job.split('_')[1]}\0".encode()
@@ -156,11 +156,11 @@ def disturb(bed: Testbed, sweep: Sweep) -> None:
             if python and of_the_job in Path(f"/proc/{process.pid}/environ").read_bytes():
                 os.kill(process.pid, signal.SIGKILL)
     bed.restart_controller()
-    node = bed.job(until(lambda: training(job), "a third cell is being trained"))["NodeList"]
+    node = bed.job(wait_until(lambda: training(job), "a third cell is being trained"))["NodeList"]
     bed.kill_node(node)
-    until(lambda: bed.states()[node].startswith("down"), "the controller sees that the node is dead")
+    wait_until(lambda: bed.states()[node].startswith("down"), "the controller sees that the node is dead")
     bed.start_node(node, timeout=PATIENCE)
-    until(training, "a cell is being trained after the node's death")
+    wait_until(training, "a cell is being trained after the node's death")
     bed.wait(bed.preempt("n1", "n2", seconds=1), "COMPLETED", timeout=PATIENCE)
     sweep.open_gate()
 
@@ -201,7 +201,7 @@ def test_what_is_under_way_is_not_submitted_twice_and_can_be_cancelled(
     submitted = sorted(process.communicate(timeout=PATIENCE)[0].split(" cells")[0] for process in both)
     assert submitted == ["0", "3"]
     assert "3 jobs cancelled" in run("cancel")
-    until(lambda: "cancelled" in run("status"), "the jobs are cancelled")
+    wait_until(lambda: "cancelled" in run("status"), "the jobs are cancelled")
     assert {record["reason"].split(": ")[-1] for record in run.records().values()} == {"cancelled"}
 
 
@@ -231,7 +231,7 @@ def test_two_nodes_give_the_record_of_one_process_and_so_they_do_after_a_requeue
     run = sweep(bed)
     Sweep(run.folder, plugins)("run", *words, "out=one")
     run("run", *words, *CLUSTER, "slurm.nodes=2")
-    until(lambda: list(run.folder.glob("runs/*/last.pt")), "the cell is being trained")
+    wait_until(lambda: list(run.folder.glob("runs/*/last.pt")), "the cell is being trained")
     (job,) = run.jobs().values()
     bed.requeue(job)
     assert bed.wait(job, "PENDING")["Restarts"] == "1"
@@ -258,7 +258,7 @@ def test_cells_that_share_a_job_and_status_while_the_controller_is_down(
 def test_what_the_cluster_does_not_take_is_one_line(bed: Testbed, sweep: Callable[[Testbed], Sweep]) -> None:
     run = sweep(bed)
     words = ["run", "methods=random", "launcher=slurm", "slurm.partition=nowhere"]
-    done = inside(words, run.environment, run.folder)
+    done = run_in_process(words, run.environment, run.folder)
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 1
     assert "invalid partition" in done.stderr
@@ -270,7 +270,7 @@ def test_a_study_is_tuned_by_jobs(bed: Testbed, sweep: Callable[[Testbed], Sweep
     words = [*CLUSTER, *WORDS, "methods=simclr", "epochs=2", "trials=2", "at_once=2", "seeds=1"]
     first = run.start("tune", *words)
     notes = run.folder / "runs/.slurm/jobs.jsonl"
-    until(lambda: notes.exists() and len(notes.read_text().splitlines()) == 2, "two trials are submitted")
+    wait_until(lambda: notes.exists() and len(notes.read_text().splitlines()) == 2, "two trials are submitted")
     first.kill()
     first.wait()
     shown = run("tune", *words)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from commandline import inside
+from commandline import run_in_process
 from torch import Tensor, nn
 
 import methods
@@ -106,7 +106,7 @@ def test_on_a_cpu_steps_run_one_by_one_and_nothing_is_said() -> None:
 
 
 def test_record_on_without_a_gpu_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
-    done = inside(["run", "methods=simclr", "record=on", "device=cpu"], environment, tmp_path)
+    done = run_in_process(["run", "methods=simclr", "record=on", "device=cpu"], environment, tmp_path)
     assert done.returncode == 2
     assert done.stderr.count("\n") == 1
     assert "record=on: a CUDA graph needs a GPU" in done.stderr

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import torch
-from commandline import forked_pair, inside
+from commandline import fork_pair, run_in_process
 from torch import Tensor, nn
 
 from benchmark.training.collapse import LEAST, PATIENCE, CollapseWatch
@@ -228,10 +228,10 @@ def run(
     """The record, the steps in its log, and what was said."""
     call = ["run", *SMALL, *words, f"out={out}"]
     if processes == 1:
-        done = inside(call, environment)
+        done = run_in_process(call, environment)
         codes, said = [done.returncode], done.stdout + done.stderr
     else:
-        codes, said = forked_pair(call, environment, out)
+        codes, said = fork_pair(call, environment, out)
     assert codes == [code] * processes, said
     if code:
         return {}, [], ""

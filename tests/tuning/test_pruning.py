@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import optuna
 import pytest
-from commandline import inside
+from commandline import run_in_process
 from optuna.trial import FrozenTrial, TrialState
 
 from benchmark.settings import address
@@ -145,7 +145,7 @@ def test_a_pruned_trial_is_a_cell_that_says_so_and_the_study_goes_on(
         return 0
 
     assert study.run(tune_words.read([*words, "trials=5"]), finish, lambda line: None)[0] == 0
-    done = inside(["tune", *words, "trials=6", "final=no"], environment)
+    done = run_in_process(["tune", *words, "trials=6", "final=no"], environment)
     assert done.returncode == 0, done.stderr
     (folder,) = tmp_path.glob("simclr-digits-trial6-*")
     entry = record.read(folder)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from commandline import PATIENCE, forked, inside
+from commandline import PATIENCE, fork, run_in_process
 
 from benchmark.data import datasets
 from benchmark.data.source import Indices, Rows, Source, Withheld, WithheldRead
@@ -24,7 +24,7 @@ SMALL += ["preset=none", "batch_norm=sync", "threads=1"]
 WORDS = ["methods=random,simclr,moco", "moco.queue=64", "trials=2", *SMALL]
 
 
-def records(out: Path) -> dict[str, dict[str, Any]]:
+def read_records(out: Path) -> dict[str, dict[str, Any]]:
     return {path.parent.name: json.loads(path.read_text()) for path in sorted(out.glob("*/record.json"))}
 
 
@@ -46,9 +46,9 @@ def untouchable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("untouchable")
 def test_no_trial_reads_the_test_set(tmp_path: Path, environment: dict[str, str]) -> None:
     words = ["tune", "methods=simclr", "trials=2", *SMALL, f"out={tmp_path}"]
-    done = inside([*words, "final=no"], environment)
+    done = run_in_process([*words, "final=no"], environment)
     assert done.returncode == 0, done.stderr
-    found = records(tmp_path)
+    found = read_records(tmp_path)
     assert len(found) == 2
     for name, entry in found.items():
         assert "-trial" in name
@@ -56,14 +56,14 @@ def test_no_trial_reads_the_test_set(tmp_path: Path, environment: dict[str, str]
         assert set(entry["metrics"]) <= set(record.TRIAL_METRICS)
         assert entry["resolved"]["test"] == {}
         assert not (tmp_path / name / record.LOOKS_NAME).exists()
-    refused = inside(["evaluate", f"cells={next(iter(found))}", f"out={tmp_path}"], environment)
+    refused = run_in_process(["evaluate", f"cells={next(iter(found))}", f"out={tmp_path}"], environment)
     assert (refused.returncode, "never sees the test set" in refused.stderr) == (2, True)
-    refused = inside(["export", str(tmp_path / next(iter(found))), f"out={tmp_path / 'encoder'}"], environment)
+    refused = run_in_process(["export", str(tmp_path / next(iter(found))), f"out={tmp_path / 'encoder'}"], environment)
     assert (refused.returncode, "a trial keeps no encoder" in refused.stderr) == (2, True)
-    assert inside(["evaluate", f"out={tmp_path}"], environment).returncode == 0
+    assert run_in_process(["evaluate", f"out={tmp_path}"], environment).returncode == 0
     assert list(tmp_path.glob("*/evaluation.json")) == []
     with pytest.raises(WithheldRead, match="somebody reads"):  # the guard bites: what was chosen is shown the test set
-        inside(words, environment)
+        run_in_process(words, environment)
 
 
 def test_whatever_is_asked_of_a_withheld_test_set_raises() -> None:
@@ -78,7 +78,7 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
     """A whole study, and what it said."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"}
     out = tmp_path_factory.mktemp("tuned")
-    done = inside(["tune", *WORDS, "seeds=3", f"out={out}"], environment)
+    done = run_in_process(["tune", *WORDS, "seeds=3", f"out={out}"], environment)
     assert done.returncode == 0, done.stderr
     return out, done
 
@@ -87,7 +87,7 @@ def test_what_was_chosen_runs_with_fresh_seeds_as_ordinary_cells(
     tuned: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
     out, done = tuned
-    found = records(out)
+    found = read_records(out)
     ordinary = {e["settings"]["method"]: e for e in found.values() if "purpose" not in e}
     assert {method: entry["settings"]["seed"] for method, entry in ordinary.items()} == dict.fromkeys(
         ("moco", "random", "simclr"), 3
@@ -107,7 +107,7 @@ def test_the_same_command_again_trains_nothing(
 ) -> None:
     out, _ = tuned
     before = {path: path.stat().st_mtime_ns for path in out.glob("*/*")}
-    assert inside(["tune", *WORDS, "seeds=3", f"out={out}"], environment).returncode == 0
+    assert run_in_process(["tune", *WORDS, "seeds=3", f"out={out}"], environment).returncode == 0
     assert {path: path.stat().st_mtime_ns for path in out.glob("*-*/*")} == {
         path: stamp for path, stamp in before.items() if "-" in path.parent.name
     }
@@ -118,7 +118,7 @@ def test_settings_tuned_are_the_chosen_ones_and_a_word_of_the_user_wins(
 ) -> None:
     out, _ = tuned
     rest = [word for word in WORDS if not word.startswith("trials")]
-    plan = inside(["plan", *rest, "seeds=3", "settings=tuned", f"out={out}", "--quick"], environment)
+    plan = run_in_process(["plan", *rest, "seeds=3", "settings=tuned", f"out={out}", "--quick"], environment)
     assert plan.stdout.endswith("3 cells: 3 exist, 0 would run\n"), plan.stdout + plan.stderr
     rows = {line.split()[1]: line for line in plan.stdout.splitlines()[:-1]}
     chosen = [line.split(".", 1) for line in (out / "tuned/digits.txt").read_text().splitlines() if line[:1].isalpha()]
@@ -126,14 +126,16 @@ def test_settings_tuned_are_the_chosen_ones_and_a_word_of_the_user_wins(
     assert all(word.partition("=")[0] + "=" in rows[method] for method, word in chosen), "what was chosen is shown"
     assert "=" not in rows["random"]
     words = ["plan", *rest, "seeds=3", f"settings={out / 'tuned/digits.txt'}", "simclr.temperature=0.3", "--quick"]
-    own = inside([*words, f"out={out}"], environment)
+    own = run_in_process([*words, f"out={out}"], environment)
     assert own.stdout.endswith("3 cells: 2 exist, 1 would run\n"), own.stdout
     assert "tuned elsewhere" not in plan.stderr + own.stderr
     other = [word for word in rest if not word.startswith("epochs")]
-    elsewhere = inside(["plan", *other, "epochs=2,3", "settings=tuned", f"out={out}", "--quick"], environment)
+    elsewhere = run_in_process(["plan", *other, "epochs=2,3", "settings=tuned", f"out={out}", "--quick"], environment)
     told = [line for line in elsewhere.stderr.splitlines() if "tuned elsewhere" in line]
     assert told == ["note: settings=tuned was tuned elsewhere, and may not fit: simclr, moco with epochs=1 (here 2, 3)"]
-    untold = inside(["plan", *SMALL, "methods=simclr,swav", "settings=tuned", f"out={out}", "--quick"], environment)
+    untold = run_in_process(
+        ["plan", *SMALL, "methods=simclr,swav", "settings=tuned", f"out={out}", "--quick"], environment
+    )
     assert "swav: settings=tuned says nothing of it" in untold.stderr
 
 
@@ -153,7 +155,9 @@ def test_a_file_of_settings_that_cannot_be_meant_is_refused(
     tmp_path: Path, environment: dict[str, str], text: str, told: str
 ) -> None:
     (tmp_path / "mine.txt").write_text(f"# mine\n\n{text}\n")
-    done = inside(["plan", "methods=simclr", f"settings={tmp_path / 'mine.txt'}", "--quick"], environment, tmp_path)
+    done = run_in_process(
+        ["plan", "methods=simclr", f"settings={tmp_path / 'mine.txt'}", "--quick"], environment, tmp_path
+    )
     assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
     assert told in done.stderr
 
@@ -184,7 +188,7 @@ def test_a_file_of_settings_that_cannot_be_meant_is_refused(
 def test_bad_words_are_one_line_and_write_nothing(
     tmp_path: Path, environment: dict[str, str], words: list[str], told: str
 ) -> None:
-    done = inside(["tune", *words], environment, tmp_path)
+    done = run_in_process(["tune", *words], environment, tmp_path)
     assert (done.returncode, len(done.stderr.splitlines()), done.stdout) == (2, 1, ""), done.stderr
     assert told in done.stderr
     assert list(tmp_path.iterdir()) == []
@@ -197,7 +201,7 @@ def test_without_optuna_one_line_says_what_to_install(
     monkeypatch.setattr(
         importlib.util, "find_spec", lambda name, *rest: None if name == "optuna" else find(name, *rest)
     )
-    done = inside(["tune", "methods=simclr"], environment, tmp_path)
+    done = run_in_process(["tune", "methods=simclr"], environment, tmp_path)
     assert (done.returncode, done.stderr) == (
         2,
         "error: tune needs Optuna, which is not installed: pip install '.[tune]'\n",
@@ -250,16 +254,18 @@ def test_two_launchers_one_of_them_killed_and_a_third_lose_no_trial(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     call = ["tune", "methods=simclr,moco", "moco.queue=64", "trials=4", *SMALL, "final=no", f"out={tmp_path}"]
-    first, second = (forked(call, environment, tmp_path / f"{name}.txt") for name in ("first", "second"))
+    first, second = (fork(call, environment, tmp_path / f"{name}.txt") for name in ("first", "second"))
     while first.is_alive() and not list(tmp_path.glob("*/log.jsonl")):
         time.sleep(0.01)
     first.kill()
     first.join()
-    third = inside([*call, "launcher=local", "workers=1", "at_once=2"], environment)  # whose worker is a process
+    third = run_in_process(
+        [*call, "launcher=local", "workers=1", "at_once=2"], environment
+    )  # whose worker is a process
     second.join(PATIENCE)
     assert second.exitcode == 0, (tmp_path / "second.txt").read_text()
     assert third.returncode == 0, third.stderr
-    found = records(tmp_path)
+    found = read_records(tmp_path)
     trials = sorted(entry["settings"]["trial"].partition("/")[::2] for entry in found.values())
     assert [number for _, number in trials] == ["1", "2", "3", "4"] * 2
     assert {entry["status"] for entry in found.values()} == {"finished"}
@@ -268,14 +274,14 @@ def test_two_launchers_one_of_them_killed_and_a_third_lose_no_trial(
 
 def test_tune_says_where_methods_had_other_budgets(tmp_path: Path, environment: dict[str, str]) -> None:
     words = [*SMALL, "final=no", f"out={tmp_path}"]
-    alone = inside(["tune", "methods=simclr", "trials=2", *words], environment)
+    alone = run_in_process(["tune", "methods=simclr", "trials=2", *words], environment)
     assert "budgets" not in alone.stderr
-    other = inside(["tune", "methods=byol", "trials=1", *words], environment)
+    other = run_in_process(["tune", "methods=byol", "trials=1", *words], environment)
     last = other.stderr.splitlines()[-1]
     assert last.startswith("note: digits: budgets of tuning differ, so the ranks are not of methods alone. ")
     assert "2 trials of 1 epoch: simclr" in last
     assert "1 trial of 1 epoch: byol" in last
-    more = inside(["tune", "methods=byol", "trials=2", *words], environment)
+    more = run_in_process(["tune", "methods=byol", "trials=2", *words], environment)
     assert "budgets" not in more.stderr
 
 
@@ -283,13 +289,13 @@ def test_a_trial_that_is_stopped_is_told_and_a_plugin_of_a_file_is_left_alone(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     words = ["methods=simclr", *(w for w in SMALL if not w.startswith("epochs")), "epochs=2", f"out={tmp_path}"]
-    done = inside(["tune", *words, "trials=2", "evaluate_every=1", "stop_below=99@1", "final=no"], environment)
+    done = run_in_process(["tune", *words, "trials=2", "evaluate_every=1", "stop_below=99@1", "final=no"], environment)
     assert "stopped" in done.stderr
-    assert {entry["status"] for entry in records(tmp_path).values()} == {"stopped"}
-    assert len(records(tmp_path)) == 2
+    assert {entry["status"] for entry in read_records(tmp_path).values()} == {"stopped"}
+    assert len(read_records(tmp_path)) == 2
     file = tmp_path / "settings.txt"
     file.write_text("my_method.learning_rate=0.1\nsimclr.temperature=0.3\n")
-    done = inside(["plan", *words, f"settings={file}", "--quick"], environment)
+    done = run_in_process(["plan", *words, f"settings={file}", "--quick"], environment)
     assert done.returncode == 0, done.stderr
     file.write_text("simclrr.temperature=0.3\n")
-    assert "simclrr" in inside(["plan", *words, f"settings={file}", "--quick"], environment).stderr
+    assert "simclrr" in run_in_process(["plan", *words, f"settings={file}", "--quick"], environment).stderr

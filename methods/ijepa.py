@@ -65,6 +65,8 @@ class IJEPA(Method):
                 raise ValueError("momentum must be between 0 and 1")
             if min(self.predictor_dim, self.predictor_blocks, self.predictor_heads) < 1:
                 raise ValueError("predictor_dim, predictor_blocks and predictor_heads must be at least 1")
+            if self.predictor_dim % self.predictor_heads:
+                raise ValueError("predictor_dim must be a multiple of predictor_heads")
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int, size: int) -> None:
         super().__init__(config, encoder, width, images)

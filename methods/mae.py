@@ -48,6 +48,8 @@ class MAE(Method):
                 raise ValueError("mask must be above 0 and below 1")
             if min(self.decoder_dim, self.decoder_blocks, self.decoder_heads) < 1:
                 raise ValueError("decoder_dim, decoder_blocks and decoder_heads must be at least 1")
+            if self.decoder_dim % self.decoder_heads:
+                raise ValueError("decoder_dim must be a multiple of decoder_heads")
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int, size: int) -> None:
         super().__init__(config, encoder, width, images)

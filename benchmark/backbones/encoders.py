@@ -110,9 +110,7 @@ def create_by_timm(
     except _REFUSALS as error:
         raise UsageError(f"backbone={backbone} cannot be made for views of {size} pixels: {explain(error)}") from error
     if pool != "auto" and not hasattr(network, "num_prefix_tokens"):
-        raise UsageError(
-            f"pool={pool}: {backbone} has no tokens; use pool=auto, or a vision transformer, as vit_tiny_patch16_224"
-        )
+        raise UsageError(f"pool={pool}: {backbone} has no tokens; vision transformers have, as vit_tiny_patch16_224")
     if stem == "small" and _has_larger_patches(network):
         if size > SMALL:
             raise UsageError(

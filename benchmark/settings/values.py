@@ -6,6 +6,7 @@ import math
 import operator
 import re
 import typing
+from dataclasses import dataclass
 from functools import reduce
 from types import NoneType
 from typing import Any, Literal
@@ -94,3 +95,14 @@ def list_range(texts: list[str], most: int) -> list[str]:
             raise UsageError(f"seeds={text}: more than {most:,} seeds")
         numbers += map(str, range(first, last + 1)) if ends else [text]
     return numbers
+
+
+@dataclass(frozen=True)
+class Times:
+    """So many times what a setting is without the word."""
+
+    factor: float
+    whole: bool  # rounded, and no less than 1 where there is any
+
+    def of(self, value: float) -> float:
+        return max(min(value, 1), round(self.factor * value)) if self.whole else round_number(self.factor * value)

@@ -24,7 +24,7 @@ from benchmark.settings import address, like, presets, remarks, resolve, schema
 from benchmark.settings.cell import Settings, depends_on_processes
 from benchmark.settings.presets import published
 from benchmark.settings.runtime import Runtime, count_processes
-from benchmark.settings.values import describe_type, list_range, parse_value, round_number
+from benchmark.settings.values import Times, describe_type, list_range, parse_value
 from benchmark.words import ablations, aliases, selection, tuned_words, unread
 from benchmark.words.ablations import Ablation
 from benchmark.words.runtime_words import is_runtime_word, read_runtime, split
@@ -204,17 +204,6 @@ def read_axes(method: str, assigned: dict[str, list[str]]) -> dict[str, list[Any
     return axes
 
 
-@dataclass(frozen=True)
-class Times:
-    """So many times what a setting is without the word."""
-
-    factor: float
-    whole: bool  # rounded, and no less than 1 where there is any
-
-    def of(self, value: float) -> float:
-        return max(min(value, 1), round(self.factor * value)) if self.whole else round_number(self.factor * value)
-
-
 def _kind(target: str, method: str) -> Any:
     """The declared type of a setting or an option."""
     option = target.removeprefix("options.")
@@ -249,10 +238,12 @@ def _complete(assigned: dict[str, Any], runtime: Runtime, chosen: list[Ablation]
     below = _add_preset({"method": method} | _plain(assigned, stated), runtime)
     base: dict[str, Any] = {f.name: f.default for f in fields(Settings)} | _defaults("dataset", Dataset())
     base |= _defaults("options", schema.describe(method).Config()) | below
-    idle = next((k for k, v in assigned.items() if isinstance(v, Times) and k in stated and not base[k]), None)
-    if idle:
-        word = _spell(idle.removeprefix("options."))
-        raise UsageError(f"{word} is {base[idle]} for {method}: a multiple says nothing")
+    for name, times in ((name, v) for name, v in assigned.items() if isinstance(v, Times) and name in stated):
+        word, value = _spell(name.removeprefix("options.")), base[name]
+        if not value:
+            raise UsageError(f"{word} is {value} for {method}: a multiple says nothing")
+        if times.whole and round(times.factor * value) < 1:
+            raise UsageError(f"{word}=x{times.factor:g}: of {value}, which {method} has, that is less than 1")
     values = {name: v.of(base[name] or 0) if isinstance(v, Times) else v for name, v in assigned.items()}
     also = {name: value for ablation in chosen if ablation.also for name, value in ablation.also(base, values).items()}
     also = {name: value for name, value in also.items() if name not in schema.inapplicable(method)}

@@ -10,6 +10,7 @@ from benchmark.cli import listing
 from benchmark.errors import UsageError
 from benchmark.settings.address import key
 from benchmark.settings.cell import Settings
+from benchmark.settings.values import Times
 from benchmark.words import cell_words
 from benchmark.words.ablations import ABLATIONS, CHAIN, PAIRS
 from results.published import numbers
@@ -93,8 +94,8 @@ def test_times() -> None:
 
 
 def test_only_whole_numbers_are_rounded() -> None:
-    assert cell_words.Times(0.5, whole=False).of(1) == 0.5
-    assert [cell_words.Times(factor, whole=True).of(10) for factor in (0.01, 0.25, 1.26)] == [1, 2, 13]
+    assert Times(0.5, whole=False).of(1) == 0.5
+    assert [Times(factor, whole=True).of(10) for factor in (0.01, 0.25, 1.26)] == [1, 2, 13]
 
 
 def test_of_each_dataset_its_own() -> None:
@@ -116,6 +117,7 @@ def test_every_augmentation_is_one() -> None:
         (["ablation=epochs", "methods=random"], "none of methods=random has epochs"),
         (["methods=simclr", "microbatch=x2"], "microbatch is 0 for simclr: a multiple says nothing"),
         (["methods=simclr", "seeds=x2"], "seeds is 0 for simclr: a multiple says nothing"),
+        (["methods=simclr", "epochs=x0"], "epochs=x0: of 10, which simclr has, that is less than 1"),
         (["methods=simclr", "epochs=x"], "epochs=x: a whole number is needed"),
         (["methods=simclr", "backbone=x2"], None),
     ],

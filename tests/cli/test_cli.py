@@ -157,7 +157,11 @@ def test_a_plan_s_rows_show_what_was_asked_of_a_method_and_not_how_presets_diffe
     ("words", "said"),
     [
         ("methods=simclr backbone=resnet1tt", "unknown backbone 'resnet1tt'; did you mean resnet14t"),
-        ("methods=mae backbone=resnet10t", "resnet10t has no tokens; use pool=auto, or a vision transformer"),
+        ("methods=mae mae.decoder_heads=5", "decoder_heads=5: decoder_dim must be a multiple of decoder_heads"),
+        (
+            "methods=mae backbone=resnet10t",
+            "resnet10t has no tokens; vision transformers have, as vit_tiny_patch16_224",
+        ),
         ("methods=simclr backbone=vit_tiny_patch16_224 stem=small view_size=96", "at most 64, not 96"),
         ("methods=frozen", "weights=timm or weights=FILE is needed"),
         ("methods=frozen weights=timm stem=small backbone=resnet10t", "use stem=native or auto"),

@@ -23,7 +23,6 @@ from benchmark.settings import schema
 from benchmark.settings.cell import Settings
 from benchmark.training import build, checkpoint
 from benchmark.training.distributed import World
-from benchmark.training.engine import claim_device
 from benchmark.words import evaluate_words
 from benchmark.words.evaluate_words import Request
 from results import record
@@ -36,13 +35,12 @@ class NoCheckpoint(Exception):
     """The cell's weights are not there any more."""
 
 
-def measure(request: Request, folders: Sequence[Path], say: Say) -> int:
-    """Evaluate the finished cells in `folders` as the request asks. Exit code: 1 where an evaluation failed, 3 where
-    another process has a cell.
+def measure(request: Request, folders: Sequence[Path], device: torch.device, say: Say) -> int:
+    """Evaluate the finished cells in `folders` as the request asks, on the device. Exit code: 1 where an evaluation
+    failed, 3 where another process has a cell.
 
     Raises `UsageError` for a named cell that is not finished. `say` is told what goes on, a line at a time.
     """
-    device = claim_device(request.runtime)
     evaluations = matrix.choose_evaluations(request.evaluations, request.transfer)
     cells = _select_finished(folders, bool(request.names), say)
     failed, left_to_others, without_checkpoint = 0, 0, list[str]()

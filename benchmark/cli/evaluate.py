@@ -36,7 +36,8 @@ def evaluate_cells(words: list[str]) -> int:
     else:
         folders = [out / address.folder_name(cell) for cell in request.cells]
     from benchmark.cli import reporting
+    from benchmark.launch import in_process
 
-    measured = evaluations.measure(request, folders, say)
+    measured = evaluations.measure(request, folders, in_process.claim_spare(request.runtime), say)
     reporting.print_evaluations(folders)
     return 1 if measured == 1 else code or measured

@@ -42,10 +42,10 @@ def write_features(words: list[str]) -> int:
     if request.out.is_dir():
         raise UsageError(f"out={request.out}: a folder is in the way; a file is needed")
     from benchmark.inference import features, images, restored  # behind the words: torch takes its time
-    from benchmark.training.engine import claim_device
+    from benchmark.launch import in_process
 
     folder = restored.find_cell(request.cell, Path(Runtime.out))
-    cell = restored.load(folder, claim_device(request.runtime), say, request.encoder, request.tokens)
+    cell = restored.load(folder, in_process.claim_spare(request.runtime), say, request.encoder, request.tokens)
     listing = images.list_images(request.images, request.datasets, cell.side, cell.settings.dataset.stream)
     for note in listing.notes:
         say(f"note: {note}")

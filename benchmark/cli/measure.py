@@ -12,10 +12,10 @@ from benchmark.words import selection
 def print_profile(words: list[str], json: bool) -> int:
     """`profile`: a training step in its parts, beside the encoder alone."""
     request = checks.read_request(words)
-    from benchmark.profiling import profile, profile_table  # behind the words: torch takes its time
-    from benchmark.training.engine import claim_device
+    from benchmark.launch import in_process  # behind the words: torch takes its time
+    from benchmark.profiling import profile, profile_table
 
-    device = claim_device(request.runtime)
+    device = in_process.claim_spare(request.runtime)
     subjects = profile.profile(request.cells, device, request.runtime.compile)
     if json:
         print(profile_table.to_json(subjects, device))

@@ -105,8 +105,8 @@ def _device(runtime: Runtime) -> tuple[torch.device | None, int]:
     """
     import torch
 
+    from benchmark.launch.in_process import claim_spare
     from benchmark.launch.shares import share_devices, share_threads
-    from benchmark.training.engine import claim_device
 
     gpus, workers = torch.cuda.device_count() if torch.cuda.is_available() else 0, 1
     if runtime.launcher == "local":
@@ -119,7 +119,7 @@ def _device(runtime: Runtime) -> tuple[torch.device | None, int]:
             return None, 1
         cpus = runtime.threads or max(1, runtime.slurm.cpus_per_task)
         runtime = replace(runtime, device="cuda" if wants_gpu else "cpu", threads=cpus)
-    return claim_device(runtime), workers
+    return claim_spare(runtime), workers
 
 
 def _ran_on(run: past_costs.PastRun, device: torch.device | None) -> bool:

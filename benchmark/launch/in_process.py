@@ -25,13 +25,19 @@ from benchmark.training.engine import claim_device
 from benchmark.training.stop import Stop, Stopped
 
 
-@contextlib.contextmanager
-def join_processes(runtime: Runtime) -> Iterator[tuple[World, torch.device]]:
-    """This process among those of the run, on its device."""
+def claim_spare(runtime: Runtime) -> torch.device:
+    """The device of this process, with the CPU threads that other work leaves it; a note says where these are fewer."""
     threads, note = spare_threads(runtime)
     device = claim_device(replace(runtime, threads=threads), environment.local_rank())
     if note and device.type == "cpu":
         print(f"note: {note}", file=sys.stderr)
+    return device
+
+
+@contextlib.contextmanager
+def join_processes(runtime: Runtime) -> Iterator[tuple[World, torch.device]]:
+    """This process among those of the run, on its device."""
+    device = claim_spare(runtime)
     if environment.is_group() and not environment.is_torchrun():  # left in a shell, they would be waited for in silence
         group = "RANK={RANK} of WORLD_SIZE={WORLD_SIZE} at {MASTER_ADDR}:{MASTER_PORT}".format_map(os.environ)
         print(f"note: {group}, says the environment: joining the others", file=sys.stderr, flush=True)

@@ -20,7 +20,7 @@ from benchmark.__main__ import main
 from benchmark.cells import past_costs
 from benchmark.display.duration import format_duration
 from benchmark.errors import UsageError
-from benchmark.launch import shares
+from benchmark.launch import in_process, shares
 from benchmark.launch.worker import Lines
 from benchmark.settings import address
 from benchmark.settings.cell import restore
@@ -295,6 +295,20 @@ def test_beside_other_work_a_process_takes_the_threads_that_are_left(monkeypatch
         for process in busy:
             process.kill()
             process.wait()
+
+
+def test_every_command_that_computes_takes_the_threads_that_are_left(
+    tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`plan` too, in a process that it starts, or it would forecast several times what `run` takes."""
+    monkeypatch.setattr(in_process, "spare_threads", lambda runtime: (1, "other work"))
+    out = f"out={tmp_path}"
+    for words in (
+        ["run", "methods=random", "backbone=test_resnet", "dataset.limit=100", out],
+        ["evaluate", "evaluations=knn", out],
+        ["profile", "methods=pixels"],
+    ):
+        assert "note: other work" in run_in_process(words, environment).stderr, words
 
 
 def test_the_longest_expected_cell_goes_first() -> None:

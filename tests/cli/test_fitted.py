@@ -99,19 +99,6 @@ def test_what_learns_from_labels_is_fitted_to_the_labelled_images(folder: Path, 
         assert any(note.startswith(f"fitted to {images} training images: ") for note in request.notes)
 
 
-def test_two_validation_images_are_no_collapse(tmp_path: Path, environment: dict[str, str]) -> None:
-    """They lie on one line, however healthy the features are."""
-    noise = np.random.default_rng(0)
-    for number in range(20):
-        path = tmp_path / "few" / "ab"[number % 2] / f"{number}.png"
-        path.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(noise.integers(256, size=(20, 20, 3), dtype=np.uint8)).save(path)
-    words = ["methods=simclr", "dataset=folder", f"dataset.root={tmp_path / 'few'}", f"out={tmp_path / 'out'}"]
-    done = run_in_process(["run", *words, "backbone=test_resnet", "view_size=16", "epochs=3", "wandb=off"], environment)
-    assert "14 train / 2 validation / 4 test images" in done.stderr
-    assert "simclr seed=0: finished" in done.stderr
-
-
 def test_a_batch_of_more_images_than_a_folder_trains_on_is_refused_by_plan(folder: Path) -> None:
     (cell,) = read(["methods=simclr", "dataset=folder", f"dataset.root={folder}", "batch_size=87"]).cells
     with pytest.raises(UsageError, match="batch_size=87: folder has 86 images"):

@@ -153,7 +153,7 @@ def test_what_an_optimiser_does_not_read_makes_no_cell_of_its_own() -> None:
         ),
         (
             "methods=simclr simclr.loss=margin temperature=0.1",
-            "temperature makes no difference to simclr with loss=margin: it is read with loss=nt_xent or nt_logistic alone",
+            "temperature makes no difference to simclr with loss=margin: it is read with loss=nt_xent or nt_logistic",
         ),
         ("methods=simclr simclr.loss=nt_logistic ablation=temperature", ""),
         (
@@ -496,6 +496,7 @@ def test_a_plugin_s_options_are_checked_like_ours(plugin: str, words: str, parts
         ("depth: int = 2", "depth: int = 0", "depth must be at least 1"),
         ('("stem",)', '("stems",)', "ignores 'stems'; allowed are seed, backbone, weights, stem"),
         ('("crop",)', "tuple(TWO)", "views must be written out"),
+        ('("crop",)', '("crop",); read_with = {"depth": ("tied", True)}', "another option, and its values as texts"),
         ("Mine(Method)", "Mine", "one class derived from Method is needed, 0 found"),
         ("class Mine", "clas Mine", "SyntaxError"),
         ("if self.depth < 1", "if math.isnan(self.depth)", "name 'math' is not defined"),

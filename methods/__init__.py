@@ -164,9 +164,9 @@ def describe(name: str) -> Description:
             sized=bool(declared.get("sized", False)),
             ignores=tuple(declared.get("ignores", ())),
             recommends=dict(declared.get("recommends", {})),
-            search_space=_tuples(declared, "search_space"),
+            search_space=_tuples(declared, "search_space", "two numbers, or texts", int, float, str),
             counts=dict(declared.get("counts", {})),
-            read_with=_tuples(declared, "read_with"),
+            read_with=_tuples(declared, "read_with", "another option, and its values as texts", str),
             younger=tuple(declared.get("younger", ())),
             variants=dict(declared.get("variants", {})),
             version=int(declared.get("version", 1)),
@@ -261,11 +261,12 @@ def _declarations(node: ast.ClassDef) -> dict[str, Any]:
     return declarations
 
 
-def _tuples(declared: dict[str, Any], name: str) -> dict[str, tuple[Any, ...]]:
-    space: dict[str, tuple[Any, ...]] = declared.get(name, {})
-    if not isinstance(space, dict) or not all(isinstance(tried, tuple) and tried for tried in space.values()):
-        raise ValueError(f"{name} must have a tuple for each option: two numbers, or texts")
-    return space
+def _tuples(declared: dict[str, Any], name: str, content: str, *types: type) -> dict[str, tuple[Any, ...]]:
+    by_option: dict[str, tuple[Any, ...]] = declared.get(name, {})
+    tuples = by_option.values() if isinstance(by_option, dict) else [()]
+    if not all(isinstance(one, tuple) and one and all(isinstance(part, types) for part in one) for one in tuples):
+        raise ValueError(f"{name} must have a tuple for each option: {content}")
+    return by_option
 
 
 def _execute(config: ast.ClassDef | None) -> type[Any]:

@@ -139,11 +139,11 @@ def _evaluate_cell(
         done = record.read_evaluations(folder, key)  # another may have been at it meanwhile
         frozen, failed = _freeze(folder, cell, key, device), 0
         for evaluation in _drop_done(evaluations, done):
-            for note in evaluation.explain(frozen):
-                say(f"{folder.name} {evaluation.name}: {note}")
             began = time.perf_counter()
             own_lease.guard()
             try:
+                for note in evaluation.explain(frozen):
+                    say(f"{folder.name} {evaluation.name}: {note}")
                 metrics = {name: float(value) for name, value in evaluation.numbers(frozen, folder)}
             except Exception as error:  # noqa: BLE001 - nor is one evaluation's that of the next
                 failed += 1

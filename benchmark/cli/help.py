@@ -154,7 +154,7 @@ def _evaluations() -> str:
         ("cells=NAME,NAME", "only these of its cells, by the names that `status` lists"),
         ("evaluations=NAME,NAME", "only these; where it is not given, all that need not be named:"),
         *((f"  {name}", text) for name, text in evaluate_words.EVALUATIONS.items()),
-        ("", "all read what the backbone pools, of most transformers their class token alone (pool=); tokens more"),
+        ("", "all but tokens read the feature that the backbone pools: of most transformers the class token"),
         ("transfer=NAME,NAME", "datasets, looked for in dataset.root=data, and fetched with dataset.download=true"),
         ("weights=, backbone=, ...", "words as of `run`: their cells are run if they are missing, and then evaluated;"),
         ("", "without methods= it is a backbone as it comes: weights=timm, or a file of its weights"),

@@ -96,12 +96,9 @@ def has_labels(dataset: Dataset) -> bool:
 def count_training(dataset: Dataset, supervised: bool = False) -> int | None:
     """Images that a method trains on, a `supervised` one those with labels. None where only the dataset's files could
     tell."""
-    labelled, unlabelled = survey_images(dataset)
-    if supervised and labelled:
-        return labelled.count(dataset)[0]
-    if supervised and (unlabelled or dataset.name == "stl10"):
+    if supervised and dataset.name == "stl10":  # which has few labels among its images
         return None
-    facts = measure(dataset)
+    facts = measure(dataset, supervised)
     return facts.images if facts else None
 
 

@@ -69,7 +69,7 @@ def find_obstacle(name: str, cell: Settings) -> str:
         return f"transfer={dataset.name}: the cell is of {dataset.name} itself, and its record has these numbers"
     if not identity.has_labels(dataset) and name != "looks" and not name.startswith(TRANSFER):
         return f"evaluations={name}: the cell's images have no labels; looks and transfer do without"
-    if name == "heads" and not hasattr(build.method_on_meta(cell), "head"):
+    if name == "heads" and (method := build.method_on_meta(cell)) is not None and not hasattr(method, "head"):
         return f"evaluations=heads: {cell.method} has no projection head"
     if name == "teacher" and not schema.describe(cell.method).momentum_encoder:
         having = ", ".join(

@@ -148,6 +148,7 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     require_code_and_processes(settings, world)
     refusals.require_possible(settings)
     refusals.require_images(settings)
+    refusals.require_shares(settings, world.size)
     world.broadcast(lambda: len(load_data(settings).train))  # one process downloads
     data = load_data(settings)
     method_class = load_class(settings.method)
@@ -156,7 +157,6 @@ def check(settings: Settings, world: World, device: torch.device) -> None:
     images, classes = len(_training_split(method_class, data)), len(data.class_names)
     refusals.require_images(settings, images)
     _check_method(settings, _build_backbone(settings), images, classes)
-    refusals.require_shares(settings, world.size)
 
 
 def require_code_and_processes(settings: Settings, world: World) -> None:
@@ -229,10 +229,9 @@ def _check_method(settings: Settings, backbone: Backbone, images: int, classes: 
         batch = Batch([torch.zeros(shape) for shape in shapes], index, index if method.supervised else None)
         try:
             method.train()(batch, Progress(0, settings.epochs or 1, 0, settings.epochs or 1))
-        except ValueError as error:  # of torch
-            raise UsageError(refusals.describe_lone_images(settings)) from error
-        except Exception:  # noqa: BLE001 - as for the construction
-            return
+        except Exception as error:  # as for the construction
+            if "more than 1 value per channel" in str(error):  # as torch says it
+                raise UsageError(refusals.describe_lone_images(settings)) from error
 
 
 def _try_method(settings: Settings, backbone: Backbone, images: int, classes: int) -> Method | None:

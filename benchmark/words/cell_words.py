@@ -243,7 +243,7 @@ def _complete(assigned: dict[str, Any], runtime: Runtime, chosen: list[Ablation]
         if not value:
             raise UsageError(f"{word} is {value} for {method}: a multiple says nothing")
         if times.whole and round(times.factor * value) < 1:
-            raise UsageError(f"{word}=x{times.factor:g}: of {value}, which {method} has, that is less than 1")
+            raise UsageError(f"{word}=x{times.factor:g} is less than 1: without it, {method} has {word}={value}")
     values = {name: v.of(base[name] or 0) if isinstance(v, Times) else v for name, v in assigned.items()}
     also = {name: value for ablation in chosen if ablation.also for name, value in ablation.also(base, values).items()}
     also = {name: value for name, value in also.items() if name not in schema.inapplicable(method)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 
-from benchmark.data import catalogue, identity
+from benchmark.data import catalogue
 from benchmark.settings import schema
 from benchmark.settings.cell import Settings
 
@@ -29,7 +29,7 @@ def _explain_options(cell: Settings, options: set[str]) -> Iterator[str]:
         text = str(value).lower() if isinstance(value, bool) else str(value)
         if name in options and not (text in values if values else value):
             needed = f"{other}={' or '.join(values)}" if values else f"{other} above 0"
-            yield f"{name}={cell.options[name]} makes no difference to {cell.method}: it is read with {needed} alone"
+            yield f"{name} makes no difference to {cell.method} with {other}={text}: it is read with {needed} alone"
 
 
 def _explain_dataset(cell: Settings, stated: set[str]) -> Iterator[str]:
@@ -41,7 +41,3 @@ def _explain_dataset(cell: Settings, stated: set[str]) -> Iterator[str]:
         )
     if "dataset.cache_dir" in stated and not dataset.cache:
         yield f"dataset.cache_dir={dataset.cache_dir} is not read: only dataset.cache=SIZE keeps images in a file"
-    labelled, _ = identity.survey_images(dataset)
-    if labelled and labelled.validation is not None:
-        for name in sorted(stated & {"dataset.validation"}):
-            yield f"{name} is not read: {labelled.root.name} has validation images of its own"

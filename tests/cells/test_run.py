@@ -386,4 +386,4 @@ def test_a_metric_that_is_no_number_fails_its_cell_alone() -> None:
         return {}
 
     with pytest.raises(ValueError, match="the metric uniformity is nan"):
-        run_cell._judge(measure(), True, 9)
+        run_cell._judge(measure(), True)

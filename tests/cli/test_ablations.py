@@ -117,7 +117,7 @@ def test_every_augmentation_is_one() -> None:
         (["ablation=epochs", "methods=random"], "none of methods=random has epochs"),
         (["methods=simclr", "microbatch=x2"], "microbatch is 0 for simclr: a multiple says nothing"),
         (["methods=simclr", "seeds=x2"], "seeds is 0 for simclr: a multiple says nothing"),
-        (["methods=simclr", "epochs=x0"], "epochs=x0: of 10, which simclr has, that is less than 1"),
+        (["methods=simclr", "epochs=x0"], "epochs=x0 is less than 1: without it, simclr has epochs=10"),
         (["methods=simclr", "epochs=x"], "epochs=x: a whole number is needed"),
         (["methods=simclr", "backbone=x2"], None),
     ],

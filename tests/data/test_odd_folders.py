@@ -23,6 +23,7 @@ from benchmark.data.files import decode
 from benchmark.data.identity import count_validation, describe
 from benchmark.data.survey import Survey, survey
 from benchmark.errors import UsageError
+from benchmark.words import cell_words
 
 
 def encode(kind: str = "PNG", mode: str = "RGB", size: tuple[int, int] = (9, 7), seed: int = 0, **more: Any) -> bytes:
@@ -493,6 +494,8 @@ def test_a_folder_with_validation_images_says_that_a_share_does_not_apply(tmp_pa
     root = plant(tmp_path, TRAIN + "val/a=2 val/b=2 test/a=1 test/b=1")
     told = "note: dataset.validation=0.3 does not apply: there is a validation set"
     assert told in describe([Dataset("folder", str(root), validation=0.3)])
+    words = ["methods=random", "dataset=folder", f"dataset.root={root}", "dataset.validation=0.3"]
+    assert cell_words.read(words).notes == [], "it is said once"
     assert not [line for line in describe([Dataset("folder", str(root))]) if "does not apply" in line]
 
 

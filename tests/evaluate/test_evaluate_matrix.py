@@ -5,6 +5,7 @@ import io
 import json
 import re
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +20,24 @@ from benchmark.augment import parse
 from benchmark.contract import short_training
 from benchmark.data.datasets import Data
 from benchmark.data.source import Split
-from benchmark.evaluate import few_labels, finetune, gallery, knn, knn_grid, linear, outputs, representation, sgd_probe
+from benchmark.evaluate import (
+    few_labels,
+    finetune,
+    gallery,
+    knn,
+    knn_grid,
+    linear,
+    matrix,
+    outputs,
+    representation,
+    sgd_probe,
+)
 from benchmark.evaluate.features import Features
 from benchmark.evaluate.frozen_cell import FrozenCell
 from benchmark.training import build
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
-from benchmark.words import evaluate_words
+from benchmark.words import cell_words, evaluate_words
 
 CPU = torch.device("cpu")
 SMALL = (
@@ -303,6 +315,32 @@ def test_what_an_evaluation_cannot_say_of_a_cell_is_said(out: Path, capsys: pyte
     ):
         assert main([*words, *asked]) == 2
         assert said in capsys.readouterr().err
+
+
+WITH_RATES = '''"""Mine."""
+
+from dataclasses import dataclass
+
+import torch
+
+from methods.method import Method
+
+
+class Mine(Method):
+    @dataclass(frozen=True)
+    class Config:
+        pass
+
+    def __init__(self, config, encoder, width, images):
+        super().__init__(config, encoder, width, images)
+        self.rates = torch.linspace(0, 0.1, 4).tolist()  # which torch's meta device has no numbers for
+        self.head = torch.nn.Linear(width, 8)
+'''
+
+
+def test_a_method_that_needs_numbers_to_be_made_may_have_a_head(write_plugin: Callable[[str], str]) -> None:
+    (cell,) = cell_words.read([f"methods={write_plugin(WITH_RATES)}", *SMALL]).cells
+    assert matrix.find_obstacle("heads", cell) == ""
 
 
 def test_one_cell_s_fault_stops_no_other(out: Path, capsys: pytest.CaptureFixture[str]) -> None:

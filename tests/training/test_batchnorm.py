@@ -302,3 +302,28 @@ def test_micro_batches_that_processes_cannot_share_are_refused() -> None:
     with pytest.raises(UsageError, match=r"3 parts, which 2 processes cannot share; microbatch=21 can be"):
         refusals.require_shares(cell, 2)
     refusals.require_shares(replace(cell, microbatch=21), 2)
+
+
+def test_what_processes_cannot_share_is_refused_before_data_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(build, "load_data", lambda cell: pytest.fail("it was read, or downloaded"))
+    (cell,) = cell_words.read(["methods=simclr", "batch_size=64", "batch_norm=split:1"]).cells
+    with pytest.raises(UsageError, match="batch_size=64 is not a multiple of the 3 processes"):
+        build.check(cell, World(size=3), torch.device("cpu"))
+
+
+OF_PAIRS = '''"""Mine."""
+
+from methods.method import Method
+
+
+class Mine(Method):
+    views = ("crop",)
+
+    def forward(self, batch, at):
+        raise ValueError("images are taken in pairs")
+'''
+
+
+def test_what_a_method_says_of_one_image_is_not_taken_for_batch_norm(write_plugin: Callable[[str], str]) -> None:
+    (cell,) = cell_words.read([f"methods={write_plugin(OF_PAIRS)}", "batch_size=4", "microbatch=1"]).cells
+    build.check_networks(cell)

@@ -81,7 +81,9 @@ def require_groups(mode: str, processes: int, batch_size: int) -> None:
     if shuffled and groups == 1:
         raise UsageError(f"batch_norm={mode} with one group shuffles nothing; batch_norm=shuffle:8 imitates 8 devices")
     if batch_size % groups:
-        raise UsageError(f"batch_norm={mode}: batch_size={batch_size} is not a multiple of {groups}")
+        raise UsageError(
+            f"batch_norm={mode}: batch_size={batch_size} is not a multiple of {groups}; batch_norm=sync takes any batch"
+        )
 
 
 def count_normed_together(settings: Settings) -> int:

@@ -6,6 +6,7 @@ The stem is chosen by the size of the view and by the family of architecture, ne
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
@@ -27,13 +28,34 @@ POOLS: dict[str, dict[str, Any]] = {
 }
 
 
+_VIT_SIZES = ("tiny", "small", "base", "large", "huge")
+_PAPER_VIT = re.compile(
+    rf"(?P<dinov2>dinov2_)?vit[-_ ]?(?P<size>{'|'.join(_VIT_SIZES)}|ti|[tsblh])(?:[-_/ ]?(?:patch)?(?P<patch>\d+))?"
+)
+
+
 def check_name(backbone: str) -> None:
     """Raise `UsageError` unless timm has this backbone."""
     timm = library()
     if not timm.is_model(backbone):
-        near = difflib.get_close_matches(backbone, timm.list_models(), n=3, cutoff=0.5)
+        near = _find_nearest(backbone, timm.list_models())
         guess = f"; did you mean {', '.join(near)}?" if near else ""
         raise UsageError(f"unknown backbone {backbone!r}{guess} (any of timm's {len(timm.list_models())} names)")
+
+
+def _find_nearest(backbone: str, names: list[str]) -> list[str]:
+    """Up to three names like `backbone`: the vision transformer that papers call ViT-S/16 or vits16, then what begins
+    as it does, the shortest first, or what is nearest in letters."""
+    given = backbone.lower()
+    if paper := _PAPER_VIT.fullmatch(given):
+        size = next(size for size in _VIT_SIZES if size.startswith(paper["size"]))
+        patch, release = ("14", "dinov2") if paper["dinov2"] else ("14" if size == "huge" else "16", "224")
+        name = f"vit_{size}_patch{paper['patch'] or patch}_{release}"
+        if name in names:
+            return [name]
+    begun = sorted((name for name in names if name.startswith(given.replace("-", "_"))), key=len)
+    near = begun or difflib.get_close_matches(given, names, n=3, cutoff=0.5)
+    return near[:3]
 
 
 def make(

@@ -118,6 +118,13 @@ def estimate_time_left(
     return max(sum(remaining) / max(1, workers), *remaining) if remaining else 0.0
 
 
+def estimate_alike(pending: list[Shape], past_runs: list[PastRun]) -> list[float]:
+    """Seconds of each of the pending cells that a cell of the same method and backbone went before: what another method
+    took, such as one that does not train, says little of them."""
+    past = PastCosts(past_runs)
+    return [past.seconds(shape) or 0.0 for shape in pending if shape.likenesses[1] in past.rates]
+
+
 def read(out: Path) -> list[PastRun]:
     """Every finished cell below `out`, on whatever machine it ran."""
     runs = []

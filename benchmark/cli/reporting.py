@@ -17,7 +17,7 @@ from benchmark.tracking import site, wandb_run
 from results.frames import forecasts, frame, trials
 from results.published import like, sweeps
 from results.quantity import quantify
-from results.report import report
+from results.report import report, verdict
 from results.statistics import comparable, compare, stability, summaries, tuning
 from results.tables import comparison, evaluations, formats, terminal
 from results.tables import tuning as tuning_tables
@@ -58,7 +58,9 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     ]
     print_summary(summary)
     print_sections([("Ranks and differences, as far as the seeds allow", compared)])
-    explained = [f"- {text}" for text in comparison.explain(ranked) + tuning.explain_budgets(loaded, searches)]
+    _, *answers = verdict.conclude(loaded, comparable.group_comparables(loaded, metric, ranked), ranked)
+    sentences = [*answers, *comparison.explain(ranked), *tuning.explain_budgets(loaded, searches)]
+    explained = [f"- {text}" for text in sentences]
     print(*explained, sep="\n", end="\n" * bool(explained))
     print_sections(sections)
     if not loaded.empty or searches:
@@ -129,7 +131,7 @@ def print_evaluations(folders: Sequence[Path]) -> None:
 
 def print_records(out: Path, folders: Sequence[Path]) -> None:
     """The table of these cells, or that none has a record, and where to go from there."""
-    loaded = frame.load_folders(folders)
+    loaded = frame.load_folders(sorted(folders))  # as `report` reads them: intervals are drawn in the records' order
     if loaded.empty:
         print(f"no table: none of these cells has a record yet; python -m benchmark status out={out} says how they are")
         return

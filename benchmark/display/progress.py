@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import time
+from collections.abc import Sequence
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +23,6 @@ class ProgressDisplay:
         self.title = ""
         self.began = self.last_line = 0.0  # when the cell began, and when its last line was written
         self.first: tuple[float, int] | None = None  # when it was first heard of, and the steps that were done then
-        self.durations: list[float] = []  # seconds of the cells that have ended
         self.repeated = set[str]()
         self.bar: Any = None
         self.task: Any = None
@@ -63,13 +63,13 @@ class ProgressDisplay:
         else:
             self.say(self.title)
 
-    def end(self, outcome: str) -> None:
-        """The cell has ended: what came of it, and how long the others may take if they are like those so far."""
-        self.durations.append(time.monotonic() - self.began)
+    def end(self, outcome: str, expected: Sequence[float] = ()) -> None:
+        """The cell has ended: what came of it, and the seconds that others may take, of each of which that is known."""
         left = self.cells - self.number
-        seconds = left * sum(self.durations) / len(self.durations)
-        rest = f"; {left} to go, about {format_duration(seconds)}" if left else ""
-        self.say(f"{self.title}: {outcome}, {format_duration(self.durations[-1])}{rest}")
+        rest = f"; {left} to go" if left else ""
+        some = "" if len(expected) == left else f"{len(expected)} of them "
+        rest += f", {some}about {format_duration(sum(expected))}" if expected else ""
+        self.say(f"{self.title}: {outcome}, {format_duration(time.monotonic() - self.began)}{rest}")
 
     def step(self, done: int, steps: int, loss: float) -> None:
         """The cell has done so many of its steps; a line at most every `LINE` seconds where there is no terminal."""

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmark import environment
-from benchmark.cells import plan, run
+from benchmark.cells import past_costs, plan, run
 from benchmark.cells.plan import State
 from benchmark.display.progress import ProgressDisplay
 from benchmark.launch.shares import spare_threads
@@ -71,12 +73,17 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
             stop = stack.enter_context(Stop().listen())
             context = run.RunContext(runtime, world, device, stop, display)
             titles, short = plan.write_titles(cells), plan.write_titles(cells, short=True)
-            for cell in todo:
+            shapes = [past_costs.find_shape(address.identity(cell)) for cell in todo]
+            past_runs = past_costs.read(Path(runtime.out)) if world.is_main else []
+            for number, cell in enumerate(todo, 1):
                 folder = address.folder_name(cell)
                 display.cell(titles[folder])
+                began = time.monotonic()
                 result = run.run(cell, context, short[folder])
                 if result is not None:
-                    display.end(_describe_outcome(result))
+                    if result["status"] == "finished":
+                        past_runs.append(past_costs.PastRun(shapes[number - 1], time.monotonic() - began))
+                    display.end(_describe_outcome(result), past_costs.estimate_alike(shapes[number:], past_runs))
                 failed += result is not None and result["status"] == "failed"
     except Stopped as stopped:
         display.say(f"stopped by {stopped}; nothing is lost: the same command goes on from here")

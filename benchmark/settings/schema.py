@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import ast
 import inspect
+import re
 import typing
 from dataclasses import fields
 from functools import cache
@@ -33,8 +34,8 @@ def describe(method: str) -> methods.Description:
     try:
         description = methods.describe(method)
     except LookupError as error:
-        names, variants = methods.names(), methods.variants()
-        near = f": it is {variants[method]}" if method in variants else nearest(method, [*names, *variants])
+        names = methods.names()
+        near = _nearest_method(method, names, methods.variants())
         raise UsageError(
             f"unknown method {method!r}{near} (allowed: {', '.join(names)}, or a dotted module path)"
         ) from error
@@ -48,6 +49,17 @@ def describe(method: str) -> methods.Description:
     if wrong:
         raise UsageError(f"method {method!r} ignores {wrong!r}; allowed are {', '.join(optional)}")
     return description
+
+
+def _nearest_method(name: str, names: list[str], variants: dict[str, str]) -> str:
+    """The words of a variant; '; did you mean X?' for another spelling of a name (`MoCo-v3`), else for the name without
+    its version (`moco_v2` is `moco`), else for the nearest."""
+    plain = {re.sub(r"[\W_]", "", known): known for known in [*names, *variants]}
+    spelt = re.sub(r"[\W_]", "", name.lower())
+    same = plain.get(spelt) or plain.get(re.sub(r"v\d+$", "", spelt))
+    if same in variants:
+        return f": it is {variants[same]}"
+    return f"; did you mean {same!r}?" if same else nearest(name, [*names, *variants])
 
 
 @cache

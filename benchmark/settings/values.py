@@ -14,6 +14,23 @@ from typing import Any, Literal
 from benchmark.errors import UsageError, nearest
 from results import files
 
+# Values that go by another name elsewhere, or are not offered and have a counterpart: for hints alone.
+USUAL = {
+    "16": "bf16",
+    "16-mixed": "bf16",
+    "32": "fp32",
+    "64": "fp64",
+    "adam": "adamw",
+    "amp": "bf16",
+    "double": "fp64",
+    "float": "fp32",
+    "float16": "bf16",
+    "float32": "fp32",
+    "float64": "fp64",
+    "fp16": "bf16",
+    "half": "bf16",
+}
+
 
 def parse_value(text: str, kind: Any, key: str) -> Any:
     """`text` as the declared type `kind`. Raises `UsageError` naming key, value and what is allowed."""
@@ -21,7 +38,7 @@ def parse_value(text: str, kind: Any, key: str) -> Any:
     if text in map(str, allowed):
         return next(word for word in allowed if str(word) == text)
     if kind is None:
-        raise UsageError(f"{key}={text}: allowed are {', '.join(map(str, allowed))}{nearest(text, allowed)}")
+        raise UsageError(f"{key}={text}: allowed are {', '.join(map(str, allowed))}{_hint(text, allowed)}")
     if kind is bool:
         if text.lower() in ("true", "yes", "1", "false", "no", "0"):
             return text.lower() in ("true", "yes", "1")
@@ -33,10 +50,26 @@ def parse_value(text: str, kind: Any, key: str) -> Any:
         if kind is float and not math.isfinite(value):
             raise ValueError
     except ValueError:
-        raise UsageError(f"{key}={text}: {needed} is needed{nearest(text, allowed)}") from None
+        hint = _write_whole(text) if kind is int else ""
+        raise UsageError(f"{key}={text}: {needed} is needed{hint or nearest(text, allowed)}") from None
     if kind in (int, float) and abs(value) > files.LARGEST:
         raise UsageError(f"{key}={text}: no record can hold a number beyond {files.LARGEST:.0e}")
     return round_number(value) if kind is float else value
+
+
+def _hint(text: str, allowed: tuple[Any, ...]) -> str:
+    """'; did you mean bf16?' for `fp16`, of which `fp64` is the nearest in letters alone."""
+    usual = USUAL.get(text.lower(), text)
+    return nearest(usual if usual in allowed else text, allowed)
+
+
+def _write_whole(text: str) -> str:
+    """'; did you mean 1000?' for a whole number that is written as another, such as 1e3 and 5.0, or nothing."""
+    try:
+        value = float(text)
+    except ValueError:
+        return ""
+    return f"; did you mean {int(value)}?" if value.is_integer() and abs(value) < 1e12 else ""
 
 
 def round_number(value: float) -> float:
@@ -84,7 +117,8 @@ def batch_norm_groups(mode: str, processes: int) -> tuple[int, bool]:
 
 
 def list_range(texts: list[str], most: int) -> list[str]:
-    """`0-4` as the whole numbers from 0 to 4, among other seeds as they are. Raises `UsageError` for over `most`."""
+    """`0-4` as the whole numbers from 0 to 4, among other seeds as they are. Raises `UsageError` for over `most`, and
+    for a range that is written otherwise."""
     numbers: list[str] = []
     for text in texts:
         ends = re.fullmatch(r"(\d{1,9})-(\d{1,9})", text)
@@ -93,6 +127,8 @@ def list_range(texts: list[str], most: int) -> list[str]:
             raise UsageError(f"seeds={text}: the first of a range is the smaller one, as in seeds={last}-{first}")
         if last - first > most:
             raise UsageError(f"seeds={text}: more than {most:,} seeds")
+        if not ends and re.search(r"\d\W+\d|[\[\](){}]", text):
+            raise UsageError(f"seeds={text}: whole numbers are needed, such as seeds=0,1,2 or, the same, seeds=0-2")
         numbers += map(str, range(first, last + 1)) if ends else [text]
     return numbers
 

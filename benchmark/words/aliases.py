@@ -8,46 +8,110 @@ from collections.abc import Iterable
 from benchmark.errors import nearest
 
 ALIASES = {
+    "amp": "precision",
     "arch": "backbone",
+    "architecture": "backbone",
     "aug": "augmentation",
+    "augment": "augmentation",
+    "augmentations": "augmentation",
+    "batch": "batch_size",
+    "batchsize": "batch_size",
+    "bf16": "precision",
     "bs": "batch_size",
+    "checkpoint": "weights",
+    "ckpt": "weights",
+    "crop_size": "view_size",
     "data": "dataset",
+    "data_dir": "dataset.root",
+    "data_path": "dataset.root",
+    "data_root": "dataset.root",
+    "dir": "dataset.root",
+    "ema": "momentum",
+    "embedding_dim": "head_dim",
     "encoder": "backbone",
+    "feature_dim": "head_dim",
+    "folder": "dataset.root",
+    "fp16": "precision",
+    "gpu": "device",
     "gpus": "slurm.gpus_per_node",
+    "hidden_dim": "head_hidden",
+    "image_dir": "dataset.root",
+    "image_folder": "dataset.root",
+    "image_size": "view_size",
+    "images": "dataset.root",
+    "img_size": "view_size",
+    "input_size": "view_size",
+    "jobs": "workers",
+    "log_dir": "out",
+    "logdir": "out",
     "logger": "tracker",
     "lr": "learning_rate",
     "max_epochs": "epochs",
+    "max_images": "dataset.limit",
+    "mixed_precision": "precision",
     "model": "backbone",
+    "n_images": "dataset.limit",
+    "n_jobs": "workers",
     "network": "backbone",
     "num_workers": "threads",
     "opt": "optimiser",
     "optim": "optimiser",
     "optimizer": "optimiser",
+    "out_dim": "head_dim",
+    "outdir": "out",
     "output": "out",
     "output_dir": "out",
     "partition": "slurm.partition",
+    "path": "dataset.root",
+    "pretrained": "weights",
+    "proj_dim": "head_dim",
+    "projection_dim": "head_dim",
     "random_seed": "seeds",
     "report_to": "tracker",
+    "resolution": "view_size",
     "root": "dataset.root",
+    "save_dir": "out",
     "scheduler": "schedule",
+    "subset": "dataset.limit",
     "t": "temperature",
     "tau": "temperature",
     "temp": "temperature",
+    "transform": "augmentation",
+    "transforms": "augmentation",
+    "val_split": "dataset.validation",
+    "validation": "dataset.validation",
     "wd": "weight_decay",
+}
+# What names of runs call a word. Another one gives the same cell another name in a tracker.
+SHORT = {
+    "augmentation": "aug",
+    "backbone": "arch",
+    "batch_size": "bs",
+    "dataset": "data",
+    "dataset.root": "root",
+    "learning_rate": "lr",
+    "optimiser": "opt",
+    "slurm.gpus_per_node": "gpus",
+    "slurm.partition": "partition",
+    "temperature": "t",
+    "tracker": "logger",
+    "weight_decay": "wd",
 }
 
 
 def hint(key: str) -> str:
     """'; here it is learning_rate=' for a usual name of another word, `moco.lr` too, or nothing."""
     prefix, dot, name = key.rpartition(".")
-    word = ALIASES.get(name.lower())
-    is_shared = prefix and word in ("methods", "dataset", "out", "seeds", "dataset.root", "threads")
-    return f"; here it is {prefix}{dot}{word}=" if word and not is_shared else ""
+    word = ALIASES.get(name.lower(), "")
+    if prefix == "dataset" and word.startswith("dataset."):
+        return f"; here it is {word}="
+    is_shared = "." in word or word in ("methods", "dataset", "out", "seeds", "threads", "workers", "device")
+    return f"; here it is {prefix}{dot}{word}=" if word and not (prefix and is_shared) else ""
 
 
 def shorten(word: str) -> str:
-    """The shortest usual name of a word: `t` for temperature, `bs` for batch_size."""
-    return min((*(alias for alias, target in ALIASES.items() if target == word), word), key=len)
+    """A word as names of runs have it: `t` for temperature, `bs` for batch_size."""
+    return SHORT.get(word, word)
 
 
 def suggest(key: str, name: str, allowed: Iterable[str]) -> str:

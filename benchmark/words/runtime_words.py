@@ -213,7 +213,12 @@ def split(words: list[str]) -> dict[str, list[str]]:
         if not is_utf8(word):
             raise UsageError(f"{os.fsencode(word)!r} is not UTF-8 text: rename the path, or give a link to it")
         if not equals or not key:
-            raise UsageError(f"{word!r} is not key=value, such as methods=simclr,moco or epochs=10")
+            hint = (
+                f"a folder of cells is out={word}"
+                if os.path.isdir(word)
+                else "such as methods=simclr,moco or epochs=10"
+            )
+            raise UsageError(f"{word!r} is not key=value, {hint}")
         values = [text] if key == SETUP else [part.replace("\\,", ",") for part in re.split(r"(?<!\\),", text)]
         if "" in values:
             raise UsageError(f"{word!r} has an empty value")

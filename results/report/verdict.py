@@ -114,7 +114,9 @@ def _describe_lost(runs: pd.DataFrame, name: str, metric: str, cells: pd.DataFra
 
 
 def _format_share(number: int, whole: int) -> str:
-    return f"All {whole}" if number == whole else f"{number} of {whole}"
+    if number != whole:
+        return f"{number} of {whole}"
+    return "Both" if whole == 2 else f"All {whole}"
 
 
 def _describe_seeds(ranks: pd.DataFrame) -> str:

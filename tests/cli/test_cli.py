@@ -105,6 +105,14 @@ def test_bad_input_is_one_line_and_writes_nothing(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("command", ["report", "status", "serve"])
+def test_a_folder_without_its_word_is_told_which(environment: dict[str, str], tmp_path: Path, command: str) -> None:
+    (tmp_path / "mine").mkdir()
+    check_refusal(
+        bench(environment, tmp_path, command, "mine"), "'mine' is not key=value, a folder of cells is out=mine"
+    )
+
+
 def test_a_file_in_the_place_of_the_folder_is_named(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "runs").touch()
     check_refusal(bench(environment, tmp_path, "plan", "methods=simclr"), "out=runs", "a file is in the way")

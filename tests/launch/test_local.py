@@ -327,6 +327,14 @@ def test_the_longest_expected_cell_goes_first() -> None:
     assert known.seconds(many) == pytest.approx(60, rel=0.1), "in proportion to its work"
 
 
+def test_what_another_method_took_is_no_guess() -> None:
+    """`random` ends in seconds, and would promise the same of a training of hours."""
+    random, simclr, longer = find_shapes("methods=random,simclr", "epochs=10,20")
+    ran = [past_costs.PastRun(random, 6.0)]
+    assert past_costs.estimate_alike([random, simclr, longer], ran) == pytest.approx([6])
+    assert past_costs.estimate_alike([longer], [*ran, past_costs.PastRun(simclr, 60)]) == pytest.approx([120], rel=0.1)
+
+
 def test_time_left() -> None:
     (cell,) = find_shapes("methods=simclr")
     assert past_costs.estimate_time_left([(cell, 5.0, None)], [cell], [], 2) is None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import io
 import json
 import re
@@ -202,6 +203,31 @@ def test_a_report_of_a_single_record(tmp_path: Path, capsys: pytest.CaptureFixtu
     assert "#extra-" not in page, "no link leads to a table without rows"
     assert pd.read_csv(folder / "results.csv")["configuration"].tolist() == ["moco"]
     assert {path.name for path in (folder / "figures").iterdir()} == {"accuracy.png", "accuracy.svg"}
+
+
+def test_the_verdict_is_on_the_terminal_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for seed in range(3):
+        put(tmp_path, accuracy=0.80 + seed / 100, seed=seed)
+        put(tmp_path, "simclr", accuracy=0.82 - seed / 100, seed=seed)
+    assert main(["report", f"out={tmp_path}"]) == 0
+    (verdict,) = [line for line in capsys.readouterr().out.splitlines() if "The highest" in line]
+    assert verdict.startswith("- digits, protocol ")
+    assert "Both may be the best, for nothing is significantly better than them: " in verdict
+    assert verdict.removeprefix("- ") in html.unescape(page_of(tmp_path))
+
+
+def test_run_gives_the_intervals_that_report_gives_in_whatever_order_cells_ran(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for seed in range(3):
+        for number, method in enumerate(("moco", "simclr", "swav", "byol")):
+            put(tmp_path, method, accuracy=0.7 + 0.03 * number + 0.02 * seed * (number - 1), seed=seed)
+    folders = sorted(path for path in tmp_path.iterdir() if path.is_dir())
+    tables = []
+    for order in (folders, folders[::-1]):
+        reporting.print_records(tmp_path, order)
+        tables.append(capsys.readouterr().out)
+    assert tables[0] == tables[1]
 
 
 def test_a_long_table_is_cut_on_the_terminal_alone(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -116,6 +116,23 @@ def test_an_unknown_backbone_names_the_nearest(typo: str) -> None:
         encoders.make(typo, "auto", 32)
 
 
+@pytest.mark.parametrize(
+    ("given", "name"),
+    [
+        ("vits16", "vit_small_patch16_224"),
+        ("ViT-S/16", "vit_small_patch16_224"),
+        ("vit_b_16", "vit_base_patch16_224"),
+        ("vit-tiny", "vit_tiny_patch16_224"),
+        ("dinov2_vits14", "vit_small_patch14_dinov2"),
+        ("ResNet50", "resnet50, "),
+        ("convnext", "convnext_atto, "),
+    ],
+)
+def test_a_backbone_by_the_name_that_papers_give_it_is_told_what_it_is_here(given: str, name: str) -> None:
+    with pytest.raises(UsageError, match=rf"unknown backbone '{given}'; did you mean {name}"):
+        encoders.make(given, "auto", 32)
+
+
 def test_a_small_stem_is_refused_where_there_is_none() -> None:
     for backbone in ("swin_tiny_patch4_window7_224", "test_convnext", "vit_tiny_r_s16_p8_224"):
         with pytest.raises(UsageError, match=f"stem=small: {backbone} has no stem"):

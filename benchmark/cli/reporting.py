@@ -41,6 +41,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     try:
         ranked = compare.rank_configurations(loaded, metric)
         compared = comparison.tabulate(loaded, reference, metric, ranked)
+        tests = None if reference is None else compare.compare_pairs(loaded, reference, metric)
     except ValueError as error:
         raise UsageError(str(error)) from error
     searches = trials.load(out)
@@ -58,7 +59,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     ]
     print_summary(summary)
     print_sections([("Ranks and differences, as far as the seeds allow", compared)])
-    _, *answers = verdict.conclude(loaded, comparable.group_comparables(loaded, metric, ranked), ranked)
+    _, *answers = verdict.conclude(loaded, comparable.group_comparables(loaded, metric, ranked), ranked, tests)
     sentences = [*answers, *comparison.explain(ranked), *tuning.explain_budgets(loaded, searches)]
     explained = [f"- {text}" for text in sentences]
     print(*explained, sep="\n", end="\n" * bool(explained))
@@ -73,6 +74,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
             summary=summary,
             ranked=ranked,
             compared=compared,
+            tests=tests,
             searches=searches,
             extras=sections,
         )

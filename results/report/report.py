@@ -38,6 +38,7 @@ def write(
     summary: pd.DataFrame | None = None,
     ranked: pd.DataFrame | None = None,
     compared: list[list[str]] | None = None,
+    tests: pd.DataFrame | None = None,
     searches: Sequence[Search] = (),
     extras: Sequence[tuple[str, list[list[str]]]] = (),
 ) -> tuple[Path, list[str]]:
@@ -45,7 +46,8 @@ def write(
 
     `published` are curves to lay over the ablations; `summary` what `summarise` returned, `ranked` and `compared` what
     `compare.rank_configurations` and `comparison.tabulate` did for the metric of `choose_headline`, made here where not
-    given; `searches` what `trials.load` did; `extras` more tables as titles with rows of text under a header.
+    given; `tests` what `compare.compare_pairs` did with a reference; `searches` what `trials.load` did; `extras` more
+    tables as titles with rows of text under a header.
     """
     folder, notes, broken = out / FOLDER, list[str](), list[str]()
     files.make_folder(folder)
@@ -67,7 +69,7 @@ def write(
         styles,
         folder=out,
         page_folder=folder,
-        verdict=[*conclude(frame, comparables, ranks), *filter(None, [" ".join(sentences)])],
+        verdict=[*conclude(frame, comparables, ranks, tests), *filter(None, [" ".join(sentences)])],
         ranks=ranks,
         extras=tables,
         problems=[*problems, *broken],

@@ -15,10 +15,13 @@ from results.statistics.summaries import number_configurations
 _NAMED = 5
 
 
-def conclude(frame: pd.DataFrame, comparables: Sequence[Comparable], ranks: pd.DataFrame) -> list[str]:
+def conclude(
+    frame: pd.DataFrame, comparables: Sequence[Comparable], ranks: pd.DataFrame, tests: pd.DataFrame | None = None
+) -> list[str]:
     """A text on all of what `frames.frame.load` returned, and one on each of its comparables and their ranks.
 
-    `ranks` is what `compare.rank_configurations` returned for their metric.
+    `ranks` is what `compare.rank_configurations` returned for their metric, and `tests` what `compare.compare_pairs`
+    did with a reference, which the texts then name what is better than.
     """
     if frame.empty:
         return ["There are no records yet."]
@@ -27,7 +30,11 @@ def conclude(frame: pd.DataFrame, comparables: Sequence[Comparable], ranks: pd.D
     cells = cells.assign(row=number_configurations(cells))
     for comparable in comparables:
         part = ranks[(ranks["protocol"] == comparable.protocol) & (ranks["dataset"] == comparable.dataset)]
-        texts.append(_describe_comparable(comparable, part, cells[cells["row"].isin(part["row"])]))
+        text = _describe_comparable(comparable, part, cells[cells["row"].isin(part["row"])])
+        if tests is not None:
+            of_part = tests["protocol"].eq(comparable.protocol) & tests["dataset"].eq(comparable.dataset)
+            text += _describe_reference(tests[of_part])
+        texts.append(text)
     if len(texts) > 2:
         texts.append("Numbers of different datasets or protocols are not compared.")
     return texts
@@ -66,15 +73,32 @@ def _describe_comparable(comparable: Comparable, ranks: pd.DataFrame, cells: pd.
             else f"Of those that could be tested, {name_of[leaders['row'].iloc[0]]} is the best."
         )
     else:
-        names = [name_of[row] for row in leaders["row"].head(_NAMED)]
-        more = f" and {len(leaders) - _NAMED} more" if len(leaders) > _NAMED else ""
         text += f"{_format_share(len(leaders), len(ranked))} may be the best, for nothing is significantly better than "
-        text += f"them: {', '.join(names)}{more}."
+        text += f"them: {_list_names([name_of[row] for row in leaders['row']])}."
     text += f" {untested} could not be tested." if untested else ""
     rows = dict.fromkeys([first["row"], *leaders["row"].head(_NAMED)])
     return text + "".join(
         _describe_lost(cells[cells["row"] == row], name_of[row], comparable.metric, cells) for row in rows
     )
+
+
+def _describe_reference(tests: pd.DataFrame) -> str:
+    """What is better than the reference, worse, and neither, by the tests with it alone; "" where it is not."""
+    tested = tests[tests["p_adjusted"].notna()]
+    if tested.empty:
+        return ""
+    higher = tested["difference"] > 0
+    sets = {
+        "better than": tested[tested["significant"] & higher],
+        "worse than": tested[tested["significant"] & ~higher],
+        "not told from": tested[~tested["significant"]],
+    }
+    texts = [f"{word} it: {_list_names(part['configuration'].tolist())}" for word, part in sets.items() if len(part)]
+    return f" Compared with {tested['reference'].iloc[0]} alone, {'; '.join(texts)}."
+
+
+def _list_names(names: list[str]) -> str:
+    return ", ".join(names[:_NAMED]) + (f" and {len(names) - _NAMED} more" if len(names) > _NAMED else "")
 
 
 def _explain_untested(finished: pd.DataFrame) -> str:

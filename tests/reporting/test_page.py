@@ -216,9 +216,7 @@ def test_the_verdict_is_on_the_terminal_too(tmp_path: Path, capsys: pytest.Captu
     assert verdict.removeprefix("- ") in html.unescape(page_of(tmp_path))
 
 
-def test_the_verdict_says_what_is_better_than_the_reference(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_verdict_says_what_is_better_than_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for seed in range(4):
         for method, accuracy in (("random", 0.60), ("moco", 0.601), ("simclr", 0.80), ("swav", 0.40)):
             put(tmp_path, method, accuracy=accuracy + seed % 2 / 1000, seed=seed)

@@ -60,17 +60,16 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
     print_summary(summary)
     print_sections([("Ranks and differences, as far as the seeds allow", compared)])
     _, *answers = verdict.conclude(loaded, comparable.group_comparables(loaded, metric, ranked), ranked, tests)
-    sentences = [*answers, *comparison.explain(ranked), *tuning.explain_budgets(loaded, searches)]
-    explained = [f"- {text}" for text in sentences]
+    answers += comparison.explain(ranked) + tuning.explain_budgets(loaded, searches)
+    explained = [f"- {text}" for text in answers]
     print(*explained, sep="\n", end="\n" * bool(explained))
     print_sections(sections)
     if not loaded.empty or searches:
-        curves = list(dict.fromkeys(comparison.curve for comparison in comparisons))
         folder, notes = report.write(
             out,
             loaded,
             problems,
-            published=curves,
+            published=list(dict.fromkeys(pair.curve for pair in comparisons)),
             summary=summary,
             ranked=ranked,
             compared=compared,

@@ -75,11 +75,7 @@ def write(
         problems=[*problems, *broken],
     )
     record.write_whole(folder / "report.html", text.encode())
-    below = "\n".join(f"## {title}\n\n{formats.to_pipes(lines)}" for title, lines in tables if lines)
-    below += "".join(f"\n- {sentence}" for sentence in sentences) + "\n" * bool(sentences)
-    record.write_whole(folder / "table.md", f"{formats.to_markdown(summary)}\n{below}".encode())
-    record.write_whole(folder / "table.tex", formats.to_latex(summary).encode())
-    record.write_whole(folder / "results.csv", formats.to_csv(summary).encode())
+    _write_tables(folder, summary, tables, sentences)
     try:
         record.write_whole(folder / "results.parquet", to_parquet(frame))
     except ImportError as error:
@@ -91,6 +87,16 @@ def write(
     if not find_spec("plotly"):
         notes.append("no figures in report.html: plotly is not installed")
     return folder, notes
+
+
+def _write_tables(
+    folder: Path, summary: pd.DataFrame, tables: Sequence[tuple[str, list[list[str]]]], sentences: Sequence[str]
+) -> None:
+    below = "\n".join(f"## {title}\n\n{formats.to_pipes(lines)}" for title, lines in tables if lines)
+    below += "".join(f"\n- {sentence}" for sentence in sentences) + "\n" * bool(sentences)
+    record.write_whole(folder / "table.md", f"{formats.to_markdown(summary)}\n{below}".encode())
+    record.write_whole(folder / "table.tex", formats.to_latex(summary).encode())
+    record.write_whole(folder / "results.csv", formats.to_csv(summary).encode())
 
 
 def to_parquet(frame: pd.DataFrame) -> bytes:

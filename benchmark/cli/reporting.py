@@ -46,8 +46,7 @@ def write(out: Path, reference: str | None, project: tuple[str, str] | None) -> 
         raise UsageError(str(error)) from error
     searches = trials.load(out)
     foretold = forecasts.read(out, problems)
-    for problem in problems:
-        print(f"left out: {problem}", file=sys.stderr)
+    print("".join(f"left out: {problem}\n" for problem in problems), end="", file=sys.stderr)
     summary = summaries.summarise(loaded)
     comparisons = sweeps.compare_sweeps(loaded, metric)
     sections = [

@@ -43,8 +43,7 @@ TASK = [
 # Where sums are taken in another order: float64, and for micro-batches no batch norm that needs the whole batch.
 EXACT = ["precision=fp64"]
 SYNC = ["precision=fp64", "batch_norm=sync"]
-# Where the gradient of a step is all that is looked at: 54 training images, a step an epoch, two in all.
-FEWER = ["epochs=2", "dataset.limit=64"]
+FEWER = ["epochs=2"]  # where the gradient of a step is all that is looked at; of fewer images clusterings have ties
 CPU = torch.device("cpu")
 
 

@@ -43,7 +43,7 @@ TASK = [
 # Where sums are taken in another order: float64, and for micro-batches no batch norm that needs the whole batch.
 EXACT = ["precision=fp64"]
 SYNC = ["precision=fp64", "batch_norm=sync"]
-FEWER = ["epochs=2"]  # where the gradient of a step is all that is looked at; of fewer images clusterings have ties
+FEWER = ["epochs=2"]  # where a step's gradient is all that is looked at; with fewer images, clusters tie
 CPU = torch.device("cpu")
 
 

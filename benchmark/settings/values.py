@@ -133,6 +133,12 @@ def list_range(texts: list[str], most: int) -> list[str]:
     return numbers
 
 
+def warn_of_one(seeds: list[int]) -> list[str]:
+    """What `seeds=3` may not have been meant to be, as a note or none."""
+    one = seeds[0] if len(seeds) == 1 else 0
+    return [f"seeds={one} is one seed, the number {one}; {one} seeds are seeds=0-{one - 1}"] if 1 < one < 21 else []
+
+
 @dataclass(frozen=True)
 class Times:
     """So many times what a setting is without the word."""

@@ -24,7 +24,7 @@ from benchmark.settings import address, like, presets, remarks, resolve, schema
 from benchmark.settings.cell import Settings, depends_on_processes
 from benchmark.settings.presets import published
 from benchmark.settings.runtime import Runtime, count_processes
-from benchmark.settings.values import Times, describe_type, list_range, parse_value
+from benchmark.settings.values import Times, describe_type, list_range, parse_value, warn_of_one
 from benchmark.words import ablations, aliases, selection, tuned_words, unread
 from benchmark.words.ablations import Ablation
 from benchmark.words.runtime_words import is_runtime_word, read_runtime, split
@@ -73,7 +73,7 @@ def read(words: list[str]) -> Request:
                 notes[f"{_spell(name)} does not apply to {method}: {effect}"] = None
             missing = [k for k in assigned_words if _option_of_others(k, method, chosen)]
             notes |= dict.fromkeys(f"{k} does not apply to {method}: it has no such option, one cell" for k in missing)
-            notes |= dict.fromkeys(_warn_of_commas(axes, method))
+            notes |= dict.fromkeys([*_warn_of_commas(axes, method), *warn_of_one(axes.get("seed", []))])
             total += (count := math.prod(map(len, axes.values())))
             if total > MANY and not runtime.many:
                 raise UsageError(

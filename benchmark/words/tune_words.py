@@ -16,7 +16,7 @@ from benchmark.settings import address, schema, space
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime, evaluation_interval
 from benchmark.settings.space import Range, Space
-from benchmark.settings.values import parse_value
+from benchmark.settings.values import list_range, parse_value, warn_of_one
 from benchmark.words import cell_words, runtime_words
 
 
@@ -85,8 +85,8 @@ def read(words: list[str]) -> Request:
     """Raises `UsageError` for any word that cannot be meant."""
     assigned = runtime_words.split(words)
     options = _read_options({key: assigned.pop(key) for key in TYPES if key in assigned})
-    seeds = [parse_value(text, int, "seeds") for text in assigned.pop("seeds", [])]
-    seeds = seeds or [options.search_seed + 1 + number for number in range(FRESH)]
+    stated = [parse_value(text, int, "seeds") for text in list_range(assigned.pop("seeds", []), cell_words.MANY)]
+    seeds = stated or [options.search_seed + 1 + number for number in range(FRESH)]
     if options.search_seed in seeds:
         raise UsageError(f"seeds={options.search_seed}: every trial has that seed, and what is chosen needs fresh ones")
     _refuse(assigned)
@@ -105,7 +105,7 @@ def read(words: list[str]) -> Request:
         listed = ", ".join(f"{method} {count}" for method, count in epochs.items())
         raise UsageError(f"every method gets the same epochs, and these have {listed}: epochs=N sets them")
     references = [cell for cell in request.cells if not _trains(cell)]
-    notes = [note for note in request.notes if not note.startswith("seeds does not apply")]
+    notes = [note for note in request.notes if not note.startswith("seeds")] + warn_of_one(stated)
     if options.pruner != "none":
         notes += _check_pruner(options, searches[0].base.epochs or 0, request.runtime)
     notes += [f"{cell.method} does not train: no trials, and it stands beside the others" for cell in references]

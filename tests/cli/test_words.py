@@ -12,7 +12,7 @@ import methods
 from benchmark.errors import UsageError
 from benchmark.settings import address, presets, schema
 from benchmark.settings.cell import Settings
-from benchmark.words import cell_words
+from benchmark.words import cell_words, tune_words
 from benchmark.words.cell_words import Request, read
 from benchmark.words.runtime_words import read_out
 
@@ -364,6 +364,14 @@ def test_a_decimal_comma_is_told() -> None:
         read(["methods=simclr", "learning_rate=0,05"])
     (note,) = [n for n in read(["methods=simclr", "weight_decay=0,5"]).notes if "dot" in n]
     assert note == "weight_decay=0,5 is two values, 0 and 5; the decimal point is a dot"
+
+
+def test_one_seed_that_may_have_been_meant_as_a_number_of_seeds_is_told() -> None:
+    note = "seeds=3 is one seed, the number 3; 3 seeds are seeds=0-2"
+    for reader in (cell_words, tune_words):
+        assert note in reader.read(["methods=moco", "seeds=3"]).notes
+        for word in ("seeds=1", "seeds=1-3", "seeds=42"):
+            assert not any("one seed" in n for n in reader.read(["methods=moco", word]).notes)
     assert not [n for n in read(["methods=simclr", "weight_decay=0,0.5", "seeds=0,5"]).notes if "dot" in n]
 
 

@@ -99,14 +99,19 @@ SHORT = {
 }
 
 
-def hint(key: str) -> str:
-    """'; here it is learning_rate=' for a usual name of another word, `moco.lr` too, or nothing."""
-    prefix, dot, name = key.rpartition(".")
+def hint(key: str, owner: str = "") -> str:
+    """'; here it is learning_rate=' for a usual name of another word, or nothing; `owner` is the method whose option
+    the key may be, as moco of `moco.lr`."""
+    prefix, _, name = key.rpartition(".")
     word = ALIASES.get(name.lower(), "")
-    if prefix == "dataset" and word.startswith("dataset."):
-        return f"; here it is {word}="
-    is_shared = "." in word or word in ("methods", "dataset", "out", "seeds", "threads", "workers", "device")
-    return f"; here it is {prefix}{dot}{word}=" if word and not (prefix and is_shared) else ""
+    if prefix == "dataset" and word == "view_size":
+        word = "dataset.side"
+    if not owner:
+        return f"; here it is {word}=" if word else ""
+    one = word or name
+    if "." in one or one in ("methods", "dataset", "out", "seeds", "threads", "workers", "device"):
+        return f"; {one}= is one for all methods"
+    return f"; here it is {owner}.{word}=" if word else ""
 
 
 def shorten(word: str) -> str:
@@ -115,6 +120,14 @@ def shorten(word: str) -> str:
 
 
 def suggest(key: str, name: str, allowed: Iterable[str]) -> str:
-    """That hint, or the nearest to `name` of those that are allowed, or what the nearest usual name is called here."""
-    usual = difflib.get_close_matches(name.lower(), ALIASES, n=1)
-    return hint(key) or nearest(name, allowed) or (f"; did you mean {ALIASES[usual[0]]!r}?" if usual else "")
+    """That hint, or the nearest to `name` of those that are allowed, or what the nearest usual name is called here.
+
+    `name` is the key, or behind the name of the method whose option it is, such as `lr` of `moco.lr`.
+    """
+    owner = key.removesuffix(name).rstrip(".")
+    bare, words = name.rpartition(".")[2], set(allowed)
+    if bare != name and bare in words:  # another's group of settings, such as model.backbone
+        return f"; here it is {bare}="
+    usual = difflib.get_close_matches(bare.lower(), ALIASES, n=1)
+    near = nearest(name, words) or nearest(bare, words)
+    return hint(key, owner) or near or (f"; did you mean {ALIASES[usual[0]]!r}?" if usual else "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 from benchmark import environment
@@ -46,9 +47,26 @@ def check_request(request: Request, needs_data: bool = True) -> Request:
     if environment.is_main():
         for line in identity.describe(cell.dataset for cell in request.cells):
             print(line, file=sys.stderr)
-        for note in request.notes:
+        for note in _merge(request.notes, {cell.method for cell in request.cells}):
             print(f"note: {note}", file=sys.stderr)
     return request
+
+
+def _merge(notes: list[str], names: set[str]) -> list[str]:
+    """The notes in their order, those that say the same of several of the methods `names` as one."""
+    methods_of: dict[str, list[str]] = {}
+    for note in notes:
+        method, _, text = note.partition(": ")
+        if text and method in names:
+            methods_of.setdefault(text, []).append(method)
+        else:
+            methods_of[note] = []
+    return [f"{_list_some(listed)}: {text}" if listed else text for text, listed in methods_of.items()]
+
+
+def _list_some(names: list[str]) -> str:
+    """The names, of more than four the first three."""
+    return ", ".join(names if len(names) < 5 else names[:3]) + (f" and {len(names) - 3} more" if len(names) > 4 else "")
 
 
 def require_possible(cells: list[Settings], runtime: Runtime) -> None:
@@ -67,6 +85,27 @@ def require_possible(cells: list[Settings], runtime: Runtime) -> None:
             from benchmark.training import build
 
             build.check_networks(cell)
+
+
+def leave_out_impossible(request: Request) -> Request:
+    """The request without the cells that methods which only `all` or a family names cannot have, such as views of 128
+    pixels; they are said. Raises `UsageError` where no other is left that trains: the words are wrong for all."""
+    reasons: dict[str, str] = {}
+    possible: list[Settings] = []
+    for cell in request.cells:
+        try:
+            if cell.method in request.optional:
+                require_possible([cell], request.runtime)
+            possible.append(cell)
+        except UsageError as error:
+            reasons.setdefault(cell.method, str(error).removeprefix(f"{cell.method}: "))
+    if reasons and not any(cell.epochs for cell in possible):
+        method, reason = next(iter(reasons.items()))
+        raise UsageError(f"{method}: {reason}")
+    notes = [f"{method}: {reason}" for method, reason in reasons.items()]
+    for note in _merge(notes, set(reasons)) if environment.is_main() else ():
+        print_note(f"left out of methods=: {note}")
+    return replace(request, cells=possible)
 
 
 def require_writable(words: list[str]) -> None:

@@ -44,6 +44,7 @@ def print_plan(words: list[str], quick: bool) -> int:
         f"{problem}; planned as it is published, without a forecast of what the cells will cost" for problem in missing
     ]
     request = checks.check_request(replace(request, notes=[*request.notes, *assumed]), needs_data=False)
+    request = checks.leave_out_impossible(request)
     out = Path(request.runtime.out)
     states = plan.read_states(request.cells, out)
     names, todo = (

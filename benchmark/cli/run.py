@@ -66,6 +66,7 @@ def run_request(request: Request, wait: bool) -> int:
     launcher = request.runtime.launcher
     tracker.require(request.runtime)
     checks.refuse_launcher(request.runtime, wait)
+    request = checks.leave_out_impossible(request)
     out = Path(request.runtime.out)
     states = plan.read_states(request.cells, out)
     checks.refuse_broken(states)

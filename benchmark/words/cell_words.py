@@ -40,6 +40,7 @@ class Request:
     cells: list[Settings]  # in the order of methods, then of the axes as given
     runtime: Runtime
     notes: list[str]  # axes that do not apply to some method, what was fitted to the data, what cannot work there
+    optional: frozenset[str] = frozenset()  # methods that only `all` or a family names
 
 
 def read(words: list[str]) -> Request:
@@ -87,7 +88,8 @@ def read(words: list[str]) -> Request:
                 on_cells |= dict.fromkeys(remarks.warn(settings))
                 on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + like.explain(settings, runtime.like))
     on_cells |= dict.fromkeys(tuned_words.compare(list(cells.values()), runtime))
-    return Request(list(cells.values()), runtime, [*notes, *on_cells])
+    optional = frozenset(chosen) - set(method_words)
+    return Request(list(cells.values()), runtime, [*notes, *on_cells], optional)
 
 
 def build(method: str, assigned_words: dict[str, list[str]], runtime: Runtime) -> Settings:

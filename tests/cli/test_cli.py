@@ -220,6 +220,29 @@ def test_a_plan_refuses_what_run_refuses(environment: dict[str, str], tmp_path: 
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_family_leaves_out_what_cannot_have_the_views_and_one_that_is_named_is_refused(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    words = ["view_size=128", "backbone=resnet10t", "epochs=1"]
+    planned = bench(environment, tmp_path, "plan", "--quick", "methods=family:reconstruction", *words)
+    assert planned.returncode == 0, planned.stderr
+    assert "note: left out of methods=: autoencoder, denoising_autoencoder, vae: views of 128" in planned.stderr
+    assert "note: autoencoder, denoising_autoencoder, mae and 2 more: view_size=128 is more than" in planned.stderr
+    assert "left out of methods=: mae: pool=avg: resnet10t has no tokens" in planned.stderr
+    assert "1 cell: 0 exist, 1 would run" in planned.stdout
+    named = bench(environment, tmp_path, "plan", "--quick", "methods=family:reconstruction,vae", *words)
+    assert named.returncode == 2
+    assert "error: vae: views of 128 pixels" in named.stderr
+    none = bench(environment, tmp_path, "run", "methods=family:energy", *words)
+    assert none.returncode == 2
+    assert "error: contrastive_divergence: views of 128 pixels" in none.stderr
+    wrong_for_all = bench(
+        environment, tmp_path, "run", "methods=family:clustering", "dataset.limit=20", "batch_size=64"
+    )
+    assert wrong_for_all.returncode == 2
+    assert "error: deepcluster: batch_size=64: digits has" in wrong_for_all.stderr
+
+
 def test_what_a_cluster_s_processes_cannot_share_is_refused_before_a_job_is_submitted(
     environment: dict[str, str], tmp_path: Path
 ) -> None:

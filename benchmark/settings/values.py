@@ -6,6 +6,7 @@ import math
 import operator
 import re
 import typing
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import reduce
 from types import NoneType
@@ -133,10 +134,11 @@ def list_range(texts: list[str], most: int) -> list[str]:
     return numbers
 
 
-def warn_of_one(seeds: list[int]) -> list[str]:
+def warn_of_one(seeds: Sequence[object]) -> list[str]:
     """What `seeds=3` may not have been meant to be, as a note or none."""
-    one = seeds[0] if len(seeds) == 1 else 0
-    return [f"seeds={one} is one seed, the number {one}; {one} seeds are seeds=0-{one - 1}"] if 1 < one < 21 else []
+    if len(seeds) != 1 or not isinstance(one := seeds[0], int) or not 1 < one < 21:
+        return []
+    return [f"seeds={one} is one seed, the number {one}; {one} seeds are seeds=0-{one - 1}"]
 
 
 @dataclass(frozen=True)

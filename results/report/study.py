@@ -141,9 +141,10 @@ class Figures:
 
 
 def _round(data: Any) -> Any:
-    """Plain data whose numbers are texts of five digits: no more is seen, and machines differ in the last ones."""
+    """Plain data whose numbers are texts of four digits: no more is seen, and machines and other versions of NumPy
+    differ in the last ones, where a number on the edge of being rounded up changes its text."""
     if isinstance(data, dict):
         return {str(name): _round(value) for name, value in data.items()}
     if isinstance(data, list | tuple):
         return [_round(value) for value in data]
-    return f"{float(data):.5g}" if isinstance(data, Real) else str(data)
+    return f"{float(data):.4g}" if isinstance(data, Real) else str(data)

@@ -97,16 +97,16 @@ def test_the_momentum_copy_and_the_tokens_are_measured_beside_the_record(
     record = (byol / "record.json").read_bytes()
     capsys.readouterr()
     assert main(["evaluate", f"out={tmp_path}", "evaluations=teacher,tokens", "device=cpu", "threads=1"]) == 0
-    said = capsys.readouterr()
-    assert f"evaluations=teacher says nothing of {simclr.name}\n" in said.err
+    printed = capsys.readouterr()
+    assert f"evaluations=teacher says nothing of {simclr.name}\n" in printed.err
     for header in ("teacher linear %", "token4 linear %", "teacher token4 linear %"):
-        assert header in " ".join(said.out.split())
+        assert header in " ".join(printed.out.split())
     assert (byol / "record.json").read_bytes() == record
-    done = {
+    by_folder = {
         folder.name: json.loads((folder / "evaluation.json").read_text())["evaluations"] for folder in (byol, simclr)
     }
-    assert set(done[simclr.name]) == {"tokens"}
-    own, teacher = (done[byol.name][name]["metrics"] for name in ("tokens", "teacher"))
+    assert set(by_folder[simclr.name]) == {"tokens"}
+    own, teacher = (by_folder[byol.name][name]["metrics"] for name in ("tokens", "teacher"))
     headline = json.loads(record)["metrics"]
     for name in ("linear_top1", "knn20_top1", "linear_validation_top1"):
         assert own[f"token_{name}"] == pytest.approx(headline[name]), "this network pools its class token"

@@ -222,7 +222,7 @@ def test_training_curves_and_looks_come_from_the_cells_folders(tmp_path: Path) -
     (folder / "log.jsonl").write_text(
         "".join(json.dumps({"step": 10 * i, "epoch": i // 2, "loss": 5 / i}) + "\n" for i in range(1, 1001)) + '{"st'
     )
-    looks: dict[str, Any] = synthetic._looks(np.random.default_rng(0))
+    looks: dict[str, Any] = synthetic._make_looks(np.random.default_rng(0))
     (folder / "looks.json").write_text(json.dumps(looks))
     drawings = draw_charts(load(tmp_path)[0])
     (line,) = find_chart(drawings, "training").series

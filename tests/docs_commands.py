@@ -142,10 +142,10 @@ def read_words(span: str) -> None:
 def _beside() -> dict[str, tuple[str, ...]]:
     """Every key, and the words that it needs beside it: a method that has it, the launcher that it is for."""
     plural = {canonical: name for name, canonical in schema.PLURAL.items()}
-    settings = [plural.get(name, name) for name in schema.declared_types()]
-    needs = dict.fromkeys((*settings, *schema.runtime_types(), "cluster", "ablation"), ("methods=simclr",))
+    settings = [plural.get(name, name) for name in schema.list_types()]
+    needs = dict.fromkeys((*settings, *schema.list_runtime_types(), "cluster", "ablation"), ("methods=simclr",))
     for method in methods.names():
-        options = schema.options_of(method)
+        options = schema.list_options(method)
         own = (f"{method}.{name}" for name in (*options, *settings))
         needs |= dict.fromkeys((*options, *own), (f"methods={method}",))
     for key in needs:

@@ -20,7 +20,7 @@ STEPS = 200
 def write_waiting(out: Path, method: str, seed: int = 0, **options: Any) -> Path:
     """The folder of a cell that waits."""
     cell = replace(BASE, method=method, seed=seed, options=options)
-    folder = out / address.folder_name(cell)
+    folder = out / address.name_folder(cell)
     record.write_json(folder / "settings.json", asdict(cell))
     return folder
 

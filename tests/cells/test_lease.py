@@ -111,7 +111,7 @@ def test_a_lease_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_copy_that_was_taken_over_stops_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node thought dead comes back: its cell has been given to another one meanwhile."""
     cell = cell_words.read(WORDS).cells[0]
-    folder = tmp_path / address.folder_name(cell)
+    folder = tmp_path / address.name_folder(cell)
     lines: list[str] = []
 
     class Watching(ProgressDisplay):
@@ -164,7 +164,7 @@ def test_a_lease_that_cannot_be_read_for_a_moment_is_waited_for(
 
 def test_a_cell_whose_folder_disappears_is_not_said_to_be_taken_over(tmp_path: Path) -> None:
     cell = cell_words.read(WORDS).cells[0]
-    folder = tmp_path / address.folder_name(cell)
+    folder = tmp_path / address.name_folder(cell)
     lines: list[str] = []
 
     class Watching(ProgressDisplay):
@@ -185,7 +185,7 @@ def test_a_cell_that_is_left_to_another_has_an_exit_code_of_its_own(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     words = ["run", *WORDS, f"out={tmp_path}", "device=cpu"]
-    folder = tmp_path / address.folder_name(cell_words.read(WORDS).cells[0])
+    folder = tmp_path / address.name_folder(cell_words.read(WORDS).cells[0])
     write_lease(folder)
     result = run_in_process(words, environment)
     assert result.returncode == 3, result.stderr

@@ -95,7 +95,7 @@ def test_a_link_in_the_place_of_a_folder_leads_nowhere(
 ) -> None:
     out = tmp_path / "out"
     synthetic.write(2, out)
-    link = out / name.replace("KEY", address.key(cell_words.read(WORDS).cells[0]))
+    link = out / name.replace("KEY", address.hash_cell(cell_words.read(WORDS).cells[0]))
     link.parent.mkdir(exist_ok=True)
     link.symlink_to(victim.parent)
     result = run_in_process([*words, f"out={out}"], environment)
@@ -115,7 +115,7 @@ def test_what_is_no_file_is_never_waited_for(
     name: str, kind: str, tmp_path: Path, environment: Mapping[str, str]
 ) -> None:
     cell = cell_words.read(WORDS).cells[0]
-    folder = tmp_path / address.folder_name(cell)
+    folder = tmp_path / address.name_folder(cell)
     record.write_json(folder / "settings.json", asdict(cell))
     (folder / name).unlink(missing_ok=True)
     make: dict[str, Callable[[Path], object]] = {
@@ -216,7 +216,7 @@ def test_the_same_words_again_show_the_table_though_a_copy_lies_before_it_or_say
     """As a second person types them where all is finished, or all is another's work."""
     out = tmp_path / "runs"
     words = ["run", "methods=pixels", "dataset.limit=60", "device=cpu", f"out={out}"]
-    cell = address.folder_name(cell_words.read(words[1:]).cells[0])
+    cell = address.name_folder(cell_words.read(words[1:]).cells[0])
     with lease.hold(out / cell):
         result = run_in_process(words, environment, tmp_path)
     assert (result.returncode, result.stdout.startswith("no table: none of these cells has a record yet")) == (3, True)
@@ -232,7 +232,7 @@ def test_another_user_s_unfinished_cell_is_said_and_the_others_run(
     tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["run", *WORDS, "seeds=0,1", f"out={tmp_path}"]
-    theirs, own = (address.folder_name(cell) for cell in cell_words.read(words[1:]).cells)
+    theirs, own = (address.name_folder(cell) for cell in cell_words.read(words[1:]).cells)
     open_lock = files.open_lock
 
     def refuse(path: Path) -> object:  # root may write anywhere

@@ -19,7 +19,7 @@ from benchmark.contract import short_training
 from benchmark.contract.short_training import StopAt
 from benchmark.display.progress import ProgressDisplay
 from benchmark.evaluate.features import extract
-from benchmark.settings.address import key
+from benchmark.settings.address import hash_cell
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.training import build
@@ -50,7 +50,7 @@ def train(settings: Settings, folder: Path, stop: Stop | None = None, **how: str
     curve = ValidationCurve(settings, runtime, engine.method, data, batches, engine.precision, folder, display)
     folder.mkdir(exist_ok=True)
     stop = stop or Stop()
-    return loop.train(engine, batches, settings, runtime, key(settings), folder, stop, display, measure=curve.ask)
+    return loop.train(engine, batches, settings, runtime, hash_cell(settings), folder, stop, display, measure=curve.ask)
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:

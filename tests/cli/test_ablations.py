@@ -8,7 +8,7 @@ import methods
 from benchmark.augment import parse
 from benchmark.cli import listing
 from benchmark.errors import UsageError
-from benchmark.settings.address import key
+from benchmark.settings.address import hash_cell
 from benchmark.settings.cell import Settings
 from benchmark.settings.values import Times
 from benchmark.words import cell_words
@@ -48,8 +48,8 @@ def test_each_holds_the_usual_cell(name: str) -> None:
     """What it varies around is one of its own cells, which other sweeps share; a projection head's width too."""
     method = {"prototypes": "swav", "loss": "simclr", "similarity": "simclr"}.get(name, "moco")
     (usual,) = read_cells(f"methods={method}")
-    keys = {key(cell) for cell in read_cells(f"ablation={name}", f"methods={method}")}
-    assert (key(usual) in keys) is (name != "augmentation" or usual.augmentation in CHAIN + PAIRS)
+    keys = {hash_cell(cell) for cell in read_cells(f"ablation={name}", f"methods={method}")}
+    assert (hash_cell(usual) in keys) is (name != "augmentation" or usual.augmentation in CHAIN + PAIRS)
 
 
 def test_the_user_s_words_go_before() -> None:

@@ -34,7 +34,7 @@ def put(out: Path, words: str, metrics: Mapping[str, float], drop: tuple[str, ..
     content["cost"] = {"device": "NVIDIA A", "processes": 1}
     content["resolved"] = {name: value for name, value in content["resolved"].items() if name not in drop}
     content["resolved"] |= {"test": {"images": 10_000, "classes": 10, "largest_class": 0.1, "references": 50_000}}
-    record.write(out / address.folder_name(cell), content)
+    record.write(out / address.name_folder(cell), content)
 
 
 def compare(out: Path) -> list[dict[str, str]]:
@@ -60,7 +60,7 @@ def test_a_protocol_s_cells_are_found_by_what_they_are_and_have_what_its_numbers
     by_method = {cell.method: cell for cell in read_cells(f"like={name}")}
     assert tuple(by_method) == PROTOCOLS[name].methods
     assert {like.find(cell) for cell in by_method.values()} == {name}
-    assert all("like" not in address.identity(cell) for cell in by_method.values())
+    assert all("like" not in address.identify(cell) for cell in by_method.values())
     rows = numbers.load()
     rows = rows[rows["like"] == name]
     assert set(rows["method"]) == set(by_method)
@@ -76,7 +76,7 @@ def test_the_same_words_typed_are_the_same_cell() -> None:
     words = [f"{key}={text}" for key, text in PROTOCOLS["simclr-dkobak-100"].words.items()]
     (by_hand,) = read_cells(" ".join(["methods=simclr preset=none", *words]))
     (by_name,) = read_cells(DKOBAK)
-    assert address.key(by_hand) == address.key(by_name)
+    assert address.hash_cell(by_hand) == address.hash_cell(by_name)
     assert run.start_record(by_hand)["resolved"]["like"] == "simclr-dkobak-100"
     assert "like" not in run.start_record(read_cells("methods=simclr dataset=cifar10")[0])["resolved"]
 
@@ -146,7 +146,7 @@ def test_both_numbers_are_compared_by_equivalence(tmp_path: Path) -> None:
     for cell in read_cells(f"{DKOBAK} seeds=0,1,2,3"):
         metrics = {"knn10_cosine_top1": 0.80 + cell.seed / 1000 if cell.seed is not None else 0.0}
         evaluation = {"protocol": "p", "settings": {}, "metrics": metrics, "seconds": 1.0, "finished": record.now()}
-        record.write_evaluations(tmp_path / address.folder_name(cell), address.key(cell), {"knn": evaluation})
+        record.write_evaluations(tmp_path / address.name_folder(cell), address.hash_cell(cell), {"knn": evaluation})
     knn, linear = compare(tmp_path)
     assert (knn["ours %"][:4], knn["theirs %"], knn["verdict"]) == ("80.2", "83.2 (3 runs)", "differs")
     records, _ = frame.load(tmp_path)

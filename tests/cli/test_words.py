@@ -53,7 +53,7 @@ def read_cell(words: str) -> Settings:
 
 
 def compute_key(words: str) -> str:
-    return address.key(read_cell(words))
+    return address.hash_cell(read_cell(words))
 
 
 def read_refusal(words: str) -> str:
@@ -70,7 +70,7 @@ def test_a_method_s_option_multiplies_only_its_own_cells() -> None:
     cells = read_cells("methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536")
     assert [c.method for c in cells] == ["simclr"] * 3 + ["moco"] * 6
     assert [(c.seed, c.options["queue"]) for c in cells[3:]] == [(s, q) for s in (0, 1, 2) for q in (4096, 65536)]
-    assert len({address.key(c) for c in cells}) == 9
+    assert len({address.hash_cell(c) for c in cells}) == 9
 
 
 def test_all_methods_or_a_family_s() -> None:
@@ -186,8 +186,8 @@ def test_a_word_that_makes_no_difference_is_said(words: str, note: str) -> None:
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_every_word_of_a_preset_means_something_and_every_method_has_a_cell(preset: str) -> None:
-    names = set(schema.declared_types()) | {f"{m}.{n}" for m in methods.names() for n in schema.declared_types()}
-    names |= {f"{m}.{option}" for m in methods.names() for option in schema.options_of(m)}
+    names = set(schema.list_types()) | {f"{m}.{n}" for m in methods.names() for n in schema.list_types()}
+    names |= {f"{m}.{option}" for m in methods.names() for option in schema.list_options(m)}
     assert set(presets.PRESETS[preset]()) - names == set()
     assert len(read_cells(f"methods={','.join(methods.names())} dataset=cifar10 preset={preset}")) == len(
         methods.names()
@@ -352,13 +352,13 @@ def test_settings_that_came_later_leave_the_keys_of_cells_without_them() -> None
     assert compute_key("methods=simclr optimiser=adamw adamw_beta2=0.999") == adamw
     assert compute_key("methods=pixels pool=avg") == compute_key("methods=pixels"), "which has no backbone"
     assert compute_key("methods=simclr optimiser=adamw adamw_beta2=0.95") != adamw
-    assert not {"pool", "weight_decay_end", "adamw_beta2"} & set(address.identity(read_cell("methods=random")))
+    assert not {"pool", "weight_decay_end", "adamw_beta2"} & set(address.identify(read_cell("methods=random")))
 
 
 def test_other_names_of_methods_are_words_of_a_cell() -> None:
     variants = {name: read_cell(words) for name, words in methods.variants().items()}
     assert {"nnbyol", "nnsiam", "hcl", "debiased"} <= set(variants)
-    assert all(address.key(one) != compute_key(f"methods={one.method}") for one in variants.values())
+    assert all(address.hash_cell(one) != compute_key(f"methods={one.method}") for one in variants.values())
 
 
 def test_a_number_is_one_setting_however_it_was_come_by() -> None:

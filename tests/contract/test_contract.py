@@ -104,7 +104,7 @@ FEWER = {"queue_start": "0", "chains": "8"}  # of which one more makes no differ
 def test_an_option_makes_a_difference_with_what_it_is_said_to_be_read_with_alone(name: str, option: str) -> None:
     other, *values = methods.describe(name).read_with[option]
     value = getattr(methods.describe(name).Config(), option)
-    every = [str(one).lower() for one in typing.get_args(schema.options_of(name)[other]) or (False, True)]
+    every = [str(one).lower() for one in typing.get_args(schema.list_options(name)[other]) or (False, True)]
     having, lacking = (values, [one for one in every if one not in values]) if values else (["7"], ["0"])
     changed = FEWER.get(option) or (str(not value).lower() if isinstance(value, bool) else f"{value + 1:g}")
 

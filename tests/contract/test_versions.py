@@ -71,7 +71,7 @@ def test_a_raised_version_is_another_cell(tmp_path: Path, monkeypatch: pytest.Mo
     after = resolve.build({"method": "simclr"})
     schema.method_version.cache_clear()
     assert (before.method_version, after.method_version) == ("", "2")
-    assert address.key(before) != address.key(after)
+    assert address.hash_cell(before) != address.hash_cell(after)
 
 
 def test_options_that_came_later_leave_the_keys_of_cells_without_them() -> None:
@@ -81,9 +81,9 @@ def test_options_that_came_later_leave_the_keys_of_cells_without_them() -> None:
     old = restore(record["settings"])
     assert "hardness" not in old.options
     young = replace(old, options=old.options | {"hardness": 0.0, "class_share": 0.0})
-    assert address.key(old) == address.key(young) == record["key"]
-    assert address.identity(young)["options"] == old.options
-    assert address.key(replace(old, options=old.options | {"hardness": 1.0})) != record["key"]
+    assert address.hash_cell(old) == address.hash_cell(young) == record["key"]
+    assert address.identify(young)["options"] == old.options
+    assert address.hash_cell(replace(old, options=old.options | {"hardness": 1.0})) != record["key"]
     cells = cell_words.read(["methods=simclr", "simclr.hardness=0,1"]).cells
     assert plan.find_varying(cells) == ["options.hardness"]
 

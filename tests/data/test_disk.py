@@ -80,7 +80,7 @@ def are_the_same(one: Data, other: Data) -> bool:
 
 def test_a_cache_gives_what_memory_gives(folder: Path) -> None:
     in_memory, on_disk = read_cell(folder, "dataset.side=20"), read_cell(folder, "dataset.cache=20")
-    assert address.key(in_memory) == address.key(on_disk)
+    assert address.hash_cell(in_memory) == address.hash_cell(on_disk)
     assert are_the_same(load(in_memory.dataset), load(on_disk.dataset))
     for more in ("dataset.limit=20", "dataset.split_seed=5"):
         one, other = (read_cell(folder, word, more).dataset for word in ("dataset.side=20", "dataset.cache=20"))

@@ -47,7 +47,7 @@ def read_cell(root: Path | str, *more: str) -> Settings:
 
 
 def compute_address(settings: Settings) -> tuple[str, str, str]:
-    return address.key(settings), hash_protocol(settings), settings.dataset.fingerprint
+    return address.hash_cell(settings), hash_protocol(settings), settings.dataset.fingerprint
 
 
 # The same images
@@ -181,7 +181,7 @@ def test_cells_made_before_there_were_fingerprints_keep_their_keys(
     dataset = {"name": "folder", "root": "/data/im", "download": False, "limit": 0, "validation": 0.1, "split_seed": 0}
     dataset |= {"side": 0, "cache": 0, "cache_dir": "", "stream": False}
     settings = restore({"method": "pixels", "options": {}, "view_size": 32, "dataset": dataset | more})
-    assert (address.key(settings), hash_protocol(settings)) == (key, protocol)
+    assert (address.hash_cell(settings), hash_protocol(settings)) == (key, protocol)
     assert evaluate_words.locate(settings, {}) == settings
 
 

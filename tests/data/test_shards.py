@@ -80,17 +80,17 @@ def test_shards_are_cached_streamed_and_known_wherever_they_lie(tmp_path):
     write_shards(tmp_path / "here")
     here = read_cell(f"dataset=webdataset:{tmp_path / 'here'}")
     pattern = f"dataset=webdataset:{tmp_path}/here/set-*-{{000000..000002}}.tar"
-    assert address.key(read_cell(pattern)) == address.key(here)
+    assert address.hash_cell(read_cell(pattern)) == address.hash_cell(here)
     (tmp_path / "here").rename(tmp_path / "there")
     moved = f"dataset=webdataset:{tmp_path / 'there'}"
-    assert address.key(read_cell(moved)) == address.key(here)
+    assert address.hash_cell(read_cell(moved)) == address.hash_cell(here)
     in_memory, cached = (
         load(read_cell(moved, word).dataset).test.images for word in ("dataset.side=10", "dataset.cache=10")
     )
     assert torch.equal(in_memory, cached[:])
     assert load(read_cell(moved, "dataset.stream=true").dataset).test.images[torch.arange(3)].shape == (3, 3, 8, 8)
     write(tmp_path / "there/set-train-000000.tar", make_samples(12))
-    assert address.key(read_cell(moved)) != address.key(here), "other images"
+    assert address.hash_cell(read_cell(moved)) != address.hash_cell(here), "other images"
 
 
 def test_images_without_a_label_are_left_out_and_damaged_ones_named(tmp_path):
@@ -221,7 +221,7 @@ def parquet(dictionary, tmp_path: Path) -> Path:
 def test_a_folder_of_parquet_and_one_of_arrow_files_are_the_same_images(dictionary, parquet, tmp_path, capsys):
     dictionary.save_to_disk(str(tmp_path / "arrow"))
     cells = [read_cell(f"dataset=hf:{tmp_path / kind}", "dataset.side=10") for kind in ("parquet", "arrow")]
-    assert address.key(cells[0]) == address.key(cells[1])
+    assert address.hash_cell(cells[0]) == address.hash_cell(cells[1])
     data = load(cells[0].dataset)
     assert data.class_names == ["car", "cat", "dog"]
     assert "the classes are those of the column fine, not of coarse" in capsys.readouterr().err
@@ -250,7 +250,7 @@ def test_a_name_of_the_hub_is_fetched_once_and_only_when_the_words_say_so(dictio
     with pytest.raises(UsageError, match=r"'someone/pets' is no folder here, .*: add dataset.download"):
         read_cell(*words)
     fetched = read_cell(*words, "dataset.download=true")
-    assert address.key(read_cell(*words)) == address.key(fetched)
+    assert address.hash_cell(read_cell(*words)) == address.hash_cell(fetched)
     assert requests == ["someone/pets"]
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["someone--pets"]
 

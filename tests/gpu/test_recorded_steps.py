@@ -10,7 +10,7 @@ import methods
 from benchmark.cells.validation_curve import METRIC, ValidationCurve
 from benchmark.contract import short_training
 from benchmark.display.progress import ProgressDisplay
-from benchmark.settings.address import key
+from benchmark.settings.address import hash_cell
 from benchmark.settings.runtime import Runtime
 from benchmark.training import build, optim
 from benchmark.training import train as loop
@@ -96,7 +96,7 @@ def test_an_accuracy_between_recorded_steps_changes_no_loss(
         runtime, data = Runtime(log_every=1, evaluate_every=every), build.load_dataset(cell.dataset)
         curve = ValidationCurve(cell, runtime, engine.method, data, batches, "fp64", folder, display)
         folder.mkdir()
-        loop.train(engine, batches, cell, runtime, key(cell), folder, Stop(), display, measure=curve.ask)
+        loop.train(engine, batches, cell, runtime, hash_cell(cell), folder, Stop(), display, measure=curve.ask)
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         losses.append([line["loss"] for line in lines if "loss" in line])
     assert sum(METRIC in line for line in lines) == 4

@@ -28,8 +28,8 @@ def out(tmp_path: Path) -> Path:
     """Three cells, each with a job of its own, of two people."""
     (tmp_path / job_notes.FOLDER).mkdir()
     for cell in CELLS:
-        record.write_json(tmp_path / address.folder_name(cell) / "settings.json", asdict(cell))
-    names = [address.folder_name(cell) for cell in CELLS]
+        record.write_json(tmp_path / address.name_folder(cell) / "settings.json", asdict(cell))
+    names = [address.name_folder(cell) for cell in CELLS]
     notes = [job_notes.Note(f"7_{i}", [name], record.now(), "me" if i < 2 else "you") for i, name in enumerate(names)]
     text = "".join(json.dumps(note._asdict()) + "\n" for note in notes)
     broken_lines = '[]\n{"job": "8"}\n{"job": "8", "cel'  # and a kill cut the last
@@ -57,7 +57,7 @@ def answer_as(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str,
 
 
 def list_states(out: Path) -> list[str]:
-    return [plan.read_state(out / address.folder_name(cell)).word for cell in CELLS]
+    return [plan.read_state(out / address.name_folder(cell)).word for cell in CELLS]
 
 
 def test_jobs_of_several_people_are_found_and_none_that_lives_is_given_up(
@@ -66,7 +66,7 @@ def test_jobs_of_several_people_are_found_and_none_that_lives_is_given_up(
     answer_as("me 7_0|RUNNING|None\nme 7_1|PENDING|Priority\nyou 7_2|A_STATE_OF_TOMORROW|None", "")
     states, news = cluster.describe_jobs(out)
     assert news == ""
-    assert [states[address.folder_name(cell)] for cell in CELLS] == [
+    assert [states[address.name_folder(cell)] for cell in CELLS] == [
         ("7_0", "running", ""),
         ("7_1", "pending", "Priority"),
         ("7_2", "a_state_of_tomorrow", ""),
@@ -82,7 +82,7 @@ def test_a_job_that_ended_without_a_record_gets_one_that_says_why(
     log.write_text("step 3\nslurmstepd: error: Step 7.0 exceeded memory limit")
     answer_as("me 7_0|FAILED|NonZeroExitCode\nme 7|CANCELLED|Priority\nyou 8|RUNNING|None", "7_2|TIMEOUT")
     cluster.describe_jobs(out)
-    records = [record.read(out / address.folder_name(cell)) for cell in CELLS]
+    records = [record.read(out / address.name_folder(cell)) for cell in CELLS]
     assert [one and one["reason"] for one in records] == [
         "job 7_0 ended: out of memory",
         "job 7_1 ended: cancelled",
@@ -90,7 +90,7 @@ def test_a_job_that_ended_without_a_record_gets_one_that_says_why(
     ]
     assert records[0] is not None
     assert records[0]["log"][-1].endswith("exceeded memory limit")
-    assert records[0]["key"] == address.key(CELLS[0])
+    assert records[0]["key"] == address.hash_cell(CELLS[0])
 
 
 def test_what_the_controller_has_forgotten_the_accounting_knows(
@@ -106,7 +106,7 @@ def test_what_the_controller_has_forgotten_the_accounting_knows(
 def test_a_failure_of_an_attempt_before_is_not_the_reason_of_this_one(
     out: Path, answer_as: Callable[[str, str], None]
 ) -> None:
-    folder = out / address.folder_name(CELLS[0])
+    folder = out / address.name_folder(CELLS[0])
     cluster.record_failure(folder, "RuntimeError: of old")
     old = record.read(folder)
     assert old is not None
@@ -119,7 +119,7 @@ def test_a_failure_of_an_attempt_before_is_not_the_reason_of_this_one(
 
 
 def test_a_finished_record_is_never_written_over(out: Path) -> None:
-    folder = out / address.folder_name(CELLS[0])
+    folder = out / address.name_folder(CELLS[0])
     cluster.record_failure(folder, "for now")
     content = record.read(folder)
     assert content is not None
@@ -132,7 +132,7 @@ def test_a_finished_record_is_never_written_over(out: Path) -> None:
 def test_settings_that_cannot_be_read_hinder_no_other_cell(
     text: str, out: Path, answer_as: Callable[[str, str], None]
 ) -> None:
-    path = out / address.folder_name(CELLS[0]) / "settings.json"
+    path = out / address.name_folder(CELLS[0]) / "settings.json"
     path.write_text(text)
     cells, problems = plan.read_cells(out)
     assert sorted(cell.seed for cell in cells) == [1, 2]
@@ -149,14 +149,14 @@ def job(out: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
 
     def start(minutes: int, restarts: int, writes: Callable[[Path], Any] = lambda folder: None) -> bool:
         def ask_to_stop(settings: Settings, place: run.RunContext, title: str) -> None:
-            assert title == titles[address.folder_name(settings)]
-            writes(out / address.folder_name(settings))
+            assert title == titles[address.name_folder(settings)]
+            writes(out / address.name_folder(settings))
             os.kill(os.getpid(), signal.SIGUSR2)
 
         words = [f"out={out}", "device=cpu", "launcher=slurm", f"slurm.timeout_min={minutes}"]
         monkeypatch.setenv("SLURM_RESTART_COUNT", str(restarts))
         monkeypatch.setattr(run, "run", ask_to_stop)
-        names = [address.folder_name(cell) for cell in CELLS[:2]]
+        names = [address.name_folder(cell) for cell in CELLS[:2]]
         runtime = asdict(runtime_words.read_folder(words))
         titles = plan.write_titles(CELLS, short=True)
         argument = {"cells": names, "titles": titles, "runtime": runtime, "submitted": "2001-01-01T00:00:00+00:00"}
@@ -175,11 +175,11 @@ def test_a_job_that_needs_more_time_is_queued_again_while_that_brings_it_on(
 
 
 def test_a_cell_that_makes_no_step_in_all_the_time_of_a_job_is_given_up(out: Path, job: Callable[..., bool]) -> None:
-    (out / address.folder_name(CELLS[0]) / "last.pt").touch()  # at the last step: its evaluation takes too long
+    (out / address.name_folder(CELLS[0]) / "last.pt").touch()  # at the last step: its evaluation takes too long
     assert job(1, restarts=1)  # there is another cell
     assert list_states(out) == ["failed", "new", "new"]
     assert not job(1, restarts=2)
     assert list_states(out) == ["failed", "failed", "new"]
-    content = record.read(out / address.folder_name(CELLS[0]))
+    content = record.read(out / address.name_folder(CELLS[0]))
     assert content is not None
     assert content["reason"] == "no step within slurm.timeout_min=1: give more time"

@@ -39,7 +39,7 @@ def put(out: Path, cell: Settings, seconds: float, device: str, processes: int =
     """A finished record that took so long."""
     cost = {"seconds": 0.75 * seconds, "evaluation_seconds": 0.25 * seconds, "device": device, "processes": processes}
     cost |= {"peak_memory_bytes": 2**30}
-    record.write(out / address.folder_name(cell), start_record(cell) | {"cost": cost, "finished": record.now()})
+    record.write(out / address.name_folder(cell), start_record(cell) | {"cost": cost, "finished": record.now()})
 
 
 @pytest.mark.slow
@@ -186,7 +186,7 @@ def test_a_folder_that_nobody_counted_is_like_itself_only(tmp_path: Path) -> Non
 
 def test_only_what_was_foretold_before_and_for_this_device_is_compared(tmp_path: Path) -> None:
     early, late, elsewhere = read_cells("methods=simclr", "seeds=0,1,2")
-    earlier = {address.key(cell): {"seconds": 5.0, "memory": 1, "device": "here"} for cell in (early, elsewhere)}
+    earlier = {address.hash_cell(cell): {"seconds": 5.0, "memory": 1, "device": "here"} for cell in (early, elsewhere)}
     forecasts.keep(tmp_path, earlier)
     put(tmp_path, early, 6.0, "here")
     put(tmp_path, late, 6.0, "here")

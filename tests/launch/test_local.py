@@ -271,7 +271,7 @@ def test_devices() -> None:
 
 
 def find_shapes(*words: str) -> list[past_costs.Shape]:
-    return [past_costs.find_shape(address.identity(cell)) for cell in cell_words.read(list(words)).cells]
+    return [past_costs.find_shape(address.identify(cell)) for cell in cell_words.read(list(words)).cells]
 
 
 def test_beside_other_work_a_process_takes_the_threads_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -349,7 +349,7 @@ def test_a_cell_goes_through_json_unchanged() -> None:
     for cell in cell_words.read(words).cells:
         copy = restore(json.loads(json.dumps(asdict(cell))))
         assert copy == cell
-        assert address.key(copy) == address.key(cell)
+        assert address.hash_cell(copy) == address.hash_cell(cell)
 
 
 def test_lines_come_whole_out_of_pieces() -> None:

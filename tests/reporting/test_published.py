@@ -60,10 +60,10 @@ def test_every_row_is_a_number_of_a_known_method_with_a_source() -> None:
 
 def test_settings_and_axes_are_ours() -> None:
     """A misspelt one would silently never be compared."""
-    declared = schema.declared_types()
+    declared = schema.list_types()
     for row in numbers.load().to_dict("records"):
         words = dict(word.split("=", 1) for word in row["settings"].split())
-        options = schema.options_of(row["method"])
+        options = schema.list_options(row["method"])
         kinds = declared | {f"options.{name}": kind for name, kind in options.items()}
         assert set(words) | set(row["axes"].split()) <= set(kinds)
         assert set(row["axes"].split()) <= {"epochs", "batch_size", *words}

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import UsageError
 from benchmark.settings import refusals
-from benchmark.settings.address import key
+from benchmark.settings.address import hash_cell
 from benchmark.settings.cell import Settings
 from benchmark.training import build
 from benchmark.training.batchnorm import GroupedBatchNorm, Grouping, convert
@@ -290,10 +290,14 @@ def test_the_number_of_processes_is_part_of_a_cell_whose_numbers_depend_on_it(mo
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
     two = {mode: read_cell(mode) for mode in one}
-    assert key(read_cell("local", "launcher=local")) == key(one["local"]), "its workers are not of that group"
-    assert {mode for mode in one if key(one[mode]) != key(two[mode])} == {"local", "shuffle"}
-    assert key(read_cell("local", *slurm)) == key(two["local"])
-    assert key(read_cell("local", "microbatch=8")) == key(replace(one["local"], microbatch=8)), "their own groups"
+    assert hash_cell(read_cell("local", "launcher=local")) == hash_cell(one["local"]), (
+        "its workers are not of that group"
+    )
+    assert {mode for mode in one if hash_cell(one[mode]) != hash_cell(two[mode])} == {"local", "shuffle"}
+    assert hash_cell(read_cell("local", *slurm)) == hash_cell(two["local"])
+    assert hash_cell(read_cell("local", "microbatch=8")) == hash_cell(replace(one["local"], microbatch=8)), (
+        "their own groups"
+    )
     build.require_code_and_processes(two["local"], World(size=2))
     with pytest.raises(UsageError, match="asked for with 2, and here are 1"):
         build.require_code_and_processes(two["local"], World())

@@ -290,11 +290,12 @@ def test_the_decay_goes_to_its_end_by_half_a_cosine_for_what_decays(tmp_path: Pa
 
     def read_groups(*words: str) -> list[tuple[bool, float]]:
         cell = short_training.settings("simclr", "epochs=2", "optimiser=adamw", *words)
-        (tmp_path / address.key(cell)).mkdir()
-        short_training.train_briefly(cell, folder=tmp_path / address.key(cell))
-        kinds = torch.load(tmp_path / address.key(cell) / "last.pt", weights_only=False)["optimiser"]["param_groups"]
-        assert {group["betas"] for group in kinds} == {(0.9, cell.adamw_beta2)}
-        return [(group["decays"], round(group["weight_decay"], 6)) for group in kinds]
+        folder = tmp_path / address.hash_cell(cell)
+        folder.mkdir()
+        short_training.train_briefly(cell, folder=folder)
+        groups = torch.load(folder / "last.pt", weights_only=False)["optimiser"]["param_groups"]
+        assert {group["betas"] for group in groups} == {(0.9, cell.adamw_beta2)}
+        return [(group["decays"], round(group["weight_decay"], 6)) for group in groups]
 
     last = round(0.4 - 0.36 * 0.5 * (1 + math.cos(math.pi * 3 / 4)), 6)  # of four steps
     assert read_groups("weight_decay=0.04", "weight_decay_end=0.4", "adamw_beta2=0.95") == [(True, last), (False, 0.0)]

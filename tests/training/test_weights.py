@@ -67,11 +67,11 @@ def test_a_small_stem_s_weights_keep_their_stem(tmp_path: Path) -> None:
 def test_the_bytes_are_the_identity_and_no_weights_are_none(file: Path, tmp_path: Path) -> None:
     other = tmp_path / "elsewhere.pt"
     shutil.copy(file, other)
-    assert address.key(read_cell(f"weights={file}")) == address.key(read_cell(f"weights={other}"))
-    assert address.key(read_cell(f"weights={file}")) != address.key(read_cell("weights=timm"))
+    assert address.hash_cell(read_cell(f"weights={file}")) == address.hash_cell(read_cell(f"weights={other}"))
+    assert address.hash_cell(read_cell(f"weights={file}")) != address.hash_cell(read_cell("weights=timm"))
     simclr = cell_words.read(["methods=simclr"]).cells[0]
-    assert "weights" not in address.identity(simclr), "keys are what they were before there were weights"
-    assert str(tmp_path) not in json.dumps(address.identity(read_cell(f"weights={file}")))
+    assert "weights" not in address.identify(simclr), "keys are what they were before there were weights"
+    assert str(tmp_path) not in json.dumps(address.identify(read_cell(f"weights={file}")))
     note = cell_words.read(["methods=random,pixels", f"weights={file}"]).notes
     assert note == ["weights does not apply to random: ignored", "weights does not apply to pixels: ignored"]
 
@@ -164,7 +164,7 @@ def test_what_timm_saves_beside_its_weights_normalises_the_pixels(tmp_path: Path
     shutil.copy(path, tmp_path / "model.safetensors")
     bare = read_cell(f"weights={tmp_path / 'model.safetensors'}")
     assert weights.pixel_statistics("test_resnet", bare.weights) is None
-    assert address.key(bare) != address.key(pinned), "other numbers"
+    assert address.hash_cell(bare) != address.hash_cell(pinned), "other numbers"
     earlier = f"{path}@{bare.weights.rpartition('@')[2]}"
     assert weights.pixel_statistics("test_resnet", earlier) is None, (
         "a cell keeps the numbers that it was asked for with"

@@ -47,14 +47,14 @@ def judge(curve: list[float], cell: Settings) -> list[float]:
 def write(out: Path, cell: Settings, curve: list[float] | None = None) -> None:
     """The log and the record of a cell that has ended."""
     whole = curve or draw(cell)
-    curve, folder = judge(whole, cell), out / address.folder_name(cell)
+    curve, folder = judge(whole, cell), out / address.name_folder(cell)
     folder.mkdir(parents=True)
     lines = [{"step": 5 * e, "epoch": e, record.VALIDATION: value} for e, value in enumerate(curve, 1)]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pruned = len(curve) < len(whole)
-    entry: dict[str, Any] = {"schema": 1, "key": address.key(cell), "protocol": "c0ffee", "purpose": record.TRIAL}
+    entry: dict[str, Any] = {"schema": 1, "key": address.hash_cell(cell), "protocol": "c0ffee", "purpose": record.TRIAL}
     entry |= {"status": "pruned" if pruned else "finished", "reason": "too low" if pruned else None}
-    entry |= {"settings": address.identity(cell), "metrics": {} if pruned else {study.OBJECTIVE: curve[-1]}}
+    entry |= {"settings": address.identify(cell), "metrics": {} if pruned else {study.OBJECTIVE: curve[-1]}}
     entry |= {"cost": {}, "versions": {}, "commit": None, "dirty": None}
     record.write(folder, entry | {"started": record.now(), "finished": record.now()})
 
@@ -94,7 +94,7 @@ def test_trials_end_where_optunas_median_pruner_ends_them(tmp_path: Path) -> Non
         """The epochs that the trial has under Optuna's pruner, fed as a live study would feed it."""
         before, live = optuna.create_study(direction="maximize"), optuna.trial.create_trial(state=TrialState.RUNNING)
         before.add_trials(trials[: trial.number])
-        cell = request.searches[0].trial(trial.number, study.proposals.texts(trial.params))
+        cell = request.searches[0].trial(trial.number, study.proposals.write_values(trial.params))
         for epoch, accuracy in enumerate(draw(cell), 1):
             live.intermediate_values[epoch] = accuracy
             yield epoch

@@ -35,14 +35,14 @@ def compute_accuracy(cell: Settings) -> float:
 def write(out: Path, cell: Settings, status: str = "finished") -> None:
     metrics = {"linear_validation_top1": compute_accuracy(cell)} if status == "finished" else {}
     record.write(
-        out / address.folder_name(cell),
+        out / address.name_folder(cell),
         {
             "schema": 1,
-            "key": address.key(cell),
+            "key": address.hash_cell(cell),
             "protocol": "c0ffee",
             "status": status,
             "reason": None if status == "finished" else "no such luck",
-            "settings": address.identity(cell),
+            "settings": address.identify(cell),
             "metrics": metrics,
             "cost": {},
             "versions": {},
@@ -60,7 +60,7 @@ def train(out: Path, failures: tuple[str, ...] = (), status: str = "failed") -> 
 
     def run(cells: list[Settings]) -> int:
         for cell in cells:
-            write(out, cell, status if address.folder_name(cell).startswith(failures) else "finished")
+            write(out, cell, status if address.name_folder(cell).startswith(failures) else "finished")
         return 0
 
     return run
@@ -142,7 +142,7 @@ def test_launchers_beside_each_other_share_the_trials_and_lose_none(tmp_path: Pa
     def train_slowly(cells: list[Settings]) -> int:
         with lock:
             first = len(names) < 4
-            names.extend(address.folder_name(cell) for cell in cells)
+            names.extend(address.name_folder(cell) for cell in cells)
         if first:
             both.wait(timeout=60)  # neither goes on before the other has some
         return train(tmp_path)(cells)
@@ -174,7 +174,7 @@ def test_a_trial_that_fails_is_tried_once_more_by_the_next_command_and_then_coun
     second: list[str] = []
 
     def train_again(cells: list[Settings]) -> int:
-        second.extend(address.folder_name(cell) for cell in cells)
+        second.extend(address.name_folder(cell) for cell in cells)
         return train(tmp_path, failures)(cells)
 
     code, best = study.run(request, train_again, lines.append)
@@ -202,7 +202,7 @@ def test_a_trial_whose_folder_was_removed_is_said_and_runs_again(tmp_path: Path,
 
     lines: list[str] = []
     code, after = study.run(ask(tmp_path, *words), train_again, lines.append)
-    assert [address.folder_name(cell) for cell in cells_again] == [gone.name]
+    assert [address.name_folder(cell) for cell in cells_again] == [gone.name]
     assert f"simclr trial {best.number + 1} of 5: it has no record any more and runs again (learning_rate=" in lines[0]
     if status == "failed":  # the next command tries once more
         assert code == 1
@@ -239,7 +239,7 @@ def test_no_record_of_a_trial_can_hold_a_test_number(
     request = ask(tmp_path)
     cell = request.searches[0].trial(0, {})
     write(tmp_path, cell)
-    folder = tmp_path / address.folder_name(cell)
+    folder = tmp_path / address.name_folder(cell)
     entry = record.read(folder)
     assert entry is not None
     with pytest.raises(ValueError, match=message):

@@ -249,7 +249,7 @@ def test_a_plugin_declares_its_own_space(write_plugin: Callable[[str], str], spa
     assert list(search.space) == ["learning_rate", "weight_decay", "depth", "mode"]
     from benchmark.tuning import proposals
 
-    tried = proposals.texts(proposals.propose(search, tune_words.Options(), []))
+    tried = proposals.write_values(proposals.propose(search, tune_words.Options(), []))
     assert 1 <= search.cell(tried).options["depth"] <= 64
 
 

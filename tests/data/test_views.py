@@ -90,24 +90,24 @@ def test_the_geometry_of_the_jigsaw() -> None:
 @pytest.mark.parametrize("text", ["flip", "simclr+solarise", "moco_v1", "rotate+sobel+noise+cutout"])
 def test_each_patch_is_torchvisions(text: str, height: int, width: int, size: int) -> None:
     images, policy = random_images(4, height, width), parse(text).policies[0]
-    drawn = jigsaw.draw(policy, 4, height, width, size, make_generator())
+    parameters = jigsaw.draw(policy, 4, height, width, size, make_generator())
     cell, patch = jigsaw.choose_geometry(size)
     plain = []
     for i, image in enumerate(images):
-        box = drawn.patches.box[9 * i].tolist()
+        box = parameters.patches.box[9 * i].tolist()
         square = F.resized_crop(image.float() / 255, *box, [3 * cell] * 2, antialias=True)
         for k in range(9 * i, 9 * i + 9):
-            top, left = drawn.corner[k].tolist()
+            top, left = parameters.corner[k].tolist()
             cut = square[:, top : top + patch, left : left + patch]
-            plain.append(F.horizontal_flip(cut) if drawn.patches.flip[k] else cut)
+            plain.append(F.horizontal_flip(cut) if parameters.patches.flip[k] else cut)
     # the same draws with nothing but the flip
     moving = Policy(flip=policy.flip, crop_scale=policy.crop_scale)
     moved = jigsaw.augment(images, moving, jigsaw.draw(moving, 4, height, width, size, make_generator()), size)
     assert moved.shape == (4, 9, 3, patch, patch)
     torch.testing.assert_close(moved.flatten(0, 1), torch.stack(plain), atol=1e-5, rtol=0)
     # and each is coloured by its own parameters, as an image would be (test_augment.py)
-    coloured = jigsaw.augment(images, policy, drawn, size)
-    assert torch.equal(coloured.flatten(0, 1), apply_after_flip(moved.flatten(0, 1), policy, drawn.patches))
+    coloured = jigsaw.augment(images, policy, parameters, size)
+    assert torch.equal(coloured.flatten(0, 1), apply_after_flip(moved.flatten(0, 1), policy, parameters.patches))
 
 
 def test_patches_differ_in_place_and_colour() -> None:

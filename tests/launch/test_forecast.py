@@ -55,9 +55,9 @@ def test_a_plan_foretells_a_run_keeps_to_its_budget_and_the_report_compares(
     assert "measured here: 2 shapes" in plan.out, "neither a seed nor a temperature makes a shape"
     assert "CPU-hours" in plan.out
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["forecasts.json"]
-    forecasts_kept = json.loads((tmp_path / "runs/forecasts.json").read_text())
-    assert len(forecasts_kept) == 6
-    assert all(one["seconds"] > 0 and one["memory"] > 0 for one in forecasts_kept.values())
+    entries = json.loads((tmp_path / "runs/forecasts.json").read_text())
+    assert len(entries) == 6
+    assert all(one["seconds"] > 0 and one["memory"] > 0 for one in entries.values())
 
     assert main(["run", *words]) == 0
     capsys.readouterr()

@@ -45,7 +45,7 @@ def run(*words: str, **more: Any) -> pd.DataFrame:
     if code >= 128:
         raise KeyboardInterrupt
     table = records(request.runtime.out)
-    return table[table["key"].isin({address.key(cell) for cell in request.cells})].reset_index(drop=True)
+    return table[table["key"].isin({address.hash_cell(cell) for cell in request.cells})].reset_index(drop=True)
 
 
 def _spell(more: dict[str, Any]) -> list[str]:

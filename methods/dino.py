@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from methods.method import Batch, Method, Progress
 from methods.parts.crops import by_image, encode
-from methods.parts.distil import LastLayer, bottleneck, distillation, symptoms, tame, warm_up
+from methods.parts.distil import LastLayer, bottleneck, clip_and_freeze, distillation, symptoms, warm_up
 from methods.parts.heads import MomentumCopy, growing, normalise
 
 
@@ -92,7 +92,7 @@ class DINO(Method):
         return self.teacher_temperature(at)
 
     def after_backward(self, at: Progress) -> None:
-        tame(self, self.config.clip, self.last_layer if at.epoch < self.config.freeze else None)
+        clip_and_freeze(self, self.config.clip, self.last_layer if at.epoch < self.config.freeze else None)
 
     def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
         mean = self.teacher_last_layer(rows["target"]).mean(dim=(0, 1))

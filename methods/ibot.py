@@ -24,7 +24,7 @@ from torch.nn import functional as F
 from methods.method import Batch, Method, Progress
 from methods.parts import crops
 from methods.parts.chance import Chance
-from methods.parts.distil import LastLayer, bottleneck, distillation, symptoms, tame, warm_up
+from methods.parts.distil import LastLayer, bottleneck, clip_and_freeze, distillation, symptoms, warm_up
 from methods.parts.heads import MomentumCopy, growing, normalise
 from methods.parts.tokens import embed, encode, grid_of_used, pick, project, require_several
 
@@ -143,7 +143,7 @@ class IBOT(Method):
         return warm_up(start, end, config.teacher_warmup, at.epoch)
 
     def after_backward(self, at: Progress) -> None:
-        tame(self, self.config.clip, self.last_layer if at.epoch < self.config.freeze else None)
+        clip_and_freeze(self, self.config.clip, self.last_layer if at.epoch < self.config.freeze else None)
 
     def after_step(self, rows: dict[str, Tensor], at: Progress) -> None:
         for centre, z in ((self.centre, rows["target"].mean(dim=1)), (self.patch_centre, rows["patch_target"])):

@@ -17,7 +17,7 @@ IMAGENETTE = (
 _numbers = itertools.count()
 
 
-def jpeg(size: tuple[int, int] = (20, 16)) -> bytes:
+def encode_jpeg(size: tuple[int, int] = (20, 16)) -> bytes:
     """An image that no call before has given."""
     number = next(_numbers)
     image = Image.new("RGB", size, (number % 256, number // 256 % 256, 60))
@@ -29,7 +29,7 @@ def jpeg(size: tuple[int, int] = (20, 16)) -> bytes:
 def put(folder: Path, count: int, ending: str = "JPEG") -> None:
     folder.mkdir(parents=True)
     for number in range(count):
-        (folder / f"image_{number + 1:04}.{ending}").write_bytes(jpeg())
+        (folder / f"image_{number + 1:04}.{ending}").write_bytes(encode_jpeg())
 
 
 def make_imagenette(root: Path, side: int = 160) -> None:
@@ -46,7 +46,7 @@ def make_tiny_imagenet(root: Path) -> None:
         name = f"n{number:08}"
         put(top / f"train/{name}/images", 3)
         (top / f"train/{name}/{name}_boxes.txt").write_text("image_0001.JPEG\t0\t0\t9\t9\n")
-        (top / f"val/images/val_{199 - number}.JPEG").write_bytes(jpeg())
+        (top / f"val/images/val_{199 - number}.JPEG").write_bytes(encode_jpeg())
         lines.append(f"val_{199 - number}.JPEG\t{name}\t0\t0\t9\t9\n")
     (top / "val/val_annotations.txt").write_text("".join(lines))
     put(top / "test/images", 2)

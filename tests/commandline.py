@@ -85,13 +85,13 @@ def fork_pair(words: list[str], environment: Mapping[str, str], folder: Path) ->
 def _run_forked(words: list[str], environment: dict[str, str], out: Path, folder: Path) -> None:
     from benchmark.__main__ import main
 
-    said = os.open(out, os.O_RDWR | os.O_CREAT | os.O_NOCTTY)
-    if os.isatty(said):
-        os.login_tty(said)
+    terminal = os.open(out, os.O_RDWR | os.O_CREAT | os.O_NOCTTY)
+    if os.isatty(terminal):
+        os.login_tty(terminal)
         signal.signal(signal.SIGHUP, signal.SIG_DFL)  # which `nohup` has its children ignore
     else:
-        os.dup2(said, 1)
-        os.dup2(said, 2)
+        os.dup2(terminal, 1)
+        os.dup2(terminal, 2)
     os.chdir(folder)
     os.environ.clear()
     os.environ |= environment

@@ -15,9 +15,9 @@ from benchmark.start import let_threads_sleep
 
 ROOT = Path(__file__).parent.parent
 let_threads_sleep()
-kept_of_folders = tempfile.TemporaryDirectory(prefix="contrastive-benchmark-tests-")
-os.environ["XDG_CACHE_HOME"] = kept_of_folders.name
-os.environ["TRACKIO_DIR"] = f"{kept_of_folders.name}/trackio"
+survey_store = tempfile.TemporaryDirectory(prefix="contrastive-benchmark-tests-")
+os.environ["XDG_CACHE_HOME"] = survey_store.name
+os.environ["TRACKIO_DIR"] = f"{survey_store.name}/trackio"
 os.environ["WANDB_MODE"] = "disabled"  # whoever runs the tests may have a key, and wandb=auto would use it
 
 
@@ -39,7 +39,7 @@ def no_figure_files(monkeypatch: pytest.MonkeyPatch) -> None:
     """Reports without figures as files beside the page, whose drawing is most of a report's time."""
     from results.report import report
 
-    monkeypatch.setattr(report, "_write_figures", lambda *given: None)
+    monkeypatch.setattr(report, "_write_figures", lambda *arguments: None)
 
 
 @pytest.fixture(scope="session")

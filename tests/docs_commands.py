@@ -52,24 +52,24 @@ FOLDER_WORDS = (
 )
 
 
-def pages() -> list[Path]:
+def list_pages() -> list[Path]:
     """README and every page of docs/, README first."""
     return [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
-def blocks(text: str, kind: str) -> list[str]:
+def find_blocks(text: str, kind: str) -> list[str]:
     """The command lines of the blocks of a kind."""
-    found = [body for language, _, body in BLOCK.findall(text) if language == kind]
-    lines = [line.strip() for body in found for line in body.replace("\\\n", " ").splitlines()]
+    bodies = [body for language, _, body in BLOCK.findall(text) if language == kind]
+    lines = [line.strip() for body in bodies for line in body.replace("\\\n", " ").splitlines()]
     return [line for line in lines if line and not line.startswith("#")]
 
 
-def files(text: str) -> dict[str, str]:
+def find_files(text: str) -> dict[str, str]:
     """Path -> text of the blocks that are files."""
     return {title: body for _, title, body in BLOCK.findall(text) if title}
 
 
-def spans(text: str) -> list[str]:
+def find_spans(text: str) -> list[str]:
     """What stands in the text as code, on one line each."""
     return [" ".join(span.split()) for span in re.findall(r"`([^`]+)`", BLOCK.sub("", text))]
 
@@ -83,10 +83,10 @@ def find_problems(text: str) -> list[str]:
     problems = [
         f"a block is sh, bash, python or text, not {kind!r}" for kind, *_ in BLOCK.findall(text) if kind not in KINDS
     ]
-    code = spans(text)
-    commands = [*blocks(text, "sh"), *blocks(text, "bash"), *filter(is_command, code)]
-    alone = [span for span in code if all(map(WORD.fullmatch, span.split()))]
-    for reader, texts in ((read, commands), (read_words, alone)):
+    code = find_spans(text)
+    commands = [*find_blocks(text, "sh"), *find_blocks(text, "bash"), *filter(is_command, code)]
+    word_spans = [span for span in code if all(map(WORD.fullmatch, span.split()))]
+    for reader, texts in ((read, commands), (read_words, word_spans)):
         for words in texts:
             try:
                 reader(words)
@@ -109,11 +109,11 @@ def read(command: str) -> None:
     elif program == "contrastive-benchmark":
         _read_ours(rest)
     elif program == "python" and rest[0].endswith(".py"):
-        _require(rest, [path for page in pages() for path in files(page.read_text(encoding="utf-8"))], "file")
+        _require(rest, [path for page in list_pages() for path in find_files(page.read_text(encoding="utf-8"))], "file")
     elif program in ("python", "torchrun") and "-m" in rest:
-        module, *arguments = rest[rest.index("-m") + 1 :]
+        module, *options = rest[rest.index("-m") + 1 :]
         if module == "benchmark":
-            _read_ours(arguments)
+            _read_ours(options)
         elif not PLACEHOLDER.search(module) and importlib.util.find_spec(module) is None:
             raise UsageError(f"no module {module!r}")
     else:
@@ -130,22 +130,22 @@ def read_words(span: str) -> None:
         if key in tune_words.TYPES:
             tune_words.read([word, "methods=simclr"] if value else ["methods=simclr"])
             continue
-        known = "slurm.extra" if key.startswith(runtime_words.EXTRA) else key
-        if known not in beside:
+        setting = "slurm.extra" if key.startswith(runtime_words.EXTRA) else key
+        if setting not in beside:
             raise UsageError(f"unknown key {key!r}")
         if value and not PLACEHOLDER.search(value):
             root = ["dataset.root=DIR"] if word == "dataset=folder" else []
-            cell_words.read([word, *beside[known], *root])
+            cell_words.read([word, *beside[setting], *root])
 
 
 @cache
 def _beside() -> dict[str, tuple[str, ...]]:
     """Every key, and the words that it needs beside it: a method that has it, the launcher that it is for."""
     plural = {canonical: name for name, canonical in schema.PLURAL.items()}
-    settings = [plural.get(name, name) for name in schema.declared_types()]
-    needs = dict.fromkeys((*settings, *schema.runtime_types(), "cluster", "ablation"), ("methods=simclr",))
+    settings = [plural.get(name, name) for name in schema.list_types()]
+    needs = dict.fromkeys((*settings, *schema.list_runtime_types(), "cluster", "ablation"), ("methods=simclr",))
     for method in methods.names():
-        options = schema.options_of(method)
+        options = schema.list_options(method)
         own = (f"{method}.{name}" for name in (*options, *settings))
         needs |= dict.fromkeys((*options, *own), (f"methods={method}",))
     for key in needs:
@@ -186,10 +186,10 @@ def _read_ours(arguments: list[str]) -> None:
             schema.describe(name)
 
 
-def _require(names: list[str], known: list[str], what: str) -> None:
+def _require(names: list[str], allowed: list[str], what: str) -> None:
     for name in names:
-        if name not in known and not PLACEHOLDER.fullmatch(name):
-            raise UsageError(f"no {what} {name!r}; there are {', '.join(known)}")
+        if name not in allowed and not PLACEHOLDER.fullmatch(name):
+            raise UsageError(f"no {what} {name!r}; there are {', '.join(allowed)}")
 
 
 @contextlib.contextmanager
@@ -218,8 +218,8 @@ def scratch() -> Iterator[Path]:
         for out in ("runs", "tuning"):  # what `tune` has written there
             (folder / out / "tuned").mkdir(parents=True)
             (folder / out / "tuned/digits.txt").write_text("simclr.temperature=0.2\n")
-        for page in pages():
-            for path, body in files(page.read_text(encoding="utf-8")).items():
+        for page in list_pages():
+            for path, body in find_files(page.read_text(encoding="utf-8")).items():
                 (folder / path).parent.mkdir(parents=True, exist_ok=True)
                 (folder / path).write_text(body, encoding="utf-8")
         yield folder
@@ -229,16 +229,16 @@ def main() -> int:
     count = 0
     path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
     with scratch() as folder:
-        for page in pages():
-            for command in blocks(page.read_text(encoding="utf-8"), "sh"):
+        for page in list_pages():
+            for command in find_blocks(page.read_text(encoding="utf-8"), "sh"):
                 if command.startswith("make "):
                     continue
                 print(f"\n{page.relative_to(ROOT)}: {command}", flush=True)
-                begun = time.monotonic()
-                done = subprocess.run(command, shell=True, cwd=folder, env=os.environ | {"PATH": path}, timeout=1800)
-                print(f"({time.monotonic() - begun:.0f} s)", flush=True)
-                if done.returncode != 0:
-                    print(f"exit code {done.returncode}: {command}")
+                start = time.monotonic()
+                result = subprocess.run(command, shell=True, cwd=folder, env=os.environ | {"PATH": path}, timeout=1800)
+                print(f"({time.monotonic() - start:.0f} s)", flush=True)
+                if result.returncode != 0:
+                    print(f"exit code {result.returncode}: {command}")
                     return 1
                 count += 1
     assert count, "no page has a ```sh block"

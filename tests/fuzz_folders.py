@@ -114,14 +114,14 @@ def run_case(seed: int, base: Path, scratch: Path) -> None:
     for path in draw.sample(paths, draw.randint(1, 4)):
         change = draw.choices((change_json, change_text, change_kind), (8, 2, 1))[0]
         change(path, draw, victim / "letter.txt")
-    drawn = report._write_figures if seed % 10 == 0 else lambda folder, charts, styles: None
-    with mock.patch.object(report, "_write_figures", drawn), mock.patch.object(page, "_read_plotly", return_value="0"):
+    write = report._write_figures if seed % 10 == 0 else lambda folder, charts, styles: None
+    with mock.patch.object(report, "_write_figures", write), mock.patch.object(page, "_read_plotly", return_value="0"):
         for command in ("status", "report"):
-            done = run_in_process([command, f"out={out}"], os.environ)
-            assert done.returncode in (0, 2), done.stderr
-            bad = {sign for sign in done.stdout + done.stderr if not sign.isprintable()} - {"\n"}
+            result = run_in_process([command, f"out={out}"], os.environ)
+            assert result.returncode in (0, 2), result.stderr
+            bad = {sign for sign in result.stdout + result.stderr if not sign.isprintable()} - {"\n"}
             assert not bad, f"{command} prints {bad}"
-    assert (out / "report/report.html").exists(), done.stderr
+    assert (out / "report/report.html").exists(), result.stderr
     assert [(path.name, path.read_text()) for path in victim.iterdir()] == [("letter.txt", "mine")]
     assert {path.name for path in scratch.iterdir()} == {"out", "home"}
 

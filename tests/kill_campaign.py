@@ -65,7 +65,7 @@ class Campaign:
         time.sleep(max(0.0, delay - (time.monotonic() - began)) if phase == "start" else delay)
         victims = [process.pid for process in processes if process.poll() is None]
         if launcher == "local" and victims:
-            victims += [pid for pid in workers(out) if Path(f"/proc/{pid}").exists()]
+            victims += [pid for pid in find_workers(out) if Path(f"/proc/{pid}").exists()]
         if victims:
             with contextlib.suppress(ProcessLookupError):  # it ended meanwhile
                 os.kill(self.draw.choice(victims), signal.SIGKILL)
@@ -96,16 +96,16 @@ class Campaign:
 
 def watch(phase: str, out: Path, draw: random.Random) -> Callable[[], bool]:
     """Tells whether the phase is reached, seen from the files alone."""
-    before, more = logged(out), draw.randint(1, 3 * STEPS)
-    stamps = {path: path.stat().st_mtime_ns for path in out.glob("*/last.pt")}
+    steps, more = count_lines(out), draw.randint(1, 3 * STEPS)
+    before_stamps = {path: path.stat().st_mtime_ns for path in out.glob("*/last.pt")}
     draw_checkpoint = draw.randint(1, 10)
-    seen = set[int]()
+    stamps = set[int]()
 
-    def reached() -> bool:
+    def is_reached() -> bool:
         if phase == "start":
             return True
         if phase == "training":
-            return logged(out) >= before + more
+            return count_lines(out) >= steps + more
         folders = [path.parent for path in out.glob("*/log.jsonl") if not (path.parent / "record.json").exists()]
         if phase == "checkpoint":
             for folder in folders:
@@ -113,21 +113,21 @@ def watch(phase: str, out: Path, draw: random.Random) -> Callable[[], bool]:
                     stamp = (folder / "last.pt").stat().st_mtime_ns
                 except FileNotFoundError:
                     continue
-                if stamps.get(folder / "last.pt") != stamp:
-                    seen.add(stamp)
-            return len(seen) >= draw_checkpoint
+                if before_stamps.get(folder / "last.pt") != stamp:
+                    stamps.add(stamp)
+            return len(stamps) >= draw_checkpoint
         if phase == "evaluation":
             return any((folder / "log.jsonl").read_bytes().count(b"\n") == STEPS for folder in folders)
         return any((folder / "looks.json").exists() for folder in folders)
 
-    return reached
+    return is_reached
 
 
-def logged(out: Path) -> int:
+def count_lines(out: Path) -> int:
     return sum(path.read_bytes().count(b"\n") for path in out.glob("*/log.jsonl"))
 
 
-def workers(out: Path) -> list[int]:
+def find_workers(out: Path) -> list[int]:
     lines = [line for log in out.glob(".local*/worker-*.log") for line in log.read_text().splitlines()]
     return [int(line.split()[-1]) for line in lines if line.startswith("worker, process ")]
 
@@ -135,23 +135,27 @@ def workers(out: Path) -> list[int]:
 def read(out: Path) -> dict[str, Any]:
     """What has to be the same: records, logs, and evaluations, without times."""
 
-    def plain(value: Any) -> Any:
+    def strip_times(value: Any) -> Any:
         if isinstance(value, dict):
-            return {name: plain(part) for name, part in value.items() if name not in TIMES}
+            return {name: strip_times(part) for name, part in value.items() if name not in TIMES}
         return value
 
     content: dict[str, Any] = {}
     for name in ("record.json", "evaluation.json"):
-        content |= {f"{path.parent.name}/{name}": plain(json.loads(path.read_text())) for path in out.glob(f"*/{name}")}
+        content |= {
+            f"{path.parent.name}/{name}": strip_times(json.loads(path.read_text())) for path in out.glob(f"*/{name}")
+        }
     for path in out.glob("*/log.jsonl"):
-        content[f"{path.parent.name}/log.jsonl"] = [plain(json.loads(line)) for line in path.read_text().splitlines()]
+        content[f"{path.parent.name}/log.jsonl"] = [
+            strip_times(json.loads(line)) for line in path.read_text().splitlines()
+        ]
     return content
 
 
 def run_campaign(campaign: Campaign, kills: int, later: int) -> None:
     whole, began = campaign.root / "whole", time.monotonic()
     process = campaign.start("run", *CELLS, "launcher=here", f"out={whole}")
-    while not logged(whole) and process.poll() is None:
+    while not count_lines(whole) and process.poll() is None:
         time.sleep(0.01)
     startup = time.monotonic() - began
     campaign.end(process, (0,))
@@ -183,10 +187,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, default in (("kills", 100), ("later", 20), ("seed", 0), ("minutes", 60)):
         parser.add_argument(f"--{name}", type=int, default=default)
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="kill-campaign-") as folder:
-        campaign = Campaign(given.seed, Path(folder), given.minutes)
-        run_campaign(campaign, given.kills, given.later)
+        campaign = Campaign(arguments.seed, Path(folder), arguments.minutes)
+        run_campaign(campaign, arguments.kills, arguments.later)
     for kind, count in sorted(campaign.kills.items()):
         print(f"{count:4d} {kind}")
     print(

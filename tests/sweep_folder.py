@@ -17,10 +17,10 @@ BASE = Settings(epochs=10, batch_size=64, backbone="resnet10t", view_size=8)
 STEPS = 200
 
 
-def settle(out: Path, method: str, seed: int = 0, **options: Any) -> Path:
+def write_waiting(out: Path, method: str, seed: int = 0, **options: Any) -> Path:
     """The folder of a cell that waits."""
     cell = replace(BASE, method=method, seed=seed, options=options)
-    folder = out / address.folder_name(cell)
+    folder = out / address.name_folder(cell)
     record.write_json(folder / "settings.json", asdict(cell))
     return folder
 
@@ -28,9 +28,9 @@ def settle(out: Path, method: str, seed: int = 0, **options: Any) -> Path:
 def log(folder: Path, steps: int, evaluations: bool = True) -> None:
     """Append the lines of a training up to its step `steps` of `STEPS`, an evaluation every 40 steps."""
     path = folder / "log.jsonl"
-    begun = path.read_text().count('"loss"') if path.exists() else 0
+    count = path.read_text().count('"loss"') if path.exists() else 0
     with path.open("a") as file:
-        for step in range(20 * (begun + 1), steps + 1, 20):
+        for step in range(20 * (count + 1), steps + 1, 20):
             at = {"step": step, "epoch": (step - 1) // 20, "loss": 5 * math.exp(-step / 80) + 1}
             if evaluations and step % 40 == 0:
                 evaluation = {"step": step, "epoch": step // 20, "views": 1, "seconds": 1.0, "evaluation_seconds": 0.1}

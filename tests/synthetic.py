@@ -25,7 +25,7 @@ SEEDS = 3
 USUAL = {"temperature": 0.2, "batch_size": 256, "augmentation": "crop+colour", "learning_rate_rule": "linear"}
 
 
-def configurations() -> list[dict[str, Any]]:
+def list_configurations() -> list[dict[str, Any]]:
     """One setting changed at a time first, then combinations: what a study of many ablations leaves behind."""
     pairs = ["+".join(pair) for pair in itertools.combinations(OPERATIONS, 2)]
     axes: dict[str, list[Any]] = {
@@ -50,20 +50,20 @@ def write(count: int, out: Path, methods: Sequence[str] = METHODS, images: int =
     `images` they hold which of so many were right."""
     hard = np.random.default_rng(1).normal(size=images)
     rng = np.random.default_rng(0)
-    cells = itertools.product(configurations(), methods, range(SEEDS))
-    for number, (chosen, method, seed) in enumerate(itertools.islice(cells, count)):
+    cells = itertools.product(list_configurations(), methods, range(SEEDS))
+    for number, (settings, method, seed) in enumerate(itertools.islice(cells, count)):
         folder = out / f"{method}-digits-{number:010d}"
         folder.mkdir(parents=True)
-        centre = 0.9 - 0.02 * METHODS.index(method) - 0.05 * abs(np.log10(chosen["temperature"] / 0.3))
-        centre += 0.01 * np.log2(chosen["batch_size"] / 256) - 0.02 * (chosen["augmentation"].count("+") != 1)
+        centre = 0.9 - 0.02 * METHODS.index(method) - 0.05 * abs(np.log10(settings["temperature"] / 0.3))
+        centre += 0.01 * np.log2(settings["batch_size"] / 256) - 0.02 * (settings["augmentation"].count("+") != 1)
         lost = number % 97 == 96
-        record = _record(method, seed, chosen, f"{number:010d}", float(centre + rng.normal(0, 0.006)), lost)
+        record = _record(method, seed, settings, f"{number:010d}", float(centre + rng.normal(0, 0.006)), lost)
         (folder / "record.json").write_text(json.dumps(_add_correct(record, hard, number) if images else record))
         losses = (5 + 2 * np.exp(-np.arange(30) / 8) + rng.normal(0, 0.03, 30)).tolist()
         lines = [json.dumps({"step": 20 * i, "epoch": i // 3, "loss": loss}) for i, loss in enumerate(losses, 1)]
         (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
         if seed == 0:
-            (folder / "looks.json").write_text(json.dumps(_looks(rng)))
+            (folder / "looks.json").write_text(json.dumps(_make_looks(rng)))
 
 
 def write_families(out: Path, families: Mapping[str, str], seeds: int = SEEDS) -> None:
@@ -86,17 +86,17 @@ def write_families(out: Path, families: Mapping[str, str], seeds: int = SEEDS) -
             (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
 
 
-def _record(method: str, seed: int, chosen: dict[str, Any], key: str, accuracy: float, lost: bool) -> dict[str, Any]:
-    options = {"temperature": chosen["temperature"], "head": "mlp", "head_dim": 128}
+def _record(method: str, seed: int, varied: dict[str, Any], key: str, accuracy: float, lost: bool) -> dict[str, Any]:
+    options = {"temperature": varied["temperature"], "head": "mlp", "head_dim": 128}
     settings = {"method": method, "options": options, "dataset": {"name": "digits", "limit": 0}, "seed": seed}
-    settings |= {name: chosen[name] for name in ("augmentation", "batch_size", "learning_rate_rule")}
-    settings |= {"microbatch": 256 if chosen["batch_size"] > 256 else 0, "epochs": 100, "optimiser": "sgd"}
+    settings |= {name: varied[name] for name in ("augmentation", "batch_size", "learning_rate_rule")}
+    settings |= {"microbatch": 256 if varied["batch_size"] > 256 else 0, "epochs": 100, "optimiser": "sgd"}
     metrics = {"linear_top1": accuracy, "knn20_top1": accuracy - 0.03, "effective_rank": 40.0}
     cost = {
         "views": 2 * 100 * 50_000 * (1 + (METHODS.index(method) if method in METHODS else 0)),
-        "seconds": 3600.0 + chosen["batch_size"],
+        "seconds": 3600.0 + varied["batch_size"],
     }
-    cost |= {"peak_memory_bytes": 2**30 + 2**22 * chosen["batch_size"], "device": "synthetic", "processes": 1}
+    cost |= {"peak_memory_bytes": 2**30 + 2**22 * varied["batch_size"], "device": "synthetic", "processes": 1}
     cost |= {"images_per_second": 2000.0, "evaluation_seconds": 20.0}
     return {
         "schema": 1,
@@ -126,23 +126,28 @@ def _add_correct(record: dict[str, Any], hard: np.ndarray, seed: int) -> dict[st
     return record | {"metrics": metrics, "resolved": {"test": test}} | ({"correct": correct} if correct else {})
 
 
-def _looks(rng: np.random.Generator) -> dict[str, Any]:
+def _make_looks(rng: np.random.Generator) -> dict[str, Any]:
     label = rng.integers(0, 10, 120)
     x, y = (np.array([np.cos(label), np.sin(label)]) * 5 + rng.normal(0, 0.8, (2, 120))).tolist()
     projection = {"kind": "tsne", "x": x, "y": y, "label": label.tolist()}
-    neighbours = {"png": _png(rng), "queries": [3, 5], "neighbours": [[3, 3, 8], [5, 5, 5]]}
+    neighbours = {"png": _make_png(rng), "queries": [3, 5], "neighbours": [[3, 3, 8], [5, 5, 5]]}
     return {"projection": projection, "classes": [str(i) for i in range(10)], "neighbours": neighbours}
 
 
-def _png(rng: np.random.Generator) -> str:
+def _make_png(rng: np.random.Generator) -> str:
     """32 x 16 grey pixels as a PNG in base64."""
     rows = b"".join(b"\0" + rng.integers(0, 255, 32, dtype=np.uint8).tobytes() for _ in range(16))
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
+    def make_chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     header = struct.pack(">IIBBBBB", 32, 16, 8, 0, 0, 0, 0)
-    whole = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    whole = (
+        b"\x89PNG\r\n\x1a\n"
+        + make_chunk(b"IHDR", header)
+        + make_chunk(b"IDAT", zlib.compress(rows))
+        + make_chunk(b"IEND", b"")
+    )
     return base64.b64encode(whole).decode()
 
 

@@ -19,8 +19,8 @@ PAGE = ROOT / "docs/python.md"
 
 def test_importing_it_imports_little(environment: dict[str, str]) -> None:
     code = "import sys, benchmark; dir(benchmark); print([n for n in ('torch', 'pandas', 'numpy') if n in sys.modules])"
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
+    result = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
     with pytest.raises(AttributeError, match="nothing_of_ours"):
         _ = benchmark.nothing_of_ours
 
@@ -43,11 +43,11 @@ def test_the_page_runs_as_it_is_written(tmp_path: Path, environment: dict[str, s
     small += 'SMALL = dict(backbone="test_resnet", view_size=16, threads=1, wandb="off", **{"dataset.limit": 300})\n'
     script = tmp_path / "page.py"
     script.write_text(small + "\n".join(blocks))
-    done = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, cwd=tmp_path)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run([sys.executable, script], env=environment, capture_output=True, text=True, cwd=tmp_path)
+    assert result.returncode == 0, result.stderr
     assert (tmp_path / "accuracy.pdf").stat().st_size > 1000
     assert (tmp_path / "runs/report/report.html").exists()
-    assert "linear_top1 %" in done.stdout
+    assert "linear_top1 %" in result.stdout
 
 
 def test_an_encoder_and_its_transform_give_the_features_of_evaluation(tmp_path: Path) -> None:

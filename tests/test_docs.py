@@ -20,7 +20,7 @@ from results import readme
 
 ROOT = docs_commands.ROOT
 README = ROOT / "README.md"
-PAGES = docs_commands.pages()
+PAGES = docs_commands.list_pages()
 MADE = ("docs/methods.md", "docs/presets.md")  # by another command, from the code
 
 
@@ -44,7 +44,7 @@ def test_what_a_page_says_to_type_can_be_meant(page: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("```sh\npython -m benchmark run methods=simclrr\n```", "did you mean 'simclr'"),
         ("```bash\npython -m benchmark plan methods=simclr \\\n    epoch=3\n```", "unknown key 'epoch'"),
@@ -68,9 +68,9 @@ def test_what_a_page_says_to_type_can_be_meant(page: Path) -> None:
     ],
 )
 @pytest.mark.usefixtures("inside")
-def test_what_cannot_be_meant_is_found(text: str, told: str) -> None:
-    (found,) = docs_commands.find_problems(text + "\n")
-    assert told in found
+def test_what_cannot_be_meant_is_found(text: str, message: str) -> None:
+    (problem,) = docs_commands.find_problems(text + "\n")
+    assert message in problem
 
 
 @pytest.mark.usefixtures("inside")
@@ -115,17 +115,17 @@ def test_every_ablation_has_a_line() -> None:
 
 
 def test_every_page_is_in_the_site_s_navigation_or_in_the_list_of_results() -> None:
-    def leaves(tree: Any) -> Iterator[str]:
+    def list_leaves(tree: Any) -> Iterator[str]:
         for value in tree if isinstance(tree, list) else tree.values() if isinstance(tree, dict) else ():
-            yield from leaves(value)
+            yield from list_leaves(value)
         if isinstance(tree, str):
             yield tree
 
     site = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))["project"]
-    listed = set(leaves(site["nav"]))
+    pages = set(list_leaves(site["nav"]))
     index = (ROOT / "docs/results/index.md").read_text(encoding="utf-8")
-    listed |= {f"results/{name}" for name in re.findall(r"\]\((\w+\.md)\)", index)}
-    assert {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:]} == listed
+    pages |= {f"results/{name}" for name in re.findall(r"\]\((\w+\.md)\)", index)}
+    assert {page.relative_to(ROOT / "docs").as_posix() for page in PAGES[1:]} == pages
 
 
 def test_the_picture_of_the_report_is_of_the_records_that_are_there() -> None:

@@ -235,25 +235,25 @@ REGISTRY = "methods"  # the folder of equals, which may grow
 MOST_FILES, MOST_LINES, MOST_LINES_OF_A_FUNCTION = 15, 300, 60
 
 
-def ours() -> list[Path]:
+def list_modules() -> list[Path]:
     """Every Python file of ours, relative to the root."""
     paths = [path.relative_to(ROOT) for folder in OURS for path in sorted((ROOT / folder).rglob("*.py"))]
     assert len(paths) > 5
     return paths
 
 
-def module(path: str) -> str:
+def name_module(path: str) -> str:
     """`benchmark/cells/run.py` -> `benchmark.cells.run`; a folder's `__init__.py` is the folder."""
     return ".".join(Path(path).with_suffix("").parts).removesuffix(".__init__")
 
 
-def room(name: str) -> str:
+def name_room(name: str) -> str:
     """The room of a module; the package itself where it is none, such as `benchmark`."""
     parts = name.split(".")
     return parts[0] if parts[0] == "methods" else ".".join(parts[:2])
 
 
-def imports(path: str, source: str) -> Iterator[tuple[int, str]]:
+def find_imports(path: str, source: str) -> Iterator[tuple[int, str]]:
     """(line, full dotted name) of each import at any depth, relative ones resolved."""
     for node in ast.walk(ast.parse(source, path)):
         if isinstance(node, ast.Import):
@@ -266,17 +266,17 @@ def imports(path: str, source: str) -> Iterator[tuple[int, str]]:
                 yield node.lineno, ".".join(part for part in name.split(".") if part)
 
 
-def violations(path: str, source: str) -> list[str]:
+def find_violations(path: str, source: str) -> list[str]:
     """`file:line: what` for each import in `source` that the file at `path`, relative to the root, may not make."""
-    folder, own = Path(path).parts[0], room(module(path))
+    folder, own = Path(path).parts[0], name_room(name_module(path))
     lines = [f"{path}:1: no module is named utils"] if "utils" in Path(path).with_suffix("").parts else []
     if folder in OURS and own not in ROOMS and own != folder:
         lines.append(f"{path}:1: {own} is no room; give it a place in the table of tests/test_imports.py")
-    for line, name in imports(path, source):
+    for line, name in find_imports(path, source):
         top = name.split(".")[0]
         if top == "tests":
             lines.append(f"{path}:{line}: imports {name}; nothing imports the tests")
-        elif folder in OURS and top in OURS and room(name) not in (own, *ROOMS.get(own, ())):
+        elif folder in OURS and top in OURS and name_room(name) not in (own, *ROOMS.get(own, ())):
             lines.append(f"{path}:{line}: imports {name}; {own} may import only {', '.join(ROOMS.get(own, ()))}")
         elif folder == "methods" and top not in (*OURS, "torch") and top not in sys.stdlib_module_names:
             lines.append(f"{path}:{line}: imports {name}; methods may import of third parties only torch")
@@ -287,19 +287,19 @@ def violations(path: str, source: str) -> list[str]:
 
 def read_imports(paths: Iterable[Path]) -> dict[str, set[str]]:
     """Module of ours -> the modules of ours that it imports, somewhere in it."""
-    known = {module(path.as_posix()) for path in paths}
-    modules: dict[str, set[str]] = {name: set() for name in known}
+    names = {name_module(path.as_posix()) for path in paths}
+    modules: dict[str, set[str]] = {name: set() for name in names}
     for path in paths:
-        own = module(path.as_posix())
-        for _, name in imports(path.as_posix(), (ROOT / path).read_text(encoding="utf-8")):
+        own = name_module(path.as_posix())
+        for _, name in find_imports(path.as_posix(), (ROOT / path).read_text(encoding="utf-8")):
             target = name
-            while target and target not in known:  # a name in a module
+            while target and target not in names:  # a name in a module
                 target = target.rpartition(".")[0]
             modules[own] |= {target} - {"", own}
     return modules
 
 
-def circle(arrows: Mapping[str, Iterable[str]]) -> list[str]:
+def find_circle(arrows: Mapping[str, Iterable[str]]) -> list[str]:
     """The modules of a circle of imports, if there is one."""
     try:
         TopologicalSorter(arrows).prepare()
@@ -308,7 +308,7 @@ def circle(arrows: Mapping[str, Iterable[str]]) -> list[str]:
     return []
 
 
-def too_long(path: str, source: str) -> Iterator[str]:
+def find_too_long(path: str, source: str) -> Iterator[str]:
     """What exceeds the lines that a file and a function may have."""
     lines = len(source.splitlines())
     if lines > MOST_LINES:
@@ -321,48 +321,50 @@ def too_long(path: str, source: str) -> Iterator[str]:
 
 
 def test_rooms_import_what_the_table_allows() -> None:
-    found = []
-    for path in [*ours(), *(path.relative_to(ROOT) for path in sorted((ROOT / "tests").rglob("*.py")))]:
-        found += violations(path.as_posix(), (ROOT / path).read_text(encoding="utf-8"))
-    assert not found, "\n" + "\n".join(found)
+    lines = []
+    for path in [*list_modules(), *(path.relative_to(ROOT) for path in sorted((ROOT / "tests").rglob("*.py")))]:
+        lines += find_violations(path.as_posix(), (ROOT / path).read_text(encoding="utf-8"))
+    assert not lines, "\n" + "\n".join(lines)
 
 
 def test_the_table_goes_down_and_allows_nothing_that_is_not_used() -> None:
     order = list(ROOMS)
     upwards = [f"{a} -> {b}" for a, below in ROOMS.items() for b in below if order.index(b) <= order.index(a)]
     assert not upwards
-    arrows = {(room(own), room(other)) for own, others in read_imports(ours()).items() for other in others}
+    arrows = {
+        (name_room(own), name_room(other)) for own, others in read_imports(list_modules()).items() for other in others
+    }
     idle = [f"{a} -> {b}" for a, below in ROOMS.items() for b in below if (a, b) not in arrows]
     assert not idle, "the table allows what nobody needs"
-    assert set(ROOMS) == {room(name) for name in read_imports(ours())} - {"results", "slurm"}
+    assert set(ROOMS) == {name_room(name) for name in read_imports(list_modules())} - {"results", "slurm"}
 
 
 def test_no_file_imports_itself_through_others() -> None:
-    assert circle(read_imports(ours())) == []
+    assert find_circle(read_imports(list_modules())) == []
 
 
 def test_folders_files_and_functions_are_small() -> None:
-    found = []
-    for folder in {path.parent for path in ours()} - {Path(REGISTRY)}:
+    lines = []
+    for folder in {path.parent for path in list_modules()} - {Path(REGISTRY)}:
         files = [path for path in (ROOT / folder).iterdir() if path.is_file() and not path.name.startswith(".")]
-        found += [f"{folder}: {len(files)} files, at most {MOST_FILES}"] if len(files) > MOST_FILES else []
-    for path in ours():
-        found += too_long(path.as_posix(), (ROOT / path).read_text(encoding="utf-8"))
-    assert not found, "\n" + "\n".join(found)
+        lines += [f"{folder}: {len(files)} files, at most {MOST_FILES}"] if len(files) > MOST_FILES else []
+    for path in list_modules():
+        lines += find_too_long(path.as_posix(), (ROOT / path).read_text(encoding="utf-8"))
+    assert not lines, "\n" + "\n".join(lines)
 
 
 def test_every_room_says_what_it_is_and_is_installed() -> None:
-    folders = sorted({path.parent for path in ours()})
+    folders = sorted({path.parent for path in list_modules()})
     for folder in folders:
         source = (ROOT / folder / "__init__.py").read_text(encoding="utf-8")
         assert ast.get_docstring(ast.parse(source)), f"{folder}/__init__.py has no sentence"
-    listed = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
-    assert listed == [".".join(folder.parts) for folder in folders]
+    packages = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["setuptools"]["packages"]
+    assert packages == [".".join(folder.parts) for folder in folders]
 
 
 def test_scripts_in_tests_import_modules_that_exist() -> None:
     """What a test runs in another process would be looked for in an installed copy, if there is one."""
-    known = set(read_imports(ours()))
+    modules = set(read_imports(list_modules()))
     for path in sorted((ROOT / "tests").rglob("*.py")):
         if path == Path(__file__):
             continue
@@ -371,7 +373,7 @@ def test_scripts_in_tests_import_modules_that_exist() -> None:
                 words = line.replace(",", " ").replace(";", " ").split()
                 if words[:1] in (["import"], ["from"]) and words[1:] and words[1].split(".")[0] in OURS:
                     names = words[1:] if words[0] == "import" else words[1:2]
-                    missing = {name for name in names if name.split(".")[0] in OURS} - known
+                    missing = {name for name in names if name.split(".")[0] in OURS} - modules
                     assert not missing, f"{path.name}: {line}"
 
 
@@ -402,7 +404,7 @@ def test_scripts_in_tests_import_modules_that_exist() -> None:
 )
 def test_each_rule_bites(path: str, source: str) -> None:
     line = source.count("\n") + 1
-    assert [text.startswith(f"{path}:{line}: ") for text in violations(path, source)] == [True]
+    assert [text.startswith(f"{path}:{line}: ") for text in find_violations(path, source)] == [True]
 
 
 @pytest.mark.parametrize(
@@ -423,16 +425,16 @@ def test_each_rule_bites(path: str, source: str) -> None:
     ],
 )
 def test_what_is_allowed_passes(path: str, source: str) -> None:
-    assert violations(path, source) == []
+    assert find_violations(path, source) == []
 
 
 def test_a_circle_is_seen() -> None:
-    assert set(circle({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]})) == {"a", "b", "c"}
-    assert circle({"a": ["b", "c"], "b": ["c"]}) == []
+    assert set(find_circle({"a": ["b"], "b": ["c"], "c": ["a"], "d": ["a"]})) == {"a", "b", "c"}
+    assert find_circle({"a": ["b", "c"], "b": ["c"]}) == []
 
 
 def test_what_is_too_long_is_seen() -> None:
     long = "def f():\n" + "    pass\n" * MOST_LINES_OF_A_FUNCTION
-    assert list(too_long("a.py", long)) == ["a.py:1: f has 61 lines, at most 60"]
-    assert list(too_long("a.py", "x = 1\n" * (MOST_LINES + 1))) == ["a.py: 301 lines, at most 300"]
-    assert list(too_long("a.py", "x = 1\n" * MOST_LINES)) == []
+    assert list(find_too_long("a.py", long)) == ["a.py:1: f has 61 lines, at most 60"]
+    assert list(find_too_long("a.py", "x = 1\n" * (MOST_LINES + 1))) == ["a.py: 301 lines, at most 300"]
+    assert list(find_too_long("a.py", "x = 1\n" * MOST_LINES)) == []

@@ -82,8 +82,8 @@ def test_an_edited_number_is_shown(page: Path, capsys: pytest.CaptureFixture[str
     page.write_text(text.replace("97.1 ± 1.3", "98.1 ± 1.3"))
     capsys.readouterr()
     assert make(page, "--check") == 1
-    shown = capsys.readouterr().out.splitlines()
-    assert [line[0] for line in shown if "simclr | 3 | 9" in line and "±" in line] == ["-", "+"]
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[0] for line in lines if "simclr | 3 | 9" in line and "±" in line] == ["-", "+"]
     page.write_text(text.replace("Before.", "Another text."))
     assert make(page, "--check") == 0, "what stands outside is the author's"
 
@@ -139,9 +139,9 @@ def test_bad_markers(page: Path, capsys: pytest.CaptureFixture[str], old: str, n
     capsys.readouterr()
     for arguments in ((), ("--check",)):
         assert make(page, *arguments) == 2
-        said = capsys.readouterr().err
-        assert said.count("\n") == 1
-        assert message in said
+        printed = capsys.readouterr().err
+        assert printed.count("\n") == 1
+        assert message in printed
     assert page.read_text() == wrong
 
 
@@ -188,8 +188,8 @@ def test_a_study_that_is_kept_has_a_page_a_figure_and_a_line_in_the_list(
 ) -> None:
     own = page.parent / "docs/results/demo.md"
     assert "| simclr | 3 | 97.1 ± 1.3 |" in own.read_text()
-    drawn = own.parent / "demo/accuracy.svg"
-    assert "</svg>" in drawn.read_text()
+    figure = own.parent / "demo/accuracy.svg"
+    assert "</svg>" in figure.read_text()
     own.write_text(own.read_text().replace("# demo", "# Two methods on digits"))
     index = own.parent / "index.md"
     index.write_text("<!-- studies: results/studies -->\n<!-- end of records -->\n")
@@ -203,14 +203,14 @@ def test_a_study_that_is_kept_has_a_page_a_figure_and_a_line_in_the_list(
 
 
 def test_a_figure_of_other_records_is_found_and_drawn_anew(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    drawn = page.parent / "docs/results/demo/accuracy.svg"
+    figure = page.parent / "docs/results/demo/accuracy.svg"
     page.write_text('<img src="docs/results/demo/accuracy.svg">\n')
-    before = drawn.read_text()
+    before = figure.read_text()
     change(page.parent / "results/studies/demo/simclr-digits-0")
     assert make(page, "--check") == 1
     assert "accuracy.svg is not drawn from the records that are there now" in capsys.readouterr().out
     assert make(page) == 0
-    assert drawn.read_text() != before
+    assert figure.read_text() != before
     assert make(page, "--check") == 0
     page.write_text("![No such figure](docs/results/demo/acuracy.svg)\n")
     assert make(page) == 2

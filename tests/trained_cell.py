@@ -22,13 +22,13 @@ IMAGES, CLASSES = 180, 10
 def write(out: Path, words: Sequence[str]) -> Path:
     """The folder below `out` of the cell that these words of `run` are."""
     (settings,) = cell_words.read(list(words)).cells
-    folder = out / address.folder_name(settings)
+    folder = out / address.name_folder(settings)
     folder.mkdir(parents=True)
     resolved = {"images": IMAGES, "test": {"images": 50, "classes": CLASSES}} | STATISTICS
     method, stem = build.build_method_for(settings, IMAGES, CLASSES, torch.device("cpu"))
     if method.trains:
         _randomise(method, settings.view_size)
-        state = {"key": address.key(settings), "step": 1, "method": method.state_dict()} | STATISTICS
+        state = {"key": address.hash_cell(settings), "step": 1, "method": method.state_dict()} | STATISTICS
         checkpoint.save(folder, state)
     _record(folder, settings, resolved | {"stem": stem})
     return folder

@@ -43,14 +43,14 @@ class Formulas:
         )
         weight, bias = w[f"{name}.{attend}weight"], w[f"{name}.{attend}bias"]
         parts = [(weight @ one + bias).view(3, heads, -1) for one in cls.norm(w, f"{name}.norm1", t, eps)]
-        seen = [part for number, part in enumerate(parts) if not visible or visible[number]]
+        visible_parts = [part for number, part in enumerate(parts) if not visible or visible[number]]
         after = []
         for one, part in zip(t, parts, strict=True):
             mixed = []
             for head in range(heads):
                 q = part[0, head]
-                e = [(torch.dot(q, other[1, head]) / math.sqrt(len(q))).exp() for other in seen]
-                mixed.append(sum(a * other[2, head] for a, other in zip(e, seen, strict=True)) / sum(e))
+                e = [(torch.dot(q, other[1, head]) / math.sqrt(len(q))).exp() for other in visible_parts]
+                mixed.append(sum(a * other[2, head] for a, other in zip(e, visible_parts, strict=True)) / sum(e))
             after.append(one + w[f"{name}.{out}.weight"] @ torch.cat(mixed) + w[f"{name}.{out}.bias"])
         changed = []
         for one, h in zip(after, cls.norm(w, f"{name}.norm2", after, eps), strict=True):

@@ -14,15 +14,15 @@ from commandline import PATIENCE
 def read_run(run: Path) -> dict[str, list[dict[str, Any]]]:
     """What the client wrote into the folder of a run, by the kind of record, in its order."""
     command = [str(Path(sys.executable).with_name("wandb")), "leet", "inspect", "--json", str(run)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    result = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE, check=True)
     records: dict[str, list[dict[str, Any]]] = {}
-    for line in done.stdout.splitlines():
+    for line in result.stdout.splitlines():
         kind = json.loads(line)["type"]
         records.setdefault(kind, []).append(json.loads(line)[kind])
     return records
 
 
-def rows(records: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
+def list_rows(records: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
     """The lines of a history, without what the client adds."""
     items = [line["item"] for line in records.get("history", [])]
     return [{name: value for name, value in item.items() if not name.startswith("_")} for item in items]

@@ -38,8 +38,8 @@ class Server(ThreadingHTTPServer):
 
     def lines(self) -> list[dict[str, Any]]:
         """Of all histories, in the order in which they came."""
-        posted = [each.get("files", {}).get("wandb-history.jsonl", {}).get("content", []) for _, each in self.streams]
-        return [json.loads(line) for content in posted for line in content]
+        lists = [each.get("files", {}).get("wandb-history.jsonl", {}).get("content", []) for _, each in self.streams]
+        return [json.loads(line) for content in lists for line in content]
 
     def answer(self, operation: str, variables: dict[str, Any]) -> dict[str, Any]:
         """The data of a GraphQL answer."""

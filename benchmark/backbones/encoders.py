@@ -46,15 +46,15 @@ def check_name(backbone: str) -> None:
 def _find_nearest(backbone: str, names: list[str]) -> list[str]:
     """Up to three names like `backbone`: the vision transformer that papers call ViT-S/16 or vits16, then what begins
     as it does, the shortest first, or what is nearest in letters."""
-    given = backbone.lower()
-    if paper := _PAPER_VIT.fullmatch(given):
+    text = backbone.lower()
+    if paper := _PAPER_VIT.fullmatch(text):
         size = next(size for size in _VIT_SIZES if size.startswith(paper["size"]))
         patch, release = ("14", "dinov2") if paper["dinov2"] else ("14" if size == "huge" else "16", "224")
         name = f"vit_{size}_patch{paper['patch'] or patch}_{release}"
         if name in names:
             return [name]
-    begun = sorted((name for name in names if name.startswith(given.replace("-", "_"))), key=len)
-    near = begun or difflib.get_close_matches(given, names, n=3, cutoff=0.5)
+    longer = sorted((name for name in names if name.startswith(text.replace("-", "_"))), key=len)
+    near = longer or difflib.get_close_matches(text, names, n=3, cutoff=0.5)
     return near[:3]
 
 

@@ -21,7 +21,7 @@ KINDS = {
 }
 
 
-def kinds_of(encoder: Any) -> list[str]:
+def list_kinds(encoder: Any) -> list[str]:
     """Which of `KINDS` the encoder has: none without tokens, as a ResNet."""
     reader = getattr(encoder, "forward_intermediates", None)
     if reader is None or "return_prefix_tokens" not in inspect.signature(reader).parameters:
@@ -35,7 +35,7 @@ def kinds_of(encoder: Any) -> list[str]:
 
 
 class TokenFeatures(nn.Module):
-    """Images (n, 3, H, W) to the features `kind` of `kinds_of` an encoder: (n, blocks x width), the first block first,
+    """Images (n, 3, H, W) to an encoder's features of a kind of `KINDS`: (n, blocks x width), the first block first,
     and `token_avg` (n, 2 x width)."""
 
     def __init__(self, encoder: Any, kind: str) -> None:

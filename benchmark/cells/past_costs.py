@@ -56,7 +56,7 @@ class PastRun(NamedTuple):
 
 
 def find_shape(settings: dict[str, Any]) -> Shape:
-    """The shape of a cell, from `address.identity`, which is also what a record calls its settings.
+    """The shape of a cell, from `address.identify`, which is also what a record calls its settings.
 
     Pixels know neither backbones nor what a method does beside encoding: those differ by what ran, once something did
     (`PastCosts`). Image files of a number that is not published are like themselves only.

@@ -61,7 +61,7 @@ def classify(
 
 def read_states(cells: list[Settings], out: Path) -> list[State]:
     """The state of each cell's folder below `out`."""
-    return [read_state(out / address.folder_name(cell)) for cell in cells]
+    return [read_state(out / address.name_folder(cell)) for cell in cells]
 
 
 def list_folders(out: Path) -> Iterator[Path]:
@@ -126,12 +126,12 @@ def write_titles(cells: Sequence[Settings], short: bool = False) -> dict[str, st
     for method, siblings in by_method.items():
         names = [name for name in find_varying(siblings) if name not in ("seed", "trial")]
         for cell in siblings:
-            values = address.identity(cell) | {"trial": cell.trial.rpartition("/")[2] or None}
+            values = address.identify(cell) | {"trial": cell.trial.rpartition("/")[2] or None}
             parts = [method, write_label(values, names, short)]
             for name, sign in (("trial", "trial"), ("seed", "s")):
                 if values[name] is not None:
                     parts.append(f"{sign}{values[name]}" if short else f"{name}={values[name]}")
-            by_folder[address.folder_name(cell)] = " ".join(filter(None, parts))
+            by_folder[address.name_folder(cell)] = " ".join(filter(None, parts))
     return by_folder
 
 
@@ -153,7 +153,7 @@ def find_varying(cells: list[Settings]) -> list[str]:
     presets tells nothing of a cell."""
     by_method: dict[str, list[dict[str, Any]]] = {}
     for cell in cells:
-        by_method.setdefault(cell.method, []).append(address.flatten(address.identity(cell)))
+        by_method.setdefault(cell.method, []).append(address.flatten(address.identify(cell)))
     names = dict.fromkeys(name for rows in by_method.values() for row in rows for name in row)
 
     def differs(rows: list[dict[str, Any]], name: str) -> bool:

@@ -55,7 +55,7 @@ def run(settings: Settings, context: RunContext, title: str = "") -> dict[str, A
 
     A failed record is tried again; any other stands. Raises `Stopped` behind a checkpoint.
     """
-    folder = Path(context.runtime.out) / address.folder_name(settings)
+    folder = Path(context.runtime.out) / address.name_folder(settings)
     with contextlib.ExitStack() as stack:
         leases: list[lease.Lease] = []
 
@@ -148,11 +148,11 @@ def start_record(settings: Settings) -> dict[str, Any]:
     """The record of a cell that starts now, as it is before anything is known of its end."""
     return {
         "schema": record.SCHEMA,
-        "key": address.key(settings),
+        "key": address.hash_cell(settings),
         "protocol": headline.hash_protocol(settings),
         "status": "finished",
         "reason": None,
-        "settings": address.identity(settings),
+        "settings": address.identify(settings),
         "metrics": {},
         "cost": {},
         "versions": machine.read_versions(),
@@ -214,7 +214,7 @@ def _train_and_evaluate(
                 context.display.say(f"compile=true: batch_norm={settings.batch_norm} is not compiled")
         curve = ValidationCurve(settings, context.runtime, method, data, batches, precision, folder, context.display)
         resolved |= {"validation_curve": curve.describe()}
-        key, stop, display = address.key(settings), context.stop, context.display
+        key, stop, display = address.hash_cell(settings), context.stop, context.display
         outcome = train.train(
             engine, batches, settings, context.runtime, key, folder, stop, display, guard, report_line, curve.ask
         )

@@ -17,8 +17,8 @@ from results.quantity import quantify
 
 def keep(forecast: Forecasts, cells: list[Settings], states: list[State], out: Path) -> None:
     """Keep a forecast for `report`, but of what has begun."""
-    begun = {state.folder.name.rpartition("-")[2] for state in states if state.word == "running"}
-    entries = {key: entry for key, entry in forecast_table.to_records(cells, forecast).items() if key not in begun}
+    running = {state.folder.name.rpartition("-")[2] for state in states if state.word == "running"}
+    entries = {key: entry for key, entry in forecast_table.to_records(cells, forecast).items() if key not in running}
     try:
         forecasts.keep(out, entries)
     except OSError as error:  # another's folder

@@ -34,7 +34,7 @@ def evaluate_cells(words: list[str]) -> int:
     if request.cells is None:
         folders = plan.find(out, request.names) or list(plan.list_folders(out))
     else:
-        folders = [out / address.folder_name(cell) for cell in request.cells]
+        folders = [out / address.name_folder(cell) for cell in request.cells]
     from benchmark.cli import reporting
     from benchmark.launch import in_process
 

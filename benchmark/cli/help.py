@@ -169,7 +169,7 @@ def _tuning() -> str:
     from benchmark.settings import schema
     from benchmark.words import tune_words
 
-    meanings = schema.help_of(tune_words.Options)
+    meanings = schema.read_help(tune_words.Options)
     rows = [(f"{field.name}={field.default}", meanings[field.name]) for field in dataclasses.fields(tune_words.Options)]
     rows += [
         ("seeds=1,2,3,4,5", "of the cells of what was chosen: seeds that no trial had"),
@@ -216,7 +216,7 @@ def _keys() -> str:
     from benchmark.settings.values import describe_type
 
     def lines(cls: type[Any], prefix: str = "") -> list[str]:
-        texts, hints = schema.help_of(cls), typing.get_type_hints(cls)
+        texts, hints = schema.read_help(cls), typing.get_type_hints(cls)
         plural = {single: many for many, single in schema.PLURAL.items()}
         rows = []
         for field in dataclasses.fields(cls):

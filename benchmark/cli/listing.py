@@ -32,7 +32,7 @@ def print_methods(names: list[str]) -> int:
             continue
         print(f"{name}: {description.title}")
         for option in dataclasses.fields(description.Config):
-            allowed = describe_type(schema.options_of(name)[option.name])
+            allowed = describe_type(schema.list_options(name)[option.name])
             meaning = description.help.get(option.name, "")
             if tried := description.search_space.get(option.name):
                 meaning += f"; tune tries {(', ' if isinstance(tried[0], str) else ' to ').join(map(str, tried))}"

@@ -107,7 +107,7 @@ def _build_section(name: str) -> str:
     if options:
         lines += ["| option | default | allowed | meaning |", "| :--- | :--- | :--- | :--- |"]
     for option in options:
-        allowed = describe_type(schema.options_of(name)[option.name]).replace("|", r"\|")
+        allowed = describe_type(schema.list_options(name)[option.name]).replace("|", r"\|")
         meaning = description.help.get(option.name, "").replace("|", r"\|")
         lines.append(f"| `{name}.{option.name}` | {option.default} | {allowed} | {meaning} |")
     return "\n".join(lines) + ("\n" if options else "")

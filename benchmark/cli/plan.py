@@ -54,12 +54,12 @@ def print_plan(words: list[str], quick: bool) -> int:
     checks.require_possible(todo, request.runtime)
     header, rows = ["key", "method", "settings", "state", ""], []
     for cell, state in zip(request.cells, states, strict=True):
-        label = plan.write_label(address.identity(cell), names[cell.method])
-        rows.append([address.key(cell), cell.method, label, state.word, state.detail])
+        label = plan.write_label(address.identify(cell), names[cell.method])
+        rows.append([address.hash_cell(cell), cell.method, label, state.word, state.detail])
     forecasts = None if quick or missing or not todo else forecast.forecast(todo, request.runtime)
     if forecasts:
         budget.keep(forecasts, todo, states, out)
-        costs = {address.key(cell): cost for cell, cost in zip(todo, forecasts.costs, strict=True)}
+        costs = {address.hash_cell(cell): cost for cell, cost in zip(todo, forecasts.costs, strict=True)}
         header += forecast_table.HEADER
         rows = [[*row, *forecast_table.format_row(costs.get(row[0]))] for row in rows]
     columns.show(header, rows)

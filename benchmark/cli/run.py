@@ -40,7 +40,7 @@ def run_folder(words: list[str], wait: bool) -> int:
         try:
             schema.describe(cell.method)  # before one trains: it may be a plugin that only the folder names
         except UsageError as error:
-            raise UsageError(f"{Path(runtime.out) / address.folder_name(cell)}: {error}") from error
+            raise UsageError(f"{Path(runtime.out) / address.name_folder(cell)}: {error}") from error
     code = run_request(Request(_drop_changed(cells, Path(runtime.out)), runtime, []), wait)
     return code or (2 if problems else 0)
 
@@ -129,7 +129,7 @@ def _follow(cells: list[Settings], runtime: Runtime) -> None:
     out = Path(runtime.out)
     with ProgressDisplay(len(cells)) as display:
         cluster.follow(cells, out.absolute(), display)
-        killed = [cell for cell in cells if cluster.was_killed(out / address.folder_name(cell))]
+        killed = [cell for cell in cells if cluster.was_killed(out / address.name_folder(cell))]
         if killed:
             display.say(f"submitted once more, as jobs were killed: {quantify(len(killed), 'cell')}")
             time.sleep(1)  # times are to the second, and tell an end of before from one of the new job

@@ -91,9 +91,9 @@ def check_reads(name: str) -> None:
     statistics = {id(buffer) for layer in layers for buffer in layer.buffers()}
     before = {n: (b, b.clone()) for n, b in engine.method.named_buffers() if id(b) not in statistics}
     engine.gradient(batches.get(0, batches.order(0)), at)
-    written = [n for n, (buffer, copy) in before.items() if not torch.equal(buffer, copy)]
-    if written:
-        raise Violation(f"forward or loss writes {', '.join(written)}; only after_step and before_epoch may")
+    names = [n for n, (buffer, copy) in before.items() if not torch.equal(buffer, copy)]
+    if names:
+        raise Violation(f"forward or loss writes {', '.join(names)}; only after_step and before_epoch may")
 
 
 def check_state(name: str) -> None:

@@ -14,7 +14,7 @@ from benchmark.contract.comparison import Violation
 from benchmark.contract.short_training import CPU, StopAt, prepare, small_backbone
 from benchmark.display.progress import ProgressDisplay
 from benchmark.evaluate import features, knn, linear
-from benchmark.settings.address import key
+from benchmark.settings.address import hash_cell
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.training import build, train
@@ -45,7 +45,7 @@ def check_learning(name: str) -> None:
         for epoch in range(cell.epochs or 0):
             with contextlib.suppress(Stopped):
                 stop, display = StopAt(batches.per_epoch - 1), ProgressDisplay(1, shown=False)
-                train.train(engine, batches, cell, Runtime(), key(cell), Path(scratch), stop, display)
+                train.train(engine, batches, cell, Runtime(), hash_cell(cell), Path(scratch), stop, display)
             as_trained = _measure(engine.method, cell, batches)
             if _best_lead(as_trained, before) <= CLEAR and epoch + 1 != cell.epochs:
                 continue

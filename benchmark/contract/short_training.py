@@ -15,7 +15,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 import methods
 from benchmark.display.progress import ProgressDisplay
-from benchmark.settings.address import key
+from benchmark.settings.address import hash_cell
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.settings.schema import describe
@@ -92,7 +92,7 @@ def train_briefly(
         run_folder = folder or Path(scratch)
         runtime = Runtime(log_every=1, checkpoint_every=1e9)
         train.train(
-            engine, batches, cell, runtime, key(cell), run_folder, stop or Stop(), ProgressDisplay(1, shown=False)
+            engine, batches, cell, runtime, hash_cell(cell), run_folder, stop or Stop(), ProgressDisplay(1, shown=False)
         )
         lines = (
             [json.loads(line) for line in (run_folder / "log.jsonl").read_text().splitlines()] if world.is_main else []

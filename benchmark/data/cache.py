@@ -64,9 +64,9 @@ def open_cache(paths: list[str], prefix: Path, side: int) -> tuple[Tensor, NDArr
     """
     try:
         prefix.parent.mkdir(parents=True, exist_ok=True)
-        if not _path_of(prefix, ".json").exists():
+        if not _locate(prefix, ".json").exists():
             with _lock(prefix):
-                if not _path_of(prefix, ".json").exists():
+                if not _locate(prefix, ".json").exists():
                     _build(prefix, paths, side)
     except OSError as error:
         raise UsageError(f"dataset.cache={side}: {error}; dataset.cache_dir=DIR puts it elsewhere") from error
@@ -75,9 +75,9 @@ def open_cache(paths: list[str], prefix: Path, side: int) -> tuple[Tensor, NDArr
 
 def _open(prefix: Path, count: int, side: int) -> tuple[Tensor, NDArray[np.int64]]:
     try:
-        blocks = files.read_json(_path_of(prefix, ".json"))["checksums"]
+        blocks = files.read_json(_locate(prefix, ".json"))["checksums"]
         images = _map(prefix, count, side)
-        with files.open_file(_path_of(prefix, ".sums.npy")) as file:
+        with files.open_file(_locate(prefix, ".sums.npy")) as file:
             totals = np.load(file)
         sampled = np.unique(np.linspace(0, len(blocks) - 1, LOOKED_AT).round().astype(int))
         bad = next((b for b in sampled if _checksum(images[b * BLOCK : (b + 1) * BLOCK]) != blocks[b]), None)
@@ -96,9 +96,9 @@ def _build(prefix: Path, paths: list[str], side: int) -> None:
     count, image_bytes = len(paths), 3 * side * side
     totals = np.zeros((count, 2, 3), dtype=np.int64)
     checksums: dict[int, int] = {}
-    path = _path_of(prefix, ".images")
+    path = _locate(prefix, ".images")
     progress = counting.show_progress(f"{prefix.name}: decoding", count, "image", ", once")
-    images, blocks = files.open_file(path, os.O_RDWR | os.O_CREAT), files.open_log(_path_of(prefix, ".blocks"))
+    images, blocks = files.open_file(path, os.O_RDWR | os.O_CREAT), files.open_log(_locate(prefix, ".blocks"))
     with images as file, blocks as notes, progress as advance:
         _require_room(path, count * image_bytes)
         checksums_before = _read_notes(prefix)
@@ -119,16 +119,16 @@ def _build(prefix: Path, paths: list[str], side: int) -> None:
             checksums[block] = _checksum(rows)
             totals[start : start + BLOCK] = _read_totals(rows.reshape(len(part), 3, -1))
             advance(len(part))
-    with files.replace(_path_of(prefix, ".sums.npy")) as file:
+    with files.replace(_locate(prefix, ".sums.npy")) as file:
         np.save(file, totals)
     in_order = [checksums[block] for block in sorted(checksums)]
-    write_json(_path_of(prefix, ".json"), {"images": count, "side": side, "block": BLOCK, "checksums": in_order})
-    _path_of(prefix, ".blocks").unlink()
+    write_json(_locate(prefix, ".json"), {"images": count, "side": side, "block": BLOCK, "checksums": in_order})
+    _locate(prefix, ".blocks").unlink()
 
 
 def _map(prefix: Path, count: int, side: int) -> np.memmap[Any, np.dtype[np.uint8]]:
     """The array on disk; ValueError where the file is of another size."""
-    path, shape = _path_of(prefix, ".images"), (count, 3, side, side)
+    path, shape = _locate(prefix, ".images"), (count, 3, side, side)
     if path.stat().st_size != np.prod(shape):
         raise ValueError(f"{path.stat().st_size} bytes instead of {np.prod(shape)}")
     with files.open_file(path) as file:
@@ -142,14 +142,14 @@ def _require_room(path: Path, size: int) -> None:
         raise OSError(f"{size / 2**30:.1f} GiB are needed in {str(path.parent)!r}, {free / 2**30:.1f} are free")
 
 
-def _path_of(prefix: Path, kind: str) -> Path:
+def _locate(prefix: Path, kind: str) -> Path:
     return prefix.with_name(prefix.name + kind)
 
 
 def _read_notes(prefix: Path) -> dict[int, int]:
     """Block -> checksum of what an attempt before has written; a kill may have cut the last line."""
     checksums = {}
-    for line in files.read_text(_path_of(prefix, ".blocks")).splitlines():
+    for line in files.read_text(_locate(prefix, ".blocks")).splitlines():
         with suppress(ValueError, TypeError):
             block, checksum = json.loads(line)
             checksums[block] = checksum
@@ -169,7 +169,7 @@ def _read_totals(images: NDArray[np.uint8]) -> NDArray[np.int64]:
 @contextmanager
 def _lock(prefix: Path) -> Iterator[None]:
     """Wait until no other process builds this cache. The kernel lets go when one dies."""
-    with files.open_lock(_path_of(prefix, ".lock")) as file:
+    with files.open_lock(_locate(prefix, ".lock")) as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -60,7 +60,7 @@ def inspect(root: Path, paths: Sequence[str], stats: Sequence[Stat]) -> NDArray[
     be read, or is called as an image is and holds something else, or it has more than `MOST_PIXELS`; DEEP: more than 8
     bits a channel in one channel; PAGES: several pages or frames; ROTATED: its EXIF data say that it has to be turned.
     """
-    begun = time.time_ns()
+    start = time.time_ns()
     facts = np.zeros(len(paths), Facts)
     columns = np.fromiter(chain.from_iterable(stats), np.uint64).reshape(-1, len(STAT)).T
     for (name, _), column in zip(STAT, columns, strict=True):
@@ -70,7 +70,7 @@ def inspect(root: Path, paths: Sequence[str], stats: Sequence[Stat]) -> NDArray[
     missing = _load_facts(facts, paths, facts_path)
     if len(missing):
         _inspect_missing(facts, paths, missing, whole, root)
-        _save_facts(facts, paths, facts_path, begun)
+        _save_facts(facts, paths, facts_path, start)
     facts["flags"][facts["height"].astype(np.int64) * facts["width"] > MOST_PIXELS] |= UNREADABLE
     return facts
 
@@ -238,7 +238,7 @@ def _load_facts(facts: NDArray[Any], paths: Sequence[str], facts_path: Path) -> 
         with files.open_file(facts_path) as file, np.load(file, allow_pickle=False) as archive:
             if not is_own(file):
                 raise ValueError
-            earlier, names, begun = (
+            earlier, names, start = (
                 archive["facts"],
                 os.fsdecode(bytes(archive["paths"])).split("\0"),
                 int(archive["begun"]),
@@ -254,14 +254,14 @@ def _load_facts(facts: NDArray[Any], paths: Sequence[str], facts_path: Path) -> 
     same = np.logical_and.reduce([earlier[name] == facts[name] for name, _ in STAT])
     same &= (earlier["flags"] & UNREADABLE) == 0  # it may have been the disk's fault
     same &= (earlier["format"] != "") | (earlier["flags"] != 0)
-    same &= earlier["changed"] < max(begun - RECENT, 0)
+    same &= earlier["changed"] < max(start - RECENT, 0)
     facts[same] = earlier[same]
     return np.flatnonzero(~same)
 
 
-def _save_facts(facts: NDArray[Any], paths: Sequence[str], facts_path: Path, begun: int) -> None:
+def _save_facts(facts: NDArray[Any], paths: Sequence[str], facts_path: Path, start: int) -> None:
     with suppress(OSError):
         files.make_folder(facts_path.parent, private=True)
         names = np.frombuffer(os.fsencode("\0".join(paths)), np.uint8)
         with files.replace(facts_path) as file:
-            np.savez(file, facts=facts, paths=names, begun=np.int64(begun))
+            np.savez(file, facts=facts, paths=names, begun=np.int64(start))

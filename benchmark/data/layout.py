@@ -132,7 +132,7 @@ def pick_stat(status: os.stat_result) -> Stat:
     return status.st_size, modified, status.st_ctime_ns, status.st_ino, status.st_dev
 
 
-def split_of(name: str) -> str | None:
+def find_split(name: str) -> str | None:
     """The split that a folder of this name is, or None."""
     return SPLITS.get(re.sub(r"[ _-]?(set|data|images)?[ _-]?\d*$", "", name.lower()))
 
@@ -158,14 +158,14 @@ def _split_folders(root: Path, left_out: LeftOut) -> list[tuple[str, Path]]:
     folders = list_folders(root)
     if not folders:
         raise UsageError(f"dataset folder: {str(root)!r} holds no class folders; {LAYOUTS}; {NO_LABELS}")
-    named = [name for name in folders if split_of(name)]
+    named = [name for name in folders if find_split(name)]
     deep = [name for name in named if list_folders(root / name)]
     if not deep:
         _refuse_flat_splits(root, folders, named)
         _refuse_split_words(root, folders)
         _refuse_other_levels(root, folders)
         return [(TRAIN, root)]
-    by_split = {split: [name for name in deep if split_of(name) == split] for split in (TRAIN, VALIDATION, TEST)}
+    by_split = {split: [name for name in deep if find_split(name) == split] for split in (TRAIN, VALIDATION, TEST)}
     for split, names in by_split.items():
         if len(names) > 1:
             raise UsageError(
@@ -222,7 +222,7 @@ def _refuse_nested_splits(root: Path, splits: list[str]) -> None:
     """Split folders that hold nothing but split folders."""
     for name in splits:
         inner = list_folders(root / name)
-        if all(map(split_of, inner)):
+        if all(map(find_split, inner)):
             raise UsageError(
                 f"dataset folder: {shorten(f'{name}/{split}' for split in inner)} of {str(root)!r} are named as split "
                 f"folders but lie inside of one: classes lie directly below {name!r}, so move them up; if these are "
@@ -233,7 +233,7 @@ def _refuse_nested_splits(root: Path, splits: list[str]) -> None:
 def _refuse_other_levels(root: Path, folders: list[str]) -> None:
     """A root one level too high: above a dataset, or above several; and splits below the classes."""
     inner = {name: list_folders(root / name) for name in folders}
-    splits = {name: next(filter(split_of, inner[name])) for name in folders if any(map(split_of, inner[name]))}
+    splits = {name: next(filter(find_split, inner[name])) for name in folders if any(map(find_split, inner[name]))}
     datasets = [name for name, split in splits.items() if list_folders(root / name / split)]
     if datasets:
         raise UsageError(

@@ -74,8 +74,8 @@ def count_repeats(
     first_label[content] = labels
     conflicting = np.isin(content, content[first_label[content] != labels])
     leaked, chosen_by = (tested & np.isin(content, content[part]) for part in (training, validation))
-    said = conflicting.any() or leaked.any() or chosen_by.any()
-    repeated = (np.bincount(content)[content] > 1) & ~said
+    worse = conflicting.any() or leaked.any() or chosen_by.any()
+    repeated = (np.bincount(content)[content] > 1) & ~worse
     for text, chosen, groups, differing in (
         ("images that are the same file as another, by links", np.bincount(file)[file] > 1, file, row),
         ("images of which the same is in another class, so that a label is wrong", conflicting, content, labels),

@@ -29,8 +29,8 @@ def stratify(labels: ArrayLike, fraction: float, seed: int) -> tuple[NDArray[np.
     most = sizes - 1
     least = np.minimum(most, 1)
     total = int(np.clip(round(len(classes) * fraction), least.sum(), most.sum()))
-    taken = _draw(classes, _shares(sizes, total, least, most), seed, _SPLIT)
-    return np.setdiff1d(np.arange(len(classes)), taken), taken
+    part = _draw(classes, _shares(sizes, total, least, most), seed, _SPLIT)
+    return np.setdiff1d(np.arange(len(classes)), part), part
 
 
 def subsample(labels: ArrayLike, count: int, seed: int, least: int = 1) -> NDArray[np.int64]:

@@ -96,10 +96,10 @@ class Survey:
     def describe(self, dataset: Dataset) -> str:
         """Such as '10 classes (church, tench and 8 more), 720 train / 80 validation / 200 test images (...)'."""
         train, validation, test = self.count(dataset)
-        drawn = "validation drawn from train" if self.validation is None else "a validation folder of its own"
+        origin = "validation drawn from train" if self.validation is None else "a validation folder of its own"
         return (
             f"{quote(self.root.name)}: {len(self.classes)} classes ({shorten(self.classes)}), {train} train / "
-            f"{validation} validation / {test} test images (test {self.test_from}, {drawn}); {self._describe_sides()}"
+            f"{validation} validation / {test} test images (test {self.test_from}, {origin}); {self._describe_sides()}"
         )
 
     def _describe_sides(self) -> str:
@@ -208,10 +208,10 @@ def _name_classes(root: Path, folders: list[ClassFolder], counts: NDArray[np.int
     shown_names = [folder.name if path == "." else path for folder, path in zip(folders, relative_paths, strict=True)]
     empty = [name for name, n in zip(shown_names, counts, strict=True) if not n]
     if empty:
-        said = "".join(f"; {sentence}" for sentence in left_out.sentences())
+        sentences = "".join(f"; {sentence}" for sentence in left_out.sentences())
         raise UsageError(
             f"dataset folder: no image in the class folder{'s' if len(empty) > 1 else ''} {shorten(empty)} of "
-            f"{str(root)!r}: remove {'them' if len(empty) > 1 else 'it'}, or add images{said}"
+            f"{str(root)!r}: remove {'them' if len(empty) > 1 else 'it'}, or add images{sentences}"
         )
     by_split = {
         split: [folder.name for folder in folders if folder.split == split] for split in (TRAIN, VALIDATION, TEST)

@@ -23,7 +23,7 @@ SHARES, DRAWS = (0.01, 0.1), 3
 STRENGTHS = linear.STRENGTHS
 
 
-def settings() -> dict[str, Any]:
+def state_protocol() -> dict[str, Any]:
     """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {"shares": list(SHARES), "draws": DRAWS, "probe": "L-BFGS", "strengths": [round(s, 12) for s in STRENGTHS]}
 
@@ -45,11 +45,11 @@ def explain(frozen: FrozenCell) -> list[str]:
     same."""
     labels, notes = frozen.data.train.labels, []
     for share in SHARES:
-        taken = len(draw_rows(labels, share)[0])
-        if taken > round(share * len(labels)):
+        count = len(draw_rows(labels, share)[0])
+        if count > round(share * len(labels)):
             notes.append(
-                f"{100 * share:g} % of {len(labels)} training images are fewer than an image of each class: {taken} "
-                f"are taken, {100 * taken / len(labels):.3g} %"
+                f"{100 * share:g} % of {len(labels)} training images are fewer than an image of each class: {count} "
+                f"are taken, {100 * count / len(labels):.3g} %"
             )
     return notes
 

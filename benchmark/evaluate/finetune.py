@@ -35,7 +35,7 @@ class Tuned(NamedTuple):
     classifier: nn.Module
 
 
-def settings() -> dict[str, Any]:
+def state_protocol() -> dict[str, Any]:
     """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {"shares": list(SHARES), "draws": DRAWS, **describe_sgd(EPOCHS, BATCH, MOMENTUM, RATES)}
 
@@ -60,9 +60,9 @@ def tune(frozen: FrozenCell, rows: Tensor, rate: float) -> Tuned:
     classifier = nn.Linear(features.train[0].shape[1], features.classes).to(frozen.device)
     for parameter in classifier.parameters():
         nn.init.zeros_(parameter)
-    drawn = Split(train.images[rows.to(train.images.device)], train.labels[rows.to(train.labels.device)])
+    subset = Split(train.images[rows.to(train.images.device)], train.labels[rows.to(train.labels.device)])
     # Nearly equal batches: what does not fill a last one would wait for the next epoch.
-    batches = frozen.labelled_batches(drawn, len(rows) // math.ceil(len(rows) / BATCH), seeds.mix("finetune"))
+    batches = frozen.labelled_batches(subset, len(rows) // math.ceil(len(rows) / BATCH), seeds.mix("finetune"))
     steps = EPOCHS * batches.per_epoch
     parameters = [*encoder.parameters(), *classifier.parameters()]
     optimiser = torch.optim.SGD(parameters, lr=rate, momentum=MOMENTUM, nesterov=True)

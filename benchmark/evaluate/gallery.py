@@ -29,7 +29,7 @@ SIDES, COLOURS = (32, 24, 16, 12, 8), 64  # pixels of a thumbnail: the first wit
 BYTES = 58_000  # of the file, so that a page may hold dozens of them
 
 
-def settings() -> dict[str, Any]:
+def state_protocol() -> dict[str, Any]:
     """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {"projection": "tsne", "images": IMAGES, "queries": QUERIES, "neighbours": NEIGHBOURS}
 

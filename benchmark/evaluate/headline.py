@@ -14,7 +14,7 @@ from benchmark.data.source import Withheld
 from benchmark.evaluate import knn, linear, representation
 from benchmark.evaluate.features import extract_split
 from benchmark.evaluate.frozen_cell import FrozenCell
-from benchmark.settings.address import data_name, digest
+from benchmark.settings.address import digest, name_data
 from benchmark.settings.cell import Settings
 from results import record
 
@@ -31,7 +31,7 @@ def describe_protocol(settings: Settings) -> dict[str, Any]:
     dataset = settings.dataset
     return ({"test": "withheld"} if settings.trial else {}) | {
         "version": VERSION,
-        "dataset": data_name(dataset),
+        "dataset": name_data(dataset),
         "side": dataset.side if not dataset.stream else "streamed",
         "limit": dataset.limit,
         "validation": dataset.validation,

@@ -28,7 +28,7 @@ USUAL = 0.07
 Search = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
-def settings() -> dict[str, Any]:
+def state_protocol() -> dict[str, Any]:
     """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {"k": list(NEIGHBOURS), "temperatures": list(TEMPERATURES), "metrics": list(METRICS), "usual": USUAL}
 

@@ -43,18 +43,18 @@ class Evaluation:
 def choose_evaluations(names: Sequence[str], targets: Sequence[Dataset]) -> list[Evaluation]:
     """Those of `names`, in their order; for `transfer` one for each dataset of `targets`."""
     by_name = {
-        "knn": Evaluation("knn", knn_grid.settings(), lambda frozen, _: knn_grid.evaluate(frozen)),
-        "sgd_probe": Evaluation("sgd_probe", sgd_probe.settings(), lambda frozen, _: sgd_probe.evaluate(frozen)),
+        "knn": Evaluation("knn", knn_grid.state_protocol(), lambda frozen, _: knn_grid.evaluate(frozen)),
+        "sgd_probe": Evaluation("sgd_probe", sgd_probe.state_protocol(), lambda frozen, _: sgd_probe.evaluate(frozen)),
         "few_labels": Evaluation(
-            "few_labels", few_labels.settings(), lambda frozen, _: few_labels.evaluate(frozen), few_labels.explain
+            "few_labels", few_labels.state_protocol(), lambda frozen, _: few_labels.evaluate(frozen), few_labels.explain
         ),
         "finetune": Evaluation(
-            "finetune", finetune.settings(), lambda frozen, _: finetune.evaluate(frozen), few_labels.explain
+            "finetune", finetune.state_protocol(), lambda frozen, _: finetune.evaluate(frozen), few_labels.explain
         ),
         "heads": Evaluation("heads", outputs.HEAD_SETTINGS, lambda frozen, _: outputs.evaluate_head(frozen)),
         "teacher": Evaluation("teacher", outputs.TEACHER_SETTINGS, lambda frozen, _: outputs.evaluate_teacher(frozen)),
         "tokens": Evaluation("tokens", outputs.TOKEN_SETTINGS, lambda frozen, _: outputs.evaluate_tokens(frozen)),
-        "looks": Evaluation("looks", gallery.settings(), gallery.evaluate),
+        "looks": Evaluation("looks", gallery.state_protocol(), gallery.evaluate),
     }
     evaluations = []
     for name in names:
@@ -76,7 +76,7 @@ def find_obstacle(name: str, cell: Settings) -> str:
             other for other in methods.names() if methods.is_own(other) and methods.describe(other).momentum_encoder
         )
         return f"evaluations=teacher: {cell.method} has no momentum copy of its encoder; these have one: {having}"
-    if name == "tokens" and not tokens.kinds_of(build.encoder_on_meta(cell)):
+    if name == "tokens" and not tokens.list_kinds(build.encoder_on_meta(cell)):
         return (
             f"evaluations=tokens: {cell.backbone or cell.method} has no tokens; a vision transformer of timm has, as "
             "backbone=vit_tiny_patch16_224"
@@ -88,7 +88,7 @@ def _transfer(to: Dataset) -> Evaluation:
     def numbers(frozen: FrozenCell, folder: Path) -> Numbers:
         return transfer.evaluate(frozen, build.load_dataset(to))
 
-    return Evaluation(_name_transfer(to), transfer.settings(to), numbers)
+    return Evaluation(_name_transfer(to), transfer.state_protocol(to), numbers)
 
 
 def write_word(name: str) -> str:

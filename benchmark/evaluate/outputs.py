@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmark.backbones.tokens import LAYERS, TokenFeatures, kinds_of
+from benchmark.backbones.tokens import LAYERS, TokenFeatures, list_kinds
 from benchmark.evaluate import knn, linear, representation
 from benchmark.evaluate.features import Features, extract
 from benchmark.evaluate.frozen_cell import FrozenCell
@@ -54,7 +54,7 @@ def evaluate_tokens(frozen: FrozenCell) -> Iterator[tuple[str, float]]:
     """Yields `TOKEN_NUMBERS` of each kind of token that the encoder has, and of its momentum copy where there is
     one."""
     for prefix, encoder in (("", frozen.encoder), ("teacher_", frozen.teacher)):
-        for kind in kinds_of(encoder):
+        for kind in list_kinds(encoder):
             h = _extract(frozen, TokenFeatures(encoder, kind))
             for name, value in chain(linear.evaluate(h), knn.evaluate(h)):
                 if name in TOKEN_NUMBERS:

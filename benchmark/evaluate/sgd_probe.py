@@ -26,7 +26,7 @@ EPOCHS, BATCH, MOMENTUM = 30, 256, 0.9
 RATES = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0, 30.0)
 
 
-def settings() -> dict[str, Any]:
+def state_protocol() -> dict[str, Any]:
     """What the evaluation's protocol states, by which its numbers are told from others'."""
     return describe_sgd(EPOCHS, BATCH, MOMENTUM, RATES)
 

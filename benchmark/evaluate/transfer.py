@@ -13,13 +13,13 @@ from benchmark.data.catalogue import Dataset
 from benchmark.data.datasets import Data
 from benchmark.evaluate import knn, linear
 from benchmark.evaluate.frozen_cell import FrozenCell
-from benchmark.settings.address import data_name
+from benchmark.settings.address import name_data
 
 
-def settings(dataset: Dataset) -> dict[str, Any]:
+def state_protocol(dataset: Dataset) -> dict[str, Any]:
     """What the evaluation's protocol states, by which its numbers are told from others'."""
     return {
-        "dataset": data_name(dataset),
+        "dataset": name_data(dataset),
         "validation": dataset.validation,
         "split_seed": dataset.split_seed,
         "linear_strengths": [round(s, 12) for s in linear.STRENGTHS],

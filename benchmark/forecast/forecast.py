@@ -54,7 +54,7 @@ def _forecast(cells: list[Settings], runtime: Runtime) -> Forecasts:
     if device is None and past_runs:  # of several kinds, the usual one
         name = mode(run.device for run in past_runs)
         past_runs = [run for run in past_runs if run.device == name]
-    shapes = [past_costs.find_shape(address.identity(cell)) for cell in cells]
+    shapes = [past_costs.find_shape(address.identify(cell)) for cell in cells]
     recalled = [_recall(shape, past_runs, 0) for shape in shapes]
     unknown = {shape.likenesses[0] for shape, cost in zip(shapes, recalled, strict=True) if cost is None}
     by_shape: dict[str, Measured] = {}

@@ -6,7 +6,7 @@ from typing import Any
 
 from benchmark.display.duration import format_duration
 from benchmark.forecast.cost import Forecast, Forecasts
-from benchmark.settings.address import key
+from benchmark.settings.address import hash_cell
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from results.quantity import quantify
@@ -70,7 +70,7 @@ def at_once(runtime: Runtime, forecasts: Forecasts) -> tuple[int, str]:
 def to_records(cells: list[Settings], forecasts: Forecasts) -> dict[str, dict[str, Any]]:
     """Key -> what `results.frames.forecasts` keeps, of cells whose cost is known."""
     return {
-        key(cell): {
+        hash_cell(cell): {
             "seconds": forecast.seconds,
             "memory": forecast.memory,
             "device": forecasts.device,

@@ -17,7 +17,7 @@ from benchmark.data.catalogue import CATALOGUE, Dataset, absolute, entry, requir
 from benchmark.data.datasets import read_arrays
 from benchmark.data.files import Files, Squares, require_decoding
 from benchmark.data.inspection import drop_others, inspect
-from benchmark.data.layout import LeftOut, pick_stat, split_of, walk
+from benchmark.data.layout import LeftOut, find_split, pick_stat, walk
 from benchmark.data.remarks import remark
 from benchmark.data.source import Images, Rows
 from benchmark.data.survey import survey_dataset
@@ -100,7 +100,7 @@ def _list_folder(root: Path, open_files: Callable[[list[str]], Images]) -> Listi
 
 def _find_label(name: str) -> str | None:
     folders = Path(name).parts[:-1]
-    if folders and split_of(folders[0]):
+    if folders and find_split(folders[0]):
         folders = folders[1:]
     return folders[0] if folders else None
 

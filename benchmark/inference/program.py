@@ -62,12 +62,12 @@ def write(folder: Path, restored: Restored, formats: list[str]) -> None:
         raise UsageError(f"format={','.join(formats)}: {backbone} cannot be written so: {explain(error)}") from error
 
 
-def _compare(encoder: nn.Module, written: Callable[[Tensor], Tensor], size: int) -> None:
+def _compare(encoder: nn.Module, program: Callable[[Tensor], Tensor], size: int) -> None:
     """Raise ValueError where the features of random images are not the encoder's, in a batch of any size."""
     for count in (1, 3):
         images = torch.rand(count, 3, size, size, generator=torch.Generator().manual_seed(count))
         expected = encoder(images)
-        error = (written(images) - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
+        error = (program(images) - expected).abs().max() / expected.abs().max().clamp(min=1e-30)
         if not error <= TOLERANCE:
             raise ValueError(f"its features differ by {error:.1e} of the largest")
 

@@ -100,7 +100,7 @@ def load(folder: Path, device: torch.device, say: Say, encoder: str = ENCODERS[0
 
 
 def _read_tokens(restored: Restored, kind: str) -> Restored:
-    kinds = tokens.kinds_of(restored.encoder)
+    kinds = tokens.list_kinds(restored.encoder)
     if not kinds:
         name = restored.settings.backbone or restored.settings.method
         raise UsageError(f"tokens={kind}: {name} has no tokens; a vision transformer of timm has")

@@ -79,7 +79,7 @@ def submit(cells: Sequence[Settings], runtime: Runtime) -> int:
         under_way = {cell for cell, job in record_dead_jobs(out).items() if not job.over}
         missing = {
             name: cell
-            for name, cell in {address.folder_name(cell): cell for cell in cells}.items()
+            for name, cell in {address.name_folder(cell): cell for cell in cells}.items()
             if name not in under_way and plan.read_state(out / name).word in ("new", "interrupted", "failed")
         }
         longest = jobs.longest_array() if missing else 1  # asks SLURM, before cells are written that it would not get
@@ -151,7 +151,7 @@ def _is_end(end: dict[str, Any] | None, submitted: str) -> bool:
 
 def follow(cells: Sequence[Settings], out: Path, display: ProgressDisplay) -> None:
     """Wait until no job of these cells waits or runs; says what becomes of each."""
-    names, reported = dict.fromkeys(address.folder_name(cell) for cell in cells), dict[str, str]()
+    names, reported = dict.fromkeys(address.name_folder(cell) for cell in cells), dict[str, str]()
     while True:
         try:
             active = {cell for cell, job in record_dead_jobs(out).items() if not job.over and cell in names}
@@ -230,7 +230,7 @@ def work(argument: dict[str, Any]) -> bool:
             for name in world.broadcast(lambda: sorted(argument["cells"], key=has_ended)):
                 cell = plan.read_cell(out / name)
                 display.cell(name)
-                begun, checkpoint = time.monotonic(), _checkpoint_time(out / name)
+                start, checkpoint = time.monotonic(), _checkpoint_time(out / name)
                 try:
                     if not _run(cell, context, argument.get("titles", {}).get(name, "")):  # none in a job queued before
                         display.say(f"{name}: another process is at work on it; left to that one")
@@ -240,7 +240,7 @@ def work(argument: dict[str, Any]) -> bool:
                         record_failure(out / name, " ".join(str(error).split()))
                 except Stopped as stopped:
                     # The next start has as much time again: where all of it brought no step, it never will.
-                    used_all_time = time.monotonic() - begun > 60 * minutes - EARLY
+                    used_all_time = time.monotonic() - start > 60 * minutes - EARLY
                     no_step = _checkpoint_time(out / name) == checkpoint
                     in_vain = used_all_time and no_step and lease.make_attempt().restart > 0
                     if stopped.exit_code != MORE_TIME or not in_vain:

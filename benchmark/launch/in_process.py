@@ -73,10 +73,10 @@ def train(cells: list[Settings], states: list[State], runtime: Runtime) -> int:
             stop = stack.enter_context(Stop().listen())
             context = run.RunContext(runtime, world, device, stop, display)
             titles, short = plan.write_titles(cells), plan.write_titles(cells, short=True)
-            shapes = [past_costs.find_shape(address.identity(cell)) for cell in todo]
+            shapes = [past_costs.find_shape(address.identify(cell)) for cell in todo]
             past_runs = past_costs.read(Path(runtime.out)) if world.is_main else []
             for number, cell in enumerate(todo, 1):
-                folder = address.folder_name(cell)
+                folder = address.name_folder(cell)
                 display.cell(titles[folder])
                 began = time.monotonic()
                 result = run.run(cell, context, short[folder])

@@ -38,7 +38,7 @@ def run(cells: list[Settings], is_retry: list[bool], titles: dict[str, str], run
     """
     out = Path(runtime.out)
     past_runs = past_costs.read(out)
-    shapes = [past_costs.find_shape(address.identity(cell)) for cell in cells]
+    shapes = [past_costs.find_shape(address.identify(cell)) for cell in cells]
     order = sorted(past_costs.sort_longest_first(shapes, past_runs), key=lambda i: is_retry[i])
     began = time.monotonic()
     with contextlib.ExitStack() as stack:
@@ -92,7 +92,7 @@ class Sweep:
     ) -> None:
         self.cells, self.titles, self.runtime, self.logs, self.display = cells, titles, runtime, logs, display
         self.past_runs, varied = list(past_runs), plan.find_varying(cells)
-        identities = [address.identity(cell) for cell in cells]
+        identities = [address.identify(cell) for cell in cells]
         self.labels = [f"{values['method']} {plan.write_label(values, varied)}".strip() for values in identities]
         self.shapes = [past_costs.find_shape(values) for values in identities]
         self.pending = list(range(len(cells)))
@@ -227,7 +227,7 @@ class Sweep:
             slot.cell, slot.free, slot.started_record = cell, False, None
             slot.row = Row(f"{self.devices[slot.number]} (worker {slot.number})", self.labels[cell], time.monotonic())
             self.display.announce(self.started, len(self.cells), slot.row, self._time_left())
-            title = self.titles[address.folder_name(self.cells[cell])]
+            title = self.titles[address.name_folder(self.cells[cell])]
             slot.worker.order("run", cell=asdict(self.cells[cell]), title=title)
 
     def _finish_cell(self, slot: Slot, status: str | None, reason: str | None, seconds: float) -> None:
@@ -272,7 +272,7 @@ class Sweep:
 
     def _fail(self, slot: Slot, cell: int, started_record: dict[str, Any], reason: str) -> None:
         """Record that the cell's worker died, unless it recorded its end before, or another process has the cell."""
-        folder = Path(self.runtime.out) / address.folder_name(self.cells[cell])
+        folder = Path(self.runtime.out) / address.name_folder(self.cells[cell])
         status: str | None = "failed"
         try:
             with lease.hold(folder) as own_lease:

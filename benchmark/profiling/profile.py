@@ -117,7 +117,7 @@ class ProfiledCell:
 
 def profile(cells: list[Settings], device: torch.device, compiled: bool) -> list[ProfiledCell]:
     """Measure `STEPS` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
-    distinct = {past_costs.build_cost_key(address.identity(cell)): cell for cell in cells if cell.epochs is not None}
+    distinct = {past_costs.build_cost_key(address.identify(cell)): cell for cell in cells if cell.epochs is not None}
     if not distinct:
         raise UsageError("profile needs a method that trains")
     for cell in distinct.values():

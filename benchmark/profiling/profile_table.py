@@ -55,7 +55,7 @@ def plain(profiled_cells: list[ProfiledCell], device: torch.device) -> dict[str,
     cells = [
         {
             "method": profiled.cell.method,
-            "settings": address.identity(profiled.cell),
+            "settings": address.identify(profiled.cell),
             "precision": profiled.engine.precision,
             "batch_size": profiled.batches.batch_size,
             "pixels_per_image": profiled.batches.pixels,

@@ -78,8 +78,8 @@ class Server(ThreadingHTTPServer):
     def state(self) -> dict[str, Any]:
         """What the page shows."""
         report = self.report().get("report.html")
-        written = report.stat().st_mtime if report else None
-        folder = {"title": record.name_sweep(self.out), "folder": str(self.out), "report": written and round(written)}
+        modified = report.stat().st_mtime if report else None
+        folder = {"title": record.name_sweep(self.out), "folder": str(self.out), "report": modified and round(modified)}
         out = f"out={shlex.quote(str(self.out))}"
         commands = {name: f"python -m benchmark {name} {out}" for name in ("report", "resume")}
         return folder | {"commands": commands} | self.sweep.state()

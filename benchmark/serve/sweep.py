@@ -126,7 +126,7 @@ class Cell:
 
     def _set_settings(self, settings: Settings) -> None:
         with contextlib.suppress(Exception):  # whatever lies there: it costs the row its name, and no other row
-            self.settings, self.values = settings, address.identity(settings)
+            self.settings, self.values = settings, address.identify(settings)
         with contextlib.suppress(Exception):  # of a method that is gone
             self.shape = past_costs.find_shape(self.values)
 

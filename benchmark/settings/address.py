@@ -25,7 +25,7 @@ MACHINE = (
 )  # of a dataset: where its files lie changes no number
 
 
-def identity(settings: Settings) -> dict[str, Any]:
+def identify(settings: Settings) -> dict[str, Any]:
     """All settings that can change the cell's numbers, as plain data: what is hashed, and what a record holds."""
     values = asdict(settings)
     for name in MACHINE:
@@ -66,9 +66,9 @@ def flatten(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return flat
 
 
-def key(settings: Settings) -> str:
+def hash_cell(settings: Settings) -> str:
     """The cell's address: a hash of its identity."""
-    return digest({"version": RESULTS_VERSION} | identity(settings))
+    return digest({"version": RESULTS_VERSION} | identify(settings))
 
 
 def digest(values: dict[str, Any]) -> str:
@@ -76,7 +76,7 @@ def digest(values: dict[str, Any]) -> str:
     return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def data_name(dataset: Dataset) -> str:
+def name_data(dataset: Dataset) -> str:
     """Which images are evaluated, wherever they lie: what decides whether two numbers may be compared."""
     if not entry(dataset.name).image_files:
         return dataset.name
@@ -84,7 +84,7 @@ def data_name(dataset: Dataset) -> str:
     return f"{dataset.name}:{labelled or dataset.fingerprint or dataset.root}"
 
 
-def folder_name(settings: Settings) -> str:
+def name_folder(settings: Settings) -> str:
     """The cell's folder below `out`, named to be read by people."""
     trial = f"-trial{settings.trial.rpartition('/')[2]}" if settings.trial else ""
-    return f"{settings.method}-{settings.dataset.name}{trial}-{key(settings)}"
+    return f"{settings.method}-{settings.dataset.name}{trial}-{hash_cell(settings)}"

@@ -8,7 +8,7 @@ from typing import Any
 from benchmark.settings import address, resolve
 from benchmark.settings.cell import Settings
 from benchmark.settings.presets.published import PROTOCOLS
-from benchmark.settings.schema import PLURAL, declared_types, describe, options_of
+from benchmark.settings.schema import PLURAL, describe, list_options, list_types
 from benchmark.settings.values import parse_value
 
 # What may differ: the draw, rounding, and how much of the training set is kept for choosing.
@@ -25,7 +25,7 @@ def differences(settings: Settings, name: str) -> list[str]:
     if settings.method not in PROTOCOLS[name].methods:
         return [f"methods={settings.method} ({','.join(PROTOCOLS[name].methods)})"]
     cells = settings, _build(name, settings.method)
-    settings_of_cell, published = (address.flatten(address.identity(cell)) for cell in cells)
+    settings_of_cell, published = (address.flatten(address.identify(cell)) for cell in cells)
     differing = [
         key
         for key in settings_of_cell | published
@@ -50,6 +50,6 @@ def _build(name: str, method: str) -> Settings:
     assigned: dict[str, Any] = {"method": method}
     for key, text in (shared | of_method).items():
         canonical = PLURAL.get(key, key)
-        kind = declared_types().get(canonical) or options_of(method)[key]
-        assigned[canonical if canonical in declared_types() else f"options.{key}"] = parse_value(text, kind, key)
+        kind = list_types().get(canonical) or list_options(method)[key]
+        assigned[canonical if canonical in list_types() else f"options.{key}"] = parse_value(text, kind, key)
     return resolve.build(assigned)

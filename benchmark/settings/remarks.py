@@ -35,7 +35,7 @@ def _explain_fit(settings: Settings, preset: str) -> list[str]:
 def _explain_recipe(settings: Settings, preset: str) -> list[str]:
     """What lies over the preset's words where the user's backbone is a vision transformer."""
     backbone, method = settings.backbone or "", settings.method
-    if not transformers.patch_of(backbone) or not describe(method).trains:
+    if not transformers.find_patch(backbone) or not describe(method).trains:
         return []
     values = {"epochs": settings.epochs, "batch_size": settings.batch_size, "view_size": settings.view_size}
     plain = presets.words(preset, settings.dataset, method, values)

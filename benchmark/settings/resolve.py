@@ -11,14 +11,14 @@ from benchmark.data import catalogue, identity
 from benchmark.data.catalogue import Dataset
 from benchmark.errors import UsageError
 from benchmark.settings.cell import Settings
-from benchmark.settings.schema import NOT_READ_BY, describe, inapplicable, method_version, options_of
+from benchmark.settings.schema import NOT_READ_BY, describe, list_inapplicable, list_options, method_version
 from benchmark.settings.values import batch_norm_groups
 
 
 def build(assigned: dict[str, Any]) -> Settings:
     """Settings from dotted assignments (`options.x` for the method's own); everything else is the default."""
     options = asdict(describe(assigned["method"]).Config())
-    for name, kind in options_of(assigned["method"]).items():
+    for name, kind in list_options(assigned["method"]).items():
         if kind is float:  # a default of 1 and a word that says 1 are the same cell
             options[name] = float(options[name])
     options |= {k.removeprefix("options."): v for k, v in assigned.items() if k.startswith("options.")}
@@ -30,7 +30,7 @@ def build(assigned: dict[str, Any]) -> Settings:
     settings = replace(settings, view_size=size, dataset=identity.identify(_with_side(dataset, size)))
     validate(settings)
     settings = replace(settings, weights=weights.pin(settings.weights or ""))
-    unread = inapplicable(settings.method, dataset.split_seed) | NOT_READ_BY.get(settings.optimiser or "", set())
+    unread = list_inapplicable(settings.method, dataset.split_seed) | NOT_READ_BY.get(settings.optimiser or "", set())
     nothing: dict[str, Any] = dict.fromkeys(unread, None)
     if settings.weight_decay_end == settings.weight_decay:
         settings = replace(settings, weight_decay_end="constant")
@@ -103,7 +103,11 @@ def validate(settings: Settings) -> None:
 
 
 def _validate_augmentation(method: str, text: str) -> None:
-    if augmentation.parse(text).small and "augmentation" not in inapplicable(method) and not describe(method).multicrop:
+    if (
+        augmentation.parse(text).small
+        and "augmentation" not in list_inapplicable(method)
+        and not describe(method).multicrop
+    ):
         raise UsageError(
             f"{method} takes no small crops: augmentation={text}; give it its own with "
             f"{method}.augmentation={augmentation.without_small(text)}"

@@ -41,10 +41,10 @@ def describe(method: str) -> methods.Description:
         ) from error
     except methods.BrokenMethod as error:
         raise UsageError(str(error)) from error
-    clash = next((f.name for f in fields(description.Config) if f.name in declared_types() or f.name in PLURAL), None)
+    clash = next((f.name for f in fields(description.Config) if f.name in list_types() or f.name in PLURAL), None)
     if clash:
         raise UsageError(f"method {method!r}: option {clash!r} has the name of a setting; another name is needed")
-    optional = [name for name, kind in declared_types().items() if NoneType in typing.get_args(kind)]
+    optional = [name for name, kind in list_types().items() if NoneType in typing.get_args(kind)]
     wrong = next((name for name in description.ignores if name not in optional), None)
     if wrong:
         raise UsageError(f"method {method!r} ignores {wrong!r}; allowed are {', '.join(optional)}")
@@ -71,20 +71,20 @@ def method_version(method: str) -> str:
 
 
 @cache
-def declared_types() -> dict[str, Any]:
+def list_types() -> dict[str, Any]:
     """Every key of `Settings` and `Dataset` that a word can set, dotted, with its declared type."""
     types = {k: t for k, t in typing.get_type_hints(Settings).items() if k not in UNSPOKEN}
     return types | {f"dataset.{k}": t for k, t in typing.get_type_hints(Dataset).items() if k != "fingerprint"}
 
 
 @cache
-def runtime_types() -> dict[str, Any]:
+def list_runtime_types() -> dict[str, Any]:
     """Every key of `Runtime` and `Slurm`, dotted, with its declared type."""
     types = {k: t for k, t in typing.get_type_hints(Runtime).items() if k != "slurm"}
     return types | {f"slurm.{k}": t for k, t in typing.get_type_hints(Slurm).items()}
 
 
-def help_of(cls: type[Any]) -> dict[str, str]:
+def read_help(cls: type[Any]) -> dict[str, str]:
     """Field -> the comment behind it in the source of a dataclass."""
     text = inspect.getsource(cls)
     node = ast.parse(text).body[0]
@@ -93,12 +93,12 @@ def help_of(cls: type[Any]) -> dict[str, str]:
 
 
 @cache
-def options_of(method: str) -> dict[str, Any]:
+def list_options(method: str) -> dict[str, Any]:
     """The method's options with their declared types."""
     return typing.get_type_hints(describe(method).Config)
 
 
-def inapplicable(method: str, *split_seeds: object) -> set[str]:
+def list_inapplicable(method: str, *split_seeds: object) -> set[str]:
     """The settings that cannot change the result of `method`. The seed can, whatever the method, where the split is by
     it: where it is among these values of `dataset.split_seed`."""
     description = describe(method)
@@ -117,5 +117,5 @@ def may_refuse(method: str) -> bool:
 
 def is_pretrained(method: str) -> bool:
     """Whether the method is what its weights are: a backbone that neither a training nor a seed decides on."""
-    unread = inapplicable(method)
+    unread = list_inapplicable(method)
     return not describe(method).trains and "seed" in unread and not unread & {"backbone", "weights"}

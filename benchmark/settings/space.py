@@ -10,7 +10,7 @@ from typing import Any
 
 from benchmark.errors import UsageError, nearest
 from benchmark.settings.cell import Settings
-from benchmark.settings.schema import describe, inapplicable, options_of
+from benchmark.settings.schema import describe, list_inapplicable, list_options
 from benchmark.settings.values import describe_type, parse_value
 
 
@@ -50,12 +50,12 @@ def of(cell: Settings) -> Space:
     method = cell.method
     if not describe(method).trains:
         return {}
-    common = {n: d for n, d in COMMON[cell.optimiser or "sgd"].items() if n not in inapplicable(method)}
+    common = {n: d for n, d in COMMON[cell.optimiser or "sgd"].items() if n not in list_inapplicable(method)}
     return common | {name: _read(method, name, ends) for name, ends in describe(method).search_space.items()}
 
 
 def _read(method: str, name: str, values: tuple[Any, ...]) -> Dimension:
-    types = options_of(method)
+    types = list_options(method)
     if name not in types:
         raise UsageError(f"{method}: search_space has {name!r}, no option of it{nearest(name, types)}")
     if len(values) > 1 and all(isinstance(value, str) for value in values):

@@ -33,7 +33,7 @@ class Identity(NamedTuple):
 class TrackedCell:
     """A cell that begins: its record so far, its folder and its run's identity."""
 
-    begun: dict[str, Any]
+    content: dict[str, Any]
     folder: Path
     runtime: Runtime
     id: str
@@ -47,18 +47,18 @@ class TrackedCell:
     @property
     def group(self) -> str:
         """The sweep; trials of `tune` are apart, and in no report of cells."""
-        return record.name_sweep(Path(self.runtime.out)) + f" {record.TRIAL}" * record.is_trial(self.begun)
+        return record.name_sweep(Path(self.runtime.out)) + f" {record.TRIAL}" * record.is_trial(self.content)
 
     @property
     def tags(self) -> list[str]:
-        settings = self.begun["settings"]
+        settings = self.content["settings"]
         return [name[-64:] for name in (settings["dataset"]["name"], settings["backbone"]) if name]
 
     @property
     def config(self) -> dict[str, Any]:
         """The settings, and what tells two runs of them apart."""
-        return self.begun["settings"] | {
-            name: self.begun[name] for name in ("key", "protocol", "versions", "commit", "dirty")
+        return self.content["settings"] | {
+            name: self.content[name] for name in ("key", "protocol", "versions", "commit", "dirty")
         }
 
 

@@ -121,19 +121,19 @@ class Tracker:
     @contextlib.contextmanager
     def cell(
         self,
-        begun: dict[str, Any],
+        content: dict[str, Any],
         folder: Path,
         name: str,
         runtime: Runtime,
         is_main: bool,
         say: Callable[[str], None],
     ) -> Iterator[Run]:
-        """The run, of this name, of the cell whose record is `begun`; closed as failed by whatever is raised within."""
+        """The run, of this name, of the cell with this record; closed as failed by whatever is raised within."""
         if self._destinations is None:
             self._destinations = _choose(runtime, say) if is_main else []
         run = Run(say)
         if any(destination.on for destination in self._destinations):
-            cell = TrackedCell(begun, folder, runtime, *identify(folder, begun["key"], name))
+            cell = TrackedCell(content, folder, runtime, *identify(folder, content["key"], name))
             for destination in self._destinations:
                 run.begin(destination, cell)
         try:

@@ -157,7 +157,7 @@ def _start(cell: TrackedCell, mode: Mode) -> Any:
         id=cell.id,
         name=cell.name,
         group=cell.group,
-        job_type=cell.begun["settings"]["method"][-64:],
+        job_type=cell.content["settings"]["method"][-64:],
         tags=cell.tags,
         config=cell.config,
         resume="allow",

@@ -251,9 +251,9 @@ def _try_construction(method: str, options: Items, backbone: Backbone, images: i
     try:
         with torch.device("meta"):
             config = method_class.Config(**dict(options))
-            made: Method = method_class(config, copy.deepcopy(encoder), width, images, **dict(arguments))
-            momentum_encoder(made)
-            return made
+            instance: Method = method_class(config, copy.deepcopy(encoder), width, images, **dict(arguments))
+            momentum_encoder(instance)
+            return instance
     except ValueError as error:
         raise UsageError(f"{method}: {error}") from error
     except Exception:  # noqa: BLE001 - whatever a plugin's __init__ raises: the real one will say so

@@ -59,10 +59,10 @@ class World:
         if self.is_main:
             try:
                 box[0] = make()
-            except Exception as caught:  # noqa: BLE001 - raised again below, once the others know
-                error = caught
-                failed = RuntimeError(f"the main process failed: {explain(caught)}")
-                box[1] = caught if isinstance(caught, UsageError) else failed
+            except Exception as exception:  # noqa: BLE001 - raised again below, once the others know
+                error = exception
+                failed = RuntimeError(f"the main process failed: {explain(exception)}")
+                box[1] = exception if isinstance(exception, UsageError) else failed
         dist.broadcast_object_list(box, src=0, group=self.control)
         if error is not None:
             raise error

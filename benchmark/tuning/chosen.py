@@ -52,7 +52,7 @@ def write(request: Request, choices: Sequence[Choice | None]) -> list[Path]:
 
 
 def _file(search: Search) -> Path:
-    return tuned_words.path_of(search.runtime.out, search.base.dataset)
+    return tuned_words.locate(search.runtime.out, search.base.dataset)
 
 
 def _read(path: Path) -> dict[str, Any]:

@@ -35,8 +35,8 @@ def transaction(folder: Path) -> Iterator[JournalStorage]:
     files.make_folder(folder)
     while True:
         try:
-            with lease.hold(folder) as held:
-                if held is not None:
+            with lease.hold(folder) as mine:
+                if mine is not None:
                     yield _open(folder / FILE_NAME)
                     return
         except lease.Lost as lost:

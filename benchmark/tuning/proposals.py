@@ -17,7 +17,7 @@ from benchmark.words.tune_words import Options, Search
 optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 
-def distributions(space: Space) -> dict[str, BaseDistribution]:
+def build_distributions(space: Space) -> dict[str, BaseDistribution]:
     """The space as Optuna has it. Ranges of whole numbers are of numbers here, and rounded afterwards."""
     return {
         name: FloatDistribution(dimension.low, dimension.high, log=True)
@@ -38,12 +38,12 @@ def propose(search: Search, options: Options, before: Sequence[FrozenTrial]) -> 
     seed = int(address.digest(values), 16) % 2**32
     study = optuna.create_study(direction="maximize", sampler=_sampler(options, seed))
     study.add_trials(before)
-    proposed = study.ask(distributions(search.space)).params
-    kinds = schema.options_of(search.method)
+    proposed = study.ask(build_distributions(search.space)).params
+    kinds = schema.list_options(search.method)
     return {name: _round(value, kinds.get(name)) for name, value in proposed.items()}
 
 
-def texts(params: Mapping[str, Any]) -> dict[str, str]:
+def write_values(params: Mapping[str, Any]) -> dict[str, str]:
     """Parameters as words have them."""
     return {name: value if isinstance(value, str) else f"{value:.12g}" for name, value in params.items()}
 

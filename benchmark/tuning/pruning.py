@@ -21,7 +21,7 @@ from results import files, record
 THRESHOLDS = "prune_below"  # a trial's attribute in the journal
 
 
-def settle(epochs: int, before: Sequence[FrozenTrial]) -> str:
+def compute_thresholds(epochs: int, before: Sequence[FrozenTrial]) -> str:
     """What the trial behind those `before` must reach, as `Settings.prune_below` has it: medians in percent, rounded
     down to hundredths, so that a trial at the median stays.
 

@@ -89,21 +89,21 @@ class Trials:
         """The numbers of the trials that were told and whose folders somebody has removed; says which."""
         ended = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAIL)
         for trial in study.get_trials(deepcopy=False, states=ended):
-            values = proposals.texts(trial.params)
+            values = proposals.write_values(trial.params)
             state = self._look(trial.number, values)
             if state.runs and (state.word != "failed" or trial.state != TrialState.FAIL):
                 self.say(f"{self._title(trial.number)}: it has no record any more and runs again ({_words(values)})")
                 yield trial.number
 
     def _look(self, number: int, values: dict[str, str]) -> plan.State:
-        return plan.read_state(self.out / address.folder_name(self.search.trial(number, values)))
+        return plan.read_state(self.out / address.name_folder(self.search.trial(number, values)))
 
     def _title(self, number: int) -> str:
         return f"{self.search.method} trial {number + 1} of {self.options.trials}"
 
     def _sort(self, storage: JournalStorage, study: optuna.Study, trial: FrozenTrial, of_others: set[str]) -> None:
         """Tell the trial if it has ended; else it is left for us, or somebody is at work on it."""
-        number, values = trial.number, proposals.texts(trial.params)
+        number, values = trial.number, proposals.write_values(trial.params)
         state = self._look(number, values)
         if state.word == "broken":
             raise UsageError(f"{state.detail}; mend or remove it, or choose another out=")
@@ -123,7 +123,7 @@ class Trials:
         """The best finished trial by the records, the first of equal ones; None where none has finished."""
         choices = []
         for trial in journal.open_study(storage, self.search.study).get_trials(deepcopy=False):
-            values = proposals.texts(trial.params)
+            values = proposals.write_values(trial.params)
             state = self._look(trial.number, values)
             if state.word == "finished" and state.record is not None:
                 choices.append(Choice(self.search, trial.number, state.record["metrics"][OBJECTIVE], values))
@@ -133,9 +133,9 @@ class Trials:
         """Let the journal know of one more trial: what it tries, and what it must reach."""
         before, attributes = study.get_trials(deepcopy=False), {}
         params = proposals.propose(self.search, self.options, before)
-        space = proposals.distributions(self.search.space)
+        space = proposals.build_distributions(self.search.space)
         if self.options.pruner == "median":
-            attributes[pruning.THRESHOLDS] = pruning.settle(self.search.base.epochs or 0, before)
+            attributes[pruning.THRESHOLDS] = pruning.compute_thresholds(self.search.base.epochs or 0, before)
         study.add_trial(
             create_trial(state=TrialState.RUNNING, params=params, distributions=space, user_attrs=attributes)
         )
@@ -180,7 +180,7 @@ def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> t
             with journal.transaction(folder) as storage:
                 of_others = launcher.list_cells_of_others()
                 cells = [cell for trials in searches for cell in trials.advance(storage, of_others)]
-                launcher.note([address.folder_name(cell) for cell in cells])
+                launcher.note([address.name_folder(cell) for cell in cells])
             if not cells and not any(trials.waits for trials in searches):
                 break
             if not cells:

@@ -68,7 +68,7 @@ def read(words: list[str]) -> Request:
             stated = set(axes)
             for part in parts:
                 axes |= _ablation_axes(method, part, axes, notes)
-            inapplicable = schema.inapplicable(method, *axes.get("dataset.split_seed", []))
+            inapplicable = schema.list_inapplicable(method, *axes.get("dataset.split_seed", []))
             for name in [n for n in axes if n in inapplicable]:
                 effect = "one cell" if len(axes.pop(name)) > 1 else "ignored"
                 notes[f"{_spell(name)} does not apply to {method}: {effect}"] = None
@@ -83,7 +83,7 @@ def read(words: list[str]) -> Request:
             for values in _show_progress(itertools.product(*axes.values()), method, count):
                 assigned = {"method": method} | dict(zip(axes, values, strict=True))
                 settings = _resolve(assigned, runtime, chosen_ablations, stated)
-                cells.setdefault(address.key(settings), settings)
+                cells.setdefault(address.hash_cell(settings), settings)
                 on_cells |= dict.fromkeys(unread.explain(settings, axes) + remarks.explain(settings, runtime.preset))
                 on_cells |= dict.fromkeys(remarks.warn(settings))
                 on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + like.explain(settings, runtime.like))
@@ -95,7 +95,7 @@ def read(words: list[str]) -> Request:
 def build(method: str, assigned_words: dict[str, list[str]], runtime: Runtime) -> Settings:
     """The one cell of a method that words of one value each describe, those that apply to it."""
     axes = read_axes(method, assigned_words)
-    assigned = {name: values[0] for name, values in axes.items() if name not in schema.inapplicable(method)}
+    assigned = {name: values[0] for name, values in axes.items() if name not in schema.list_inapplicable(method)}
     return _resolve({"method": method} | assigned, runtime, [], set(assigned))
 
 
@@ -134,7 +134,7 @@ def _require_use(ablation: Ablation, chosen: list[str]) -> None:
 
 
 def _is_inapplicable(key: str, method: str) -> bool:
-    return _target(key, method) in schema.inapplicable(method)
+    return _target(key, method) in schema.list_inapplicable(method)
 
 
 def _ablation_axes(
@@ -166,21 +166,21 @@ def _recognise(key: str, chosen: list[str]) -> None:
     prefix, _, name = key.rpartition(".")
     owner = next((m for m in chosen if prefix in (m, m.rpartition(".")[2])), None)
     if owner is not None:
-        allowed = set(schema.options_of(owner)) | {s for s in settings if not s.startswith("dataset")}
+        allowed = set(schema.list_options(owner)) | {s for s in settings if not s.startswith("dataset")}
         if name in allowed:
             return
-        options = ", ".join(sorted(schema.options_of(owner))) or "none"
+        options = ", ".join(sorted(schema.list_options(owner))) or "none"
         raise UsageError(f"unknown option {key!r}{aliases.suggest(key, name, allowed)} (options of {owner}: {options})")
     if prefix in methods.names():
         raise UsageError(f"{key}= is given, but {prefix} is not among methods={','.join(chosen)}")
-    if any(key in schema.options_of(m) for m in chosen):
+    if any(key in schema.list_options(m) for m in chosen):
         return
     owners = [m for m in methods.names() if _has_option(m, key)]
     if owners:
         raise UsageError(f"none of methods={','.join(chosen)} has {key!r}; it is an option of {', '.join(owners)}")
-    shared = {name for m in chosen for name in schema.options_of(m)}
-    dotted = {f"{m}.{name}" for m in chosen for name in schema.options_of(m)}
-    keys = settings | {"methods", "ablation", "cluster"} | set(schema.runtime_types()) | shared | dotted
+    shared = {name for m in chosen for name in schema.list_options(m)}
+    dotted = {f"{m}.{name}" for m in chosen for name in schema.list_options(m)}
+    keys = settings | {"methods", "ablation", "cluster"} | set(schema.list_runtime_types()) | shared | dotted
     hint = aliases.suggest(key, key, keys)
     raise UsageError(f"unknown key {key!r}{hint} (`python -m benchmark run --help` lists the keys)")
 
@@ -209,7 +209,7 @@ def read_axes(method: str, assigned: dict[str, list[str]]) -> dict[str, list[Any
 def _kind(target: str, method: str) -> Any:
     """The declared type of a setting or an option."""
     option = target.removeprefix("options.")
-    return schema.options_of(method)[option] if option != target else schema.declared_types()[target]
+    return schema.list_options(method)[option] if option != target else schema.list_types()[target]
 
 
 def _value(text: str, kind: Any, key: str) -> Any:
@@ -226,9 +226,9 @@ def _value(text: str, kind: Any, key: str) -> Any:
 def _target(name: str, method: str) -> str | None:
     """Where a key without method prefix is assigned, for this method; None where it has no such option."""
     canonical = schema.PLURAL.get(name, name)
-    if canonical in schema.declared_types():
+    if canonical in schema.list_types():
         return canonical
-    return f"options.{name}" if name in schema.options_of(method) else None
+    return f"options.{name}" if name in schema.list_options(method) else None
 
 
 def _complete(assigned: dict[str, Any], runtime: Runtime, chosen: list[Ablation], stated: set[str]) -> dict[str, Any]:
@@ -248,7 +248,7 @@ def _complete(assigned: dict[str, Any], runtime: Runtime, chosen: list[Ablation]
             raise UsageError(f"{word}=x{times.factor:g} is less than 1: without it, {method} has {word}={value}")
     values = {name: v.of(base[name] or 0) if isinstance(v, Times) else v for name, v in assigned.items()}
     also = {name: value for ablation in chosen if ablation.also for name, value in ablation.also(base, values).items()}
-    also = {name: value for name, value in also.items() if name not in schema.inapplicable(method)}
+    also = {name: value for name, value in also.items() if name not in schema.list_inapplicable(method)}
     return below | also | values
 
 
@@ -274,7 +274,7 @@ def _add_preset(assigned: dict[str, Any], runtime: Runtime) -> dict[str, Any]:
 @cache
 def _settings() -> set[str]:
     """Every setting as it is written: `seeds`, not `seed`."""
-    return {_spell(name) for name in schema.declared_types()} - {"methods"}
+    return {_spell(name) for name in schema.list_types()} - {"methods"}
 
 
 def _spell(name: str) -> str:
@@ -283,11 +283,11 @@ def _spell(name: str) -> str:
 
 def _option_of_others(key: str, method: str, chosen: list[str]) -> bool:
     """Whether `key` is an option that other chosen methods have and this one lacks."""
-    return _target(key, method) is None and any(key in schema.options_of(m) for m in chosen)
+    return _target(key, method) is None and any(key in schema.list_options(m) for m in chosen)
 
 
 def _has_option(method: str, key: str) -> bool:
     try:
-        return key in schema.options_of(method)
+        return key in schema.list_options(method)
     except UsageError:
         return False  # a broken plugin is reported by `methods`, not here

@@ -105,7 +105,7 @@ def _dataset(name: str, files: dict[str, str]) -> Dataset:
 
 
 def _place(dataset: Dataset, files: dict[str, str]) -> Dataset:
-    types = schema.declared_types()
+    types = schema.list_types()
     for key, text in files.items():
         dataset = replace(dataset, **{key.removeprefix("dataset."): parse_value(text, types[key], key)})
     return dataset

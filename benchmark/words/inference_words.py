@@ -74,7 +74,7 @@ def read_features(words: list[str]) -> Features:
     if out.suffix not in ENDINGS:
         hint = f", not out={out}" if out.name else ""
         raise UsageError(f"features needs out=FILE that ends in {' or '.join(ENDINGS)}{hint}")
-    types = schema.declared_types() | {"head": bool}
+    types = schema.list_types() | {"head": bool}
     dataset: dict[str, Any] = {}
     for key in own_words:
         text = _single(assigned, key)

@@ -63,7 +63,7 @@ def read_runtime(assigned: dict[str, list[str]]) -> Runtime:
         elif len(values) > 1:
             raise UsageError(f"{key}={','.join(values)}: one value is needed, {key} is not an axis")
     extra = _read_extra({key: assigned[key][0] for key in assigned if key.startswith(EXTRA)})
-    types = schema.runtime_types()
+    types = schema.list_runtime_types()
     plain = {key: values[0] for key, values in assigned.items() if not key.startswith(EXTRA)}
     parsed = {key: parse_value(value, types[key], key) for key, value in plain.items()}
     slurm = Slurm(**{key.removeprefix("slurm."): parsed.pop(key) for key in list(parsed) if key.startswith("slurm.")})
@@ -168,7 +168,7 @@ def _read_extra(words: dict[str, str]) -> tuple[tuple[str, str], ...]:
 
 def is_runtime_word(key: str) -> bool:
     """Whether a word of this key says how to run, not which cell."""
-    return key == "cluster" or key.startswith(EXTRA) or key in schema.runtime_types()
+    return key == "cluster" or key.startswith(EXTRA) or key in schema.list_runtime_types()
 
 
 def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
@@ -179,7 +179,7 @@ def _add_cluster(assigned: dict[str, list[str]]) -> dict[str, list[str]]:
     below = {key: [",".join(values)] for key, values in split(clusters.read_cluster(name)).items()}
     stray = next((key for key in below if not is_runtime_word(key) or key == "cluster"), None)
     if stray:
-        types = schema.runtime_types()
+        types = schema.list_runtime_types()
         raise UsageError(f"cluster={name} has {stray}=, which does not say how to run{nearest(stray, types)}")
     user_words = {key: values for key, values in assigned.items() if key != "cluster"}
     merged = below | user_words

@@ -158,12 +158,12 @@ def _search(cell: Settings, words: dict[str, list[str]], options: Options, runti
             (fixed.discard if len(words[key]) > 1 else fixed.add)(name)
             chosen[name] = tuple(dict.fromkeys(words[key]))
     dimensions = space.of(cell) | {name: texts for name, texts in chosen.items() if name not in fixed}
-    unread = fixed | schema.inapplicable(cell.method)
+    unread = fixed | schema.list_inapplicable(cell.method)
     dimensions = {name: dimension for name, dimension in dimensions.items() if name not in unread}
     if not dimensions:
         raise UsageError(f"{cell.method}: there is nothing to search, for the words say all that could be tried")
     single = {key: values for key, values in words.items() if len(values) == 1}
-    identity = address.identity(cell) | {"sampler": options.sampler, "search_seed": options.search_seed}
+    identity = address.identify(cell) | {"sampler": options.sampler, "search_seed": options.search_seed}
     identity |= {"pruner": options.pruner} if options.pruner != "none" else {}
     plain = {name: asdict(d) if isinstance(d, Range) else list(d) for name, d in dimensions.items()}
     study = f"{cell.method}-{cell.dataset.name}-{address.digest(identity | {'space': plain})}"

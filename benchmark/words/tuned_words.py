@@ -30,7 +30,7 @@ from benchmark.words import clusters, runtime_words
 FOLDER, TUNED = "tuned", "tuned"  # below out=; the value of settings= that means the files there
 
 
-def path_of(out: str, dataset: Dataset) -> Path:
+def locate(out: str, dataset: Dataset) -> Path:
     """The file of a dataset below `out`; image files are told apart by their fingerprint."""
     return Path(out) / FOLDER / f"{_name(dataset)}.txt"
 
@@ -55,7 +55,7 @@ def _find(runtime: Runtime, dataset: Dataset) -> Path:
             hint = nearest(runtime.settings, [TUNED])
             raise UsageError(f"settings={runtime.settings}: no such file of settings{hint}")
         return path
-    path = path_of(runtime.out, dataset)
+    path = locate(runtime.out, dataset)
     if not path.is_file():
         raise UsageError(f"settings=tuned: no {path}; `python -m benchmark tune` with out={runtime.out} writes it")
     return path
@@ -134,9 +134,9 @@ def _is_plugin(method: str) -> bool:
 
 def _check(key: str, text: str) -> None:
     """Raise `UsageError` for what is no setting of a cell, and no option of a method of ours."""
-    types = {name: kind for name, kind in schema.declared_types().items() if "." not in name}
+    types = {name: kind for name, kind in schema.list_types().items() if "." not in name}
     method, _, name = key.rpartition(".")
-    types |= schema.options_of(method) if method in methods.names() else {}
+    types |= schema.list_options(method) if method in methods.names() else {}
     if _is_plugin(method):  # which need not be here
         return
     if method in methods.names() and name not in types:

@@ -65,7 +65,7 @@ def warm_up(start: float, end: float, epochs: int, epoch: int) -> float:
     return end if epoch >= epochs else start + (end - start) * epoch / max(1, epochs - 1)
 
 
-def tame(method: nn.Module, clip: float, frozen: nn.Module | None) -> None:
+def clip_and_freeze(method: nn.Module, clip: float, frozen: nn.Module | None) -> None:
     """Clip each gradient of the method to `clip`, where that is above 0, and drop those of what is `frozen`: without
     them it has neither decay nor momentum, which a learning rate of 0 would leave it."""
     if clip:

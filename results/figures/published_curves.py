@@ -49,7 +49,7 @@ def overlay(chart: Chart, curves: Sequence[Published]) -> Chart:
     same number of points, so that slopes compare although levels do not.
     """
     words = chart.kind == "groups"
-    drawn = tuple(
+    series = tuple(
         Series(
             f"published: {curve.id}",
             tuple(map(str if words else float, curve.x)),
@@ -61,7 +61,7 @@ def overlay(chart: Chart, curves: Sequence[Published]) -> Chart:
         for dash, curve in enumerate(curves)
     )
     assert chart.y_range is not None
-    left, right = chart.y_range, pad_range(drawn)
+    left, right = chart.y_range, pad_range(series)
     span = max(left[1] - left[0], right[1] - right[0])
     centres = [(low + high) / 2 for low, high in (left, right)]
     left, right = [(centre - span / 2, centre + span / 2) for centre in centres]
@@ -74,10 +74,10 @@ def overlay(chart: Chart, curves: Sequence[Published]) -> Chart:
     caption += "both axes span the same number of points, so slopes compare and levels do not."
     metrics = ", ".join(dict.fromkeys(curve.metric.replace("_", " ") for curve in curves))
     label = f"published {metrics} (%)"
-    ticks = sorted({*chart.x_ticks, *(x for points in drawn for x in points.x)}) if not words else []
+    ticks = sorted({*chart.x_ticks, *(x for points in series for x in points.x)}) if not words else []
     return replace(
         chart,
-        series=(*chart.series, *drawn),
+        series=(*chart.series, *series),
         y_range=left,
         right_range=right,
         right_label=label,

@@ -168,10 +168,10 @@ def _judge(sweep: pd.DataFrame, published: Published, metric: str) -> list[str]:
         counts += numbers
     if not counts.any():
         return []
-    agree, disagree, untold = map(int, counts)
-    verdict = "disagree" if disagree else "cannot be told" if not agree else "partly agree" if untold else "agree"
+    agree, disagree, unclear = map(int, counts)
+    verdict = "disagree" if disagree else "cannot be told" if not agree else "partly agree" if unclear else "agree"
     source = curve.source + ("" if curve.verified else ", unverified")
-    return [source, values, str(agree), str(disagree), str(untold), verdict, conditions]
+    return [source, values, str(agree), str(disagree), str(unclear), verdict, conditions]
 
 
 def _goes_one_way(curve: Curve) -> bool:

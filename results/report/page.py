@@ -111,7 +111,7 @@ def _build_figures(charts: Sequence[Chart], styles: Mapping[str, Style]) -> list
     figures = []
     for number, chart in enumerate(charts):
         variants = [chart, *chart.others]
-        drawn = [] if chart.kind == "picture" else [draw_plotly.build_figure(variant, styles) for variant in variants]
+        plots = [] if chart.kind == "picture" else [draw_plotly.build_figure(variant, styles) for variant in variants]
         group, _, part = chart.title.partition(": ")
         figures.append(
             {
@@ -120,10 +120,10 @@ def _build_figures(charts: Sequence[Chart], styles: Mapping[str, Style]) -> list
                 "group": group,
                 "part": part,
                 "png": chart.png,
-                "drawn": drawn,
+                "drawn": plots,
                 "choices": [variant.choice for variant in variants],
                 "captions": [variant.caption for variant in variants],
-                "height": drawn[0]["layout"]["height"] if drawn else 0,
+                "height": plots[0]["layout"]["height"] if plots else 0,
             }
         )
     return figures

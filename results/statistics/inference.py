@@ -35,12 +35,12 @@ def compute_half_widths(model: Fit) -> Widths:
         variance += np.diag(model.images.covariance)
         images[images_known] = quantile(1) * np.sqrt(np.diag(model.images.covariance)[images_known])
     whole = images.copy()
-    drawn, images_alone = tested | (images_known & (model.part == FIXED)), images_known & (model.part == UNTESTED)
-    level = CONFIDENCE ** (0.5 if drawn.any() and images_alone.any() else 1)  # of either, so that all hold at once
-    if drawn.any():
-        sizes, scale = np.abs(_add_errors(model)[:, drawn]), np.sqrt(variance[drawn])
-        whole[drawn] = np.quantile(sizes, CONFIDENCE, axis=0)
-        joint[drawn] = np.quantile((sizes / scale).max(axis=1), level) * scale
+    simulated, images_alone = tested | (images_known & (model.part == FIXED)), images_known & (model.part == UNTESTED)
+    level = CONFIDENCE ** (0.5 if simulated.any() and images_alone.any() else 1)  # of either, so that all hold at once
+    if simulated.any():
+        sizes, scale = np.abs(_add_errors(model)[:, simulated]), np.sqrt(variance[simulated])
+        whole[simulated] = np.quantile(sizes, CONFIDENCE, axis=0)
+        joint[simulated] = np.quantile((sizes / scale).max(axis=1), level) * scale
     joint[images_alone] = images[images_alone] * quantile(images_alone.sum(), level) / quantile(1)
     return Widths(seeds, images, whole, joint)
 

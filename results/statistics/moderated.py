@@ -161,16 +161,16 @@ def _draw_variances(layout: _Layout, draws: int, rng: np.random.Generator) -> tu
     # Two degrees are too few to say how much spreads differ: they are taken for equal.
     if len(variances) < 3 or freedom.sum() < 2.5:
         pooled = (freedom * variances).sum() / freedom.sum()
-        drawn = freedom.sum() * pooled / rng.chisquare(freedom.sum(), (draws, 1))
-        return np.broadcast_to(drawn, (draws, len(variances))), np.full(len(variances), pooled)
+        samples = freedom.sum() * pooled / rng.chisquare(freedom.sum(), (draws, 1))
+        return np.broadcast_to(samples, (draws, len(variances))), np.full(len(variances), pooled)
     scales = np.log(variances.mean()) + _SCALES
     likelihood = _compute_log_likelihood(freedom[freedom > 0], variances[freedom > 0], scales)
     weights = np.exp(likelihood - likelihood.max())
     chosen = rng.choice(weights.size, draws, p=(weights / weights.sum()).ravel())
     tau2, nu = np.exp(scales[chosen // len(_FREEDOM)]), _FREEDOM[chosen % len(_FREEDOM)]
     chi2 = 2 * rng.standard_gamma((nu[:, None] + freedom) / 2)
-    drawn = ((nu * tau2)[:, None] + freedom * variances) / chi2
-    return drawn, np.median(drawn, axis=0)
+    samples = ((nu * tau2)[:, None] + freedom * variances) / chi2
+    return samples, np.median(samples, axis=0)
 
 
 def _compute_log_likelihood(freedom: np.ndarray, variances: np.ndarray, scales: np.ndarray) -> np.ndarray:

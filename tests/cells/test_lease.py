@@ -36,7 +36,7 @@ WORDS = [
 ]
 
 
-def elsewhere(folder: Path, renewed: float = 0.0, **more: object) -> Path:
+def write_lease(folder: Path, renewed: float = 0.0, **more: object) -> Path:
     """The lease of an attempt on another machine, last renewed so many seconds ago."""
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / "lease.json"
@@ -58,11 +58,11 @@ def test_a_lease_is_there_while_it_is_held(tmp_path: Path) -> None:
 
 
 def test_a_lease_of_another_machine_is_kept_while_it_is_renewed_and_void_after(tmp_path: Path) -> None:
-    elsewhere(tmp_path, renewed=lease.EXPIRES / 2)
+    write_lease(tmp_path, renewed=lease.EXPIRES / 2)
     with lease.hold(tmp_path) as mine:
         assert mine is None
     assert plan.read_state(tmp_path).word == "running"
-    elsewhere(tmp_path, renewed=lease.EXPIRES + 5)
+    write_lease(tmp_path, renewed=lease.EXPIRES + 5)
     assert plan.read_state(tmp_path).word == "new"
     with lease.hold(tmp_path) as mine:
         assert mine is not None
@@ -71,16 +71,16 @@ def test_a_lease_of_another_machine_is_kept_while_it_is_renewed_and_void_after(t
 def test_a_restart_of_a_job_follows_its_earlier_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SLURM_JOB_ID", "812")
     monkeypatch.setenv("SLURM_RESTART_COUNT", "1")
-    elsewhere(tmp_path, job="811")
+    write_lease(tmp_path, job="811")
     with lease.hold(tmp_path) as mine:
         assert mine is None, "of another job"
-    elsewhere(tmp_path, job="812", restart=2)
+    write_lease(tmp_path, job="812", restart=2)
     with lease.hold(tmp_path) as mine:
         assert mine is None, "the earlier start comes back, and has lost"
-    elsewhere(tmp_path, job="812", restart="x")
+    write_lease(tmp_path, job="812", restart="x")
     with lease.hold(tmp_path) as mine:
         assert mine is None, "what is no restart of ours"
-    elsewhere(tmp_path, job="812", restart=0)
+    write_lease(tmp_path, job="812", restart=0)
     with lease.hold(tmp_path) as mine:
         assert mine is not None
 
@@ -101,7 +101,7 @@ def test_a_lease_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(lease, "RENEWED", 0.05)
     with lease.hold(tmp_path) as mine:
         assert mine is not None
-        path = elsewhere(tmp_path, renewed=500, id=mine.attempt.id)
+        path = write_lease(tmp_path, renewed=500, id=mine.attempt.id)
         until = time.monotonic() + PATIENCE
         while time.time() - path.stat().st_mtime > 100:
             assert time.monotonic() < until
@@ -111,21 +111,21 @@ def test_a_lease_is_renewed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
 def test_a_copy_that_was_taken_over_stops_and_writes_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A node thought dead comes back: its cell has been given to another one meanwhile."""
     cell = cell_words.read(WORDS).cells[0]
-    folder = tmp_path / address.folder_name(cell)
-    said: list[str] = []
+    folder = tmp_path / address.name_folder(cell)
+    lines: list[str] = []
 
     class Watching(ProgressDisplay):
         def step(self, done: int, steps: int, loss: float) -> None:
             if done == 3:
-                elsewhere(folder)
+                write_lease(folder)
 
         def say(self, line: str) -> None:
-            said.append(line)
+            lines.append(line)
 
     runtime = Runtime(out=str(tmp_path), log_every=1)
     place = run.RunContext(runtime, World(), CPU, Stop(), Watching(1, shown=False))
     assert run.run(cell, place) is None
-    assert "taken over" in said[-1]
+    assert "taken over" in lines[-1]
     assert not (folder / "record.json").exists()
     assert not (folder / "last.pt").exists()
     steps = [json.loads(line)["step"] for line in (folder / "log.jsonl").read_text().splitlines()]
@@ -164,7 +164,7 @@ def test_a_lease_that_cannot_be_read_for_a_moment_is_waited_for(
 
 def test_a_cell_whose_folder_disappears_is_not_said_to_be_taken_over(tmp_path: Path) -> None:
     cell = cell_words.read(WORDS).cells[0]
-    folder = tmp_path / address.folder_name(cell)
+    folder = tmp_path / address.name_folder(cell)
     lines: list[str] = []
 
     class Watching(ProgressDisplay):
@@ -185,11 +185,11 @@ def test_a_cell_that_is_left_to_another_has_an_exit_code_of_its_own(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     words = ["run", *WORDS, f"out={tmp_path}", "device=cpu"]
-    folder = tmp_path / address.folder_name(cell_words.read(WORDS).cells[0])
-    elsewhere(folder)
-    done = run_in_process(words, environment)
-    assert done.returncode == 3, done.stderr
-    assert f"no record: {folder.name}: running" in done.stderr
+    folder = tmp_path / address.name_folder(cell_words.read(WORDS).cells[0])
+    write_lease(folder)
+    result = run_in_process(words, environment)
+    assert result.returncode == 3, result.stderr
+    assert f"no record: {folder.name}: running" in result.stderr
 
 
 def test_the_lease_is_asked_just_before_a_checkpoint_takes_the_place_of_the_last(tmp_path: Path) -> None:
@@ -205,8 +205,8 @@ def test_the_lease_is_asked_just_before_a_checkpoint_takes_the_place_of_the_last
 
 
 def test_what_the_killed_left_is_removed_by_who_has_the_cell_next(tmp_path: Path) -> None:
-    old, left = time.time() - lease.EXPIRES - 5, ("last.pt.tmp", ".record.json.0a.tmp", ".lease.0a", ".now.0a")
-    for name in left:
+    old, leftovers = time.time() - lease.EXPIRES - 5, ("last.pt.tmp", ".record.json.0a.tmp", ".lease.0a", ".now.0a")
+    for name in leftovers:
         (tmp_path / name).touch()
         os.utime(tmp_path / name, (old, old))
     (tmp_path / ".settings.json.0a.tmp").touch()  # somebody may be writing it

@@ -23,8 +23,8 @@ def finished(tmp_path_factory: pytest.TempPathFactory, environment: dict[str, st
     """Two cells that were not trained and one that was."""
     out = tmp_path_factory.mktemp("finished")
     assert run_in_process([*RANDOM, f"out={out}"], environment).returncode == 0
-    trained = ["run", "methods=simclr", *WORDS, "device=cpu", "threads=1", f"out={out}"]
-    assert run_in_process(trained, environment).returncode == 0
+    words = ["run", "methods=simclr", *WORDS, "device=cpu", "threads=1", f"out={out}"]
+    assert run_in_process(words, environment).returncode == 0
     return out
 
 
@@ -37,16 +37,16 @@ def test_settings_that_are_lost(out: Path, environment: dict[str, str]) -> None:
     first, second = sorted(out.glob("random-*"))
     content = (first / "settings.json").read_text()
     (first / "settings.json").write_text("{")
-    done = run_in_process(["evaluate", f"out={out}", "device=cpu", "threads=1", "evaluations=looks"], environment)
-    assert done.returncode == 1
-    assert f"{first.name}: failed: {first / 'settings.json'} cannot be read" in done.stderr
+    result = run_in_process(["evaluate", f"out={out}", "device=cpu", "threads=1", "evaluations=looks"], environment)
+    assert result.returncode == 1
+    assert f"{first.name}: failed: {first / 'settings.json'} cannot be read" in result.stderr
     assert (second / "evaluation.json").exists()
     (first / "settings.json").unlink()
     assert f"{first.name}" in run_in_process(["status", f"out={out}"], environment).stdout
-    done = run_in_process(["resume", f"out={out}", "device=cpu"], environment)
-    assert done.returncode == 2
-    assert f"left out: {first / 'settings.json'} cannot be read" in done.stderr
-    assert "remove" not in done.stderr
+    result = run_in_process(["resume", f"out={out}", "device=cpu"], environment)
+    assert result.returncode == 2
+    assert f"left out: {first / 'settings.json'} cannot be read" in result.stderr
+    assert "remove" not in result.stderr
     assert run_in_process([*RANDOM, f"out={out}"], environment).returncode == 0
     assert json.loads((first / "settings.json").read_text()) == json.loads(content)
 
@@ -73,27 +73,27 @@ def test_settings_that_are_none_hinder_no_other_cell(out: Path, environment: dic
     settings = json.loads((first / "settings.json").read_text())
     others = [shutil.copytree(first, out / f"{first.name}-{number}") for number, _ in enumerate(ODD_SETTINGS)]
     shutil.rmtree(first)
-    for folder, odd in zip(others, ODD_SETTINGS, strict=True):
-        record.write_json(folder / "settings.json", settings | odd)
+    for folder, change in zip(others, ODD_SETTINGS, strict=True):
+        record.write_json(folder / "settings.json", settings | change)
     assert run_in_process(["status", f"out={out}"], environment).returncode == 0
-    done = run_in_process(["resume", f"out={out}", "device=cpu", "threads=1"], environment)
-    assert done.returncode == 2
+    result = run_in_process(["resume", f"out={out}", "device=cpu", "threads=1"], environment)
+    assert result.returncode == 2
     for folder in others:
-        assert f"left out: {folder / 'settings.json'} cannot be read" in done.stderr
+        assert f"left out: {folder / 'settings.json'} cannot be read" in result.stderr
         assert not (folder / "record.json").exists()
     assert (second / "record.json").exists()
 
 
 @pytest.mark.parametrize(
-    "odd",
+    "change",
     [{"settings": {"view_size": 0}}, {"cost": {"peak_memory_bytes": "x"}}, {"cost": {"evaluation_seconds": []}}],
     ids=str,
 )
-def test_a_record_that_says_nothing_of_costs_foretells_none(odd: dict[str, Any], out: Path) -> None:
+def test_a_record_that_says_nothing_of_costs_foretells_none(change: dict[str, Any], out: Path) -> None:
     (folder,) = out.glob("simclr-*")
     content = json.loads((folder / "record.json").read_text())
-    (name,) = odd
-    record.write(folder, content | {name: content[name] | odd[name]})
+    (name,) = change
+    record.write(folder, content | {name: content[name] | change[name]})
     ran = past_costs.read(out)
     assert len(ran) == 2
     assert past_costs.PastCosts(ran).rates
@@ -103,11 +103,11 @@ def test_a_record_that_says_nothing_of_costs_foretells_none(odd: dict[str, Any],
 def test_a_record_of_another_cell_is_not_this_one_s(out: Path, environment: dict[str, str]) -> None:
     first, second = sorted(out.glob("random-*"))
     shutil.copy(second / "record.json", first)
-    done = run_in_process([*RANDOM, f"out={out}"], environment)
-    assert done.returncode == 2
-    assert f"left out: {first / 'record.json'}: the record of another cell" in done.stderr
-    done = run_in_process(["report", f"out={out}"], environment)
-    assert f"left out: {first / 'record.json'}: the record of another cell" in done.stderr
+    result = run_in_process([*RANDOM, f"out={out}"], environment)
+    assert result.returncode == 2
+    assert f"left out: {first / 'record.json'}: the record of another cell" in result.stderr
+    result = run_in_process(["report", f"out={out}"], environment)
+    assert f"left out: {first / 'record.json'}: the record of another cell" in result.stderr
     assert "1 broken, 2 finished" in run_in_process(["status", f"out={out}"], environment).stdout
 
 
@@ -126,8 +126,8 @@ def test_lines_of_a_log_that_are_none(out: Path, environment: dict[str, str]) ->
         Log(log, 6, True, guard=lambda: None, report_line=lambda line: None)
         assert log.read_text() == whole
     log.write_text(f"{whole}{ODD_LINES[-1]}\n")
-    done = run_in_process(["resume", f"out={out}", "device=cpu"], environment)
-    assert done.returncode == 0, done.stderr
+    result = run_in_process(["resume", f"out={out}", "device=cpu"], environment)
+    assert result.returncode == 0, result.stderr
     assert [json.loads(text)["step"] for text in log.read_text().splitlines()] == [6]
 
 
@@ -136,9 +136,9 @@ def test_a_broken_checkpoint_of_a_finished_cell_is_no_reason_to_begin_anew(
 ) -> None:
     (folder,) = out.glob("simclr-*")
     (folder / "last.pt").write_bytes(b"torn")
-    done = run_in_process(["evaluate", f"out={out}", "device=cpu", "threads=1", "evaluations=looks"], environment)
-    assert done.returncode == 1
-    assert "last.pt is no checkpoint" in done.stderr
-    assert "its record stands" in done.stderr
-    assert "anew" not in done.stderr
+    result = run_in_process(["evaluate", f"out={out}", "device=cpu", "threads=1", "evaluations=looks"], environment)
+    assert result.returncode == 1
+    assert "last.pt is no checkpoint" in result.stderr
+    assert "its record stands" in result.stderr
+    assert "anew" not in result.stderr
     assert len(list(out.glob("random-*/evaluation.json"))) == 2

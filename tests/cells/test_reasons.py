@@ -37,8 +37,8 @@ def test_the_reason_is_that_of_the_process_that_failed_first(tmp_path: Path, env
     both = environment | {"PYTHONPATH": f"{environment['PYTHONPATH']}:{tmp_path}"}
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     words = ["run", "methods=extra.failing", *SMALL, "augmentation=flip", "threads=1", f"out={tmp_path / 'runs'}"]
-    done = run_in_subprocess(words, both, launcher=launcher)
-    assert done.returncode == 1, done.stderr
+    result = run_in_subprocess(words, both, launcher=launcher)
+    assert result.returncode == 1, result.stderr
     (path,) = tmp_path.glob("runs/*/record.json")
     reason = "ValueError: Error(s) in loading state_dict for Head: size mismatch for w: (8, 4) against (8, 2)"
     assert json.loads(path.read_text())["reason"] == reason
@@ -52,11 +52,11 @@ def test_of_a_long_error_both_ends_are_kept_and_one_without_words_says_where() -
     assert text.startswith("RuntimeError: while stepping frame")
     assert text.endswith("cannot be multiplied (3x4, 5x6)")
     assert len(text) < LONGEST + 30
-    with pytest.raises(AssertionError) as caught:
+    with pytest.raises(AssertionError) as error:
         assert not text
-    caught.value.args = ()
-    assert explain(caught.value).startswith("AssertionError: assert not text (")
-    assert "test_reasons.py:" in explain(caught.value)
+    error.value.args = ()
+    assert explain(error.value).startswith("AssertionError: assert not text (")
+    assert "test_reasons.py:" in explain(error.value)
 
 
 @pytest.mark.parametrize(
@@ -76,24 +76,31 @@ def test_half_a_group_of_processes_is_one_sentence(
 ) -> None:
     for command in (["run"], ["plan", "--quick"]):
         words = [*command, "methods=simclr", "batch_norm=local", f"out={tmp_path / 'runs'}"]
-        done = run_in_process(words, environment | variables)
-        assert done.returncode == 2
-        assert done.stderr.splitlines()[-1].startswith("error: the environment has ")
-        assert parts in done.stderr
-        assert "for one process: unset " in done.stderr
+        result = run_in_process(words, environment | variables)
+        assert result.returncode == 2
+        assert result.stderr.splitlines()[-1].startswith("error: the environment has ")
+        assert parts in result.stderr
+        assert "for one process: unset " in result.stderr
     assert not (tmp_path / "runs").exists()
 
 
 def test_processes_that_do_not_find_each_other_are_one_sentence(tmp_path: Path, environment: dict[str, str]) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        group = {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(taken.getsockname()[1])}
-        done = run_in_process(["run", "methods=random", "device=cpu", f"out={tmp_path / 'runs'}"], environment | group)
-    assert done.returncode == 2
-    assert "note: RANK=0 of WORLD_SIZE=2 at 127.0.0.1:" in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: RANK=0 of WORLD_SIZE=2 at 127.0.0.1:")
-    assert "EADDRINUSE" in done.stderr
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        group = {
+            "RANK": "0",
+            "WORLD_SIZE": "2",
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": str(server.getsockname()[1]),
+        }
+        result = run_in_process(
+            ["run", "methods=random", "device=cpu", f"out={tmp_path / 'runs'}"], environment | group
+        )
+    assert result.returncode == 2
+    assert "note: RANK=0 of WORLD_SIZE=2 at 127.0.0.1:" in result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: RANK=0 of WORLD_SIZE=2 at 127.0.0.1:")
+    assert "EADDRINUSE" in result.stderr
 
 
 @pytest.mark.parametrize("variables", [{"RANK": "3"}, {"RANK": "3", "WORLD_SIZE": "8"}, {"MASTER_ADDR": "login1"}])
@@ -101,10 +108,10 @@ def test_what_nobody_launched_with_is_said_and_hinders_nothing(
     variables: dict[str, str], tmp_path: Path, environment: dict[str, str]
 ) -> None:
     words = ["evaluate", f"out={tmp_path}", "device=cpu"]
-    done = run_in_process(words, environment | variables)
-    assert done.returncode == 0, done.stderr
-    assert "0 finished cells" in done.stderr
-    assert all(f"{name}={value}" in done.stderr for name, value in variables.items())
+    result = run_in_process(words, environment | variables)
+    assert result.returncode == 0, result.stderr
+    assert "0 finished cells" in result.stderr
+    assert all(f"{name}={value}" in result.stderr for name, value in variables.items())
     refusal = run_in_process(words, environment | variables | {"TORCHELASTIC_RUN_ID": "none"})
     assert (refusal.returncode, refusal.stderr) == (
         2,
@@ -114,5 +121,5 @@ def test_what_nobody_launched_with_is_said_and_hinders_nothing(
 
 def test_an_error_is_said_whatever_rank_a_shell_still_has(tmp_path: Path, environment: dict[str, str]) -> None:
     group = {"RANK": "1", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
-    done = run_in_process(["report", f"out={tmp_path / 'none'}"], environment | group)
-    assert (done.returncode, "no such folder" in done.stderr) == (2, True)
+    result = run_in_process(["report", f"out={tmp_path / 'none'}"], environment | group)
+    assert (result.returncode, "no such folder" in result.stderr) == (2, True)

@@ -53,8 +53,8 @@ def run(
 ) -> subprocess.CompletedProcess[str]:
     keys = {word.partition("=")[0] for word in words}
     base = [word for word in SMALL if word.partition("=")[0] not in keys] if small else []
-    typed = [command, *base, *words, f"out={out}"]
-    return run_in_subprocess(typed, environment, launcher=launcher) if launcher else run_in_process(typed, environment)
+    call = [command, *base, *words, f"out={out}"]
+    return run_in_subprocess(call, environment, launcher=launcher) if launcher else run_in_process(call, environment)
 
 
 def read_records(out: Path) -> list[dict[str, Any]]:
@@ -66,8 +66,8 @@ def reference(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     """The small cell's folder and record, trained without any disturbance."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
     out = tmp_path_factory.mktemp("reference")
-    done = run(out, environment)
-    assert done.returncode == 0, done.stderr
+    result = run(out, environment)
+    assert result.returncode == 0, result.stderr
     return out, read_records(out)[0]
 
 
@@ -108,8 +108,8 @@ def test_a_record_holds_what_the_number_can_be_traced_by(reference: tuple[Path, 
 def test_a_split_by_the_runs_seed_is_that_split_under_another_name(tmp_path: Path, environment: dict[str, str]) -> None:
     """Its cells are one configuration of another protocol than the fixed split's, and pixels depend on the seed too."""
     words = ["methods=random,pixels", "seeds=0,1", "dataset.split_seed=seed,0,1", "dataset.limit=60", "view_size=8"]
-    done = run(tmp_path, environment, *words)
-    assert done.returncode == 0, done.stderr
+    result = run(tmp_path, environment, *words)
+    assert result.returncode == 0, result.stderr
     cells = {
         (r["settings"]["method"], r["settings"]["seed"], r["settings"]["dataset"]["split_seed"]): r
         for r in read_records(tmp_path)
@@ -133,7 +133,7 @@ def test_a_split_by_the_runs_seed_is_that_split_under_another_name(tmp_path: Pat
         ("random", "1", 2),
         ("random", "seed", 2),
     ]
-    done = run(
+    result = run(
         tmp_path,
         environment,
         f"cells={cells['random', 1, 'seed']['key']}",
@@ -141,7 +141,7 @@ def test_a_split_by_the_runs_seed_is_that_split_under_another_name(tmp_path: Pat
         command="evaluate",
         small=False,
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
 
 
 def test_the_same_command_again_runs_nothing(
@@ -149,9 +149,9 @@ def test_the_same_command_again_runs_nothing(
 ) -> None:
     out, record = reference
     before = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
-    done = run(out, environment)
-    assert done.returncode == 0, done.stderr
-    assert f"{100 * record['metrics']['linear_top1']:.1f}" in done.stdout
+    result = run(out, environment)
+    assert result.returncode == 0, result.stderr
+    assert f"{100 * record['metrics']['linear_top1']:.1f}" in result.stdout
     assert before == {path: path.stat().st_mtime_ns for path in out.rglob("*")}
 
 
@@ -165,17 +165,17 @@ def test_unequal_classes_and_few_references_are_told_beside_the_numbers(
             for i in range(count):
                 Image.new("RGB", (16, 16), (90, 90, 90)).save(tmp_path / "images" / split / name / f"{i}.png")
     words = ["methods=pixels", "dataset=folder", f"dataset.root={tmp_path / 'images'}", "dataset.side=16"]
-    done = run(tmp_path / "runs", environment, *words, "view_size=16", small=False)
-    assert done.returncode == 0, done.stderr
+    result = run(tmp_path / "runs", environment, *words, "view_size=16", small=False)
+    assert result.returncode == 0, result.stderr
     (record,) = read_records(tmp_path / "runs")
     test = {"images": 24, "classes": 2, "largest_class": 20 / 24, "references": 36}
     assert test.items() <= record["resolved"]["test"].items()
     assert (record["metrics"]["linear_top1"], record["metrics"]["linear_balanced"]) == (pytest.approx(20 / 24), 0.5)
-    told = " ".join(done.stdout.split())
-    assert re.search(r"83\.3 ± \d+\.\d 50\.0", told), "linear top-1 with what 24 images leave open, linear balanced"
-    assert "24 test images; largest class 83.3 %, above 1.5 times an equal share of 50.0 %" in told
-    assert "kNN-200: only 36 references, all of them vote" in told
-    assert "kNN-20:" not in told
+    printed = " ".join(result.stdout.split())
+    assert re.search(r"83\.3 ± \d+\.\d 50\.0", printed), "linear top-1 with what 24 images leave open, linear balanced"
+    assert "24 test images; largest class 83.3 %, above 1.5 times an equal share of 50.0 %" in printed
+    assert "kNN-200: only 36 references, all of them vote" in printed
+    assert "kNN-20:" not in printed
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_killed_six_times_from_its_start_to_its_evaluation(tmp_path: Path, envir
 
     def start(name: str) -> Process:
         words = ["run", *smaller, "evaluate_every=4", f"out={tmp_path / name}"]
-        return fork(words, environment, tmp_path / "said.txt")
+        return fork(words, environment, tmp_path / "printed.txt")
 
     def read_log(name: str) -> list[dict[str, Any]]:
         text = "".join(path.read_text() for path in (tmp_path / name).glob("*/log.jsonl"))
@@ -198,7 +198,7 @@ def test_killed_six_times_from_its_start_to_its_evaluation(tmp_path: Path, envir
         process.kill()
         process.join()
         ended = (process.exitcode, len(read_records(tmp_path / "killed")))
-        assert ended in ((-signal.SIGKILL, 0), (-signal.SIGKILL, 1), (0, 1)), (tmp_path / "said.txt").read_text()
+        assert ended in ((-signal.SIGKILL, 0), (-signal.SIGKILL, 1), (0, 1)), (tmp_path / "printed.txt").read_text()
 
     draw = random.Random(0)
     for lines in (0, 3, 8, 13, 19, 27):  # of 24 steps and 3 evaluations: the last kill is in that of the trained cell
@@ -229,16 +229,16 @@ def test_stopped_by_a_signal_it_goes_on_where_it_was(
     reference: tuple[Path, dict[str, Any]],
 ) -> None:
     words = [*(w for w in SMALL if not w.startswith("checkpoint_every")), f"out={tmp_path}"]
-    process = fork(["run", *words], environment, tmp_path / "said.txt")
+    process = fork(["run", *words], environment, tmp_path / "printed.txt")
     log = tmp_path / f"simclr-digits-{reference[1]['key']}" / "log.jsonl"
     while process.is_alive() and not (log.exists() and log.read_text().count("\n") >= 3):
         time.sleep(0.01)
     os.kill(process.pid, number)
     process.join(PATIENCE)
-    said = (tmp_path / "said.txt").read_text()
+    printed = (tmp_path / "printed.txt").read_text()
     assert process.exitcode == code
-    assert "the same command goes on" in said
-    assert "Traceback" not in said
+    assert "the same command goes on" in printed
+    assert "Traceback" not in printed
     assert (log.parent / "last.pt").is_file()
     assert not (log.parent / "record.json").exists()
     assert "interrupted" in run(tmp_path, environment, command="status", small=False).stdout
@@ -265,13 +265,13 @@ def test_a_terminal_that_closes_stops_it_behind_a_checkpoint(tmp_path: Path, env
 
 
 def test_a_loss_that_is_not_finite_stops_the_cell_and_is_recorded(tmp_path: Path, environment: dict[str, str]) -> None:
-    done = run(tmp_path, environment, "learning_rate=1e30", "head_norm=false")
+    result = run(tmp_path, environment, "learning_rate=1e30", "head_norm=false")
     record = read_records(tmp_path)[0]
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     assert record["status"] == "collapsed"
     assert record["reason"].startswith("non-finite loss at step ")
     assert record["metrics"] == {}
-    assert "non-finite loss" in done.stdout + done.stderr
+    assert "non-finite loss" in result.stdout + result.stderr
 
 
 PLUGIN = '''"""A method that fails."""
@@ -289,17 +289,17 @@ def test_a_cell_that_fails_leaves_the_others_and_is_tried_again(tmp_path: Path, 
     (tmp_path / "extra" / "failing.py").write_text(PLUGIN)
     environment = environment | {"PYTHONPATH": f"{environment['PYTHONPATH']}:{tmp_path}"}
     out = tmp_path / "runs"
-    done = run(out, environment, "methods=extra.failing,random")
-    assert done.returncode == 1
-    found = {record["settings"]["method"]: record for record in read_records(out)}
-    assert found["random"]["status"] == "finished"
-    assert found["extra.failing"]["status"] == "failed"
-    assert found["extra.failing"]["reason"] == "RuntimeError: no such luck"
+    result = run(out, environment, "methods=extra.failing,random")
+    assert result.returncode == 1
+    records = {record["settings"]["method"]: record for record in read_records(out)}
+    assert records["random"]["status"] == "finished"
+    assert records["extra.failing"]["status"] == "failed"
+    assert records["extra.failing"]["reason"] == "RuntimeError: no such luck"
     assert "Traceback" in next(out.glob("extra*/error.txt")).read_text()
     assert "fails: RuntimeError: no such luck" in run(out, environment, "methods=extra.failing", command="plan").stdout
     (tmp_path / "extra" / "failing.py").write_text(PLUGIN.replace("no such luck", "still no luck"))
-    again = ["run", "methods=extra.failing,random", *SMALL[1:], f"out={out}"]
-    process = fork(again, environment, tmp_path / "said.txt")  # which has not imported the plugin
+    words = ["run", "methods=extra.failing,random", *SMALL[1:], f"out={out}"]
+    process = fork(words, environment, tmp_path / "printed.txt")  # which has not imported the plugin
     process.join(PATIENCE)
     assert process.exitcode == 1
     reasons = {json.loads(path.read_text())["reason"] for path in out.glob("extra*/record.json")}
@@ -312,9 +312,9 @@ def test_two_commands_on_one_folder_train_a_cell_once(tmp_path: Path, environmen
     processes = [fork(["run", *SMALL, f"out={tmp_path}"], environment, place) for place in places]
     for process in processes:
         process.join(PATIENCE)
-    said, codes = [place.read_text() for place in places], [process.exitcode for process in processes]
-    assert sorted(codes) in ([0, 0], [0, 3]), said
-    assert all("no record: simclr-digits-" in one for one, code in zip(said, codes, strict=True) if code == 3)
+    texts, codes = [place.read_text() for place in places], [process.exitcode for process in processes]
+    assert sorted(codes) in ([0, 0], [0, 3]), texts
+    assert all("no record: simclr-digits-" in one for one, code in zip(texts, codes, strict=True) if code == 3)
     assert len(read_records(tmp_path)) == 1
     lines = next(tmp_path.glob("*/log.jsonl")).read_text().splitlines()
     assert [json.loads(line)["step"] for line in lines] == list(range(1, 31))
@@ -326,8 +326,8 @@ def test_two_processes_under_torchrun_give_the_same_records(tmp_path: Path, envi
     micro-batches that are the same images."""
     words = ("precision=fp64", "epochs=2", "microbatch=0,16")
     launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    done = run(tmp_path / "two", environment, *words, launcher=launcher)
-    assert done.returncode == 0, done.stderr
+    result = run(tmp_path / "two", environment, *words, launcher=launcher)
+    assert result.returncode == 0, result.stderr
     assert run(tmp_path / "one", environment, *words).returncode == 0
     assert [record["settings"]["microbatch"] for record in read_records(tmp_path / "one")] in ([0, 16], [16, 0])
     for two, one in zip(read_records(tmp_path / "two"), read_records(tmp_path / "one"), strict=True):
@@ -360,11 +360,11 @@ def test_a_broken_record_is_neither_believed_nor_overwritten(
     folder = tmp_path / f"simclr-digits-{reference[1]['key']}"
     folder.mkdir()
     (folder / "record.json").write_text('{"schema": 1, "key')
-    done = run(tmp_path, environment)
-    assert done.returncode == 2
-    assert str(folder / "record.json") in done.stderr
+    result = run(tmp_path, environment)
+    assert result.returncode == 2
+    assert str(folder / "record.json") in result.stderr
     assert (folder / "record.json").read_text() == '{"schema": 1, "key'
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in result.stderr
 
 
 def test_two_validation_images_are_one_line_however_healthy(tmp_path: Path, environment: dict[str, str]) -> None:
@@ -376,8 +376,8 @@ def test_two_validation_images_are_one_line_however_healthy(tmp_path: Path, envi
             image.save(tmp_path / "images" / name / f"{number}.png")
     words = ["dataset=folder", f"dataset.root={tmp_path / 'images'}", "dataset.limit=0", "batch_size=4", "epochs=1"]
     assert run(tmp_path / "runs", environment, *words, "methods=simclr,moco", "batch_norm=sync").returncode == 0
-    found = read_records(tmp_path / "runs")
-    assert [(one["status"], round(one["metrics"]["effective_rank"])) for one in found] == [("finished", 1)] * 2
+    records = read_records(tmp_path / "runs")
+    assert [(one["status"], round(one["metrics"]["effective_rank"])) for one in records] == [("finished", 1)] * 2
 
 
 def test_a_metric_that_is_no_number_fails_its_cell_alone() -> None:

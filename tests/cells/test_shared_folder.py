@@ -95,7 +95,7 @@ def test_a_link_in_the_place_of_a_folder_leads_nowhere(
 ) -> None:
     out = tmp_path / "out"
     synthetic.write(2, out)
-    link = out / name.replace("KEY", address.key(cell_words.read(WORDS).cells[0]))
+    link = out / name.replace("KEY", address.hash_cell(cell_words.read(WORDS).cells[0]))
     link.parent.mkdir(exist_ok=True)
     link.symlink_to(victim.parent)
     result = run_in_process([*words, f"out={out}"], environment)
@@ -115,7 +115,7 @@ def test_what_is_no_file_is_never_waited_for(
     name: str, kind: str, tmp_path: Path, environment: Mapping[str, str]
 ) -> None:
     cell = cell_words.read(WORDS).cells[0]
-    folder = tmp_path / address.folder_name(cell)
+    folder = tmp_path / address.name_folder(cell)
     record.write_json(folder / "settings.json", asdict(cell))
     (folder / name).unlink(missing_ok=True)
     make: dict[str, Callable[[Path], object]] = {
@@ -160,11 +160,11 @@ def test_cells_are_listed_though_the_notes_on_jobs_cannot_be_read(
     notes = tmp_path / ".slurm/jobs.jsonl"
     notes.unlink()
     os.mkfifo(notes)
-    listed = run_in_process(["status", f"out={tmp_path}"], environment)
-    assert (listed.returncode, "finished" in listed.stdout) == (0, True)
-    assert f"which jobs there are cannot be read (no regular file: {notes})" in listed.stderr
-    refused = run_in_process(["cancel", f"out={tmp_path}"], environment)
-    assert (refused.returncode, refused.stderr) == (1, f"error: [Errno 22] no regular file: '{notes}'\n")
+    listing = run_in_process(["status", f"out={tmp_path}"], environment)
+    assert (listing.returncode, "finished" in listing.stdout) == (0, True)
+    assert f"which jobs there are cannot be read (no regular file: {notes})" in listing.stderr
+    refusal = run_in_process(["cancel", f"out={tmp_path}"], environment)
+    assert (refusal.returncode, refusal.stderr) == (1, f"error: [Errno 22] no regular file: '{notes}'\n")
 
 
 def test_a_folder_cannot_name_what_is_imported(
@@ -216,23 +216,23 @@ def test_the_same_words_again_show_the_table_though_a_copy_lies_before_it_or_say
     """As a second person types them where all is finished, or all is another's work."""
     out = tmp_path / "runs"
     words = ["run", "methods=pixels", "dataset.limit=60", "device=cpu", f"out={out}"]
-    cell = address.folder_name(cell_words.read(words[1:]).cells[0])
+    cell = address.name_folder(cell_words.read(words[1:]).cells[0])
     with lease.hold(out / cell):
-        done = run_in_process(words, environment, tmp_path)
-    assert (done.returncode, done.stdout.startswith("no table: none of these cells has a record yet")) == (3, True)
-    assert f"no record: {cell}: running" in done.stderr
+        result = run_in_process(words, environment, tmp_path)
+    assert (result.returncode, result.stdout.startswith("no table: none of these cells has a record yet")) == (3, True)
+    assert f"no record: {cell}: running" in result.stderr
     assert run_in_process(words, environment, tmp_path).returncode == 0
     shutil.copytree(out / cell, out / "a copy" / cell)
-    again = run_in_process(words, environment, tmp_path)
-    assert (again.returncode, "top-1" in again.stdout, "pixels" in again.stdout) == (0, True, True)
-    assert "[1/" not in again.stderr
+    second = run_in_process(words, environment, tmp_path)
+    assert (second.returncode, "top-1" in second.stdout, "pixels" in second.stdout) == (0, True, True)
+    assert "[1/" not in second.stderr
 
 
 def test_another_user_s_unfinished_cell_is_said_and_the_others_run(
     tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     words = ["run", *WORDS, "seeds=0,1", f"out={tmp_path}"]
-    theirs, own = (address.folder_name(cell) for cell in cell_words.read(words[1:]).cells)
+    theirs, own = (address.name_folder(cell) for cell in cell_words.read(words[1:]).cells)
     open_lock = files.open_lock
 
     def refuse(path: Path) -> object:  # root may write anywhere
@@ -241,8 +241,8 @@ def test_another_user_s_unfinished_cell_is_said_and_the_others_run(
         return open_lock(path)
 
     monkeypatch.setattr(files, "open_lock", refuse)
-    done = run_in_process(words, environment, tmp_path)
-    assert done.returncode == 3, done.stderr
-    assert f"{theirs}/lock cannot be written to (Permission denied); left as it is" in done.stderr
-    assert f"no record: {theirs}: new" in done.stderr
+    result = run_in_process(words, environment, tmp_path)
+    assert result.returncode == 3, result.stderr
+    assert f"{theirs}/lock cannot be written to (Permission denied); left as it is" in result.stderr
+    assert f"no record: {theirs}: new" in result.stderr
     assert (tmp_path / own / "record.json").exists()

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from commandline import run_in_process
-from wandb_files import merge, read_run, rows
+from wandb_files import list_rows, merge, read_run
 
 from benchmark.cells import plan
 from benchmark.errors import UsageError
@@ -28,7 +28,7 @@ SMALL = ["dataset.limit=180", "view_size=16", "backbone=test_resnet", "stem=nati
 SMALL += ["threads=1", "device=cpu", "evaluate_every=0"]
 
 
-class Found(NamedTuple):
+class Run(NamedTuple):
     """A run as its tracker shows it."""
 
     name: str
@@ -37,21 +37,21 @@ class Found(NamedTuple):
     accuracy: float | None
 
 
-def read_wandb(out: Path, project: str) -> list[Found]:
+def read_wandb(out: Path, project: str) -> list[Run]:
     parts: dict[str, list[dict[str, list[dict[str, Any]]]]] = {}
     for path in sorted(out.glob("*/wandb/offline-run-*")):
         part = read_run(path)
         parts.setdefault(part["run"][0]["run_id"], []).append(part)
     runs = []
     for attempts in parts.values():
-        lines = [line for part in attempts for line in rows(part) if "loss" in line]
+        lines = [line for part in attempts for line in list_rows(part) if "loss" in line]
         accuracy = merge([update for part in attempts for update in part.get("summary", [])]).get("metrics/linear_top1")
         (name,) = {part["run"][0]["display_name"] for part in attempts}
-        runs.append(Found(name, [line["step"] for line in lines], [line["loss"] for line in lines], accuracy))
+        runs.append(Run(name, [line["step"] for line in lines], [line["loss"] for line in lines], accuracy))
     return runs
 
 
-def read_tensorboard(out: Path, project: str) -> list[Found]:
+def read_tensorboard(out: Path, project: str) -> list[Run]:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
     runs = []
@@ -60,12 +60,12 @@ def read_tensorboard(out: Path, project: str) -> list[Found]:
         tags = events.Tags()["scalars"]
         losses = events.Scalars("loss") if "loss" in tags else []
         accuracy = events.Scalars("metrics/linear_top1")[-1].value if "metrics/linear_top1" in tags else None
-        found = Found(path.name, [loss.step for loss in losses], [loss.value for loss in losses], accuracy)
-        runs.append(found)
+        run = Run(path.name, [loss.step for loss in losses], [loss.value for loss in losses], accuracy)
+        runs.append(run)
     return runs
 
 
-def read_trackio(out: Path, project: str) -> list[Found]:
+def read_trackio(out: Path, project: str) -> list[Run]:
     import trackio
     from trackio.sqlite_storage import SQLiteStorage
 
@@ -76,11 +76,11 @@ def read_trackio(out: Path, project: str) -> list[Found]:
         lines = SQLiteStorage.get_logs(project, run.name, run_id=run.id)
         losses = [line for line in lines if "loss" in line]
         accuracy = lines[-1].get("metrics/linear_top1")
-        runs.append(Found(run.name, [line["step"] for line in losses], [line["loss"] for line in losses], accuracy))
+        runs.append(Run(run.name, [line["step"] for line in losses], [line["loss"] for line in losses], accuracy))
     return runs
 
 
-READERS: dict[str, Callable[[Path, str], list[Found]]] = {
+READERS: dict[str, Callable[[Path, str], list[Run]]] = {
     "wandb": read_wandb,
     "tensorboard": read_tensorboard,
     "trackio": read_trackio,
@@ -105,7 +105,7 @@ def name(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mon
         wandb.teardown()
 
 
-def runtime(name: str, out: Path) -> Runtime:
+def make_runtime(name: str, out: Path) -> Runtime:
     return Runtime(
         out=str(out), tracker=name, wandb="offline" if name == "wandb" else "auto", wandb_project=f"p-{name}"
     )
@@ -116,29 +116,36 @@ def attempt(
 ) -> tuple[dict[str, Any], list[str]]:
     """An attempt at a cell, interrupted or to its end; its record, and what was said."""
     settings = {"method": "simclr", "dataset": {"name": "digits"}, "backbone": "resnet18", "options": {"t": 0.2}}
-    begun = {"key": f"0123{cell}", "protocol": "p", "versions": {}, "commit": None, "dirty": None, "settings": settings}
-    begun |= {"status": "finished", "reason": None, "metrics": {"linear_top1": 0.5}, "cost": {"seconds": 1.0}}
-    begun |= {"resolved": {}}
-    folder, told = out / f"simclr-digits-{cell}", list[str]()
+    content = {
+        "key": f"0123{cell}",
+        "protocol": "p",
+        "versions": {},
+        "commit": None,
+        "dirty": None,
+        "settings": settings,
+    }
+    content |= {"status": "finished", "reason": None, "metrics": {"linear_top1": 0.5}, "cost": {"seconds": 1.0}}
+    content |= {"resolved": {}}
+    folder, lines = out / f"simclr-digits-{cell}", list[str]()
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with runs.cell(begun, folder, NAME, runtime(name, out), True, told.append) as run:
+        with runs.cell(content, folder, NAME, make_runtime(name, out), True, lines.append) as run:
             for step in steps:
                 run.log({"step": step, "epoch": 0, "loss": 1 / step})
             if not ends:
                 raise KeyboardInterrupt
-            run.end(begun)
+            run.end(content)
     except KeyboardInterrupt:
         pass
-    return begun, told
+    return content, lines
 
 
 def test_a_run_goes_on_after_an_interruption_and_is_its_folder_s_own(name: str, tmp_path: Path) -> None:
     """The second attempt begins behind a checkpoint of step 4, as after a SIGKILL."""
-    told = attempt(tracker.Tracker(), name, tmp_path / "mine", range(1, 7), ends=False)[1]
-    told += attempt(tracker.Tracker(), name, tmp_path / "mine", range(5, 11), ends=True)[1]
-    told += attempt(tracker.Tracker(), name, tmp_path / "theirs", range(1, 3), ends=True)[1]
-    assert told == []
+    lines = attempt(tracker.Tracker(), name, tmp_path / "mine", range(1, 7), ends=False)[1]
+    lines += attempt(tracker.Tracker(), name, tmp_path / "mine", range(5, 11), ends=True)[1]
+    lines += attempt(tracker.Tracker(), name, tmp_path / "theirs", range(1, 3), ends=True)[1]
+    assert lines == []
     (mine,), (theirs,) = (READERS[name](tmp_path / out, f"p-{name}") for out in ("mine", "theirs"))
     assert mine.steps == list(range(1, 11)), "each point once"
     assert mine.losses == pytest.approx([1 / step for step in range(1, 11)])
@@ -151,15 +158,15 @@ def test_a_run_goes_on_after_an_interruption_and_is_its_folder_s_own(name: str, 
 def test_one_that_fails_is_said_once_and_ends_nothing(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(*given: Any, **named: Any) -> None:
+    def fail(*arguments: Any, **options: Any) -> None:
         raise OSError("no such luck")
 
     package, kind, method = CALLS[name].rsplit(".", 2)
     monkeypatch.setattr(getattr(importlib.import_module(package), kind), method, fail)
-    runs, told = tracker.Tracker(), list[str]()
+    runs, lines = tracker.Tracker(), list[str]()
     for cell in ("one", "two"):
-        told += attempt(runs, name, tmp_path / "runs", range(1, 10), ends=True, cell=cell)[1]
-    assert told == [f"{TITLES[name]}: OSError: no such luck; nothing more is sent to it"]
+        lines += attempt(runs, name, tmp_path / "runs", range(1, 10), ends=True, cell=cell)[1]
+    assert lines == [f"{TITLES[name]}: OSError: no such luck; nothing more is sent to it"]
 
 
 @pytest.mark.parametrize("name", list(READERS))
@@ -167,14 +174,14 @@ def test_one_that_is_not_installed_is_said_before_anything_trains(
     name: str, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    done = run_in_process(["run", "methods=random", *SMALL, f"tracker={name}", f"out={tmp_path}/runs"], environment)
+    result = run_in_process(["run", "methods=random", *SMALL, f"tracker={name}", f"out={tmp_path}/runs"], environment)
     line = f"error: tracker={name}: {name} is not installed; pip install '.[{name}]'"
-    assert (done.returncode, done.stderr.splitlines()[-1]) == (2, line)
+    assert (result.returncode, result.stderr.splitlines()[-1]) == (2, line)
     assert not (tmp_path / "runs").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["tracker=tensorbord"], "unknown tracker 'tensorbord'; did you mean 'tensorboard'?"),
         (["tracker=none,trackio"], "tracker=none,trackio: none stands alone"),
@@ -182,10 +189,10 @@ def test_one_that_is_not_installed_is_said_before_anything_trains(
         (["tracker=wandb,trackio", "wandb=off"], "tracker=wandb,trackio and wandb=off: give one of them"),
     ],
 )
-def test_words_that_cannot_be_meant(words: list[str], told: str) -> None:
+def test_words_that_cannot_be_meant(words: list[str], message: str) -> None:
     with pytest.raises(UsageError) as raised:
         read_runtime(split(words))
-    assert str(raised.value).startswith(told)
+    assert str(raised.value).startswith(message)
 
 
 def test_a_sweep_on_another_process_has_names_by_what_varies_and_a_full_disk_costs_a_line(
@@ -197,13 +204,13 @@ def test_a_sweep_on_another_process_has_names_by_what_varies_and_a_full_disk_cos
     (tmp_path / "file").touch()
     words = ["run", "methods=simclr", "temperature=0.2", "learning_rate=0.1,0.2", *SMALL, f"out={tmp_path}/runs"]
     words += ["launcher=local", "workers=1", "tracker=tensorboard,trackio"]
-    done = run_in_process(words, environment | {"TRACKIO_DIR": f"{tmp_path}/file/trackio"}, tmp_path)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("Trackio: ") == 1, done.stderr
+    result = run_in_process(words, environment | {"TRACKIO_DIR": f"{tmp_path}/file/trackio"}, tmp_path)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("Trackio: ") == 1, result.stderr
     runs = read_tensorboard(tmp_path / "runs", "")
     assert [run.name[:-9] for run in runs] == ["simclr lr=0.1 s0", "simclr lr=0.2 s0"]
-    records = [loaded for _, loaded in record.find(tmp_path / "runs") if isinstance(loaded, dict)]
-    accuracies = [loaded["metrics"]["linear_top1"] for loaded in records]
+    records = [content for _, content in record.find(tmp_path / "runs") if isinstance(content, dict)]
+    accuracies = [content["metrics"]["linear_top1"] for content in records]
     assert sorted(run.accuracy or 0 for run in runs) == pytest.approx(sorted(accuracies))
 
 

@@ -19,7 +19,7 @@ from benchmark.contract import short_training
 from benchmark.contract.short_training import StopAt
 from benchmark.display.progress import ProgressDisplay
 from benchmark.evaluate.features import extract
-from benchmark.settings.address import key
+from benchmark.settings.address import hash_cell
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime
 from benchmark.training import build
@@ -37,9 +37,9 @@ CPU = torch.device("cpu")
 TIMES = ("seconds", "evaluation_seconds", "images_per_second")
 
 
-def cell(*words: str) -> Settings:
-    given = {word.partition("=")[0] for word in words}
-    return cell_words.read([*words, *(word for word in SMALL if word.partition("=")[0] not in given)]).cells[0]
+def read_cell(*words: str) -> Settings:
+    keys = {word.partition("=")[0] for word in words}
+    return cell_words.read([*words, *(word for word in SMALL if word.partition("=")[0] not in keys)]).cells[0]
 
 
 def train(settings: Settings, folder: Path, stop: Stop | None = None, **how: str) -> Outcome:
@@ -50,7 +50,7 @@ def train(settings: Settings, folder: Path, stop: Stop | None = None, **how: str
     curve = ValidationCurve(settings, runtime, engine.method, data, batches, engine.precision, folder, display)
     folder.mkdir(exist_ok=True)
     stop = stop or Stop()
-    return loop.train(engine, batches, settings, runtime, key(settings), folder, stop, display, measure=curve.ask)
+    return loop.train(engine, batches, settings, runtime, hash_cell(settings), folder, stop, display, measure=curve.ask)
 
 
 def read_log(folder: Path) -> list[dict[str, Any]]:
@@ -64,13 +64,13 @@ def read_state(folder: Path) -> dict[str, Tensor]:
     whole = torch.load(folder / "last.pt", weights_only=True)
     state = {name: whole[name] for name in ("method", "optimiser", "watch")}
 
-    def flat(tree: Any, name: str) -> dict[str, Any]:
+    def flatten(tree: Any, name: str) -> dict[str, Any]:
         if isinstance(tree, dict | list | tuple):
             pairs = tree.items() if isinstance(tree, dict) else enumerate(tree)
-            return {key: value for part, each in pairs for key, value in flat(each, f"{name}.{part}").items()}
+            return {key: value for part, each in pairs for key, value in flatten(each, f"{name}.{part}").items()}
         return {name: torch.as_tensor(tree)} if isinstance(tree, Tensor | int | float) else {}
 
-    return flat(state, "")
+    return flatten(state, "")
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def read_state(folder: Path) -> dict[str, Tensor]:
     ids=lambda words: "-".join(words),
 )
 def test_the_training_does_not_notice(words: list[str], tmp_path: Path) -> None:
-    settings = cell(*words, "epochs=2")
+    settings = read_cell(*words, "epochs=2")
     views = [train(settings, tmp_path / every, evaluate_every=every).views for every in ("1", "0")]
     lines, plain = read_log(tmp_path / "1"), read_log(tmp_path / "0")
     assert [line for line in lines if "loss" in line] == plain
@@ -101,7 +101,7 @@ def test_the_training_does_not_notice(words: list[str], tmp_path: Path) -> None:
 
 def test_the_accuracy_is_that_of_the_protocol_on_the_validation_images(tmp_path: Path) -> None:
     """By scikit-learn's neighbours on what the checkpoint's encoder makes of the images."""
-    settings = cell("epochs=2")
+    settings = read_cell("epochs=2")
     train(settings, tmp_path, evaluate_every="2")
     data = build.load_dataset(settings.dataset)
     method, _ = build.build_method(settings, data, CPU)
@@ -117,7 +117,7 @@ def test_the_test_images_are_not_there_to_be_seen_and_references_are_drawn(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(validation_curve, "REFERENCES", 50)
-    settings = cell()
+    settings = read_cell()
     data = replace(build.load_dataset(settings.dataset), test=None)  # type: ignore[arg-type]
     method, _ = build.build_method(settings, data, CPU)
     batches = build.build_batches(settings, method, data, World(), CPU, "fp32")
@@ -139,7 +139,7 @@ def test_the_test_images_are_not_there_to_be_seen_and_references_are_drawn(
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The cell, trained in one go."""
     folder = tmp_path_factory.mktemp("whole")
-    train(cell(), folder, evaluate_every="2")
+    train(read_cell(), folder, evaluate_every="2")
     return folder
 
 
@@ -147,14 +147,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_training_that_is_stopped_and_goes_on_has_the_same_curve(steps: int, whole: Path, tmp_path: Path) -> None:
     """Before, at and behind the end of an epoch; evaluations are at 2 and 4 epochs, of 5 steps each."""
     with pytest.raises(Stopped):
-        train(cell(), tmp_path, stop=StopAt(steps), evaluate_every="2")
-    train(cell(), tmp_path, evaluate_every="2")
+        train(read_cell(), tmp_path, stop=StopAt(steps), evaluate_every="2")
+    train(read_cell(), tmp_path, evaluate_every="2")
     curves = [[line for line in read_log(folder) if METRIC in line] for folder in (tmp_path, whole)]
     assert curves[0] == curves[1]
 
 
 def test_a_kill_behind_an_evaluation_and_before_its_checkpoint_repeats_it(tmp_path: Path) -> None:
-    settings = cell()
+    settings = read_cell()
     train(settings, tmp_path / "whole", evaluate_every="1")
     with pytest.raises(Stopped):
         train(settings, tmp_path / "parts", stop=StopAt(7), evaluate_every="1")
@@ -167,17 +167,17 @@ def test_a_kill_behind_an_evaluation_and_before_its_checkpoint_repeats_it(tmp_pa
 
 def test_a_cell_below_the_threshold_is_stopped_and_stands(tmp_path: Path, environment: dict[str, str]) -> None:
     words = ["run", *SMALL, *HERE, f"out={tmp_path}", "evaluate_every=1"]
-    done = run_in_process([*words, "stop_below=99.9@2"], environment)
-    assert done.returncode == 0, done.stderr
+    result = run_in_process([*words, "stop_below=99.9@2"], environment)
+    assert result.returncode == 0, result.stderr
     (path,) = tmp_path.glob("*/record.json")
     folder, record = path.parent, json.loads(path.read_text())
     assert (record["status"], record["metrics"], record["cost"]["views"]) == ("stopped", {}, 10 * 32 * 2)
     accuracy = 100 * read_log(folder)[-2][METRIC]
     assert record["reason"] == f"validation kNN {accuracy:.1f} % at epoch 2: stop_below=99.9@2"
-    assert record["reason"] in done.stderr
-    told = " ".join(done.stdout.split())
-    assert f"1 stopped: {record['reason']}" in told
-    assert "runs that did not finish are counted, never averaged in" in told
+    assert record["reason"] in result.stderr
+    printed = " ".join(result.stdout.split())
+    assert f"1 stopped: {record['reason']}" in printed
+    assert "runs that did not finish are counted, never averaged in" in printed
     assert run_in_process(words, environment).returncode == 0
     assert json.loads(path.read_text()) == record, "it stands as a collapsed one does"
     path.unlink()
@@ -190,16 +190,16 @@ def test_a_cell_above_the_threshold_is_not_stopped_and_its_epoch_is_measured(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Though auto would measure nothing in so short a training; and the last epoch stops nothing."""
-    assert train(cell("epochs=3"), tmp_path / "a", stop_below="0.1@2").whole
+    assert train(read_cell("epochs=3"), tmp_path / "a", stop_below="0.1@2").whole
     assert [line["epoch"] for line in read_log(tmp_path / "a") if METRIC in line] == [2]
-    assert train(cell("epochs=3"), tmp_path / "b", stop_below="100@3").whole
+    assert train(read_cell("epochs=3"), tmp_path / "b", stop_below="100@3").whole
     assert "stops no training" in capsys.readouterr().err
-    assert train(cell("epochs=3"), tmp_path / "c", stop_below="100@9").whole
+    assert train(read_cell("epochs=3"), tmp_path / "c", stop_below="100@9").whole
     assert "stop_below=100@9 stops no training of 3 epochs" in capsys.readouterr().err
 
 
 def test_of_several_thresholds_each_holds_until_the_next(tmp_path: Path) -> None:
-    outcome = train(cell(), tmp_path / "cell", stop_below="100@2,0.1@1")
+    outcome = train(read_cell(), tmp_path / "cell", stop_below="100@2,0.1@1")
     assert (outcome.status, outcome.views) == ("stopped", 10 * 32 * 2)
     assert [line["epoch"] for line in read_log(tmp_path / "cell") if METRIC in line] == [1, 2]
 
@@ -208,7 +208,7 @@ def test_of_several_thresholds_each_holds_until_the_next(tmp_path: Path) -> None
 def test_a_trial_is_pruned_for_its_best_accuracy_also_where_that_lies_before_a_kill(
     reached: bool, tmp_path: Path
 ) -> None:
-    settings, log = replace(cell("epochs=3"), prune_below="0@1,100@2"), tmp_path / "cell" / "log.jsonl"
+    settings, log = replace(read_cell("epochs=3"), prune_below="0@1,100@2"), tmp_path / "cell" / "log.jsonl"
     with pytest.raises(Stopped):
         train(settings, log.parent, stop=StopAt(7))
     (first,) = (line for line in map(json.loads, log.read_text().splitlines()) if METRIC in line)
@@ -234,9 +234,9 @@ def test_auto_is_some_ten_times_where_that_is_cheap_and_less_often_where_not() -
 
 def test_auto_says_once_that_a_short_training_has_no_curve_and_why(tmp_path: Path, environment: dict[str, str]) -> None:
     short = ["epochs=1" if word.startswith("epochs") else word for word in SMALL]
-    done = run_in_process(["run", *short, *HERE, "seeds=0,1", f"out={tmp_path}"], environment)
-    assert done.returncode == 0, done.stderr
-    assert done.stderr.count("evaluate_every=EPOCHS measures it all the same") == 1
+    result = run_in_process(["run", *short, *HERE, "seeds=0,1", f"out={tmp_path}"], environment)
+    assert result.returncode == 0, result.stderr
+    assert result.stderr.count("evaluate_every=EPOCHS measures it all the same") == 1
 
 
 PLUGIN = '''
@@ -277,7 +277,7 @@ class Mine(Method):
 def test_a_plugin_s_method_has_a_curve_and_does_not_notice_it(
     tmp_path: Path, write_plugin: Callable[[str], str]
 ) -> None:
-    settings = cell(f"methods={write_plugin(PLUGIN.replace('FIELDS', ''))}")
+    settings = read_cell(f"methods={write_plugin(PLUGIN.replace('FIELDS', ''))}")
     for every in ("1", "0"):
         train(settings, tmp_path / every, evaluate_every=every)
     lines = read_log(tmp_path / "1")
@@ -289,7 +289,7 @@ def test_an_encoder_that_cannot_be_copied_costs_the_curve_and_not_the_cell(
     tmp_path: Path, write_plugin: Callable[[str], str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     source = PLUGIN.replace("FIELDS", "import threading; self.lock = threading.Lock()")
-    outcome = train(cell(f"methods={write_plugin(source)}"), tmp_path / "cell", evaluate_every="4")
+    outcome = train(read_cell(f"methods={write_plugin(source)}"), tmp_path / "cell", evaluate_every="4")
     assert (outcome.whole, outcome.reason) == (True, None)
     assert "no accuracy at epoch 4: TypeError: cannot pickle" in capsys.readouterr().err
 
@@ -297,8 +297,8 @@ def test_an_encoder_that_cannot_be_copied_costs_the_curve_and_not_the_cell(
 @pytest.mark.slow
 def test_two_processes_measure_the_same_curve(tmp_path: Path, environment: dict[str, str]) -> None:
     words = ["run", *SMALL, *HERE, "precision=fp64", "evaluate_every=2", "stop_below=100@4", "batch_norm=split:2"]
-    codes, said = fork_pair([*words, f"out={tmp_path / 'two'}"], environment, tmp_path)
-    assert codes == [0, 0], said
+    codes, printed = fork_pair([*words, f"out={tmp_path / 'two'}"], environment, tmp_path)
+    assert codes == [0, 0], printed
     assert run_in_process([*words, f"out={tmp_path / 'one'}"], environment).returncode == 0
     folders = [next((tmp_path / name).glob("simclr-*")) for name in ("two", "one")]
     two, one = ([line for line in read_log(folder) if METRIC in line] for folder in folders)
@@ -308,5 +308,7 @@ def test_two_processes_measure_the_same_curve(tmp_path: Path, environment: dict[
 
 def test_a_line_that_is_no_evaluation_fails_no_cell() -> None:
     line = {METRIC: 0.5, "evaluation_seconds": 0.1, "seconds": 2.0}
-    odd = [{METRIC: 0.5}, line | {METRIC: "x"}, line | {"seconds": None}]
-    assert validation_curve.summarise([line, *odd]) == validation_curve.summarise([line]) == {"validation_seconds": 0.1}
+    others = [{METRIC: 0.5}, line | {METRIC: "x"}, line | {"seconds": None}]
+    assert (
+        validation_curve.summarise([line, *others]) == validation_curve.summarise([line]) == {"validation_seconds": 0.1}
+    )

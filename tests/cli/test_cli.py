@@ -54,14 +54,14 @@ def bench(environment: dict[str, str], folder: Path, *words: str) -> subprocess.
     return run_in_process(list(words), environment, folder)
 
 
-def check_refusal(done: subprocess.CompletedProcess[str], *parts: str) -> None:
+def check_refusal(result: subprocess.CompletedProcess[str], *parts: str) -> None:
     """One line on stderr that says what was wrong, nothing else there, exit code 2."""
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.endswith("\n")
-    assert len(done.stderr.splitlines()) == 1, done.stderr
-    assert [part for part in parts if part not in done.stderr] == [], done.stderr
-    assert done.stdout == ""
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert result.stderr.startswith("error: ")
+    assert result.stderr.endswith("\n")
+    assert len(result.stderr.splitlines()) == 1, result.stderr
+    assert [part for part in parts if part not in result.stderr] == [], result.stderr
+    assert result.stdout == ""
 
 
 @pytest.mark.parametrize(
@@ -125,8 +125,8 @@ def test_a_place_that_cannot_be_written_to_is_found_before_all_else(
     """Before the data, which is not there, and the cell, which is not either."""
     (tmp_path / "file").touch()
     for words in (["run", "methods=simclr"], ["tune", "methods=simclr"], ["evaluate", "methods=random"]):
-        done = bench(environment, tmp_path, *words, "dataset=cifar10", f"out={out}")
-        check_refusal(done, f"out={out}: ", "in the way" if "file" in out else "cannot be written to")
+        result = bench(environment, tmp_path, *words, "dataset=cifar10", f"out={out}")
+        check_refusal(result, f"out={out}: ", "in the way" if "file" in out else "cannot be written to")
     for words in (["features", "none", "photos"], ["export", "none"]):
         check_refusal(bench(environment, tmp_path, *words, f"out={out}"), f"out={out}: ")
     assert list(tmp_path.iterdir()) == [tmp_path / "file"]
@@ -146,23 +146,23 @@ def test_a_folder_of_cells_that_cannot_be_written_to_is_refused_before_they_are_
 
     monkeypatch.setattr("tempfile.TemporaryFile", refuse)
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
-    done = bench(environment, tmp_path, *words)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert done.stderr.splitlines()[-1].startswith("error: out=runs: ")
-    assert done.stderr.endswith("it cannot be written to (Permission denied)\n")
+    result = bench(environment, tmp_path, *words)
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.splitlines()[-1].startswith("error: out=runs: ")
+    assert result.stderr.endswith("it cannot be written to (Permission denied)\n")
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
 
 
 def test_a_plan_s_rows_show_what_was_asked_of_a_method_and_not_how_presets_differ(
     environment: dict[str, str], tmp_path: Path
 ) -> None:
-    planned = bench(environment, tmp_path, "plan", "methods=simclr,moco,barlow_twins", "moco.queue=64", "--quick")
-    rows = [line.split()[1:] for line in planned.stdout.splitlines()[1:4]]
+    plan = bench(environment, tmp_path, "plan", "methods=simclr,moco,barlow_twins", "moco.queue=64", "--quick")
+    rows = [line.split()[1:] for line in plan.stdout.splitlines()[1:4]]
     assert rows == [["simclr", "new"], ["moco", "queue=64", "new"], ["barlow_twins", "new"]]
 
 
 @pytest.mark.parametrize(
-    ("words", "said"),
+    ("words", "message"),
     [
         ("methods=simclr backbone=resnet1tt", "unknown backbone 'resnet1tt'; did you mean resnet14t"),
         ("methods=mae mae.decoder_heads=5", "decoder_heads=5: decoder_dim must be a multiple of decoder_heads"),
@@ -209,14 +209,12 @@ def test_a_plan_s_rows_show_what_was_asked_of_a_method_and_not_how_presets_diffe
         ("methods=simclr out=/proc/nowhere", "out=/proc/nowhere: it cannot be written to"),
     ],
 )
-def test_a_plan_refuses_what_run_refuses(environment: dict[str, str], tmp_path: Path, words: str, said: str) -> None:
+def test_a_plan_refuses_what_run_refuses(environment: dict[str, str], tmp_path: Path, words: str, message: str) -> None:
     """In the same line, though it looks at no images and measures nothing."""
-    planned, run = (
-        bench(environment, tmp_path, *command, *words.split()) for command in (["plan", "--quick"], ["run"])
-    )
-    assert (planned.returncode, run.returncode, planned.stdout, run.stdout) == (2, 2, "", "")
-    assert planned.stderr.splitlines()[-1] == run.stderr.splitlines()[-1]
-    assert said in planned.stderr
+    plan, run = (bench(environment, tmp_path, *command, *words.split()) for command in (["plan", "--quick"], ["run"]))
+    assert (plan.returncode, run.returncode, plan.stdout, run.stdout) == (2, 2, "", "")
+    assert plan.stderr.splitlines()[-1] == run.stderr.splitlines()[-1]
+    assert message in plan.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -248,13 +246,13 @@ def test_what_a_cluster_s_processes_cannot_share_is_refused_before_a_job_is_subm
 ) -> None:
     words = ("methods=simclr", "batch_size=256", "launcher=slurm", "slurm.gpus_per_node=3")
     for command in (["plan", "--quick"], ["run"]):
-        done = bench(environment, tmp_path, *command, *words)
-        check_refusal(done, "batch_size=256 is not a multiple of the 3 processes")
+        result = bench(environment, tmp_path, *command, *words)
+        check_refusal(result, "batch_size=256 is not a multiple of the 3 processes")
     assert not list(tmp_path.glob("runs/*"))
 
 
 @pytest.mark.parametrize(
-    ("name", "after", "added", "said"),
+    ("name", "after", "added", "message"),
     [
         (
             "of_import",
@@ -278,12 +276,12 @@ def test_what_a_cluster_s_processes_cannot_share_is_refused_before_a_job_is_subm
     ],
 )
 def test_a_plan_refuses_a_plugin_that_nothing_could_train(
-    environment: dict[str, str], tmp_path: Path, name: str, after: str, added: str, said: str
+    environment: dict[str, str], tmp_path: Path, name: str, after: str, added: str, message: str
 ) -> None:
     """As `run` does, which has to import it."""
     (tmp_path / f"{name}.py").write_text(PLUGIN.replace(after, after + added))
     for command in (["plan", "--quick"], ["run"]):
-        check_refusal(bench(environment, tmp_path, *command, f"methods={name}.py"), said)
+        check_refusal(bench(environment, tmp_path, *command, f"methods={name}.py"), message)
     assert not list(tmp_path.glob("runs/*"))
 
 
@@ -295,27 +293,27 @@ def test_a_plan_knows_resnets_by_timm_s_source_and_asks_timm_of_all_else(backbon
 
 
 def test_a_plan_lists_the_cells_and_creates_nothing(environment: dict[str, str], tmp_path: Path) -> None:
-    done = bench(
+    result = bench(
         environment, tmp_path, "plan", "methods=simclr,moco,pixels", "seeds=0,1,2", "moco.queue=256,512", "--quick"
     )
-    assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()]
+    assert result.returncode == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()]
     assert [row[1] for row in rows[1:-1]] == ["simclr"] * 3 + ["moco"] * 6 + ["pixels"]
     assert len({row[0] for row in rows[1:-1]}) == 10, "a key a cell"
     assert all(row[-1] == "new" for row in rows[1:-1])
     assert any({"seed=1", "queue=256"} <= set(row) for row in rows)
-    assert done.stdout.endswith("10 cells: 0 exist, 10 would run\n")
-    assert done.stderr == "note: seeds does not apply to pixels: one cell\n"
+    assert result.stdout.endswith("10 cells: 0 exist, 10 would run\n")
+    assert result.stderr == "note: seeds does not apply to pixels: one cell\n"
     assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("command", [None, *COMMANDS])
 def test_help_prints_examples(environment: dict[str, str], tmp_path: Path, command: str | None) -> None:
-    done = bench(environment, tmp_path, *([command] if command else []), "--help")
-    assert (done.returncode, done.stderr) == (0, "")
-    assert f"python -m benchmark {command or 'run'}" in done.stdout.split("examples:")[1]
+    result = bench(environment, tmp_path, *([command] if command else []), "--help")
+    assert (result.returncode, result.stderr) == (0, "")
+    assert f"python -m benchmark {command or 'run'}" in result.stdout.split("examples:")[1]
     if command is None:
-        assert [name for name in COMMANDS if f"    {name}" not in done.stdout] == []
+        assert [name for name in COMMANDS if f"    {name}" not in result.stdout] == []
     if command in ("run", "plan", "profile"):
         keys = (
             "seeds=0",
@@ -324,14 +322,14 @@ def test_help_prints_examples(environment: dict[str, str], tmp_path: Path, comma
             "moco.queue=4096",
             "(sgd, adamw, lars, lars_fb, larc)",
         )
-        for shown in keys:
-            assert shown in done.stdout
+        for key in keys:
+            assert key in result.stdout
 
 
 def test_what_does_not_train_does_not_import_torch(environment: dict[str, str], tmp_path: Path) -> None:
     script = """
 import runpy, sys
-def loaded(*words):
+def list_loaded(*words):
     sys.argv = ["benchmark", *words]
     try:
         runpy.run_module("benchmark", run_name="__main__", alter_sys=True)
@@ -340,14 +338,14 @@ def loaded(*words):
     return {"torch", "pandas", "numpy", "timm"} & set(sys.modules)
 for words in ("--help", "run --help", "plan methods=simclr,moco --quick", "status out=.", "methods", "datasets",
               "augmentations"):
-    assert not loaded(*words.split()), (words, loaded("--help"))
-assert "torch" not in loaded("report", "out=.")
+    assert not list_loaded(*words.split()), (words, list_loaded("--help"))
+assert "torch" not in list_loaded("report", "out=.")
 """
     call = [sys.executable, "-c", script]
-    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
-    assert "no cells below" in done.stdout
-    assert "No records" in done.stdout
+    result = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert result.returncode == 0, result.stderr
+    assert "no cells below" in result.stdout
+    assert "No records" in result.stdout
 
 
 def test_lists_say_what_there_is(environment: dict[str, str], tmp_path: Path) -> None:
@@ -375,30 +373,30 @@ PROFILED = (
 
 
 def test_profile_times_each_method_and_records_nothing(environment: dict[str, str], tmp_path: Path) -> None:
-    done = bench(environment, tmp_path, "profile", "methods=random,moco,simclr", *PROFILED)
-    assert done.returncode == 0, done.stderr
-    header, moco, simclr = (re.split("  +", line.strip()) for line in done.stdout.splitlines()[:3])
+    result = bench(environment, tmp_path, "profile", "methods=random,moco,simclr", *PROFILED)
+    assert result.returncode == 0, result.stderr
+    header, moco, simclr = (re.split("  +", line.strip()) for line in result.stdout.splitlines()[:3])
     parts = ["data", "augmentation", "forward", "loss", "backward", "optimiser", "hooks"]
     first = header.index(parts[0])
     assert header[first : first + len(parts)] == parts
     for name, row in (("moco", moco), ("simclr", simclr)):
-        shown = dict(zip(header, row, strict=True))
-        assert shown["method"] == name
-        assert sum(float(shown[part].rstrip("%")) for part in parts) == pytest.approx(100, abs=0.5)
-        assert re.fullmatch(r"\d+ \(\d+ to \d+\)", shown["images/s"]), "the median and the quartiles"
-        assert re.fullmatch(r"\d\.\d\d \(\d\.\d\d to \d\.\d\d\)", shown["step/encoder"])
+        cells = dict(zip(header, row, strict=True))
+        assert cells["method"] == name
+        assert sum(float(cells[part].rstrip("%")) for part in parts) == pytest.approx(100, abs=0.5)
+        assert re.fullmatch(r"\d+ \(\d+ to \d+\)", cells["images/s"]), "the median and the quartiles"
+        assert re.fullmatch(r"\d\.\d\d \(\d\.\d\d to \d\.\d\d\)", cells["step/encoder"])
     assert list(tmp_path.iterdir()) == []
 
 
 def test_profile_says_the_same_to_programs(environment: dict[str, str], tmp_path: Path) -> None:
-    done = bench(
+    result = bench(
         environment, tmp_path, "profile", "methods=simclr,moco", "--json", "threads=1", "precision=fp32", *PROFILED
     )
-    assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["threads"] == 1
-    assert {"device", "versions", "commit"} <= set(told)
-    for name, cell in zip(("simclr", "moco"), told["cells"], strict=True):
+    assert result.returncode == 0, result.stderr
+    profile = json.loads(result.stdout)
+    assert profile["threads"] == 1
+    assert {"device", "versions", "commit"} <= set(profile)
+    for name, cell in zip(("simclr", "moco"), profile["cells"], strict=True):
         assert (cell["method"], cell["settings"]["method"], cell["precision"]) == (name, name, "fp32")
         median, low, high = cell["images_per_second"]
         assert low <= median <= high
@@ -414,14 +412,14 @@ def test_a_plugin_in_the_current_folder_by_its_dotted_path(environment: dict[str
     package.mkdir()
     (package / "my_method.py").write_text(PLUGIN)
     words = ["my_method.weight=0.5,2", "depth=3", "my_method.tied=true", "my_method.mode=hard,soft"]
-    done = run_in_subprocess(["plan", "methods=my_pkg.my_method,simclr", *words, "--quick"], environment, tmp_path)
-    assert done.returncode == 0, done.stderr
-    rows = [line.split() for line in done.stdout.splitlines()]
+    result = run_in_subprocess(["plan", "methods=my_pkg.my_method,simclr", *words, "--quick"], environment, tmp_path)
+    assert result.returncode == 0, result.stderr
+    rows = [line.split() for line in result.stdout.splitlines()]
     assert [row[1] for row in rows[1:-1]] == ["my_pkg.my_method"] * 4 + ["simclr"]
     assert {"weight=2.0", "mode=hard"} <= set(rows[3])
-    assert done.stderr == "note: depth does not apply to simclr: it has no such option, one cell\n"
-    done = run_in_subprocess(["plan", "methods=my_pkg.my_method", "my_method.mode=sofd"], environment, tmp_path)
-    check_refusal(done, "my_method.mode=sofd", "soft, hard", "did you mean 'soft'")
+    assert result.stderr == "note: depth does not apply to simclr: it has no such option, one cell\n"
+    result = run_in_subprocess(["plan", "methods=my_pkg.my_method", "my_method.mode=sofd"], environment, tmp_path)
+    check_refusal(result, "my_method.mode=sofd", "soft, hard", "did you mean 'soft'")
 
 
 def test_installed_plugins_are_found_and_a_broken_one_breaks_nothing_else(
@@ -439,9 +437,9 @@ def test_installed_plugins_are_found_and_a_broken_one_breaks_nothing_else(
     (site / "my_empty.py").write_text('"""Nothing here."""\n')
     installed = environment | {"PYTHONPATH": os.pathsep.join([str(site), environment["PYTHONPATH"]])}
 
-    listed = bench(installed, tmp_path, "methods")
-    assert (listed.returncode, listed.stderr) == (1, "")
-    by_name = {block.split(":")[0]: block for block in listed.stdout.split("\n\n")}
+    methods = bench(installed, tmp_path, "methods")
+    assert (methods.returncode, methods.stderr) == (1, "")
+    by_name = {block.split(":")[0]: block for block in methods.stdout.split("\n\n")}
     assert "Mine: A Paper (arXiv:0000.00000)" in by_name["mine"]
     assert "mine.depth=2  (whole number) layers of the head" in by_name["mine"]
     assert "simclr.temperature" in by_name["simclr"]
@@ -450,9 +448,9 @@ def test_installed_plugins_are_found_and_a_broken_one_breaks_nothing_else(
     assert "one class derived from Method is needed, 0 found" in by_name["empty"]
     assert "'my_gone'" in by_name["gone"]
 
-    planned = bench(installed, tmp_path, "plan", "methods=mine,simclr", "mine.weight=1,2", "--quick")
-    assert planned.returncode == 0, planned.stderr
-    assert planned.stdout.endswith("3 cells: 0 exist, 3 would run\n")
+    plan = bench(installed, tmp_path, "plan", "methods=mine,simclr", "mine.weight=1,2", "--quick")
+    assert plan.returncode == 0, plan.stderr
+    assert plan.stdout.endswith("3 cells: 0 exist, 3 would run\n")
     check_refusal(bench(installed, tmp_path, "plan", "methods=simclr,typo"), "'typo'", "my_typo.py", "SyntaxError")
 
 
@@ -464,8 +462,8 @@ def test_what_is_missing_in_a_folder_is_resumed_from_the_folder_alone(
     records = sorted(tmp_path.glob("runs/*/record.json"))
     before = [json.loads(path.read_text())["metrics"] for path in records]
     records[0].unlink()
-    done = bench(environment, tmp_path, "resume", "out=runs", "device=cpu")
-    assert done.returncode == 0, done.stderr
+    result = bench(environment, tmp_path, "resume", "out=runs", "device=cpu")
+    assert result.returncode == 0, result.stderr
     assert [json.loads(path.read_text())["metrics"] for path in records] == before
     rows = [line.split() for line in bench(environment, tmp_path, "status").stdout.splitlines()]
     assert sorted(row[1:] for row in rows if row[0].startswith("random-")) == [
@@ -483,10 +481,10 @@ def test_what_is_missing_in_a_folder_is_resumed_from_the_folder_alone(
 def test_plan_shows_the_script_of_the_jobs(environment: dict[str, str], tmp_path: Path) -> None:
     words = ("launcher=slurm", "slurm.partition=gpu", "slurm.gpus_per_node=1", "slurm.setup=module load cuda")
     words += ("seeds=0,1,2,3", "slurm.cells_per_job=2", "--quick")
-    done = bench(environment, tmp_path, "plan", "methods=simclr", *words)
-    assert done.returncode == 0, done.stderr
+    result = bench(environment, tmp_path, "plan", "methods=simclr", *words)
+    assert result.returncode == 0, result.stderr
     for line in ("--array=0-1%", "--partition=gpu", "--gpus-per-node=1", "module load cuda", "--requeue"):
-        assert line in done.stdout
+        assert line in result.stdout
     assert list(tmp_path.iterdir()) == []
     check_refusal(bench(environment, tmp_path, "run", "methods=simclr", "slurm.nodes=0"), "slurm.nodes", "at least 1")
     check_refusal(bench(environment, tmp_path, "run", "methods=simclr", "slurm.partion=gpu"), "did you mean")

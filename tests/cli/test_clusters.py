@@ -34,10 +34,10 @@ def lab(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_its_words_count_and_those_of_the_command_go_before(lab: Path) -> None:
-    found = cell_words.read(["methods=simclr", "cluster=lab", "threads=2", "slurm.timeout_min=30"]).runtime
-    assert (found.launcher, found.threads) == ("slurm", 2)
-    assert (found.slurm.partition, found.slurm.timeout_min) == ("gpu", 30)
-    assert found.slurm.setup == "module load cuda, gcc", "a comma is part of it"
+    runtime = cell_words.read(["methods=simclr", "cluster=lab", "threads=2", "slurm.timeout_min=30"]).runtime
+    assert (runtime.launcher, runtime.threads) == ("slurm", 2)
+    assert (runtime.slurm.partition, runtime.slurm.timeout_min) == ("gpu", 30)
+    assert runtime.slurm.setup == "module load cuda, gcc", "a comma is part of it"
     assert runtime_words.read_folder(["cluster=lab", "out=here"]).slurm.partition == "gpu"
 
 
@@ -53,8 +53,8 @@ def test_it_does_not_change_which_cells_are_meant(lab: Path) -> None:
 
 def test_without_slurm_what_it_says_of_slurm_is_left(lab: Path) -> None:
     lab.write_text(FILE + "workers=4")
-    found = cell_words.read(["methods=simclr", "cluster=lab", "launcher=here"]).runtime
-    assert (found.launcher, found.slurm.partition, found.threads) == ("here", "", 4)
+    runtime = cell_words.read(["methods=simclr", "cluster=lab", "launcher=here"]).runtime
+    assert (runtime.launcher, runtime.slurm.partition, runtime.threads) == ("here", "", 4)
 
 
 def test_the_users_own_folder_is_the_second_place(lab: Path) -> None:

@@ -69,8 +69,8 @@ def test_no_fitted_value_is_refused_by_the_method_or_beside_the_users_batch(
             monkeypatch.setattr(module, "measure", lambda *_, facts=facts: facts)
         for batch in [None, *draw.sample([size for size in batches if size <= images], min(2, images // 10))]:
             epochs = draw.choice((None, 1, 2, 9, 10, 200))
-            given = {"epochs": epochs, "batch_size": batch}
-            words = [f"{word}={value}" for word, value in given.items() if value]
+            settings = {"epochs": epochs, "batch_size": batch}
+            words = [f"{word}={value}" for word, value in settings.items() if value]
             cells = read([f"methods={name}", "dataset=svhn", *words]).cells
             checks.require_possible(cells, Runtime())
             assert (cells[0].batch_size or 0) <= images
@@ -111,9 +111,9 @@ def test_the_smallest_folder_that_is_allowed_trains(tmp_path: Path, environment:
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", (20, 20), (number * 40, 0, 0)).save(path)
     words = ["methods=simclr,moco", "dataset=folder", f"dataset.root={tmp_path / 'tiny'}", f"out={tmp_path / 'out'}"]
-    done = run_in_process(["run", *words, "backbone=test_resnet", "epochs=1", "wandb=off"], environment)
-    assert done.returncode == 0, done.stderr
-    assert "fitted to 2 training images: batch_size=2 (about a tenth of 2 images, from 2 to 256" in done.stderr
+    result = run_in_process(["run", *words, "backbone=test_resnet", "epochs=1", "wandb=off"], environment)
+    assert result.returncode == 0, result.stderr
+    assert "fitted to 2 training images: batch_size=2 (about a tenth of 2 images, from 2 to 256" in result.stderr
 
 
 def test_a_word_wins_and_is_told_where_it_cannot_work(folder: Path) -> None:
@@ -121,12 +121,12 @@ def test_a_word_wins_and_is_told_where_it_cannot_work(folder: Path) -> None:
     request = read(["methods=moco,swav", "dataset=folder", f"dataset.root={folder}", *words])
     moco, swav = request.cells
     assert (moco.options["queue"], swav.options["prototypes"], moco.view_size, moco.epochs) == (65536, 3000, 96, 7)
-    told = " ".join(request.notes)
-    assert "moco: queue=65536 is 762 times the 86 training images: a key meets itself" in told
-    assert "swav: prototypes=3000 are more than the 16 embeddings" in told
-    assert "view_size=96 is more than the 64 pixels" in told
-    assert "epochs=7" not in told, "what the user said is not said to be fitted"
-    assert "momentum=0.95 (the key encoder has to follow within 35 steps)" in told, "it follows the user's epochs"
+    notes = " ".join(request.notes)
+    assert "moco: queue=65536 is 762 times the 86 training images: a key meets itself" in notes
+    assert "swav: prototypes=3000 are more than the 16 embeddings" in notes
+    assert "view_size=96 is more than the 64 pixels" in notes
+    assert "epochs=7" not in notes, "what the user said is not said to be fitted"
+    assert "momentum=0.95 (the key encoder has to follow within 35 steps)" in notes, "it follows the user's epochs"
 
 
 def test_views_are_never_larger_than_the_images_that_are_kept(folder: Path) -> None:
@@ -163,13 +163,13 @@ def test_what_was_found_and_fitted_stands_in_plan_and_record(
 ) -> None:
     words = ["methods=moco", "dataset=folder", f"dataset.root={folder}", "backbone=test_resnet", "stem=native"]
     words += ["view_size=16", "epochs=1", "moco.queue=128", f"out={tmp_path}", "wandb=off"]
-    planned = run_in_process(["plan", "--quick", *words], environment)
-    assert "images: 3 classes (a, b, c), 86 train / 10 validation / 24 test images" in planned.stderr
-    assert "moco: queue=128 is 149% of the 86 training images" in planned.stderr
-    done = run_in_process(["run", *words], environment)
-    assert done.returncode == 0, done.stderr
+    plan = run_in_process(["plan", "--quick", *words], environment)
+    assert "images: 3 classes (a, b, c), 86 train / 10 validation / 24 test images" in plan.stderr
+    assert "moco: queue=128 is 149% of the 86 training images" in plan.stderr
+    result = run_in_process(["run", *words], environment)
+    assert result.returncode == 0, result.stderr
     record = next(tmp_path.glob("*/record.json")).read_text()
     assert "3 classes (a, b, c), 86 train / 10 validation / 24 test images" in record
     assert "queue=128 is 149% of the 86 training images" in record
     assert "batch_size=16 (about a tenth of 86 images" in record
-    assert "queue=128 is 149% of the 86 training images" in " ".join(done.stdout.split()), "in the table"
+    assert "queue=128 is 149% of the 86 training images" in " ".join(result.stdout.split()), "in the table"

@@ -43,8 +43,8 @@ def test_an_old_page_is_found_and_left(
 
 def test_every_method_has_a_family() -> None:
     for name in methods.names():
-        found = methods.describe(name)
-        assert found.family in methods.FAMILIES, name
+        description = methods.describe(name)
+        assert description.family in methods.FAMILIES, name
 
 
 def test_cost_is_in_proportion_to_what_is_encoded() -> None:
@@ -66,5 +66,5 @@ def test_every_value_of_a_preset_says_where_it_is_from() -> None:
 
 @pytest.mark.parametrize("preset", ["cifar", "imagenet"])
 def test_no_method_has_another_s_rate_unsaid(preset: str) -> None:
-    trained = {name for name in methods.names() if methods.describe(name).trains}
-    assert {name for name in trained if f"{name}.learning_rate" not in presets.PRESETS[preset]()} == set()
+    trainable = {name for name in methods.names() if methods.describe(name).trains}
+    assert {name for name in trainable if f"{name}.learning_rate" not in presets.PRESETS[preset]()} == set()

@@ -21,9 +21,9 @@ CHOICES = sorted((STUDIES / "digits_tuned/tuned").glob("*.json"))
 @pytest.mark.parametrize("path", CHOICES, ids=lambda path: path.name.partition("-")[0])
 def test_a_tuned_method_of_the_digits_has_what_its_trials_chose(path: Path) -> None:
     study = json.loads(path.read_text())
-    chosen = dict(word.split("=") for word in study["choice"]["words"])
-    assert chosen.keys() == {f"{study['method']}.{name}" for name in study["space"]}
-    for word, text in chosen.items():
+    choice = dict(word.split("=") for word in study["choice"]["words"])
+    assert choice.keys() == {f"{study['method']}.{name}" for name in study["space"]}
+    for word, text in choice.items():
         value, source = digits()[word]
         exact = float(text)
         assert float(value) == (exact if text.isdigit() else float(f"{exact:.2g}")), word
@@ -34,8 +34,8 @@ def test_a_tuned_method_of_the_digits_has_what_its_trials_chose(path: Path) -> N
 @pytest.mark.parametrize("study", ["digits_all", "digits_newer"])
 def test_the_words_on_a_page_give_the_cells_that_were_trained_before_the_tuning(study: str) -> None:
     text = (docs_commands.ROOT / f"docs/results/{study}.md").read_text(encoding="utf-8")
-    command = docs_commands.blocks(text, "bash")[0]  # the page's own, before the records
+    command = docs_commands.find_blocks(text, "bash")[0]  # the page's own, before the records
     cells = cell_words.read(shlex.split(command)[4:]).cells
-    kept = {path.name.rpartition("-")[2] for path in (STUDIES / study).glob("*-*")}
+    keys = {path.name.rpartition("-")[2] for path in (STUDIES / study).glob("*-*")}
     assert len(cells) >= 6
-    assert {address.key(cell) for cell in cells} <= kept
+    assert {address.hash_cell(cell) for cell in cells} <= keys

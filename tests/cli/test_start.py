@@ -18,33 +18,33 @@ def test_a_file_with_our_name_is_named(environment: dict[str, str], tmp_path: Pa
     path = tmp_path / name
     path.parent.mkdir(exist_ok=True)
     path.write_text("raise SystemExit('the user own file was run')\n")
-    done = run_in_subprocess(["methods"], environment, tmp_path)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert str(tmp_path / name.removesuffix("/__init__.py")) in done.stderr
-    assert "rename it" in done.stderr
-    assert "contrastive-benchmark" in done.stderr
+    result = run_in_subprocess(["methods"], environment, tmp_path)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert str(tmp_path / name.removesuffix("/__init__.py")) in result.stderr
+    assert "rename it" in result.stderr
+    assert "contrastive-benchmark" in result.stderr
 
 
 def test_a_folder_of_results_is_in_nobody_s_way(environment: dict[str, str], tmp_path: Path) -> None:
     (tmp_path / "results").mkdir()
     (tmp_path / "results" / "table.csv").write_text("a,b\n")
     for path in (environment["PYTHONPATH"], ""):  # as a checkout, and as it is installed for these tests
-        done = run_in_subprocess(["report", "out=runs"], environment | {"PYTHONPATH": path}, tmp_path)
-        assert "no such folder" in done.stderr
+        result = run_in_subprocess(["report", "out=runs"], environment | {"PYTHONPATH": path}, tmp_path)
+        assert "no such folder" in result.stderr
 
 
 @pytest.mark.skipif(not COMMAND.exists(), reason="the command is not installed")
 def test_the_installed_command_looks_nowhere_else(environment: dict[str, str], tmp_path: Path) -> None:
     for name in ("methods", "benchmark", "results", "slurm"):
         (tmp_path / f"{name}.py").write_text("raise SystemExit('the user own file was run')\n")
-    done = subprocess.run([COMMAND, "methods"], cwd=tmp_path, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
-    assert "simclr" in done.stdout
+    result = subprocess.run([COMMAND, "methods"], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert "simclr" in result.stdout
 
 
 @pytest.mark.parametrize(
-    ("given", "expected"),
+    ("variables", "expected"),
     [
         ({}, ("passive", "10000", None)),
         ({"OMP_WAIT_POLICY": "active"}, ("active", None, None)),
@@ -52,14 +52,16 @@ def test_the_installed_command_looks_nowhere_else(environment: dict[str, str], t
         ({"KMP_BLOCKTIME": "1"}, (None, None, "1")),
     ],
 )
-def test_threads_sleep_unless_the_user_says_otherwise(given: dict[str, str], expected: tuple[str | None, ...]) -> None:
+def test_threads_sleep_unless_the_user_says_otherwise(
+    variables: dict[str, str], expected: tuple[str | None, ...]
+) -> None:
     from benchmark import start
 
     before = dict(os.environ)
     try:
         for name in start.WAITING:
             os.environ.pop(name, None)
-        os.environ |= given
+        os.environ |= variables
         start.let_threads_sleep()
         assert tuple(os.environ.get(name) for name in start.WAITING) == expected
     finally:
@@ -92,8 +94,8 @@ assert "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE" not in os.environ
         "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1",
     }
     call = [sys.executable, "-c", code]
-    done = subprocess.run(call, env=environment | wishes, cwd=tmp_path, capture_output=True, text=True)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(call, env=environment | wishes, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
 
 
 def test_windows_is_told_what_is_missing(environment: dict[str, str]) -> None:
@@ -101,7 +103,7 @@ def test_windows_is_told_what_is_missing(environment: dict[str, str]) -> None:
 from benchmark.__main__ import main
 import os; os.name = "nt"
 sys.exit(main(["run", "methods=simclr"]))"""
-    done = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
-    assert done.returncode == 2, done.stderr
-    assert done.stderr.startswith("error: Windows has no fcntl")
-    assert len(done.stderr.splitlines()) == 1
+    result = subprocess.run([sys.executable, "-c", script], env=environment, capture_output=True, text=True)
+    assert result.returncode == 2, result.stderr
+    assert result.stderr.startswith("error: Windows has no fcntl")
+    assert len(result.stderr.splitlines()) == 1

@@ -42,47 +42,47 @@ class Mine(Method):
 '''
 
 
-def cells(words: str) -> list[Settings]:
+def read_cells(words: str) -> list[Settings]:
     return read(words.split()).cells
 
 
-def cell(words: str) -> Settings:
-    matches = cells(words)
+def read_cell(words: str) -> Settings:
+    matches = read_cells(words)
     assert len(matches) == 1
     return matches[0]
 
 
-def key(words: str) -> str:
-    return address.key(cell(words))
+def compute_key(words: str) -> str:
+    return address.hash_cell(read_cell(words))
 
 
-def refusal(words: str) -> str:
-    with pytest.raises(UsageError) as caught:
+def read_refusal(words: str) -> str:
+    with pytest.raises(UsageError) as error:
         read(words.split())
-    return str(caught.value)
+    return str(error.value)
 
 
-def of(request: Request, method: str) -> list[Settings]:
+def select_cells(request: Request, method: str) -> list[Settings]:
     return [cell for cell in request.cells if cell.method == method]
 
 
 def test_a_method_s_option_multiplies_only_its_own_cells() -> None:
-    found = cells("methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536")
-    assert [c.method for c in found] == ["simclr"] * 3 + ["moco"] * 6
-    assert [(c.seed, c.options["queue"]) for c in found[3:]] == [(s, q) for s in (0, 1, 2) for q in (4096, 65536)]
-    assert len({address.key(c) for c in found}) == 9
+    cells = read_cells("methods=simclr,moco seeds=0,1,2 moco.queue=4096,65536")
+    assert [c.method for c in cells] == ["simclr"] * 3 + ["moco"] * 6
+    assert [(c.seed, c.options["queue"]) for c in cells[3:]] == [(s, q) for s in (0, 1, 2) for q in (4096, 65536)]
+    assert len({address.hash_cell(c) for c in cells}) == 9
 
 
 def test_all_methods_or_a_family_s() -> None:
-    every = [cell.method for cell in cells("methods=all")]
+    every = [cell.method for cell in read_cells("methods=all")]
     assert sorted(every) == sorted(name for name in methods.names() if name != "frozen"), (
         "which is what its weights are"
     )
-    clustering = [cell.method for cell in cells("methods=family:clustering")]
+    clustering = [cell.method for cell in read_cells("methods=family:clustering")]
     assert clustering == ["deepcluster", "pcl", "swav"]
     at = every.index("deepcluster")
     assert every[at : at + 3] == clustering, "families stand together"
-    assert [cell.method for cell in cells("methods=pcl,family:clustering,random")] == [
+    assert [cell.method for cell in read_cells("methods=pcl,family:clustering,random")] == [
         "pcl",
         "deepcluster",
         "swav",
@@ -97,51 +97,53 @@ def test_all_methods_or_a_family_s() -> None:
 def test_a_shared_option_goes_to_every_method_that_has_it() -> None:
     request = read(["methods=simclr,moco,random", "temperature=0.1,0.5", "head=linear", "head_dim=64"])
     for method in ("simclr", "moco"):
-        assert [c.options["temperature"] for c in of(request, method)] == [0.1, 0.5]
-        assert {(c.options["head"], c.options["head_dim"]) for c in of(request, method)} == {("linear", 64)}
-    assert len(of(request, "random")) == 1
+        assert [c.options["temperature"] for c in select_cells(request, method)] == [0.1, 0.5]
+        assert {(c.options["head"], c.options["head_dim"]) for c in select_cells(request, method)} == {("linear", 64)}
+    assert len(select_cells(request, "random")) == 1
     assert any("temperature does not apply to random" in note for note in request.notes)
     assert not any("simclr" in note or "moco" in note for note in request.notes)
 
 
 def test_an_option_that_one_of_two_lacks_gives_that_one_a_single_cell_and_a_note() -> None:
     request = read(["methods=simclr,moco", "queue=256,512"])
-    assert [len(of(request, m)) for m in ("simclr", "moco")] == [1, 2]
+    assert [len(select_cells(request, m)) for m in ("simclr", "moco")] == [1, 2]
     assert len(request.notes) == 1
     assert "queue does not apply to simclr" in request.notes[0]
 
 
 @pytest.mark.parametrize("words", ["temperature=0.5 moco.temperature=0.3", "moco.temperature=0.3 temperature=0.5"])
 def test_the_prefixed_word_wins_in_either_order(words: str) -> None:
-    simclr, moco = cells(f"methods=simclr,moco {words}")
+    simclr, moco = read_cells(f"methods=simclr,moco {words}")
     assert (simclr.options["temperature"], moco.options["temperature"]) == (0.5, 0.3)
 
 
 def test_a_setting_can_be_given_for_one_method() -> None:
-    simclr, moco = cells("methods=simclr,moco learning_rate=0.3 moco.learning_rate=0.03")
+    simclr, moco = read_cells("methods=simclr,moco learning_rate=0.3 moco.learning_rate=0.03")
     assert (simclr.learning_rate, moco.learning_rate) == (0.3, 0.03)
-    assert len(cells("methods=simclr,moco moco.seeds=0,1,2")) == 4
+    assert len(read_cells("methods=simclr,moco moco.seeds=0,1,2")) == 4
 
 
 def test_presets_stand_below_the_user_s_words() -> None:
-    preset, words = cell("methods=moco"), presets.digits()
+    preset, words = read_cell("methods=moco"), presets.digits()
     assert preset.epochs == int(words["epochs"].value) != Settings().epochs
     assert preset.options["queue"] == int(words["moco.queue"].value) != 65536
-    assert cell("methods=moco epochs=3").epochs == 3
-    assert cell("methods=moco temperature=0.4").options["temperature"] == 0.4, "also where the preset names the method"
-    assert cell("methods=moco batch_norm=local").batch_norm == "local"
-    assert cell("methods=moco preset=none").options["queue"] == 65536
-    assert cell("methods=moco preset=none").batch_norm == "shuffle:8", "what the method recommends"
-    assert cell("methods=moco preset=none batch_norm=local").batch_norm == "local"
-    assert cell("methods=moco preset=none") != cell("methods=moco preset=cifar")
-    cifar = cell("methods=moco dataset=cifar10")
+    assert read_cell("methods=moco epochs=3").epochs == 3
+    assert read_cell("methods=moco temperature=0.4").options["temperature"] == 0.4, (
+        "also where the preset names the method"
+    )
+    assert read_cell("methods=moco batch_norm=local").batch_norm == "local"
+    assert read_cell("methods=moco preset=none").options["queue"] == 65536
+    assert read_cell("methods=moco preset=none").batch_norm == "shuffle:8", "what the method recommends"
+    assert read_cell("methods=moco preset=none batch_norm=local").batch_norm == "local"
+    assert read_cell("methods=moco preset=none") != read_cell("methods=moco preset=cifar")
+    cifar = read_cell("methods=moco dataset=cifar10")
     assert (cifar.epochs, cifar.options["queue"], cifar.learning_rate) == (200, 4096, 0.03)
 
 
 def test_what_an_optimiser_does_not_read_makes_no_cell_of_its_own() -> None:
-    assert len(cells("methods=simclr optimiser=larc decay_all=true,false")) == 1
-    assert len(cells("methods=simclr optimiser=adamw sgd_momentum=0.8,0.9")) == 1
-    assert len(cells("methods=simclr optimiser=lars decay_all=true,false")) == 2
+    assert len(read_cells("methods=simclr optimiser=larc decay_all=true,false")) == 1
+    assert len(read_cells("methods=simclr optimiser=adamw sgd_momentum=0.8,0.9")) == 1
+    assert len(read_cells("methods=simclr optimiser=lars decay_all=true,false")) == 2
 
 
 @pytest.mark.parametrize(
@@ -184,17 +186,19 @@ def test_a_word_that_makes_no_difference_is_said(words: str, note: str) -> None:
 
 @pytest.mark.parametrize("preset", presets.PRESETS)
 def test_every_word_of_a_preset_means_something_and_every_method_has_a_cell(preset: str) -> None:
-    known = set(schema.declared_types()) | {f"{m}.{n}" for m in methods.names() for n in schema.declared_types()}
-    known |= {f"{m}.{option}" for m in methods.names() for option in schema.options_of(m)}
-    assert set(presets.PRESETS[preset]()) - known == set()
-    assert len(cells(f"methods={','.join(methods.names())} dataset=cifar10 preset={preset}")) == len(methods.names())
+    names = set(schema.list_types()) | {f"{m}.{n}" for m in methods.names() for n in schema.list_types()}
+    names |= {f"{m}.{option}" for m in methods.names() for option in schema.list_options(m)}
+    assert set(presets.PRESETS[preset]()) - names == set()
+    assert len(read_cells(f"methods={','.join(methods.names())} dataset=cifar10 preset={preset}")) == len(
+        methods.names()
+    )
 
 
 def test_the_backbone_that_a_preset_gives_a_method_yields_to_the_user_s() -> None:
-    others, masked = cells("methods=simclr,mae dataset=cifar10")
+    others, masked = read_cells("methods=simclr,mae dataset=cifar10")
     assert (others.backbone, others.stem, others.pool) == ("resnet18", "auto", "auto")
     assert (masked.backbone, masked.stem, masked.pool) == ("vit_tiny_patch16_224", "small", "avg")
-    same = cells("methods=simclr,mae dataset=cifar10 backbone=vit_small_patch16_224")
+    same = read_cells("methods=simclr,mae dataset=cifar10 backbone=vit_small_patch16_224")
     assert {cell.backbone for cell in same} == {"vit_small_patch16_224"}
 
 
@@ -202,48 +206,54 @@ def test_the_backbone_that_a_preset_gives_a_method_yields_to_the_user_s() -> Non
 @pytest.mark.parametrize(("view", "stem"), [(32, "small"), (64, "small"), (96, "auto"), (224, "auto")])
 def test_a_vision_transformer_has_its_own_settings(model: str, view: int, stem: str) -> None:
     words = f"dataset=cifar10 backbone=vit_{model}_patch16_224 view_size={view}"
-    found = {one.method: one for one in cells(f"methods=simclr,moco,moco_v3,dino,lejepa,mae,simmim,ijepa,ibot {words}")}
-    assert {(one.optimiser, one.stem) for one in found.values()} == {("adamw", stem)}
-    assert {name: one.pool for name, one in found.items() if one.pool != "auto"} == dict.fromkeys(
+    by_method = {
+        one.method: one for one in read_cells(f"methods=simclr,moco,moco_v3,dino,lejepa,mae,simmim,ijepa,ibot {words}")
+    }
+    assert {(one.optimiser, one.stem) for one in by_method.values()} == {("adamw", stem)}
+    assert {name: one.pool for name, one in by_method.items() if one.pool != "auto"} == dict.fromkeys(
         ("mae", "simmim", "ijepa"), "avg"
     )
-    rates = {name: (one.learning_rate, one.weight_decay) for name, one in found.items()}
+    rates = {name: (one.learning_rate, one.weight_decay) for name, one in by_method.items()}
     assert rates["moco_v3"] == rates["simclr"] == rates["moco"] == (1.5e-4, 0.1)
     assert rates["mae"] == (1.5e-4, 0.05)
     assert rates["dino"] == rates["ibot"] == (5e-4, 0.04)
     assert rates["lejepa"] == (5e-4 if view > 128 else 2e-3, 0.05)
-    assert {found[name].weight_decay_end for name in ("dino", "ijepa", "ibot")} == {0.4}
-    assert found["moco_v3"].options["freeze_patches"]
-    assert found["moco_v3"].options["temperature"] == 0.2
+    assert {by_method[name].weight_decay_end for name in ("dino", "ijepa", "ibot")} == {0.4}
+    assert by_method["moco_v3"].options["freeze_patches"]
+    assert by_method["moco_v3"].options["temperature"] == 0.2
 
 
 def test_words_and_weights_win_over_a_transformer_s_settings() -> None:
     vit = "methods=dino dataset=cifar10 backbone=vit_tiny_patch16_224"
-    assert (cell(f"{vit} optimiser=sgd").optimiser, cell(f"{vit} stem=native").stem) == ("sgd", "native")
-    assert cell(f"{vit} weights=timm").stem == "auto", "timm's weights are those of its own patches"
-    assert cell(f"{vit} preset=none").optimiser == "sgd"
-    assert cell("methods=dino dataset=cifar10 backbone=resnet50").optimiser == "sgd"
+    assert (read_cell(f"{vit} optimiser=sgd").optimiser, read_cell(f"{vit} stem=native").stem) == ("sgd", "native")
+    assert read_cell(f"{vit} weights=timm").stem == "auto", "timm's weights are those of its own patches"
+    assert read_cell(f"{vit} preset=none").optimiser == "sgd"
+    assert read_cell("methods=dino dataset=cifar10 backbone=resnet50").optimiser == "sgd"
     few = "methods=simclr,mae dataset=digits backbone=test_vit"
-    assert [one.learning_rate for one in cells(few)] == [1e-3, 6e-3], "MAE's own, which were tuned with this network"
+    assert [one.learning_rate for one in read_cells(few)] == [1e-3, 6e-3], (
+        "MAE's own, which were tuned with this network"
+    )
 
 
 def test_what_is_chosen_for_a_vision_transformer_is_said() -> None:
-    notes = {method: [note for note in notes_of(method) if "recipe" in note] for method in ("simclr", "dino", "random")}
+    notes = {
+        method: [note for note in read_notes(method) if "recipe" in note] for method in ("simclr", "dino", "random")
+    }
     assert [note.partition(",")[0] for note in notes["simclr"]] == ["simclr: for vit_tiny_patch16_224 MoCo v3's recipe"]
     assert "for want of its own" in notes["simclr"][0]
     assert "learning_rate=1.5e-4" in notes["simclr"][0]
     assert ["its own recipe" in note for note in notes["dino"]] == [True]
     assert not notes["random"], "nothing is trained"
-    assert not [note for note in notes_of("dino", "preset=none") if "recipe" in note]
+    assert not [note for note in read_notes("dino", "preset=none") if "recipe" in note]
 
 
-def notes_of(method: str, *more: str) -> list[str]:
+def read_notes(method: str, *more: str) -> list[str]:
     words = [f"methods={method}", "dataset=cifar10", "backbone=vit_tiny_patch16_224", *more]
     return cell_words.read(words).notes
 
 
 def test_a_preset_follows_each_cell_s_dataset() -> None:
-    assert [c.epochs for c in cells("methods=simclr dataset=digits,cifar10,svhn")] == [
+    assert [c.epochs for c in read_cells("methods=simclr dataset=digits,cifar10,svhn")] == [
         int(presets.digits()["epochs"].value),
         int(presets.cifar()["epochs"].value),
         200,  # svhn has no preset: fitted to its 65,931 images, of which a million seen is fewer epochs
@@ -263,21 +273,25 @@ def test_pixels_have_neither_backbone_nor_seed() -> None:
     request = read(["methods=pixels", "seeds=0,1,2", "backbone=resnet18,resnet50"])
     assert [(c.seed, c.backbone) for c in request.cells] == [(None, None)]
     assert "seeds does not apply to pixels: one cell" in request.notes
-    assert key("methods=pixels") == key("methods=pixels seeds=7")
+    assert compute_key("methods=pixels") == compute_key("methods=pixels seeds=7")
 
 
 def test_equal_cells_are_given_once() -> None:
-    assert len(cells("methods=simclr,simclr epochs=3,3 seeds=0,0,1")) == 2
-    assert len(cells("methods=simclr view_size=0,16 preset=digits")) == 2
-    assert len(cells("methods=simclr view_size=0,32 preset=none")) == 1, "0 is the dataset's own size"
+    assert len(read_cells("methods=simclr,simclr epochs=3,3 seeds=0,0,1")) == 2
+    assert len(read_cells("methods=simclr view_size=0,16 preset=digits")) == 2
+    assert len(read_cells("methods=simclr view_size=0,32 preset=none")) == 1, "0 is the dataset's own size"
 
 
 def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
-    usual = key("methods=simclr")
-    assert usual == key("methods=simclr")
-    assert key("methods=moco temperature=0.3 epochs=4") == key("epochs=4 moco.temperature=0.3 methods=moco")
+    usual = compute_key("methods=simclr")
+    assert usual == compute_key("methods=simclr")
+    assert compute_key("methods=moco temperature=0.3 epochs=4") == compute_key(
+        "epochs=4 moco.temperature=0.3 methods=moco"
+    )
     epochs, rate = (presets.digits()[word].value for word in ("epochs", "simclr.learning_rate"))
-    assert usual == key(f"methods=simclr epochs={epochs} learning_rate={float(rate) * 10}e-1"), "what the preset says"
+    assert usual == compute_key(f"methods=simclr epochs={epochs} learning_rate={float(rate) * 10}e-1"), (
+        "what the preset says"
+    )
     for word in (
         "out=elsewhere",
         "device=cpu",
@@ -288,7 +302,7 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
         "dataset.root=/somewhere",
         "dataset.download=true",
     ):
-        assert key(f"methods=simclr {word}") == usual, word
+        assert compute_key(f"methods=simclr {word}") == usual, word
 
 
 @pytest.mark.parametrize(
@@ -327,30 +341,30 @@ def test_what_does_not_change_the_result_does_not_change_the_key() -> None:
     ],
 )
 def test_what_changes_the_result_changes_the_key(word: str) -> None:
-    assert key(f"methods=simclr {word}") != key("methods=simclr")
+    assert compute_key(f"methods=simclr {word}") != compute_key("methods=simclr")
 
 
 def test_settings_that_came_later_leave_the_keys_of_cells_without_them() -> None:
-    usual, adamw = key("methods=simclr"), key("methods=simclr optimiser=adamw")
+    usual, adamw = compute_key("methods=simclr"), compute_key("methods=simclr optimiser=adamw")
     decay = presets.digits()["simclr.weight_decay"].value
     for words in ("weight_decay_end=constant", f"weight_decay_end={decay}", "adamw_beta2=0.95"):
-        assert key(f"methods=simclr {words}") == usual, "a decay that ends as it began; SGD has no betas"
-    assert key("methods=simclr optimiser=adamw adamw_beta2=0.999") == adamw
-    assert key("methods=pixels pool=avg") == key("methods=pixels"), "which has no backbone"
-    assert key("methods=simclr optimiser=adamw adamw_beta2=0.95") != adamw
-    assert not {"pool", "weight_decay_end", "adamw_beta2"} & set(address.identity(cell("methods=random")))
+        assert compute_key(f"methods=simclr {words}") == usual, "a decay that ends as it began; SGD has no betas"
+    assert compute_key("methods=simclr optimiser=adamw adamw_beta2=0.999") == adamw
+    assert compute_key("methods=pixels pool=avg") == compute_key("methods=pixels"), "which has no backbone"
+    assert compute_key("methods=simclr optimiser=adamw adamw_beta2=0.95") != adamw
+    assert not {"pool", "weight_decay_end", "adamw_beta2"} & set(address.identify(read_cell("methods=random")))
 
 
 def test_other_names_of_methods_are_words_of_a_cell() -> None:
-    variants = {name: cell(words) for name, words in methods.variants().items()}
+    variants = {name: read_cell(words) for name, words in methods.variants().items()}
     assert {"nnbyol", "nnsiam", "hcl", "debiased"} <= set(variants)
-    assert all(address.key(one) != key(f"methods={one.method}") for one in variants.values())
+    assert all(address.hash_cell(one) != compute_key(f"methods={one.method}") for one in variants.values())
 
 
 def test_a_number_is_one_setting_however_it_was_come_by() -> None:
     """3 x 0.2 is 0.6000000000000001 in binary."""
     assert len(read(["methods=dcl", "temperature=0.6,x3,0.6000000000000001"]).cells) == 1
-    assert key("methods=simclr weight_decay=-0.0") == key("methods=simclr weight_decay=0")
+    assert compute_key("methods=simclr weight_decay=-0.0") == compute_key("methods=simclr weight_decay=0")
 
 
 @pytest.mark.parametrize("word", [f"seeds={10**120}", "weight_decay=1e150"])
@@ -388,9 +402,9 @@ def test_a_large_grid_is_asked_about_and_shows_how_far_it_is(
 
 
 def test_values_have_their_declared_type() -> None:
-    found = cell("methods=moco moco.symmetric=yes moco.queue=512 momentum=1 precision=fp32 weight_decay=1e-4")
-    assert (found.options["symmetric"], found.options["queue"], found.options["momentum"]) == (True, 512, 1.0)
-    assert (found.precision, found.weight_decay) == ("fp32", 1e-4)
+    cell = read_cell("methods=moco moco.symmetric=yes moco.queue=512 momentum=1 precision=fp32 weight_decay=1e-4")
+    assert (cell.options["symmetric"], cell.options["queue"], cell.options["momentum"]) == (True, 512, 1.0)
+    assert (cell.precision, cell.weight_decay) == ("fp32", 1e-4)
     assert read(["methods=simclr", "out=a/b=c", "log_every=5"]).runtime.out == "a/b=c"
 
 
@@ -467,7 +481,7 @@ def test_values_have_their_declared_type() -> None:
     ],
 )
 def test_a_mistake_is_named_with_what_is_allowed(words: str, parts: list[str]) -> None:
-    message = refusal(words)
+    message = read_refusal(words)
     assert [part for part in parts if part not in message] == [], message
     assert "\n" not in message
 
@@ -485,18 +499,20 @@ def plugin(write_plugin: Callable[[str], str]) -> str:
 
 
 def test_a_plugin_by_dotted_path(plugin: str) -> None:
-    found = cells(f"methods={plugin},simclr mine.weight=0.5,2 {plugin}.depth=3 tied=true mode=hard epochs=2 seeds=4")
-    assert [c.method for c in found] == [plugin, plugin, "simclr"]
-    assert found[0].options == {"weight": 0.5, "depth": 3, "tied": True, "mode": "hard"}
-    assert found[1].options["weight"] == 2.0
-    assert {(c.epochs, c.seed) for c in found} == {(2, 4)}
-    assert (found[0].stem, found[2].stem) == (None, "auto"), "what the plugin declares to ignore"
+    cells = read_cells(
+        f"methods={plugin},simclr mine.weight=0.5,2 {plugin}.depth=3 tied=true mode=hard epochs=2 seeds=4"
+    )
+    assert [c.method for c in cells] == [plugin, plugin, "simclr"]
+    assert cells[0].options == {"weight": 0.5, "depth": 3, "tied": True, "mode": "hard"}
+    assert cells[1].options["weight"] == 2.0
+    assert {(c.epochs, c.seed) for c in cells} == {(2, 4)}
+    assert (cells[0].stem, cells[2].stem) == (None, "auto"), "what the plugin declares to ignore"
     assert methods.describe(plugin).views == ("crop",)
     assert methods.describe(plugin).help["depth"] == "layers"
 
 
 def test_a_default_written_as_1_is_the_same_cell_as_the_word_1(plugin: str) -> None:
-    assert key(f"methods={plugin}") == key(f"methods={plugin} mine.weight=1")
+    assert compute_key(f"methods={plugin}") == compute_key(f"methods={plugin} mine.weight=1")
 
 
 @pytest.mark.parametrize(
@@ -510,7 +526,7 @@ def test_a_default_written_as_1_is_the_same_cell_as_the_word_1(plugin: str) -> N
     ],
 )
 def test_a_plugin_s_options_are_checked_like_ours(plugin: str, words: str, parts: list[str]) -> None:
-    message = refusal(f"methods={plugin} " + words.replace("{plugin}", plugin))
+    message = read_refusal(f"methods={plugin} " + words.replace("{plugin}", plugin))
     assert [part for part in parts if part.replace("{plugin}", plugin) not in message] == [], message
 
 
@@ -532,7 +548,7 @@ def test_a_plugin_s_options_are_checked_like_ours(plugin: str, words: str, parts
 def test_a_plugin_that_cannot_be_read_is_named(plugin: str, old: str, new: str, part: str) -> None:
     path = methods.source(plugin)
     path.write_text(PLUGIN.replace(old, new))
-    message = refusal(f"methods={plugin}")
+    message = read_refusal(f"methods={plugin}")
     assert plugin in message
     assert part in message
 
@@ -543,8 +559,8 @@ def test_a_plugin_whose_package_cannot_be_imported_says_why(tmp_path: Path, monk
     (package / "__init__.py").write_text("import a_library_that_is_not_here")
     (package / "mine.py").write_text(PLUGIN)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert "a_library_that_is_not_here" in refusal("methods=words_needs_more.mine")
-    assert "unknown method 'no_such_package.mine'" in refusal("methods=no_such_package.mine")
+    assert "a_library_that_is_not_here" in read_refusal("methods=words_needs_more.mine")
+    assert "unknown method 'no_such_package.mine'" in read_refusal("methods=no_such_package.mine")
 
 
 def test_reading_words_does_not_import_torch() -> None:
@@ -554,9 +570,9 @@ def test_reading_words_does_not_import_torch() -> None:
 
 
 def test_seeds_may_be_a_range() -> None:
-    assert [c.seed for c in cells("methods=simclr seeds=0-2,7")] == [0, 1, 2, 7]
-    assert "seeds=0-4" in refusal("methods=simclr seeds=4-0")
-    assert "10,000" in refusal("methods=simclr seeds=0-99999999")
+    assert [c.seed for c in read_cells("methods=simclr seeds=0-2,7")] == [0, 1, 2, 7]
+    assert "seeds=0-4" in read_refusal("methods=simclr seeds=4-0")
+    assert "10,000" in read_refusal("methods=simclr seeds=0-99999999")
 
 
 @pytest.mark.parametrize(
@@ -570,18 +586,18 @@ def test_seeds_may_be_a_range() -> None:
     ],
 )
 def test_what_a_word_is_called_elsewhere_is_known(words: str, hint: str) -> None:
-    assert hint in refusal(words)
+    assert hint in read_refusal(words)
 
 
 def test_words_from_a_file_are_words_that_others_override(tmp_path: Path) -> None:
     file = tmp_path / "study.txt"
     file.write_text("methods=simclr\n# a remark\n\nepochs=3\nseeds=0-1\n")
-    found = cells(f"@{file} epochs=5")
-    assert [(c.epochs, c.seed) for c in found] == [(5, 0), (5, 1)]
-    assert "no.txt" in refusal("@no.txt")
+    cells = read_cells(f"@{file} epochs=5")
+    assert [(c.epochs, c.seed) for c in cells] == [(5, 0), (5, 1)]
+    assert "no.txt" in read_refusal("@no.txt")
     file.write_text("@other.txt")
-    assert "names no other file" in refusal(f"@{file}")
-    assert "@study.txt" in refusal("@")
+    assert "names no other file" in read_refusal(f"@{file}")
+    assert "@study.txt" in read_refusal("@")
 
 
 def test_a_file_of_the_folder_is_a_method(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -589,8 +605,8 @@ def test_a_file_of_the_folder_is_a_method(tmp_path: Path, monkeypatch: pytest.Mo
     (tmp_path / f"{name}.py").write_text(PLUGIN)
     monkeypatch.chdir(tmp_path)
     monkeypatch.syspath_prepend(str(tmp_path))
-    assert key(f"methods={name}.py") == key(f"methods=./{name}.py") == key(f"methods={name}")
-    assert cell(f"methods={name}.py {name}.depth=3").options["depth"] == 3
+    assert compute_key(f"methods={name}.py") == compute_key(f"methods=./{name}.py") == compute_key(f"methods={name}")
+    assert read_cell(f"methods={name}.py {name}.depth=3").options["depth"] == 3
     (tmp_path / "simclr.py").write_text(PLUGIN)
-    assert "a method of ours has its name" in refusal("methods=simclr.py")
-    assert "no such file" in refusal("methods=nothing.py")
+    assert "a method of ours has its name" in read_refusal("methods=simclr.py")
+    assert "no such file" in read_refusal("methods=nothing.py")

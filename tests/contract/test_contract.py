@@ -84,15 +84,15 @@ def test_reference_points_make_features(name: str, capsys: pytest.CaptureFixture
 @pytest.mark.parametrize("name", methods.names())
 def test_the_described_options_are_the_class_s_own(name: str) -> None:
     """The command line reads options from the source; the class must have the same."""
-    described, loaded = methods.describe(name), methods.load(name)
-    assert described.Config() == described.Config(**vars(loaded.Config()))
-    assert described.trains == loaded.trains
-    assert described.supervised == loaded.supervised
-    assert described.views == loaded.views
-    assert (described.multicrop, described.sized) == (loaded.multicrop, loaded.sized)
-    assert (described.ignores, described.recommends) == (loaded.ignores, loaded.recommends)
-    assert (described.counts, described.read_with) == (loaded.counts, loaded.read_with)
-    assert all(described.help[option] for option in vars(loaded.Config())), "every option has a comment behind it"
+    described, method = methods.describe(name), methods.load(name)
+    assert described.Config() == described.Config(**vars(method.Config()))
+    assert described.trains == method.trains
+    assert described.supervised == method.supervised
+    assert described.views == method.views
+    assert (described.multicrop, described.sized) == (method.multicrop, method.sized)
+    assert (described.ignores, described.recommends) == (method.ignores, method.recommends)
+    assert (described.counts, described.read_with) == (method.counts, method.read_with)
+    assert all(described.help[option] for option in vars(method.Config())), "every option has a comment behind it"
 
 
 FEWER = {"queue_start": "0", "chains": "8"}  # of which one more makes no difference to so short a training
@@ -104,17 +104,17 @@ FEWER = {"queue_start": "0", "chains": "8"}  # of which one more makes no differ
 def test_an_option_makes_a_difference_with_what_it_is_said_to_be_read_with_alone(name: str, option: str) -> None:
     other, *values = methods.describe(name).read_with[option]
     value = getattr(methods.describe(name).Config(), option)
-    every = [str(one).lower() for one in typing.get_args(schema.options_of(name)[other]) or (False, True)]
+    every = [str(one).lower() for one in typing.get_args(schema.list_options(name)[other]) or (False, True)]
     having, lacking = (values, [one for one in every if one not in values]) if values else (["7"], ["0"])
     changed = FEWER.get(option) or (str(not value).lower() if isinstance(value, bool) else f"{value + 1:g}")
 
-    def differs(word: str) -> bool:
+    def changes_numbers(word: str) -> bool:
         words = f"{name}.{other}={word}", "epochs=1"
         cells = [short_training.settings(name, *words, *more) for more in ([], [f"{name}.{option}={changed}"])]
         first, second = (short_training.train_briefly(cell).losses for cell in cells)
         return first != second
 
-    assert [word for word in (*having, *lacking) if differs(word)] == having
+    assert [word for word in (*having, *lacking) if changes_numbers(word)] == having
 
 
 BROKEN = '''"""A method with one fault."""
@@ -191,14 +191,14 @@ FAULTS: dict[str, tuple[dict[str, str], Callable[[str], None], str]] = {
 
 @pytest.mark.parametrize("fault", FAULTS)
 def test_a_fault_is_found(fault: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    code, checked, said = FAULTS[fault]
+    code, checked, message = FAULTS[fault]
     parts = {"init": "pass", "forward": "pass", "loss": "pass", "after": "pass"} | code
     name = "broken_" + "_".join(fault.split())
     (tmp_path / "faulty").mkdir()
     (tmp_path / "faulty" / f"{name}.py").write_text(BROKEN.format(**parts))
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(__import__("sys").modules, "faulty", raising=False)
-    with pytest.raises(Violation, match=said):
+    with pytest.raises(Violation, match=message):
         checked(f"faulty.{name}")
 
 

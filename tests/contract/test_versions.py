@@ -37,7 +37,7 @@ class Mine(Method):
 '''
 
 
-def present() -> dict[str, dict[str, Any]]:
+def hash_methods() -> dict[str, dict[str, Any]]:
     """File -> digest of its source without comments and docstrings, and of a method its version."""
     files = [path for folder in ("", "parts") for path in sorted((methods.FOLDER / folder).glob("*.py"))]
     table: dict[str, dict[str, Any]] = {}
@@ -50,9 +50,9 @@ def present() -> dict[str, dict[str, Any]]:
 
 
 def test_a_method_whose_numbers_change_has_a_new_version() -> None:
-    kept = json.loads(KEPT.read_text())
-    changed = [name for name, entry in present().items() if kept.get(name) != entry] + sorted(
-        set(kept) - set(present())
+    entries = json.loads(KEPT.read_text())
+    changed = [name for name, entry in hash_methods().items() if entries.get(name) != entry] + sorted(
+        set(entries) - set(hash_methods())
     )
     assert not changed, (
         f"{', '.join(changed)}: another source than when the versions were last looked at. Where a method's numbers "
@@ -71,7 +71,7 @@ def test_a_raised_version_is_another_cell(tmp_path: Path, monkeypatch: pytest.Mo
     after = resolve.build({"method": "simclr"})
     schema.method_version.cache_clear()
     assert (before.method_version, after.method_version) == ("", "2")
-    assert address.key(before) != address.key(after)
+    assert address.hash_cell(before) != address.hash_cell(after)
 
 
 def test_options_that_came_later_leave_the_keys_of_cells_without_them() -> None:
@@ -81,9 +81,9 @@ def test_options_that_came_later_leave_the_keys_of_cells_without_them() -> None:
     old = restore(record["settings"])
     assert "hardness" not in old.options
     young = replace(old, options=old.options | {"hardness": 0.0, "class_share": 0.0})
-    assert address.key(old) == address.key(young) == record["key"]
-    assert address.identity(young)["options"] == old.options
-    assert address.key(replace(old, options=old.options | {"hardness": 1.0})) != record["key"]
+    assert address.hash_cell(old) == address.hash_cell(young) == record["key"]
+    assert address.identify(young)["options"] == old.options
+    assert address.hash_cell(replace(old, options=old.options | {"hardness": 1.0})) != record["key"]
     cells = cell_words.read(["methods=simclr", "simclr.hardness=0,1"]).cells
     assert plan.find_varying(cells) == ["options.hardness"]
 
@@ -110,11 +110,11 @@ def test_a_single_file_is_what_it_and_the_files_beside_it_say(tmp_path: Path, mo
     (tmp_path / f"{name}.py").write_text("import json, torch\nfrom beside_it import scale\n")
     methods.trust([name])
     monkeypatch.chdir(tmp_path)
-    alone = methods.version(name)
+    lone = methods.version(name)
     (tmp_path / "beside_it.py").write_text("def scale(x):\n    return x\n")
     first = methods.version(name)
     (tmp_path / "beside_it.py").write_text("def scale(x):\n    return 2 * x\n")
-    assert len({alone, first, methods.version(name)}) == 3
+    assert len({lone, first, methods.version(name)}) == 3
 
 
 def test_an_edited_plugin_begins_a_new_cell_and_resumes_no_old_one(
@@ -131,22 +131,22 @@ def test_an_edited_plugin_begins_a_new_cell_and_resumes_no_old_one(
             del sys.modules[module]
         return run_in_process([*words, f"out={tmp_path / 'runs'}"], environment)
 
-    run = ("run", f"methods={name}", "dataset.limit=60", "view_size=8", "threads=1")
-    assert call(*run).returncode == 0
+    train_words = ("run", f"methods={name}", "dataset.limit=60", "view_size=8", "threads=1")
+    assert call(*train_words).returncode == 0
     (record,) = (tmp_path / "runs").glob("*/record.json")
     old = json.loads(record.read_text())
     assert old["settings"]["method_version"] == old["resolved"]["method_version"] == methods.version(name)
     record.unlink()
     (package / "helper.py").write_text("def scale(x):\n    return 2 * x\n")
-    resumed = call("resume", f"trust={name}")
-    assert resumed.returncode == 0
-    assert f"{record.parent.name}: the code of {name} has changed" in resumed.stderr
+    result = call("resume", f"trust={name}")
+    assert result.returncode == 0
+    assert f"{record.parent.name}: the code of {name} has changed" in result.stderr
     assert not record.exists()
-    assert call(*run).returncode == 0
+    assert call(*train_words).returncode == 0
     (new,) = (tmp_path / "runs").glob("*/record.json")
     assert json.loads(new.read_text())["key"] != old["key"]
 
 
 if __name__ == "__main__":
-    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in present().items())
+    lines = ",\n".join(f"{json.dumps(name)}: {json.dumps(entry)}" for name, entry in hash_methods().items())
     KEPT.write_text("{\n" + lines + "\n}\n")

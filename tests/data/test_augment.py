@@ -66,11 +66,11 @@ def random_images(count: int, height: int, width: int, seed: int = 0) -> Tensor:
     return images
 
 
-def drawn(policy: Policy, images: Tensor, seed: int = 1) -> Parameters:
+def draw_parameters(policy: Policy, images: Tensor, seed: int = 1) -> Parameters:
     return draw(policy, len(images), images.shape[2], images.shape[3], torch.Generator().manual_seed(seed))
 
 
-def one_by_one(image: Tensor, policy: Policy, own: Parameters, size: int) -> Tensor:
+def transform_alone(image: Tensor, policy: Policy, own: Parameters, size: int) -> Tensor:
     """torchvision's view of one uint8 image (3, H, W), with the parameters ``own`` of length one."""
     x = F.to_dtype(image, torch.float32, scale=True)
     if policy.crop_scale is None:
@@ -95,7 +95,7 @@ def one_by_one(image: Tensor, policy: Policy, own: Parameters, size: int) -> Ten
         down, across = (torch.from_numpy(ndimage.sobel(grey, axis, mode="reflect")) / 4 for axis in (0, 1))
         x = ((down**2 + across**2) / 2).sqrt().float().expand(3, size, size)
     if own.noise:
-        noise = torch.tensor([normal(number) for number in split_mix(int(own.noise_seed), x.numel())])
+        noise = torch.tensor([compute_normal(number) for number in split_mix(int(own.noise_seed), x.numel())])
         x = (x + own.noise_sigma * noise.view_as(x)).clamp(0, 1)
     return cut_out(x, policy, own.cutout_centre[0].tolist()) if own.cutout else x
 
@@ -111,7 +111,7 @@ def split_mix(seed: int, count: int) -> list[int]:
     return numbers
 
 
-def normal(number: int) -> float:
+def compute_normal(number: int) -> float:
     """The normal number at the share that the upper 23 of 64 bits, with a sign, have of all."""
     signed = (number >> 41) - (2**23 if number >> 63 else 0)
     return math.sqrt(2) * float(special.erfinv((signed + 0.5) / 2**22))
@@ -129,10 +129,10 @@ def cut_out(x: Tensor, policy: Policy, centre: list[float]) -> Tensor:
 
 
 def assert_as_torchvision(images: Tensor, policy: Policy, size: int) -> None:
-    parameters = drawn(policy, images)
+    parameters = draw_parameters(policy, images)
     ours = augment(images, policy, parameters, size)
     theirs = torch.stack(
-        [one_by_one(image, policy, parameters.slice(i, i + 1), size) for i, image in enumerate(images)]
+        [transform_alone(image, policy, parameters.slice(i, i + 1), size) for i, image in enumerate(images)]
     )
     assert ours.shape == (len(images), 3, size, size)
     assert ours.dtype == torch.float32
@@ -190,7 +190,7 @@ def test_a_share_of_the_batch_gets_the_share_of_the_views() -> None:
     # more than what a CPU takes at once, so that its own cuts are among those compared
     images, policy = random_images(360, 20, 28), parse("byol+colour_strong+rotate+noise+cutout").policies[1]
     assert images.shape[0] * 3 * 32 * 32 > CACHED
-    parameters = drawn(policy, images)
+    parameters = draw_parameters(policy, images)
     whole = augment(images, policy, parameters, 32)
     for start, stop in [(0, 20), (20, 21), (21, 345), (345, 360)]:
         share = augment(images[start:stop], policy, parameters.slice(start, stop), 32)
@@ -202,7 +202,7 @@ def test_a_share_of_the_batch_gets_the_share_of_the_views() -> None:
 
 def test_memory_layout_does_not_matter_but_the_type_does() -> None:
     images, policy = random_images(8, 40, 56), parse("simclr").policies[0]
-    parameters = drawn(policy, images)
+    parameters = draw_parameters(policy, images)
     permuted = images.contiguous(memory_format=torch.channels_last)
     assert torch.equal(augment(permuted, policy, parameters, 32), augment(images, policy, parameters, 32))
     with pytest.raises(TypeError, match="uint8"):
@@ -211,9 +211,9 @@ def test_memory_layout_does_not_matter_but_the_type_does() -> None:
 
 def test_the_same_seed_gives_the_same_bits() -> None:
     images, policy = random_images(60, 32, 32), parse("simclr").policies[0]
-    first, again = (augment(images, policy, drawn(policy, images, seed=5), 32) for _ in range(2))
-    assert torch.equal(first, again)
-    assert not torch.equal(first, augment(images, policy, drawn(policy, images, seed=6), 32))
+    first, second = (augment(images, policy, draw_parameters(policy, images, seed=5), 32) for _ in range(2))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, augment(images, policy, draw_parameters(policy, images, seed=6), 32))
 
 
 def test_every_policy_takes_equally_many_random_numbers() -> None:
@@ -229,7 +229,9 @@ def test_every_policy_takes_equally_many_random_numbers() -> None:
 def test_what_was_drawn_before_an_operation_came_is_still_drawn() -> None:
     """Else a finished record would name views that nobody can make again. The numbers are those of version 0.1."""
     images = random_images(500, 10, 200)
-    before, after = (drawn(parse(text).policies[0], images) for text in ("simclr", "simclr+rotate+sobel+noise+cutout"))
+    before, after = (
+        draw_parameters(parse(text).policies[0], images) for text in ("simclr", "simclr+rotate+sobel+noise+cutout")
+    )
     for field in ("box", "flip", "jitter", "factor", "order", "grey", "blur", "sigma", "solarise"):
         assert torch.equal(getattr(before, field), getattr(after, field))
     generator = torch.Generator().manual_seed(1)
@@ -244,7 +246,7 @@ def test_what_was_drawn_before_an_operation_came_is_still_drawn() -> None:
 COUNT = 2500
 
 
-def torchvision_draws(transform: reference.Transform, image: Tensor) -> list[dict]:
+def draw_by_torchvision(transform: reference.Transform, image: Tensor) -> list[dict]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return [transform.make_params([image]) for _ in range(COUNT)]
@@ -257,7 +259,7 @@ def assert_same_distribution(ours: Tensor, theirs: Tensor) -> None:
 @pytest.mark.parametrize(("height", "width"), [(32, 32), (40, 56), (10, 200), (200, 10), (3, 4)])
 def test_crops_are_distributed_as_torchvisions(height: int, width: int) -> None:
     policy, image = parse("crop").policies[0], torch.empty(3, height, width)
-    theirs = torchvision_draws(reference.RandomResizedCrop(32, scale=policy.crop_scale), image)
+    theirs = draw_by_torchvision(reference.RandomResizedCrop(32, scale=policy.crop_scale), image)
     box = draw(policy, COUNT, height, width, torch.Generator().manual_seed(0)).box
     assert (box[:, 2:] > 0).all()
     assert (box >= 0).all()
@@ -281,7 +283,7 @@ def test_jitter_is_distributed_as_torchvisions() -> None:
         Policy(jitter=0.5, brightness=1.5, contrast=0.3, saturation=0.1, hue=0.5),
     ):
         jitter = reference.ColorJitter(policy.brightness, policy.contrast, policy.saturation, policy.hue)
-        theirs = torchvision_draws(jitter, torch.empty(3, 8, 8))
+        theirs = draw_by_torchvision(jitter, torch.empty(3, 8, 8))
         parameters = draw(policy, COUNT, 8, 8, torch.Generator().manual_seed(0))
         keys = ("brightness_factor", "contrast_factor", "saturation_factor", "hue_factor")
         for operation, key in enumerate(keys):
@@ -321,7 +323,7 @@ def test_operations_hit_as_many_images_as_the_policy_says() -> None:
 
 def test_noise_is_normal_and_the_images_own() -> None:
     assert split_mix(1234567, 2) == [6457827717110365317, 3203168211198807973], "the generator's published numbers"
-    seed = drawn(Policy(noise=1.0), random_images(200, 8, 8)).noise_seed
+    seed = draw_parameters(Policy(noise=1.0), random_images(200, 8, 8)).noise_seed
     noise = draw_normals(seed, 3 * 32 * 32)
     assert stats.kstest(noise.flatten()[::7].double().numpy(), stats.norm.cdf).pvalue > 0.001
     assert noise.abs().max() < 5.5
@@ -335,7 +337,7 @@ def test_noise_is_normal_and_the_images_own() -> None:
 @pytest.mark.parametrize("size", [4, 8, 33])
 def test_a_hole_is_the_last_thing_and_half_as_high_and_wide_as_the_view(size: int) -> None:
     images, policy = random_images(300, 20, 20), parse("simclr+sobel+noise+cutout").policies[0]
-    parameters = drawn(policy, images)
+    parameters = draw_parameters(policy, images)
     without = replace(parameters, cutout=torch.zeros_like(parameters.cutout))
     view, whole = (augment(images, policy, own, size) for own in (parameters, without))
     hole = (view == policy.cutout_fill).all(1)
@@ -348,7 +350,7 @@ def test_a_hole_is_the_last_thing_and_half_as_high_and_wide_as_the_view(size: in
 
 def test_the_new_pieces_are_listed_and_parsed(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["augmentations"]) == 0
-    listed = {line.split()[0]: line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()}
+    parts = {line.split()[0]: line.split(maxsplit=1)[1] for line in capsys.readouterr().out.splitlines()}
     for name, part in [
         ("cutout", "square"),
         ("sobel", "edges"),
@@ -356,7 +358,7 @@ def test_the_new_pieces_are_listed_and_parsed(capsys: pytest.CaptureFixture[str]
         ("rotate", "270"),
         ("one_branch", "figure 5"),
     ]:
-        assert part in listed[name]
+        assert part in parts[name]
     assert parse("crop+cutout").policies == (Policy(crop_scale=(0.08, 1.0), cutout=1.0),)
     assert parse("sobel+rotate") == parse("rotate+sobel")
     assert parse("sobel+rotate").policies == (Policy(sobel=0.5, rotate=1.0),)
@@ -449,9 +451,9 @@ def test_an_unknown_piece_is_named_with_the_nearest(text: str, near: str) -> Non
     ],
 )
 def test_small_crops_that_cannot_be_are_refused(text: str, parts: list[str]) -> None:
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError) as error:
         parse(text)
-    assert [part for part in parts if part not in str(caught.value)] == [], str(caught.value)
+    assert [part for part in parts if part not in str(error.value)] == [], str(error.value)
 
 
 def test_policies_that_cannot_be_are_refused() -> None:
@@ -487,8 +489,8 @@ def test_blur_kernels_follow_simclrs_rule() -> None:
 
 def test_policies_need_no_torch() -> None:
     code = "import sys; from benchmark.augment import parse; parse('simclr'); print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "False"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
 
 
 @pytest.mark.parametrize(
@@ -504,7 +506,7 @@ def test_policies_need_no_torch() -> None:
 def test_operations_done_to_all_and_kept_where_they_hit_give_the_same_views(policy: Policy) -> None:
     """As a GPU records them; what was drawn goes there as bytes."""
     images = random_images(200, 40, 56)
-    parameters = drawn(policy, images)
+    parameters = draw_parameters(policy, images)
     static = StaticParameters(*unpack(pack(parameters.tensors()), parameters.tensors()))
     difference = (augment(images, policy, static, 32) - augment(images, policy, parameters, 32)).abs()
     near = difference if not policy.solarise else difference[difference < 0.1]  # rounding may cross the threshold
@@ -517,7 +519,7 @@ def test_operations_done_to_all_and_kept_where_they_hit_give_the_same_views(poli
 def test_cpu_and_gpu_agree_and_the_gpu_is_not_waited_for() -> None:
     images = random_images(300, 40, 56)
     for policy in (*parse("byol+colour_strong").policies, *parse("simclr+rotate+sobel+noise+cutout").policies):
-        parameters = drawn(policy, images)
+        parameters = draw_parameters(policy, images)
         expected = augment(images, policy, parameters, 32)
         resident = images.cuda()
         augment(resident, policy, parameters, 32)

@@ -20,11 +20,11 @@ from benchmark.data.splits import stratify, subsample
 from benchmark.errors import UsageError
 
 
-def parts(data: Data) -> list[torch.Tensor]:
+def list_images(data: Data) -> list[torch.Tensor]:
     return [split.images for split in (data.train, data.validation, data.test)]
 
 
-def rows(images: torch.Tensor) -> list[bytes]:
+def sort_rows(images: torch.Tensor) -> list[bytes]:
     return sorted(image.numpy().tobytes() for image in images)
 
 
@@ -33,19 +33,19 @@ def rows(images: torch.Tensor) -> list[bytes]:
 
 def test_a_split_is_disjoint_covers_everything_and_keeps_proportions():
     labels = np.random.default_rng(0).choice(5, 1003, p=[0.5, 0.3, 0.15, 0.04, 0.01])
-    rest, taken = stratify(labels, 0.1, seed=3)
-    assert sorted([*rest, *taken]) == list(range(1003))
-    assert len(taken) == 100
-    assert (np.diff(rest) > 0).all()
-    assert (np.diff(taken) > 0).all()
+    training, validation = stratify(labels, 0.1, seed=3)
+    assert sorted([*training, *validation]) == list(range(1003))
+    assert len(validation) == 100
+    assert (np.diff(training) > 0).all()
+    assert (np.diff(validation) > 0).all()
     exact = np.bincount(labels) * 100 / 1003
-    assert (abs(np.bincount(labels[taken]) - exact) < 1).all()
+    assert (abs(np.bincount(labels[validation]) - exact) < 1).all()
 
 
 def test_a_split_depends_on_the_seed_alone():
     labels = np.repeat([7, 3, 5], [40, 20, 60])
-    first, again, other = (stratify(labels, 0.25, seed)[1] for seed in (0, 0, 1))
-    assert first.tolist() == again.tolist() != other.tolist()
+    first, second, other = (stratify(labels, 0.25, seed)[1] for seed in (0, 0, 1))
+    assert first.tolist() == second.tolist() != other.tolist()
     # Written down once: another machine, year or version of numpy must hold out the same images.
     assert stratify(np.arange(30) % 3, 0.2, seed=0)[1].tolist() == [1, 3, 11, 13, 20, 21]
     assert subsample(np.arange(30) % 3, 6, seed=0).tolist() == [7, 10, 11, 15, 18, 23]
@@ -53,10 +53,10 @@ def test_a_split_depends_on_the_seed_alone():
 
 def test_small_classes_keep_an_image_on_either_side():
     labels = np.repeat([0, 1, 2, 3], [96, 3, 2, 1])
-    rest, taken = stratify(labels, 0.02, seed=0)
-    assert np.bincount(labels[taken], minlength=4).tolist() == [1, 1, 1, 0]
-    rest, taken = stratify(labels, 0.99, seed=0)
-    assert np.bincount(labels[rest], minlength=4).tolist() == [1, 1, 1, 1]
+    training, validation = stratify(labels, 0.02, seed=0)
+    assert np.bincount(labels[validation], minlength=4).tolist() == [1, 1, 1, 0]
+    training, validation = stratify(labels, 0.99, seed=0)
+    assert np.bincount(labels[training], minlength=4).tolist() == [1, 1, 1, 1]
 
 
 def test_limited_keeps_proportions_and_every_class():
@@ -109,13 +109,13 @@ def test_digits_splits_hold_every_image_once(digits):
 
     published = np.rint(load_digits().images * 255 / 16).astype(np.uint8)
     everything = torch.from_numpy(published).unsqueeze(1).expand(-1, 3, -1, -1)
-    assert rows(torch.cat(parts(digits))) == rows(everything)
+    assert sort_rows(torch.cat(list_images(digits))) == sort_rows(everything)
 
 
 def test_split_seed_moves_validation_and_never_the_test_set(digits):
-    again, other = load(Dataset()), load(Dataset(split_seed=1))
-    assert all(torch.equal(a, b) for a, b in zip(parts(digits), parts(again), strict=True))
-    assert rows(digits.validation.images) != rows(other.validation.images)
+    same, other = load(Dataset()), load(Dataset(split_seed=1))
+    assert all(torch.equal(a, b) for a, b in zip(list_images(digits), list_images(same), strict=True))
+    assert sort_rows(digits.validation.images) != sort_rows(other.validation.images)
     assert torch.equal(digits.test.images, other.test.images)
     assert torch.equal(digits.test.labels, other.test.labels)
 
@@ -124,7 +124,7 @@ def test_limit_takes_a_stratified_part_of_the_training_set_only(digits):
     data = load(Dataset(limit=200, validation=0.25))
     assert [len(split) for split in (data.train, data.validation, data.test)] == [150, 50, 449]
     assert all(19 <= count <= 21 for count in torch.bincount(torch.cat([data.train.labels, data.validation.labels])))
-    assert set(rows(data.train.images)) <= set(rows(torch.cat(parts(digits)[:2])))
+    assert set(sort_rows(data.train.images)) <= set(sort_rows(torch.cat(list_images(digits)[:2])))
     smallest = load(Dataset(limit=20))
     assert torch.bincount(smallest.train.labels).tolist() == torch.bincount(smallest.validation.labels).tolist()
 
@@ -147,7 +147,7 @@ def test_channel_statistics_keep_channels_apart_over_many_chunks():
 
 
 @pytest.mark.parametrize(
-    ("settings", "told"),
+    ("settings", "words"),
     [
         ({"name": "cifar"}, ["unknown dataset 'cifar'", "did you mean 'cifar10'?", "stl10"]),
         ({"name": "cifar10"}, ["'nowhere'", "cifar-10-batches-py", "dataset.download=true", "dataset.root=DIR"]),
@@ -165,12 +165,12 @@ def test_channel_statistics_keep_channels_apart_over_many_chunks():
         ({"name": "folder", "side": -1}, ["dataset.side=-1"]),
     ],
 )
-def test_errors_are_one_line_that_says_what_to_type(settings, told):
-    with pytest.raises(UsageError) as caught:
+def test_errors_are_one_line_that_says_what_to_type(settings, words):
+    with pytest.raises(UsageError) as error:
         load(Dataset(**{"root": "nowhere", **settings}))
-    message = str(caught.value)
+    message = str(error.value)
     assert "\n" not in message
-    assert all(words in message for words in told), message
+    assert all(word in message for word in words), message
 
 
 def test_what_is_there_or_may_be_downloaded_is_not_refused(tmp_path):
@@ -249,7 +249,7 @@ def test_a_folder_of_classes_alone_has_a_fixed_fifth_as_test(tmp_path):
     assert first.train.images.shape[2:] == (128, 128)
     assert torch.bincount(first.test.labels).tolist() == [4, 4]
     assert torch.equal(first.test.images, other.test.images)
-    values = torch.cat([images[:, 0, 0, 0] for images in parts(first)])
+    values = torch.cat([images[:, 0, 0, 0] for images in list_images(first)])
     assert sorted(values.tolist()) == [*range(20), *range(100, 120)]
 
 
@@ -263,7 +263,7 @@ def test_folder_images_are_cropped_to_the_centre_square(tmp_path):
                 file.parent.mkdir(parents=True, exist_ok=True)
                 Image.fromarray(pixels).save(file)
     data = load(Dataset(name="folder", root=str(tmp_path), side=10))
-    for images in parts(data):
+    for images in list_images(data):
         assert images.shape[2:] == (10, 10)
         # The outermost pixels mix with what lies beyond the crop, as in a resize before it.
         assert (images[:, :, 1:-1, 1:-1] == torch.tensor([250, 120, 5]).view(3, 1, 1)).all()
@@ -288,7 +288,7 @@ def test_only_the_images_of_a_limit_are_read(tmp_path):
     assert [len(split) for split in (data.train, data.validation, data.test)] == [2, 2, 4]
 
 
-def broken(tmp_path: Path, fault: str) -> str:
+def break_folder(tmp_path: Path, fault: str) -> str:
     """Two good class folders, each with one image less than it needs or one fault."""
     for part in ("train", "val"):
         for name in ("a", "b"):
@@ -319,7 +319,7 @@ def broken(tmp_path: Path, fault: str) -> str:
 
 
 @pytest.mark.parametrize(
-    ("fault", "told"),
+    ("fault", "words"),
     [
         ("text", ["b/1.png", "not an image", "replace or remove"]),
         ("cut", ["b/1.png", "truncated"]),
@@ -332,19 +332,19 @@ def broken(tmp_path: Path, fault: str) -> str:
         ("large", ["12 images x 1200000000 bytes", "smaller dataset.side"]),
     ],
 )
-def test_a_faulty_folder_is_one_line_that_says_where(tmp_path, fault, told):
-    root = broken(tmp_path, fault)
-    with pytest.raises(UsageError) as caught:
+def test_a_faulty_folder_is_one_line_that_says_where(tmp_path, fault, words):
+    root = break_folder(tmp_path, fault)
+    with pytest.raises(UsageError) as error:
         load(Dataset(name="folder", root=root, side=20_000 if fault == "large" else 8))
-    message = str(caught.value)
+    message = str(error.value)
     assert "\n" not in message
-    assert all(words in message for words in told), message
+    assert all(word in message for word in words), message
 
 
 # The published formats, written small
 
 
-def colours(count: int, side: int) -> np.ndarray:
+def draw_colours(count: int, side: int) -> np.ndarray:
     return np.random.default_rng(count).integers(256, size=(count, 3, side, side), dtype=np.uint8)
 
 
@@ -357,7 +357,7 @@ def write_idx(path: Path, values: np.ndarray) -> None:
 def test_mnist_files_become_three_channels(tmp_path, name, folder):
     raw = tmp_path / folder / "raw"
     raw.mkdir(parents=True)
-    images = {"train": colours(40, 28)[:, 0], "t10k": colours(20, 28)[:, 0]}
+    images = {"train": draw_colours(40, 28)[:, 0], "t10k": draw_colours(20, 28)[:, 0]}
     for part, pixels in images.items():
         write_idx(raw / f"{part}-images-idx3-ubyte", pixels)
         write_idx(raw / f"{part}-labels-idx1-ubyte", np.arange(len(pixels)) % 10)
@@ -378,7 +378,7 @@ def test_a_failed_download_says_why_and_what_else_works(tmp_path):
         load(Dataset(name="mnist", root=str(blocked), download=True))
 
 
-def checksum(path: Path) -> str:
+def compute_checksum(path: Path) -> str:
     return hashlib.md5(path.read_bytes()).hexdigest()
 
 
@@ -394,8 +394,8 @@ def test_cifar_files_keep_their_pixels(tmp_path, monkeypatch, name, kind, key, n
     folder = tmp_path / dataset.base_folder
     folder.mkdir()
     files = {
-        "first": {"data": colours(40, 32).reshape(40, -1), key: [*range(10)] * 4},
-        "held": {"data": colours(20, 32).reshape(20, -1), key: [*range(10)] * 2},
+        "first": {"data": draw_colours(40, 32).reshape(40, -1), key: [*range(10)] * 4},
+        "held": {"data": draw_colours(20, 32).reshape(20, -1), key: [*range(10)] * 2},
         "about": {names: [f"kind {label}" for label in range(10)]},
     }
     for file, content in files.items():
@@ -403,15 +403,15 @@ def test_cifar_files_keep_their_pixels(tmp_path, monkeypatch, name, kind, key, n
     assert issubclass(dataset, datasets.CIFAR10)
     with pytest.raises(UsageError, match=f"dataset {name} cannot be read .*corrupted.*{dataset.base_folder}"):
         load(Dataset(name=name, root=str(tmp_path)))
-    monkeypatch.setattr(dataset, "train_list", [["first", checksum(folder / "first")]])
-    monkeypatch.setattr(dataset, "test_list", [["held", checksum(folder / "held")]])
-    monkeypatch.setattr(dataset, "meta", {"filename": "about", "key": names, "md5": checksum(folder / "about")})
+    monkeypatch.setattr(dataset, "train_list", [["first", compute_checksum(folder / "first")]])
+    monkeypatch.setattr(dataset, "test_list", [["held", compute_checksum(folder / "held")]])
+    monkeypatch.setattr(dataset, "meta", {"filename": "about", "key": names, "md5": compute_checksum(folder / "about")})
     data = load(Dataset(name=name, root=str(tmp_path)))
-    assert np.array_equal(data.test.images.numpy(), colours(20, 32))
+    assert np.array_equal(data.test.images.numpy(), draw_colours(20, 32))
     assert data.test.labels.tolist() == [*range(10)] * 2
-    assert rows(torch.cat(parts(data)[:2])) == rows(torch.from_numpy(colours(40, 32)))
+    assert sort_rows(torch.cat(list_images(data)[:2])) == sort_rows(torch.from_numpy(draw_colours(40, 32)))
     assert data.class_names[3] == "kind 3"
-    assert all(images.is_contiguous() for images in parts(data))
+    assert all(images.is_contiguous() for images in list_images(data))
 
 
 def test_svhn_files_keep_their_pixels(tmp_path, monkeypatch):
@@ -423,11 +423,11 @@ def test_svhn_files_keep_their_pixels(tmp_path, monkeypatch):
         file = f"{part}_32x32.mat"
         digits = np.arange(count) % 10
         published = np.where(digits == 0, 10, digits).reshape(-1, 1)  # its zeros carry the label 10
-        savemat(tmp_path / file, {"X": colours(count, 32).transpose(2, 3, 1, 0), "y": published})
-        changed[part] = ["", file, checksum(tmp_path / file)]
+        savemat(tmp_path / file, {"X": draw_colours(count, 32).transpose(2, 3, 1, 0), "y": published})
+        changed[part] = ["", file, compute_checksum(tmp_path / file)]
     monkeypatch.setattr(datasets.SVHN, "split_list", changed)
     data = load(Dataset(name="svhn", root=str(tmp_path)))
-    assert np.array_equal(data.test.images.numpy(), colours(20, 32))
+    assert np.array_equal(data.test.images.numpy(), draw_colours(20, 32))
     assert data.test.labels.tolist() == [*range(10)] * 2
     assert data.test.images.is_contiguous()
     assert data.class_names == list("0123456789")
@@ -439,22 +439,22 @@ def test_stl10_trains_on_its_unlabelled_images(tmp_path, monkeypatch):
     folder = tmp_path / "stl10_binary"
     folder.mkdir()
     for part, count in (("train", 40), ("test", 20), ("unlabeled", 60)):
-        colours(count, 96).transpose(0, 1, 3, 2).tofile(folder / f"{part}_X.bin")  # stored column by column
+        draw_colours(count, 96).transpose(0, 1, 3, 2).tofile(folder / f"{part}_X.bin")  # stored column by column
         if part != "unlabeled":
             (np.arange(count) % 10 + 1).astype(np.uint8).tofile(folder / f"{part}_y.bin")
     (folder / "class_names.txt").write_text("\n".join(f"kind {label}" for label in range(10)))
     for lists in ("train_list", "test_list"):
-        known = [[file, checksum(folder / file)] for file, _ in getattr(datasets.STL10, lists)]
-        monkeypatch.setattr(datasets.STL10, lists, known)
+        checksums = [[file, compute_checksum(folder / file)] for file, _ in getattr(datasets.STL10, lists)]
+        monkeypatch.setattr(datasets.STL10, lists, checksums)
     data = load(Dataset(name="stl10", root=str(tmp_path)))
     assert [len(split) for split in (data.pretrain, data.train, data.validation, data.test)] == [60, 30, 10, 20]
-    assert np.array_equal(data.pretrain.images.numpy(), colours(60, 96))
+    assert np.array_equal(data.pretrain.images.numpy(), draw_colours(60, 96))
     assert data.pretrain.labels.unique().tolist() == [-1]
-    assert np.array_equal(data.test.images.numpy(), colours(20, 96))
+    assert np.array_equal(data.test.images.numpy(), draw_colours(20, 96))
     assert data.class_names[9] == "kind 9"
     assert data.mean == pytest.approx((data.pretrain.images.double() / 255).mean((0, 2, 3)).tolist(), rel=1e-12)
     fewer = load(Dataset(name="stl10", root=str(tmp_path), limit=20))
     assert [len(split) for split in (fewer.pretrain, fewer.train, fewer.validation, fewer.test)] == [20, 10, 10, 20]
-    assert set(rows(fewer.pretrain.images)) < set(rows(data.pretrain.images))
+    assert set(sort_rows(fewer.pretrain.images)) < set(sort_rows(data.pretrain.images))
     more = load(Dataset(name="stl10", root=str(tmp_path), limit=50))
     assert [len(split) for split in (more.pretrain, more.train, more.validation)] == [50, 30, 10]

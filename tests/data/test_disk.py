@@ -63,13 +63,13 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path / "im"
 
 
-def cell(folder: Path, *more: str, method: str = "simclr") -> Settings:
+def read_cell(folder: Path, *more: str, method: str = "simclr") -> Settings:
     keys = {word.partition("=")[0] for word in more}
     usual = [word for word in WORDS if word.partition("=")[0] not in keys]
     return cell_words.read([f"methods={method}", f"dataset.root={folder}", *usual, *more]).cells[0]
 
 
-def the_same(one: Data, other: Data) -> bool:
+def are_the_same(one: Data, other: Data) -> bool:
     pairs = [(getattr(one, name), getattr(other, name)) for name in ("pretrain", "train", "validation", "test")]
     equal = all(torch.equal(a.images[:], b.images[:]) and torch.equal(a.labels, b.labels) for a, b in pairs)
     return equal and (one.mean, one.std) == (other.mean, other.std)
@@ -79,26 +79,26 @@ def the_same(one: Data, other: Data) -> bool:
 
 
 def test_a_cache_gives_what_memory_gives(folder: Path) -> None:
-    kept, on_disk = cell(folder, "dataset.side=20"), cell(folder, "dataset.cache=20")
-    assert address.key(kept) == address.key(on_disk)
-    assert the_same(load(kept.dataset), load(on_disk.dataset))
+    in_memory, on_disk = read_cell(folder, "dataset.side=20"), read_cell(folder, "dataset.cache=20")
+    assert address.hash_cell(in_memory) == address.hash_cell(on_disk)
+    assert are_the_same(load(in_memory.dataset), load(on_disk.dataset))
     for more in ("dataset.limit=20", "dataset.split_seed=5"):
-        one, other = (cell(folder, word, more).dataset for word in ("dataset.side=20", "dataset.cache=20"))
-        assert the_same(load(one), load(other))
-    memory, disk = train_briefly(kept), train_briefly(on_disk)
+        one, other = (read_cell(folder, word, more).dataset for word in ("dataset.side=20", "dataset.cache=20"))
+        assert are_the_same(load(one), load(other))
+    memory, disk = train_briefly(in_memory), train_briefly(on_disk)
     assert memory.losses == disk.losses
     assert all(torch.equal(value, disk.state[name]) for name, value in memory.state.items())
 
 
 def test_a_cache_is_built_once_and_without_the_files_still_there(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = load(cell(folder, "dataset.cache=20").dataset)
+    first = load(read_cell(folder, "dataset.cache=20").dataset)
     monkeypatch.setattr(cache, "squares", None)
-    assert the_same(first, load(cell(folder, "dataset.cache=20").dataset))
+    assert are_the_same(first, load(read_cell(folder, "dataset.cache=20").dataset))
 
 
 def test_a_build_that_is_cut_short_goes_on(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "BLOCK", 4)
-    settings = cell(folder, "dataset.cache=20").dataset
+    settings = read_cell(folder, "dataset.cache=20").dataset
     decoding = files.squares
 
     def cut_short(paths: list[str], side: int) -> Iterator[NDArray[np.uint8]]:
@@ -115,12 +115,12 @@ def test_a_build_that_is_cut_short_goes_on(folder: Path, monkeypatch: pytest.Mon
         file.write(b"\0" * 100)
     decoded: list[str] = []
     monkeypatch.setattr(cache, "squares", lambda paths, side: decoded.extend(paths) or decoding(paths, side))
-    assert the_same(load(settings), load(replace(settings, cache=0)))
+    assert are_the_same(load(settings), load(replace(settings, cache=0)))
     assert len(decoded) == 4 + 28  # the lost block, and those that were missing
 
 
 def test_a_damaged_cache_is_refused(folder: Path) -> None:
-    settings = cell(folder, "dataset.cache=20").dataset
+    settings = read_cell(folder, "dataset.cache=20").dataset
     load(settings)
     images = next((folder.parent / "im.cache").glob("*.images"))
     with images.open("r+b") as file:
@@ -139,20 +139,20 @@ from benchmark.data.catalogue import Dataset
 from benchmark.data import cache, files
 from benchmark.data.datasets import load
 
-def builds(root, said):
+def builds(root, log):
     cache.squares = lambda paths, side: lines.append(len(paths)) or files.squares(paths, side)
     lines = []
     lines.append(load(Dataset(name="folder", root=root, side=20, cache=20)).mean)
-    pathlib.Path(said).write_text(repr(lines))
+    pathlib.Path(log).write_text(repr(lines))
 
 def lacks_room(root):
     cache.BLOCK = 8
     resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
     load(Dataset(name="folder", root=root, side=20, cache=20))
 
-one, other, said = sys.argv[1:]
+one, other, log = sys.argv[1:]
 fork = multiprocessing.get_context("fork")
-both = [fork.Process(target=builds, args=(one, f"{said}{number}")) for number in range(2)]
+both = [fork.Process(target=builds, args=(one, f"{log}{number}")) for number in range(2)]
 full = fork.Process(target=lacks_room, args=(other,))
 for process in (*both, full):
     process.start()
@@ -167,32 +167,32 @@ def test_two_that_start_together_build_one_cache_and_a_full_disk_is_one_line(
     """Three processes of one interpreter's imports. The build that lacked room goes on where there is some."""
     other = tmp_path / "other" / "im"
     shutil.copytree(folder, other)
-    call = [sys.executable, "-c", TOGETHER, str(folder), str(other), str(tmp_path / "said")]
-    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.stdout == "[0, 0, 1]\n", "of a full disk an error, not a signal\n" + done.stderr
-    said = [ast.literal_eval((tmp_path / f"said{number}").read_text()) for number in range(2)]
-    assert sorted(count for lines in said for count in lines[:-1]) == [48]
-    assert said[0][-1] == said[1][-1]
-    assert "UsageError: dataset.cache=20: " in done.stderr
-    assert "dataset.cache_dir=DIR puts it elsewhere" in done.stderr
-    settings = cell(other, "dataset.cache=20").dataset
-    assert the_same(load(settings), load(replace(settings, cache=0)))
+    call = [sys.executable, "-c", TOGETHER, str(folder), str(other), str(tmp_path / "log")]
+    result = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert result.stdout == "[0, 0, 1]\n", "of a full disk an error, not a signal\n" + result.stderr
+    logs = [ast.literal_eval((tmp_path / f"log{number}").read_text()) for number in range(2)]
+    assert sorted(count for log in logs for count in log[:-1]) == [48]
+    assert logs[0][-1] == logs[1][-1]
+    assert "UsageError: dataset.cache=20: " in result.stderr
+    assert "dataset.cache_dir=DIR puts it elsewhere" in result.stderr
+    settings = read_cell(other, "dataset.cache=20").dataset
+    assert are_the_same(load(settings), load(replace(settings, cache=0)))
 
 
 def test_a_cache_lies_where_it_is_told(folder: Path, tmp_path: Path) -> None:
-    load(cell(folder, "dataset.cache=20", f"dataset.cache_dir={tmp_path / 'elsewhere'}").dataset)
+    load(read_cell(folder, "dataset.cache=20", f"dataset.cache_dir={tmp_path / 'elsewhere'}").dataset)
     assert len(list((tmp_path / "elsewhere").glob("im-20-*.images"))) == 1
     assert not (folder.parent / "im.cache").exists()
     (tmp_path / "file").touch()
     with pytest.raises(UsageError, match=r"dataset.cache=20: .*dataset.cache_dir=DIR puts it elsewhere"):
-        load(cell(folder, "dataset.cache=20", f"dataset.cache_dir={tmp_path / 'file'}").dataset)
+        load(read_cell(folder, "dataset.cache=20", f"dataset.cache_dir={tmp_path / 'file'}").dataset)
 
 
 def test_room_is_asked_for_before_anything_is_decoded(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache.shutil, "disk_usage", lambda path: shutil._ntuple_diskusage(100, 99, 1))
     monkeypatch.setattr(cache, "squares", None)
     with pytest.raises(UsageError, match=r"0.0 GiB are needed in .*im.cache'"):
-        load(cell(folder, "dataset.cache=20").dataset)
+        load(read_cell(folder, "dataset.cache=20").dataset)
 
 
 # Streams
@@ -215,12 +215,12 @@ def test_a_streamed_crop_is_torchvisions(folder: Path) -> None:
 
 
 def test_streamed_batches_are_a_function_of_the_step(folder: Path) -> None:
-    settings = cell(folder, "dataset.stream=true", "augmentation=simclr_cifar+1x8")
+    settings = read_cell(folder, "dataset.stream=true", "augmentation=simclr_cifar+1x8")
     _, batches = prepare(settings, World())
     fed = list(batches.feed(0, 2 * batches.per_epoch))
-    again = list(batches.feed(3, 5))
+    later = list(batches.feed(3, 5))
     assert len(fed) == 6
-    for batch, other in zip(again, fed[3:5], strict=True):
+    for batch, other in zip(later, fed[3:5], strict=True):
         assert all(torch.equal(a, b) for a, b in zip(batch.views, other.views, strict=True))
     assert [tuple(view.shape[1:]) for view in fed[0].views] == [(3, 16, 16), (3, 16, 16), (3, 8, 8)]
     assert not torch.equal(fed[0].views[0], fed[0].views[1])
@@ -239,10 +239,10 @@ def test_a_streamed_view_is_the_kept_ones_when_nothing_is_resized(tmp_path: Path
         path = tmp_path / "im" / "ab"[number % 2] / f"{number}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(random.integers(256, size=(16, 16, 3), dtype=np.uint8)).save(path)
-    kept, streamed = (
-        prepare(cell(tmp_path / "im", word), World())[1] for word in ("dataset.side=16", "dataset.stream=true")
+    in_memory, streamed = (
+        prepare(read_cell(tmp_path / "im", word), World())[1] for word in ("dataset.side=16", "dataset.stream=true")
     )
-    for a, b in zip(kept.feed(0, 2), streamed.feed(0, 2), strict=True):
+    for a, b in zip(in_memory.feed(0, 2), streamed.feed(0, 2), strict=True):
         assert torch.equal(a.index, b.index)
         for one, other in zip(a.views, b.views, strict=True):
             assert (one - other).abs().max() < 0.05  # of a standard deviation: pixels were rounded once
@@ -253,48 +253,48 @@ def test_training_from_a_disk_resumes_to_the_same_bytes(folder: Path, where: str
     from benchmark.contract.short_training import StopAt
     from benchmark.training.stop import Stopped
 
-    settings = cell(folder, where, method="moco")
+    settings = read_cell(folder, where, method="moco")
     whole = train_briefly(settings)
     with pytest.raises(Stopped):
         train_briefly(settings, stop=StopAt(3), folder=tmp_path)
-    rest = train_briefly(settings, folder=tmp_path)
-    assert rest.losses == whole.losses
-    assert all(torch.equal(value, rest.state[name]) for name, value in whole.state.items())
+    resumed = train_briefly(settings, folder=tmp_path)
+    assert resumed.losses == whole.losses
+    assert all(torch.equal(value, resumed.state[name]) for name, value in whole.state.items())
 
 
 def test_a_stream_is_evaluated_and_recorded_as_another_protocol(folder: Path, tmp_path: Path) -> None:
     records = []
     for word in ("dataset.stream=true", "dataset.side=16"):
-        settings = cell(folder, word)
+        settings = read_cell(folder, word)
         place = run.RunContext(
             Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.ProgressDisplay(1, shown=False)
         )
-        made = run.run(settings, place)
-        assert made is not None
-        assert made["status"] == "finished", made["reason"]
-        records.append(made)
+        content = run.run(settings, place)
+        assert content is not None
+        assert content["status"] == "finished", content["reason"]
+        records.append(content)
     assert records[0]["protocol"] != records[1]["protocol"]
     assert records[0]["key"] != records[1]["key"]
     assert 0 <= records[0]["metrics"]["linear_top1"] <= 1
 
 
 def test_an_image_that_breaks_in_training_fails_its_cell_and_says_which(folder: Path, tmp_path: Path) -> None:
-    settings = cell(folder, "dataset.stream=true")
+    settings = read_cell(folder, "dataset.stream=true")
     data = build.load_dataset(settings.dataset)
     bad = Path(data.train.images.paths[3])
     bad.write_bytes(bad.read_bytes()[:60])
     place = run.RunContext(Runtime(out=str(tmp_path)), World(), CPU, run.Stop(), run.ProgressDisplay(1, shown=False))
-    made = run.run(settings, place)
-    assert made is not None
-    assert made["status"] == "failed"
-    assert bad.name in made["reason"]
-    assert "cannot be read" in made["reason"]
+    content = run.run(settings, place)
+    assert content is not None
+    assert content["status"] == "failed"
+    assert bad.name in content["reason"]
+    assert "cannot be read" in content["reason"]
 
 
 def test_reading_ahead_leaves_the_callers_threads_alone(folder: Path) -> None:
     torch.set_num_threads(2)
     try:
-        batches = prepare(cell(folder, "dataset.stream=true"), World())[1]
+        batches = prepare(read_cell(folder, "dataset.stream=true"), World())[1]
         feed = batches.feed(0, 6)
         next(feed)
         assert torch.get_num_threads() == 2
@@ -308,7 +308,7 @@ def test_reading_ahead_leaves_the_callers_threads_alone(folder: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (["dataset=cifar10", "dataset.cache=32"], "dataset.cache=32 is not allowed for dataset cifar10"),
         (["dataset=cifar10", "dataset.stream=true"], "dataset.stream=true is not allowed with dataset cifar10"),
@@ -318,14 +318,14 @@ def test_reading_ahead_leaves_the_callers_threads_alone(folder: Path) -> None:
         (["dataset.cache=-1"], "dataset.cache=-1 is not allowed"),
     ],
 )
-def test_settings_that_contradict_each_other_are_refused(folder: Path, more: list[str], said: str) -> None:
-    with pytest.raises(UsageError, match=said):
-        load(cell(folder, *more).dataset)
+def test_settings_that_contradict_each_other_are_refused(folder: Path, more: list[str], message: str) -> None:
+    with pytest.raises(UsageError, match=message):
+        load(read_cell(folder, *more).dataset)
 
 
 def test_a_jigsaw_is_not_streamed(folder: Path) -> None:
     with pytest.raises(UsageError, match=r"pirl cuts its patches from kept images: dataset.cache=SIZE"):
-        build.check(cell(folder, "dataset.stream=true", method="pirl"), World(), CPU)
+        build.check(read_cell(folder, "dataset.stream=true", method="pirl"), World(), CPU)
 
 
 def test_a_folder_too_large_for_memory_names_the_ways_out(folder: Path) -> None:

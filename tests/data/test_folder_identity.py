@@ -42,44 +42,44 @@ def images(tmp_path: Path) -> Path:
     return tmp_path / "im"
 
 
-def cell(root: Path | str, *more: str) -> Settings:
+def read_cell(root: Path | str, *more: str) -> Settings:
     return cell_words.read([*WORDS, f"dataset.root={root}", *more]).cells[0]
 
 
-def address_of(settings: Settings) -> tuple[str, str, str]:
-    return address.key(settings), hash_protocol(settings), settings.dataset.fingerprint
+def compute_address(settings: Settings) -> tuple[str, str, str]:
+    return address.hash_cell(settings), hash_protocol(settings), settings.dataset.fingerprint
 
 
 # The same images
 
 
 def test_however_a_folder_is_spelt_its_cells_are_the_same(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = address_of(cell(images))
+    usual = compute_address(read_cell(images))
     link = images.parent / "link"
     link.symlink_to(images)
     monkeypatch.chdir(images / "a")
     monkeypatch.setenv("HOME", str(images.parent))
     for spelt in (f"{images}/", "..", "../../im", "../../im/.", "~/im", link, f"{link}/", "../b/../../link"):
-        assert address_of(cell(spelt)) == usual, spelt
-    load(cell("..", "dataset.cache=8").dataset)
+        assert compute_address(read_cell(spelt)) == usual, spelt
+    load(read_cell("..", "dataset.cache=8").dataset)
     (cached,) = images.parent.rglob("*.images")
     assert cached == images.parent / "im.cache" / f"im-8-{usual[2]}.images"
     monkeypatch.chdir(images)
-    assert address_of(cell(".")) == usual
-    load(cell(".", "dataset.cache=8").dataset)
+    assert compute_address(read_cell(".")) == usual
+    load(read_cell(".", "dataset.cache=8").dataset)
     assert list(images.parent.rglob("*.images")) == [cached]
 
 
 def test_a_moved_or_copied_folder_is_the_same(images: Path) -> None:
-    usual = address_of(cell(images))
+    usual = compute_address(read_cell(images))
     copied, moved = images.with_name("copied"), images.with_name("moved")
     shutil.copytree(images, copied)
     images.rename(moved)
-    assert address_of(cell(copied)) == address_of(cell(moved)) == usual
+    assert compute_address(read_cell(copied)) == compute_address(read_cell(moved)) == usual
     for root in (copied, moved):
         (root / "labels.csv").write_text("what is no image is no part of it")
         (root / "a" / ".DS_Store").write_text("nor this")
-    assert address_of(cell(copied)) == usual
+    assert compute_address(read_cell(copied)) == usual
 
 
 # Other images
@@ -113,15 +113,15 @@ def add_class(images: Path) -> None:
 def test_any_change_gives_other_cells_and_the_old_ones_are_not_gone_on_with(
     images: Path, change: Callable[[Path], object]
 ) -> None:
-    before = cell(images, "dataset.cache=8")
+    before = read_cell(images, "dataset.cache=8")
     load(before.dataset)
     change(images)
-    after = cell(images, "dataset.cache=8")
-    assert all(one != other for one, other in zip(address_of(before), address_of(after), strict=True))
+    after = read_cell(images, "dataset.cache=8")
+    assert all(one != other for one, other in zip(compute_address(before), compute_address(after), strict=True))
     restored = restore(json.loads(json.dumps(asdict(before))))
-    with pytest.raises(UsageError, match=r"holds other images .* than the cell was asked for with") as caught:
+    with pytest.raises(UsageError, match=r"holds other images .* than the cell was asked for with") as error:
         folder.open_source(restored.dataset)
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
     assert load(after.dataset).test.images[:].tolist() == load(replace(after.dataset, cache=0)).test.images.tolist()
     assert len(list((images.parent / "im.cache").glob("*.images"))) == 2, "of other images no cache is used"
 
@@ -138,8 +138,8 @@ def test_what_was_seen_is_kept_and_a_damaged_keeping_only_costs_time(
     paint(images / "a" / "more.bmp", 77)
     second = survey(images)
     assert len(opened) == 12 + 1
-    (kept,) = (tmp_path / "kept").rglob("*.npz")
-    kept.write_bytes(kept.read_bytes()[:-100])
+    (store,) = (tmp_path / "kept").rglob("*.npz")
+    store.write_bytes(store.read_bytes()[:-100])
     assert survey(images).fingerprint == second.fingerprint != first.fingerprint
     assert len(opened) == 12 + 1 + 13
     monkeypatch.setattr(inspection, "RECENT", 10**18)
@@ -181,7 +181,7 @@ def test_cells_made_before_there_were_fingerprints_keep_their_keys(
     dataset = {"name": "folder", "root": "/data/im", "download": False, "limit": 0, "validation": 0.1, "split_seed": 0}
     dataset |= {"side": 0, "cache": 0, "cache_dir": "", "stream": False}
     settings = restore({"method": "pixels", "options": {}, "view_size": 32, "dataset": dataset | more})
-    assert (address.key(settings), hash_protocol(settings)) == (key, protocol)
+    assert (address.hash_cell(settings), hash_protocol(settings)) == (key, protocol)
     assert evaluate_words.locate(settings, {}) == settings
 
 
@@ -193,10 +193,10 @@ def test_a_run_says_what_it_found_and_goes_on_only_with_the_same_images(
 ) -> None:
     (images / "a" / "labels.csv").write_text("x")
     words = [*WORDS, f"dataset.root={images}", f"out={tmp_path / 'runs'}", "device=cpu"]
-    done = run_in_process(["plan", "--quick", *words], environment)
-    assert done.returncode == 0, done.stderr
-    assert "im: 2 classes (a, b), 8 train / 2 validation / 2 test images (test drawn from all, 20%" in done.stderr
-    assert "note: left out: .csv files that are not read as images: 1 (a/labels.csv)" in done.stderr
+    result = run_in_process(["plan", "--quick", *words], environment)
+    assert result.returncode == 0, result.stderr
+    assert "im: 2 classes (a, b), 8 train / 2 validation / 2 test images (test drawn from all, 20%" in result.stderr
+    assert "note: left out: .csv files that are not read as images: 1 (a/labels.csv)" in result.stderr
     assert run_in_process(["run", *words], environment).returncode == 0
     (first,) = plan.list_folders(tmp_path / "runs")
     (first / "record.json").unlink()
@@ -204,20 +204,20 @@ def test_a_run_says_what_it_found_and_goes_on_only_with_the_same_images(
     assert plan.read_state(first).word == "interrupted"
     add_class(images)
     build.load_dataset.cache_clear()  # as in another process
-    resumed = run_in_process(["resume", f"out={tmp_path / 'runs'}", "device=cpu"], environment)
-    assert resumed.returncode == 2
-    assert "error: dataset.root=" in resumed.stderr
-    assert "holds other images" in resumed.stderr
-    done = run_in_process(["run", *words], environment)
-    assert done.returncode == 0, done.stderr
-    assert "3 classes (a, b, c)" in done.stderr
+    result = run_in_process(["resume", f"out={tmp_path / 'runs'}", "device=cpu"], environment)
+    assert result.returncode == 2
+    assert "error: dataset.root=" in result.stderr
+    assert "holds other images" in result.stderr
+    result = run_in_process(["run", *words], environment)
+    assert result.returncode == 0, result.stderr
+    assert "3 classes (a, b, c)" in result.stderr
     assert len(list(plan.list_folders(tmp_path / "runs"))) == 2
 
 
 def test_an_evaluation_does_not_take_the_folder_it_stands_in_for_images(
     images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = cell(images)
+    settings = read_cell(images)
     moved = images.with_name("moved")
     shutil.copytree(images, moved)
     monkeypatch.chdir(moved)
@@ -231,7 +231,7 @@ def test_an_evaluation_does_not_take_the_folder_it_stands_in_for_images(
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "parts"),
     [
         (["dataset=folder"], ["dataset=folder needs its images: give dataset.root=DIR"]),
         (["dataset=folder", "dataset.root=gone"], ["there is no folder '/", "/gone'"]),
@@ -251,47 +251,47 @@ def test_an_evaluation_does_not_take_the_folder_it_stands_in_for_images(
     ],
 )
 def test_paths_that_cannot_be_meant_are_one_line(
-    images: Path, environment: dict[str, str], words: list[str], told: list[str]
+    images: Path, environment: dict[str, str], words: list[str], parts: list[str]
 ) -> None:
     (images.parent / "im,two").mkdir()
-    done = run_in_process(["run", "methods=pixels", *words], environment, images.parent)
-    assert done.returncode == 2
-    (line,) = done.stderr.splitlines()
+    result = run_in_process(["run", "methods=pixels", *words], environment, images.parent)
+    assert result.returncode == 2
+    (line,) = result.stderr.splitlines()
     assert line.startswith("error: ")
-    assert all(part in line for part in told), line
+    assert all(part in line for part in parts), line
     assert sorted(path.name for path in images.parent.iterdir()) == ["im", "im,two"]
 
 
 def test_the_home_folder_stands_in_every_path(images: Path, environment: dict[str, str]) -> None:
     environment = environment | {"HOME": str(images.parent)}
     words = [*WORDS, "dataset.root=~/im", "out=~/runs", "device=cpu"]
-    done = run_in_process(["run", *words], environment, images)
-    assert done.returncode == 0, done.stderr
+    result = run_in_process(["run", *words], environment, images)
+    assert result.returncode == 0, result.stderr
     assert len(list(plan.list_folders(images.parent / "runs"))) == 1
     assert run_in_process(["status", "out=~/runs"], environment, images).returncode == 0
 
 
 def test_a_comma_after_a_backslash_is_one_of_the_value(images: Path) -> None:
     assert runtime_words.split([r"a=x\,y,z", "b=1,2"]) == {"a": ["x,y", "z"], "b": ["1", "2"]}
-    usual = address_of(cell(images))
-    odd = images.rename(images.with_name("a, b"))
-    assert address_of(cell(str(odd).replace(",", r"\,"))) == usual
+    usual = compute_address(read_cell(images))
+    renamed = images.rename(images.with_name("a, b"))
+    assert compute_address(read_cell(str(renamed).replace(",", r"\,"))) == usual
     with pytest.raises(UsageError, match="has an empty value"):
         runtime_words.split(["dataset.root=a,"])
 
 
 def test_a_folder_in_a_place_whose_name_is_not_utf8_is_read(images: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    usual = address_of(cell(images))
+    usual = compute_address(read_cell(images))
     place = images.parent / FOREIGN
     place.mkdir()
     images.rename(place / "im")
     monkeypatch.chdir(place)
-    settings = cell("im", "dataset.cache=8")
-    assert address_of(settings)[:2] == usual[:2]
+    settings = read_cell("im", "dataset.cache=8")
+    assert compute_address(settings)[:2] == usual[:2]
     assert len(load(settings.dataset).train) == 8
-    with pytest.raises(UsageError, match="holds no class folders") as caught:
+    with pytest.raises(UsageError, match="holds no class folders") as error:
         survey(place / "im" / "a")
-    str(caught.value).encode(errors="backslashreplace")
+    str(error.value).encode(errors="backslashreplace")
 
 
 def test_a_name_as_long_as_names_may_be_has_a_cache(images: Path) -> None:

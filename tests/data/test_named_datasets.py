@@ -36,15 +36,15 @@ def _look_anew():
     identity.forget_surveys()
 
 
-def surveyed(name: str, root: Path) -> Survey:
+def survey(name: str, root: Path) -> Survey:
     labelled, _ = survey_images(Dataset(name, str(root)))
     assert labelled is not None
     return labelled
 
 
-def cell(*words: str) -> Settings:
-    (asked,) = read(["methods=simclr", *words]).cells
-    return asked
+def read_cell(*words: str) -> Settings:
+    (cell,) = read(["methods=simclr", *words]).cells
+    return cell
 
 
 def test_imagenette_is_trained_on_its_train_and_tested_on_its_val(tmp_path):
@@ -59,18 +59,18 @@ def test_imagenette_is_trained_on_its_train_and_tested_on_its_val(tmp_path):
 
 def test_tiny_imagenet_is_tested_on_the_labels_of_its_annotations(tmp_path):
     archives.make_tiny_imagenet(tmp_path)
-    found = surveyed("tiny_imagenet", tmp_path)
-    assert (len(found.training), len(found.test), len(found.classes)) == (600, 200, 200)
-    names = {Path(found.paths[i]).name: found.classes[found.labels[i]] for i in found.test}
+    images = survey("tiny_imagenet", tmp_path)
+    assert (len(images.training), len(images.test), len(images.classes)) == (600, 200, 200)
+    names = {Path(images.paths[i]).name: images.classes[images.labels[i]] for i in images.test}
     assert names["val_199.JPEG"] == "n00000000"
     assert names["val_0.JPEG"] == "n00000199"
-    assert not found.notes
+    assert not images.notes
     (tmp_path / "tiny-imagenet-200/val/images/val_7.JPEG").unlink()
     identity.forget_surveys()
     with pytest.raises(
         UsageError, match=r"dataset tiny_imagenet: .*lacks images that val_annotations.txt names: val_7"
     ):
-        surveyed("tiny_imagenet", tmp_path)
+        survey("tiny_imagenet", tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -91,25 +91,25 @@ def test_a_damaged_copy_is_one_line(tmp_path, file, text, message):
         shutil.rmtree(path)
     if text is not None:
         path.write_bytes(text)
-    with pytest.raises(UsageError, match=message) as caught:
-        surveyed("tiny_imagenet", tmp_path)
-    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match=message) as error:
+        survey("tiny_imagenet", tmp_path)
+    assert "\n" not in str(error.value)
 
 
 def test_a_copy_without_classes_or_without_its_test_images_is_refused(tmp_path):
     (tmp_path / "caltech101/101_ObjectCategories").mkdir(parents=True)
     with pytest.raises(UsageError, match="holds 0 train classes, not the 101 of caltech101"):
-        surveyed("caltech101", tmp_path)
+        survey("caltech101", tmp_path)
     archives.make_imagenette(tmp_path)
     shutil.rmtree(tmp_path / "imagenette2-160/val")
     with pytest.raises(UsageError, match="holds 0 test classes, not the 10 of imagenette160"):
-        surveyed("imagenette160", tmp_path)
+        survey("imagenette160", tmp_path)
 
 
 def test_imagenet_has_all_its_classes_and_imagenet100_those_of_the_list(tmp_path):
     archives.make_imagenet(tmp_path)
-    whole, part = surveyed("imagenet", tmp_path), surveyed("imagenet100", tmp_path)
-    assert [(len(found.training), len(found.test)) for found in (whole, part)] == [(2000, 1000), (200, 100)]
+    whole, part = survey("imagenet", tmp_path), survey("imagenet100", tmp_path)
+    assert [(len(images.training), len(images.test)) for images in (whole, part)] == [(2000, 1000), (200, 100)]
     assert part.classes[0] == "n01558993"
     assert part.classes[-1] == "n13040303"
     assert any("left out: class folders that are not of ImageNet-100: 1800" in note for note in part.notes)
@@ -118,9 +118,9 @@ def test_imagenet_has_all_its_classes_and_imagenet100_those_of_the_list(tmp_path
     with pytest.raises(
         UsageError, match=r"dataset imagenet: .* 999 train classes, not the 1000 of imagenet: .*=folder"
     ):
-        surveyed("imagenet", tmp_path)
+        survey("imagenet", tmp_path)
     with pytest.raises(UsageError, match=r"99 train classes, without n01558993, not the 100 of imagenet100"):
-        surveyed("imagenet100", tmp_path)
+        survey("imagenet100", tmp_path)
 
 
 def test_the_classes_of_imagenet100_are_those_of_cmc():
@@ -134,32 +134,32 @@ def test_validation_images_that_are_not_sorted_into_classes_are_said(tmp_path):
     archives.put(tmp_path / "train/n01440764", 2)
     archives.put(tmp_path / "val", 2)
     with pytest.raises(UsageError, match=r"dataset imagenet: .*val' holds no folder of a WordNet id such as n01440764"):
-        surveyed("imagenet", tmp_path)
+        survey("imagenet", tmp_path)
 
 
 def test_caltech101_trains_on_the_same_thirty_images_of_each_class(tmp_path):
     archives.make_caltech101(tmp_path / "here")
-    found = surveyed("caltech101", tmp_path / "here")
-    assert (len(found.training), len(found.test), len(found.classes)) == (3030, 202, 101)
-    assert set(torch.from_numpy(found.labels[found.training]).bincount().tolist()) == {30}
-    assert not set(found.training) & set(found.test)
-    tested = {Path(found.paths[i]).name for i in found.test}
+    images = survey("caltech101", tmp_path / "here")
+    assert (len(images.training), len(images.test), len(images.classes)) == (3030, 202, 101)
+    assert set(torch.from_numpy(images.labels[images.training]).bincount().tolist()) == {30}
+    assert not set(images.training) & set(images.test)
+    tested = {Path(images.paths[i]).name for i in images.test}
     assert len(tested) > 20, "they are drawn, not the last ones"
     (tmp_path / "here").rename(tmp_path / "there")
-    again = surveyed("caltech101", tmp_path / "there")
-    assert again.fingerprint == found.fingerprint
+    elsewhere = survey("caltech101", tmp_path / "there")
+    assert elsewhere.fingerprint == images.fingerprint
     assert "test from all but 30 images a class" in describe([Dataset("caltech101", str(tmp_path / "there"))])[0]
 
 
 def test_they_are_cached_and_streamed_as_a_folder_is(tmp_path):
     archives.make_imagenette(tmp_path)
     words = ("dataset=imagenette160", f"dataset.root={tmp_path}", "view_size=8", "backbone=resnet10t", "epochs=1")
-    kept, cached = cell(*words, "dataset.side=10"), cell(*words, "dataset.cache=10")
-    assert kept.dataset.fingerprint == cached.dataset.fingerprint == surveyed("imagenette160", tmp_path).fingerprint
-    images = [load(one.dataset).test.images for one in (kept, cached)]
+    in_memory, cached = read_cell(*words, "dataset.side=10"), read_cell(*words, "dataset.cache=10")
+    assert in_memory.dataset.fingerprint == cached.dataset.fingerprint == survey("imagenette160", tmp_path).fingerprint
+    images = [load(one.dataset).test.images for one in (in_memory, cached)]
     assert torch.equal(images[0], images[1][:])
     assert [path.name for path in tmp_path.glob("imagenette2-160.cache/*.images")]
-    streamed = load(cell(*words, "dataset.stream=true").dataset).test.images
+    streamed = load(read_cell(*words, "dataset.stream=true").dataset).test.images
     assert streamed[torch.arange(3)].shape == (3, 3, 8, 8)
 
 
@@ -168,15 +168,15 @@ def test_presets_imagenet_for_imagenet_and_fitted_settings_for_the_others(tmp_pa
     archives.make_imagenette(tmp_path)
     root = f"dataset.root={tmp_path}"
     for name in ("imagenet", "imagenet100"):
-        settings = cell(f"dataset={name}", root)
+        settings = read_cell(f"dataset={name}", root)
         assert (settings.backbone, settings.view_size, settings.epochs, settings.batch_size) == (
             "resnet50",
             224,
             200,
             4096,
         )
-        assert cell(f"dataset={name}", root, "dataset.stream=true").dataset.side == 224
-    assert cell("dataset=imagenette160", root).epochs == 500
+        assert read_cell(f"dataset={name}", root, "dataset.stream=true").dataset.side == 224
+    assert read_cell("dataset=imagenette160", root).epochs == 500
 
 
 def test_published_numbers_are_of_datasets_by_these_names():
@@ -194,10 +194,10 @@ def test_published_numbers_are_of_datasets_by_these_names():
     ],
 )
 def test_what_is_not_there_is_one_line_that_says_what_to_put_where(tmp_path, words, message):
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError) as error:
         read(["methods=simclr", *words, f"dataset.root={tmp_path}"])
-    assert message in str(caught.value)
-    assert "\n" not in str(caught.value)
+    assert message in str(error.value)
+    assert "\n" not in str(error.value)
 
 
 def test_planning_looks_at_them_without_torch(tmp_path):
@@ -230,8 +230,8 @@ def pack(root: Path, server: str, monkeypatch: pytest.MonkeyPatch, digest: str =
     with tarfile.open(archive, "w:gz") as tar:
         tar.add(root / "published/imagenette2-160", "imagenette2-160")
     digest = digest or hashlib.md5(archive.read_bytes()).hexdigest()
-    known = torchvision_datasets.Imagenette._ARCHIVES | {"160px": (f"{server}/{archive.name}", digest)}
-    monkeypatch.setattr(torchvision_datasets.Imagenette, "_ARCHIVES", known)
+    sources = torchvision_datasets.Imagenette._ARCHIVES | {"160px": (f"{server}/{archive.name}", digest)}
+    monkeypatch.setattr(torchvision_datasets.Imagenette, "_ARCHIVES", sources)
 
 
 def test_imagenette_is_downloaded_when_the_words_say_so(tmp_path, server, monkeypatch):
@@ -240,7 +240,7 @@ def test_imagenette_is_downloaded_when_the_words_say_so(tmp_path, server, monkey
     request = checks.read_request(
         ["methods=random", "dataset=imagenette160", f"dataset.root={root}", "dataset.download=true"]
     )
-    assert request.cells[0].dataset.fingerprint == surveyed("imagenette160", tmp_path / "published").fingerprint
+    assert request.cells[0].dataset.fingerprint == survey("imagenette160", tmp_path / "published").fingerprint
     assert [path.name for path in root.iterdir()] == ["imagenette2-160"], "neither archive nor scratch is left"
 
 
@@ -249,7 +249,7 @@ def test_an_archive_of_another_checksum_leaves_nothing(tmp_path, server, monkeyp
     root = tmp_path / "data"
     with pytest.raises(
         UsageError, match=r"dataset imagenette160 cannot be downloaded to .* check the network"
-    ) as caught:
+    ) as error:
         survey_images(Dataset("imagenette160", str(root), download=True))
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
     assert not list(root.iterdir())

@@ -53,14 +53,14 @@ def plant(root: Path, tree: str) -> Path:
     return root
 
 
-def sizes(surveyed: Survey) -> tuple[int, int, int]:
-    return len(surveyed.training), 0 if surveyed.validation is None else len(surveyed.validation), len(surveyed.test)
+def count_images(images: Survey) -> tuple[int, int, int]:
+    return len(images.training), 0 if images.validation is None else len(images.validation), len(images.test)
 
 
-def refusal(root: Path) -> str:
-    with pytest.raises(UsageError) as caught:
+def read_refusal(root: Path) -> str:
+    with pytest.raises(UsageError) as error:
         survey(root)
-    message = str(caught.value)
+    message = str(error.value)
     assert "\n" not in message
     assert message.startswith("dataset folder: ")
     return message
@@ -75,7 +75,7 @@ TRAIN = "train/a=4 train/b=4 "
 
 
 @pytest.mark.parametrize(
-    ("tree", "expected", "told"),
+    ("tree", "expected", "source"),
     [
         (PAIR, (8, 0, 2), "drawn from all, 20%"),
         (TRAIN, (6, 0, 2), "drawn from all, 20%"),
@@ -90,19 +90,19 @@ TRAIN = "train/a=4 train/b=4 "
         ("trn/a=4 trn/b=4 tst_images_64/a=1 tst_images_64/b=1", (8, 0, 2), "from tst_images_64/"),
     ],
 )
-def test_split_folders_have_many_names(tmp_path: Path, tree: str, expected: tuple[int, int, int], told: str) -> None:
-    surveyed = survey(plant(tmp_path, tree))
-    assert sizes(surveyed) == expected
-    assert surveyed.classes == ["a", "b"]
-    assert surveyed.test_from.startswith(told)
+def test_split_folders_have_many_names(tmp_path: Path, tree: str, expected: tuple[int, int, int], source: str) -> None:
+    images = survey(plant(tmp_path, tree))
+    assert count_images(images) == expected
+    assert images.classes == ["a", "b"]
+    assert images.test_from.startswith(source)
     data = load(Dataset("folder", str(tmp_path), side=4, validation=0.3))
-    assert (len(data.train), len(data.validation), len(data.test)) == surveyed.count(Dataset(validation=0.3))
+    assert (len(data.train), len(data.validation), len(data.test)) == images.count(Dataset(validation=0.3))
     assert len(data.validation) == count_validation(Dataset("folder", str(tmp_path), validation=0.3)), "as `tune` says"
     assert expected[1] in (0, len(data.validation)), "nothing is carved where there is a validation folder"
 
 
 @pytest.mark.parametrize(
-    ("tree", "told"),
+    ("tree", "words"),
     [
         ("test/a=3 test/b=3", ["split folder 'test' but no folder train", "renamed"]),
         ("val/a=3 val/b=3 test/a=3 test/b=3", ["no folder train"]),
@@ -152,13 +152,13 @@ def test_split_folders_have_many_names(tmp_path: Path, tree: str, expected: tupl
         (TRAIN + "train/c=1 test/a=1 test/b=1 test/c=1", ["at least 2 are needed to train and validate", "c (1)"]),
     ],
 )
-def test_what_can_be_meant_in_two_ways_or_none_is_refused(tmp_path: Path, tree: str, told: list[str]) -> None:
-    message = refusal(plant(tmp_path, tree))
-    assert all(words in message for words in told), message
+def test_what_can_be_meant_in_two_ways_or_none_is_refused(tmp_path: Path, tree: str, words: list[str]) -> None:
+    message = read_refusal(plant(tmp_path, tree))
+    assert all(word in message for word in words), message
 
 
 @pytest.mark.parametrize(
-    ("tree", "expected", "told"),
+    ("tree", "expected", "note"),
     [
         (TRAIN + "test=9", (6, 0, 2), "left out: split folders without class folders: 1 (test)"),
         (TRAIN + "meta/x=3 meta/y=3", (6, 0, 2), "left out: folders beside the split folders: 1 (meta)"),
@@ -187,11 +187,11 @@ def test_what_can_be_meant_in_two_ways_or_none_is_refused(tmp_path: Path, tree: 
         ("Cat=3 cat=3 dog=3", (6, 0, 3), "classes whose names differ in case or blanks alone: 2 (Cat = cat)"),
     ],
 )
-def test_what_is_left_out_is_said(tmp_path: Path, tree: str, expected: tuple[int, int, int], told: str) -> None:
-    surveyed = survey(plant(tmp_path, tree))
-    assert sizes(surveyed) == expected
-    assert told in " | ".join(surveyed.notes)
-    assert bool(told) == bool(surveyed.notes)
+def test_what_is_left_out_is_said(tmp_path: Path, tree: str, expected: tuple[int, int, int], note: str) -> None:
+    images = survey(plant(tmp_path, tree))
+    assert count_images(images) == expected
+    assert note in " | ".join(images.notes)
+    assert bool(note) == bool(images.notes)
 
 
 def test_names_of_any_letters_are_read_and_printed_on_one_line(tmp_path: Path) -> None:
@@ -199,13 +199,13 @@ def test_names_of_any_letters_are_read_and_printed_on_one_line(tmp_path: Path) -
         plant(tmp_path / folder, ".=3")
     (tmp_path / "my cat" / "0.png").rename(tmp_path / "my cat" / "a\nb.png")
     put(tmp_path / "my cat" / "x\ny.txt", b"text")
-    surveyed = survey(tmp_path)
-    assert surveyed.classes == ["my cat", "new\nline", "tab\tcat"]
-    text = surveyed.describe(Dataset())
+    images = survey(tmp_path)
+    assert images.classes == ["my cat", "new\nline", "tab\tcat"]
+    text = images.describe(Dataset())
     assert r"(my cat, 'new\nline', 'tab\tcat')" in text
-    assert "\n" not in text + "".join(surveyed.notes)
+    assert "\n" not in text + "".join(images.notes)
     put(tmp_path / "my cat" / "a\nb.png", b"no image")
-    assert r"'my cat/a\nb.png' (not an image)" in refusal(tmp_path)
+    assert r"'my cat/a\nb.png' (not an image)" in read_refusal(tmp_path)
 
 
 @pytest.mark.parametrize("place", ["folder", "file"])
@@ -213,7 +213,7 @@ def test_a_name_that_is_not_utf8_is_named_by_its_bytes(tmp_path: Path, place: st
     plant(tmp_path, PAIR)
     name = os.fsdecode(b"caf\xe9")
     plant(tmp_path, f"{name}=3") if place == "folder" else put(tmp_path / "a" / f"{name}.png", encode())
-    message = refusal(tmp_path)
+    message = read_refusal(tmp_path)
     assert r"caf\xe9" in message
     assert "not UTF-8 text: rename it" in message
     message.encode()
@@ -233,9 +233,9 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
     (root / "b" / "circle.png").symlink_to("circle.png")
     (root / "circle").symlink_to("circle")
     os.mkfifo(root / "b" / "pipe.png")
-    surveyed = survey(root)
-    assert np.bincount(surveyed.labels).tolist() == [7, 5]
-    assert [note.removeprefix("left out: ") for note in surveyed.notes] == [
+    images = survey(root)
+    assert np.bincount(images.labels).tolist() == [7, 5]
+    assert [note.removeprefix("left out: ") for note in images.notes] == [
         "files outside of the class folders: 1 (circle)",
         "links to a folder above: 3 (a/more/top)",
         "links that lead nowhere: 2 (b/circle.png)",
@@ -247,9 +247,9 @@ def test_links_are_followed_but_not_in_circles(tmp_path: Path) -> None:
 def test_a_class_or_split_that_leads_to_a_folder_above_is_none(tmp_path: Path, link: str, to: str) -> None:
     root = plant(tmp_path / "im", PAIR)
     (root / link).symlink_to(to)
-    surveyed = survey(root)
-    assert (surveyed.classes, sizes(surveyed)) == (["a", "b"], (8, 0, 2))
-    assert surveyed.notes == [f"left out: links to a folder above: 1 ({link})"]
+    images = survey(root)
+    assert (images.classes, count_images(images)) == (["a", "b"], (8, 0, 2))
+    assert images.notes == [f"left out: links to a folder above: 1 ({link})"]
 
 
 @pytest.mark.parametrize("kind", ["symbolic link", "hard link", "folder", "copy"])
@@ -290,8 +290,8 @@ def test_a_test_image_that_is_a_validation_image_is_said(tmp_path: Path) -> None
     """The probe, once its strength is chosen, is fitted to the validation images too."""
     plant(tmp_path, TRAIN + "val/a=2 val/b=2 test/a=2 test/b=2")
     put(tmp_path / "test" / "a" / "0.png", (tmp_path / "val" / "a" / "1.png").read_bytes())
-    told = "test images that are validation images too, to which the probe is fitted: 1 (test/a/0.png = val/a/1.png)"
-    assert survey(tmp_path).notes == [told]
+    note = "test images that are validation images too, to which the probe is fitted: 1 (test/a/0.png = val/a/1.png)"
+    assert survey(tmp_path).notes == [note]
 
 
 def test_one_content_twice_in_a_class_is_said(tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_one_content_twice_in_a_class_is_said(tmp_path: Path) -> None:
 # What is in a file
 
 
-def png16(colour: int) -> bytes:
+def encode_png16(colour: int) -> bytes:
     """A 2 x 2 PNG of 16 bits a channel, all samples 0xC8FF; colour type 0 is grey, 2 RGB."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
@@ -314,25 +314,25 @@ def png16(colour: int) -> bytes:
     return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
-def pages(kind: str) -> bytes:
+def encode_pages(kind: str) -> bytes:
     second = Image.new("RGB", (9, 7), (0, 0, 200))
     return encode(kind, save_all=True, append_images=[second])
 
 
-def huge() -> bytes:
+def encode_huge() -> bytes:
     data = bytearray(encode())
     data[16:24] = struct.pack(">II", 60_000, 60_000)
     data[29:33] = struct.pack(">I", zlib.crc32(bytes(data[12:29])))
     return bytes(data)
 
 
-def turned() -> bytes:
+def encode_turned() -> bytes:
     exif = Image.Exif()
     exif[0x0112] = 6
     return encode("JPEG", exif=exif)
 
 
-def see_through() -> bytes:
+def encode_see_through() -> bytes:
     image = Image.new("P", (4, 4), 1)
     image.putpalette([0, 0, 0, 10, 200, 30])
     file = io.BytesIO()
@@ -340,11 +340,11 @@ def see_through() -> bytes:
     return file.getvalue()
 
 
-SAID_PAGES = "images of several pages or frames, of which the first is used: 1"
+NOTE_OF_PAGES = "images of several pages or frames, of which the first is used: 1"
 
 
 @pytest.mark.parametrize(
-    ("name", "make", "told"),
+    ("name", "make", "note"),
     [
         ("really_png.jpg", encode, ""),
         ("no_ending", encode, ""),
@@ -354,19 +354,19 @@ SAID_PAGES = "images of several pages or frames, of which the first is used: 1"
         ("image.webp", lambda: encode("WEBP"), "1 WEBP"),
         ("image.bmp", lambda: encode("BMP"), "1 BMP"),
         ("image.ppm", lambda: encode("PPM"), "1 PPM"),
-        ("moving.gif", lambda: pages("GIF"), SAID_PAGES),
-        ("pages.tif", lambda: pages("TIFF"), SAID_PAGES),
-        ("stereo.mpo", lambda: pages("MPO"), SAID_PAGES),
-        ("moving.webp", lambda: pages("WEBP"), SAID_PAGES),
-        ("turned.jpg", turned, "images with an EXIF rotation, which is not applied: 1 (a/turned.jpg)"),
+        ("moving.gif", lambda: encode_pages("GIF"), NOTE_OF_PAGES),
+        ("pages.tif", lambda: encode_pages("TIFF"), NOTE_OF_PAGES),
+        ("stereo.mpo", lambda: encode_pages("MPO"), NOTE_OF_PAGES),
+        ("moving.webp", lambda: encode_pages("WEBP"), NOTE_OF_PAGES),
+        ("turned.jpg", encode_turned, "images with an EXIF rotation, which is not applied: 1 (a/turned.jpg)"),
         ("cmyk.jpg", lambda: encode("JPEG", "CMYK"), "1 JPEG"),
         ("grey.png", lambda: encode(mode="L"), ""),
         ("bits.png", lambda: encode(mode="1"), ""),
         ("alpha.png", lambda: encode(mode="RGBA"), ""),
         ("grey_alpha.png", lambda: encode(mode="LA"), ""),
         ("palette.png", lambda: encode(mode="P"), ""),
-        ("see_through.png", see_through, ""),
-        ("deep.png", lambda: png16(2), ""),
+        ("see_through.png", encode_see_through, ""),
+        ("deep.png", lambda: encode_png16(2), ""),
         ("dot.png", lambda: encode(size=(1, 1)), ""),
         ("dot.jpg", lambda: encode("JPEG", size=(1, 1)), "1 JPEG"),
         ("line.jpg", lambda: encode("JPEG", size=(1, 500)), "1 JPEG"),
@@ -374,28 +374,28 @@ SAID_PAGES = "images of several pages or frames, of which the first is used: 1"
     ],
 )
 def test_every_kind_of_image_is_read_alike_in_memory_cache_and_stream(
-    tmp_path: Path, name: str, make: Callable[[], bytes], told: str, recwarn: pytest.WarningsRecorder
+    tmp_path: Path, name: str, make: Callable[[], bytes], note: str, recwarn: pytest.WarningsRecorder
 ) -> None:
     root = plant(tmp_path / "im", "train/a=3 train/b=3 test/a=1 test/b=1")
     put(root / "test" / "a" / name, make())
-    surveyed = survey(root)
-    assert sizes(surveyed) == (6, 0, 3)
-    assert told.replace("(a/", "(test/a/") in " | ".join(surveyed.notes)
-    assert bool(told) == bool(surveyed.notes)
-    kept, cached, streamed = (
+    images = survey(root)
+    assert count_images(images) == (6, 0, 3)
+    assert note.replace("(a/", "(test/a/") in " | ".join(images.notes)
+    assert bool(note) == bool(images.notes)
+    in_memory, cached, streamed = (
         load(Dataset("folder", str(root), side=6, cache=cache, stream=stream)).test.images[:]
         for cache, stream in ((0, False), (6, False), (0, True))
     )
-    assert torch.equal(kept, cached)
-    assert kept.shape == streamed.shape == (3, 3, 6, 6)
+    assert torch.equal(in_memory, cached)
+    assert in_memory.shape == streamed.shape == (3, 3, 6, 6)
     assert not [str(warning.message) for warning in recwarn]
 
 
 def test_alpha_is_dropped_and_of_16_bits_the_upper_8_are_used(tmp_path: Path) -> None:
     for part, count in (("train", 2), ("test", 1)):
         for number in range(count):
-            put(tmp_path / part / "deep" / f"{number}.png", png16(2))
-            put(tmp_path / part / "see" / f"{number}.png", see_through())
+            put(tmp_path / part / "deep" / f"{number}.png", encode_png16(2))
+            put(tmp_path / part / "see" / f"{number}.png", encode_see_through())
     images = load(Dataset("folder", str(tmp_path), side=2)).test.images
     assert images[0].unique().tolist() == [0xC8]
     assert images[1, :, 0, 0].tolist() == [10, 200, 30]
@@ -405,9 +405,9 @@ CUT = encode("JPEG", size=(64, 64))[:1500]
 UNUSABLE: list[tuple[str, Callable[[], bytes], str]] = [
     ("empty.jpg", bytes, "empty"),
     ("page.jpg", lambda: b"<html>404 Not Found</html>", "not an image"),
-    ("grey16.png", lambda: png16(0), "pixels of mode I;16, not 8 bits a channel"),
+    ("grey16.png", lambda: encode_png16(0), "pixels of mode I;16, not 8 bits a channel"),
     ("float.tif", lambda: encode("TIFF", "F"), "pixels of mode F, not 8 bits a channel"),
-    ("bomb.png", huge, "exceeds limit"),
+    ("bomb.png", encode_huge, "exceeds limit"),
 ]
 
 
@@ -415,7 +415,7 @@ def test_all_files_that_cannot_be_used_are_named_in_one_line(tmp_path: Path) -> 
     plant(tmp_path, PAIR)
     for name, make, _ in UNUSABLE:
         put(tmp_path / "a" / name, make())
-    message = refusal(tmp_path)
+    message = read_refusal(tmp_path)
     assert "5 of 15 files" in message
     assert message.endswith("replace or remove them")
     for name, _, reason in UNUSABLE:
@@ -429,9 +429,9 @@ def test_damaged_pixels_are_all_named_before_anything_is_kept(tmp_path: Path, wh
     put(root / "a" / "cut.jpg", CUT)
     put(root / "b" / "cut.png", encode(size=(64, 64))[:9000])
     survey(root)
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError) as error:
         load(Dataset("folder", str(root), side=8, **where))
-    message = str(caught.value)
+    message = str(error.value)
     assert message.startswith("2 of 12 images cannot be read: ")
     assert all(name in message for name in ("a/cut.jpg (", "b/cut.png ("))
     assert "\n" not in message
@@ -442,7 +442,7 @@ def test_more_than_can_be_listed_are_counted(tmp_path: Path) -> None:
     plant(tmp_path, PAIR)
     for number in range(103):
         put(tmp_path / "a" / f"{number:03}.jpg", b"")
-    message = refusal(tmp_path)
+    message = read_refusal(tmp_path)
     assert "103 of 113 files" in message
     assert "and 3 more: replace or remove them" in message
 
@@ -453,7 +453,7 @@ def test_text_with_a_colon_a_line_and_other_files_are_no_images(tmp_path: Path) 
     put(tmp_path / "a" / "labels.idx", b"\0\0\x08\x03" + bytes(range(1, 60)))
     put(tmp_path / "a" / "notes", b"P3 is the third page")
     put(tmp_path / "b" / "drawing.eps", encode("EPS"))
-    assert sizes(survey(tmp_path)) == (8, 0, 2)
+    assert count_images(survey(tmp_path)) == (8, 0, 2)
 
 
 def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
@@ -461,9 +461,9 @@ def test_what_may_not_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "a" / "0.png").chmod(0)
     if os.access(tmp_path / "a" / "0.png", os.R_OK):
         pytest.skip("the superuser reads everything")
-    assert "a/0.png ([Errno 13] Permission denied" in refusal(tmp_path)
+    assert "a/0.png ([Errno 13] Permission denied" in read_refusal(tmp_path)
     (tmp_path / "b").chmod(0)
-    assert "cannot be read (Permission denied)" in refusal(tmp_path)
+    assert "cannot be read (Permission denied)" in read_refusal(tmp_path)
     (tmp_path / "b").chmod(0o700)
 
 
@@ -482,18 +482,18 @@ def test_what_is_there_and_cannot_be_looked_at_is_not_left_out(tmp_path: Path, w
     """As a folder that may not be entered, or a disk that does not answer, makes it."""
     root = plant(tmp_path / "im", PAIR)
     (root / where).symlink_to("x" * 300)
-    assert f"/{where}' cannot be read (File name too long)" in refusal(root)
+    assert f"/{where}' cannot be read (File name too long)" in read_refusal(root)
 
 
 def test_a_root_that_cannot_be_looked_at_is_one_line(tmp_path: Path) -> None:
-    message = refusal(tmp_path / ("x" * 300))
+    message = read_refusal(tmp_path / ("x" * 300))
     assert "cannot be read (File name too long); give dataset.root=DIR" in message
 
 
 def test_a_folder_with_validation_images_says_that_a_share_does_not_apply(tmp_path: Path) -> None:
     root = plant(tmp_path, TRAIN + "val/a=2 val/b=2 test/a=1 test/b=1")
-    told = "note: dataset.validation=0.3 does not apply: there is a validation set"
-    assert told in describe([Dataset("folder", str(root), validation=0.3)])
+    note = "note: dataset.validation=0.3 does not apply: there is a validation set"
+    assert note in describe([Dataset("folder", str(root), validation=0.3)])
     words = ["methods=random", "dataset=folder", f"dataset.root={root}", "dataset.validation=0.3"]
     assert cell_words.read(words).notes == [], "it is said once"
     assert not [line for line in describe([Dataset("folder", str(root))]) if "does not apply" in line]
@@ -506,7 +506,7 @@ def test_an_image_of_too_many_pixels_is_refused(size: tuple[int, int], tmp_path:
     file = io.BytesIO()
     Image.new("1", size).save(file, "PNG")
     bomb = put(root / "train/cat/bomb.png", file.getvalue())
-    message = refusal(root)
+    message = read_refusal(root)
     assert "train/cat/bomb.png" in message
     assert "pixels" in message
     with pytest.raises(UsageError, match="pixels"):

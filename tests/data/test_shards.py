@@ -44,26 +44,26 @@ def write(shard: Path, samples: dict[str, dict[str, bytes]]) -> None:
                 tar.addfile(member, io.BytesIO(content))
 
 
-def samples(count: int, start: int = 0) -> dict[str, dict[str, bytes]]:
+def make_samples(count: int, start: int = 0) -> dict[str, dict[str, bytes]]:
     """Labels 0, 2 and 10 in turn, the last one as json."""
     labels = [{"cls": b"0"}, {"cls": b"2\n"}, {"json": json.dumps({"label": 10, "width": 20}).encode()}]
-    return {f"a/{start + number:04}": {"jpg": archives.jpeg()} | labels[number % 3] for number in range(count)}
+    return {f"a/{start + number:04}": {"jpg": archives.encode_jpeg()} | labels[number % 3] for number in range(count)}
 
 
 def write_shards(root: Path) -> None:
     for number in range(3):
-        write(root / f"set-train-{number:06}.tar", samples(12, 100 * number))
-    write(root / "set-val-000000.tar", samples(6, 900))
+        write(root / f"set-train-{number:06}.tar", make_samples(12, 100 * number))
+    write(root / "set-val-000000.tar", make_samples(6, 900))
 
 
-def cell(*words: str) -> Settings:
-    (asked,) = read(["methods=simclr", "view_size=8", "backbone=resnet10t", *words]).cells
-    return asked
+def read_cell(*words: str) -> Settings:
+    (cell,) = read(["methods=simclr", "view_size=8", "backbone=resnet10t", *words]).cells
+    return cell
 
 
 def test_shards_are_read_where_they_lie(tmp_path):
     write_shards(tmp_path / "shards")
-    settings = cell(f"dataset=webdataset:{tmp_path / 'shards'}", "dataset.side=10").dataset
+    settings = read_cell(f"dataset=webdataset:{tmp_path / 'shards'}", "dataset.side=10").dataset
     data = load(settings)
     assert data.class_names == ["0", "2", "10"]
     assert [len(split) for split in (data.train, data.validation, data.test)] == [32, 4, 6]
@@ -78,75 +78,77 @@ def test_shards_are_read_where_they_lie(tmp_path):
 
 def test_shards_are_cached_streamed_and_known_wherever_they_lie(tmp_path):
     write_shards(tmp_path / "here")
-    asked = cell(f"dataset=webdataset:{tmp_path / 'here'}")
+    here = read_cell(f"dataset=webdataset:{tmp_path / 'here'}")
     pattern = f"dataset=webdataset:{tmp_path}/here/set-*-{{000000..000002}}.tar"
-    assert address.key(cell(pattern)) == address.key(asked)
+    assert address.hash_cell(read_cell(pattern)) == address.hash_cell(here)
     (tmp_path / "here").rename(tmp_path / "there")
     moved = f"dataset=webdataset:{tmp_path / 'there'}"
-    assert address.key(cell(moved)) == address.key(asked)
-    kept, cached = (load(cell(moved, word).dataset).test.images for word in ("dataset.side=10", "dataset.cache=10"))
-    assert torch.equal(kept, cached[:])
-    assert load(cell(moved, "dataset.stream=true").dataset).test.images[torch.arange(3)].shape == (3, 3, 8, 8)
-    write(tmp_path / "there/set-train-000000.tar", samples(12))
-    assert address.key(cell(moved)) != address.key(asked), "other images"
+    assert address.hash_cell(read_cell(moved)) == address.hash_cell(here)
+    in_memory, cached = (
+        load(read_cell(moved, word).dataset).test.images for word in ("dataset.side=10", "dataset.cache=10")
+    )
+    assert torch.equal(in_memory, cached[:])
+    assert load(read_cell(moved, "dataset.stream=true").dataset).test.images[torch.arange(3)].shape == (3, 3, 8, 8)
+    write(tmp_path / "there/set-train-000000.tar", make_samples(12))
+    assert address.hash_cell(read_cell(moved)) != address.hash_cell(here), "other images"
 
 
 def test_images_without_a_label_are_left_out_and_damaged_ones_named(tmp_path):
-    unlabelled = {"x": {"jpg": archives.jpeg()}, "y": {"jpg": archives.jpeg(), "cls": b"-1"}}
-    write(tmp_path / "shards/0.tar", samples(12) | unlabelled)
+    unlabelled = {"x": {"jpg": archives.encode_jpeg()}, "y": {"jpg": archives.encode_jpeg(), "cls": b"-1"}}
+    write(tmp_path / "shards/0.tar", make_samples(12) | unlabelled)
     lines = describe([Dataset("webdataset", str(tmp_path / "shards"))])
     assert "note: left out: samples without a label: 2 (0.tar/x.jpg)" in lines
-    write(tmp_path / "shards/0.tar", samples(12) | {"a/bad": {"jpg": b"no image", "cls": b"0"}})
+    write(tmp_path / "shards/0.tar", make_samples(12) | {"a/bad": {"jpg": b"no image", "cls": b"0"}})
     identity.forget_surveys()
     with pytest.raises(UsageError, match=r"1 of 13 files .*0.tar/\d+\+8/a/bad.jpg \(not an image\)"):
         describe([Dataset("webdataset", str(tmp_path / "shards"))])
 
 
 def test_an_image_is_known_by_its_content_and_what_else_is_left_out_is_said(tmp_path):
-    odd = {"b": {"cls": b"0", "txt": b"a cat", "picture": archives.jpeg()}, "c": {"cls": b"2"}}
-    write(tmp_path / "0.tar", samples(12) | {"b": odd["b"] | {"jpeg": archives.jpeg()}})
-    usual = len(surveyed(tmp_path).paths)
-    write(tmp_path / "0.tar", samples(12) | odd | {"d": {"cls": b"0", "picture": archives.jpeg()}})
+    others = {"b": {"cls": b"0", "txt": b"a cat", "picture": archives.encode_jpeg()}, "c": {"cls": b"2"}}
+    write(tmp_path / "0.tar", make_samples(12) | {"b": others["b"] | {"jpeg": archives.encode_jpeg()}})
+    usual = len(survey(tmp_path).paths)
+    write(tmp_path / "0.tar", make_samples(12) | others | {"d": {"cls": b"0", "picture": archives.encode_jpeg()}})
     write(tmp_path / "._0.tar", {})
-    found = surveyed(tmp_path)
-    assert len(found.paths) == usual == 13
-    assert [Path(path).name for path in found.paths if "picture" in path] == ["d.picture"]
-    assert {note.partition(" (")[0] for note in found.notes} >= {
+    images = survey(tmp_path)
+    assert len(images.paths) == usual == 13
+    assert [Path(path).name for path in images.paths if "picture" in path] == ["d.picture"]
+    assert {note.partition(" (")[0] for note in images.notes} >= {
         "left out: hidden or system files and folders: 1",
         "left out: .txt files that are not read as images: 1",
         "left out: .cls files that are not read as images: 1",
     }
 
 
-def surveyed(root: Path) -> Survey:
+def survey(root: Path) -> Survey:
     identity.forget_surveys()
     labelled, _ = survey_images(Dataset("webdataset", str(root)))
     assert labelled is not None
     return labelled
 
 
-def cut(root: Path) -> None:
+def cut_short(root: Path) -> None:
     data = (root / "0.tar").read_bytes()
     (root / "0.tar").write_bytes(data[: len(data) // 2 // tarfile.BLOCKSIZE * tarfile.BLOCKSIZE])
 
 
 def join(root: Path) -> None:
-    write(root / "1.tar", samples(12, 100))
+    write(root / "1.tar", make_samples(12, 100))
     (root / "0.tar").write_bytes((root / "0.tar").read_bytes() + (root / "1.tar").read_bytes())
 
 
 def label(root: Path, text: str) -> None:
-    write(root / "0.tar", {"x": {"jpg": archives.jpeg(), "json": text.encode()}})
+    write(root / "0.tar", {"x": {"jpg": archives.encode_jpeg(), "json": text.encode()}})
 
 
 @pytest.mark.parametrize(
     ("spoil", "message"),
     [
-        (cut, "0.tar' cannot be read .it is cut short, or several tar files in one"),
+        (cut_short, "0.tar' cannot be read .it is cut short, or several tar files in one"),
         (join, "0.tar' cannot be read .it is cut short, or several tar files in one"),
         (lambda root: (root / "gone.tar").symlink_to("nowhere"), "gone.tar' is no file, or a link that leads nowhere"),
         (lambda root: write(root / "0.tar", {}), "holds no images with labels to train on"),
-        (lambda root: write(root / "0.tar", {"a": {"jpg": archives.jpeg()}}), "holds no images with labels"),
+        (lambda root: write(root / "0.tar", {"a": {"jpg": archives.encode_jpeg()}}), "holds no images with labels"),
         (lambda root: write(root / "0.tar", {"a": {"cls": b"3"}}), "no image in the class folder 3 of"),
         (lambda root: label(root, "[" * 100_000), "0.tar' cannot be read .*recursion"),
         (
@@ -160,11 +162,11 @@ def label(root: Path, text: str) -> None:
     ],
 )
 def test_shards_that_lack_something_are_refused_in_one_line(tmp_path, spoil, message):
-    write(tmp_path / "0.tar", samples(12))
+    write(tmp_path / "0.tar", make_samples(12))
     spoil(tmp_path)
-    with pytest.raises(UsageError, match=message) as caught:
-        surveyed(tmp_path)
-    assert "\n" not in str(caught.value)
+    with pytest.raises(UsageError, match=message) as error:
+        survey(tmp_path)
+    assert "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -184,9 +186,9 @@ def test_shards_that_cannot_be_read_are_one_line(tmp_path, place, message):
     (tmp_path / "empty").mkdir()
     tarfile.open(tmp_path / "packed.tar", "w:gz").close()
     words = f"dataset=webdataset{place.format(tmp_path)}".split()
-    with pytest.raises(UsageError, match=message) as caught:
+    with pytest.raises(UsageError, match=message) as error:
         read(["methods=simclr", *words])
-    assert "\n" not in str(caught.value)
+    assert "\n" not in str(error.value)
 
 
 # Hugging Face
@@ -201,7 +203,7 @@ def dictionary():
 
     def split(count: int):
         fine = [number % 3 for number in range(count)]
-        columns = {"img": [{"bytes": archives.jpeg(), "path": None} for _ in fine], "fine": fine}
+        columns = {"img": [{"bytes": archives.encode_jpeg(), "path": None} for _ in fine], "fine": fine}
         return datasets.Dataset.from_dict(columns | {"coarse": [label // 2 for label in fine]}, features=features)
 
     return datasets.DatasetDict({"train": split(18), "test": split(6)})
@@ -218,8 +220,8 @@ def parquet(dictionary, tmp_path: Path) -> Path:
 
 def test_a_folder_of_parquet_and_one_of_arrow_files_are_the_same_images(dictionary, parquet, tmp_path, capsys):
     dictionary.save_to_disk(str(tmp_path / "arrow"))
-    cells = [cell(f"dataset=hf:{tmp_path / kind}", "dataset.side=10") for kind in ("parquet", "arrow")]
-    assert address.key(cells[0]) == address.key(cells[1])
+    cells = [read_cell(f"dataset=hf:{tmp_path / kind}", "dataset.side=10") for kind in ("parquet", "arrow")]
+    assert address.hash_cell(cells[0]) == address.hash_cell(cells[1])
     data = load(cells[0].dataset)
     assert data.class_names == ["car", "cat", "dog"]
     assert "the classes are those of the column fine, not of coarse" in capsys.readouterr().err
@@ -232,24 +234,24 @@ def test_splits_and_rows_that_are_left_out_are_said(dictionary, tmp_path, capsys
     without = dictionary["train"].map(lambda row, number: {"img": row["img"] if number else None}, with_indices=True)
     more = {"train": without, "extra": dictionary["test"], "eval": dictionary["test"], "test": dictionary["train"]}
     datasets.DatasetDict(more).save_to_disk(str(tmp_path / "arrow"))
-    data = load(cell(f"dataset=hf:{tmp_path / 'arrow'}", "dataset.side=10").dataset)
+    data = load(read_cell(f"dataset=hf:{tmp_path / 'arrow'}", "dataset.side=10").dataset)
     assert [len(split) for split in (data.train, data.validation, data.test)] == [14, 3, 6]
-    told = capsys.readouterr().err
-    assert "splits that are left out: extra (6 images), test (18 images)" in told, "of two test splits the first is"
-    assert "train: rows without an image that are left out: 1" in told
+    printed = capsys.readouterr().err
+    assert "splits that are left out: extra (6 images), test (18 images)" in printed, "of two test splits the first is"
+    assert "train: rows without an image that are left out: 1" in printed
 
 
 def test_a_name_of_the_hub_is_fetched_once_and_only_when_the_words_say_so(dictionary, monkeypatch, tmp_path):
     import datasets
 
-    asked = []
-    monkeypatch.setattr(datasets, "load_dataset", lambda name: asked.append(name) or dictionary)
+    requests = []
+    monkeypatch.setattr(datasets, "load_dataset", lambda name: requests.append(name) or dictionary)
     words = ["dataset=hf:someone/pets", f"dataset.cache_dir={tmp_path / 'kept'}"]
     with pytest.raises(UsageError, match=r"'someone/pets' is no folder here, .*: add dataset.download"):
-        cell(*words)
-    fetched = cell(*words, "dataset.download=true")
-    assert address.key(cell(*words)) == address.key(fetched)
-    assert asked == ["someone/pets"]
+        read_cell(*words)
+    fetched = read_cell(*words, "dataset.download=true")
+    assert address.hash_cell(read_cell(*words)) == address.hash_cell(fetched)
+    assert requests == ["someone/pets"]
     assert [path.name for path in (tmp_path / "kept").iterdir()] == ["someone--pets"]
 
 
@@ -272,17 +274,17 @@ def test_a_missing_network_package_or_column_is_one_line(dictionary, parquet, mo
     with monkeypatch.context() as patch:
         patch.setattr(datasets, "load_dataset", fail)
         with pytest.raises(UsageError, match=r"'a/b' cannot be loaded \(no route to host\): check the name"):
-            cell("dataset=hf:a/b", "dataset.download=true")
+            read_cell("dataset=hf:a/b", "dataset.download=true")
     for split in ("train", "test"):
         dictionary[split].remove_columns(["fine", "coarse"]).to_parquet(parquet / f"{split}-00000-of-00001.parquet")
     with pytest.raises(UsageError, match=r"needs one column of images and one of labels, and has img \("):
-        cell(f"dataset=hf:{parquet}")
+        read_cell(f"dataset=hf:{parquet}")
     for split in ("train", "test"):
         several = dictionary[split].remove_columns(["fine", "coarse"])
         several = several.add_column("label", [[0, 1]] * len(several))
         several.to_parquet(parquet / f"{split}-00000-of-00001.parquet")
     with pytest.raises(UsageError, match=r"needs one column of images and one of labels, and has img .*, label \("):
-        cell(f"dataset=hf:{parquet}")
+        read_cell(f"dataset=hf:{parquet}")
     monkeypatch.setitem(sys.modules, "datasets", None)
     with pytest.raises(UsageError, match=r"needs the package datasets: pip install 'contrastive-benchmark\[hf\]'"):
-        cell(f"dataset=hf:{parquet}")
+        read_cell(f"dataset=hf:{parquet}")

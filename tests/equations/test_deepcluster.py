@@ -35,7 +35,7 @@ def spherical_kmeans(x: list[Tensor], k: int, rounds: int, paper: Any) -> tuple[
     return c, assign()
 
 
-def points(rows: int, width: int, seed: int) -> Tensor:
+def draw_points(rows: int, width: int, seed: int) -> Tensor:
     x = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return x / x.norm(dim=1, keepdim=True)
 
@@ -43,7 +43,7 @@ def points(rows: int, width: int, seed: int) -> Tensor:
 @pytest.mark.parametrize(("rows", "k"), [(40, 3), (40, 20), (12, 12), (30, 29)])
 @pytest.mark.parametrize("seed", [0, 1])
 def test_spherical_kmeans(rows: int, k: int, seed: int, paper: Any, same: Any) -> None:
-    x = points(rows, 3, seed)
+    x = draw_points(rows, 3, seed)
     torch.manual_seed(seed)
     centroids, assigned = kmeans(x, k, 10, spherical=True)
     torch.manual_seed(seed)
@@ -98,9 +98,9 @@ def test_deepcluster(sides: tuple[int, ...], heads: int, k: int, tiny: Any, pape
             targets, centroids = [], []
             for one in range(heads):
                 last = bank[one % 2]
-                seen = sorted(last)
-                c, own = spherical_kmeans([last[i] for i in seen], k, 4, paper)
-                cluster = dict(zip(seen, own, strict=True))
+                indices = sorted(last)
+                c, own = spherical_kmeans([last[i] for i in indices], k, 4, paper)
+                cluster = dict(zip(indices, own, strict=True))
                 targets.append([cluster.get(i, IGNORED) for i in range(IMAGES)])
                 centroids.append(c)
                 same(ours.before["centroids"][one], c)
@@ -151,5 +151,5 @@ def test_targets_and_centroids_are_not_trained(tiny: Any) -> None:
 def test_flat_scores_give_ln_k(tiny: Any) -> None:
     method, at = tiny.build("deepcluster", IMAGES, prototypes=3, head_dim=3), Progress(0, 6, 0, 3)
     method.assigned.fill_(1)
-    rows = {"z": points(4, 3, 0)[:, None].expand(-1, 2, -1), "index": torch.arange(4)}
+    rows = {"z": draw_points(4, 3, 0)[:, None].expand(-1, 2, -1), "index": torch.arange(4)}
     assert method.loss(rows, at)["loss"].item() == pytest.approx(math.log(3))

@@ -26,14 +26,14 @@ def test_gan(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
 
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
         noise = list(method.chance.normal(batch.index, step, dim).double())
-        made = paper.decoder(w, "generator", noise, SIZE)
+        fakes = paper.decoder(w, "generator", noise, SIZE)
         of_images = d(w, batch.views[0])
         with paper.keep_statistics(w):
-            of_made = d(w, made.detach())
+            of_fakes = d(w, fakes.detach())
         constant = {name: value.detach().clone() for name, value in w.items()}
-        fooled = d(constant, made)
+        fooled = d(constant, fakes)
         n = len(noise)
-        discriminator = -sum(a.log() + (1 - b).log() for a, b in zip(of_images, of_made, strict=True)) / n
+        discriminator = -sum(a.log() + (1 - b).log() for a, b in zip(of_images, of_fakes, strict=True)) / n
         generator = -sum(one.log() for one in fooled) / n
         same(ours.scalars["discriminator"], discriminator.squeeze())
         same(ours.scalars["generator"], generator.squeeze())

@@ -57,10 +57,10 @@ def test_ibot(small: int, norm: bool, tiny: Any, paper: Any, same: Any, same_sta
             features["student"].append(mean(t))
             if number < 2 * n:
                 tokens["student"] += [t[patch] for patch in order[number][: PATCHES // 2]]
-                seen = Formulas.embed(w, "teacher_encoder.network", image)
-                seen = Formulas.encode(w, "teacher_encoder.network", seen)[1:]
-                features["teacher"].append(mean(seen))
-                tokens["teacher"] += seen
+                visible = Formulas.embed(w, "teacher_encoder.network", image)
+                visible = Formulas.encode(w, "teacher_encoder.network", visible)[1:]
+                features["teacher"].append(mean(visible))
+                tokens["teacher"] += visible
         of_views, of_tokens = (
             {who: logits(w, who, rows, norm, paper) for who, rows in part.items()} for part in (features, tokens)
         )
@@ -110,10 +110,10 @@ def test_masks(tiny: Any) -> None:
     hidden = order.argsort(dim=1) < counts[:, None]
     assert order.shape == (800, 64)
     assert torch.equal(hidden.sum(dim=1), counts)
-    seen_whole = counts == 0
-    assert seen_whole.double().mean().item() == pytest.approx(0.5, abs=0.06)
-    assert (int(counts[~seen_whole].min()), int(counts.max())) == (6, 31)
-    assert counts[~seen_whole].double().mean().item() == pytest.approx(0.3 * 64 - 0.5, abs=0.8)
+    untouched = counts == 0
+    assert untouched.double().mean().item() == pytest.approx(0.5, abs=0.06)
+    assert (int(counts[~untouched].min()), int(counts.max())) == (6, 31)
+    assert counts[~untouched].double().mean().item() == pytest.approx(0.3 * 64 - 0.5, abs=0.8)
     assert hidden.double().mean(dim=0).sub(0.147).abs().max() < 0.05
     assert not torch.equal(counts[:400], counts[400:]), "views of an image have masks of their own"
     part_order, part_counts = method.masks(index[7:9], 3)

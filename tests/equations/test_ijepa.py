@@ -27,15 +27,15 @@ def test_ijepa(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
         for context, blocks, image in zip(contexts, targets, batch.views[0], strict=True):
             whole = Formulas.encode(w, "teacher.network", Formulas.embed(w, "teacher.network", image))[1:]
             target = [((one - one.mean()) / (one.var(correction=0) + 1e-5).sqrt()).detach() for one in whole]
-            shown = [number for number, seen in enumerate(context) if seen]
+            visible = [number for number, inside_context in enumerate(context) if inside_context]
             t = Formulas.embed(w, "encoder", image)
-            t = Formulas.encode(w, "encoder", [t[0], *(t[1 + patch] for patch in shown)])[1:]
-            t = [one + w["positions"][patch] for one, patch in zip(paper.linear(w, "narrow", t), shown, strict=True)]
+            t = Formulas.encode(w, "encoder", [t[0], *(t[1 + patch] for patch in visible)])[1:]
+            t = [one + w["positions"][patch] for one, patch in zip(paper.linear(w, "narrow", t), visible, strict=True)]
             for block in blocks:
-                asked = [number for number, inside in enumerate(block) if inside]
-                full = [*t, *(w["mask_token"][0, 0] + w["positions"][patch] for patch in asked)]
+                inner = [number for number, inside in enumerate(block) if inside]
+                full = [*t, *(w["mask_token"][0, 0] + w["positions"][patch] for patch in inner)]
                 full = Formulas.norm(w, "predictor.norm", Formulas.block(w, "predictor.layers.0", full, 2, True), 1e-5)
-                for one, patch in zip(paper.linear(w, "widen", full[len(t) :]), asked, strict=True):
+                for one, patch in zip(paper.linear(w, "widen", full[len(t) :]), inner, strict=True):
                     gap = (one - target[patch]).abs()
                     errors.append(torch.where(gap < 1, gap**2 / 2, gap - 0.5).mean())
         loss = sum(errors) / len(errors)
@@ -93,8 +93,8 @@ def test_the_student_of_ijepa_sees_its_context_alone(tiny: Any) -> None:
     method = tiny.build("ijepa", 6, inputs={"size": SIZE}, backbone=transformer, **options)
     (batch,) = tiny.batches([range(6)], (SIZE,))
     context, targets = method.blocks(batch.index, AT.step)
-    seen = context.view(-1, 1, SIDE, SIDE).repeat_interleave(PIXELS, dim=2).repeat_interleave(PIXELS, dim=3)
-    other = torch.where(seen, batch.views[0], torch.randn_like(batch.views[0]))
+    visible = context.view(-1, 1, SIDE, SIDE).repeat_interleave(PIXELS, dim=2).repeat_interleave(PIXELS, dim=3)
+    other = torch.where(visible, batch.views[0], torch.randn_like(batch.views[0]))
     predictions: Rows = []
     method.widen.register_forward_hook(lambda *arguments: predictions.append(arguments[2]))
     errors = [method(Batch([x], batch.index), AT)["error"] for x in (batch.views[0], other)]

@@ -122,8 +122,8 @@ print((read_peak_memory(cpu) - before) / 2**20)
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="peak memory is read from /proc")
 def test_a_large_batch_fits_in_little_memory(environment: dict[str, str]) -> None:
     """Forward and backward over 8,192 views of width 128: the plain matrix alone is 256 MiB."""
-    done = subprocess.run([sys.executable, "-c", BIG], env=environment, capture_output=True, text=True, check=True)
-    assert float(done.stdout) < 100
+    result = subprocess.run([sys.executable, "-c", BIG], env=environment, capture_output=True, text=True, check=True)
+    assert float(result.stdout) < 100
 
 
 def test_tiles_equal_the_plain_form_in_float32() -> None:

@@ -18,7 +18,7 @@ AT = Progress(1, 10, 0, 1)
 @pytest.mark.parametrize("norm_pix", [True, False])
 def test_mae(norm_pix: bool, tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
     """The patches of smallest u through the encoder; the others' pixels, normalised, from the decoder."""
-    kept, dim = 4, 12
+    count, dim = 4, 12
     options = {"mask": 0.6, "norm_pix": norm_pix, "decoder_dim": dim, "decoder_blocks": 1, "decoder_heads": 3}
     method = tiny.build("mae", 6, inputs={"size": SIZE}, backbone=transformer, **options)
     w, batches = paper.start(method), tiny.batches(BATCHES, (SIZE,))
@@ -26,26 +26,26 @@ def test_mae(norm_pix: bool, tiny: Any, paper: Any, same: Any, same_state: Any) 
         codes = [torch.zeros(width), *(place_code(i, j, width) for i in range(SIDE) for j in range(SIDE))]
         same(w[name].view(-1, width), [code.double() for code in codes], atol=1e-6)
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
-        drawn, errors = method.chance.uniform(batch.index, step, PATCHES).tolist(), []
-        for u, image in zip(drawn, batch.views[0], strict=True):
+        numbers, errors = method.chance.uniform(batch.index, step, PATCHES).tolist(), []
+        for u, image in zip(numbers, batch.views[0], strict=True):
             order = sorted(range(PATCHES), key=u.__getitem__)
             t = Formulas.embed(w, "encoder", image)
-            t = Formulas.encode(w, "encoder", [t[0], *(t[1 + patch] for patch in order[:kept])])
+            t = Formulas.encode(w, "encoder", [t[0], *(t[1 + patch] for patch in order[:count])])
             t = paper.linear(w, "narrow", t)
-            places = {patch: t[1 + number] for number, patch in enumerate(order[:kept])}
+            places = {patch: t[1 + number] for number, patch in enumerate(order[:count])}
             full = [t[0], *(places.get(patch, w["mask_token"][0, 0]) for patch in range(PATCHES))]
             full = [one + place for one, place in zip(full, w["positions"], strict=True)]
             full = Formulas.block(w, "decoder.layers.0", full, 3, True)
-            made = paper.linear(w, "to_pixels", Formulas.norm(w, "decoder.norm", full, 1e-5))[1:]
-            for patch in order[kept:]:
+            predictions = paper.linear(w, "to_pixels", Formulas.norm(w, "decoder.norm", full, 1e-5))[1:]
+            for patch in order[count:]:
                 i, j = patch // SIDE * PIXELS, patch % SIDE * PIXELS
                 pixels = [image[c, i + a, j + b] for a in range(PIXELS) for b in range(PIXELS) for c in range(3)]
                 target = torch.stack(pixels)
                 if norm_pix:
                     variance = ((target - target.mean()) ** 2).sum() / (len(target) - 1)
                     target = (target - target.mean()) / (variance + 1e-6).sqrt()
-                errors.append(((made[patch] - target) ** 2).mean())
-        assert len(errors) == len(BATCHES[0]) * (PATCHES - kept)
+                errors.append(((predictions[patch] - target) ** 2).mean())
+        assert len(errors) == len(BATCHES[0]) * (PATCHES - count)
         loss = sum(errors) / len(errors)
         same(ours.scalars["loss"], loss)
         same(ours.gradients, paper.sgd(w, loss))
@@ -86,8 +86,8 @@ def test_simmim(kind: str, tiny: Any, paper: Any, same: Any, same_state: Any) ->
         assert method.token.tolist() == [0, 0, 0], "the mean colour"
     w, batches = paper.start(method), tiny.batches(BATCHES, (SIZE,))
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
-        drawn, total, count = method.chance.uniform(batch.index, step, PATCHES).tolist(), 0.0, 0
-        for u, image in zip(drawn, batch.views[0], strict=True):
+        numbers, total, count = method.chance.uniform(batch.index, step, PATCHES).tolist(), 0.0, 0
+        for u, image in zip(numbers, batch.views[0], strict=True):
             hidden = [sorted(u).index(number) < 6 for number in u]  # ceil(0.6 x 9)
             covered = [[hidden[i // 2 * SIDE + j // 2] for j in range(SIZE)] for i in range(SIZE)]
             if kind == "patches":
@@ -101,12 +101,12 @@ def test_simmim(kind: str, tiny: Any, paper: Any, same: Any, same_state: Any) ->
                 ]
                 x = torch.stack(means).T.view(1, 3, SIDE, SIDE)
                 t = list(paper.convolution(w, "encoder.convolution", x)[0].flatten(1).T)
-            made = [w["to_pixels.weight"][:, :, 0, 0] @ one + w["to_pixels.bias"] for one in t]
+            predictions = [w["to_pixels.weight"][:, :, 0, 0] @ one + w["to_pixels.bias"] for one in t]
             for c in range(3):
                 for i in range(SIZE):
                     for j in range(SIZE):
                         if covered[i][j]:
-                            pixel = made[i // 2 * SIDE + j // 2][4 * c + 2 * (i % 2) + j % 2]
+                            pixel = predictions[i // 2 * SIDE + j // 2][4 * c + 2 * (i % 2) + j % 2]
                             total, count = total + (pixel - image[c, i, j]).abs(), count + 1
         same(ours.scalars["loss"], total / count)
         before = {name: value.clone() for name, value in w.items()}
@@ -184,23 +184,23 @@ def test_masks_are_a_function_of_image_and_step(name: str, options: dict[str, in
     assert shares.tolist() == pytest.approx([count / PATCHES] * PATCHES, abs=0.04)
 
 
-@pytest.mark.parametrize(("mask", "kept"), [(0.75, 2), (0.9, 1), (0.99, 0), (0.01, 9)])
-def test_the_share_that_mae_keeps_is_rounded(mask: float, kept: int, tiny: Any) -> None:
+@pytest.mark.parametrize(("mask", "count"), [(0.75, 2), (0.9, 1), (0.99, 0), (0.01, 9)])
+def test_the_share_that_mae_keeps_is_rounded(mask: float, count: int, tiny: Any) -> None:
     """Not cut: 10 (1 - 0.9) is 0.9999... in floating point. All, and none, are refused."""
     inputs = {"size": SIZE}
-    if 0 < kept < PATCHES:
-        assert tiny.build("mae", 6, inputs=inputs, backbone=transformer, mask=mask).kept == kept
+    if 0 < count < PATCHES:
+        assert tiny.build("mae", 6, inputs=inputs, backbone=transformer, mask=mask).kept == count
         return
-    with pytest.raises(ValueError, match=rf"mask={mask} keeps {kept} of 9 patches"):
+    with pytest.raises(ValueError, match=rf"mask={mask} keeps {count} of 9 patches"):
         tiny.build("mae", 6, inputs=inputs, backbone=transformer, mask=mask)
 
 
 def test_a_backbone_without_patches_is_refused(tiny: Any) -> None:
-    def convolutions() -> tuple[nn.Module, int]:
+    def make_convolutions() -> tuple[nn.Module, int]:
         return timm.create_model("test_resnet", num_classes=0), 96
 
     with pytest.raises(ValueError, match=r"is a ResNet, .* such as backbone=vit_tiny_patch16_224, with stem=small"):
-        tiny.build("mae", 6, inputs={"size": SIZE}, backbone=convolutions)
+        tiny.build("mae", 6, inputs={"size": SIZE}, backbone=make_convolutions)
     with pytest.raises(ValueError, match=r"fc_norm\.weight of the backbone VisionTransformer .* pool=token or avg"):
         tiny.build("mae", 6, inputs={"size": SIZE}, backbone=lambda: transformer(fc_norm=True))
 
@@ -208,10 +208,10 @@ def test_a_backbone_without_patches_is_refused(tiny: Any) -> None:
 def test_simmim_on_a_transformer_made_for_one_size(tiny: Any) -> None:
     """Its patches come as a sequence, not as a map."""
 
-    def one_size() -> tuple[nn.Module, int]:
+    def make_one_size() -> tuple[nn.Module, int]:
         sizes = {"img_size": 16, "patch_size": 4, "dynamic_img_size": False}
         network = timm.create_model("test_vit", num_classes=0, global_pool="avg", fc_norm=False, **sizes)
         return network, network.num_features
 
-    method = tiny.build("simmim", 4, inputs={"size": 16}, backbone=one_size)
+    method = tiny.build("simmim", 4, inputs={"size": 16}, backbone=make_one_size)
     assert len(method(tiny.batches([range(4)], (16,))[0], AT)["error"]) == 4

@@ -63,21 +63,21 @@ def test_instdisc(form: str, sides: tuple[int, ...], tiny: Any, paper: Any, same
     w, batches = paper.start(method), tiny.batches(INDICES, sides)
     bank, z = list(w["bank.rows"]), w["bank.z"]
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
-        y, drawn = batch.index.tolist(), ours.before["bank.drawn"].tolist()
-        assert len(drawn) == K
+        y, negatives = batch.index.tolist(), ours.before["bank.drawn"].tolist()
+        assert len(negatives) == K
         large, small = batch.views[:1], batch.views[1:]
         h = paper.encoder(w, "encoder", large[0])
         h = h + (paper.encoder(w, "encoder", torch.cat(small)) if small else [])
         v = [paper.unit(one) for one in paper.linear(w, "head", h)]
-        z = first_z(v[: len(y)], y, bank, drawn, tau) if step == 0 and form == "nce" else z
-        losses = [l_nce(form, one, y[b % len(y)], bank, drawn, tau, z) for b, one in enumerate(v)]
+        z = first_z(v[: len(y)], y, bank, negatives, tau) if step == 0 and form == "nce" else z
+        losses = [l_nce(form, one, y[b % len(y)], bank, negatives, tau, z) for b, one in enumerate(v)]
         loss = sum(losses) / len(losses)
         same(ours.scalars["loss"], loss)
         same(ours.gradients, paper.sgd(w, loss))
         bank = write(bank, y, v[: len(y)], momentum, paper)
         same(ours.after["bank.rows"], bank)
         same(ours.after["bank.z"], z)
-    assert ours.after["bank.drawn"].tolist() != drawn
+    assert ours.after["bank.drawn"].tolist() != negatives
 
 
 @pytest.mark.parametrize(("name", "other", "remedy"), [("instdisc", "nce", "softmax"), ("pirl", "shared", "infonce")])
@@ -109,11 +109,11 @@ def test_pirl(form: str, weight: float, tiny: Any, paper: Any, same: Any) -> Non
     bank, z = list(w["bank.rows"]), w["bank.z"]
     same(torch.stack([row.norm() for row in bank]), torch.ones(IMAGES, dtype=torch.float64), atol=1e-6)
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
-        y, drawn = batch.index.tolist(), ours.before["bank.drawn"].tolist()
+        y, negatives = batch.index.tolist(), ours.before["bank.drawn"].tolist()
         f, g = pirl_rows(w, batch, paper)
-        z = first_z(g, y, bank, drawn, tau) if step == 0 and form == "nce" else z
+        z = first_z(g, y, bank, negatives, tau) if step == 0 and form == "nce" else z
         of_g, of_f = (
-            sum(l_nce(form, one, i, bank, drawn, tau, z) for one, i in zip(rows, y, strict=True)) / len(y)
+            sum(l_nce(form, one, i, bank, negatives, tau, z) for one, i in zip(rows, y, strict=True)) / len(y)
             for rows in (g, f)
         )
         loss = weight * of_g + (1 - weight) * of_f
@@ -133,14 +133,14 @@ def test_pirl_with_lambda_0_is_instdisc(form: str, tiny: Any, same: Any) -> None
     instdisc.encoder.load_state_dict(pirl.encoder.state_dict())
     instdisc.head.load_state_dict(pirl.f.state_dict())
     instdisc.bank.load_state_dict(pirl.bank.state_dict())
-    (batch,), at, found = tiny.batches(INDICES[:1], (4, 0)), Progress(1, 4, 0, 1), []
+    (batch,), at, results = tiny.batches(INDICES[:1], (4, 0)), Progress(1, 4, 0, 1), []
     for method, views in ((pirl, batch.views), (instdisc, batch.views[:1])):
         rows = method(Batch(views, batch.index), at)
         loss = method.loss(rows, at)["loss"]
         loss.backward()
         method.after_step({name: row.detach() for name, row in rows.items()}, at)
-        found.append((loss, method.encoder[2].weight.grad, method.bank.rows))
-    for one, other in zip(*found, strict=True):
+        results.append((loss, method.encoder[2].weight.grad, method.bank.rows))
+    for one, other in zip(*results, strict=True):
         same(one, other)
 
 

@@ -40,7 +40,7 @@ def mean(values: Sequence[Tensor]) -> Tensor:
     return sum(values[1:], values[0]) / len(values)
 
 
-def rising(base: float, k: int, steps: int) -> float:
+def raise_momentum(base: float, k: int, steps: int) -> float:
     """The momentum of step k of `steps`, from `base` to 1 by half a cosine."""
     return 1 - (1 - base) * (math.cos(math.pi * k / steps) + 1) / 2
 
@@ -72,7 +72,7 @@ def test_ressl(queue: int, sides: tuple[int, ...], tiny: Any, paper: Any, same: 
         for view in q:
             for one, key in zip(view, k, strict=True):
                 pairs = zip(shares(key, tau_t), shares(one, tau_s), strict=True)
-                losses.append(-sum(p.detach() * found.log() for p, found in pairs))
+                losses.append(-sum(p.detach() * share.log() for p, share in pairs))
         same(ours.scalars["loss"], mean(losses))
         same(ours.gradients, paper.sgd(w, mean(losses)))
         assert not any(name.startswith("key_") for name in ours.gradients)
@@ -114,7 +114,7 @@ def test_nnbyol(queue: int, sides: tuple[int, ...], tiny: Any, paper: Any, same:
             )
         same(ours.scalars["loss"], loss)
         same(ours.gradients, paper.sgd(w, loss))
-        paper.follow(w, rising(base, k, len(batches)))
+        paper.follow(w, raise_momentum(base, k, len(batches)))
         ring.push(t[0])
         same_state(ours.after, w)
 
@@ -225,6 +225,6 @@ def test_all4one(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
             same(ours.scalars[name], value)
         same(ours.gradients, paper.sgd(w, loss))
         assert not any(name.startswith("target_") for name in ours.gradients)
-        paper.follow(w, rising(base, k, len(batches)))
+        paper.follow(w, raise_momentum(base, k, len(batches)))
         ring.push(t[0])
         same_state(ours.after, w)

@@ -16,7 +16,7 @@ BATCHES = [[0, 3, 3, 1], [5, 1, 0, 0], [2, 2, 2, 4], [3, 5, 0, 1], [1, 2, 3, 4],
 IMAGES = 9
 
 
-def points(rows: int, width: int, seed: int) -> Tensor:
+def draw_points(rows: int, width: int, seed: int) -> Tensor:
     x = torch.randn(rows, width, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
     return x / x.norm(dim=1, keepdim=True)
 
@@ -43,7 +43,7 @@ def lloyd(x: Sequence[Tensor], k: int, rounds: int, starts: int = 1) -> tuple[li
     return best[1], best[2]
 
 
-def phis(v: Sequence[Tensor], c: Sequence[Tensor], own: Sequence[int], tau: float, alpha: float) -> list[float]:
+def compute_phis(v: Sequence[Tensor], c: Sequence[Tensor], own: Sequence[int], tau: float, alpha: float) -> list[float]:
     """Equation 12 and the authors' code: sum |v - c| / (Z log(Z + alpha)), the largest where Z < 2, clipped, scaled."""
     density = np.zeros(len(c))
     for j in range(len(c)):
@@ -66,7 +66,7 @@ def loop_proto(q: Tensor, c: Sequence[Tensor], phi: Sequence[float], own: int, c
 @pytest.mark.parametrize("starts", [1, 3])
 @pytest.mark.parametrize(("rows", "k"), [(40, 3), (40, 20), (12, 12), (30, 29)])
 def test_euclidean_kmeans(rows: int, k: int, starts: int, same: Any) -> None:
-    x = points(rows, 3, rows + k) * torch.linspace(0.5, 2, rows, dtype=torch.float64)[:, None]
+    x = draw_points(rows, 3, rows + k) * torch.linspace(0.5, 2, rows, dtype=torch.float64)[:, None]
     torch.manual_seed(k)
     centroids, assigned = kmeans(x, k, 6, spherical=False, starts=starts)
     torch.manual_seed(k)
@@ -78,15 +78,15 @@ def test_euclidean_kmeans(rows: int, k: int, starts: int, same: Any) -> None:
 @pytest.mark.parametrize("k", [2, 5, 11])
 @pytest.mark.parametrize("alpha", [10.0, 3.0])
 def test_concentration_with_clusters_of_one_and_none(k: int, alpha: float, same: Any) -> None:
-    v, c = points(20, 3, 0), points(k, 3, 1) / 2
+    v, c = draw_points(20, 3, 0), draw_points(k, 3, 1) / 2
     own = torch.randint(k, (20,), generator=torch.Generator().manual_seed(2))
     own[own == k - 1] = 0  # one is empty
     if k > 3:
         own[own == 1] = 2
         own[5] = 1  # and one has a single member
-    found = concentration(v, c, own, 0.2, alpha)
-    same(found, torch.tensor(phis(list(v), list(c), own.tolist(), 0.2, alpha), dtype=torch.float64), atol=1e-12)
-    assert found.mean().item() == pytest.approx(0.2)
+    phi = concentration(v, c, own, 0.2, alpha)
+    same(phi, torch.tensor(compute_phis(list(v), list(c), own.tolist(), 0.2, alpha), dtype=torch.float64), atol=1e-12)
+    assert phi.mean().item() == pytest.approx(0.2)
 
 
 @pytest.mark.parametrize("duplicates", [False, True])
@@ -94,26 +94,26 @@ def test_concentration_with_clusters_of_one_and_none(k: int, alpha: float, same:
 def test_drawn_prototypes(r: int, duplicates: bool) -> None:
     """The denominator holds the batch's clusters once (or once an image) and r others, or all: one choice of the
     others explains the loss and its gradient, and every choice comes up."""
-    c, phi, own = points(7, 3, 0), torch.linspace(0.2, 0.5, 7, dtype=torch.float64), [5, 2, 5, 5]
+    c, phi, own = draw_points(7, 3, 0), torch.linspace(0.2, 0.5, 7, dtype=torch.float64), [5, 2, 5, 5]
     others = [j for j in range(7) if j not in own]
     base = own if duplicates else sorted(set(own))
     expected = {}
-    for drawn in itertools.combinations(others, min(r, len(others))):
-        q = points(8, 3, 1).requires_grad_()
-        each = [loop_proto(one, list(c), phi.tolist(), own[i // 2], [*base, *drawn]) for i, one in enumerate(q)]
+    for subset in itertools.combinations(others, min(r, len(others))):
+        q = draw_points(8, 3, 1).requires_grad_()
+        each = [loop_proto(one, list(c), phi.tolist(), own[i // 2], [*base, *subset]) for i, one in enumerate(q)]
         loss = torch.stack(each).mean()
         loss.backward()
-        expected[drawn] = loss.item(), q.grad
-    chosen = []
+        expected[subset] = loss.item(), q.grad
+    draws = []
     for seed in range(120):
         torch.manual_seed(seed)
-        q = points(8, 3, 1).requires_grad_()
+        q = draw_points(8, 3, 1).requires_grad_()
         loss = proto_nce(q.unflatten(0, (4, 2)), c, phi, torch.tensor(own), r, duplicates)
         loss.backward()
-        chosen += [drawn for drawn, (value, _) in expected.items() if abs(value - loss.item()) < 1e-8]
-        torch.testing.assert_close(q.grad, expected[chosen[-1]][1], atol=1e-8, rtol=0)
-    assert len(chosen) == 120
-    assert min(chosen.count(drawn) for drawn in expected) > 120 / len(expected) / 4
+        draws += [subset for subset, (value, _) in expected.items() if abs(value - loss.item()) < 1e-8]
+        torch.testing.assert_close(q.grad, expected[draws[-1]][1], atol=1e-8, rtol=0)
+    assert len(draws) == 120
+    assert min(draws.count(subset) for subset in expected) > 120 / len(expected) / 4
 
 
 @pytest.mark.parametrize("sides", [(4, 4), (4, 4, 2, 2)], ids=["two views", "and two small crops"])
@@ -131,7 +131,7 @@ def test_pcl(sides: tuple[int, ...], duplicates: bool, tiny: Any, paper: Any, sa
     w, batches = paper.start(method), tiny.batches(BATCHES, sides)
     (images,) = tiny.batches([range(IMAGES)], (4,), seed=1)[0].views
     queue = list(w["queue.rows"])  # the oldest key first
-    found: list[tuple[list[Tensor], list[int], list[float]]] = []
+    clusterings: list[tuple[list[Tensor], list[int], list[float]]] = []
 
     def embed(x: Tensor, kind: str, training: bool = True) -> list[Tensor]:
         of = {"query": ("encoder", "head"), "key": ("key_encoder.network", "key_head.network")}[kind]
@@ -148,17 +148,19 @@ def test_pcl(sides: tuple[int, ...], duplicates: bool, tiny: Any, paper: Any, sa
             v = embed(images, "key", training=False)
             torch.manual_seed(100 + step // 2)
             clustered = [lloyd(v, k, 4, starts=2) for k in granularities]
-            found = [([paper.unit(one) for one in c], own, phis(v, c, own, tau, 10.0)) for c, own in clustered]
-            same(ours.before["prototypes"], [one for c, _, _ in found for one in c])
-            same(ours.before["phi"], torch.tensor([one for *_, phi in found for one in phi], dtype=torch.float64))
-            assert ours.before["assigned"].tolist() == [own for _, own, _ in found]
+            clusterings = [
+                ([paper.unit(one) for one in c], own, compute_phis(v, c, own, tau, 10.0)) for c, own in clustered
+            ]
+            same(ours.before["prototypes"], [one for c, _, _ in clusterings for one in c])
+            same(ours.before["phi"], torch.tensor([one for *_, phi in clusterings for one in phi], dtype=torch.float64))
+            assert ours.before["assigned"].tolist() == [own for _, own, _ in clusterings]
         k = embed(x2, "key")
         instance = [paper.info_nce(one, k[b], queue, tau) for view in q for b, one in enumerate(view)]
         loss = sum(instance) / len(instance)
         expected = {"info_nce": loss}
         if step >= 2:
             terms = []
-            for c, own, phi in found:
+            for c, own, phi in clusterings:
                 images_of = [own[i] for i in y]
                 columns = [j for j in range(len(c)) for _ in range(max(1, images_of.count(j) if duplicates else 1))]
                 terms += [loop_proto(one, c, phi, images_of[b], columns) for view in q for b, one in enumerate(view)]

@@ -63,8 +63,8 @@ def test_jigsaw(tiny: Any, paper: Any, same: Any, same_state: Any) -> None:
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
         n = len(batch.index)
         h = shared_mlp(w, "each", grid_features(w, *batch.views, paper), paper)
-        drawn = method.chance.uniform(batch.index, step, 1).flatten().tolist()
-        targets = [int(number * count) for number in drawn]
+        numbers = method.chance.uniform(batch.index, step, 1).flatten().tolist()
+        targets = [int(number * count) for number in numbers]
         pictures = [torch.cat([h[9 * i + patch] for patch in orders[targets[i]]]) for i in range(n)]
         loss = paper.cross_entropy(paper.linear(w, "classifier", pictures), targets)
         same(ours.scalars["loss"], loss)
@@ -109,7 +109,7 @@ def test_random_numbers_are_splitmix64_of_salt_step_image_and_place() -> None:
     chance, wide = Chance(), 2**64
     salt, golden = int(chance.salt), 0x9E3779B97F4A7C15
 
-    def mixed(x: int) -> int:
+    def mix(x: int) -> int:
         x = (x ^ (x >> 30)) * 0xBF58476D1CE4E5B9 % wide
         x = (x ^ (x >> 27)) * 0x94D049BB133111EB % wide
         return x ^ (x >> 31)
@@ -118,8 +118,8 @@ def test_random_numbers_are_splitmix64_of_salt_step_image_and_place() -> None:
     for step in (-4, -1, 0, 1, 2, 1000, 10**7):
         numbers = chance.uniform(index, step, 2, 3)
         for i, image in enumerate(index.tolist()):
-            start = mixed((mixed((salt + golden * step) % wide) + golden * image) % wide)
-            bits = [mixed((start + golden * (place + 1)) % wide) >> 41 for place in range(6)]
+            start = mix((mix((salt + golden * step) % wide) + golden * image) % wide)
+            bits = [mix((start + golden * (place + 1)) % wide) >> 41 for place in range(6)]
             expected = Tensor([(one + 0.5) / 2**23 for one in bits]).view(2, 3)
             assert torch.equal(numbers[i], expected)
         assert torch.equal(chance.uniform(index[1:], step, 2, 3), numbers[1:])

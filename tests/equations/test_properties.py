@@ -48,7 +48,7 @@ CASES = {
 each = pytest.mark.parametrize("case", CASES.values(), ids=CASES)
 
 
-def ready(case: Case, tiny: Any) -> Any:
+def prepare(case: Case, tiny: Any) -> Any:
     """With clusters, where they are of the kind that the first epoch finds."""
     method = tiny.build(case.name, IMAGES, **case.options)
     (images,) = tiny.batches([range(IMAGES)], (4,), seed=1)[0].views
@@ -57,7 +57,7 @@ def ready(case: Case, tiny: Any) -> Any:
     return method
 
 
-def with_embeddings(method: Any, case: Case, tiny: Any, embedding: Tensor, memory: Tensor) -> dict[str, Tensor]:
+def give_embeddings(method: Any, case: Case, tiny: Any, embedding: Tensor, memory: Tensor) -> dict[str, Tensor]:
     """Rows of a batch whose image i has the embedding of that row in all views; all memories hold `memory`."""
     (batch,) = tiny.batches([list(range(N))], case.sides)
     rows = {name: row.detach().clone() for name, row in method(batch, AT).items()}
@@ -74,34 +74,34 @@ def with_embeddings(method: Any, case: Case, tiny: Any, embedding: Tensor, memor
     return rows
 
 
-def signs(method: Method, logged: dict[str, float], rows: dict[str, Tensor]) -> list[str]:
+def list_signs(method: Method, logged: dict[str, float], rows: dict[str, Tensor]) -> list[str]:
     return [name for name, _ in method.symptoms(logged, rows)]
 
 
 @each
 def test_chance_is_known_beforehand_and_reported_there_only(case: Case, tiny: Any) -> None:
     """Equal embeddings, or flat scores; against healthy ones, where each image has a direction of its own."""
-    method = ready(case, tiny)
+    method = prepare(case, tiny)
     axes = torch.eye(D, dtype=torch.float64)
     one = axes[:1].expand(IMAGES, D)
     flat = one.roll(1, 1) if case.name in ("swav", "deepcluster") else one  # prototypes that all score 0
-    rows = with_embeddings(method, case, tiny, one, flat)
+    rows = give_embeddings(method, case, tiny, one, flat)
     logged = {name: value.item() for name, value in method.loss(rows, AT).items()}
     assert logged["loss"] == pytest.approx(case.chance, abs=1e-9)
-    assert "chance" in signs(method, logged, rows)
+    assert "chance" in list_signs(method, logged, rows)
     for factor in (0.97, 1.03):
-        assert "chance" not in signs(method, {name: factor * value for name, value in logged.items()}, rows)
+        assert "chance" not in list_signs(method, {name: factor * value for name, value in logged.items()}, rows)
     own = case.name in ("instdisc", "pirl", "swav", "deepcluster", "nnclr")  # memories with the images' own rows
-    rows = with_embeddings(method, case, tiny, axes, axes if own else axes.flip(0))
+    rows = give_embeddings(method, case, tiny, axes, axes if own else axes.flip(0))
     logged = {name: value.item() for name, value in method.loss(rows, AT).items()}
     assert logged["loss"] < case.chance
-    assert signs(method, logged, rows) == []
+    assert list_signs(method, logged, rows) == []
 
 
 @each
 def test_the_gradient_is_orthogonal_to_the_embedding(case: Case, tiny: Any) -> None:
     """d loss / d v . v = 0 for the head's output v: a cosine loss cannot change lengths."""
-    method = ready(case, tiny)
+    method = prepare(case, tiny)
     outputs: list[Tensor] = []
 
     def keep(module: nn.Module, inputs: Any, output: Tensor) -> None:
@@ -121,7 +121,7 @@ def test_the_gradient_is_orthogonal_to_the_embedding(case: Case, tiny: Any) -> N
 
 @each
 def test_the_order_of_the_batch_does_not_matter(case: Case, tiny: Any) -> None:
-    method = ready(case, tiny)
+    method = prepare(case, tiny)
     (batch,) = tiny.batches([[0, 3, 3, 1, 5]], case.sides)
     rows, order = method(batch, AT), torch.tensor([3, 0, 4, 1, 2])
     loss = method.loss(rows, AT)["loss"].item()
@@ -145,7 +145,7 @@ def test_a_batch_that_is_a_sample_has_no_order_and_no_sign(name: str, tiny: Any)
 
 @pytest.mark.parametrize("case", [case for case in CASES.values() if case.swaps], ids=lambda case: case.name)
 def test_the_order_of_the_views_does_not_matter(case: Case, tiny: Any) -> None:
-    method = ready(case, tiny)
+    method = prepare(case, tiny)
     (batch,) = tiny.batches([[0, 3, 3, 1, 5]], case.sides)
     rows = method(batch, AT)
     swapped = {name: row.flip(1) if row.is_floating_point() else row for name, row in rows.items()}

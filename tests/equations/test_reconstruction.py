@@ -45,10 +45,10 @@ def test_a_linear_bottleneck_spans_the_subspace_of_pca(tiny: Any) -> None:
     """With a linear decoder: the error is what PCA with as many components leaves over."""
     pixels, code = 3 * SIZE * SIZE, 2
 
-    def flat() -> tuple[nn.Module, int]:
+    def make_flat() -> tuple[nn.Module, int]:
         return nn.Flatten(), pixels
 
-    method = tiny.build("autoencoder", 12, inputs=INPUTS, backbone=flat, bottleneck=code)
+    method = tiny.build("autoencoder", 12, inputs=INPUTS, backbone=make_flat, bottleneck=code)
     method.decoder = nn.Sequential(nn.Linear(code, pixels), nn.Unflatten(1, (3, SIZE, SIZE))).double()
     (batch,) = tiny.batches([range(12)], (SIZE,))
     # Without a tolerance, by which it would end on a plateau: on which one depends on the processor's rounding.
@@ -63,8 +63,8 @@ def test_a_linear_bottleneck_spans_the_subspace_of_pca(tiny: Any) -> None:
     optimiser.step(closure)
     x = batch.views[0].flatten(1)
     spectrum = torch.linalg.svdvals(x - x.mean(dim=0))
-    left_over = (spectrum[code:] ** 2).sum() / x.numel()
-    assert closure().item() == pytest.approx(left_over.item(), rel=1e-4)
+    residual = (spectrum[code:] ** 2).sum() / x.numel()
+    assert closure().item() == pytest.approx(residual.item(), rel=1e-4)
 
 
 @pytest.mark.parametrize("options", [{"noise": 0.7}, {"noise": 0.0, "mask": 0.5}, {"noise": 0.3, "mask": 0.3}], ids=str)
@@ -75,14 +75,14 @@ def test_denoising_autoencoder(options: dict[str, float], tiny: Any, paper: Any,
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
         x = batch.views[0]
         noise = method.noise.normal(batch.index, step, 3, SIZE, SIZE)
-        drawn = method.holes.uniform(batch.index, step, 1, SIZE // 4, SIZE // 4)
-        seen = torch.zeros_like(x)
+        numbers = method.holes.uniform(batch.index, step, 1, SIZE // 4, SIZE // 4)
+        noisy = torch.zeros_like(x)
         for b in range(len(x)):
             for i in range(SIZE):
                 for j in range(SIZE):
-                    if drawn[b, 0, i // 4, j // 4] >= options.get("mask", 0):
-                        seen[b, :, i, j] = x[b, :, i, j] + options["noise"] * noise[b, :, i, j].double()
-        code = paper.encoder(w, "encoder", seen)
+                    if numbers[b, 0, i // 4, j // 4] >= options.get("mask", 0):
+                        noisy[b, :, i, j] = x[b, :, i, j] + options["noise"] * noise[b, :, i, j].double()
+        code = paper.encoder(w, "encoder", noisy)
         loss = mean_squared_error(paper.decoder(w, "decoder", code, SIZE), x)
         same(ours.scalars["loss"], loss)
         same(ours.gradients, paper.sgd(w, loss))
@@ -120,9 +120,9 @@ def test_vae(beta: float, tiny: Any, paper: Any, same: Any, same_state: Any) -> 
         moments = paper.linear(w, "moments", paper.encoder(w, "encoder", x))
         noise = method.chance.normal(batch.index, step, dim).double()
         code = [m[:dim] + m[dim:].exp().sqrt() * e for m, e in zip(moments, noise, strict=True)]
-        made = paper.decoder(w, "decoder", code, SIZE)
+        reconstruction = paper.decoder(w, "decoder", code, SIZE)
         n, pixels = len(x), x[0].numel()
-        error = sum(((a - b) ** 2).sum() for a, b in zip(made, x, strict=True)) / 2 / n / pixels
+        error = sum(((a - b) ** 2).sum() for a, b in zip(reconstruction, x, strict=True)) / 2 / n / pixels
         terms = [1 + m[dim + j] - m[j] ** 2 - m[dim + j].exp() for m in moments for j in range(dim)]
         divergence = -sum(terms) / 2 / n / pixels
         own = torch.distributions.Normal(torch.stack(moments)[:, :dim], torch.stack(moments)[:, dim:].exp().sqrt())

@@ -21,7 +21,7 @@ def encode(w: dict[str, Tensor], views: list[Tensor], paper: Any) -> list[Tensor
     return h + (paper.encoder(w, "encoder", torch.cat(views[2:])) if len(views) > 2 else [])
 
 
-def by_view(rows: list[Tensor], n: int) -> list[list[Tensor]]:
+def split_by_view(rows: list[Tensor], n: int) -> list[list[Tensor]]:
     return [rows[start : start + n] for start in range(0, len(rows), n)]
 
 
@@ -39,8 +39,8 @@ def test_nnclr(queue: int, sides: tuple[int, ...], tiny: Any, paper: Any, same: 
     rows, place = list(w["queue.rows"]), 0
     for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
         g = paper.mlp(w, "head", encode(w, batch.views, paper), 3, last_norm=True)
-        p = by_view([paper.unit(one) for one in paper.mlp(w, "predictor", g, 2)], n)
-        z = by_view([paper.unit(one).detach() for one in g], n)
+        p = split_by_view([paper.unit(one) for one in paper.mlp(w, "predictor", g, 2)], n)
+        z = split_by_view([paper.unit(one).detach() for one in g], n)
         losses = []
         for large in (0, 1):
             near = [min(rows, key=lambda row, one=one: float(((one - row) ** 2).sum())) for one in z[large]]
@@ -81,7 +81,7 @@ def test_dcl(sigma: float | None, sides: tuple[int, ...], tiny: Any, paper: Any,
     w, batches = paper.start(method), tiny.batches(BATCHES, sides)
     for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
         rows = paper.mlp(w, "head", encode(w, batch.views, paper), 2, last_norm=True)
-        z = by_view([paper.unit(one) for one in rows], n)
+        z = split_by_view([paper.unit(one) for one in rows], n)
         pairs = [(a, b) for b in range(len(z)) for a in range(b) if a < 2]
         loss = sum(dcl(z[a], z[b], tau, sigma) for a, b in pairs) / len(pairs)
         same(ours.scalars["loss"], loss)
@@ -99,8 +99,8 @@ def test_tiles_of_the_log_sum_equal_the_loop(paired: bool, tile: int | None, tau
     value = log_sum_of_others(ours, tau, paired, tile)
     logs = []
     for i in range(10):
-        left_out = {i, (i + 5) % 10} if paired else {i}
-        logs.append(sum((torch.dot(loop[i], loop[k]) / tau).exp() for k in range(10) if k not in left_out).log())
+        excluded = {i, (i + 5) % 10} if paired else {i}
+        logs.append(sum((torch.dot(loop[i], loop[k]) / tau).exp() for k in range(10) if k not in excluded).log())
     expected = sum(logs) / 10
     (3 * value).backward()
     (3 * expected).backward()

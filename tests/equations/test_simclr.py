@@ -20,7 +20,7 @@ def nt_xent(z1: list[Tensor], z2: list[Tensor], tau: float) -> Tensor:
     return loss / (2 * n)
 
 
-def large_pairs(views: int) -> list[tuple[int, int]]:
+def list_large_pairs(views: int) -> list[tuple[int, int]]:
     """The pairs of views of which at least one is among the two large ones, each once."""
     return [(a, b) for b in range(views) for a in range(b) if a < 2 or b < 2]
 
@@ -50,11 +50,11 @@ def test_simclr(head: str, sides: tuple[int, ...], tiny: Any, paper: Any, same: 
         h = h + (paper.encoder(w, "encoder", torch.cat(batch.views[2:])) if views > 2 else [])
         rows = [paper.unit(one) for one in g(h)]
         z = [rows[n * v : n * v + n] for v in range(views)]
-        losses = [nt_xent(z[a], z[b], 0.4) for a, b in large_pairs(views)]
+        losses = [nt_xent(z[a], z[b], 0.4) for a, b in list_large_pairs(views)]
         loss = sum(losses) / len(losses)
         same(ours.scalars["loss"], loss)
         same(ours.gradients, paper.sgd(w, loss))
-    kept = [name for name in w if "num_batches" not in name]
-    same({name: ours.after[name] for name in kept}, {name: w[name] for name in kept})
+    compared = [name for name in w if "num_batches" not in name]
+    same({name: ours.after[name] for name in compared}, {name: w[name] for name in compared})
     if norm and head.startswith("mlp"):
         assert not w[f"head.{3 * layers - 2}.bias"].any()

@@ -25,7 +25,7 @@ SIMILARITIES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 def loop(kind: str, similarity: str, z: list[Tensor]) -> Tensor:
     """Views i and i + N are of one image; all others are negatives of both."""
     s, m = SIMILARITIES[similarity], len(z)
-    losses, terms, chosen = [], [], []
+    losses, terms, positives = [], [], []
     for i in range(m):
         j = (i + m // 2) % m
         positive, negatives = s(z[i], z[j]), [s(z[i], z[k]) for k in range(m) if k not in (i, j)]
@@ -39,11 +39,11 @@ def loop(kind: str, similarity: str, z: list[Tensor]) -> Tensor:
             for negative in negatives:
                 terms.append((negative - positive + MARGIN).clamp(min=0))
                 if positive - MARGIN < negative < positive:
-                    chosen.append(terms[-1])
+                    positives.append(terms[-1])
     if kind == "margin":
         losses = terms
     elif kind == "semi_hard":
-        losses = chosen or [0 * z[0].sum()]
+        losses = positives or [0 * z[0].sum()]
     return sum(losses) / len(losses)
 
 
@@ -76,7 +76,7 @@ def test_a_margin_that_is_kept_costs_nothing(tiny: Any) -> None:
         assert hard == pytest.approx((2 + 2 * MARGIN) / 2 if kind == "margin" else 0)
 
 
-def reweighted(z: list[Tensor], tau: float, beta: float, share: float) -> tuple[Tensor, list[bool]]:
+def reweigh(z: list[Tensor], tau: float, beta: float, share: float) -> tuple[Tensor, list[bool]]:
     """-log( e+ / (e+ + G) ), the mean over all views, and where G is at its least."""
     m, losses, least = len(z), [], []
     for i in range(m):
@@ -97,15 +97,15 @@ def test_hard_and_debiased_negatives(beta: float, share: float, tiny: Any, paper
     """Negatives are of both views, own and other view apart; their weights and the positive inside G have gradients."""
     options = {"hardness": beta, "class_share": share, "temperature": TAU}
     method = tiny.build("simclr", 6, head="linear", head_dim=3, **options)
-    w, batches, seen = paper.start(method), tiny.batches(BATCHES), []
+    w, batches, sides = paper.start(method), tiny.batches(BATCHES), []
     for ours, batch in zip(tiny.train(method, batches), batches, strict=True):
         z = paper.linear(w, "head", paper.encoder(w, "encoder", torch.cat(batch.views)))
-        loss, least = reweighted(z, TAU, beta, share)
-        seen += least
+        loss, least = reweigh(z, TAU, beta, share)
+        sides += least
         same(ours.scalars["loss"], loss)
         same(ours.gradients, paper.sgd(w, loss))
     if share == 0.4:
-        assert len(set(seen)) == 2, "both sides of the least value are seen"
+        assert len(set(sides)) == 2, "both sides of the least value are seen"
 
 
 @pytest.mark.parametrize(("beta", "share"), [(0.0, 0.1), (2.0, 0.1), (1.0, 0.0), (0.0, 1e-12)])

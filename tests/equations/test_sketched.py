@@ -39,10 +39,10 @@ def prediction(z: Sequence[Sequence[Tensor]], large: int) -> Tensor:
     return loss
 
 
-def directions() -> list[Tensor]:
+def draw_directions() -> list[Tensor]:
     """As many numbers as the loss draws, each direction of length 1."""
-    drawn = torch.randn(DIM, DIRECTIONS, dtype=torch.float64)
-    return [drawn[:, m] / (drawn[:, m] ** 2).sum().sqrt() for m in range(DIRECTIONS)]
+    normals = torch.randn(DIM, DIRECTIONS, dtype=torch.float64)
+    return [normals[:, m] / (normals[:, m] ** 2).sum().sqrt() for m in range(DIRECTIONS)]
 
 
 def statistic(x: Sequence[Tensor]) -> Tensor:
@@ -65,8 +65,8 @@ def test_lejepa(sides: tuple[int, ...], large: int, tiny: Any, paper: Any, same:
     w, batches = paper.start(method), tiny.batches(BATCHES, sides)
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
         torch.manual_seed(100 + step)
-        z, drawn = embeddings(w, batch, large, paper), directions()
-        tests = [statistic([torch.dot(one, a) for one in view]) for a in drawn for view in z]
+        z, slices = embeddings(w, batch, large, paper), draw_directions()
+        tests = [statistic([torch.dot(one, a) for one in view]) for a in slices for view in z]
         predicted, sigreg = prediction(z, large), sum(tests) / len(tests)
         loss = (1 - weight) * predicted + weight * sigreg
         for name, value in (("loss", loss), ("prediction", predicted), ("sigreg", sigreg)):
@@ -77,8 +77,8 @@ def test_lejepa(sides: tuple[int, ...], large: int, tiny: Any, paper: Any, same:
 
 def test_sigreg_is_known_beforehand(tiny: Any) -> None:
     """1.05 in the mean over samples of N(0, 1), whatever their size; 0.402 N where all is 0, which is a dead point."""
-    drawn = torch.randn(16, 40_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    assert epps_pulley(drawn).mean().item() == pytest.approx(1.0525, abs=0.02)
+    normals = torch.randn(16, 40_000, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    assert epps_pulley(normals).mean().item() == pytest.approx(1.0525, abs=0.02)
     z = torch.zeros(256, 2, DIM, dtype=torch.float64, requires_grad=True)
     method = tiny.build("lejepa", 6, **HEAD)
     rows = {"z": z, "centre": z.mean(dim=1)}
@@ -103,14 +103,14 @@ def test_visreg(
     w, batches = paper.start(method), tiny.batches(BATCHES, sides)
     for step, (ours, batch) in enumerate(zip(tiny.train(method, batches), batches, strict=True)):
         torch.manual_seed(100 + step)
-        z, drawn, n = embeddings(w, batch, large, paper, gelu=True), directions(), len(batch.index)
+        z, slices, n = embeddings(w, batch, large, paper, gelu=True), draw_directions(), len(batch.index)
         centre = scale = shape = torch.zeros((), dtype=torch.float64)
         for view in z:
             mu = sum(view[1:], view[0]) / n
             sigma = (sum((one - mu) ** 2 for one in view) / n + 1e-12).sqrt()
             centre = centre + (mu**2).sum() / (len(z) * DIM)
             scale = scale + ((1 - sigma) ** 2).sum() / (len(z) * DIM)
-            for a in drawn:
+            for a in slices:
                 projected = [torch.dot((one - mu) / sigma.detach(), a) for one in view]
                 for rank, p in enumerate(sorted(projected, key=Tensor.item), 1):
                     q = NormalDist().inv_cdf(rank / (n + 1))

@@ -33,8 +33,8 @@ def whiten(z: Sequence[Tensor], epsilon: float) -> list[Tensor]:
     low: list[list[Any]] = [[0.0] * dim for _ in range(dim)]
     for i in range(dim):
         for j in range(i + 1):
-            rest = s[i][j] - sum(low[i][k] * low[j][k] for k in range(j))
-            low[i][j] = rest.sqrt() if i == j else rest / low[j][j]
+            remainder = s[i][j] - sum(low[i][k] * low[j][k] for k in range(j))
+            low[i][j] = remainder.sqrt() if i == j else remainder / low[j][j]
     whitened = []
     for one in z:
         v: list[Tensor] = []

@@ -19,16 +19,16 @@ from benchmark.settings.cell import Settings
 Problem = tuple[Tensor, Tensor]
 
 
-def digits(rows: int = 600) -> Problem:
+def load_pixels(rows: int = 600) -> Problem:
     """Standardised pixels; those at the border are constant."""
     from sklearn.datasets import load_digits
 
-    loaded = load_digits()
-    x = torch.tensor(loaded.data[:rows], dtype=torch.float32)
-    return linear.standardise(x, *linear.moments(x)), torch.tensor(loaded.target[:rows])
+    digits = load_digits()
+    x = torch.tensor(digits.data[:rows], dtype=torch.float32)
+    return linear.standardise(x, *linear.moments(x)), torch.tensor(digits.target[:rows])
 
 
-def ill_conditioned() -> Problem:
+def make_ill_conditioned() -> Problem:
     """Standard deviations from 1 to 1e-3, mixed by a rotation, and labels that no line separates."""
     generator = torch.Generator().manual_seed(0)
     rotation = torch.linalg.qr(torch.randn(30, 30, generator=generator))[0]
@@ -37,7 +37,7 @@ def ill_conditioned() -> Problem:
     return hidden * torch.logspace(0, -3, 30) @ rotation + 1.0, y
 
 
-def wide() -> Problem:
+def make_wide() -> Problem:
     """More features than images, as raw pixels have."""
     generator = torch.Generator().manual_seed(2)
     x = torch.randn(60, 90, generator=generator)
@@ -45,24 +45,24 @@ def wide() -> Problem:
     return linear.standardise(x, *linear.moments(x)), y
 
 
-def separable() -> Problem:
+def make_separable() -> Problem:
     generator = torch.Generator().manual_seed(1)
     y = torch.arange(300) % 3
     return 5 * torch.eye(3, 8)[y] + 0.1 * torch.randn(300, 8, generator=generator), y
 
 
-def blobs(rows: int, seed: int, classes: int = 3) -> Problem:
+def draw_blobs(rows: int, seed: int, classes: int = 3) -> Problem:
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(rows) % classes
     return torch.eye(classes, 6)[y] + 0.7 * torch.randn(rows, 6, generator=generator), y
 
 
-def sample() -> Features:
-    return Features(blobs(90, 0), blobs(45, 1), blobs(60, 2), 3)
+def draw_features() -> Features:
+    return Features(draw_blobs(90, 0), draw_blobs(45, 1), draw_blobs(60, 2), 3)
 
 
 @pytest.mark.filterwarnings("error::sklearn.exceptions.ConvergenceWarning")
-@pytest.mark.parametrize("problem", [digits, ill_conditioned, separable, wide])
+@pytest.mark.parametrize("problem", [load_pixels, make_ill_conditioned, make_separable, make_wide])
 def test_the_probe_reaches_the_loss_of_scikit_learn_for_every_strength(problem: Callable[[], Problem]) -> None:
     from sklearn.linear_model import LogisticRegression
 
@@ -104,15 +104,15 @@ def test_the_gradient_is_that_of_autograd_in_one_block_and_in_several(monkeypatc
 
 
 def test_strengths_fitted_together_are_those_fitted_alone() -> None:
-    x, y = blobs(120, 0)
+    x, y = draw_blobs(120, 0)
     together = linear.fit(x, y, 3, torch.tensor([1e-3, 1.0]))
     for i, strength in enumerate((1e-3, 1.0)):
-        alone = linear.fit(x, y, 3, torch.tensor([strength]))
-        torch.testing.assert_close(together.loss[i], alone.loss[0], atol=1e-5, rtol=0)
+        single = linear.fit(x, y, 3, torch.tensor([strength]))
+        torch.testing.assert_close(together.loss[i], single.loss[0], atol=1e-5, rtol=0)
 
 
 def test_test_images_decide_nothing_but_the_test_accuracy() -> None:
-    features = sample()
+    features = draw_features()
     before = dict(linear.evaluate(features))
     x, y = features.test
     after = dict(linear.evaluate(replace(features, test=(1e3 * x.flip(0) - 7, (y + 1) % 3))))
@@ -125,13 +125,13 @@ def test_validation_chooses_the_strength() -> None:
     """Labels of training and validation agree in the strong feature only; weak features fit the training noise."""
     generator = torch.Generator().manual_seed(0)
 
-    def split(rows: int) -> Problem:
+    def draw_split(rows: int) -> Problem:
         y = torch.arange(rows) % 2
         x = torch.randn(rows, 60, generator=generator)
         x[:, 0] += 2.0 * (2 * y - 1)
         return x, y
 
-    features = Features(split(60), split(400), split(400), 2)
+    features = Features(draw_split(60), draw_split(400), draw_split(400), 2)
     values = dict(linear.evaluate(features))
     mean, std = linear.moments(features.train[0])
     fits = linear.fit(
@@ -145,7 +145,7 @@ def test_validation_chooses_the_strength() -> None:
 
 
 def test_constant_and_repeated_features_are_harmless() -> None:
-    features = sample()
+    features = draw_features()
     plain = dict(linear.evaluate(features))
 
     def pad(split: Problem) -> Problem:
@@ -166,11 +166,11 @@ def test_constant_and_repeated_features_are_harmless() -> None:
 
 
 def test_the_probe_is_deterministic() -> None:
-    assert list(linear.evaluate(sample())) == list(linear.evaluate(sample()))
+    assert list(linear.evaluate(draw_features())) == list(linear.evaluate(draw_features()))
 
 
 def test_knn_is_the_plain_loop_over_its_definition() -> None:
-    (q, _), (r, labels) = blobs(20, 0), blobs(50, 1)
+    (q, _), (r, labels) = draw_blobs(20, 0), draw_blobs(50, 1)
     for k in (1, 7, 50, 200):  # the last is more than there are
         votes = knn.vote(q, r, labels, 3, k, 0.07)
         for i in range(len(q)):
@@ -185,7 +185,7 @@ def test_knn_is_the_plain_loop_over_its_definition() -> None:
 def test_knn_agrees_with_scikit_learn(k: int, monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn.neighbors import KNeighborsClassifier
 
-    x, y = digits()
+    x, y = load_pixels()
     theirs = KNeighborsClassifier(k, metric="cosine", weights=lambda distance: np.exp((1 - distance) / 0.07))
     expected = theirs.fit(x[:400], y[:400]).predict_proba(x[400:])
     for queries in (knn.QUERIES, 64):
@@ -205,7 +205,7 @@ def test_ties_among_neighbours_are_harmless() -> None:
 
 
 def test_knn_refers_to_training_and_validation_images() -> None:
-    features = sample()
+    features = draw_features()
     names, values = zip(*knn.evaluate(features), strict=True)
     assert names == ("knn20_top1", "knn20_balanced", "knn200_top1", "knn200_balanced")
     joined = [torch.cat([features.train[i], features.validation[i]]) for i in (0, 1)]

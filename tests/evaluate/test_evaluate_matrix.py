@@ -53,14 +53,14 @@ SMALL = (
 NUMBERS = ("knn", "sgd_probe", "few_labels", "finetune", "heads")
 
 
-def blobs(rows: int, seed: int, spread: float = 0.7) -> tuple[Tensor, Tensor]:
+def draw_blobs(rows: int, seed: int, spread: float = 0.7) -> tuple[Tensor, Tensor]:
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(rows) % 3
     return torch.eye(3, 6)[y] + spread * torch.randn(rows, 6, generator=generator), y
 
 
-def features() -> Features:
-    return Features(blobs(240, 0), blobs(60, 1), blobs(90, 2), 3)
+def draw_features() -> Features:
+    return Features(draw_blobs(240, 0), draw_blobs(60, 1), draw_blobs(90, 2), 3)
 
 
 class Colour(nn.Module):
@@ -75,7 +75,7 @@ class Colour(nn.Module):
         return self.layer(x.mean(dim=(2, 3)))
 
 
-def colour_images(rows: int, seed: int) -> Split:
+def draw_colour_images(rows: int, seed: int) -> Split:
     """Images of one colour each, which no crop changes, near that of their class."""
     generator = torch.Generator().manual_seed(seed)
     y = torch.arange(rows) % 3
@@ -83,8 +83,8 @@ def colour_images(rows: int, seed: int) -> Split:
     return Split(pixels.clamp(0, 255).to(torch.uint8)[:, :, None, None].repeat(1, 1, 8, 8), y)
 
 
-def frozen_cell(head: nn.Module | None = None, encoder: nn.Module | None = None) -> FrozenCell:
-    train, validation, test = colour_images(600, 0), colour_images(60, 1), colour_images(90, 2)
+def make_frozen_cell(head: nn.Module | None = None, encoder: nn.Module | None = None) -> FrozenCell:
+    train, validation, test = draw_colour_images(600, 0), draw_colour_images(60, 1), draw_colour_images(90, 2)
     data = Data("digits", train, train, validation, test, ["red", "green", "blue"], (0.5,) * 3, (0.25,) * 3)
     half, quarter = (torch.full((3, 1, 1), value) for value in (0.5, 0.25))
     batches = Batches(train, ("crop",), parse("none"), 8, 32, 0, half, quarter, World(), CPU, torch.float32, False)
@@ -98,14 +98,16 @@ def frozen_cell(head: nn.Module | None = None, encoder: nn.Module | None = None)
 def test_neighbours_vote_as_scikit_learn_s_do(metric: str) -> None:
     from sklearn.neighbors import KNeighborsClassifier
 
-    found = features()
-    near = knn_grid.METRICS[metric](found.test[0], found.train[0], 200)
+    features = draw_features()
+    near = knn_grid.METRICS[metric](features.test[0], features.train[0], 200)
     for k in knn_grid.NEIGHBOURS:
-        theirs = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(*(part.numpy() for part in found.train))
-        ours = knn_grid.count_votes(near, found.train[1], 3, k, None)
-        assert ours.argmax(dim=1).tolist() == theirs.predict(found.test[0].numpy()).tolist(), f"k={k}"
+        theirs = KNeighborsClassifier(k, metric=metric, algorithm="brute").fit(
+            *(part.numpy() for part in features.train)
+        )
+        ours = knn_grid.count_votes(near, features.train[1], 3, k, None)
+        assert ours.argmax(dim=1).tolist() == theirs.predict(features.test[0].numpy()).tolist(), f"k={k}"
         torch.testing.assert_close(
-            ours.double() / k, torch.tensor(theirs.predict_proba(found.test[0].numpy())), check_dtype=False
+            ours.double() / k, torch.tensor(theirs.predict_proba(features.test[0].numpy())), check_dtype=False
         )
 
 
@@ -120,30 +122,30 @@ def test_a_temperature_means_the_same_for_both_metrics() -> None:
 
 
 def test_validation_chooses_the_neighbours_and_the_usual_ones_are_the_headline() -> None:
-    found = features()
-    before = dict(knn_grid.search_grid(found))
-    headline = dict(knn.evaluate(found))
+    features = draw_features()
+    before = dict(knn_grid.search_grid(features))
+    headline = dict(knn.evaluate(features))
     assert {f"knn{k}_cosine_top1": before[f"knn{k}_cosine_top1"] for k in (20, 200)} == {
         f"knn{k}_cosine_top1": headline[f"knn{k}_top1"] for k in (20, 200)
     }
-    x, y = found.test
-    after = dict(knn_grid.search_grid(Features(found.train, found.validation, (x.flip(0), (y + 1) % 3), 3)))
-    chosen = [name for name in before if not name.endswith("_top1")]
-    assert len(chosen) == 4
-    assert [before[name] for name in chosen] == [after[name] for name in chosen]
+    x, y = features.test
+    after = dict(knn_grid.search_grid(Features(features.train, features.validation, (x.flip(0), (y + 1) % 3), 3)))
+    choices = [name for name in before if not name.endswith("_top1")]
+    assert len(choices) == 4
+    assert [before[name] for name in choices] == [after[name] for name in choices]
     assert before["knn_euclidean_tuned_top1"] != after["knn_euclidean_tuned_top1"]
 
 
 def test_the_sgd_probe_reaches_the_exact_one_on_separable_features() -> None:
-    one = frozen_cell()
-    exact, found = dict(linear.evaluate(one.features)), dict(sgd_probe.evaluate(one))
+    one = make_frozen_cell()
+    exact, by_sgd = dict(linear.evaluate(one.features)), dict(sgd_probe.evaluate(one))
     assert exact["linear_top1"] == 1
-    assert found["sgd_probe_top1"] >= 0.98
-    assert found["sgd_probe_rate"] in sgd_probe.RATES
+    assert by_sgd["sgd_probe_top1"] >= 0.98
+    assert by_sgd["sgd_probe_rate"] in sgd_probe.RATES
 
 
 def test_digits_are_not_mirrored_by_the_probe_s_views() -> None:
-    one = frozen_cell()
+    one = make_frozen_cell()
     assert one.labelled_batches(one.data.train, 8, 0).augmentation.policies[0].flip == 0
     other = FrozenCell(one.encoder, None, Data(**vars(one.data) | {"name": "cifar10"}), one.batches, CPU)
     assert other.labelled_batches(one.data.train, 8, 0).augmentation.policies[0].flip == 0.5
@@ -161,22 +163,22 @@ def test_draws_of_few_labels_are_stratified_nested_and_not_the_same() -> None:
 
 
 def test_fine_tuning_learns_and_leaves_the_encoder_as_it_is() -> None:
-    one = frozen_cell(encoder=nn.Sequential(Colour(), nn.BatchNorm1d(3)))
+    one = make_frozen_cell(encoder=nn.Sequential(Colour(), nn.BatchNorm1d(3)))
     before = {name: value.clone() for name, value in one.encoder.state_dict().items()}
-    found = dict(finetune.evaluate(one))
-    assert found["labels10_finetune_top1"] > 0.95
+    values = dict(finetune.evaluate(one))
+    assert values["labels10_finetune_top1"] > 0.95
     assert all(torch.equal(value, before[name]) for name, value in one.encoder.state_dict().items())
 
 
 def test_without_a_head_s_work_g_of_h_is_h() -> None:
-    one = frozen_cell(head=nn.Identity())
-    found = dict(outputs.evaluate_head(one))
+    one = make_frozen_cell(head=nn.Identity())
+    values = dict(outputs.evaluate_head(one))
     exact = dict(linear.evaluate(one.features))
     own = dict(
         representation.evaluate(one.encoder, one.features.validation[0], one.data.validation, one.normalise, 8, CPU)
     )
-    assert found == {f"head_{name}": value for name, value in (exact | own).items()}
-    assert dict(outputs.evaluate_head(frozen_cell())) == {}
+    assert values == {f"head_{name}": value for name, value in (exact | own).items()}
+    assert dict(outputs.evaluate_head(make_frozen_cell())) == {}
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.describe(name).trains])
@@ -196,7 +198,7 @@ def test_what_a_method_calls_its_head_maps_features(name: str) -> None:
 def test_the_map_is_that_of_the_principal_directions() -> None:
     from sklearn.decomposition import PCA
 
-    x = blobs(50, 0)[0]
+    x = draw_blobs(50, 0)[0]
     ours, theirs = gallery.project_principal(x), torch.tensor(PCA(2).fit_transform(x.double().numpy()))
     torch.testing.assert_close(ours.abs(), theirs.abs(), atol=1e-6, rtol=0)
     assert (ours.gather(0, ours.abs().argmax(dim=0, keepdim=True)) > 0).all()
@@ -226,18 +228,18 @@ def read_evaluations(out: Path, method: str) -> dict[str, Any]:
     return content["evaluations"]
 
 
-def bytes_of(out: Path, name: str) -> dict[str, bytes]:
+def read_bytes(out: Path, name: str) -> dict[str, bytes]:
     return {path.parent.name: path.read_bytes() for path in sorted(out.glob(f"*/{name}"))}
 
 
 def test_a_run_leaves_looks_and_evaluate_redraws_them(out: Path) -> None:
     folder = next(out.glob("simclr-*"))
     for kind in ("pca", "tsne"):
-        found = json.loads((folder / "looks.json").read_text())
-        projection, neighbours = found["projection"], found["neighbours"]
+        looks = json.loads((folder / "looks.json").read_text())
+        projection, neighbours = looks["projection"], looks["neighbours"]
         assert projection["kind"] == kind
         assert {len(projection[name]) for name in ("x", "y", "label")} == {449}
-        assert found["classes"] == [str(digit) for digit in range(10)]
+        assert looks["classes"] == [str(digit) for digit in range(10)]
         assert np.shape(neighbours["neighbours"]) == (len(neighbours["queries"]), 8) == (8, 8)
         from PIL import Image
 
@@ -249,16 +251,16 @@ def test_a_run_leaves_looks_and_evaluate_redraws_them(out: Path) -> None:
 
 
 def test_without_looks_a_cell_is_as_good(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(one: FrozenCell, folder: Path, kind: str) -> None:
+    def fail(one: FrozenCell, folder: Path, kind: str) -> None:
         raise OSError("no room")
 
-    monkeypatch.setattr(gallery, "write", fails)
+    monkeypatch.setattr(gallery, "write", fail)
     assert main(["run", "methods=pixels", *SMALL, f"out={tmp_path}"]) == 0
     assert json.loads(next(tmp_path.glob("*/record.json")).read_text())["status"] == "finished"
 
 
 def test_noisy_images_take_no_more_room(tmp_path: Path) -> None:
-    one = frozen_cell()
+    one = make_frozen_cell()
     noise = torch.randint(0, 256, (600, 3, 32, 32), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     data = Data(
         **vars(one.data)
@@ -273,33 +275,33 @@ def test_a_finished_cell_is_evaluated_once_and_its_record_stays(
 ) -> None:
     monkeypatch.setattr(sgd_probe, "EPOCHS", 3)  # less of a wait
     monkeypatch.setattr(finetune, "EPOCHS", 2)
-    records = bytes_of(out, "record.json")
+    records = read_bytes(out, "record.json")
     name = next(out.glob("simclr-*")).name
-    asked = ["evaluate", f"out={out}", f"cells={name}", "device=cpu", "threads=1"]
-    assert main([*asked, f"evaluations={','.join(NUMBERS)}"]) == 0
+    words = ["evaluate", f"out={out}", f"cells={name}", "device=cpu", "threads=1"]
+    assert main([*words, f"evaluations={','.join(NUMBERS)}"]) == 0
     first = read_evaluations(out, "simclr")
     assert tuple(first) == NUMBERS
-    assert evaluate_words.read(asked[1:]).evaluations == [*NUMBERS, "looks"], "all that need no word of their own"
+    assert evaluate_words.read(words[1:]).evaluations == [*NUMBERS, "looks"], "all that need no word of their own"
     record = json.loads(records[name])
     assert first["knn"]["metrics"]["knn20_cosine_top1"] == pytest.approx(record["metrics"]["knn20_top1"]), "the encoder"
     assert {"head_linear_top1", "head_effective_rank"} <= set(first["heads"]["metrics"])
-    said = capsys.readouterr()
-    assert "SGD probe %" in said.out
+    printed = capsys.readouterr()
+    assert "SGD probe %" in printed.out
     few = "1 % of 162 training images are fewer than an image of each class: 10 are taken, 6.17 %"
-    assert [line.partition(": ")[0].split()[1] for line in said.err.splitlines() if line.endswith(few)] == [
+    assert [line.partition(": ")[0].split()[1] for line in printed.err.splitlines() if line.endswith(few)] == [
         "few_labels",
         "finetune",
     ]
     assert evaluate_words.read(["evaluations=knn,looks,knn"]).evaluations == ["knn", "looks"]
-    before = bytes_of(out, "evaluation.json")
-    assert main([*asked, f"evaluations={','.join(NUMBERS)}"]) == 0
-    assert bytes_of(out, "evaluation.json") == before
+    before = read_bytes(out, "evaluation.json")
+    assert main([*words, f"evaluations={','.join(NUMBERS)}"]) == 0
+    assert read_bytes(out, "evaluation.json") == before
     monkeypatch.setattr(few_labels, "DRAWS", 2)
-    assert main([*asked, "evaluations=knn,few_labels"]) == 0
+    assert main([*words, "evaluations=knn,few_labels"]) == 0
     after = read_evaluations(out, "simclr")
     assert [kind for kind in first if after[kind] != first[kind]] == ["few_labels"]
     assert after["few_labels"]["protocol"] != first["few_labels"]["protocol"]
-    assert bytes_of(out, "record.json") == records
+    assert read_bytes(out, "record.json") == records
 
 
 def test_what_an_evaluation_cannot_say_of_a_cell_is_said(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -308,13 +310,13 @@ def test_what_an_evaluation_cannot_say_of_a_cell_is_said(out: Path, capsys: pyte
     without = ", ".join(next(out.glob(f"{method}-*")).name for method in ("pixels", "random"))
     assert f"evaluations=heads says nothing of {without}\n" in capsys.readouterr().err
     assert [path.parent.name.partition("-")[0] for path in out.glob("*/evaluation.json")] == ["simclr"]
-    for asked, said in (
+    for more, message in (
         (["evaluations=heads", f"cells={next(out.glob('random-*')).name}"], "random has no projection head"),
         (["transfer=digits"], "transfer=digits: the cell is of digits itself"),
         (["evaluations=tokens"], "has no tokens"),
     ):
-        assert main([*words, *asked]) == 2
-        assert said in capsys.readouterr().err
+        assert main([*words, *more]) == 2
+        assert message in capsys.readouterr().err
 
 
 WITH_RATES = '''"""Mine."""
@@ -346,9 +348,9 @@ def test_a_method_that_needs_numbers_to_be_made_may_have_a_head(write_plugin: Ca
 def test_one_cell_s_fault_stops_no_other(out: Path, capsys: pytest.CaptureFixture[str]) -> None:
     next(out.glob("simclr-*/last.pt")).write_bytes(b"not a checkpoint")
     assert main(["evaluate", f"out={out}", "evaluations=few_labels,heads", "device=cpu"]) == 1
-    said = capsys.readouterr()
-    assert "Traceback" not in said.err
-    assert [line.split()[0] for line in said.err.splitlines() if "failed" in line] == [
+    printed = capsys.readouterr()
+    assert "Traceback" not in printed.err
+    assert [line.split()[0] for line in printed.err.splitlines() if "failed" in line] == [
         f"{next(out.glob('simclr-*')).name}:"
     ]
     assert read_evaluations(out, "pixels")["few_labels"]["metrics"]["labels10_linear_top1"] > 0.3
@@ -381,10 +383,10 @@ def test_encoders_are_carried_over_to_a_folder_of_images(out: Path, tmp_path: Pa
                 )
     words = ["transfer=folder", f"dataset.root={tmp_path / 'images'}", "evaluations=transfer", "device=cpu"]
     assert main(["evaluate", f"out={out}", f"cells={next(out.glob('pixels-*')).name}", *words]) == 0
-    found = read_evaluations(out, "pixels")["transfer_folder"]
-    assert re.fullmatch("folder:[0-9a-f]{16}", found["settings"]["dataset"])
-    assert found["metrics"]["transfer_folder_linear_top1"] == 1
-    assert found["metrics"]["transfer_folder_knn20_top1"] == 1
+    evaluation = read_evaluations(out, "pixels")["transfer_folder"]
+    assert re.fullmatch("folder:[0-9a-f]{16}", evaluation["settings"]["dataset"])
+    assert evaluation["metrics"]["transfer_folder_linear_top1"] == 1
+    assert evaluation["metrics"]["transfer_folder_knn20_top1"] == 1
 
 
 @pytest.mark.parametrize(
@@ -407,8 +409,8 @@ def test_bad_words_are_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], words: list[str], parts: list[str]
 ) -> None:
     assert main(["evaluate", f"out={tmp_path}", "device=cpu", *words]) == 2
-    said = capsys.readouterr().err
-    assert said.startswith("error: ")
-    assert len(said.splitlines()) == 1
-    assert [part for part in parts if part not in said] == []
+    printed = capsys.readouterr().err
+    assert printed.startswith("error: ")
+    assert len(printed.splitlines()) == 1
+    assert [part for part in parts if part not in printed] == []
     assert list(tmp_path.iterdir()) == []

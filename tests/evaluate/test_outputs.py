@@ -16,7 +16,7 @@ import benchmark
 import methods
 from benchmark.__main__ import main
 from benchmark.backbones import encoders
-from benchmark.backbones.tokens import TokenFeatures, kinds_of
+from benchmark.backbones.tokens import TokenFeatures, list_kinds
 from benchmark.contract import short_training
 from benchmark.errors import UsageError
 from benchmark.training import build
@@ -45,7 +45,7 @@ def test_tokens_are_of_the_last_blocks_behind_the_last_norm() -> None:
         "avg": means[-1:],
         "avg4": means[-4:],
     }
-    assert kinds_of(network) == list(expected)
+    assert list_kinds(network) == list(expected)
     for kind, parts in expected.items():
         torch.testing.assert_close(TokenFeatures(network, kind)(x), torch.cat(parts, dim=1))
 
@@ -64,14 +64,14 @@ def test_what_timm_pools_is_among_them(backbone: str, pool: str, kind: str) -> N
     x = torch.randn(2, 3, 32, 32)
     torch.testing.assert_close(TokenFeatures(network.eval(), kind)(x), network(x))
     parts = {"token4": 4, "avg4": 4, "token_avg": 2}
-    for other in kinds_of(network):
+    for other in list_kinds(network):
         assert TokenFeatures(network, other)(x).shape == (2, width * parts.get(other, 1))
 
 
 def test_networks_have_the_tokens_that_they_have() -> None:
-    assert kinds_of(encoders.make("test_vit2", "auto", 32)[0]) == ["avg", "avg4"], "it has no class token"
+    assert list_kinds(encoders.make("test_vit2", "auto", 32)[0]) == ["avg", "avg4"], "it has no class token"
     for backbone in ("test_resnet", "test_convnext"):
-        assert kinds_of(encoders.make(backbone, "auto", 32)[0]) == []
+        assert list_kinds(encoders.make(backbone, "auto", 32)[0]) == []
 
 
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.describe(name).trains])
@@ -97,16 +97,16 @@ def test_the_momentum_copy_and_the_tokens_are_measured_beside_the_record(
     record = (byol / "record.json").read_bytes()
     capsys.readouterr()
     assert main(["evaluate", f"out={tmp_path}", "evaluations=teacher,tokens", "device=cpu", "threads=1"]) == 0
-    said = capsys.readouterr()
-    assert f"evaluations=teacher says nothing of {simclr.name}\n" in said.err
+    printed = capsys.readouterr()
+    assert f"evaluations=teacher says nothing of {simclr.name}\n" in printed.err
     for header in ("teacher linear %", "token4 linear %", "teacher token4 linear %"):
-        assert header in " ".join(said.out.split())
+        assert header in " ".join(printed.out.split())
     assert (byol / "record.json").read_bytes() == record
-    done = {
+    by_folder = {
         folder.name: json.loads((folder / "evaluation.json").read_text())["evaluations"] for folder in (byol, simclr)
     }
-    assert set(done[simclr.name]) == {"tokens"}
-    own, teacher = (done[byol.name][name]["metrics"] for name in ("tokens", "teacher"))
+    assert set(by_folder[simclr.name]) == {"tokens"}
+    own, teacher = (by_folder[byol.name][name]["metrics"] for name in ("tokens", "teacher"))
     headline = json.loads(record)["metrics"]
     for name in ("linear_top1", "knn20_top1", "linear_validation_top1"):
         assert own[f"token_{name}"] == pytest.approx(headline[name]), "this network pools its class token"

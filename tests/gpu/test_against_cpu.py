@@ -30,7 +30,7 @@ def start_epoch(engine: Engine, batches: Batches) -> None:
         engine.method.before_epoch(AT, lambda f: embed(f, engine, batches))
 
 
-def blobs(count: int, width: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
+def draw_blobs(count: int, width: int, classes: int, seed: int = 0) -> tuple[Tensor, Tensor]:
     """Rows (count, width) float32 around a centre a class, and their labels (count,)."""
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(classes, (count,), generator=generator)
@@ -38,31 +38,31 @@ def blobs(count: int, width: int, classes: int, seed: int = 0) -> tuple[Tensor, 
     return centres[labels] + torch.randn(count, width, generator=generator), labels
 
 
-def features(device: str) -> Features:
-    parts = [blobs(count, 64, 5, seed) for seed, count in enumerate((900, 150, 300))]
+def draw_features(device: str) -> Features:
+    parts = [draw_blobs(count, 64, 5, seed) for seed, count in enumerate((900, 150, 300))]
     return Features(*((x.to(device), y.to(device)) for x, y in parts), classes=5)
 
 
 @pytest.mark.parametrize("spherical", [True, False])
 def test_clusters_are_the_cpu_s(spherical: bool) -> None:
-    x = blobs(2000, 32, 10)[0].double()
-    found = []
+    x = draw_blobs(2000, 32, 10)[0].double()
+    results = []
     for device in ("cpu", "cuda"):
         torch.manual_seed(0)
-        found.append(kmeans(x.to(device), 10, 10, spherical))
-    torch.testing.assert_close(found[0][0], found[1][0].cpu(), rtol=0, atol=1e-9)
-    assert torch.equal(found[0][1], found[1][1].cpu())
+        results.append(kmeans(x.to(device), 10, 10, spherical))
+    torch.testing.assert_close(results[0][0], results[1][0].cpu(), rtol=0, atol=1e-9)
+    assert torch.equal(results[0][1], results[1][1].cpu())
 
 
 def test_clusters_are_the_same_bits_each_time() -> None:
     """Ranks must agree, so sums are taken in a fixed order."""
-    x = blobs(5000, 64, 20)[0].cuda()
-    found = []
+    x = draw_blobs(5000, 64, 20)[0].cuda()
+    results = []
     for _ in range(2):
         torch.manual_seed(0)
-        found.append(kmeans(x, 20, 5, True))
-    assert torch.equal(found[0][0], found[1][0])
-    assert torch.equal(found[0][1], found[1][1])
+        results.append(kmeans(x, 20, 5, True))
+    assert torch.equal(results[0][0], results[1][0])
+    assert torch.equal(results[0][1], results[1][1])
 
 
 def test_codes_are_the_cpu_s() -> None:
@@ -72,21 +72,21 @@ def test_codes_are_the_cpu_s() -> None:
 
 @pytest.mark.parametrize("evaluate", [linear.evaluate, knn.evaluate], ids=["linear", "knn"])
 def test_an_evaluator_gives_the_cpu_s_numbers(evaluate: Callable[[Features], Iterator[tuple[str, float]]]) -> None:
-    cpu, gpu = dict(evaluate(features("cpu"))), dict(evaluate(features("cuda")))
+    cpu, gpu = dict(evaluate(draw_features("cpu"))), dict(evaluate(draw_features("cuda")))
     assert cpu.keys() == gpu.keys()
     for name, value in cpu.items():
         assert gpu[name] == pytest.approx(value, abs=1 / 150 + 1e-9), name  # one image may lie on a boundary
 
 
 def test_the_probe_s_loss_is_the_cpu_s() -> None:
-    x, y = blobs(1000, 32, 5)
+    x, y = draw_blobs(1000, 32, 5)
     strengths = torch.tensor([1e-4, 1e-2, 1.0])
     cpu, gpu = linear.fit(x, y, 5, strengths), linear.fit(x.cuda(), y.cuda(), 5, strengths)
     torch.testing.assert_close(cpu.loss, gpu.loss.cpu(), rtol=0, atol=2e-5)
 
 
 def test_measures_of_features_are_the_cpu_s() -> None:
-    x, other = blobs(300, 64, 5)[0], blobs(300, 64, 5, seed=1)[0]
+    x, other = draw_blobs(300, 64, 5)[0], draw_blobs(300, 64, 5, seed=1)[0]
     assert representation.effective_rank(x.cuda()) == pytest.approx(representation.effective_rank(x), rel=1e-6)
     assert representation.uniformity(x.cuda()) == pytest.approx(representation.uniformity(x), rel=1e-5)
     assert representation.alignment(x.cuda(), other.cuda()) == pytest.approx(
@@ -101,7 +101,7 @@ def test_an_optimiser_takes_the_cpu_s_steps(kind: str) -> None:
     torch.manual_seed(0)
     network = nn.Sequential(nn.Linear(16, 32), nn.ReLU(), nn.BatchNorm1d(32), nn.Linear(32, 8)).double()
     x = torch.randn(64, 16, dtype=torch.float64)
-    left = []
+    weights = []
     for device in ("cpu", "cuda"):
         own = copy.deepcopy(network).to(device)
         optimiser = optim.make(own, cell)
@@ -111,8 +111,8 @@ def test_an_optimiser_takes_the_cpu_s_steps(kind: str) -> None:
             optimiser.zero_grad(set_to_none=True)
             own(x.to(device)).square().sum().backward()
             optimiser.step()
-        left.append(torch.cat([p.detach().flatten().cpu() for p in own.parameters()]))
-    torch.testing.assert_close(left[0], left[1], rtol=1e-9, atol=1e-12)
+        weights.append(torch.cat([p.detach().flatten().cpu() for p in own.parameters()]))
+    torch.testing.assert_close(weights[0], weights[1], rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -105,8 +105,8 @@ def test_a_cell_runs_compiled_and_resumes(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(run.__file__).parents[2])}
     words = ["methods=simclr,moco", "backbone=resnet18", "epochs=2", f"out={tmp_path}", "compile=true"]
     call = [sys.executable, "-m", "benchmark", "run", *words]
-    done = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=500)
+    assert result.returncode == 0, result.stderr
     for path in tmp_path.glob("*/record.json"):
         record = json.loads(path.read_text())
         assert record["status"] == "finished"

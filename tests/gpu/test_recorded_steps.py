@@ -10,7 +10,7 @@ import methods
 from benchmark.cells.validation_curve import METRIC, ValidationCurve
 from benchmark.contract import short_training
 from benchmark.display.progress import ProgressDisplay
-from benchmark.settings.address import key
+from benchmark.settings.address import hash_cell
 from benchmark.settings.runtime import Runtime
 from benchmark.training import build, optim
 from benchmark.training import train as loop
@@ -43,7 +43,7 @@ NOT_RECORDED = {  # and why
 STEPS = 10  # five epochs of the small task: what happens at an epoch's start happens between recorded steps
 
 
-def losses(name: str, mode: str, *words: str, compiled: bool = False) -> tuple[list[float], Recorder, list[str]]:
+def train(name: str, mode: str, *words: str, compiled: bool = False) -> tuple[list[float], Recorder, list[str]]:
     """The losses of a short training, as `train.train` takes its steps."""
     cell = short_training.settings(name, *words)
     engine, batches = short_training.prepare(cell, World(), torch.device("cuda:0"))
@@ -75,8 +75,8 @@ def losses(name: str, mode: str, *words: str, compiled: bool = False) -> tuple[l
 @pytest.mark.parametrize("name", TRAINED)
 def test_recorded_steps_are_the_same_steps(name: str) -> None:
     """In float64, where the order in which a kernel adds does not show."""
-    usual, _, _ = losses(name, "off", "precision=fp64")
-    recorded, recorder, notes = losses(name, "auto", "precision=fp64")
+    usual, _, _ = train(name, "off", "precision=fp64")
+    recorded, recorder, notes = train(name, "auto", "precision=fp64")
     assert recorded == pytest.approx(usual, rel=1e-8)
     if name in NOT_RECORDED:
         assert NOT_RECORDED[name] in str(recorder.obstacle)
@@ -96,7 +96,7 @@ def test_an_accuracy_between_recorded_steps_changes_no_loss(
         runtime, data = Runtime(log_every=1, evaluate_every=every), build.load_dataset(cell.dataset)
         curve = ValidationCurve(cell, runtime, engine.method, data, batches, "fp64", folder, display)
         folder.mkdir()
-        loop.train(engine, batches, cell, runtime, key(cell), folder, Stop(), display, measure=curve.ask)
+        loop.train(engine, batches, cell, runtime, hash_cell(cell), folder, Stop(), display, measure=curve.ask)
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         losses.append([line["loss"] for line in lines if "loss" in line])
     assert sum(METRIC in line for line in lines) == 4
@@ -106,8 +106,8 @@ def test_an_accuracy_between_recorded_steps_changes_no_loss(
 
 @pytest.mark.parametrize("name", TRAINED)
 def test_recorded_steps_in_bf16_are_near(name: str) -> None:
-    usual, _, _ = losses(name, "off", "precision=bf16")
-    recorded, _, _ = losses(name, "auto", "precision=bf16")
+    usual, _, _ = train(name, "off", "precision=bf16")
+    recorded, _, _ = train(name, "auto", "precision=bf16")
     assert recorded == pytest.approx(usual, rel=0.1, abs=0.05)
 
 
@@ -131,8 +131,8 @@ def test_recorded_views_are_the_usual_ones(augmentation: str) -> None:
 @pytest.mark.parametrize("name", ["simclr", "byol"])
 def test_a_recorded_step_holds_what_was_compiled(name: str) -> None:
     """Kernels of the compiler are in the graph, and losses are those of the usual step."""
-    usual, _, _ = losses(name, "off", "precision=fp64")
-    compiled, recorder, _ = losses(name, "auto", "precision=fp64", compiled=True)
+    usual, _, _ = train(name, "off", "precision=fp64")
+    compiled, recorder, _ = train(name, "auto", "precision=fp64", compiled=True)
     assert compiled == pytest.approx(usual, rel=1e-8)
     assert recorder.recording is not None, recorder.obstacle
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CUDA]) as profiler:

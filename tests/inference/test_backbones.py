@@ -71,7 +71,7 @@ def restore(out: Path, backbone: str, size: int, *words: str) -> restored.Restor
     return restored.load(trained_cell.write(out, words), restored.CPU, print)
 
 
-def images_of(size: int) -> torch.Tensor:
+def draw_images(size: int) -> torch.Tensor:
     return torch.rand(3, 3, size, size, generator=torch.Generator().manual_seed(size))
 
 
@@ -98,18 +98,18 @@ def test_a_fresh_process_with_torch_and_timm_gives_the_same_features(
     sizes of a transformer are seen for one of them."""
     expected = {}
     for backbones, stem, size in groups:
-        torch.save(images_of(size), tmp_path / f"{size}.pt")
+        torch.save(draw_images(size), tmp_path / f"{size}.pt")
         for backbone in backbones:
             # Said, because a preset gives transformers small patches for small views.
             cell = restore(tmp_path / "cells", backbone, size, *([f"stem={stem}"] if stem else []))
             is_timm = export.export(cell, tmp_path / f"{backbone}-{size}", [], print)
             if not backbone.startswith("swin"):  # whose weights timm 1.0.16 does not read back: a program then
                 assert is_timm == (cell.stem == "native")
-            expected[f"{backbone}-{size}"] = encode(cell, images_of(size))
+            expected[f"{backbone}-{size}"] = encode(cell, draw_images(size))
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     call = [sys.executable, "-c", LOAD, str(tmp_path)]
-    done = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(call, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert result.returncode == 0, result.stderr
     features = torch.load(tmp_path / "features.pt")
     assert features.keys() == expected.keys()
     for name, rows in expected.items():
@@ -124,16 +124,16 @@ def test_a_changed_stem_loads_into_no_model_of_timm(backbone: str, tmp_path: Pat
     whole = timm.create_model(backbone, num_classes=0)
     if backbone == "test_efficientnet":  # all keys match and all shapes, and the features are others
         whole.load_state_dict(cell.encoder.state_dict())
-        assert not torch.allclose(whole.eval()(images_of(32)), cell.encoder(images_of(32)), rtol=0.01)
+        assert not torch.allclose(whole.eval()(draw_images(32)), cell.encoder(draw_images(32)), rtol=0.01)
     out = tmp_path / "encoder"
     export.export(cell, out, [], print)
     assert sorted(path.name for path in out.iterdir()) == ["README.md", "encoder.json", "encoder.pt2"]
     with pytest.raises(FileNotFoundError, match=r"config\.json"):
         timm.create_model(f"local-dir:{out}", pretrained=True)
     for path in out.iterdir():
-        with pytest.raises(Exception, match=r".") as caught:
+        with pytest.raises(Exception, match=r".") as error:
             timm.create_model(backbone, num_classes=0, checkpoint_path=path)
-        assert not isinstance(caught.value, AssertionError)
+        assert not isinstance(error.value, AssertionError)
 
 
 def test_what_timm_would_load_with_other_features_is_not_left_there(tmp_path: Path) -> None:
@@ -148,9 +148,9 @@ def test_views_of_other_sizes_are_in_timm_s_arguments(tmp_path: Path) -> None:
     """A transformer that was made for small crops too has weights of another shape than one that was not."""
     cell = restore(tmp_path, "test_vit", 64, "augmentation=crop+2x32")
     assert export.export(cell, tmp_path / "encoder", [], print)
-    loaded = timm.create_model(f"local-dir:{tmp_path / 'encoder'}", pretrained=True).eval()
-    images = images_of(64)
-    torch.testing.assert_close(loaded((images - cell.mean) / cell.std), encode(cell, images), rtol=0, atol=1e-5)
+    network = timm.create_model(f"local-dir:{tmp_path / 'encoder'}", pretrained=True).eval()
+    images = draw_images(64)
+    torch.testing.assert_close(network((images - cell.mean) / cell.std), encode(cell, images), rtol=0, atol=1e-5)
 
 
 @pytest.mark.parametrize("pool", ["token", "avg"])
@@ -158,18 +158,18 @@ def test_patches_for_small_images_and_pooling_are_in_timm_s_arguments(pool: str,
     cell = restore(tmp_path, "test_vit", 32, "stem=small", f"pool={pool}", "augmentation=crop+2x16")
     assert cell.stem == "small"
     assert export.export(cell, tmp_path / "encoder", [], print)
-    loaded = timm.create_model(f"local-dir:{tmp_path / 'encoder'}", pretrained=True).eval()
-    images = images_of(32)
-    torch.testing.assert_close(loaded((images - cell.mean) / cell.std), encode(cell, images), rtol=0, atol=1e-5)
+    network = timm.create_model(f"local-dir:{tmp_path / 'encoder'}", pretrained=True).eval()
+    images = draw_images(32)
+    torch.testing.assert_close(network((images - cell.mean) / cell.std), encode(cell, images), rtol=0, atol=1e-5)
     assert "timm's `test_vit` with patches for small images" in (tmp_path / "encoder" / "README.md").read_text()
 
 
 def test_a_program_on_request_stands_beside_what_timm_loads(tmp_path: Path) -> None:
     cell = restore(tmp_path, "test_vit", 32)
     assert export.export(cell, tmp_path / "encoder", ["program"], print)
-    run = torch.export.load(tmp_path / "encoder" / program.FILES["program"]).module()
-    for images in (images_of(32), images_of(32)[:1]):
-        torch.testing.assert_close(run(images), encode(cell, images), rtol=0, atol=1e-5)
+    exported = torch.export.load(tmp_path / "encoder" / program.FILES["program"]).module()
+    for images in (draw_images(32), draw_images(32)[:1]):
+        torch.testing.assert_close(exported(images), encode(cell, images), rtol=0, atol=1e-5)
 
 
 def test_onnx_takes_any_batch(tmp_path: Path) -> None:
@@ -178,6 +178,6 @@ def test_onnx_takes_any_batch(tmp_path: Path) -> None:
     export.export(cell, tmp_path / "encoder", ["onnx"], print)
     session = onnxruntime.InferenceSession(tmp_path / "encoder" / program.FILES["onnx"])
     for count in (1, 3):
-        images = images_of(32)[:count]
+        images = draw_images(32)[:count]
         (rows,) = session.run(["features"], {"images": images.numpy()})
         torch.testing.assert_close(torch.from_numpy(rows), encode(cell, images), rtol=1e-5, atol=1e-5)

@@ -41,22 +41,22 @@ def photos(tmp_path: Path) -> Path:
 def refuse(environment: dict[str, str], folder: Path, *words: object) -> str:
     """The one line that a command ends with, having left nothing in `folder` that was not there."""
     before = sorted(folder.rglob("*"))
-    done = run_in_process([str(word) for word in words], environment, folder)
-    assert done.returncode == 2, done.stdout + done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: ")
+    result = run_in_process([str(word) for word in words], environment, folder)
+    assert result.returncode == 2, result.stdout + result.stderr
+    assert result.stderr.splitlines()[-1].startswith("error: ")
     assert sorted(folder.rglob("*")) == before
-    return done.stderr.splitlines()[-1]
+    return result.stderr.splitlines()[-1]
 
 
 def test_a_table_has_names_labels_and_rows_of_both_forms(
     cell: Path, photos: Path, tmp_path: Path, environment: dict[str, str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for out in ("features.parquet", "features.npz"):
-        done = run_in_process(
+        result = run_in_process(
             ["features", str(cell), "photos", f"out={out}", "head=true", "threads=1"], environment, tmp_path
         )
-        assert done.returncode == 0, done.stderr
-        assert "note: left out: .txt files that are not read as images: 1 (notes.txt)\n" in done.stderr
+        assert result.returncode == 0, result.stderr
+        assert "note: left out: .txt files that are not read as images: 1 (notes.txt)\n" in result.stderr
     frame, arrays = pd.read_parquet(tmp_path / "features.parquet"), np.load(tmp_path / "features.npz")
     assert frame["name"].tolist() == ["a.png", "b.png", "c.picture", "train/cat/d.png", "train/cat/e.png"]
     assert frame["label"].isna().tolist() == [True, True, True, False, False]
@@ -86,10 +86,10 @@ def test_a_dataset_by_name_is_written_group_by_group(
 ) -> None:
     monkeypatch.setattr(tables, "GROUP", 500)
     key = cell.name.rpartition("-")[2]
-    done = run_in_process(
+    result = run_in_process(
         ["features", key, "digits", f"out={tmp_path / 'digits.parquet'}"], environment, cell.parents[1]
     )
-    assert done.returncode == 0, done.stderr
+    assert result.returncode == 0, result.stderr
     file = parquet.ParquetFile(tmp_path / "digits.parquet")
     assert [file.metadata.row_group(i).num_rows for i in range(file.num_row_groups)] == [512, 512, 516, 257]
     frame = file.read().to_pandas()

@@ -44,8 +44,8 @@ class Handler(BaseHTTPRequestHandler):
         if self.headers["Authorization"] != f"Bearer {TOKEN}":
             self.answer(401, {"error": "Invalid username or password."})
         elif self.path == "/api/repos/create":
-            asked = json.loads(body)
-            self.answer(200, {"url": f"{self.server.url}/{asked.get('organization')}/{asked['name']}"})
+            request = json.loads(body)
+            self.answer(200, {"url": f"{self.server.url}/{request.get('organization')}/{request['name']}"})
         elif self.path.endswith("/preupload/main"):
             files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(body)["files"]]
             self.answer(200, {"files": [file | {"shouldIgnore": False} for file in files]})
@@ -91,9 +91,9 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def online(hub: Hub, environment: dict[str, str], tmp_path: Path) -> dict[str, str]:
-    kept = {name: value for name, value in environment.items() if "proxy" not in name.lower()}
+    without_proxies = {name: value for name, value in environment.items() if "proxy" not in name.lower()}
     own = {"HF_ENDPOINT": hub.url, "HF_TOKEN": TOKEN, "HF_HOME": str(tmp_path / "hf"), "HF_HUB_DISABLE_XET": "1"}
-    return kept | own | {"HF_HUB_OFFLINE": "0"}
+    return without_proxies | own | {"HF_HUB_OFFLINE": "0"}
 
 
 # The client reads its variables when it is imported, but for the token: first one that the hub refuses, then its own.
@@ -120,15 +120,15 @@ def test_what_is_pushed_is_what_was_exported_and_a_hub_that_refuses_is_one_line(
 ) -> None:
     folder = trained_cell.write(tmp_path / "runs", ("methods=simclr", "backbone=test_resnet", f"view_size={size}"))
     call = [sys.executable, "-c", TWICE, "export", str(folder), f"push={NAME}"]
-    done = subprocess.run(call, cwd=tmp_path, env=online, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(call, cwd=tmp_path, env=online, capture_output=True, text=True, timeout=PATIENCE)
+    assert result.returncode == 0, result.stderr
     # A changed stem is said too, of each export.
-    (line,) = [text for text in done.stderr.splitlines() if not text.startswith("no config.json for timm, ")]
+    (line,) = [text for text in result.stderr.splitlines() if not text.startswith("no config.json for timm, ")]
     assert line.startswith(f"error: push={NAME}: ")
     assert "401" in line
     assert line.endswith(f"refused is whole, and `hf upload {NAME} refused` sends it")
     assert {path.name for path in (tmp_path / "refused").iterdir()} == names
-    assert done.stdout.splitlines()[-1] == f"{hub.url}/{NAME}"
+    assert result.stdout.splitlines()[-1] == f"{hub.url}/{NAME}"
     assert hub.files.keys() == names
     for name in names - {"config.json", "model.safetensors"}:
         assert hub.files[name] == (tmp_path / "encoder" / name).read_bytes(), "ours, not timm's card"
@@ -140,6 +140,6 @@ def test_what_is_pushed_is_what_was_exported_and_a_hub_that_refuses_is_one_line(
             (clone / name).write_bytes(content)
         cell = restored.load(folder, restored.CPU, print)
         images = torch.rand(2, 3, size, size)
-        loaded = timm.create_model(f"local-dir:{clone}", pretrained=True).eval()
-        torch.testing.assert_close(loaded(images), cell.encoder(images), rtol=1e-5, atol=1e-5)
-        assert loaded.pretrained_cfg["mean"] == pytest.approx(trained_cell.STATISTICS["pixel_mean"])
+        network = timm.create_model(f"local-dir:{clone}", pretrained=True).eval()
+        torch.testing.assert_close(network(images), cell.encoder(images), rtol=1e-5, atol=1e-5)
+        assert network.pretrained_cfg["mean"] == pytest.approx(trained_cell.STATISTICS["pixel_mean"])

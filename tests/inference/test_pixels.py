@@ -65,8 +65,8 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def run_python(source: str, folder: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
     call = [sys.executable, "-c", source]
-    done = subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
-    assert done.returncode == 0, done.stderr
+    result = subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True, timeout=PATIENCE)
+    assert result.returncode == 0, result.stderr
 
 
 @pytest.mark.parametrize("dataset", [("dataset.side=80",), ("dataset.stream=true",)], ids=["kept", "streamed"])
@@ -84,11 +84,11 @@ def test_features_of_a_cell_s_own_images_are_those_that_it_was_evaluated_on(
     data = build.load_dataset(settings.dataset)
     method, _ = build.build_method(settings, data, cpu)
     frozen = freeze(method, data, build.build_batches(settings, method, data, World(), cpu, "fp32"), cpu)
-    evaluated, labels = frozen.features.test
-    found = survey(photos)
-    tested = rows.loc[[os.path.relpath(found.paths[i], photos) for i in found.test]]
+    features, labels = frozen.features.test
+    images = survey(photos)
+    tested = rows.loc[[os.path.relpath(images.paths[i], photos) for i in images.test]]
     assert tested["label"].tolist() == [data.class_names[label] for label in labels]
-    np.testing.assert_allclose(np.stack(tested["features"]), evaluated.numpy(), rtol=0, atol=1e-6)
+    np.testing.assert_allclose(np.stack(tested["features"]), features.numpy(), rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(

@@ -29,7 +29,7 @@ SMALL = ["backbone=test_resnet", "dataset.limit=100", "view_size=16", "batch_siz
 CPU = torch.device("cpu")
 
 
-def cells(*words: str) -> list[Settings]:
+def read_cells(*words: str) -> list[Settings]:
     return cell_words.read(
         [*words, *(w for w in SMALL if w.split("=")[0] not in {g.split("=")[0] for g in words})]
     ).cells
@@ -39,7 +39,7 @@ def put(out: Path, cell: Settings, seconds: float, device: str, processes: int =
     """A finished record that took so long."""
     cost = {"seconds": 0.75 * seconds, "evaluation_seconds": 0.25 * seconds, "device": device, "processes": processes}
     cost |= {"peak_memory_bytes": 2**30}
-    record.write(out / address.folder_name(cell), start_record(cell) | {"cost": cost, "finished": record.now()})
+    record.write(out / address.name_folder(cell), start_record(cell) | {"cost": cost, "finished": record.now()})
 
 
 @pytest.mark.slow
@@ -48,63 +48,63 @@ def test_a_plan_foretells_a_run_keeps_to_its_budget_and_the_report_compares(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    asked = ["methods=random,simclr", "temperature=0.2,0.5", "device=cpu", "threads=1", *SMALL]
-    assert main(["plan", *asked, "seeds=0,1"]) == 0
-    planned = capsys.readouterr()
-    assert planned.out.count("measured\n") == 6
-    assert "measured here: 2 shapes" in planned.out, "neither a seed nor a temperature makes a shape"
-    assert "CPU-hours" in planned.out
+    words = ["methods=random,simclr", "temperature=0.2,0.5", "device=cpu", "threads=1", *SMALL]
+    assert main(["plan", *words, "seeds=0,1"]) == 0
+    plan = capsys.readouterr()
+    assert plan.out.count("measured\n") == 6
+    assert "measured here: 2 shapes" in plan.out, "neither a seed nor a temperature makes a shape"
+    assert "CPU-hours" in plan.out
     assert [path.name for path in tmp_path.rglob("*") if path.is_file()] == ["forecasts.json"]
-    told = json.loads((tmp_path / "runs/forecasts.json").read_text())
-    assert len(told) == 6
-    assert all(one["seconds"] > 0 and one["memory"] > 0 for one in told.values())
+    entries = json.loads((tmp_path / "runs/forecasts.json").read_text())
+    assert len(entries) == 6
+    assert all(one["seconds"] > 0 and one["memory"] > 0 for one in entries.values())
 
-    assert main(["run", *asked]) == 0
+    assert main(["run", *words]) == 0
     capsys.readouterr()
     before = sorted(tmp_path.rglob("*"))
     monkeypatch.setattr(forecast, "forecast", forecast._forecast)  # here, where what it says can be read
-    assert main(["run", *asked, "seeds=1", "budget=0.00001"]) == 2
-    said = capsys.readouterr().err
-    assert said.splitlines()[-1].startswith("error: budget=1e-05 hours would be exceeded; forecast: ")
-    assert "measuring" not in said, "records of the other seed say it"
+    assert main(["run", *words, "seeds=1", "budget=0.00001"]) == 2
+    printed = capsys.readouterr().err
+    assert printed.splitlines()[-1].startswith("error: budget=1e-05 hours would be exceeded; forecast: ")
+    assert "measuring" not in printed, "records of the other seed say it"
     assert sorted(tmp_path.rglob("*")) == before
     assert main(["report"]) == 0
-    said = capsys.readouterr().out
-    row = next(line.split() for line in said[said.index("truth/forecast") :].splitlines() if "simclr" in line)
+    printed = capsys.readouterr().out
+    row = next(line.split() for line in printed[printed.index("truth/forecast") :].splitlines() if "simclr" in line)
     assert row[1] == "2"
     assert float(row[4]) > 0
 
 
 def test_what_cannot_run_is_said_and_is_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
-    def measure(*given: object) -> measuring.Measured:
+    def measure(*arguments: object) -> measuring.Measured:
         raise ZeroDivisionError("no such\nluck")
 
     monkeypatch.setattr(measuring, "measure", measure)
-    (cell,) = cells("methods=simclr")
+    (cell,) = read_cells("methods=simclr")
     (one,) = forecast._forecast([cell], Runtime(device="cpu")).costs
     assert (one.seconds, one.how) == (None, "fails: ZeroDivisionError: no such luck")
 
 
 def test_what_does_not_fit_is_tried_in_smaller_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    (cell,) = cells("methods=simclr", "batch_size=64")
-    asked: list[int] = []
+    (cell,) = read_cells("methods=simclr", "batch_size=64")
+    sizes: list[int] = []
 
-    def measure(tried: Settings, device: torch.device, compiled: bool, processes: int) -> measuring.Measured:
-        asked.append(tried.microbatch or 0)
-        torch.empty(2**20 * (tried.microbatch or 64) ** 2)  # 4 MiB times the square
+    def measure(settings: Settings, device: torch.device, compiled: bool, processes: int) -> measuring.Measured:
+        sizes.append(settings.microbatch or 0)
+        torch.empty(2**20 * (settings.microbatch or 64) ** 2)  # 4 MiB times the square
         return measuring.Measured(memory=1, epoch=1.0)
 
     monkeypatch.setattr(measuring, "measure", measure)
     monkeypatch.setattr(memory, "capacity", lambda device, runtime, workers: _resident() + 2 * 2**30)
-    found = measuring.measure_fitting(cell, CPU, Runtime())
-    assert asked == [0, 32, 16]
-    assert found.microbatch == 16
-    assert "microbatch=16: all at once do not fit" in forecast_table.format_row(found.forecast(3))[2]
+    measured = measuring.measure_fitting(cell, CPU, Runtime())
+    assert sizes == [0, 32, 16]
+    assert measured.microbatch == 16
+    assert "microbatch=16: all at once do not fit" in forecast_table.format_row(measured.forecast(3))[2]
     torch.empty(2**29)  # the limit is gone
 
-    asked.clear()
+    sizes.clear()
     grouped = measuring.measure_fitting(replace(cell, batch_norm="shuffle:2"), CPU, Runtime())
-    assert asked == [0], "groups of batch norm need the whole batch"
+    assert sizes == [0], "groups of batch norm need the whole batch"
     assert grouped.forecast(3) == Forecast(None, None, "does not fit")
 
 
@@ -114,14 +114,14 @@ def _resident() -> int:
 
 
 def test_a_measured_cell_costs_its_epochs_its_start_and_its_evaluation() -> None:
-    (cell,) = cells("methods=moco", "batch_size=32")
-    found = measuring.measure_fitting(cell, CPU, Runtime())
-    assert found.microbatch == 0
-    few, many = found.forecast(10).seconds, found.forecast(20).seconds
+    (cell,) = read_cells("methods=moco", "batch_size=32")
+    measured = measuring.measure_fitting(cell, CPU, Runtime())
+    assert measured.microbatch == 0
+    few, many = measured.forecast(10).seconds, measured.forecast(20).seconds
     assert few is not None
     assert many is not None
-    assert many - few == pytest.approx(10 * found.epoch)
-    assert few == pytest.approx(found.once + 10 * found.epoch + found.evaluation)
+    assert many - few == pytest.approx(10 * measured.epoch)
+    assert few == pytest.approx(measured.once + 10 * measured.epoch + measured.evaluation)
 
 
 def test_a_slow_shape_is_measured_by_its_first_steps_and_some_images(
@@ -130,7 +130,7 @@ def test_a_slow_shape_is_measured_by_its_first_steps_and_some_images(
     """However long a step takes there are two of them, and of the images a part is embedded, and scaled."""
     steps, embedded = [], []
 
-    def count_steps(profiled: object, number: int) -> None:
+    def count_steps(profile: object, number: int) -> None:
         steps.append(number)
 
     def embed(f: object, engine: object, batches: object, images: int) -> torch.Tensor:
@@ -141,41 +141,41 @@ def test_a_slow_shape_is_measured_by_its_first_steps_and_some_images(
     monkeypatch.setitem(measuring.IMAGES, "cpu", 30)
     monkeypatch.setattr(measuring.profile, "step", count_steps)
     monkeypatch.setattr(measuring.profile, "embed", embed)
-    planned = forecast._forecast(cells("methods=pirl", "pirl.start=features"), Runtime(device="cpu"))
+    plan = forecast._forecast(read_cells("methods=pirl", "pirl.start=features"), Runtime(device="cpu"))
     assert steps == [0, measuring.profile.WARM_UP]
     assert set(embedded) == {30}, "of 90 training images"
-    said = capsys.readouterr().err.splitlines()
-    assert said[0] == "measuring pirl, shape 1 of 1"
-    assert said[1].endswith(" a cell")
-    assert (planned.costs[0].seconds or 0) > 0
+    lines = capsys.readouterr().err.splitlines()
+    assert lines[0] == "measuring pirl, shape 1 of 1"
+    assert lines[1].endswith(" a cell")
+    assert (plan.costs[0].seconds or 0) > 0
 
 
 def test_a_gpu_that_is_not_here_is_foretold_from_records_only(tmp_path: Path) -> None:
-    asked = cells("methods=simclr,moco,random", "epochs=2,4")
-    put(tmp_path, asked[0], 10.0, "NVIDIA H200")
-    put(tmp_path, asked[2], 99.0, "Intel, 2 threads")
+    settings = read_cells("methods=simclr,moco,random", "epochs=2,4")
+    put(tmp_path, settings[0], 10.0, "NVIDIA H200")
+    put(tmp_path, settings[2], 99.0, "Intel, 2 threads")
     runtime = Runtime(out=str(tmp_path), launcher="slurm", slurm=Slurm(gpus_per_node=1))
     if torch.cuda.is_available():
         pytest.skip("there is one here")
-    made = forecast._forecast(asked, runtime)
-    assert [one.how for one in made.costs] == ["records", "records", "unknown", "unknown", "unknown"]
-    assert made.costs[0].seconds == 10.0
-    assert made.costs[1].seconds == pytest.approx(7.5 * 2 + 2.5), "twice the epochs, one evaluation"
-    assert made.unknown == 3
-    assert made.measured == 0
+    plan = forecast._forecast(settings, runtime)
+    assert [one.how for one in plan.costs] == ["records", "records", "unknown", "unknown", "unknown"]
+    assert plan.costs[0].seconds == 10.0
+    assert plan.costs[1].seconds == pytest.approx(7.5 * 2 + 2.5), "twice the epochs, one evaluation"
+    assert plan.unknown == 3
+    assert plan.measured == 0
 
 
 def test_sums() -> None:
     each = [Forecast(seconds, 0, "records") for seconds in (30.0, 10.0, 10.0, 10.0)]
-    made = Forecasts([*each, Forecast(None, None, "unknown")], "NVIDIA H200", processes=8, workers=1, measured=0)
-    assert made.hours == pytest.approx(60 * 8 / 3600)
-    assert (made.wall(1), made.wall(2), made.wall(9), made.unknown) == (60, 30, 30, 1)
-    assert made.wall(9, together=2) == 40, "two cells of a job, one after the other"
+    sums = Forecasts([*each, Forecast(None, None, "unknown")], "NVIDIA H200", processes=8, workers=1, measured=0)
+    assert sums.hours == pytest.approx(60 * 8 / 3600)
+    assert (sums.wall(1), sums.wall(2), sums.wall(9), sums.unknown) == (60, 30, 30, 1)
+    assert sums.wall(9, together=2) == 40, "two cells of a job, one after the other"
 
 
 def test_a_folder_that_nobody_counted_is_like_itself_only(tmp_path: Path) -> None:
     """Its images are not known: by the pixels of another dataset it would take no time."""
-    (counted,) = cells("methods=simclr", "seeds=0")
+    (counted,) = read_cells("methods=simclr", "seeds=0")
     uncounted = replace(counted, dataset=Dataset(name="folder", root="photos"))
     put(tmp_path, counted, 36000.0, "NVIDIA H200")
     runtime = Runtime(out=str(tmp_path), launcher="slurm", slurm=Slurm(gpus_per_node=1))
@@ -185,19 +185,19 @@ def test_a_folder_that_nobody_counted_is_like_itself_only(tmp_path: Path) -> Non
 
 
 def test_only_what_was_foretold_before_and_for_this_device_is_compared(tmp_path: Path) -> None:
-    early, late, elsewhere = cells("methods=simclr", "seeds=0,1,2")
-    told = {address.key(cell): {"seconds": 5.0, "memory": 1, "device": "here"} for cell in (early, elsewhere)}
-    forecasts.keep(tmp_path, told)
+    early, late, elsewhere = read_cells("methods=simclr", "seeds=0,1,2")
+    earlier = {address.hash_cell(cell): {"seconds": 5.0, "memory": 1, "device": "here"} for cell in (early, elsewhere)}
+    forecasts.keep(tmp_path, earlier)
     put(tmp_path, early, 6.0, "here")
     put(tmp_path, late, 6.0, "here")
     put(tmp_path, elsewhere, 1.0, "there")
-    loaded, _ = frame.load(tmp_path)
-    found = forecasts.compare_with_truth(loaded, forecasts.read(tmp_path))
-    assert found[["method", "cells", "forecast", "truth", "ratio"]].values.tolist() == [["simclr", 1, 5.0, 6.0, 1.2]]
+    records, _ = frame.load(tmp_path)
+    table = forecasts.compare_with_truth(records, forecasts.read(tmp_path))
+    assert table[["method", "cells", "forecast", "truth", "ratio"]].values.tolist() == [["simclr", 1, 5.0, 6.0, 1.2]]
     (tmp_path / forecasts.FILE_NAME).write_text("{")
-    assert forecasts.compare_with_truth(loaded, forecasts.read(tmp_path)).empty
+    assert forecasts.compare_with_truth(records, forecasts.read(tmp_path)).empty
     (tmp_path / forecasts.FILE_NAME).write_text('{"x": {"made": ""}, "y": 3}')
-    assert forecasts.compare_with_truth(loaded.iloc[:0], forecasts.read(tmp_path)).empty
+    assert forecasts.compare_with_truth(records.iloc[:0], forecasts.read(tmp_path)).empty
 
 
 def test_a_report_between_plan_and_run_says_that_there_is_nothing_yet(
@@ -205,9 +205,9 @@ def test_a_report_between_plan_and_run_says_that_there_is_nothing_yet(
 ) -> None:
     forecasts.keep(tmp_path, {"0123456789": {"seconds": 5.0, "memory": 1, "device": "here"}})
     assert main(["report", f"out={tmp_path}"]) == 0
-    said = capsys.readouterr()
-    assert "No records to show" in said.out
-    assert f"python -m benchmark status out={tmp_path}" in said.err
+    printed = capsys.readouterr()
+    assert "No records to show" in printed.out
+    assert f"python -m benchmark status out={tmp_path}" in printed.err
 
 
 def test_a_damaged_image_is_named_by_the_process_that_measures(tmp_path: Path) -> None:
@@ -222,4 +222,4 @@ def test_a_damaged_image_is_named_by_the_process_that_measures(tmp_path: Path) -
     words = ["methods=simclr", "dataset=folder", f"dataset.root={tmp_path}", "view_size=32", "batch_size=4"]
     words += ["dataset.limit=0"]
     with pytest.raises(UsageError, match=r"image '.*cat/0\.png' cannot be read"):
-        forecast.forecast(cells(*words), Runtime(device="cpu", out=str(tmp_path / "runs")))
+        forecast.forecast(read_cells(*words), Runtime(device="cpu", out=str(tmp_path / "runs")))

@@ -52,8 +52,8 @@ def start(out: Path, environment: dict[str, str], *more: str) -> subprocess.Pope
 
 def run(out: Path, environment: dict[str, str], *more: str) -> tuple[int, str]:
     """(exit code, what it said) of a launcher in this process; its workers are processes in any case."""
-    done = run_in_process(["run", *SMALL, *more, f"out={out}"], environment)
-    return done.returncode, done.stderr
+    result = run_in_process(["run", *SMALL, *more, f"out={out}"], environment)
+    return result.returncode, result.stderr
 
 
 def read_records(out: Path) -> dict[str, dict[str, Any]]:
@@ -79,11 +79,11 @@ def find_workers(out: Path) -> list[int]:
     return [int(line.split()[-1]) for line in lines if line.startswith("worker, process ")]
 
 
-def wait_for(happened: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
+def wait_for(condition: Callable[[], Any], process: subprocess.Popen[str] | None = None) -> Any:
     """What `happened` says, once it is true."""
     until = time.monotonic() + PATIENCE
     while time.monotonic() < until:
-        result = happened()
+        result = condition()
         if result:
             return result
         assert process is None or process.poll() is None, process.communicate()
@@ -129,13 +129,13 @@ def test_whoever_dies_the_others_and_the_same_command_go_on(
     process = start(tmp_path, environment, *command)
     worker, cell = wait_for(lambda: find_busy_worker(tmp_path, 5), process)
     os.kill(worker, signal.SIGKILL)
-    said = process.communicate(timeout=PATIENCE)[1]
-    assert process.returncode == 1, said
+    printed = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 1, printed
     reason = "worker killed by signal 9 (SIGKILL: the out-of-memory killer, perhaps)"
-    found = {name: (record["status"], record["reason"]) for name, record in read_records(tmp_path).items()}
-    assert found.pop(cell.name) == ("failed", reason)
-    assert list(found.values()) == [("finished", None)] * 2
-    assert reason in said
+    outcomes = {name: (record["status"], record["reason"]) for name, record in read_records(tmp_path).items()}
+    assert outcomes.pop(cell.name) == ("failed", reason)
+    assert list(outcomes.values()) == [("finished", None)] * 2
+    assert reason in printed
     assert reason in (cell / "error.txt").read_text()
     assert len(find_workers(tmp_path)) == 3, "another took its place"
     assert (cell / "last.pt").exists()
@@ -143,24 +143,24 @@ def test_whoever_dies_the_others_and_the_same_command_go_on(
     process = start(tmp_path, environment, *command)
     wait_for(lambda: len(find_workers(tmp_path)) == 1, process)
     process.terminate()
-    said = process.communicate(timeout=PATIENCE)[1]
-    assert process.returncode == 128 + signal.SIGTERM, said
-    assert "stopped by SIGTERM; nothing is lost: the same command goes on from here" in said
+    printed = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 128 + signal.SIGTERM, printed
+    assert "stopped by SIGTERM; nothing is lost: the same command goes on from here" in printed
     for number in (signal.SIGINT, signal.SIGKILL):
         least = read_steps(cell)[-1] + 5
         process = start(tmp_path, environment, *command)
         worker, same = wait_for(lambda least=least: find_busy_worker(tmp_path, least), process)
         process.send_signal(number)
-        said = process.communicate(timeout=PATIENCE)[1]
-        assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), said
-        assert "Traceback" not in said
+        printed = process.communicate(timeout=PATIENCE)[1]
+        assert process.returncode == (-number if number == signal.SIGKILL else 128 + number), printed
+        assert "Traceback" not in printed
         wait_for(lambda worker=worker: not is_alive(worker))
         assert same == cell
         assert least <= read_steps(cell)[-1] < STEPS[-1]
         assert read_records(tmp_path)[cell.name]["reason"] == reason, "stopped is not failed"
 
-    code, said = run(tmp_path, environment, *command)
-    assert code == 0, said
+    code, printed = run(tmp_path, environment, *command)
+    assert code == 0, printed
     assert read_metrics(tmp_path) == read_metrics(here)
     assert read_steps(cell) == STEPS, "no step twice"
     assert not (cell / "error.txt").exists()
@@ -170,18 +170,18 @@ def test_whoever_dies_the_others_and_the_same_command_go_on(
 def test_two_launchers_at_once_train_each_cell_once_and_as_one_process_does(
     tmp_path: Path, environment: dict[str, str], here: Path
 ) -> None:
-    left = environment | {"RANK": "3", "WORLD_SIZE": "8"}  # by a cluster: nobody launched with it
-    both = [start(tmp_path, left, "seeds=0,1,2", "launcher=local", "workers=1") for _ in range(2)]
-    said = [process.communicate(timeout=PATIENCE)[1] for process in both]
+    leftovers = environment | {"RANK": "3", "WORLD_SIZE": "8"}  # by a cluster: nobody launched with it
+    both = [start(tmp_path, leftovers, "seeds=0,1,2", "launcher=local", "workers=1") for _ in range(2)]
+    printed = [process.communicate(timeout=PATIENCE)[1] for process in both]
     codes = [process.returncode for process in both]
-    assert sorted(codes) in ([0, 0], [0, 3]), said
-    assert all("no record: " in one for one, code in zip(said, codes, strict=True) if code == 3)
-    assert all("note: RANK=3, WORLD_SIZE=8 of the environment: not used" in one for one in said)
+    assert sorted(codes) in ([0, 0], [0, 3]), printed
+    assert all("no record: " in one for one, code in zip(printed, codes, strict=True) if code == 3)
+    assert all("note: RANK=3, WORLD_SIZE=8 of the environment: not used" in one for one in printed)
     assert read_metrics(tmp_path) == read_metrics(here)
     assert [read_steps(tmp_path / name) for name in read_records(tmp_path)] == [STEPS] * 3
     assert len(list(tmp_path.glob(".local*"))) == 2, "each with its own logs"
     assert len(find_workers(tmp_path)) == 2, "a start a worker, not one a cell"
-    assert all("[3/3] simclr seed=2 on cpu" in one for one in said)
+    assert all("[3/3] simclr seed=2 on cpu" in one for one in printed)
 
 
 ELSEWHERE = """
@@ -204,9 +204,9 @@ def test_a_worker_that_dies_before_its_first_cell_is_replaced_also_on_macos(
     path = f"{tmp_path / 'site'}:{environment['PYTHONPATH']}"
     elsewhere = environment | {"PYTHONPATH": path, "MARK": str(tmp_path / "mark")}
     process = start(tmp_path / "runs", elsewhere, "seeds=0", "launcher=local", "workers=1")
-    said = process.communicate(timeout=PATIENCE)[1]
-    assert process.returncode == 0, said
-    assert "worker 0 ended with exit code 9 before it began a cell; see " in said
+    printed = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 0, printed
+    assert "worker 0 ended with exit code 9 before it began a cell; see " in printed
     (own,) = read_metrics(tmp_path / "runs").items()
     assert own in read_metrics(here).items()
 
@@ -216,34 +216,34 @@ def test_ctrl_z_suspends_the_workers_too(tmp_path: Path, environment: dict[str, 
     process = start(tmp_path, environment, "seeds=0,1", "launcher=local", "workers=1")
     worker, cell = wait_for(lambda: find_busy_worker(tmp_path, 5), process)
 
-    def state(number: int) -> str:
+    def read_state(number: int) -> str:
         return Path(f"/proc/{number}/stat").read_text().rpartition(")")[2].split()[0]
 
     process.send_signal(signal.SIGTSTP)
-    wait_for(lambda: (state(process.pid), state(worker)) == ("T", "T"))
-    logged = read_steps(cell)
+    wait_for(lambda: (read_state(process.pid), read_state(worker)) == ("T", "T"))
+    steps = read_steps(cell)
     process.send_signal(signal.SIGCONT)
-    wait_for(lambda: len(read_steps(cell)) > len(logged), process)
+    wait_for(lambda: len(read_steps(cell)) > len(steps), process)
     process.terminate()
-    said = process.communicate(timeout=PATIENCE)[1]
-    assert process.returncode == 128 + signal.SIGTERM, said
+    printed = process.communicate(timeout=PATIENCE)[1]
+    assert process.returncode == 128 + signal.SIGTERM, printed
 
 
 def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, environment: dict[str, str]) -> None:
     out = tmp_path / "runs"
     small = [word for word in SMALL if not word.startswith("batch_size")]
     words = ["run", *small, "batch_size=32,5000", "launcher=local", "workers=1", f"out={out}"]
-    done = run_in_process(words, environment)
-    assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "error: batch_size=5000: digits has 50 images to train on"
-    assert "Traceback" not in done.stderr
-    code, said = run(out, environment | {"TORCHELASTIC_RUN_ID": "none"}, *LOCAL)
-    assert (code, said) == (2, "error: launcher=local starts its own processes: run it without torchrun\n")
+    result = run_in_process(words, environment)
+    assert result.returncode == 2
+    assert result.stderr.splitlines()[-1] == "error: batch_size=5000: digits has 50 images to train on"
+    assert "Traceback" not in result.stderr
+    code, printed = run(out, environment | {"TORCHELASTIC_RUN_ID": "none"}, *LOCAL)
+    assert (code, printed) == (2, "error: launcher=local starts its own processes: run it without torchrun\n")
     assert not out.exists()
 
 
 @pytest.mark.parametrize(
-    ("given", "parts"),
+    ("words", "parts"),
     [
         (["workers=2"], "workers=2 is for launcher=local, not for launcher=here"),
         (["per_device=2"], "per_device=2 is for launcher=local"),
@@ -252,9 +252,9 @@ def test_bad_input_is_one_line_and_leaves_nothing(tmp_path: Path, environment: d
         (["launcher=locl"], "did you mean 'local'"),
     ],
 )
-def test_words_that_cannot_be_meant(given: list[str], parts: str) -> None:
+def test_words_that_cannot_be_meant(words: list[str], parts: str) -> None:
     with pytest.raises(UsageError, match=parts):
-        cell_words.read(["methods=simclr", *given])
+        cell_words.read(["methods=simclr", *words])
 
 
 def test_devices() -> None:
@@ -271,7 +271,7 @@ def test_devices() -> None:
 
 
 def find_shapes(*words: str) -> list[past_costs.Shape]:
-    return [past_costs.find_shape(address.identity(cell)) for cell in cell_words.read(list(words)).cells]
+    return [past_costs.find_shape(address.identify(cell)) for cell in cell_words.read(list(words)).cells]
 
 
 def test_beside_other_work_a_process_takes_the_threads_that_are_left(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -323,8 +323,8 @@ def test_the_longest_expected_cell_goes_first() -> None:
     other_seed = find_shapes("methods=moco", "seeds=1")[0]
     assert past_costs.PastCosts(ran).seconds(other_seed) == pytest.approx(30)
     few, many = find_shapes("methods=moco", "epochs=10,100")
-    known = past_costs.PastCosts([past_costs.PastRun(few, 6)])
-    assert known.seconds(many) == pytest.approx(60, rel=0.1), "in proportion to its work"
+    costs = past_costs.PastCosts([past_costs.PastRun(few, 6)])
+    assert costs.seconds(many) == pytest.approx(60, rel=0.1), "in proportion to its work"
 
 
 def test_what_another_method_took_is_no_guess() -> None:
@@ -345,11 +345,11 @@ def test_time_left() -> None:
 
 
 def test_a_cell_goes_through_json_unchanged() -> None:
-    given = ["methods=simclr,moco,random,supervised", "dataset.limit=100", "temperature=0.1,1"]
-    for cell in cell_words.read(given).cells:
-        again = restore(json.loads(json.dumps(asdict(cell))))
-        assert again == cell
-        assert address.key(again) == address.key(cell)
+    words = ["methods=simclr,moco,random,supervised", "dataset.limit=100", "temperature=0.1,1"]
+    for cell in cell_words.read(words).cells:
+        copy = restore(json.loads(json.dumps(asdict(cell))))
+        assert copy == cell
+        assert address.hash_cell(copy) == address.hash_cell(cell)
 
 
 def test_lines_come_whole_out_of_pieces() -> None:

@@ -48,29 +48,29 @@ def cluster(tmp_path: Path, environment: dict[str, str]) -> Callable[..., dict[s
 def test_nothing_of_an_outer_job_reaches_a_new_one(tmp_path: Path, cluster: Callable[..., dict[str, str]]) -> None:
     outer = {"SLURM_JOB_ID": "1", "SLURM_CPU_BIND": "quiet", "SLURM_MEM_PER_CPU": "10", "SBATCH_EXPORT": "NONE"}
     group = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "a", "MASTER_PORT": "1"}
-    kept = {"SLURM_CONF": "/etc/slurm/own.conf", "MINE": "yes"}
-    done = run_in_process(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster() | outer | group | kept)
-    assert done.returncode == 0, done.stderr
-    given = dict(line.partition("=")[::2] for line in (tmp_path / "env").read_text().splitlines() if "=" in line)
-    assert not (outer | group).keys() & given.keys()
-    assert {name: given.get(name) for name in kept} == kept
+    own = {"SLURM_CONF": "/etc/slurm/own.conf", "MINE": "yes"}
+    result = run_in_process(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster() | outer | group | own)
+    assert result.returncode == 0, result.stderr
+    variables = dict(line.partition("=")[::2] for line in (tmp_path / "env").read_text().splitlines() if "=" in line)
+    assert not (outer | group).keys() & variables.keys()
+    assert {name: variables.get(name) for name in own} == own
 
 
 def test_outside_of_a_job_the_user_s_own_defaults_stay(tmp_path: Path, cluster: Callable[..., dict[str, str]]) -> None:
     own = {"SBATCH_ACCOUNT": "physics", "SLURM_CLUSTERS": "big"}
-    done = run_in_process(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster() | own)
-    assert done.returncode == 0, done.stderr
+    result = run_in_process(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster() | own)
+    assert result.returncode == 0, result.stderr
     assert all(f"{name}={value}" in (tmp_path / "env").read_text().splitlines() for name, value in own.items())
 
 
 def test_cells_whose_jobs_were_killed_are_submitted_once_more(
     tmp_path: Path, cluster: Callable[..., dict[str, str]]
 ) -> None:
-    done = run_in_process(["run", "--wait", *WORDS, f"out={tmp_path / 'runs'}"], cluster())
-    assert done.returncode == 1, done.stderr
-    assert "submitted once more, as jobs were killed: 1 cell" in done.stderr
+    result = run_in_process(["run", "--wait", *WORDS, f"out={tmp_path / 'runs'}"], cluster())
+    assert result.returncode == 1, result.stderr
+    assert "submitted once more, as jobs were killed: 1 cell" in result.stderr
     assert len(list((tmp_path / "submitted").iterdir())) == 2
-    assert "job 1 ended: failed (NodeFail)" in done.stderr
+    assert "job 1 ended: failed (NodeFail)" in result.stderr
 
 
 @pytest.mark.parametrize(
@@ -83,18 +83,18 @@ def test_cells_whose_jobs_were_killed_are_submitted_once_more(
 def test_a_controller_that_is_away_or_full_is_no_bad_input(
     others: dict[str, str], tmp_path: Path, cluster: Callable[..., dict[str, str]]
 ) -> None:
-    done = run_in_process(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster(**others))
-    assert done.returncode == 1
-    assert done.stderr.splitlines()[-1].startswith("error: SLURM does not answer: ")
+    result = run_in_process(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster(**others))
+    assert result.returncode == 1
+    assert result.stderr.splitlines()[-1].startswith("error: SLURM does not answer: ")
     if "scontrol" in others:
         assert not list((tmp_path / "runs").glob("*/settings.json")), "no cell that a plain `resume` would train here"
 
 
 def test_what_sbatch_refuses_is_bad_input(tmp_path: Path, cluster: Callable[..., dict[str, str]]) -> None:
     refuses = "echo 'sbatch: error: invalid partition specified: gpus' >&2; exit 1"
-    done = run_in_process(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster(sbatch=refuses))
-    assert done.returncode == 2
-    assert "invalid partition specified: gpus" in done.stderr
+    result = run_in_process(["run", *WORDS, f"out={tmp_path / 'runs'}"], cluster(sbatch=refuses))
+    assert result.returncode == 2
+    assert "invalid partition specified: gpus" in result.stderr
     assert not list((tmp_path / "runs").glob("*-*")), "no cell that a plain `resume` would train here"
 
 
@@ -107,11 +107,11 @@ def test_of_two_arrays_the_one_that_sbatch_refuses_leaves_no_cells(
     environment = cluster(
         scontrol="echo 'MaxArraySize = 3'", sbatch=once + COMMANDS["sbatch"].removeprefix("cd {here};")
     )
-    done = run_in_process(["run", *WORDS, "seeds=0,1,2,3", f"out={tmp_path / 'runs'}"], environment)
-    assert (done.returncode, "no more jobs" in done.stderr) == (2, True), done.stderr
-    noted = [json.loads(line)["cells"] for line in (tmp_path / "runs/.slurm/jobs.jsonl").read_text().splitlines()]
+    result = run_in_process(["run", *WORDS, "seeds=0,1,2,3", f"out={tmp_path / 'runs'}"], environment)
+    assert (result.returncode, "no more jobs" in result.stderr) == (2, True), result.stderr
+    notes = [json.loads(line)["cells"] for line in (tmp_path / "runs/.slurm/jobs.jsonl").read_text().splitlines()]
     cells = sorted(path.name for path in (tmp_path / "runs").glob("*-*"))
-    assert (len(cells), cells) == (2, sorted(name for names in noted for name in names))
+    assert (len(cells), cells) == (2, sorted(name for names in notes for name in names))
 
 
 def test_a_full_queue_is_said_and_ctrl_c_ends_the_wait(tmp_path: Path, cluster: Callable[..., dict[str, str]]) -> None:

@@ -18,17 +18,17 @@ def threads_as_before() -> Iterator[None]:
     torch.set_num_threads(before)
 
 
-def columns(rows: list[list[str]]) -> dict[str, list[str]]:
+def read_columns(rows: list[list[str]]) -> dict[str, list[str]]:
     """Header -> its cells; every row is as long as the header."""
     assert {len(row) for row in rows} == {len(rows[0])}
     return {name: [row[i] for row in rows[1:]] for i, name in enumerate(rows[0])}
 
 
 def test_augmentation_has_a_row_a_case(capsys: pytest.CaptureFixture[str]) -> None:
-    found = columns(augmentation.main(["--rounds", "1", "--share", "0.03"]))
-    assert found["policy"] == ["simclr_cifar", "simclr", "simclr"]
-    assert found["view px"] == ["32", "96", "224"]
-    assert all(cell.endswith("x") for cell in found["ours over the faster"])
+    table = read_columns(augmentation.main(["--rounds", "1", "--share", "0.03"]))
+    assert table["policy"] == ["simclr_cifar", "simclr", "simclr"]
+    assert table["view px"] == ["32", "96", "224"]
+    assert all(cell.endswith("x") for cell in table["ours over the faster"])
     assert ", 1 threads, torch " in capsys.readouterr().out
 
 
@@ -55,9 +55,9 @@ def test_both_sides_of_the_augmentation_give_like_views(float_early: bool) -> No
 
 def test_losses_agree_with_their_plain_forms() -> None:
     words = ["--batches", "24", "40", "--batch", "16", "--queue", "50", "--rounds", "1", "--no-memory"]
-    found = columns(losses.main(words))
-    assert found["loss"] == ["NT-Xent", "NT-Xent", "InfoNCE"]
-    for ours, plain in zip(found["loss ours"], found["loss plain"], strict=True):
+    table = read_columns(losses.main(words))
+    assert table["loss"] == ["NT-Xent", "NT-Xent", "InfoNCE"]
+    for ours, plain in zip(table["loss ours"], table["loss plain"], strict=True):
         assert float(ours) == pytest.approx(float(plain), abs=2e-6)
     for functions in losses.LOSSES.values():
         gradients = []
@@ -74,26 +74,26 @@ def test_the_growth_of_memory_is_that_of_the_plain_matrix() -> None:
 
 
 def test_the_probe_agrees_with_scikit_learn() -> None:
-    found = columns(probe.main(["--images", "1500", "--width", "32"]))
-    assert len(found["strength"]) == 10
-    assert max(abs(float(difference)) for difference in found["difference"]) < 1e-4
-    accuracy = [float(cell.rstrip("%")) for cell in found["accuracy"]]
+    table = read_columns(probe.main(["--images", "1500", "--width", "32"]))
+    assert len(table["strength"]) == 10
+    assert max(abs(float(difference)) for difference in table["difference"]) < 1e-4
+    accuracy = [float(cell.rstrip("%")) for cell in table["accuracy"]]
     assert 30 < min(accuracy) <= max(accuracy) < 100, "neither noise nor separable"
 
 
 def test_evaluation_has_a_row_a_part() -> None:
     words = ["--backbones", "test_resnet", "--images", "20", "--references", "300", "--queries", "20", "--rounds", "1"]
-    found = columns(evaluation.main(words))
-    assert found["part"] == ["features, test_resnet", "kNN"]
-    assert found["images"] == ["20", "20"]
+    table = read_columns(evaluation.main(words))
+    assert table["part"] == ["features, test_resnet", "kNN"]
+    assert table["images"] == ["20", "20"]
 
 
 def test_contestants_take_turns_and_every_second_round_is_reversed() -> None:
     calls: list[str] = []
     contestants = {name: (lambda name=name: calls.append(name)) for name in "ab"}
-    found = timing.alternate(contestants, rounds=3, warm_up=1)
+    timings = timing.alternate(contestants, rounds=3, warm_up=1)
     assert "".join(calls) == "abbaabba"
-    assert [len(taken) for taken in found.values()] == [3, 3]
+    assert [len(seconds) for seconds in timings.values()] == [3, 3]
 
 
 def test_ratios_are_formed_round_by_round() -> None:
@@ -104,7 +104,7 @@ def test_ratios_are_formed_round_by_round() -> None:
 
 def test_images_are_decoded_streamed_and_cached() -> None:
     words = ["--batch", "8", "--view", "16", "--cache", "20", "--rounds", "1"]
-    found = columns(images.main(words))
-    assert found["batch"][0] == "files decoded, no more"
-    assert found["speed over decoding"][0] == "1.00x"
-    assert sorted({name.partition(":")[0] for name in found["batch"][1:]}) == ["cached", "streamed"]
+    table = read_columns(images.main(words))
+    assert table["batch"][0] == "files decoded, no more"
+    assert table["speed over decoding"][0] == "1.00x"
+    assert sorted({name.partition(":")[0] for name in table["batch"][1:]}) == ["cached", "streamed"]

@@ -94,8 +94,8 @@ def test_the_variance_of_a_difference_is_that_of_the_crossed_design() -> None:
     gaps = right[0].astype(float) - right[1]
     residuals = 0.0
     for each in right.astype(float):  # the mean square of seed and image together, plainly
-        rest = each - each.mean(axis=0) - each.mean(axis=1, keepdims=True) + each.mean()
-        residuals += (rest**2).sum() / ((n - 1) * (images - 1))
+        residual = each - each.mean(axis=0) - each.mean(axis=1, keepdims=True) + each.mean()
+        residuals += (residual**2).sum() / ((n - 1) * (images - 1))
     expected = gaps.mean(axis=0).var(ddof=1) / images - residuals / (n * images)
     assert test["images_variance"] == pytest.approx(expected, rel=0.02)
 
@@ -192,8 +192,8 @@ def test_fixed_methods_differ_by_their_images(tmp_path: Path) -> None:
     put(tmp_path, "frozen", [None], 0.8)
     put(tmp_path, "worse", [None], 0.5)
     tests = compare.compare_pairs(load(tmp_path)[0]).set_index(["configuration", "reference"])
-    told = {tuple(sorted(pair)): bool(significant) for pair, significant in tests["significant"].items()}
-    assert told == {("frozen", "pixels"): False, ("pixels", "worse"): True, ("frozen", "worse"): True}
+    significance = {tuple(sorted(pair)): bool(significant) for pair, significant in tests["significant"].items()}
+    assert significance == {("frozen", "pixels"): False, ("pixels", "worse"): True, ("frozen", "worse"): True}
     put(tmp_path, "single", [0], 0.5)  # a fixed reference does not make one seed testable
     test = compare.compare_pairs(load(tmp_path)[0], "pixels").set_index("configuration")
     assert test["significant"].to_dict() == {"frozen": False, "worse": True, "single": False}
@@ -203,16 +203,16 @@ def test_no_number_of_seeds_makes_up_for_too_few_images(tmp_path: Path) -> None:
     for method, share in (("a", 0.8), ("b", 0.785)):
         put(tmp_path, method, range(4), share)
     tests = compare.compare_pairs(load(tmp_path)[0])
-    by_seeds_alone = compare.count_seeds_needed(tests.assign(images_variance=0.0)).iloc[0]["seeds"]
-    assert compare.count_seeds_needed(tests).iloc[0]["seeds"] > by_seeds_alone
+    without_images = compare.count_seeds_needed(tests.assign(images_variance=0.0)).iloc[0]["seeds"]
+    assert compare.count_seeds_needed(tests).iloc[0]["seeds"] > without_images
 
 
 def test_a_kept_study_keeps_the_bits_and_a_report_has_them(tmp_path: Path) -> None:
     synthetic.write(6, tmp_path / "runs", images=50)
     readme.keep(tmp_path / "runs", tmp_path / "study")
-    kept, made = (load(tmp_path / name)[0] for name in ("study", "runs"))
-    assert kept["correct.linear_top1"].tolist() == made["correct.linear_top1"].tolist()
-    assert kept["correct.linear_top1"].notna().all()
+    study, runs = (load(tmp_path / name)[0] for name in ("study", "runs"))
+    assert study["correct.linear_top1"].tolist() == runs["correct.linear_top1"].tolist()
+    assert study["correct.linear_top1"].notna().all()
 
 
 def test_bits_are_one_an_image_and_the_share_that_the_metric_says(tmp_path: Path) -> None:

@@ -51,21 +51,21 @@ def find_chart(charts: list[Chart], name: str) -> Chart:
     return chart
 
 
-def points(chart: Chart) -> list[tuple[Series, int]]:
+def list_points(chart: Chart) -> list[tuple[Series, int]]:
     return [(one, place) for one in chart.series for place in range(len(one.x)) if one.rows and one.look != "lost"]
 
 
 def test_means_and_intervals_are_those_of_compare(frame: pd.DataFrame, charts: list[Chart]) -> None:
     truth = compare.compute_intervals(frame).set_index("row")[["mean", "low", "high"]] * 100
-    seen = set()
+    rows = set()
     for name in ("accuracy", "temperature", "batch_size", "learning_rate_rule"):
         chart = find_chart(charts, name)
-        for one, place in points(chart):
+        for one, place in list_points(chart):
             mean = one.x[place] if chart.kind == "intervals" else one.y[place]
             expected = truth.loc[one.rows[place]].tolist()
             assert [mean, one.low[place], one.high[place]] == pytest.approx(expected, nan_ok=True), (name, one.name)
-            seen.add(one.rows[place])
-    assert len(seen) == len(truth)
+            rows.add(one.rows[place])
+    assert len(rows) == len(truth)
 
 
 def test_a_line_changes_one_setting_alone(frame: pd.DataFrame, charts: list[Chart]) -> None:
@@ -86,11 +86,11 @@ def test_the_front_is_what_nothing_beats() -> None:
     costs, values = rng.integers(1, 30, 200).astype(float), rng.normal(0, 1, 200).round(1)
     better = (costs[None] <= costs[:, None]) & (values[None] >= values[:, None])
     strictly = better & ((costs[None] < costs[:, None]) | (values[None] > values[:, None]))
-    found = summary_charts.find_pareto_front(costs, values)
-    assert not strictly[found].any(), "what is on the front is beaten by nothing"
-    left_out = [(c, v) for c, v in zip(costs[~found], values[~found], strict=True)]
-    front = list(zip(costs[found], values[found], strict=True))
-    assert all(any(c2 <= c and v2 >= v for c2, v2 in front) for c, v in left_out)
+    on_front = summary_charts.find_pareto_front(costs, values)
+    assert not strictly[on_front].any(), "what is on the front is beaten by nothing"
+    others = [(c, v) for c, v in zip(costs[~on_front], values[~on_front], strict=True)]
+    front = list(zip(costs[on_front], values[on_front], strict=True))
+    assert all(any(c2 <= c and v2 >= v for c2, v2 in front) for c, v in others)
 
 
 def test_accuracy_against_cost_has_three_axes(charts: list[Chart]) -> None:
@@ -124,17 +124,17 @@ def test_what_failed_is_shown_and_not_averaged(tmp_path: Path) -> None:
         put(tmp_path, seed=seed, accuracy=0.7, options={"temperature": 0.1})
     put(tmp_path, seed=2, status="collapsed", reason="effective rank 1", options={"temperature": 0.1})
     put(tmp_path, seed=0, status="failed", reason="out of memory", options={"temperature": 0.5})
-    found = draw_charts(load(tmp_path)[0])
-    chart = find_chart(found, "temperature")
+    drawings = draw_charts(load(tmp_path)[0])
+    chart = find_chart(drawings, "temperature")
     (line,) = [one for one in chart.series if one.look == "line"]
     assert line.x == (0.1, 0.2, 0.5)
     assert line.y[:2] == pytest.approx((70, 80.5))
     assert math.isnan(line.y[2])
-    (lost,) = [one for one in chart.series if one.look == "lost"]
-    assert (lost.x, len(lost.texts)) == ((0.1, 0.5), 2)
-    assert "1 collapsed" in lost.texts[0]
+    (failures,) = [one for one in chart.series if one.look == "lost"]
+    assert (failures.x, len(failures.texts)) == ((0.1, 0.5), 2)
+    assert "1 collapsed" in failures.texts[0]
     assert "cross on the lower edge" in chart.caption
-    accuracy = find_chart(found, "accuracy")
+    accuracy = find_chart(drawings, "accuracy")
     assert accuracy.order[-1] == "moco temperature=0.5 (1 failed)"
     assert accuracy.caption.endswith("Not in any mean: 1 failed and 1 collapsed runs.")
 
@@ -144,9 +144,9 @@ def test_protocols_and_datasets_never_share_a_chart(tmp_path: Path) -> None:
         for seed in range(2):
             for temperature in (0.1, 0.2):
                 put(tmp_path, seed=seed, protocol=protocol, options={"temperature": temperature})
-    found = draw_charts(load(tmp_path)[0])
-    assert len({chart.name for chart in found}) == len(found)
-    for chart in found:
+    drawings = draw_charts(load(tmp_path)[0])
+    assert len({chart.name for chart in drawings}) == len(drawings)
+    for chart in drawings:
         assert ("aaaaaaaa" in chart.title) != ("bbbbbbbb" in chart.title)
         assert {len(one.x) for one in chart.series if one.look == "line"} <= {2}
 
@@ -196,9 +196,9 @@ def test_published_curves_have_an_axis_of_their_own_with_the_same_span(tmp_path:
     plain = find_chart(draw_charts(frame, others), "temperature")
     assert [one.look for one in plain.series] == ["line"], "another method, another axis, a zero on a logarithmic axis"
     chart = find_chart(draw_charts(frame, [Curve(), *others]), "temperature")
-    drawn = chart.series[-1]
-    assert (drawn.look, drawn.method, drawn.x) == ("published", "", (0.05, 0.1, 0.5))
-    assert drawn.y == pytest.approx((59.7, 64.4, 60.7))
+    series = chart.series[-1]
+    assert (series.look, series.method, series.x) == ("published", "", (0.05, 0.1, 0.5))
+    assert series.y == pytest.approx((59.7, 64.4, 60.7))
     assert chart.y_range is not None
     assert chart.right_range is not None
     assert np.ptp(chart.y_range) == pytest.approx(np.ptp(chart.right_range))
@@ -222,16 +222,16 @@ def test_training_curves_and_looks_come_from_the_cells_folders(tmp_path: Path) -
     (folder / "log.jsonl").write_text(
         "".join(json.dumps({"step": 10 * i, "epoch": i // 2, "loss": 5 / i}) + "\n" for i in range(1, 1001)) + '{"st'
     )
-    looks: dict[str, Any] = synthetic._looks(np.random.default_rng(0))
+    looks: dict[str, Any] = synthetic._make_looks(np.random.default_rng(0))
     (folder / "looks.json").write_text(json.dumps(looks))
-    found = draw_charts(load(tmp_path)[0])
-    (line,) = find_chart(found, "training").series
+    drawings = draw_charts(load(tmp_path)[0])
+    (line,) = find_chart(drawings, "training").series
     assert len(line.x) <= 200
     assert (line.x[0], line.y[0]) == (pytest.approx(0.5), 5)
-    features = find_chart(found, "features-moco")
+    features = find_chart(drawings, "features-moco")
     assert sum(len(one.x) for one in features.series) == 120
     assert [one.name for one in features.series] == [str(i) for i in range(10)]
-    neighbours = find_chart(found, "neighbours-moco")
+    neighbours = find_chart(drawings, "neighbours-moco")
     assert neighbours.png == looks["neighbours"]["png"]
     assert "5 of 6 neighbours have its class" in neighbours.caption
     (folder / "looks.json").write_text(json.dumps({"projection": {"x": [1]}, "neighbours": {"png": "<script>"}}))
@@ -247,10 +247,10 @@ def test_losses_of_several_methods_are_drawn_each_in_its_own_range(tmp_path: Pat
         lines = [json.dumps({"step": i, "epoch": i, "loss": loss}) for i, loss in enumerate(losses, 1)]
         (folder / "log.jsonl").write_text("\n".join(lines) + "\n")
     chart = find_chart(draw_charts(load(tmp_path)[0]), "training")
-    drawn = {one.name: (one.y, one.texts) for one in chart.series}
-    assert drawn["barlow_twins"] == ((1.0, 0.0), ("loss 700", "loss 500"))
-    assert drawn["simsiam"] == ((1.0, 0.0), ("loss -0.1", "loss -0.9"))
-    assert drawn["moco, collapsed"] == ((0.0, 1.0), ("loss 9", "loss 1e+06"))
+    series = {one.name: (one.y, one.texts) for one in chart.series}
+    assert series["barlow_twins"] == ((1.0, 0.0), ("loss 700", "loss 500"))
+    assert series["simsiam"] == ((1.0, 0.0), ("loss -0.1", "loss -0.9"))
+    assert series["moco, collapsed"] == ((0.0, 1.0), ("loss 9", "loss 1e+06"))
     assert "own range" in chart.caption
 
 
@@ -273,8 +273,8 @@ def test_accuracies_while_cells_trained_are_curves_over_three_axes(tmp_path: Pat
     write_curve(put(tmp_path, "pirl", status="stopped", reason="too low", cost={"processes": 1}), (0.1, 0.1))
     write_curve(put(tmp_path, "byol"), (0.9,))
     frame, problems = load(tmp_path)
-    drawn = draw_charts(frame)
-    chart = find_chart(drawn, "validation_epochs")
+    drawings = draw_charts(frame)
+    chart = find_chart(drawings, "validation_epochs")
     assert [one.choice for one in (chart, *chart.others)] == ["epochs", "views", "hours"]
     views, hours = chart.others
     lines = {(one.name, one.look): (one.x, pytest.approx(one.y)) for one in chart.series if one.look != "thin"}
@@ -287,7 +287,7 @@ def test_accuracies_while_cells_trained_are_curves_over_three_axes(tmp_path: Pat
     assert views.series[0].x == (500, 1000)
     assert {one.name: one.x for one in hours.series}["simclr"] == pytest.approx((0.1, 0.2)), "of both processes"
     assert "Dashed lines are runs that did not finish." in chart.caption
-    assert find_chart(drawn, "training").series[0].texts == ("loss 1", "loss 0.5"), "of losses alone"
+    assert find_chart(drawings, "training").series[0].texts == ("loss 1", "loss 0.5"), "of losses alone"
     assert problems == []
 
 
@@ -304,21 +304,21 @@ def test_training_curves_that_are_too_many_are_those_of_the_best_methods(tmp_pat
 def test_every_chart_is_drawn_by_both(charts: list[Chart]) -> None:
     import plotly.graph_objects as go
 
-    chosen = choose_styles(charts)
-    assert len({tuple(style) for style in chosen.values()}) == len(METHODS)
+    styles = choose_styles(charts)
+    assert len({tuple(style) for style in styles.values()}) == len(METHODS)
     kinds = {chart.kind: chart for chart in charts}
     assert set(kinds) == {"intervals", "curve", "groups", "heatmap", "scatter", "lines", "points", "picture"}
     for chart in kinds.values():
-        files = draw_matplotlib.render(chart, chosen)
+        files = draw_matplotlib.render(chart, styles)
         assert files["png"].startswith(b"\x89PNG")
         if chart.kind == "picture":
             continue
         assert b"<svg" in files["svg"]
-        drawn = draw_plotly.build_figure(chart, chosen)
-        figure = go.Figure(drawn)  # refuses what plotly does not know
+        traces = draw_plotly.build_figure(chart, styles)
+        figure = go.Figure(traces)  # refuses what plotly does not know
         assert len(figure.data) == max(len(chart.series), 1)
-        colours = {one["line"]["color"] for one in drawn["data"] if one.get("name", "").startswith("moco")}
-        assert colours <= {chosen["moco"].colour}
+        colours = {one["line"]["color"] for one in traces["data"] if one.get("name", "").startswith("moco")}
+        assert colours <= {styles["moco"].colour}
 
 
 def test_no_records_no_charts(tmp_path: Path) -> None:

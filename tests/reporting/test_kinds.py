@@ -33,7 +33,7 @@ def put(out: Path, seed: int, resolved: dict[str, Any], cost: dict[str, Any] | N
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "told"),
+    ("one", "other", "label"),
     [
         (NEW, {"results_version": 2}, "results_version=2"),
         (NEW, {"precision": "bf16"}, "precision=bf16"),
@@ -43,7 +43,7 @@ def put(out: Path, seed: int, resolved: dict[str, Any], cost: dict[str, Any] | N
     ],
 )
 def test_two_kinds_of_numbers_are_two_rows(
-    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], told: str
+    tmp_path: Path, one: dict[str, Any], other: dict[str, Any], label: str
 ) -> None:
     """In tables, ranks and the report of W&B; seeds of either kind stand together."""
     for seed in (0, 1):
@@ -54,8 +54,8 @@ def test_two_kinds_of_numbers_are_two_rows(
     assert summarise(frame)["seeds"].tolist() == [2, 2]
     ranks = compare.rank_configurations(frame)
     assert ranks["n"].tolist() == [2, 2]
-    assert any(told in name for name in ranks["configuration"])
-    assert told.partition("=")[0] in to_markdown(summarise(frame)).splitlines()[0]
+    assert any(label in name for name in ranks["configuration"])
+    assert label.partition("=")[0] in to_markdown(summarise(frame)).splitlines()[0]
 
 
 def test_processes_part_a_mean_where_numbers_depend_on_them(tmp_path: Path) -> None:
@@ -109,11 +109,11 @@ def test_the_report_of_wandb_shows_no_two_versions_together(tmp_path: Path) -> N
     put(tmp_path, 0, NEW | {"results_version": 2})
     spec = wandb_report.specify(load(tmp_path)[0], "", wandb_report.Target("me", "proj", "runs"))["spec"]
     grids = [block["metadata"] for block in spec["blocks"] if block["type"] == "panel-grid"]
-    asked = [
+    versions = [
         condition["value"]
         for grid in grids
         for runs in grid["runSets"]
         for condition in runs["filters"]["filters"]
         if condition["key"]["name"] == "resolved.results_version"
     ]
-    assert asked == [1, 1, 2, 2]
+    assert versions == [1, 1, 2, 2]

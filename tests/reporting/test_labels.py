@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from test_report import put, summary_of
+from test_report import load_summary, put
 
 from results import record
 from results.frames import labels
@@ -19,7 +19,7 @@ from results.tables import evaluations
 
 
 @pytest.mark.parametrize(
-    ("given", "written"),
+    ("value", "text"),
     [
         (4096.0, "4096"),
         (4096, "4096"),
@@ -33,8 +33,8 @@ from results.tables import evaluations
         (float("nan"), "–"),
     ],
 )
-def test_a_value_is_written_as_the_command_line_takes_it(given: object, written: str) -> None:
-    assert labels.format_value(given) == written
+def test_a_value_is_written_as_the_command_line_takes_it(value: object, text: str) -> None:
+    assert labels.format_value(value) == text
 
 
 def test_a_name_tells_what_differs_within_the_method(tmp_path: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_name_tells_what_differs_within_the_method(tmp_path: Path) -> None:
     put(tmp_path, "simclr", rate=0.3, batch_size=512, microbatch=128)
     put(tmp_path, "swav", rate=0.3, batch_size=512, microbatch=128)
     put(tmp_path, "swav", rate=0.3, batch_size=512, microbatch=256)
-    assert labels.name_configurations(summary_of(tmp_path)) == [
+    assert labels.name_configurations(load_summary(tmp_path)) == [
         "moco queue=4096",
         "moco queue=–",
         "simclr batch_size=256",
@@ -60,7 +60,7 @@ def test_names_differ_within_a_dataset_and_protocol(tmp_path: Path) -> None:
             put(tmp_path, rate=rate, protocol=protocol)
     for size, part in ((256, 0), (256, 64), (512, 0)):
         put(tmp_path, "simclr", batch_size=size, microbatch=part)
-    assert labels.name_configurations(summary_of(tmp_path)) == [
+    assert labels.name_configurations(load_summary(tmp_path)) == [
         "moco",
         "moco #2",
         "moco",
@@ -81,10 +81,10 @@ def test_figures_shorten_the_same_names_and_say_how(tmp_path: Path) -> None:
     usual = {"temperature": 0.2, "queue": 4096, "momentum": 0.99, "augmentation": "crop+colour+grey+blur+solarise+flip"}
     for changed in ({}, {"queue": 64}, {"momentum": 0.9}, {"temperature": 0.5}):
         put(tmp_path, options=usual | changed)
-    summary = summary_of(tmp_path)
-    short, told = labels.abbreviate(summary)
+    summary = load_summary(tmp_path)
+    short, explanation = labels.abbreviate(summary)
     assert short == ["moco", "moco queue=64", "moco momentum=0.9", "moco temperature=0.5"]
-    assert told == " Labels name what differs from the usual (moco: temperature=0.2 queue=4096 momentum=0.99)."
+    assert explanation == " Labels name what differs from the usual (moco: temperature=0.2 queue=4096 momentum=0.99)."
     for whole, part in zip(labels.name_configurations(summary), short, strict=True):
         assert set(part.split()) <= set(whole.split())
 
@@ -95,21 +95,21 @@ def test_a_configuration_has_one_name_in_a_report(tmp_path: Path) -> None:
     for method, options in (("moco", {"queue": 64}), ("moco", {"queue": 4096}), ("simclr", {})):
         for temperature in (0.05, 0.1, 0.5, 1.0):
             for seed in range(2):
-                given = options | {"temperature": temperature}
+                own = options | {"temperature": temperature}
                 rate = 0.1 if method == "moco" else 0.2
-                folder = put(tmp_path, method, seed, 0.9 - temperature / 10 + seed / 100, options=given, rate=rate)
-                found = record.read(folder)
-                assert found is not None
+                folder = put(tmp_path, method, seed, 0.9 - temperature / 10 + seed / 100, options=own, rate=rate)
+                content = record.read(folder)
+                assert content is not None
                 knn = {"protocol": "k", "metrics": {"knn_cosine_tuned_top1": 0.5}}
-                record.write_evaluations(folder, found["key"], {"knn": knn})
+                record.write_evaluations(folder, content["key"], {"knn": knn})
     frame, problems = load(tmp_path)
     folder, _ = report.write(tmp_path, frame, problems, extras=[("Others", evaluations.tabulate(frame))])
     names = {f"moco queue={queue} temperature={t}" for t in ("0.05", "0.1", "0.5", "1") for queue in (64, 4096)}
     names |= {f"simclr temperature={t}" for t in ("0.05", "0.1", "0.5", "1")}
     with (folder / "results.csv").open() as file:
         assert {row["configuration"] for row in csv.DictReader(file)} == names
-    told, others = (folder / "table.md").read_text().split("## Others")
-    for text in (told.split("## Ranks and differences")[1], others):
+    comparison, others = (folder / "table.md").read_text().split("## Others")
+    for text in (comparison.split("## Ranks and differences")[1], others):
         assert {line.split(" | ")[0].removeprefix("| ") for line in text.splitlines() if "=" in line} == names
     page = (folder / "report.html").read_text()
     data = {

@@ -74,9 +74,9 @@ def test_an_older_record_takes_the_family_of_its_method(tmp_path: Path) -> None:
 def test_a_method_that_changed_its_family_stays_one_row(tmp_path: Path) -> None:
     for seed, family in enumerate(("pretext", "clustering")):
         folder = add_family(put(tmp_path, "plugin", seed), family)
-        made = record.read(folder)
-        assert made is not None
-        record.write(folder, made | {"finished": f"2025-01-0{seed + 1}T00:00:00"})
+        content = record.read(folder)
+        assert content is not None
+        record.write(folder, content | {"finished": f"2025-01-0{seed + 1}T00:00:00"})
     frame = load(tmp_path)[0]
     assert set(frame["family"]) == {"clustering"}
     apart = pd.concat([frame.head(1).assign(family="pretext"), frame.tail(1)])  # as of two folders
@@ -101,12 +101,12 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("families")
     synthetic.write_families(out, STUDY)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(report, "_write_figures", lambda *given: None)  # test_page has them of such a study
+        patch.setattr(report, "_write_figures", lambda *arguments: None)  # test_page has them of such a study
         report.write(out, *load(out))
     return out
 
 
-def by_family(out: Path) -> list[tuple[str, str]]:
+def order_by_family(out: Path) -> list[tuple[str, str]]:
     """(family in words, method) in the order that tables ought to have, from the records alone."""
     frame = load(out)[0]
     means = frame.groupby("method")["metrics.linear_top1"].mean().sort_values(ascending=False)
@@ -121,11 +121,11 @@ def test_markdown_names_each_family_once_and_the_best_of_it_first(study: Path) -
         if line.startswith("|")
     ]
     assert rows[0] == ["family", "method"]
-    shown = rows[2 : 2 + len(STUDY)]
-    assert [family for family, _ in shown if family] == ORDER
-    assert [method for _, method in shown] == [method for _, method in by_family(study)]
-    assert shown[-1] == ["other", "plugin"]
-    assert [bool(family) for family, _ in shown] == [True, False, True, True, False, True, True, True]
+    columns = rows[2 : 2 + len(STUDY)]
+    assert [family for family, _ in columns if family] == ORDER
+    assert [method for _, method in columns] == [method for _, method in order_by_family(study)]
+    assert columns[-1] == ["other", "plugin"]
+    assert [bool(family) for family, _ in columns] == [True, False, True, True, False, True, True, True]
 
 
 def test_latex_sets_groups_apart(study: Path) -> None:
@@ -135,15 +135,15 @@ def test_latex_sets_groups_apart(study: Path) -> None:
 
 
 def test_csv_has_the_order_and_the_families_as_methods_declare_them(study: Path) -> None:
-    found = pd.read_csv(study / "report/results.csv", keep_default_na=False)
-    assert found["method"].tolist() == [method for _, method in by_family(study)]
-    assert found["family"].tolist() == [STUDY[method] for method in found["method"]]
+    table = pd.read_csv(study / "report/results.csv", keep_default_na=False)
+    assert table["method"].tolist() == [method for _, method in order_by_family(study)]
+    assert table["family"].tolist() == [STUDY[method] for method in table["method"]]
 
 
 def test_the_page_repeats_the_family_and_sorts_by_its_place(study: Path) -> None:
     page = (study / "report/report.html").read_text()
     rows = re.findall(r'<tr data-row="\d+"><td data-v="(.*?)">(.*?)</td><td><button class="open">(.*?)</button>', page)
-    assert [(family, method) for _, family, method in rows] == by_family(study)
+    assert [(family, method) for _, family, method in rows] == order_by_family(study)
     keys = [int(key.split()[0]) for key, _, _ in rows]
     assert keys == sorted(keys)
     assert re.search(r'<table class="sorts opens grouped">\s*<thead><tr><th scope="col"><button>family<', page)
@@ -196,30 +196,30 @@ def test_datasets_are_counted_and_ordered_apart(tmp_path: Path) -> None:
 @pytest.fixture(scope="module")
 def charts(study: Path) -> dict[str, Chart]:
     frame = load(study)[0]
-    drawn = summary_charts.build_charts(
+    drawings = summary_charts.build_charts(
         group_comparables(frame, "linear_top1", compare.rank_configurations(frame)), frame
     )
-    return {chart.name: chart for chart in drawn}
+    return {chart.name: chart for chart in drawings}
 
 
 def test_the_accuracy_figure_has_a_heading_a_family(study: Path, charts: dict[str, Chart]) -> None:
     chart = charts["accuracy"]
     assert chart.headings == tuple(f"{family}:" for family in ORDER)
-    expected = [text for family, method in by_family(study) for text in (f"{family}:", method)]
+    expected = [text for family, method in order_by_family(study) for text in (f"{family}:", method)]
     assert chart.order == tuple(dict.fromkeys(expected))
     axis = draw_plotly.build_figure(chart, choose_styles([chart]))["layout"]["yaxis"]
-    assert list(reversed(axis["ticktext"]))[:2] == ["<b>end to end:</b>", by_family(study)[0][1]]
+    assert list(reversed(axis["ticktext"]))[:2] == ["<b>end to end:</b>", order_by_family(study)[0][1]]
     svg = draw_matplotlib.render(chart, choose_styles([chart]))["svg"].decode()
     for heading in chart.headings:
         assert re.search(rf"<text [^>]*(?:bold|700)[^>]*>{heading}</text>", svg), heading
 
 
 def test_a_colour_is_a_family_and_no_two_methods_look_alike(charts: dict[str, Chart]) -> None:
-    chosen = choose_styles(charts.values())
-    assert len(set(chosen.values())) == len(STUDY)
+    styles = choose_styles(charts.values())
+    assert len(set(styles.values())) == len(STUDY)
     for one in STUDY:
         for other in STUDY:
-            assert (chosen[one].colour == chosen[other].colour) == (STUDY[one] == STUDY[other])
+            assert (styles[one].colour == styles[other].colour) == (STUDY[one] == STUDY[other])
 
 
 def test_the_legend_of_costs_is_grouped_by_family(charts: dict[str, Chart]) -> None:
@@ -238,16 +238,16 @@ def test_figures_of_few_methods_are_not_grouped(tmp_path: Path) -> None:
     synthetic.write_families(tmp_path, dict(list(STUDY.items())[:6]))
     frame = load(tmp_path)[0]
     plain = frame.assign(family="")
-    made, bare = (
+    grouped, without_families = (
         summary_charts.build_charts(group_comparables(f, "linear_top1", compare.rank_configurations(f)), f)
         for f in (frame, plain)
     )
-    assert [replace(one, others=()) for one in made] == [replace(one, others=()) for one in bare]
-    assert not any(one.headings for one in made if one.name != "differences")
+    assert [replace(one, others=()) for one in grouped] == [replace(one, others=()) for one in without_families]
+    assert not any(one.headings for one in grouped if one.name != "differences")
 
 
 def test_other_evaluations_are_in_the_same_order(study: Path) -> None:
     frame = load(study)[0]
     rows = evaluations.tabulate(frame.assign(**{"metrics.sgd_probe_top1": frame["metrics.linear_top1"]}))
     assert rows[0][:2] == ["family", "configuration"]
-    assert [tuple(row[:2]) for row in rows[1:]] == by_family(study)
+    assert [tuple(row[:2]) for row in rows[1:]] == order_by_family(study)

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from test_report import only
 from test_report import put as put_cell
+from test_report import take_single_row
 
 from results.figures import difference_chart, summary_charts
 from results.frames.frame import load
@@ -41,8 +41,8 @@ def put_family(out: Path, centres: list[float], seeds: int = 4) -> None:
 
 def draw_captions(frame: pd.DataFrame) -> str:
     among = group_comparables(frame, choose_headline(frame), compare.rank_configurations(frame, choose_headline(frame)))
-    drawn = summary_charts.build_charts(among, frame)
-    return " ".join(variant.caption for chart in drawn for variant in (chart, *chart.others))
+    charts = summary_charts.build_charts(among, frame)
+    return " ".join(variant.caption for chart in charts for variant in (chart, *chart.others))
 
 
 def write_verdict(out: Path) -> str:
@@ -68,15 +68,15 @@ def test_errors_are_held_and_more_is_found_than_by_holm() -> None:
 @pytest.mark.parametrize("word", ["spreads=wild", "seeds=1", "studies=x", "study=3"])
 def test_a_wrong_word_is_one_line(word: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert simulation.main([word]) == 2
-    said = capsys.readouterr().err
-    assert said.count("\n") == 1
-    assert word in said
+    printed = capsys.readouterr().err
+    assert printed.count("\n") == 1
+    assert word in printed
 
 
 def test_the_same_difference_in_every_seed_is_told_where_the_images_are_counted(tmp_path: Path) -> None:
     for shift, method in ((0.0, "moco"), (0.02, "simclr")):
         put(tmp_path, method, {seed: 0.9 + shift + seed / 1000 for seed in range(10)}, dataset="cifar10")
-    row = only(compare.compare_pairs(load_frame(tmp_path)))
+    row = take_single_row(compare.compare_pairs(load_frame(tmp_path)))
     assert row["significant"]
     assert "It is significantly better than the other that could be tested." in write_verdict(tmp_path)
 

@@ -39,11 +39,11 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def page_of(out: Path) -> str:
+def read_page(out: Path) -> str:
     return (out / "report/report.html").read_text()
 
 
-def data_of(page: str, name: str) -> Any:
+def read_data(page: str, name: str) -> Any:
     (text,) = re.findall(rf'<script type="application/json" id="{name}">(.*?)</script>', page, flags=re.DOTALL)
     return json.loads(text)
 
@@ -94,26 +94,26 @@ def test_latex_is_escaped_and_balanced(study: Path) -> None:
 
 
 def test_the_page_holds_every_configuration_and_its_cells(study: Path) -> None:
-    page, frame = page_of(study), load(study)[0]
-    summary, known = summarise(frame), data_of(page, "cells")
+    page, frame = read_page(study), load(study)[0]
+    summary, data = summarise(frame), read_data(page, "cells")
     rows = re.findall(r'<tr data-row="(\d+)">', page)
     assert sorted(map(int, rows)) == list(range(len(summary)))
-    assert len(known["configurations"]) == len(summary)
-    key, folder = known["columns"].index("key"), known["columns"].index("folder")
-    for number, one in enumerate(known["configurations"]):
-        settings = known["common"] | one["settings"]
+    assert len(data["configurations"]) == len(summary)
+    key, folder = data["columns"].index("key"), data["columns"].index("folder")
+    for number, one in enumerate(data["configurations"]):
+        settings = data["common"] | one["settings"]
         assert settings["method"] == summary.loc[number, "method"]
-        told = summary.loc[number, "options.temperature"]
-        assert pd.isna(told) or float(settings["options.temperature"]) == told
+        temperature = summary.loc[number, "options.temperature"]
+        assert pd.isna(temperature) or float(settings["options.temperature"]) == temperature
         cells = frame[frame["folder"].isin(summary.loc[number, "folders"].split("; "))]
         assert {cell[key] for cell in one["cells"]} == set(cells["key"])
         for cell in one["cells"]:
-            assert (study / "report" / known["base"] / cell[folder] / "record.json").exists()
-    words = known["words"]["protocol"]
+            assert (study / "report" / data["base"] / cell[folder] / "record.json").exists()
+    words = data["words"]["protocol"]
     assert words == ["aaaaaaaaaaaa", "bbbbbbbbbbbb"]
 
 
-def addresses(page: str) -> list[str]:
+def list_addresses(page: str) -> list[str]:
     texts: list[str] = []
 
     class Parser(HTMLParser):
@@ -125,16 +125,16 @@ def addresses(page: str) -> list[str]:
 
 
 def test_what_records_say_is_text(study: Path) -> None:
-    page = page_of(study)
+    page = read_page(study)
     assert "<script>alert" not in page
     assert "<img src=http" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
-    assert addresses(page)
-    assert all(address.startswith(("#", "data:image/png;base64,")) for address in addresses(page))
+    assert list_addresses(page)
+    assert all(address.startswith(("#", "data:image/png;base64,")) for address in list_addresses(page))
     assert all(
         "<"
         not in json.dumps(one).replace("<br>", "").replace("<b>", "").replace("</b>", "").replace("<extra></extra>", "")
-        for one in data_of(page, "figures")
+        for one in read_data(page, "figures")
     )
 
 
@@ -143,11 +143,11 @@ def test_an_earlier_report_is_replaced_and_other_files_are_left(tmp_path: Path) 
     put(tmp_path, accuracy=0.9)
     report.write(tmp_path, *load(tmp_path))
     (tmp_path / "report/notes.txt").write_text("mine")
-    before = page_of(tmp_path)
+    before = read_page(tmp_path)
     put(tmp_path, "simclr", accuracy=0.8)
     report.write(tmp_path, *load(tmp_path))
-    assert before != page_of(tmp_path)
-    assert "simclr" in page_of(tmp_path)
+    assert before != read_page(tmp_path)
+    assert "simclr" in read_page(tmp_path)
     assert (tmp_path / "report/notes.txt").read_text() == "mine"
     assert not list((tmp_path / "report").rglob("*.tmp"))
     assert len(load(tmp_path)[0]) == 2, "a report is no record"
@@ -158,10 +158,10 @@ def test_the_command_writes_it_and_says_where(tmp_path: Path, capsys: pytest.Cap
         for seed in range(2):
             put(tmp_path, method, seed, accuracy + seed / 100)
     assert main(["report", f"out={tmp_path}", "reference=simclr"]) == 0
-    said = capsys.readouterr()
-    assert "Ranks and differences" in said.out
-    assert said.err == f"wrote {tmp_path}/report/report.html and, beside it, tables and figures as files\n"
-    page = page_of(tmp_path)
+    printed = capsys.readouterr()
+    assert "Ranks and differences" in printed.out
+    assert printed.err == f"wrote {tmp_path}/report/report.html and, beside it, tables and figures as files\n"
+    page = read_page(tmp_path)
     assert "minus simclr" in page
     links = re.findall(r'<a href="#[^"]+">([^<]+)</a>', page[page.index("<nav") : page.index("</nav>")])
     assert len(links) > 2
@@ -174,9 +174,9 @@ def test_a_report_where_nothing_finished_says_so(tmp_path: Path, capsys: pytest.
         put(tmp_path, status="failed", reason="out of memory", options={"temperature": temperature})
     put(tmp_path, "simclr", status="collapsed", reason="effective rank 1.0")
     assert main(["report", f"out={tmp_path}"]) == 0
-    said = capsys.readouterr().out
-    assert "no finished run" in said
-    folder, page = tmp_path / "report", page_of(tmp_path)
+    printed = capsys.readouterr().out
+    assert "no finished run" in printed
+    folder, page = tmp_path / "report", read_page(tmp_path)
     assert "3 cells of 2 methods: 0 finished, 2 failed, 1 collapsed." in page
     assert "None has a linear top-1." in page
     table = (folder / "table.md").read_text()
@@ -196,7 +196,7 @@ def test_a_report_of_a_single_record(tmp_path: Path, capsys: pytest.CaptureFixtu
     put(tmp_path, accuracy=0.912)
     assert main(["report", f"out={tmp_path}"]) == 0
     assert "1 seed: no interval" in capsys.readouterr().out
-    page, folder = page_of(tmp_path), tmp_path / "report"
+    page, folder = read_page(tmp_path), tmp_path / "report"
     assert "1 cell of 1 method: 1 finished, 0 failed, 0 collapsed." in page
     assert "The highest linear top-1 is 91.2 % by moco." in page
     assert "Ranks and differences" not in (folder / "table.md").read_text(), "there is nothing to tell it from"
@@ -213,7 +213,7 @@ def test_the_verdict_is_on_the_terminal_too(tmp_path: Path, capsys: pytest.Captu
     (verdict,) = [line for line in capsys.readouterr().out.splitlines() if "The highest" in line]
     assert verdict.startswith("- digits, protocol ")
     assert "Both may be the best, for nothing is significantly better than them: " in verdict
-    assert verdict.removeprefix("- ") in html.unescape(page_of(tmp_path))
+    assert verdict.removeprefix("- ") in html.unescape(read_page(tmp_path))
 
 
 def test_the_verdict_says_what_is_better_than_the_reference(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -223,7 +223,7 @@ def test_the_verdict_says_what_is_better_than_the_reference(tmp_path: Path, caps
     assert main(["report", f"out={tmp_path}", "reference=random"]) == 0
     answer = "Compared with random alone, better than it: simclr; worse than it: swav; not told from it: moco."
     assert answer in capsys.readouterr().out
-    assert answer in html.unescape(page_of(tmp_path))
+    assert answer in html.unescape(read_page(tmp_path))
 
 
 def test_run_gives_the_intervals_that_report_gives_in_whatever_order_cells_ran(
@@ -246,10 +246,10 @@ def test_a_long_table_is_cut_on_the_terminal_alone(tmp_path: Path, capsys: pytes
     for number in range(61):
         put(tmp_path, "simclr", status="failed", reason="why", options={"queue": 1000 + number})
     reporting.print_records(tmp_path, [path for path in tmp_path.iterdir() if path.is_dir()])
-    said = " ".join(capsys.readouterr().out.split())
-    assert "and 64 more configurations, in the report" in said
-    assert "and 1 more did not finish" in said
-    assert (said.count("moco"), said.count(": 1 failed: why")) == (60, 60)
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "and 64 more configurations, in the report" in printed
+    assert "and 1 more did not finish" in printed
+    assert (printed.count("moco"), printed.count(": 1 failed: why")) == (60, 60)
     reporting.print_sections([("Title", [["a"], *[["x"]] * 62])])
     assert capsys.readouterr().out.split("\n")[-2] == "and 2 more, in the report"
     assert to_markdown(summarise(load(tmp_path)[0])).count("\n| moco") == 63
@@ -261,7 +261,7 @@ def test_a_page_grows_by_little_with_each_record(tmp_path: Path) -> None:
     synthetic.write(600, tmp_path)
     folder, _ = report.write(tmp_path, *load(tmp_path))
     assert (folder / "report.html").stat().st_size < 3.2e6
-    assert len(re.findall("<tr data-row", page_of(tmp_path))) == 200
+    assert len(re.findall("<tr data-row", read_page(tmp_path))) == 200
 
 
 def test_the_page_in_a_browser(browser: Any, study: Path) -> None:
@@ -271,37 +271,37 @@ def test_the_page_in_a_browser(browser: Any, study: Path) -> None:
     browser.get((study / "report/report.html").as_uri())
     run = browser.execute_script
 
-    def column(index: int) -> list[str]:
+    def read_column(index: int) -> list[str]:
         return run(f"return [...document.querySelectorAll('.opens tbody tr')].map(r => r.cells[{index}].textContent)")
 
     headers = run("return [...document.querySelectorAll('.opens th')].map(h => h.textContent)")
     at = headers.index("linear top-1 %")
     for numbers_first in (False, True):
         run(f"document.querySelectorAll('.opens th button')[{at}].click()")
-        texts = column(at)
+        texts = read_column(at)
         numbers = [float(text.split()[0]) for text in texts if text != "–"]
         assert texts.index("–") == len(numbers), "what has no number comes last"
         assert numbers == sorted(numbers, reverse=not numbers_first)
         assert len(set(numbers)) > 10
     assert run(f"return document.querySelectorAll('.opens th')[{at}].getAttribute('aria-sort')") == "ascending"
     run(f"document.querySelectorAll('.opens th button')[{headers.index('augmentation')}].click()")
-    words = [text for text in column(headers.index("augmentation")) if text != "–"]
+    words = [text for text in read_column(headers.index("augmentation")) if text != "–"]
     assert words == sorted(words)
 
     run(
         "document.querySelector('input[type=search]').value = 'moco 0.05';"
         "document.querySelector('input[type=search]').dispatchEvent(new Event('input'))"
     )
-    shown = run(
+    matches = run(
         "return [...document.querySelectorAll('.opens tbody tr')].filter(r => !r.hidden).map(r => r.textContent)"
     )
-    assert shown
-    assert all("moco" in text and "0.05" in text for text in shown)
+    assert matches
+    assert all("moco" in text and "0.05" in text for text in matches)
 
     first = browser.find_element("css selector", ".opens tbody tr:not([hidden]) .open")
     first.click()
-    said = run("return document.querySelector('dialog[open]').textContent")
-    assert all(word in said for word in ("moco", "aaaaaaaaaaaa", "options.temperature", "0123456789", "head_dim"))
+    dialog = run("return document.querySelector('dialog[open]').textContent")
+    assert all(word in dialog for word in ("moco", "aaaaaaaaaaaa", "options.temperature", "0123456789", "head_dim"))
     run("document.querySelector('dialog').close()")
     run(
         "for (const row of document.querySelectorAll('.opens tbody tr')) {"
@@ -314,19 +314,19 @@ def test_the_page_in_a_browser(browser: Any, study: Path) -> None:
     marks = ".points path, .scatterlayer path, .heatmaplayer image, .errorbars path"
     for number in range(plots):
         run(f"document.querySelectorAll('.plot')[{number}].scrollIntoView()")
-        drawn = f"return document.querySelectorAll('.plot')[{number}].querySelectorAll('{marks}').length"
-        wait_until(lambda drawn=drawn: run(drawn), f"figure {number} has no marks")
-    chosen = "[...document.querySelectorAll('[data-choice]')].find(b => b.textContent === 'hours')"
-    run(f"{chosen}.click()")
-    title = f"return {chosen}.closest('figure').querySelector('.xtitle').textContent"
+        count = f"return document.querySelectorAll('.plot')[{number}].querySelectorAll('{marks}').length"
+        wait_until(lambda count=count: run(count), f"figure {number} has no marks")
+    button = "[...document.querySelectorAll('[data-choice]')].find(b => b.textContent === 'hours')"
+    run(f"{button}.click()")
+    title = f"return {button}.closest('figure').querySelector('.xtitle').textContent"
     wait_until(lambda: run(title).startswith("hours"), "the other axis is not drawn")
 
     errors = [line for line in browser.get_log("browser") if line["level"] in ("SEVERE", "WARNING")]
     assert errors == []
     messages = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
-    asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
-    assert asked
-    assert {address.split(":")[0] for address in asked} <= {"file", "data", "blob"}
+    requests = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+    assert requests
+    assert {address.split(":")[0] for address in requests} <= {"file", "data", "blob"}
 
 
 def test_a_telephone_shows_the_best_first_and_cuts_no_figure(browser: Any, study: Path) -> None:
@@ -360,10 +360,10 @@ def test_a_telephone_shows_the_best_first_and_cuts_no_figure(browser: Any, study
 
 @pytest.mark.usefixtures("no_figure_files")
 def test_settings_are_written_as_the_command_line_takes_them(tmp_path: Path) -> None:
-    given = {"rate": 1e-7, "on": True, "off": False, "big": 2**40, "none": None}
-    put(tmp_path, options=given)
-    settings = data_of_page(tmp_path)
-    assert {name: settings[f"options.{name}"] for name in given} == {
+    options = {"rate": 1e-7, "on": True, "off": False, "big": 2**40, "none": None}
+    put(tmp_path, options=options)
+    settings = report_settings(tmp_path)
+    assert {name: settings[f"options.{name}"] for name in options} == {
         "rate": "1e-07",
         "on": "true",
         "off": "false",
@@ -373,6 +373,6 @@ def test_settings_are_written_as_the_command_line_takes_them(tmp_path: Path) -> 
     assert settings["batch_size"] == "256"
 
 
-def data_of_page(out: Path) -> dict[str, Any]:
+def report_settings(out: Path) -> dict[str, Any]:
     report.write(out, *load(out))
-    return data_of(page_of(out), "cells")["common"]
+    return read_data(read_page(out), "cells")["common"]

@@ -20,7 +20,7 @@ METRICS = {"top1", "linear_top1", "knn_top1", "knn5_top1", "knn10_top1", "knn20_
 SEEDS = range(5)
 
 
-def study(
+def simulate_study(
     values: Mapping[Any, float], axis: str = "options.temperature", sd: float = 0.002, **settings: Any
 ) -> pd.DataFrame:
     """A loaded frame of one sweep: normal values about these means, and more that a seed does to all."""
@@ -36,13 +36,13 @@ def study(
     return pd.DataFrame(rows)
 
 
-def verdicts(frame: pd.DataFrame) -> list[dict[str, str]]:
+def list_verdicts(frame: pd.DataFrame) -> list[dict[str, str]]:
     rows = sweeps.tabulate(sweeps.compare_sweeps(frame))
     return [dict(zip(sweeps.HEADER, row, strict=True)) for row in rows[1:]]
 
 
-def only(frame: pd.DataFrame) -> dict[str, str]:
-    (verdict,) = verdicts(frame)
+def find_verdict(frame: pd.DataFrame) -> dict[str, str]:
+    (verdict,) = list_verdicts(frame)
     return verdict
 
 
@@ -60,10 +60,10 @@ def test_every_row_is_a_number_of_a_known_method_with_a_source() -> None:
 
 def test_settings_and_axes_are_ours() -> None:
     """A misspelt one would silently never be compared."""
-    declared = schema.declared_types()
+    declared = schema.list_types()
     for row in numbers.load().to_dict("records"):
         words = dict(word.split("=", 1) for word in row["settings"].split())
-        options = schema.options_of(row["method"])
+        options = schema.list_options(row["method"])
         kinds = declared | {f"options.{name}": kind for name, kind in options.items()}
         assert set(words) | set(row["axes"].split()) <= set(kinds)
         assert set(row["axes"].split()) <= {"epochs", "batch_size", *words}
@@ -74,9 +74,9 @@ def test_settings_and_axes_are_ours() -> None:
 
 
 def test_ids_are_unique_and_points_in_order() -> None:
-    found = [one for axis in set(" ".join(numbers.load()["axes"]).split()) for one in numbers.find_curves(axis)]
-    assert len({(one.id, one.metric) for one in found}) == len({one.id for one in found}) == len(found) > 50
-    for one in found:
+    curves = [one for axis in set(" ".join(numbers.load()["axes"]).split()) for one in numbers.find_curves(axis)]
+    assert len({(one.id, one.metric) for one in curves}) == len({one.id for one in curves}) == len(curves) > 50
+    for one in curves:
         assert len(one.x) == len(one.y) == len(set(one.x)) >= 2
         assert all(isinstance(x, str) for x in one.x) or list(one.x) == sorted(one.x)
         assert "\n" not in one.protocol
@@ -159,61 +159,66 @@ PRINTED = {
 def test_newer_tables_have_their_numbers_and_say_which_are_from_memory() -> None:
     rows = numbers.load().sort_values(["batch_size", "epochs"], kind="stable")
     names = rows["method"].where(~rows["settings"].str.contains("weighted=true"), "dclw")
-    for (table, dataset, metric), printed in PRINTED.items():
+    for (table, dataset, metric), lines in PRINTED.items():
         own = rows[(rows["table"] == table) & (rows["dataset"] == dataset) & (rows["metric"] == metric)]
-        found = own.groupby(names)["result"].apply(lambda results: [round(100 * result, 2) for result in results])
-        assert found.to_dict() == {name: [*map(float, text.split())] for name, text in printed.items()}, table
+        ours = own.groupby(names)["result"].apply(lambda results: [round(100 * result, 2) for result in results])
+        assert ours.to_dict() == {name: [*map(float, text.split())] for name, text in lines.items()}, table
         assert set(own["verified"]) == {table not in ("emp-ssl", "wmse-table1")}, table
 
 
 def test_the_same_order_agrees() -> None:
-    found = only(study({0.05: 0.70, 0.1: 0.80, 0.5: 0.75, 1.0: 0.60}))
-    assert (found["values"], found["agree"], found["disagree"]) == ("0.05, 0.1, 0.5, 1", "6", "0")
-    assert found["verdict"] == "agree"
-    assert found["conditions"] == (
+    verdict = find_verdict(simulate_study({0.05: 0.70, 0.1: 0.80, 0.5: 0.75, 1.0: 0.60}))
+    assert (verdict["values"], verdict["agree"], verdict["disagree"]) == ("0.05, 0.1, 0.5, 1", "6", "0")
+    assert verdict["verdict"] == "agree"
+    assert verdict["conditions"] == (
         "protocol differs: dataset digits (imagenet), backbone resnet10t (resnet50), epochs 10 (100), "
         "batch_size 128 (4096)"
     )
 
 
 def test_one_significant_pair_the_other_way_disagrees() -> None:
-    found = only(study({0.05: 0.70, 0.1: 0.80, 0.5: 0.85, 1.0: 0.60}))
-    assert (found["agree"], found["disagree"], found["verdict"]) == ("5", "1", "disagree")
+    verdict = find_verdict(simulate_study({0.05: 0.70, 0.1: 0.80, 0.5: 0.85, 1.0: 0.60}))
+    assert (verdict["agree"], verdict["disagree"], verdict["verdict"]) == ("5", "1", "disagree")
 
 
 def test_noise_and_single_seeds_cannot_be_told() -> None:
     values = {0.05: 0.700, 0.1: 0.702, 0.5: 0.701, 1.0: 0.699}
-    assert only(study(values, sd=0.02))["verdict"] == "cannot be told"
-    apart = study({0.05: 0.70, 0.1: 0.80, 0.5: 0.75, 1.0: 0.60})
-    assert only(apart[apart["seed"] == 0])["cannot be told"] == "6"
+    assert find_verdict(simulate_study(values, sd=0.02))["verdict"] == "cannot be told"
+    apart = simulate_study({0.05: 0.70, 0.1: 0.80, 0.5: 0.75, 1.0: 0.60})
+    assert find_verdict(apart[apart["seed"] == 0])["cannot be told"] == "6"
     failed = apart.assign(status=apart["status"].where(apart["options.temperature"] != 1.0, "failed"))
-    assert only(failed)["values"] == "0.05, 0.1, 0.5"
+    assert find_verdict(failed)["values"] == "0.05, 0.1, 0.5"
 
 
 def test_equal_means_are_seldom_told_apart() -> None:
     """Holm's correction: 5 % of studies without any difference, at most, have a pair that is told."""
     rng = np.random.default_rng(1)
-    told = 0
+    count = 0
     for _ in range(25):
-        frame = study(dict.fromkeys((0.05, 0.1, 0.5, 1.0), 0.7))
-        told += (
-            only(frame.assign(**{"metrics.linear_top1": rng.normal(0.7, 0.01, len(frame))}))["cannot be told"] != "6"
+        frame = simulate_study(dict.fromkeys((0.05, 0.1, 0.5, 1.0), 0.7))
+        count += (
+            find_verdict(frame.assign(**{"metrics.linear_top1": rng.normal(0.7, 0.01, len(frame))}))["cannot be told"]
+            != "6"
         )
-    assert told <= 4  # 99.3 % of binomial(25, 0.05)
+    assert count <= 4  # 99.3 % of binomial(25, 0.05)
 
 
 def test_few_common_values_are_compared_by_trend() -> None:
     rising = {size: 0.6 + 0.03 * place for place, size in enumerate((32, 64, 128, 256, 512))}
-    frame = study(rising, "batch_size", learning_rate_rule="linear", microbatch=0)
+    frame = simulate_study(rising, "batch_size", learning_rate_rule="linear", microbatch=0)
     # Larger batches come in parts: still one sweep.
     frame["microbatch"] = frame["microbatch"].where(frame["batch_size"] < 256, 128)
-    found = only(frame)
-    assert (found["values"], found["verdict"]) == ("trend 256 to 512 (256 to 8192)", "agree")
-    assert found["published"] == "SimCLR paper (arXiv 2002.05709), table B.1"
-    assert "learning_rate_rule" not in found["conditions"], "the curve with our rule"
-    falling = study(dict(zip(rising, reversed(rising.values()), strict=True)), "batch_size", learning_rate_rule="sqrt")
-    assert only(falling)["verdict"] == "disagree"
-    small = study(dict(zip((2, 4, 8, 16), rising.values(), strict=False)), "batch_size", learning_rate_rule="sqrt")
+    comparison = find_verdict(frame)
+    assert (comparison["values"], comparison["verdict"]) == ("trend 256 to 512 (256 to 8192)", "agree")
+    assert comparison["published"] == "SimCLR paper (arXiv 2002.05709), table B.1"
+    assert "learning_rate_rule" not in comparison["conditions"], "the curve with our rule"
+    falling = simulate_study(
+        dict(zip(rising, reversed(rising.values()), strict=True)), "batch_size", learning_rate_rule="sqrt"
+    )
+    assert find_verdict(falling)["verdict"] == "disagree"
+    small = simulate_study(
+        dict(zip((2, 4, 8, 16), rising.values(), strict=False)), "batch_size", learning_rate_rule="sqrt"
+    )
     assert sweeps.compare_sweeps(small) == [], "their batches begin at 32"
 
 
@@ -221,36 +226,42 @@ def test_nearest_conditions_are_chosen() -> None:
     values = {0.1: 0.7, 0.2: 0.75, 0.5: 0.65}
     for head, verdict in (("linear", "disagree"), ("mlp", "agree")):
         # Without an MLP the paper's best is 0.1, with one it is 0.2.
-        found = only(study(values, method="moco", **{"options.head": head}))
-        assert found["verdict"] == verdict
-        assert "head" not in found["conditions"]
+        comparison = find_verdict(simulate_study(values, method="moco", **{"options.head": head}))
+        assert comparison["verdict"] == verdict
+        assert "head" not in comparison["conditions"]
 
 
 def test_numbers_only_where_no_stated_condition_differs() -> None:
     same: dict[str, Any] = {"dataset.name": "imagenet", "backbone": "resnet50", "batch_size": 4096}
-    frame = study({100: 0.644, 400: 0.66, 800: 0.697}, "epochs", **same)
-    found = only(frame)
-    assert found["published"] == "facebookresearch/vissl, MODEL_ZOO.md"
-    assert found["conditions"].startswith("the same; numbers: 0 shown to be within 1 point of ours, 0 beyond, 3 cannot")
-    assert (found["agree"], found["verdict"]) == ("3", "partly agree"), "seeds that spread by two points show no number"
+    frame = simulate_study({100: 0.644, 400: 0.66, 800: 0.697}, "epochs", **same)
+    comparison = find_verdict(frame)
+    assert comparison["published"] == "facebookresearch/vissl, MODEL_ZOO.md"
+    assert comparison["conditions"].startswith(
+        "the same; numbers: 0 shown to be within 1 point of ours, 0 beyond, 3 cannot"
+    )
+    assert (comparison["agree"], comparison["verdict"]) == ("3", "partly agree"), (
+        "seeds that spread by two points show no number"
+    )
     means = frame.groupby("epochs")["metrics.linear_top1"].transform("mean")
     exact = {100: 0.644, 400: 0.6771, 800: 0.6968}
     close = (frame["metrics.linear_top1"] - means) / 100 + frame["epochs"].map(exact)
-    same_numbers = only(frame.assign(**{"metrics.linear_top1": close}))
+    same_numbers = find_verdict(frame.assign(**{"metrics.linear_top1": close}))
     assert "3 shown to be within 1 point" in same_numbers["conditions"]
     assert (same_numbers["agree"], same_numbers["verdict"]) == ("6", "agree"), "the order and all numbers"
-    far = study({100: 0.50, 400: 0.53, 800: 0.56}, "epochs", **same)
-    assert "0 shown to be within 1 point of ours, 3 beyond" in only(far)["conditions"]
-    assert (only(far)["agree"], only(far)["verdict"]) == ("3", "disagree"), "the same order of other numbers"
-    part = only(far.assign(**{"dataset.limit": 10000}))
+    far = simulate_study({100: 0.50, 400: 0.53, 800: 0.56}, "epochs", **same)
+    assert "0 shown to be within 1 point of ours, 3 beyond" in find_verdict(far)["conditions"]
+    assert (find_verdict(far)["agree"], find_verdict(far)["verdict"]) == ("3", "disagree"), (
+        "the same order of other numbers"
+    )
+    part = find_verdict(far.assign(**{"dataset.limit": 10000}))
     assert part["conditions"] == "protocol differs: dataset imagenet limit=10000 (imagenet)"
     assert part["verdict"] == "agree"
 
 
 def test_sweeps_are_kept_apart_and_named() -> None:
     up = {0.05: 0.70, 0.1: 0.80, 0.5: 0.75, 1.0: 0.60}
-    frame = pd.concat([study(up, epochs=10), study({t: 1.4 - y for t, y in up.items()}, epochs=20)])
-    assert [(row["method"], row["verdict"]) for row in verdicts(frame) if row["axis"] == "temperature"] == [
+    frame = pd.concat([simulate_study(up, epochs=10), simulate_study({t: 1.4 - y for t, y in up.items()}, epochs=20)])
+    assert [(row["method"], row["verdict"]) for row in list_verdicts(frame) if row["axis"] == "temperature"] == [
         ("simclr epochs=10", "agree"),
         ("simclr epochs=20", "disagree"),
     ]
@@ -260,10 +271,10 @@ def test_sweeps_are_kept_apart_and_named() -> None:
     "frame",
     [
         pd.DataFrame(columns=["protocol", "status", "method", "seed", "metrics.linear_top1"]),
-        study({0.1: 0.7}),
-        study({0.2: 0.7, 0.3: 0.8}),  # no value in common, and SimCLR's curve rises and falls
-        study({0.1: 0.7, 0.5: 0.8}, method="instdisc"),
-        study({"crop": 0.7, "crop+colour": 0.8}, "augmentation"),
+        simulate_study({0.1: 0.7}),
+        simulate_study({0.2: 0.7, 0.3: 0.8}),  # no value in common, and SimCLR's curve rises and falls
+        simulate_study({0.1: 0.7, 0.5: 0.8}, method="instdisc"),
+        simulate_study({"crop": 0.7, "crop+colour": 0.8}, "augmentation"),
     ],
 )
 def test_nothing_to_compare_is_no_row(frame: pd.DataFrame) -> None:

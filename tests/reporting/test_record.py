@@ -16,7 +16,7 @@ from results import record
 ROOT = Path(__file__).parents[2]
 
 
-def example(**changes: Any) -> dict[str, Any]:
+def make_record(**changes: Any) -> dict[str, Any]:
     return {
         "schema": 1,
         "key": "9f3a",
@@ -37,11 +37,11 @@ def example(**changes: Any) -> dict[str, Any]:
 def test_a_record_comes_back_as_written(tmp_path: Path) -> None:
     folder = tmp_path / "moco-digits-9f3a"
     assert record.read(folder) is None
-    record.write(folder, example())
-    assert record.read(folder) == example()
+    record.write(folder, make_record())
+    assert record.read(folder) == make_record()
     assert [path.name for path in folder.iterdir()] == ["record.json"]
     names = list(json.loads((folder / "record.json").read_text()))
-    assert names == [*example(), "checksum"], "keys keep their order"
+    assert names == [*make_record(), "checksum"], "keys keep their order"
 
 
 @pytest.mark.slow
@@ -58,7 +58,7 @@ def test_a_killed_writer_leaves_a_whole_record_or_none(tmp_path: Path) -> None:
     )
     reads = 0
     for turn in range(6):
-        writer = subprocess.Popen([sys.executable, "-c", script, str(folder), json.dumps(example())], cwd=ROOT)
+        writer = subprocess.Popen([sys.executable, "-c", script, str(folder), json.dumps(make_record())], cwd=ROOT)
         try:
             limit = time.monotonic() + 30
             while not folder.exists() and time.monotonic() < limit:
@@ -69,20 +69,20 @@ def test_a_killed_writer_leaves_a_whole_record_or_none(tmp_path: Path) -> None:
         finally:
             writer.kill()
             writer.wait()
-        found = record.read(folder)
-        assert found is None or len(found["versions"]) == 20_000
+        content = record.read(folder)
+        assert content is None or len(content["versions"]) == 20_000
     assert reads > 0
     assert len(list(record.find(tmp_path))) == 1, "what a killed writer leaves is not taken for a record"
 
 
 def test_another_cells_record_is_not_overwritten(tmp_path: Path) -> None:
-    record.write(tmp_path, example())
+    record.write(tmp_path, make_record())
     with pytest.raises(ValueError, match="holds the record of key 9f3a, given beef"):
-        record.write(tmp_path, example(key="beef"))
-    record.write(tmp_path, example(metrics={"linear_top1": 0.5}))
-    found = record.read(tmp_path)
-    assert found is not None
-    assert found["metrics"] == {"linear_top1": 0.5}
+        record.write(tmp_path, make_record(key="beef"))
+    record.write(tmp_path, make_record(metrics={"linear_top1": 0.5}))
+    content = record.read(tmp_path)
+    assert content is not None
+    assert content["metrics"] == {"linear_top1": 0.5}
 
 
 @pytest.mark.parametrize(
@@ -104,13 +104,13 @@ def test_another_cells_record_is_not_overwritten(tmp_path: Path) -> None:
 )
 def test_a_bad_record_is_refused_and_leaves_nothing(tmp_path: Path, changes: dict[str, Any], words: str) -> None:
     with pytest.raises(ValueError, match=words):
-        record.write(tmp_path, example(**changes))
+        record.write(tmp_path, make_record(**changes))
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("field", [field for field in example() if field != "schema"])
+@pytest.mark.parametrize("field", [field for field in make_record() if field != "schema"])
 def test_a_missing_field_is_named(tmp_path: Path, field: str) -> None:
-    partial = {name: value for name, value in example().items() if name != field}
+    partial = {name: value for name, value in make_record().items() if name != field}
     with pytest.raises(ValueError, match=f"field '{field}' is missing"):
         record.write(tmp_path, partial)
 
@@ -123,22 +123,22 @@ def test_a_missing_field_is_named(tmp_path: Path, field: str) -> None:
         ("[1]", "a record is an object, got list"),
         ("[" * 100_000, "unreadable record"),
         ('{"schema": 2}', "schema 2, this version reads and writes schema 1"),
-        (json.dumps(example(metrics={"linear_top1": float("nan")})), "NaN is not JSON"),
+        (json.dumps(make_record(metrics={"linear_top1": float("nan")})), "NaN is not JSON"),
     ],
 )
 def test_a_broken_file_is_named_and_hides_no_other(tmp_path: Path, text: str, words: str) -> None:
     (tmp_path / "a").mkdir()
     (tmp_path / "a/record.json").write_text(text)
     (tmp_path / "b/record.json").mkdir(parents=True)
-    record.write(tmp_path / "deeper/c", example())
-    with pytest.raises(ValueError, match=words) as caught:
+    record.write(tmp_path / "deeper/c", make_record())
+    with pytest.raises(ValueError, match=words) as error:
         record.read(tmp_path / "a")
-    assert str(tmp_path / "a/record.json") in str(caught.value)
-    found = list(record.find(tmp_path))
-    assert [folder for folder, _ in found] == [tmp_path / "a", tmp_path / "b", tmp_path / "deeper/c"]
-    assert isinstance(found[0][1], ValueError)
-    assert isinstance(found[1][1], ValueError)
-    assert found[2][1] == example()
+    assert str(tmp_path / "a/record.json") in str(error.value)
+    contents = list(record.find(tmp_path))
+    assert [folder for folder, _ in contents] == [tmp_path / "a", tmp_path / "b", tmp_path / "deeper/c"]
+    assert isinstance(contents[0][1], ValueError)
+    assert isinstance(contents[1][1], ValueError)
+    assert contents[2][1] == make_record()
 
 
 def test_a_folder_that_does_not_exist_has_no_records(tmp_path: Path) -> None:
@@ -156,12 +156,12 @@ def test_record_needs_the_standard_library_only() -> None:
         "import sys; before = set(sys.modules); import results.record\n"
         "print(*{n.split('.')[0] for n in set(sys.modules) - before} - sys.stdlib_module_names)"
     )
-    done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["results"]
+    result = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert result.stdout.split() == ["results"]
 
 
 def test_a_record_that_was_changed_by_hand_is_no_record(tmp_path: Path) -> None:
-    record.write(tmp_path, example(metrics={"linear_top1": 0.5}))
+    record.write(tmp_path, make_record(metrics={"linear_top1": 0.5}))
     path = tmp_path / "record.json"
     path.write_text(path.read_text().replace("0.5", "0.9"))
     with pytest.raises(ValueError, match="changed since it was written"):

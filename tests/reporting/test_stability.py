@@ -53,23 +53,23 @@ def put_ranked_cells(out: Path) -> None:
 
 def test_taus_are_those_of_counted_pairs(tmp_path: Path) -> None:
     put_ranked_cells(tmp_path)
-    loaded, problems = frame.load(tmp_path)
+    records, problems = frame.load(tmp_path)
     assert problems == []
-    found = {(row["metric"], row["other"]): row for row in stability.compare(loaded).to_dict("records")}
-    assert found["linear_top1", "knn20_top1"]["tau"] == pytest.approx(1)
-    assert found["linear_top1", "knn_cosine_tuned_top1"]["tau"] == pytest.approx(-1)
-    assert found["linear_top1", "sgd_probe_top1"]["tau"] == pytest.approx((5 - 1) / 6), "one pair of six is swapped"
-    assert {row["n"] for row in found.values()} == {4}
-    assert not any("rate" in name for pair in found for name in pair)
-    shown = stability.tabulate(loaded)
-    assert shown[0] == [
+    rows = {(row["metric"], row["other"]): row for row in stability.compare(records).to_dict("records")}
+    assert rows["linear_top1", "knn20_top1"]["tau"] == pytest.approx(1)
+    assert rows["linear_top1", "knn_cosine_tuned_top1"]["tau"] == pytest.approx(-1)
+    assert rows["linear_top1", "sgd_probe_top1"]["tau"] == pytest.approx((5 - 1) / 6), "one pair of six is swapped"
+    assert {row["n"] for row in rows.values()} == {4}
+    assert not any("rate" in name for pair in rows for name in pair)
+    table = stability.tabulate(records)
+    assert table[0] == [
         "ranks by",
         "Kendall's tau with linear",
         "tau of linear between split seeds",
         "its own between split seeds",
         "configurations",
     ]
-    assert ["sgd_probe", "0.67", "1.00", "1.00", "4"] in shown
+    assert ["sgd_probe", "0.67", "1.00", "1.00", "4"] in table
 
 
 def test_a_tau_stands_beside_what_seeds_allow(tmp_path: Path) -> None:
@@ -77,16 +77,16 @@ def test_a_tau_stands_beside_what_seeds_allow(tmp_path: Path) -> None:
     for method, first, second in (("a", 0.9, 0.6), ("b", 0.8, 0.7), ("c", 0.7, 0.8)):
         for seed, value in enumerate((first, second)):
             put_cell(tmp_path, method, seed, value, {"knn": ("q" * 10, {"knn_cosine_tuned_top1": value})})
-    loaded, _ = frame.load(tmp_path)
-    assert stability.compare(loaded)[["metric_split", "other_split"]].eq(-1).all(axis=None)
+    records, _ = frame.load(tmp_path)
+    assert stability.compare(records)[["metric_split", "other_split"]].eq(-1).all(axis=None)
 
 
 def test_two_configurations_have_no_tau(tmp_path: Path) -> None:
     for method in ("a", "b"):
         put_cell(tmp_path, method, 0, 0.5, {"knn": ("p" * 10, {"knn_cosine_tuned_top1": 0.4})})
-    loaded, _ = frame.load(tmp_path)
-    assert stability.compare(loaded).empty
-    assert stability.tabulate(loaded) == []
+    records, _ = frame.load(tmp_path)
+    assert stability.compare(records).empty
+    assert stability.tabulate(records) == []
     assert stability.tabulate(frame.load(tmp_path / "none")[0]) == []
     assert evaluations.tabulate(frame.load(tmp_path / "none")[0]) == []
 
@@ -106,9 +106,9 @@ def test_evaluations_have_a_table_of_their_own(tmp_path: Path) -> None:
             "sgd_probe": ("q" * 10, {"sgd_probe_top1": 0.5}),
         },
     )
-    loaded, _ = frame.load(tmp_path)
-    assert formats.to_markdown(summaries.summarise(loaded)) == before
-    assert evaluations.tabulate(loaded) == [
+    records, _ = frame.load(tmp_path)
+    assert formats.to_markdown(summaries.summarise(records)) == before
+    assert evaluations.tabulate(records) == [
         ["configuration", "seeds", "linear %", "SGD probe %", "svhn linear %"],
         ["a", "1", "50.0", "50.0", "25.0"],
         ["b", "1", "50.0", "–", "–"],
@@ -126,16 +126,16 @@ def test_few_labels_are_said_to_be_the_same_draws_for_every_seed(tmp_path: Path)
 def test_protocols_of_an_evaluation_are_never_pooled(tmp_path: Path) -> None:
     put_cell(tmp_path, "a", 0, 0.5, {"knn": ("1234567890", {"knn_cosine_tuned_top1": 0.2})})
     put_cell(tmp_path, "a", 1, 0.5, {"knn": ("abcdefabcd", {"knn_cosine_tuned_top1": 0.4})})
-    loaded, _ = frame.load(tmp_path)
-    row = summaries.summarise(loaded).iloc[0]
-    assert "metrics.knn_cosine_tuned_top1" not in loaded
+    records, _ = frame.load(tmp_path)
+    row = summaries.summarise(records).iloc[0]
+    assert "metrics.knn_cosine_tuned_top1" not in records
     assert row["metrics.knn_cosine_tuned_top1@123456.mean"] == 0.2
     assert row["metrics.knn_cosine_tuned_top1@abcdef.mean"] == 0.4
-    assert evaluations.tabulate(loaded)[0][3:] == ["kNN cosine@123456 %", "kNN cosine@abcdef %"]
+    assert evaluations.tabulate(records)[0][3:] == ["kNN cosine@123456 %", "kNN cosine@abcdef %"]
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "problem"),
     [
         ("{", "unreadable"),
         ("[]", "not evaluations of schema 1"),
@@ -147,13 +147,13 @@ def test_protocols_of_an_evaluation_are_never_pooled(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_a_broken_file_is_a_problem_and_the_record_stands(tmp_path: Path, text: str, said: str) -> None:
+def test_a_broken_file_is_a_problem_and_the_record_stands(tmp_path: Path, text: str, problem: str) -> None:
     folder = put_cell(tmp_path, "a", 0, 0.5)
     (folder / "evaluation.json").write_text(text)
-    loaded, problems = frame.load(tmp_path)
-    assert loaded["metrics.linear_top1"].tolist() == [0.5]
+    records, problems = frame.load(tmp_path)
+    assert records["metrics.linear_top1"].tolist() == [0.5]
     assert len(problems) == 1
-    assert said in problems[0]
+    assert problem in problems[0]
     assert "\n" not in problems[0]
 
 

@@ -25,17 +25,17 @@ from results.report import report
 HOSTILE = "gpu\n\\input{/etc/passwd}\x1b]0;mine\x07\u202e"
 
 
-def png(width: int, height: int) -> str:
+def encode_png(width: int, height: int) -> str:
     """A PNG of one colour in base64, as small as it gets."""
 
-    def chunk(kind: bytes, data: bytes) -> bytes:
+    def encode_chunk(kind: bytes, data: bytes) -> bytes:
         return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
     packer = zlib.compressobj(9)
     row = bytes(1 + width // 8)
     rows = b"".join(packer.compress(row) for _ in range(height)) + packer.flush()
-    header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
-    whole = b"\x89PNG\r\n\x1a\n" + header + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    header = encode_chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 1, 0, 0, 0, 0))
+    whole = b"\x89PNG\r\n\x1a\n" + header + encode_chunk(b"IDAT", rows) + encode_chunk(b"IEND", b"")
     return base64.b64encode(whole).decode()
 
 
@@ -44,7 +44,7 @@ def test_what_cannot_be_used_is_named_and_the_report_comes(tmp_path: Path, envir
     cells = sorted(path.parent for path in tmp_path.glob("*/record.json"))  # three seeds of each configuration
     content = json.dumps(json.loads((cells[0] / "record.json").read_text()) | {"resolved": "HERE"})
     looks = json.loads((cells[0] / "looks.json").read_text())
-    looks["neighbours"]["png"] = png(40_000, 10_000)
+    looks["neighbours"]["png"] = encode_png(40_000, 10_000)
     bad_lines = '[1]\n{"step": 1e999, "epoch": 0, "loss": 1}\n{"step": 1, "epoch": 0, "loss": 2.0}\n'
     cases = [
         (cells[0] / "log.jsonl", bad_lines, "2 lines that cannot be read"),
@@ -62,10 +62,10 @@ def test_what_cannot_be_used_is_named_and_the_report_comes(tmp_path: Path, envir
         path.write_text(text)
     result = run_in_process(["report", f"out={tmp_path}"], environment)
     assert result.returncode == 0
-    left_out = [line.removeprefix("left out: ") for line in result.stderr.splitlines() if line.startswith("left out: ")]
-    assert len(left_out) == len(cases)
+    notes = [line.removeprefix("left out: ") for line in result.stderr.splitlines() if line.startswith("left out: ")]
+    assert len(notes) == len(cases)
     for path, _, reason in cases:
-        assert any(reason in line and path.parent.name in line for line in left_out), reason
+        assert any(reason in line and path.parent.name in line for line in notes), reason
     page = (tmp_path / "report/report.html").read_text().partition("<h2>Left out</h2>")[2]
     assert all(reason in page for _, _, reason in cases)
 
@@ -75,11 +75,11 @@ def test_texts_of_records_reach_no_terminal_latex_or_spreadsheet_as_commands(
 ) -> None:
     put(tmp_path, cost={"device": HOSTILE}, note="=HYPERLINK(1)", link="![x](http://example.org/p.png) <img>")
     put(tmp_path, cost={"device": HOSTILE}, note="+1", link="x")
-    lost = put(tmp_path, "simclr", status="failed", reason=HOSTILE)
-    record.write(lost, (record.read(lost) or {}) | {"resolved": {"data": [HOSTILE, 7], "warnings": 8}})
-    record.write_json(lost / "settings.json", {})
-    (lost / "error.txt").write_text(HOSTILE)
-    for words in (["report"], ["status"], ["logs", lost.name]):
+    failure = put(tmp_path, "simclr", status="failed", reason=HOSTILE)
+    record.write(failure, (record.read(failure) or {}) | {"resolved": {"data": [HOSTILE, 7], "warnings": 8}})
+    record.write_json(failure / "settings.json", {})
+    (failure / "error.txt").write_text(HOSTILE)
+    for words in (["report"], ["status"], ["logs", failure.name]):
         result = run_in_process([*words, f"out={tmp_path}"], environment)
         assert result.returncode == 0, result.stderr
         assert all(line.isprintable() for line in (result.stdout + result.stderr).splitlines())

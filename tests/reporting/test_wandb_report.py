@@ -79,15 +79,15 @@ def report(out: Path, environment: dict[str, str], *words: str) -> subprocess.Co
     return run_in_process(["report", f"out={out}", *words], others | home | environment)
 
 
-def grids(spec: dict[str, Any]) -> list[dict[str, Any]]:
+def list_grids(spec: dict[str, Any]) -> list[dict[str, Any]]:
     return [block["metadata"] for block in spec["blocks"] if block["type"] == "panel-grid"]
 
 
-def panels(grid: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+def list_panels(grid: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
     return [(panel["viewType"], panel["config"]) for panel in grid["panelBankSectionConfig"]["panels"]]
 
 
-def filters(runset: dict[str, Any]) -> dict[str, Any]:
+def read_filters(runset: dict[str, Any]) -> dict[str, Any]:
     conditions = runset["filters"]["filters"]
     assert all(condition["op"] == "=" and not condition["disabled"] for condition in conditions)
     return {f"{condition['key']['section']}:{condition['key']['name']}": condition["value"] for condition in conditions}
@@ -98,17 +98,17 @@ def check(spec: dict[str, Any], named: bool) -> None:
     texts = [block["content"] for block in spec["blocks"] if block["type"] == "markdown-block"]
     assert "| method |" in texts[0]
     assert "simclr" in texts[0]
-    by_method, over = grids(spec)
+    by_method, over = list_grids(spec)
     same = {"run:group": "Lena's x=1 sweep", "config:protocol": "aaaaaaaaaa", "summary:status": "finished"}
     (together,) = by_method["runSets"]
-    assert filters(together) == same
+    assert read_filters(together) == same
     assert together["grouping"] == [{"section": "config", "name": "method.value"}]
-    assert [filters(runs) for runs in over["runSets"]] == [
+    assert [read_filters(runs) for runs in over["runSets"]] == [
         same | {"config:method": name} for name in ("moco", "simclr")
     ]
     for runs in by_method["runSets"] + over["runSets"]:
         assert runs.get("project") == ({"name": "proj", "entityName": "me", "id": "cDox"} if named else None)
-    (bar, bars), (line, lines), *curves = panels(by_method)
+    (bar, bars), (line, lines), *curves = list_panels(by_method)
     assert (bar, bars["metrics"], bars["groupBy"]) == (
         "Bar Chart",
         [f"summary_metrics.{wandb_report.ACCURACY}"],
@@ -120,7 +120,9 @@ def check(spec: dict[str, Any], named: bool) -> None:
     assert [config["xAxis"] for _, config in curves] == ["epoch", "views", "seconds"]
     assert all(config["metrics"] == [wandb_report.VALIDATION] for _, config in curves)
     accuracy = f"summary:{wandb_report.ACCURACY}"
-    pairs = [(kind, config.get("xAxis", config.get("groupBy")), config.get("yAxis")) for kind, config in panels(over)]
+    pairs = [
+        (kind, config.get("xAxis", config.get("groupBy")), config.get("yAxis")) for kind, config in list_panels(over)
+    ]
     assert sorted(pairs) == sorted(
         [
             ("Scatter Plot", f"summary:{wandb_report.SECONDS}", accuracy),
@@ -128,24 +130,24 @@ def check(spec: dict[str, Any], named: bool) -> None:
             ("Bar Chart", "augmentation.value", None),
         ]
     )
-    assert next(config for _, config in panels(over) if "temperature" in str(config))["xAxisLogScale"] is True
+    assert next(config for _, config in list_panels(over) if "temperature" in str(config))["xAxisLogScale"] is True
 
 
 def test_a_report_is_saved_with_panels_of_what_was_logged(out: Path, server: Server) -> None:
-    done = report(out, server.environment(), "wandb=me/proj")
-    assert done.returncode == 0, done.stderr
-    (saved,) = [given for name, given in server.calls if name == "upsertView"]
-    assert (saved["entityName"], saved["projectName"], saved["type"]) == ("me", "proj", "runs")
-    check(json.loads(saved["spec"]), named=True)
-    assert done.stdout.splitlines()[-1].startswith(f"http://127.0.0.1:{server.server_port}/me/proj/reports/")
+    result = report(out, server.environment(), "wandb=me/proj")
+    assert result.returncode == 0, result.stderr
+    (view,) = [variables for name, variables in server.calls if name == "upsertView"]
+    assert (view["entityName"], view["projectName"], view["type"]) == ("me", "proj", "runs")
+    check(json.loads(view["spec"]), named=True)
+    assert result.stdout.splitlines()[-1].startswith(f"http://127.0.0.1:{server.server_port}/me/proj/reports/")
 
 
 def test_a_project_that_is_not_there_is_said_and_the_specification_is_kept(out: Path, server: Server) -> None:
-    done = report(out, server.environment(), "wandb=me/other")
-    assert done.returncode == 2
-    (line,) = [line for line in done.stderr.splitlines() if line.startswith("error:")]
+    result = report(out, server.environment(), "wandb=me/other")
+    assert result.returncode == 2
+    (line,) = [line for line in result.stderr.splitlines() if line.startswith("error:")]
     assert "there is no project me/other; send its runs first, with `wandb sync`" in line
-    assert "Traceback" not in done.stderr
+    assert "Traceback" not in result.stderr
     assert not [name for name, _ in server.calls if name == "upsertView"]
     check(json.loads((out / "wandb_report.json").read_text())["spec"], named=False)
 
@@ -154,22 +156,22 @@ def test_a_project_that_is_not_there_is_said_and_the_specification_is_kept(out: 
     "environment", [{}, {"WANDB_API_KEY": KEY, "WANDB_BASE_URL": "http://127.0.0.1:9"}], ids=["no key", "no network"]
 )
 def test_without_network_the_specification_is_written(out: Path, environment: dict[str, str]) -> None:
-    done = report(out, environment, "wandb=me/proj")
-    assert done.returncode == 0, done.stderr
+    result = report(out, environment, "wandb=me/proj")
+    assert result.returncode == 0, result.stderr
     why = "does not answer" if environment else "no key is configured"
-    assert why in done.stdout.splitlines()[-1]
-    assert str(out / "wandb_report.json") in done.stdout
-    written = json.loads((out / "wandb_report.json").read_text())
-    assert (written["entity"], written["project"]) == ("me", "proj")
-    assert written["title"].startswith("Lena's x=1 sweep")
-    check(written["spec"], named=False)
-    assert "ranks, corrected for all pairs" in json.dumps(written["spec"]), "how they were made, beside the ranks"
+    assert why in result.stdout.splitlines()[-1]
+    assert str(out / "wandb_report.json") in result.stdout
+    specification = json.loads((out / "wandb_report.json").read_text())
+    assert (specification["entity"], specification["project"]) == ("me", "proj")
+    assert specification["title"].startswith("Lena's x=1 sweep")
+    check(specification["spec"], named=False)
+    assert "ranks, corrected for all pairs" in json.dumps(specification["spec"]), "how they were made, beside the ranks"
 
 
-@pytest.mark.parametrize("given", ["me", "/proj", "me/", "me/a/b", "me/a,b"])
-def test_a_malformed_target_is_refused(given: str) -> None:
-    with pytest.raises(UsageError, match=f"^wandb={given}: "):
-        read_report([f"wandb={given}"])
+@pytest.mark.parametrize("word", ["me", "/proj", "me/", "me/a/b", "me/a,b"])
+def test_a_malformed_target_is_refused(word: str) -> None:
+    with pytest.raises(UsageError, match=f"^wandb={word}: "):
+        read_report([f"wandb={word}"])
 
 
 def test_each_protocol_has_panels_of_its_own(out: Path) -> None:
@@ -178,5 +180,5 @@ def test_each_protocol_has_panels_of_its_own(out: Path) -> None:
 
     put(out, "swav", 0, protocol="bbbbbbbbbb")
     spec = wandb_report.specify(frame.load(out)[0], "", wandb_report.Target("me", "proj", "g"))["spec"]
-    asked = [filters(runs)["config:protocol"] for grid in grids(spec) for runs in grid["runSets"]]
-    assert asked == ["aaaaaaaaaa"] * 3 + ["bbbbbbbbbb"] * 2
+    protocols = [read_filters(runs)["config:protocol"] for grid in list_grids(spec) for runs in grid["runSets"]]
+    assert protocols == ["aaaaaaaaaa"] * 3 + ["bbbbbbbbbb"] * 2

@@ -24,7 +24,7 @@ STATES = "return [...document.querySelectorAll('tbody tr[data-cell]')].map(r => 
 @pytest.fixture
 def folders(tmp_path: Path) -> list[Path]:
     """Of cells that run, have failed, have finished and wait."""
-    folders = [sweep_folder.settle(tmp_path / "runs", "simclr", seed, temperature=0.1) for seed in range(4)]
+    folders = [sweep_folder.write_waiting(tmp_path / "runs", "simclr", seed, temperature=0.1) for seed in range(4)]
     for folder, steps in zip(folders, (120, 60, 200), strict=False):
         sweep_folder.log(folder, steps)
     sweep_folder.hold(folders[0], "gpu-07", "4711_3")
@@ -41,7 +41,7 @@ def address(folders: list[Path]) -> Iterator[str]:
         server.shutdown()
 
 
-def states(browser: Any) -> dict[str, str]:
+def read_states(browser: Any) -> dict[str, str]:
     """Cell -> its state, in the order of the rows."""
     return dict(browser.execute_script(STATES))
 
@@ -57,18 +57,20 @@ def test_the_page_follows_the_folder_and_cuts_nothing(
     browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", size)
     run = browser.execute_script
 
-    def text(folder: Path) -> str:
+    def read_text(folder: Path) -> str:
         return run(f"return document.querySelector('[data-cell=\"{folder.name}\"]').innerText")
 
     try:
         browser.get(address)
-        wait_until(lambda: len(states(browser)) == 4, "the cells are not shown")
-        assert list(states(browser).values()) == ["running", "failed", "finished", "new"], (
+        wait_until(lambda: len(read_states(browser)) == 4, "the cells are not shown")
+        assert list(read_states(browser).values()) == ["running", "failed", "finished", "new"], (
             "what needs a look comes first"
         )
         assert "1 running" in run("return document.querySelector('.states').innerText").replace("\n", " ")
-        assert all(part in text(folders[0]) for part in ("seed=0", "6 of 10", "2.116", "83.2", "gpu-07, job 4711_3"))
-        assert EVIL in text(folders[1]).replace("\n", " "), "a reason is text"
+        assert all(
+            part in read_text(folders[0]) for part in ("seed=0", "6 of 10", "2.116", "83.2", "gpu-07, job 4711_3")
+        )
+        assert EVIL in read_text(folders[1]).replace("\n", " "), "a reason is text"
         sparks = f"return document.querySelectorAll('[data-cell=\"{folders[0].name}\"] .spark polyline').length"
         wait_until(lambda: run(sparks) == 2, "the curves of what runs are not drawn")
         run(f"document.querySelector('[data-cell=\"{folders[2].name}\"] .open').click()")
@@ -83,14 +85,15 @@ def test_the_page_follows_the_folder_and_cuts_nothing(
         points = "return document.querySelector('.spark polyline').getAttribute('points').split(' ').length"
         before = run(points)
         sweep_folder.log(folders[0], 160)
-        wait_until(lambda: "8 of 10" in text(folders[0]), "the log has grown, and the page has not")
+        wait_until(lambda: "8 of 10" in read_text(folders[0]), "the log has grown, and the page has not")
         wait_until(lambda: run(points) > before, "the curve does not grow")
         sweep_folder.end(folders[0])
         wait_until(
-            lambda: states(browser)[folders[0].name] == "finished", "the cell has ended, and the page does not say so"
+            lambda: read_states(browser)[folders[0].name] == "finished",
+            "the cell has ended, and the page does not say so",
         )
-        later = sweep_folder.settle(folders[0].parent, "moco")
-        wait_until(lambda: later.name in states(browser), "a new cell is not shown")
+        later = sweep_folder.write_waiting(folders[0].parent, "moco")
+        wait_until(lambda: later.name in read_states(browser), "a new cell is not shown")
         assert run("return document.querySelectorAll('.detail').length") == 1, "what was opened stays open"
         assert run("return window.mark") == "the same page"
         assert run("return document.title").startswith("3/5")
@@ -107,9 +110,9 @@ def test_the_page_follows_the_folder_and_cuts_nothing(
         browser.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
     assert [line for line in browser.get_log("browser") if line["level"] in ("SEVERE", "WARNING")] == []
     messages = [json.loads(line["message"])["message"] for line in browser.get_log("performance")]
-    asked = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
-    assert asked
-    assert all(url.startswith((address, "data:")) for url in asked), "nothing is asked of a network"
+    requests = [one["params"]["request"]["url"] for one in messages if one["method"] == "Network.requestWillBeSent"]
+    assert requests
+    assert all(url.startswith((address, "data:")) for url in requests), "nothing is asked of a network"
 
 
 def test_it_says_when_the_server_is_gone_and_goes_on_when_it_is_back(
@@ -125,13 +128,13 @@ def test_it_says_when_the_server_is_gone_and_goes_on_when_it_is_back(
 
     process, port = start("0")
     browser.get(f"http://127.0.0.1:{port}/")
-    wait_until(lambda: len(states(browser)) == 4, "the cells are not shown")
+    wait_until(lambda: len(read_states(browser)) == 4, "the cells are not shown")
     process.kill()
     process.wait()
     wait_until(
         lambda: "No answer since" in browser.execute_script(news), "the page does not say that the server is gone"
     )
-    assert len(states(browser)) == 4
+    assert len(read_states(browser)) == 4
     process, _ = start(port)
     wait_until(lambda: browser.execute_script(news) == "", "the page does not say that the server is back")
     process.kill()

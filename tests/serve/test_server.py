@@ -25,7 +25,7 @@ from benchmark.serve.server import Server
 def server(tmp_path: Path) -> Iterator[Server]:
     """Of a folder with a finished cell and a report, beside a file that is nobody's business."""
     out = tmp_path / "runs"
-    folder = sweep_folder.settle(out, "simclr")
+    folder = sweep_folder.write_waiting(out, "simclr")
     sweep_folder.log(folder, 200)
     sweep_folder.end(folder)
     (out / "report/figures").mkdir(parents=True)
@@ -166,15 +166,15 @@ def test_what_has_not_changed_is_not_sent_again(server: Server) -> None:
 def test_what_it_cannot_do_is_said_in_a_line(
     server: Server, capsys: pytest.CaptureFixture[str], words: str, parts: list[str]
 ) -> None:
-    known = {"out": server.out, "port": server.server_port}
-    assert main(["serve", *words.format_map(known).split()]) == 2
-    said = capsys.readouterr()
-    assert (said.out, said.err.count("\n")) == ("", 1)
-    assert all(part.format_map(known) in said.err for part in parts), said.err
+    values = {"out": server.out, "port": server.server_port}
+    assert main(["serve", *words.format_map(values).split()]) == 2
+    printed = capsys.readouterr()
+    assert (printed.out, printed.err.count("\n")) == ("", 1)
+    assert all(part.format_map(values) in printed.err for part in parts), printed.err
 
 
 def test_the_command_says_where_it_is_and_ends_by_ctrl_c(tmp_path: Path, environment: dict[str, str]) -> None:
-    sweep_folder.settle(tmp_path / "my runs", "simclr")
+    sweep_folder.write_waiting(tmp_path / "my runs", "simclr")
     call = [sys.executable, "-m", "benchmark", "serve", "out=my runs", "port=0"]
     process = subprocess.Popen(
         call,

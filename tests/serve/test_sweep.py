@@ -24,21 +24,21 @@ def every_look_is_new(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sweeps, "FRESH", 0.0)
 
 
-def rows(sweep: Sweep) -> dict[str, dict[str, Any]]:
+def list_rows(sweep: Sweep) -> dict[str, dict[str, Any]]:
     """Method and label -> row."""
     text = json.dumps(sweep.state(), allow_nan=False)
     assert "0.4321" not in text, "no accuracy on test images while settings can still be changed"
     return {f"{row['method']} {row['label']}": row for row in json.loads(text)["cells"]}
 
 
-def snapshot(out: Path) -> dict[str, tuple[int, int, int]]:
+def take_snapshot(out: Path) -> dict[str, tuple[int, int, int]]:
     """Every file and folder, whose time changes with what is in it."""
     paths = [out, *out.rglob("*")]
     return {str(path): (path.stat().st_ino, path.stat().st_size, path.stat().st_mtime_ns) for path in paths}
 
 
 def test_every_state_is_told_with_what_is_known_of_it(tmp_path: Path) -> None:
-    folders = [sweep_folder.settle(tmp_path, "simclr", seed) for seed in range(8)]
+    folders = [sweep_folder.write_waiting(tmp_path, "simclr", seed) for seed in range(8)]
     _, running, evaluating, _, finished, failed, collapsed, stopped = folders
     for folder, steps in zip(folders[1:], (120, 200, 100, 200, 20, 200, 80), strict=True):
         sweep_folder.log(folder, steps)
@@ -48,25 +48,32 @@ def test_every_state_is_told_with_what_is_known_of_it(tmp_path: Path) -> None:
     sweep_folder.end(failed, "failed", "out of memory")
     sweep_folder.end(collapsed, "collapsed", "effective rank 1.0")
     sweep_folder.end(stopped, "stopped", "validation kNN 12.0 % at epoch 4")
-    broken = sweep_folder.settle(tmp_path, "moco")
+    broken = sweep_folder.write_waiting(tmp_path, "moco")
     (broken / "record.json").write_text("{")
     stranger = tmp_path / "stranger"
     stranger.mkdir()
-    odd = {"method": ["<b>"], "options": 3, "dataset": {"name": None}, "epochs": 10**90, "weights": 4, "view_size": {}}
-    (stranger / "settings.json").write_text(json.dumps(odd))
+    settings = {
+        "method": ["<b>"],
+        "options": 3,
+        "dataset": {"name": None},
+        "epochs": 10**90,
+        "weights": 4,
+        "view_size": {},
+    }
+    (stranger / "settings.json").write_text(json.dumps(settings))
     (stranger / "log.jsonl").write_text(
         '{"step": 1e99, "steps": 0, "epoch": "x", "loss": [], "images_per_second": 0}\n'
     )
-    before = snapshot(tmp_path)
-    shown = rows(Sweep(tmp_path))
-    assert snapshot(tmp_path) == before, "nothing was written"
-    each = [shown[f"simclr seed={seed}"] for seed in range(8)]
+    before = take_snapshot(tmp_path)
+    by_name = list_rows(Sweep(tmp_path))
+    assert take_snapshot(tmp_path) == before, "nothing was written"
+    each = [by_name[f"simclr seed={seed}"] for seed in range(8)]
     words = ["new", "running", "running", "interrupted", "finished", "failed", "collapsed", "stopped"]
     assert [row["state"] for row in each] == words
     assert [row["name"] for row in each] == [folder.name for folder in folders]
-    assert shown["moco seed=0"]["state"] == "broken"
-    assert "record.json" in shown["moco seed=0"]["reason"]
-    assert shown["stranger "]["state"] == "interrupted", "what cannot be meant hinders no other cell"
+    assert by_name["moco seed=0"]["state"] == "broken"
+    assert "record.json" in by_name["moco seed=0"]["reason"]
+    assert by_name["stranger "]["state"] == "interrupted", "what cannot be meant hinders no other cell"
 
     assert (each[0]["epoch"], each[0]["epochs"], each[0]["loss"], each[0]["knn"]) == (None, 10, None, None)
     assert (each[1]["epoch"], each[1]["where"]) == (6.0, "gpu-07, job 12_3")
@@ -82,7 +89,7 @@ def test_every_state_is_told_with_what_is_known_of_it(tmp_path: Path) -> None:
 
 
 def test_a_torn_line_changes_nothing_until_it_is_whole(tmp_path: Path) -> None:
-    folder = sweep_folder.settle(tmp_path, "simclr")
+    folder = sweep_folder.write_waiting(tmp_path, "simclr")
     sweep_folder.log(folder, 40)
     sweep_folder.hold(folder)
     sweep = Sweep(tmp_path)
@@ -103,16 +110,16 @@ def test_a_torn_line_changes_nothing_until_it_is_whole(tmp_path: Path) -> None:
 def test_cells_come_and_go_and_end_while_it_looks(tmp_path: Path) -> None:
     sweep = Sweep(tmp_path)
     assert sweep.state()["cells"] == []
-    first = sweep_folder.settle(tmp_path, "simclr")
-    assert list(rows(sweep)) == ["simclr "]
-    second = sweep_folder.settle(tmp_path, "simclr", 1)
-    assert sorted(rows(sweep)) == ["simclr seed=0", "simclr seed=1"]
+    first = sweep_folder.write_waiting(tmp_path, "simclr")
+    assert list(list_rows(sweep)) == ["simclr "]
+    second = sweep_folder.write_waiting(tmp_path, "simclr", 1)
+    assert sorted(list_rows(sweep)) == ["simclr seed=0", "simclr seed=1"]
     sweep_folder.hold(first)
-    assert rows(sweep)["simclr seed=0"]["state"] == "running"
+    assert list_rows(sweep)["simclr seed=0"]["state"] == "running"
     sweep_folder.end(first)
-    assert rows(sweep)["simclr seed=0"]["state"] == "finished"
+    assert list_rows(sweep)["simclr seed=0"]["state"] == "finished"
     (first / "record.json").unlink()  # as somebody does who wants it again
-    assert rows(sweep)["simclr seed=0"]["state"] == "new"
+    assert list_rows(sweep)["simclr seed=0"]["state"] == "new"
     for path in (*second.iterdir(), second):
         path.unlink() if path.is_file() else path.rmdir()
     assert [row["name"] for row in sweep.state()["cells"]] == [first.name]
@@ -120,7 +127,7 @@ def test_cells_come_and_go_and_end_while_it_looks(tmp_path: Path) -> None:
 
 
 def test_what_has_not_changed_is_not_read_again(tmp_path: Path) -> None:
-    folder = sweep_folder.settle(tmp_path, "simclr")
+    folder = sweep_folder.write_waiting(tmp_path, "simclr")
     sweep_folder.end(folder)
     sweep = Sweep(tmp_path)
     assert sweep.state()["cells"][0]["state"] == "finished"
@@ -135,7 +142,7 @@ def test_what_has_not_changed_is_not_read_again(tmp_path: Path) -> None:
 
 
 def test_a_log_that_is_written_anew_begins_its_curves_again(tmp_path: Path) -> None:
-    folder = sweep_folder.settle(tmp_path, "simclr")
+    folder = sweep_folder.write_waiting(tmp_path, "simclr")
     sweep_folder.log(folder, 200)
     sweep = Sweep(tmp_path)
     sweep.state()
@@ -149,10 +156,10 @@ def test_a_log_that_is_written_anew_begins_its_curves_again(tmp_path: Path) -> N
 
 
 def test_long_curves_are_thinned_and_odd_values_are_left_out(tmp_path: Path) -> None:
-    folder = sweep_folder.settle(tmp_path, "simclr")
+    folder = sweep_folder.write_waiting(tmp_path, "simclr")
     lines = [{"step": step, "steps": 5000, "loss": 1 / step} for step in range(1, 4998)]
-    odd = [{"step": 4998, "steps": 5000, "loss": float("nan")}, {"step": [], "loss": "<b>"}, {"loss": 10**400}, []]
-    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, *odd]))
+    others = [{"step": 4998, "steps": 5000, "loss": float("nan")}, {"step": [], "loss": "<b>"}, {"loss": 10**400}, []]
+    (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in [*lines, *others]))
     sweep = Sweep(tmp_path)
     row = json.loads(json.dumps(sweep.state(), allow_nan=False))["cells"][0]
     assert (row["loss"], row["epoch"]) == (None, None), "of the last line with a loss"
@@ -166,17 +173,17 @@ def test_long_curves_are_thinned_and_odd_values_are_left_out(tmp_path: Path) -> 
 def test_the_clusters_jobs_are_told_and_no_record_is_written_of_one_that_ended(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folders = [sweep_folder.settle(tmp_path, "simclr", seed) for seed in range(2)]
+    folders = [sweep_folder.write_waiting(tmp_path, "simclr", seed) for seed in range(2)]
     notes = [job_notes.Note(f"7_{i}", [folder.name], record.now(), "me") for i, folder in enumerate(folders)]
     (tmp_path / job_notes.FOLDER).mkdir()
     (tmp_path / job_notes.FOLDER / "jobs.jsonl").write_text("".join(json.dumps(n._asdict()) + "\n" for n in notes))
     monkeypatch.setattr(slurm_jobs, "_command", lambda words: "7_0|PENDING|Priority\n7_1|TIMEOUT|None\n")
     monkeypatch.setattr(jobs, "ASKED", 0.0)
-    sweep, before = Sweep(tmp_path), snapshot(tmp_path)
-    wait_until(lambda: rows(sweep)["simclr seed=0"]["where"], "SLURM is not asked")
-    assert rows(sweep)["simclr seed=0"]["where"] == "job 7_0 pending (Priority)"
-    assert rows(sweep)["simclr seed=1"]["where"] == "job 7_1 timeout"
-    assert snapshot(tmp_path) == before
+    sweep, before = Sweep(tmp_path), take_snapshot(tmp_path)
+    wait_until(lambda: list_rows(sweep)["simclr seed=0"]["where"], "SLURM is not asked")
+    assert list_rows(sweep)["simclr seed=0"]["where"] == "job 7_0 pending (Priority)"
+    assert list_rows(sweep)["simclr seed=1"]["where"] == "job 7_1 timeout"
+    assert take_snapshot(tmp_path) == before
 
     def fail(words: list[str]) -> str:
         raise slurm_jobs.Unavailable("the controller is away")
@@ -184,4 +191,4 @@ def test_the_clusters_jobs_are_told_and_no_record_is_written_of_one_that_ended(
     monkeypatch.setattr(slurm_jobs, "_command", fail)
     wait_until(lambda: sweep.state()["news"], "no news of SLURM")
     assert sweep.state()["news"] == "SLURM does not answer (the controller is away)"
-    assert rows(sweep)["simclr seed=0"]["where"] == "job 7_0"
+    assert list_rows(sweep)["simclr seed=0"]["where"] == "job 7_0"

@@ -41,8 +41,8 @@ def _bed(accounting: bool) -> Iterator[Testbed]:
     if packages := missing_packages(accounting):
         pytest.skip(f"no SLURM here; on Debian, as root: {install_line(packages)}")
     folder = Path(tempfile.gettempdir())
-    for left in folder.glob(f"{PREFIX}*"):  # by a session that was killed
-        if left.stat().st_uid == os.geteuid() and not Path("/proc", left.name.split("-")[2]).exists():
-            Testbed(left).down()
+    for remains in folder.glob(f"{PREFIX}*"):  # by a session that was killed
+        if remains.stat().st_uid == os.geteuid() and not Path("/proc", remains.name.split("-")[2]).exists():
+            Testbed(remains).down()
     with Testbed(folder / f"{PREFIX}{os.getpid()}{'-sacct' if accounting else ''}", accounting=accounting) as bed:
         yield bed

@@ -28,7 +28,7 @@ def command(*words: object) -> subprocess.CompletedProcess[str]:
     )
 
 
-def on_node(bed: Testbed, name: str) -> set[str]:
+def list_units(bed: Testbed, name: str) -> set[str]:
     return {process.name for process in bed.processes() if process.node == name}
 
 
@@ -92,8 +92,8 @@ def test_node_death_requeues_on_the_other(bed: Testbed) -> None:
     node = bed.wait(job, "RUNNING")["NodeList"]
     bed.kill_node(node)
     assert not [process for process in bed.processes() if process.node == node]
-    again = bed.wait(job, "PENDING")
-    assert again["Restarts"] == "1"
+    second = bed.wait(job, "PENDING")
+    assert second["Restarts"] == "1"
     other = bed.wait(job, "RUNNING")["NodeList"]
     assert {node, other} == set(bed.nodes)
     bed.start_node(node)
@@ -103,10 +103,10 @@ def test_a_dead_slurmd_leaves_its_job(bed: Testbed) -> None:
     job = bed.submit("sleep 300", "--nodelist=n1")
     bed.wait(job, "RUNNING")
     until = time.monotonic() + PATIENCE
-    while "job" not in on_node(bed, "n1") and time.monotonic() < until:  # it runs before its script has begun
+    while "job" not in list_units(bed, "n1") and time.monotonic() < until:  # it runs before its script has begun
         time.sleep(0.1)
     bed.kill_node("n1", jobs=False)
-    assert on_node(bed, "n1") == {"slurmstepd", "job"}
+    assert list_units(bed, "n1") == {"slurmstepd", "job"}
     bed.start_node("n1")
     assert bed.job(job)["JobState"] == "RUNNING"
 
@@ -139,26 +139,26 @@ def test_only_the_loopback_is_listened_on(bed: Testbed) -> None:
     job = bed.submit("srun sleep 60")
     bed.wait(job, "RUNNING")
     wait_until(lambda: any(process.name == "job" for process in bed.processes()), "no process of the job")
-    addresses = listening({process.pid for process in bed.processes()})
+    addresses = list_listeners({process.pid for process in bed.processes()})
     assert len(addresses) >= 3
     assert set(addresses) == {"127.0.0.1"}
 
 
 def test_sacct_answers(bed_with_accounting: Testbed) -> None:
     bed = bed_with_accounting
-    assert set(listening({process.pid for process in bed.processes()})) == {"127.0.0.1"}
+    assert set(list_listeners({process.pid for process in bed.processes()})) == {"127.0.0.1"}
     good, bad = bed.submit("true", "--gpus-per-node=2"), bed.submit("exit 3")
     bed.wait(good, "COMPLETED")
     bed.wait(bad, "FAILED")
 
-    def rows() -> list[str]:
+    def list_rows() -> list[str]:
         words = ("sacct", "--noheader", "--parsable2", "--allocations", "--format=JobID,State,ExitCode,AllocTRES")
         return bed.command(*words, f"--jobs={good},{bad}").split()
 
-    wait_until(lambda: len(rows()) == 2 and "FAILED" in rows()[1], "no rows of the two jobs")
-    assert rows()[0].startswith(f"{good}|COMPLETED|0:0|")
-    assert "gres/gpu=2" in rows()[0]
-    assert rows()[1].startswith(f"{bad}|FAILED|3:0|")
+    wait_until(lambda: len(list_rows()) == 2 and "FAILED" in list_rows()[1], "no rows of the two jobs")
+    assert list_rows()[0].startswith(f"{good}|COMPLETED|0:0|")
+    assert "gres/gpu=2" in list_rows()[0]
+    assert list_rows()[1].startswith(f"{bad}|FAILED|3:0|")
 
 
 def test_up_twice_and_down_leaves_nothing(tmp_path: Path) -> None:
@@ -218,10 +218,10 @@ def test_the_command(tmp_path: Path) -> None:
     ],
 )
 def test_bad_words(words: list[str], text: str) -> None:
-    done = command(*words)
-    assert done.returncode == 2
-    assert text in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    result = command(*words)
+    assert result.returncode == 2
+    assert text in result.stderr
+    assert len(result.stderr.splitlines()) == 1
 
 
 def test_missing_packages_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -271,7 +271,7 @@ def wait_until(true: Callable[[], bool], complaint: str, timeout: float = PATIEN
         time.sleep(0.1)
 
 
-def listening(pids: set[int]) -> list[str]:
+def list_listeners(pids: set[int]) -> list[str]:
     """Addresses on which those processes listen for TCP, version 4 and 6, read from /proc."""
     sockets = set()
     for pid in pids:

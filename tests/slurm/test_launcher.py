@@ -80,9 +80,9 @@ class Sweep:
         self.folder, self.environment = folder, environment
 
     def __call__(self, *words: str, code: int | None = 0) -> str:
-        done = run_in_process(list(words), self.environment, self.folder)
-        assert code is None or done.returncode == code, done.stdout + done.stderr
-        return done.stdout + done.stderr
+        result = run_in_process(list(words), self.environment, self.folder)
+        assert code is None or result.returncode == code, result.stdout + result.stderr
+        return result.stdout + result.stderr
 
     def start(self, *words: str) -> subprocess.Popen[str]:
         """In a process of its own."""
@@ -180,12 +180,12 @@ def test_a_disturbed_sweep_ends_like_an_undisturbed_one(
     run("run", *CELLS, *WORDS, *CLUSTER, "--wait", code=None)
     run("run", *CELLS, *WORDS, *CLUSTER, "--wait")  # what was killed -9 is tried again
     run("run", "methods=faulty.raises,faulty.hungry", "epochs=2", *WORDS, *CLUSTER, "--wait", code=1)
-    found = run.records()
+    records = run.records()
     assert len(undisturbed) == 3
     for cell, record in undisturbed.items():
-        assert found[cell]["status"] == "finished"
-        assert found[cell]["metrics"] == record["metrics"]
-    failed = {record["settings"]["method"]: record for record in found.values() if record["status"] == "failed"}
+        assert records[cell]["status"] == "finished"
+        assert records[cell]["metrics"] == record["metrics"]
+    failed = {record["settings"]["method"]: record for record in records.values() if record["status"] == "failed"}
     assert sorted(failed) == ["faulty.hungry", "faulty.raises"]
     assert failed["faulty.raises"]["reason"] == "RuntimeError: as it was told to"
     assert "out of memory" in failed["faulty.hungry"]["reason"]
@@ -212,14 +212,14 @@ def test_a_sweep_longer_than_an_array_is_submitted_once(bed: Testbed, sweep: Cal
     try:
         assert run(*words).startswith("1,500 cells submitted")
         assert run(*words).startswith("0 cells submitted")
-        listed = bed.command("squeue", "--noheader", "--array", "--format=%i").split()
+        queue = bed.command("squeue", "--noheader", "--array", "--format=%i").split()
         assert "1,500 jobs cancelled" in run("cancel")
     finally:
         bed.command("scontrol", "update", "PartitionName=low", "State=UP")
     notes = [json.loads(line) for line in (run.folder / "runs/.slurm/jobs.jsonl").read_text().splitlines()]
     assert len({cell for note in notes for cell in note["cells"]}) == 1500
-    assert sorted(note["job"] for note in notes) == sorted(listed)
-    assert sorted(Counter(job.split("_")[0] for job in listed).values()) == [500, 1000]  # MaxArraySize is 1001
+    assert sorted(note["job"] for note in notes) == sorted(queue)
+    assert sorted(Counter(job.split("_")[0] for job in queue).values()) == [500, 1000]  # MaxArraySize is 1001
 
 
 @pytest.mark.timeout(8 * PATIENCE)
@@ -258,10 +258,10 @@ def test_cells_that_share_a_job_and_status_while_the_controller_is_down(
 def test_what_the_cluster_does_not_take_is_one_line(bed: Testbed, sweep: Callable[[Testbed], Sweep]) -> None:
     run = sweep(bed)
     words = ["run", "methods=random", "launcher=slurm", "slurm.partition=nowhere"]
-    done = run_in_process(words, run.environment, run.folder)
-    assert done.returncode == 2
-    assert len(done.stderr.splitlines()) == 1
-    assert "invalid partition" in done.stderr
+    result = run_in_process(words, run.environment, run.folder)
+    assert result.returncode == 2
+    assert len(result.stderr.splitlines()) == 1
+    assert "invalid partition" in result.stderr
 
 
 def test_a_study_is_tuned_by_jobs(bed: Testbed, sweep: Callable[[Testbed], Sweep]) -> None:
@@ -273,13 +273,13 @@ def test_a_study_is_tuned_by_jobs(bed: Testbed, sweep: Callable[[Testbed], Sweep
     wait_until(lambda: notes.exists() and len(notes.read_text().splitlines()) == 2, "two trials are submitted")
     first.kill()
     first.wait()
-    shown = run("tune", *words)
-    assert "Tuning: each method's budget" in shown
-    found = run.records()
+    printed = run("tune", *words)
+    assert "Tuning: each method's budget" in printed
+    records = run.records()
     trials = sorted(
-        record["settings"]["trial"].partition("/")[::2] for name, record in found.items() if "-trial" in name
+        record["settings"]["trial"].partition("/")[::2] for name, record in records.items() if "-trial" in name
     )
     assert [number for _, number in trials] == ["1", "2"]
-    assert {record["status"] for record in found.values()} == {"finished"}
-    assert sorted(r["settings"]["method"] for r in found.values() if "purpose" not in r) == ["simclr"]
+    assert {record["status"] for record in records.values()} == {"finished"}
+    assert sorted(r["settings"]["method"] for r in records.values() if "purpose" not in r) == ["simclr"]
     assert len(notes.read_text().splitlines()) == 3, "no trial was submitted twice"

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from benchmark.errors import UsageError
 from benchmark.settings import refusals
-from benchmark.settings.address import key
+from benchmark.settings.address import hash_cell
 from benchmark.settings.cell import Settings
 from benchmark.training import build
 from benchmark.training.batchnorm import GroupedBatchNorm, Grouping, convert
@@ -28,7 +28,7 @@ NORMS: dict[int, Callable[..., nn.modules.batchnorm._BatchNorm]] = {
 }
 
 
-def norm(shape: tuple[int, ...], **kwargs: float | bool | None) -> nn.modules.batchnorm._BatchNorm:
+def make_norm(shape: tuple[int, ...], **kwargs: float | bool | None) -> nn.modules.batchnorm._BatchNorm:
     """torch's norm with weights that are not 1 and 0."""
     layer = NORMS[len(shape)](5, **kwargs).double()
     if layer.affine:
@@ -43,7 +43,7 @@ def make_grouped(native: nn.modules.batchnorm._BatchNorm, groups: int, rows: int
     return GroupedBatchNorm(copy.deepcopy(native), grouping, shuffled="step" in where)
 
 
-def close(a: Tensor | None, b: Tensor | None) -> None:
+def assert_close(a: Tensor | None, b: Tensor | None) -> None:
     assert a is not None
     assert b is not None
     torch.testing.assert_close(a, b, atol=1e-10, rtol=0)
@@ -53,74 +53,74 @@ def close(a: Tensor | None, b: Tensor | None) -> None:
 @pytest.mark.parametrize("kwargs", [{}, {"momentum": None}, {"affine": False}, {"eps": 0.1, "momentum": 0.3}], ids=str)
 def test_one_group_is_torchs_batch_norm(shape: tuple[int, ...], kwargs: dict[str, float | bool | None]) -> None:
     torch.manual_seed(0)
-    native = norm(shape, **kwargs)
+    native = make_norm(shape, **kwargs)
     ours = make_grouped(native, 1, shape[0])
     for _ in range(3):
         x = (2 * torch.randn(shape, dtype=torch.float64) + 1).requires_grad_()
         y, slope = x.detach().clone().requires_grad_(), torch.randn(shape, dtype=torch.float64)
-        expected, found = native(x), ours(y)
-        close(found, expected)
+        expected, y_ours = native(x), ours(y)
+        assert_close(y_ours, expected)
         expected.backward(slope)
-        found.backward(slope)
-        close(y.grad, x.grad)
+        y_ours.backward(slope)
+        assert_close(y.grad, x.grad)
     if native.affine:
-        close(ours.weight.grad, native.weight.grad)
-        close(ours.bias.grad, native.bias.grad)
-    close(ours.running_mean, native.running_mean)
-    close(ours.running_var, native.running_var)
+        assert_close(ours.weight.grad, native.weight.grad)
+        assert_close(ours.bias.grad, native.bias.grad)
+    assert_close(ours.running_mean, native.running_mean)
+    assert_close(ours.running_var, native.running_var)
     assert int(ours.num_batches_tracked or 0) == int(native.num_batches_tracked or 0) == 3
     x = torch.randn(shape, dtype=torch.float64)
-    close(ours.eval()(x), native.eval()(x))
+    assert_close(ours.eval()(x), native.eval()(x))
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=len)
 @pytest.mark.parametrize("groups", [2, 4])
 def test_groups_are_separate_norms_of_the_contiguous_parts(shape: tuple[int, ...], groups: int) -> None:
     torch.manual_seed(0)
-    native = norm(shape)
+    native = make_norm(shape)
     ours = make_grouped(native, groups, shape[0])
-    alone = [copy.deepcopy(native) for _ in range(groups)]
+    norms = [copy.deepcopy(native) for _ in range(groups)]
     x, slope = torch.randn(shape, dtype=torch.float64, requires_grad=True), torch.randn(shape, dtype=torch.float64)
     y = x.detach().clone().requires_grad_()
-    expected = torch.cat([own(part) for own, part in zip(alone, x.chunk(groups), strict=True)])
-    found = ours(y)
-    close(found, expected)
+    expected = torch.cat([own(part) for own, part in zip(norms, x.chunk(groups), strict=True)])
+    y_ours = ours(y)
+    assert_close(y_ours, expected)
     expected.backward(slope)
-    found.backward(slope)
-    close(y.grad, x.grad)
+    y_ours.backward(slope)
+    assert_close(y.grad, x.grad)
     for name in ("weight", "bias"):
-        slopes = [own.get_parameter(name).grad for own in alone]
-        close(ours.get_parameter(name).grad, torch.stack([g for g in slopes if g is not None]).sum(dim=0))
-    means = [own.running_mean for own in alone if own.running_mean is not None]
-    variances = [own.running_var for own in alone if own.running_var is not None]
-    close(ours.running_mean, torch.stack(means).mean(dim=0))
-    close(ours.running_var, torch.stack(variances).mean(dim=0))
+        slopes = [own.get_parameter(name).grad for own in norms]
+        assert_close(ours.get_parameter(name).grad, torch.stack([g for g in slopes if g is not None]).sum(dim=0))
+    means = [own.running_mean for own in norms if own.running_mean is not None]
+    variances = [own.running_var for own in norms if own.running_var is not None]
+    assert_close(ours.running_mean, torch.stack(means).mean(dim=0))
+    assert_close(ours.running_var, torch.stack(variances).mean(dim=0))
 
 
 def test_views_one_after_the_other_share_the_group_of_their_image() -> None:
     torch.manual_seed(0)
-    native = norm((12, 5))
+    native = make_norm((12, 5))
     first, second = torch.randn(2, 12, 5, dtype=torch.float64)
-    found = make_grouped(native, 3, 12)(torch.cat([first, second]))
+    normalised = make_grouped(native, 3, 12)(torch.cat([first, second]))
     for group in range(3):
         own = slice(4 * group, 4 * group + 4)
         both = copy.deepcopy(native)(torch.cat([first[own], second[own]]))
-        close(torch.cat([found[:12][own], found[12:][own]]), both)
+        assert_close(torch.cat([normalised[:12][own], normalised[12:][own]]), both)
     with pytest.raises(ValueError, match="18 rows are not a multiple of the 12 images"):
         make_grouped(native, 3, 12)(torch.randn(18, 5, dtype=torch.float64))
 
 
 def test_drawn_groups_are_of_equal_size_and_depend_on_seed_and_step_alone() -> None:
-    def drawn(seed: int, step: int) -> list[int]:
+    def draw_groups(seed: int, step: int) -> list[int]:
         grouping = Grouping(4, seed, World())
         grouping.set(32, step, torch.device("cpu"))
         assert grouping.of(32, shuffled=False).tolist() == [i // 8 for i in range(32)]
         return grouping.of(32, shuffled=True).tolist()
 
-    first = drawn(0, 5)
+    first = draw_groups(0, 5)
     torch.manual_seed(123)
-    assert drawn(0, 5) == first
-    assert first not in (drawn(0, 6), drawn(1, 5), sorted(first))
+    assert draw_groups(0, 5) == first
+    assert first not in (draw_groups(0, 6), draw_groups(1, 5), sorted(first))
     assert [first.count(group) for group in range(4)] == [8] * 4
 
 
@@ -220,7 +220,7 @@ def test_so_they_do_where_gpus_share_statistics() -> None:
 @pytest.mark.parametrize("groups", [0, 2], ids=["native", "grouped"])
 def test_frozen_statistics_are_left_alone_and_then_followed_again(groups: int, momentum: float | None) -> None:
     torch.manual_seed(0)
-    native = norm((12, 5), momentum=momentum)
+    native = make_norm((12, 5), momentum=momentum)
     network = nn.Sequential(make_grouped(native, groups, 12) if groups else native)
     x = torch.randn(12, 5, dtype=torch.float64)
     network(x)
@@ -230,7 +230,7 @@ def test_frozen_statistics_are_left_alone_and_then_followed_again(groups: int, m
     for name, value in network.state_dict().items():
         assert torch.equal(value, before[name]), name
     outside = network(x + 3)
-    close(inside, outside)
+    assert_close(inside, outside)
     assert not torch.equal(network.state_dict()["0.running_mean"], before["0.running_mean"])
     assert int(network.state_dict()["0.num_batches_tracked"]) == 2
 
@@ -247,24 +247,26 @@ def test_frozen_statistics_are_thawed_after_an_error() -> None:
 def test_the_gpu_s_slices_are_the_groups(shape: tuple[int, ...], kwargs: dict[str, float | bool | None]) -> None:
     """What a GPU does in one process, done on the CPU: the same rows, slopes and running statistics."""
     torch.manual_seed(0)
-    native, x, weights = norm(shape, **kwargs), torch.randn(shape).double(), torch.randn(shape).double()
-    left = []
+    native, x, weights = make_norm(shape, **kwargs), torch.randn(shape).double(), torch.randn(shape).double()
+    results = []
     for sliced in (False, True):
-        own, given = make_grouped(native, 4, 24), x.clone().requires_grad_()
-        y = own._normalise_slices(given) if sliced else own(given)
+        own, x_own = make_grouped(native, 4, 24), x.clone().requires_grad_()
+        y = own._normalise_slices(x_own) if sliced else own(x_own)
         (y * weights).sum().backward()
         assert own.running_mean is not None
-        left.append([y, given.grad, own.running_mean, own.running_var])
-        left[-1] += [own.weight.grad, own.bias.grad] if own.affine else []
-    for one, other in zip(*left, strict=True):
-        close(one, other)
+        results.append([y, x_own.grad, own.running_mean, own.running_var])
+        results[-1] += [own.weight.grad, own.bias.grad] if own.affine else []
+    for one, other in zip(*results, strict=True):
+        assert_close(one, other)
 
 
 @pytest.mark.parametrize("views", [1, 2])
 def test_images_shuffled_once_are_statistics_shuffled_in_every_layer(views: int) -> None:
     """A momentum copy as a GPU has it in one process, beside the norms that look up each row's group."""
     torch.manual_seed(0)
-    network = nn.Sequential(nn.Conv2d(3, 5, 3), norm((1, 5, 1, 1)), nn.ReLU(), nn.Flatten(), nn.Linear(20, 4)).double()
+    network = nn.Sequential(
+        nn.Conv2d(3, 5, 3), make_norm((1, 5, 1, 1)), nn.ReLU(), nn.Flatten(), nn.Linear(20, 4)
+    ).double()
     x = torch.randn(views * 16, 3, 4, 4).double()
     rows = []
     for device in ("cpu", "cuda"):
@@ -274,24 +276,28 @@ def test_images_shuffled_once_are_statistics_shuffled_in_every_layer(views: int)
         copied.train()
         grouping.set(16, 3, torch.device("cpu"))
         rows.append(copied(x))
-    close(*rows)
+    assert_close(*rows)
     copied.eval()
     assert len(copied(x[:3])) == 3, "an evaluation's rows are not shuffled"
 
 
 def test_the_number_of_processes_is_part_of_a_cell_whose_numbers_depend_on_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    def cell(mode: str, *words: str) -> Settings:
+    def read_cell(mode: str, *words: str) -> Settings:
         return cell_words.read(["methods=moco", f"batch_norm={mode}", "batch_size=32", *words]).cells[0]
 
-    one = {mode: cell(mode) for mode in ("sync", "local", "split:4", "shuffle", "shuffle:4")}
+    one = {mode: read_cell(mode) for mode in ("sync", "local", "split:4", "shuffle", "shuffle:4")}
     slurm = ("launcher=slurm", "slurm.nodes=2")
     for name, value in {"RANK": "0", "WORLD_SIZE": "2", "MASTER_ADDR": "a", "MASTER_PORT": "1"}.items():
         monkeypatch.setenv(name, value)
-    two = {mode: cell(mode) for mode in one}
-    assert key(cell("local", "launcher=local")) == key(one["local"]), "its workers are not of that group"
-    assert {mode for mode in one if key(one[mode]) != key(two[mode])} == {"local", "shuffle"}
-    assert key(cell("local", *slurm)) == key(two["local"])
-    assert key(cell("local", "microbatch=8")) == key(replace(one["local"], microbatch=8)), "their own groups"
+    two = {mode: read_cell(mode) for mode in one}
+    assert hash_cell(read_cell("local", "launcher=local")) == hash_cell(one["local"]), (
+        "its workers are not of that group"
+    )
+    assert {mode for mode in one if hash_cell(one[mode]) != hash_cell(two[mode])} == {"local", "shuffle"}
+    assert hash_cell(read_cell("local", *slurm)) == hash_cell(two["local"])
+    assert hash_cell(read_cell("local", "microbatch=8")) == hash_cell(replace(one["local"], microbatch=8)), (
+        "their own groups"
+    )
     build.require_code_and_processes(two["local"], World(size=2))
     with pytest.raises(UsageError, match="asked for with 2, and here are 1"):
         build.require_code_and_processes(two["local"], World())

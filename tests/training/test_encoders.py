@@ -46,8 +46,8 @@ def test_auto_turns_at_64_pixels_and_can_be_overruled() -> None:
     [("wide_resnet50_2", 2048), ("resnext50_32x4d", 2048), ("resnet50d", 2048), ("seresnet18", 512)],
 )
 def test_relatives_of_resnet_get_the_small_stem(backbone: str, width: int) -> None:
-    network, found, stem = encoders.make(backbone, "auto", 32)
-    assert (found, stem) == (width, "small")
+    network, features, stem = encoders.make(backbone, "auto", 32)
+    assert (features, stem) == (width, "small")
     assert shape_behind_stem(network, 32) == 32
 
 
@@ -92,8 +92,8 @@ def test_so_are_others_whose_layers_know_their_size(backbone: str) -> None:
     ],
 )
 def test_the_width_is_asked_of_the_model(backbone: str, width: int) -> None:
-    network, found, _ = encoders.make(backbone, "auto", 32)
-    assert found == width == network.eval()(torch.zeros(2, 3, 32, 32)).shape[1]
+    network, features, _ = encoders.make(backbone, "auto", 32)
+    assert features == width == network.eval()(torch.zeros(2, 3, 32, 32)).shape[1]
 
 
 def test_some_of_these_widths_are_not_what_timm_calls_num_features() -> None:
@@ -117,7 +117,7 @@ def test_an_unknown_backbone_names_the_nearest(typo: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given", "name"),
+    ("alias", "name"),
     [
         ("vits16", "vit_small_patch16_224"),
         ("ViT-S/16", "vit_small_patch16_224"),
@@ -128,9 +128,9 @@ def test_an_unknown_backbone_names_the_nearest(typo: str) -> None:
         ("convnext", "convnext_atto, "),
     ],
 )
-def test_a_backbone_by_the_name_that_papers_give_it_is_told_what_it_is_here(given: str, name: str) -> None:
-    with pytest.raises(UsageError, match=rf"unknown backbone '{given}'; did you mean {name}"):
-        encoders.make(given, "auto", 32)
+def test_a_backbone_by_the_name_that_papers_give_it_is_told_what_it_is_here(alias: str, name: str) -> None:
+    with pytest.raises(UsageError, match=rf"unknown backbone '{alias}'; did you mean {name}"):
+        encoders.make(alias, "auto", 32)
 
 
 def test_a_small_stem_is_refused_where_there_is_none() -> None:
@@ -172,9 +172,9 @@ def test_a_transformer_s_feature_is_its_token_or_the_mean_of_its_normalised_patc
     ("backbone", "size"), [("test_vit", 100), ("test_vit", 8), ("inception_v3", 32), ("xcit_nano_12_p16_224", 40)]
 )
 def test_a_size_that_the_backbone_cannot_take_is_one_line(backbone: str, size: int) -> None:
-    with pytest.raises(UsageError) as caught:
+    with pytest.raises(UsageError) as error:
         encoders.make(backbone, "auto", size)
-    message = str(caught.value)
+    message = str(error.value)
     assert "\n" not in message
     assert backbone in message
     assert f"views of {size} pixels: " in message

@@ -25,7 +25,7 @@ BATCH_NORM = {"running_mean": torch.zeros(2), "num_batches_tracked": torch.zeros
 TRAINING = {"epoch": 9, "optimizer": {"state": {0: {"momentum_buffer": torch.zeros(2)}}, "param_groups": [{"lr": 0.1}]}}
 
 
-def network(seed: int) -> nn.Module:
+def make_network(seed: int) -> nn.Module:
     """Whose batch norms are as after a training: as they are made the last of each block is 0, and so are features."""
     torch.manual_seed(seed)
     model = timm.create_model(BACKBONE, num_classes=0)
@@ -36,49 +36,55 @@ def network(seed: int) -> nn.Module:
     return model.eval()
 
 
-def at(prefix: str, state: Mapping[str, Tensor]) -> State:
+def put_at(prefix: str, state: Mapping[str, Tensor]) -> State:
     return {prefix + name: value for name, value in state.items()}
 
 
-def numbered(state: State) -> State:
+def number_children(state: State) -> State:
     """The names of an nn.Sequential of a torchvision ResNet's children: conv1, bn1, relu, maxpool, layer1 ..."""
     numbers = {"conv1": 0, "bn1": 1, "layer1": 4, "layer2": 5, "layer3": 6, "layer4": 7}
     parts = ((name.partition("."), value) for name, value in state.items())
     return {f"{numbers[child]}.{rest}": value for (child, _, rest), value in parts}
 
 
-def checkpoints(q: State, k: State) -> dict[str, tuple[dict[str, Any], str, str]]:
+def build_checkpoints(q: State, k: State) -> dict[str, tuple[dict[str, Any], str, str]]:
     """Project -> (a file of its, where the backbone is, what is left). `q` is to be taken, `k` is another network."""
-    fc, one = at("fc.", HEAD), {"fc.weight": torch.zeros(3, 512), "fc.bias": torch.zeros(3)}
+    fc, one = put_at("fc.", HEAD), {"fc.weight": torch.zeros(3, 512), "fc.bias": torch.zeros(3)}
     queue = {"module.queue": torch.zeros(2, 8), "module.queue_ptr": torch.zeros(1)}
-    moco = at("module.encoder_k.", k) | queue
-    v3 = at("module.momentum_encoder.", k | fc) | at("module.predictor.", HEAD)
-    swav = at("module.", q | at("projection_head.", HEAD) | {"prototypes.weight": torch.zeros(3, 2)})
-    deepcluster = at("module.", q | at("projection_head.", HEAD) | {"prototypes.prototypes0.weight": torch.zeros(3, 2)})
+    moco = put_at("module.encoder_k.", k) | queue
+    v3 = put_at("module.momentum_encoder.", k | fc) | put_at("module.predictor.", HEAD)
+    swav = put_at("module.", q | put_at("projection_head.", HEAD) | {"prototypes.weight": torch.zeros(3, 2)})
+    deepcluster = put_at(
+        "module.", q | put_at("projection_head.", HEAD) | {"prototypes.prototypes0.weight": torch.zeros(3, 2)}
+    )
     dino_head = {"head.mlp.0.weight": torch.zeros(4, 512), "head.last_layer.weight_g": torch.zeros(3, 1)}
-    student = at("module.", at("backbone.", k) | dino_head)
+    student = put_at("module.", put_at("backbone.", k) | dino_head)
     dino = TRAINING | {"student": student, "args": argparse.Namespace(arch="resnet50", lr=0.1)}
-    trunk = {"trunk": at("_feature_blocks.", q), "heads": at("0.clf.", HEAD)}
+    trunk = {"trunk": put_at("_feature_blocks.", q), "heads": put_at("0.clf.", HEAD)}
     vissl = {"base_model": {"model": trunk, "meta": {"input_shape": [3, 2, 2]}}, "optimizer": TRAINING["optimizer"]}
     lightning = {"epoch": 9, "pytorch-lightning_version": "2.0", "optimizer_states": [TRAINING["optimizer"]]}
-    solo = at("momentum_backbone.", k) | at("projector.", HEAD) | at("classifier.", one)
-    twins = at("module.projector.", HEAD) | at("module.bn.", BATCH_NORM)
-    byol = at("online_encoder.net.", q | one) | at("online_encoder.projector.", HEAD)
-    byol |= at("target_encoder.net.", k | one) | at("target_encoder.projector.", HEAD) | at("online_predictor.", HEAD)
-    lightly = at("backbone_momentum.", numbered(k)) | at("projection_head.layers.", HEAD)
+    solo = put_at("momentum_backbone.", k) | put_at("projector.", HEAD) | put_at("classifier.", one)
+    twins = put_at("module.projector.", HEAD) | put_at("module.bn.", BATCH_NORM)
+    byol = put_at("online_encoder.net.", q | one) | put_at("online_encoder.projector.", HEAD)
+    byol |= (
+        put_at("target_encoder.net.", k | one)
+        | put_at("target_encoder.projector.", HEAD)
+        | put_at("online_predictor.", HEAD)
+    )
+    lightly = put_at("backbone_momentum.", number_children(k)) | put_at("projection_head.layers.", HEAD)
     return {
         "MoCo v1": (
-            TRAINING | {"state_dict": at("module.encoder_q.", q | one) | moco},
+            TRAINING | {"state_dict": put_at("module.encoder_q.", q | one) | moco},
             "state_dict/module.encoder_q.",
             "encoder_k, fc, queue, queue_ptr",
         ),
         "MoCo v2": (
-            TRAINING | {"state_dict": at("module.encoder_q.", q | fc) | moco},
+            TRAINING | {"state_dict": put_at("module.encoder_q.", q | fc) | moco},
             "state_dict/module.encoder_q.",
             "encoder_k, fc, queue, queue_ptr",
         ),
         "MoCo v3": (
-            TRAINING | {"state_dict": at("module.base_encoder.", q | fc) | v3},
+            TRAINING | {"state_dict": put_at("module.base_encoder.", q | fc) | v3},
             "state_dict/module.base_encoder.",
             "fc, momentum_encoder, predictor",
         ),
@@ -86,58 +92,58 @@ def checkpoints(q: State, k: State) -> dict[str, tuple[dict[str, Any], str, str]
         "SwAV, in training": (TRAINING | {"state_dict": swav}, "state_dict/module.", "projection_head, prototypes"),
         "DeepCluster v2": (deepcluster, "module.", "projection_head, prototypes"),
         "DINO": (
-            dino | {"teacher": at("module.", at("backbone.", q) | dino_head)},
+            dino | {"teacher": put_at("module.", put_at("backbone.", q) | dino_head)},
             "teacher/module.backbone.",
             "head, student",
         ),
         "DINO, ViT's names": (
-            dino | {"teacher": at("backbone.", q) | dino_head, "dino_loss": {"center": torch.ones(1)}},
+            dino | {"teacher": put_at("backbone.", q) | dino_head, "dino_loss": {"center": torch.ones(1)}},
             "teacher/backbone.",
             "dino_loss, head, student",
         ),
         "DINO, backbone": (q, "", ""),
         "VISSL": ({"classy_state_dict": vissl}, "classy_state_dict/base_model/model/trunk/_feature_blocks.", "heads"),
         "lightly": (
-            lightning | {"state_dict": at("backbone.", numbered(q)) | lightly},
+            lightning | {"state_dict": put_at("backbone.", number_children(q)) | lightly},
             "state_dict/backbone.",
             "backbone_momentum, projection_head",
         ),
         "lightly, DINO": (
-            lightning | {"state_dict": at("teacher_backbone.", q) | at("student_backbone.", k)},
+            lightning | {"state_dict": put_at("teacher_backbone.", q) | put_at("student_backbone.", k)},
             "state_dict/teacher_backbone.",
             "student_backbone",
         ),
         "solo-learn": (
-            lightning | {"state_dict": at("backbone.", q) | solo},
+            lightning | {"state_dict": put_at("backbone.", q) | solo},
             "state_dict/backbone.",
             "classifier, momentum_backbone, projector",
         ),
         "solo-learn, before 1.0.3": (
-            lightning | {"state_dict": at("encoder.", q) | at("momentum_encoder.", k)},
+            lightning | {"state_dict": put_at("encoder.", q) | put_at("momentum_encoder.", k)},
             "state_dict/encoder.",
             "momentum_encoder",
         ),
         "SimCLR, converted": ({"state_dict": q | one}, "state_dict/", "fc"),
         "SimCLR, sthalles": (
-            TRAINING | {"state_dict": at("backbone.", q | fc), "arch": "resnet18"},
+            TRAINING | {"state_dict": put_at("backbone.", q | fc), "arch": "resnet18"},
             "state_dict/backbone.",
             "fc",
         ),
         "SimCLR, sthalles, first": (
-            {"state_dict": at("features.", numbered(q)) | at("l1.", one)},
+            {"state_dict": put_at("features.", number_children(q)) | put_at("l1.", one)},
             "state_dict/features.",
             "l1",
         ),
-        "BYOL": (at("net.", q | one) | byol, "net.", "fc, online_encoder, online_predictor, target_encoder"),
+        "BYOL": (put_at("net.", q | one) | byol, "net.", "fc, online_encoder, online_predictor, target_encoder"),
         "BYOL, its network": (q | one, "", "fc"),
         "Barlow Twins, VICReg": (
-            TRAINING | {"model": at("module.backbone.", q) | twins},
+            TRAINING | {"model": put_at("module.backbone.", q) | twins},
             "model/module.backbone.",
             "bn, projector",
         ),
-        "torch.compile": (at("_orig_mod.module.", q), "_orig_mod.module.", ""),
+        "torch.compile": (put_at("_orig_mod.module.", q), "_orig_mod.module.", ""),
         "a compiled part": (
-            at("backbone.", {n.replace("layer1.0.", "layer1.0._orig_mod."): v for n, v in q.items()}),
+            put_at("backbone.", {n.replace("layer1.0.", "layer1.0._orig_mod."): v for n, v in q.items()}),
             "backbone.",
             "",
         ),
@@ -149,7 +155,7 @@ def checkpoints(q: State, k: State) -> dict[str, tuple[dict[str, Any], str, str]
     }
 
 
-PROJECTS = list(checkpoints({"conv1.0.weight": torch.zeros(1)}, {"conv1.0.weight": torch.zeros(1)}))
+PROJECTS = list(build_checkpoints({"conv1.0.weight": torch.zeros(1)}, {"conv1.0.weight": torch.zeros(1)}))
 
 
 def load(path: Path, content: Any, backbone: str = BACKBONE) -> tuple[nn.Module, str]:
@@ -163,12 +169,12 @@ def load(path: Path, content: Any, backbone: str = BACKBONE) -> tuple[nn.Module,
 
 @pytest.fixture(scope="module")
 def query() -> nn.Module:
-    return network(5)
+    return make_network(5)
 
 
 @pytest.fixture(scope="module")
 def other() -> nn.Module:
-    return network(6)
+    return make_network(6)
 
 
 @pytest.mark.parametrize("project", PROJECTS)
@@ -176,18 +182,18 @@ def test_a_project_s_checkpoint_gives_the_features_of_its_network(
     project: str, tmp_path: Path, query: nn.Module, other: nn.Module
 ) -> None:
     state = query.state_dict()
-    content, prefix, left = checkpoints(state, other.state_dict())[project]
+    content, prefix, others = build_checkpoints(state, other.state_dict())[project]
     encoder, note = load(tmp_path / "file.pth", content)
     x = torch.rand(2, 3, SIZE, SIZE)
     assert torch.equal(encoder(x), query(x))
     assert not torch.equal(query(x), other(x))
     assert f": took {len(state)} tensors{' below ' if prefix else ''}{prefix}" in note
-    assert (f"({left})" if left else "left none") in note
+    assert (f"({others})" if others else "left none") in note
     assert "mean and deviation of the pixels are this dataset's own, as the file holds none" in note
 
 
 def test_the_note_names_the_copy_that_was_not_taken(tmp_path: Path, query: nn.Module, other: nn.Module) -> None:
-    content = checkpoints(query.state_dict(), other.state_dict())["DINO"][0]
+    content = build_checkpoints(query.state_dict(), other.state_dict())["DINO"][0]
     note = load(tmp_path / "dino.pth", content)[1]
     assert note.startswith(
         f"weights=dino.pth: took {len(query.state_dict())} tensors below teacher/module.backbone. "
@@ -200,30 +206,32 @@ def test_a_sequential_of_torchvision_s_children_is_its_resnet(tmp_path: Path) ->
 
     source = resnet18().eval()
     backbone = nn.Sequential(*list(source.children())[:-1])
-    encoder, note = load(tmp_path / "lightly.ckpt", {"state_dict": at("backbone.", backbone.state_dict())}, "resnet18")
+    encoder, note = load(
+        tmp_path / "lightly.ckpt", {"state_dict": put_at("backbone.", backbone.state_dict())}, "resnet18"
+    )
     x = torch.rand(2, 3, SIZE, SIZE)
     torch.testing.assert_close(encoder(x), backbone(x).flatten(1))
     assert "took 120 tensors below state_dict/backbone., left none" in note
 
 
 def test_two_copies_that_no_word_tells_apart_are_refused(tmp_path: Path, query: nn.Module, other: nn.Module) -> None:
-    content = at("one.", query.state_dict()) | at("two.", other.state_dict())
+    content = put_at("one.", query.state_dict()) | put_at("two.", other.state_dict())
     with pytest.raises(
         UsageError, match=r"does not fit backbone=resnet10t: two copies of it fit, one\. and two\., and"
     ):
         load(tmp_path / "two.pth", content)
-    encoder, _ = load(tmp_path / "twice.pth", at("one.", query.state_dict()) | at("two.", query.state_dict()))
+    encoder, _ = load(tmp_path / "twice.pth", put_at("one.", query.state_dict()) | put_at("two.", query.state_dict()))
     x = torch.rand(2, 3, SIZE, SIZE)
     assert torch.equal(encoder(x), query(x)), "two that are equal are one"
 
 
 def test_a_file_that_does_not_fit_names_the_nearest_prefix(tmp_path: Path, query: nn.Module) -> None:
-    state = at("module.encoder_q.", query.state_dict())
+    state = put_at("module.encoder_q.", query.state_dict())
     del state["module.encoder_q.layer2.0.bn1.bias"]
-    with pytest.raises(UsageError) as caught:
-        load(tmp_path / "moco.pth", {"state_dict": at("module.encoder_k.", {"bn1.bias": torch.zeros(64)}) | state})
+    with pytest.raises(UsageError) as error:
+        load(tmp_path / "moco.pth", {"state_dict": put_at("module.encoder_k.", {"bn1.bias": torch.zeros(64)}) | state})
     count = len(query.state_dict())
-    assert str(caught.value) == (
+    assert str(error.value) == (
         f"weights={tmp_path / 'moco.pth'} does not fit backbone=resnet10t: layer2.0.bn1.bias is missing at "
         f"state_dict/module.encoder_q., where {count - 1} of its {count} tensors are; the file's first names are "
         "state_dict/module.encoder_k.bn1.bias, state_dict/module.encoder_q.conv1.0.weight, "

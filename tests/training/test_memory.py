@@ -7,7 +7,7 @@ from methods.parts.heads import MomentumCopy
 from methods.parts.memory import Queue
 
 
-def rows(*values: int) -> torch.Tensor:
+def make_rows(*values: int) -> torch.Tensor:
     return torch.tensor(values, dtype=torch.float32)[:, None].expand(-1, 2).contiguous()
 
 
@@ -17,28 +17,28 @@ def test_the_queue_starts_with_unit_vectors() -> None:
 
 def test_the_queue_overwrites_the_oldest_across_its_end() -> None:
     queue = Queue(5, 2)
-    queue.push(rows(1, 2, 3))
+    queue.push(make_rows(1, 2, 3))
     assert queue.rows[:3, 0].tolist() == [1, 2, 3]
-    queue.push(rows(4, 5, 6, 7))
+    queue.push(make_rows(4, 5, 6, 7))
     assert queue.rows[:, 0].tolist() == [6, 7, 3, 4, 5]
     assert int(queue.pointer) == 2
 
 
 def test_more_keys_than_the_queue_holds_leave_the_last() -> None:
     queue = Queue(3, 2)
-    queue.push(rows(9))
-    queue.push(rows(1, 2, 3, 4, 5))
+    queue.push(make_rows(9))
+    queue.push(make_rows(1, 2, 3, 4, 5))
     assert sorted(queue.rows[:, 0].tolist()) == [3, 4, 5]
-    queue.push(rows(6))
+    queue.push(make_rows(6))
     assert sorted(queue.rows[:, 0].tolist()) == [4, 5, 6], "the oldest goes first"
 
 
 def test_the_queue_survives_a_checkpoint() -> None:
     queue, other = Queue(4, 2), Queue(4, 2)
-    queue.push(rows(1, 2, 3))
+    queue.push(make_rows(1, 2, 3))
     other.load_state_dict(queue.state_dict())
     for q in (queue, other):
-        q.push(rows(7, 8))
+        q.push(make_rows(7, 8))
     assert torch.equal(queue.rows, other.rows)
 
 

@@ -67,23 +67,23 @@ def test_the_learning_rate_depends_on_nothing_but_its_arguments() -> None:
 
 @pytest.mark.parametrize("batch", [64, 256, 512, 4096])
 def test_the_rules_of_the_batch_size(batch: int) -> None:
-    def peak(rule: str, base: float) -> float:
+    def compute_peak(rule: str, base: float) -> float:
         return optim.peak_learning_rate(
             replace(BASE, batch_size=batch, learning_rate=base, learning_rate_rule=rule)  # type: ignore[arg-type]
         )
 
-    assert peak("linear", 0.3) == pytest.approx(0.3 * batch / 256)
-    assert peak("sqrt", 1.2) == pytest.approx(0.075 * math.sqrt(batch)), "SimCLR, appendix B.1"
-    assert peak("none", 0.3) == pytest.approx(0.3)
+    assert compute_peak("linear", 0.3) == pytest.approx(0.3 * batch / 256)
+    assert compute_peak("sqrt", 1.2) == pytest.approx(0.075 * math.sqrt(batch)), "SimCLR, appendix B.1"
+    assert compute_peak("none", 0.3) == pytest.approx(0.3)
     if batch == 4096:
-        assert peak("linear", 0.3) == pytest.approx(peak("sqrt", 1.2)), "where SimCLR's two rules meet"
+        assert compute_peak("linear", 0.3) == pytest.approx(compute_peak("sqrt", 1.2)), "where SimCLR's two rules meet"
 
 
 Flat = list[list[float]]
 FORMS = ("lars", "lars_fb", "larc")
 
 
-def transcription(
+def transcribe(
     form: str, weights: list[Tensor], gradients: list[list[Tensor | None]], rates: list[float], decay: float
 ) -> tuple[Flat, Flat]:
     """Weights and momenta (of 0.9), number by number; each form as METHODS 1.4 and its authors' code have it."""
@@ -113,7 +113,7 @@ def transcription(
     return flat, velocity
 
 
-def network() -> nn.Sequential:
+def make_network() -> nn.Sequential:
     """With a matrix and a bias that start at 0."""
     torch.manual_seed(0)
     last = nn.Linear(12, 4)
@@ -142,7 +142,7 @@ SCHEDULE = [optim.learning_rate(step, 8, replace(BASE, warmup=0.4)) for step in 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_each_form_is_its_definition_under_a_changing_learning_rate(form: str) -> None:
-    net = network()
+    net = make_network()
     start = [p.detach().clone() for p in net.parameters()]
     gradients = random_gradients(net, len(SCHEDULE))
     for norm in (0, 2, 3):  # of a conv, of a batch norm, of its bias: gradients of norm 0
@@ -151,32 +151,32 @@ def test_each_form_is_its_definition_under_a_changing_learning_rate(form: str) -
     settings = replace(BASE, optimiser=form, weight_decay=0.1, sgd_momentum=0.9)  # type: ignore[arg-type]
     optimiser = optim.make(net, settings)
     follow(net, optimiser, gradients, SCHEDULE)
-    weights, velocity = transcription(form, start, gradients, SCHEDULE, decay=0.1)
+    weights, velocity = transcribe(form, start, gradients, SCHEDULE, decay=0.1)
     for p, flat, v in zip(net.parameters(), weights, velocity, strict=True):
         assert p.flatten().tolist() == pytest.approx(flat, rel=1e-12, abs=1e-14)
         assert optimiser.state[p]["momentum_buffer"].flatten().tolist() == pytest.approx(v, rel=1e-12, abs=1e-14)
 
 
 def test_the_forms_differ_and_two_of_them_only_by_the_change_of_the_learning_rate() -> None:
-    def trained(form: str, rates: list[float]) -> Tensor:
-        net = network()
+    def train(form: str, rates: list[float]) -> Tensor:
+        net = make_network()
         torch.manual_seed(1)
         gradients = random_gradients(net, len(rates))
         settings = replace(BASE, optimiser=form, weight_decay=0.1)  # type: ignore[arg-type]
         follow(net, optim.make(net, settings), gradients, rates)
         return net.get_parameter("0.weight").detach()
 
-    def apart(one: str, other: str, rates: list[float]) -> float:
-        return float((trained(one, rates) - trained(other, rates)).abs().max())
+    def measure_difference(one: str, other: str, rates: list[float]) -> float:
+        return float((train(one, rates) - train(other, rates)).abs().max())
 
-    assert apart("lars", "lars_fb", [0.3] * 8) < 1e-14
+    assert measure_difference("lars", "lars_fb", [0.3] * 8) < 1e-14
     for pair in (("lars", "lars_fb"), ("lars_fb", "larc"), ("lars", "larc")):
-        assert apart(*pair, SCHEDULE) > 1e-6, pair
+        assert measure_difference(*pair, SCHEDULE) > 1e-6, pair
 
 
 @pytest.mark.parametrize("form", FORMS)
 def test_where_a_norm_is_zero_a_gradient_moves_the_weight_unscaled(form: str) -> None:
-    net = network()
+    net = make_network()
     settings = replace(BASE, optimiser=form, weight_decay=0.1)  # type: ignore[arg-type]
     conv, last, bias = (net.get_parameter(name) for name in ("0.weight", "3.weight", "3.bias"))
     start = conv.detach().clone()
@@ -194,7 +194,7 @@ def test_where_a_norm_is_zero_a_gradient_moves_the_weight_unscaled(form: str) ->
 @pytest.mark.parametrize("form", FORMS)
 def test_a_parameter_without_gradient_is_left_alone(form: str) -> None:
     """Also in the middle of a training: no decay, and its momentum waits."""
-    net = network()
+    net = make_network()
     optimiser = optim.make(net, replace(BASE, optimiser=form, weight_decay=0.1))  # type: ignore[arg-type]
     follow(net, optimiser, random_gradients(net, 2), [0.3, 0.3])
     weights = [p.detach().clone() for p in net.parameters()]
@@ -212,7 +212,7 @@ def test_a_parameter_without_gradient_is_left_alone(form: str) -> None:
 def test_timms_lars_is_larc_where_there_is_decay_and_plain_sgd_where_there_is_none() -> None:
     """Why it is not offered. Where a gradient is 0, timm's form decays all the same."""
     for decay, same in ((0.1, True), (0.0, False)):
-        one, other = network(), network()
+        one, other = make_network(), make_network()
         for net in (one, other):
             nn.init.normal_(net.get_parameter("3.weight"), generator=torch.Generator().manual_seed(1))
         torch.manual_seed(1)
@@ -232,24 +232,24 @@ class Small(nn.Module):
         self.frozen = nn.Linear(4, 4).requires_grad_(False)
 
 
-@pytest.mark.parametrize("optimiser", ["sgd", "adamw", *FORMS])
+@pytest.mark.parametrize("name", ["sgd", "adamw", *FORMS])
 @pytest.mark.parametrize("decay_all", [False, True])
-def test_every_trainable_parameter_is_in_one_group_and_decays_by_the_setting(optimiser: str, decay_all: bool) -> None:
+def test_every_trainable_parameter_is_in_one_group_and_decays_by_the_setting(name: str, decay_all: bool) -> None:
     network = Small()
-    settings = replace(BASE, optimiser=optimiser, weight_decay=0.05, decay_all=decay_all)  # type: ignore[arg-type]
-    made = optim.make(network, settings)
-    decay = [(id(p), group["weight_decay"]) for group in made.param_groups for p in group["params"]]
+    settings = replace(BASE, optimiser=name, weight_decay=0.05, decay_all=decay_all)  # type: ignore[arg-type]
+    optimiser = optim.make(network, settings)
+    decay = [(id(p), group["weight_decay"]) for group in optimiser.param_groups for p in group["params"]]
     trainable = {id(p) for p in network.parameters() if p.requires_grad}
     assert len(decay) == len(trainable) == 6
     assert {p for p, _ in decay} == trainable
     unlike = [network.conv.bias, network.norm.weight, network.norm.bias, network.head.bias]
     for p, rate in decay:
-        assert rate == (0.0 if p in map(id, unlike) and not decay_all and optimiser != "larc" else 0.05)
+        assert rate == (0.0 if p in map(id, unlike) and not decay_all and name != "larc" else 0.05)
 
 
 def test_a_network_of_biases_only_has_an_optimiser() -> None:
-    made = optim.make(nn.BatchNorm1d(3), BASE)
-    assert [len(group["params"]) for group in made.param_groups] == [2]
+    optimiser = optim.make(nn.BatchNorm1d(3), BASE)
+    assert [len(group["params"]) for group in optimiser.param_groups] == [2]
 
 
 @pytest.mark.parametrize(
@@ -257,7 +257,7 @@ def test_a_network_of_biases_only_has_an_optimiser() -> None:
     [("sgd", torch.optim.SGD), ("adamw", torch.optim.AdamW), *((form, optim.LARS) for form in FORMS)],
 )
 def test_the_optimiser_is_the_one_asked_for_and_survives_a_checkpoint(name: str, kind: type) -> None:
-    def trained(network: nn.Module, optimiser: torch.optim.Optimizer, steps: range) -> None:
+    def train(network: nn.Module, optimiser: torch.optim.Optimizer, steps: range) -> None:
         for step in steps:
             for group in optimiser.param_groups:
                 group["lr"] = 0.1 * (1 + step)
@@ -269,11 +269,11 @@ def test_the_optimiser_is_the_one_asked_for_and_survives_a_checkpoint(name: str,
     network, other = nn.Linear(3, 2), nn.Linear(3, 2)
     first, second = optim.make(network, settings), optim.make(other, settings)
     assert type(first) is kind
-    trained(network, first, range(2))
+    train(network, first, range(2))
     other.load_state_dict(network.state_dict())
     second.load_state_dict(copy.deepcopy(first.state_dict()))  # torch would share the tensors
-    trained(network, first, range(2, 4))
-    trained(other, second, range(2, 4))
+    train(network, first, range(2, 4))
+    train(other, second, range(2, 4))
     assert torch.equal(network.weight, other.weight)
     assert torch.equal(network.bias, other.bias)
 
@@ -288,17 +288,18 @@ def test_the_decay_goes_to_its_end_by_half_a_cosine_for_what_decays(tmp_path: Pa
     assert decays == sorted(decays)
     assert {optim.weight_decay(step, 100, replace(BASE, weight_decay=0.04)) for step in range(100)} == {0.04}
 
-    def groups(*words: str) -> list[tuple[bool, float]]:
+    def read_groups(*words: str) -> list[tuple[bool, float]]:
         cell = short_training.settings("simclr", "epochs=2", "optimiser=adamw", *words)
-        (tmp_path / address.key(cell)).mkdir()
-        short_training.train_briefly(cell, folder=tmp_path / address.key(cell))
-        saved = torch.load(tmp_path / address.key(cell) / "last.pt", weights_only=False)["optimiser"]["param_groups"]
-        assert {group["betas"] for group in saved} == {(0.9, cell.adamw_beta2)}
-        return [(group["decays"], round(group["weight_decay"], 6)) for group in saved]
+        folder = tmp_path / address.hash_cell(cell)
+        folder.mkdir()
+        short_training.train_briefly(cell, folder=folder)
+        groups = torch.load(folder / "last.pt", weights_only=False)["optimiser"]["param_groups"]
+        assert {group["betas"] for group in groups} == {(0.9, cell.adamw_beta2)}
+        return [(group["decays"], round(group["weight_decay"], 6)) for group in groups]
 
     last = round(0.4 - 0.36 * 0.5 * (1 + math.cos(math.pi * 3 / 4)), 6)  # of four steps
-    assert groups("weight_decay=0.04", "weight_decay_end=0.4", "adamw_beta2=0.95") == [(True, last), (False, 0.0)]
-    assert groups("weight_decay=0.04") == [(True, 0.04), (False, 0.0)]
+    assert read_groups("weight_decay=0.04", "weight_decay_end=0.4", "adamw_beta2=0.95") == [(True, last), (False, 0.0)]
+    assert read_groups("weight_decay=0.04") == [(True, 0.04), (False, 0.0)]
 
 
 @pytest.mark.parametrize("decay_all", [False, True])
@@ -313,9 +314,9 @@ def test_unscheduled_modules_are_groups_of_their_own(decay_all: bool) -> None:
             self.encoder, self.predictor = nn.Linear(3, 2), nn.Linear(2, 2)
 
     network = Network()
-    made = optim.make(network, replace(BASE, optimiser="sgd", weight_decay=0.1, decay_all=decay_all))
-    of = {id(p): group for group in made.param_groups for p in group["params"]}
-    assert sum(len(group["params"]) for group in made.param_groups) == 4
+    optimiser = optim.make(network, replace(BASE, optimiser="sgd", weight_decay=0.1, decay_all=decay_all))
+    of = {id(p): group for group in optimiser.param_groups for p in group["params"]}
+    assert sum(len(group["params"]) for group in optimiser.param_groups) == 4
     for name, parameter in network.named_parameters():
         group = of[id(parameter)]
         assert group["scheduled"] == name.startswith("encoder")

@@ -91,8 +91,8 @@ def test_what_a_plugin_must_avoid_is_named(kind: type[Method], obstacle: str | N
     method = kind(kind.Config(), nn.Sequential(nn.Flatten(), nn.Linear(48, 4)), 4, 100)
     engine = Engine(method, World(), torch.device("cpu"), "fp32", 0, 0)
     batch = Batch([torch.randn(8, 3, 4, 4)], torch.arange(8))
-    said = inspect(engine, batch, AT)[2]
-    assert said is None if obstacle is None else obstacle in str(said)
+    reason = inspect(engine, batch, AT)[2]
+    assert reason is None if obstacle is None else obstacle in str(reason)
 
 
 def test_on_a_cpu_steps_run_one_by_one_and_nothing_is_said() -> None:
@@ -106,8 +106,8 @@ def test_on_a_cpu_steps_run_one_by_one_and_nothing_is_said() -> None:
 
 
 def test_record_on_without_a_gpu_is_refused(environment: dict[str, str], tmp_path: Path) -> None:
-    done = run_in_process(["run", "methods=simclr", "record=on", "device=cpu"], environment, tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.count("\n") == 1
-    assert "record=on: a CUDA graph needs a GPU" in done.stderr
+    result = run_in_process(["run", "methods=simclr", "record=on", "device=cpu"], environment, tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.count("\n") == 1
+    assert "record=on: a CUDA graph needs a GPU" in result.stderr
     assert not list(tmp_path.glob("runs/*"))

@@ -70,10 +70,10 @@ def collect_verdicts(
 
 @pytest.mark.parametrize("rows", [POINT, LINE, LINE[:, None].expand(64, 3, 8)])
 def test_embeddings_of_rank_one_are_a_collapse_when_they_last(rows: Tensor) -> None:
-    found = collect_verdicts(CollapseWatch(Plain(), STEPS), range(200, STEPS), rows)
-    assert min(found) == 200 + PATIENCE * EVERY - 1, "the last step of the fifth look"
-    assert max(found) == STEPS - 1
-    text = found[STEPS - 1]
+    verdicts = collect_verdicts(CollapseWatch(Plain(), STEPS), range(200, STEPS), rows)
+    assert min(verdicts) == 200 + PATIENCE * EVERY - 1, "the last step of the fifth look"
+    assert max(verdicts) == STEPS - 1
+    text = verdicts[STEPS - 1]
     assert text.startswith("effective rank ")
     assert "all on one line or point; a lower learning rate" in text
     assert len(text) <= 120, "tables cut what is longer"
@@ -81,8 +81,8 @@ def test_embeddings_of_rank_one_are_a_collapse_when_they_last(rows: Tensor) -> N
 
 def test_a_short_spell_is_forgiven_and_a_long_one_that_passes_too() -> None:
     assert not collect_verdicts(CollapseWatch(Plain(), STEPS), range(200, 200 + (PATIENCE - 1) * EVERY))
-    found = collect_verdicts(CollapseWatch(Plain(), STEPS), range(200, 300))
-    assert max(found) == 308, "no verdict behind the first healthy look"
+    verdicts = collect_verdicts(CollapseWatch(Plain(), STEPS), range(200, 300))
+    assert max(verdicts) == 308, "no verdict behind the first healthy look"
 
 
 def test_the_first_tenth_does_not_count() -> None:
@@ -105,9 +105,9 @@ def test_short_trainings_are_looked_at_after_every_step_for_twenty_steps() -> No
 def test_the_method_is_told_the_means_and_its_own_sign_comes_first() -> None:
     method = Stuck()
     watch = CollapseWatch(method, STEPS)
-    found = collect_verdicts(watch, range(205, STEPS), HEALTHY, loss=5.0)
-    assert min(found) == 259, "the mean of steps 200 to 209 is 3"
-    assert found[STEPS - 1] == "loss stuck at 5.00; a lower learning rate helps"
+    verdicts = collect_verdicts(watch, range(205, STEPS), HEALTHY, loss=5.0)
+    assert min(verdicts) == 259, "the mean of steps 200 to 209 is 3"
+    assert verdicts[STEPS - 1] == "loss stuck at 5.00; a lower learning rate helps"
     assert len(method.shown) == 45
     assert method.shown[15:17] == [3.0, 5.0]
     both = collect_verdicts(CollapseWatch(Stuck(), STEPS), range(200, STEPS), POINT, loss=5.0)
@@ -117,16 +117,16 @@ def test_the_method_is_told_the_means_and_its_own_sign_comes_first() -> None:
 def test_signs_that_alternate_are_not_one_that_lasts() -> None:
     watch = CollapseWatch(Stuck(), STEPS)
     for step in range(STEPS):
-        odd = step // EVERY % 2 == 1
-        scalars = {"loss": torch.tensor(5.0 if odd else 1.0)}
-        assert watch.update(step, scalars, {"z": HEALTHY if odd else POINT}) is None
+        bad = step // EVERY % 2 == 1
+        scalars = {"loss": torch.tensor(5.0 if bad else 1.0)}
+        assert watch.update(step, scalars, {"z": HEALTHY if bad else POINT}) is None
 
 
 def test_a_loss_near_chance_is_said_and_is_no_collapse() -> None:
-    for loss, said in ((4.97, ["loss of 4.970 is near 5.000"]), (4.9, [])):
+    for loss, signs in ((4.97, ["loss of 4.970 is near 5.000"]), (4.9, [])):
         watch = CollapseWatch(Near(), STEPS)
         assert not collect_verdicts(watch, range(STEPS), HEALTHY, loss)
-        assert [sign.partition(",")[0] for sign in watch.signs] == said
+        assert [sign.partition(",")[0] for sign in watch.signs] == signs
 
 
 @pytest.mark.parametrize(("last", "rose"), [(1.2, True), (1.05, False), (0.5, False)])
@@ -225,32 +225,32 @@ def plugin(tmp_path: Path, environment: dict[str, str]) -> dict[str, str]:
 def run(
     out: Path, environment: dict[str, str], *words: str, processes: int = 1, code: int = 0
 ) -> tuple[dict[str, Any], list[int], str]:
-    """The record, the steps in its log, and what was said."""
+    """The record, the steps in its log, and what was printed."""
     call = ["run", *SMALL, *words, f"out={out}"]
     if processes == 1:
-        done = run_in_process(call, environment)
-        codes, said = [done.returncode], done.stdout + done.stderr
+        result = run_in_process(call, environment)
+        codes, printed = [result.returncode], result.stdout + result.stderr
     else:
-        codes, said = fork_pair(call, environment, out)
-    assert codes == [code] * processes, said
+        codes, printed = fork_pair(call, environment, out)
+    assert codes == [code] * processes, printed
     if code:
         return {}, [], ""
     (path,) = out.glob("*/record.json")
     steps = [json.loads(line)["step"] for line in (path.parent / "log.jsonl").read_text().splitlines()]
-    return json.loads(path.read_text()), steps, said
+    return json.loads(path.read_text()), steps, printed
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("processes", [1, 2])
 def test_a_stuck_loss_ends_the_cell_early_if_asked(processes: int, tmp_path: Path, plugin: dict[str, str]) -> None:
-    record, steps, said = run(tmp_path, plugin, "tells=true", "stop_collapsed=true", processes=processes)
+    record, steps, printed = run(tmp_path, plugin, "tells=true", "stop_collapsed=true", processes=processes)
     assert record["status"] == "collapsed"
     assert record["reason"] == "loss stuck at 5.000; a lower learning rate helps"
     assert record["metrics"] == {}
     assert steps == [4, 8, 12, 16, 20, 23], "30 steps, 3 of them in the first tenth, 20 looks; the last: where it ended"
     assert record["cost"]["views"] == 23 * 32 * 2
     assert record["cost"]["processes"] == processes
-    assert "a lower learning rate helps" in " ".join(said.split())
+    assert "a lower learning rate helps" in " ".join(printed.split())
 
 
 def test_a_cell_that_is_stopped_and_goes_on_ends_at_the_same_step(tmp_path: Path, plugin: dict[str, str]) -> None:
@@ -266,14 +266,14 @@ def test_a_cell_that_is_stopped_and_goes_on_ends_at_the_same_step(tmp_path: Path
 def test_without_being_asked_the_cell_is_trained_evaluated_and_collapsed(
     tmp_path: Path, plugin: dict[str, str]
 ) -> None:
-    record, steps, said = run(tmp_path, plugin, "tells=true")
+    record, steps, printed = run(tmp_path, plugin, "tells=true")
     assert record["status"] == "collapsed"
     assert record["reason"] == "loss stuck at 5.000; a lower learning rate helps"
     assert {"linear_top1", "knn20_top1", "effective_rank"} <= set(record["metrics"])
     assert steps[-1] == 30
-    assert "loss stuck at 5.000" in said
-    again, _, _ = run(tmp_path, plugin, "tells=true", "stop_collapsed=true")
-    assert again == record, "how to run a cell is no part of its address"
+    assert "loss stuck at 5.000" in printed
+    stopped, _, _ = run(tmp_path, plugin, "tells=true", "stop_collapsed=true")
+    assert stopped == record, "how to run a cell is no part of its address"
 
 
 def test_a_head_that_gives_one_embedding_is_noticed(tmp_path: Path, plugin: dict[str, str]) -> None:

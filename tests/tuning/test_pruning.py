@@ -47,14 +47,14 @@ def judge(curve: list[float], cell: Settings) -> list[float]:
 def write(out: Path, cell: Settings, curve: list[float] | None = None) -> None:
     """The log and the record of a cell that has ended."""
     whole = curve or draw(cell)
-    curve, folder = judge(whole, cell), out / address.folder_name(cell)
+    curve, folder = judge(whole, cell), out / address.name_folder(cell)
     folder.mkdir(parents=True)
     lines = [{"step": 5 * e, "epoch": e, record.VALIDATION: value} for e, value in enumerate(curve, 1)]
     (folder / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     pruned = len(curve) < len(whole)
-    entry: dict[str, Any] = {"schema": 1, "key": address.key(cell), "protocol": "c0ffee", "purpose": record.TRIAL}
+    entry: dict[str, Any] = {"schema": 1, "key": address.hash_cell(cell), "protocol": "c0ffee", "purpose": record.TRIAL}
     entry |= {"status": "pruned" if pruned else "finished", "reason": "too low" if pruned else None}
-    entry |= {"settings": address.identity(cell), "metrics": {} if pruned else {study.OBJECTIVE: curve[-1]}}
+    entry |= {"settings": address.identify(cell), "metrics": {} if pruned else {study.OBJECTIVE: curve[-1]}}
     entry |= {"cost": {}, "versions": {}, "commit": None, "dirty": None}
     record.write(folder, entry | {"started": record.now(), "finished": record.now()})
 
@@ -79,7 +79,7 @@ def read_trials(out: Path, request: tune_words.Request) -> list[FrozenTrial]:
         return journal.open_study(storage, request.searches[0].study).get_trials()
 
 
-def facts(trials: list[FrozenTrial]) -> list[tuple[Any, ...]]:
+def list_facts(trials: list[FrozenTrial]) -> list[tuple[Any, ...]]:
     return [(t.params, t.state, t.values, t.intermediate_values, t.user_attrs) for t in trials]
 
 
@@ -94,7 +94,7 @@ def test_trials_end_where_optunas_median_pruner_ends_them(tmp_path: Path) -> Non
         """The epochs that the trial has under Optuna's pruner, fed as a live study would feed it."""
         before, live = optuna.create_study(direction="maximize"), optuna.trial.create_trial(state=TrialState.RUNNING)
         before.add_trials(trials[: trial.number])
-        cell = request.searches[0].trial(trial.number, study.proposals.texts(trial.params))
+        cell = request.searches[0].trial(trial.number, study.proposals.write_values(trial.params))
         for epoch, accuracy in enumerate(draw(cell), 1):
             live.intermediate_values[epoch] = accuracy
             yield epoch
@@ -114,16 +114,16 @@ def test_trials_end_where_optunas_median_pruner_ends_them(tmp_path: Path) -> Non
 def test_a_study_that_was_killed_or_lost_its_journal_has_the_trials_of_an_undisturbed_one(tmp_path: Path) -> None:
     whole, killed = ask(tmp_path / "whole", "trials=14"), ask(tmp_path / "killed", "trials=14")
     assert study.run(whole, train(tmp_path / "whole"), lambda line: None)[0] == 0
-    expected = facts(read_trials(tmp_path / "whole", whole))
+    expected = list_facts(read_trials(tmp_path / "whole", whole))
     assert sum(state == TrialState.PRUNED for _, state, *_ in expected) > 2
     for most in (4, 0, 5, 3):
         with pytest.raises(KeyboardInterrupt):
             study.run(killed, train(tmp_path / "killed", most), lambda line: None)
     assert study.run(killed, train(tmp_path / "killed"), lambda line: None)[0] == 0
-    assert facts(read_trials(tmp_path / "killed", killed)) == expected
+    assert list_facts(read_trials(tmp_path / "killed", killed)) == expected
     (tmp_path / "killed/tuned/journal.log").unlink()
     assert study.run(killed, train(tmp_path / "killed", 0), lambda line: None)[0] == 0, "nothing trains again"
-    assert facts(read_trials(tmp_path / "killed", killed)) == expected
+    assert list_facts(read_trials(tmp_path / "killed", killed)) == expected
     number = next(number for number, (_, state, *_) in enumerate(expected, 1) if state == TrialState.PRUNED)
     (folder,) = (tmp_path / "killed").glob(f"*-trial{number}-*")
     log = (folder / "log.jsonl").read_text()
@@ -145,14 +145,14 @@ def test_a_pruned_trial_is_a_cell_that_says_so_and_the_study_goes_on(
         return 0
 
     assert study.run(tune_words.read([*words, "trials=5"]), finish, lambda line: None)[0] == 0
-    done = run_in_process(["tune", *words, "trials=6", "final=no"], environment)
-    assert done.returncode == 0, done.stderr
+    result = run_in_process(["tune", *words, "trials=6", "final=no"], environment)
+    assert result.returncode == 0, result.stderr
     (folder,) = tmp_path.glob("simclr-digits-trial6-*")
     entry = record.read(folder)
     assert entry is not None
     assert (entry["status"], entry["metrics"], entry["cost"]["views"]) == ("pruned", {}, 5 * 32 * 2)
     assert entry["reason"].endswith("% by epoch 1: the median of earlier trials at epoch 1 is 100 %")
-    assert f"simclr trial 6 of 6: pruned: {entry['reason']}" in done.stderr
+    assert f"simclr trial 6 of 6: pruned: {entry['reason']}" in result.stderr
     assert entry["resolved"]["validation_curve"]["prune_below"] == [[1.0, 1]]
     assert not (folder / "last.pt").exists()
     with pytest.raises(ValueError, match="a trial's alone"):

@@ -46,20 +46,22 @@ def untouchable(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.usefixtures("untouchable")
 def test_no_trial_reads_the_test_set(tmp_path: Path, environment: dict[str, str]) -> None:
     words = ["tune", "methods=simclr", "trials=2", *SMALL, f"out={tmp_path}"]
-    done = run_in_process([*words, "final=no"], environment)
-    assert done.returncode == 0, done.stderr
-    found = read_records(tmp_path)
-    assert len(found) == 2
-    for name, entry in found.items():
+    result = run_in_process([*words, "final=no"], environment)
+    assert result.returncode == 0, result.stderr
+    records = read_records(tmp_path)
+    assert len(records) == 2
+    for name, entry in records.items():
         assert "-trial" in name
         assert (entry["purpose"], entry["status"]) == ("tune", "finished")
         assert set(entry["metrics"]) <= set(record.TRIAL_METRICS)
         assert entry["resolved"]["test"] == {}
         assert not (tmp_path / name / record.LOOKS_NAME).exists()
-    refused = run_in_process(["evaluate", f"cells={next(iter(found))}", f"out={tmp_path}"], environment)
-    assert (refused.returncode, "never sees the test set" in refused.stderr) == (2, True)
-    refused = run_in_process(["export", str(tmp_path / next(iter(found))), f"out={tmp_path / 'encoder'}"], environment)
-    assert (refused.returncode, "a trial keeps no encoder" in refused.stderr) == (2, True)
+    refusal = run_in_process(["evaluate", f"cells={next(iter(records))}", f"out={tmp_path}"], environment)
+    assert (refusal.returncode, "never sees the test set" in refusal.stderr) == (2, True)
+    refusal = run_in_process(
+        ["export", str(tmp_path / next(iter(records))), f"out={tmp_path / 'encoder'}"], environment
+    )
+    assert (refusal.returncode, "a trial keeps no encoder" in refusal.stderr) == (2, True)
     assert run_in_process(["evaluate", f"out={tmp_path}"], environment).returncode == 0
     assert list(tmp_path.glob("*/evaluation.json")) == []
     with pytest.raises(WithheldRead, match="somebody reads"):  # the guard bites: what was chosen is shown the test set
@@ -78,28 +80,28 @@ def tuned(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, subprocess.Co
     """A whole study, and what it said."""
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2]), "COLUMNS": "200"}
     out = tmp_path_factory.mktemp("tuned")
-    done = run_in_process(["tune", *WORDS, "seeds=3", f"out={out}"], environment)
-    assert done.returncode == 0, done.stderr
-    return out, done
+    result = run_in_process(["tune", *WORDS, "seeds=3", f"out={out}"], environment)
+    assert result.returncode == 0, result.stderr
+    return out, result
 
 
 def test_what_was_chosen_runs_with_fresh_seeds_as_ordinary_cells(
     tuned: tuple[Path, subprocess.CompletedProcess[str]],
 ) -> None:
-    out, done = tuned
-    found = read_records(out)
-    ordinary = {e["settings"]["method"]: e for e in found.values() if "purpose" not in e}
+    out, result = tuned
+    records = read_records(out)
+    ordinary = {e["settings"]["method"]: e for e in records.values() if "purpose" not in e}
     assert {method: entry["settings"]["seed"] for method, entry in ordinary.items()} == dict.fromkeys(
         ("moco", "random", "simclr"), 3
     )
     for method in ("simclr", "moco"):
-        trials = [e for e in found.values() if "purpose" in e and e["settings"]["method"] == method]
+        trials = [e for e in records.values() if "purpose" in e and e["settings"]["method"] == method]
         assert {entry["settings"]["seed"] for entry in trials} == {0}
         best = max(trials, key=lambda entry: entry["metrics"]["linear_validation_top1"])["settings"]
         assert ordinary[method]["settings"] == {name: best[name] for name in best if name != "trial"} | {"seed": 3}
         assert "linear_top1" in ordinary[method]["metrics"]
-    assert "trial 2 of 2" in done.stderr
-    assert "random does not train: no trials" in done.stderr
+    assert "trial 2 of 2" in result.stderr
+    assert "random does not train: no trials" in result.stderr
 
 
 def test_the_same_command_again_trains_nothing(
@@ -117,30 +119,32 @@ def test_settings_tuned_are_the_chosen_ones_and_a_word_of_the_user_wins(
     tuned: tuple[Path, subprocess.CompletedProcess[str]], environment: dict[str, str]
 ) -> None:
     out, _ = tuned
-    rest = [word for word in WORDS if not word.startswith("trials")]
-    plan = run_in_process(["plan", *rest, "seeds=3", "settings=tuned", f"out={out}", "--quick"], environment)
+    usual = [word for word in WORDS if not word.startswith("trials")]
+    plan = run_in_process(["plan", *usual, "seeds=3", "settings=tuned", f"out={out}", "--quick"], environment)
     assert plan.stdout.endswith("3 cells: 3 exist, 0 would run\n"), plan.stdout + plan.stderr
     rows = {line.split()[1]: line for line in plan.stdout.splitlines()[:-1]}
-    chosen = [line.split(".", 1) for line in (out / "tuned/digits.txt").read_text().splitlines() if line[:1].isalpha()]
-    assert len(chosen) > 3
-    assert all(word.partition("=")[0] + "=" in rows[method] for method, word in chosen), "what was chosen is shown"
+    choices = [line.split(".", 1) for line in (out / "tuned/digits.txt").read_text().splitlines() if line[:1].isalpha()]
+    assert len(choices) > 3
+    assert all(word.partition("=")[0] + "=" in rows[method] for method, word in choices), "what was chosen is shown"
     assert "=" not in rows["random"]
-    words = ["plan", *rest, "seeds=3", f"settings={out / 'tuned/digits.txt'}", "simclr.temperature=0.3", "--quick"]
+    words = ["plan", *usual, "seeds=3", f"settings={out / 'tuned/digits.txt'}", "simclr.temperature=0.3", "--quick"]
     own = run_in_process([*words, f"out={out}"], environment)
     assert own.stdout.endswith("3 cells: 2 exist, 1 would run\n"), own.stdout
     assert "tuned elsewhere" not in plan.stderr + own.stderr
-    other = [word for word in rest if not word.startswith("epochs")]
+    other = [word for word in usual if not word.startswith("epochs")]
     elsewhere = run_in_process(["plan", *other, "epochs=2,3", "settings=tuned", f"out={out}", "--quick"], environment)
-    told = [line for line in elsewhere.stderr.splitlines() if "tuned elsewhere" in line]
-    assert told == ["note: settings=tuned was tuned elsewhere, and may not fit: simclr, moco with epochs=1 (here 2, 3)"]
-    untold = run_in_process(
+    notes = [line for line in elsewhere.stderr.splitlines() if "tuned elsewhere" in line]
+    assert notes == [
+        "note: settings=tuned was tuned elsewhere, and may not fit: simclr, moco with epochs=1 (here 2, 3)"
+    ]
+    silent = run_in_process(
         ["plan", *SMALL, "methods=simclr,swav", "settings=tuned", f"out={out}", "--quick"], environment
     )
-    assert "swav: settings=tuned says nothing of it" in untold.stderr
+    assert "swav: settings=tuned says nothing of it" in silent.stderr
 
 
 @pytest.mark.parametrize(
-    ("text", "told"),
+    ("text", "message"),
     [
         ("simclr.temprature=0.1", "simclr has no temprature; did you mean 'temperature'"),
         ("simclr.temperature=0.1,0.2", "one value is needed"),
@@ -152,18 +156,18 @@ def test_settings_tuned_are_the_chosen_ones_and_a_word_of_the_user_wins(
     ],
 )
 def test_a_file_of_settings_that_cannot_be_meant_is_refused(
-    tmp_path: Path, environment: dict[str, str], text: str, told: str
+    tmp_path: Path, environment: dict[str, str], text: str, message: str
 ) -> None:
     (tmp_path / "mine.txt").write_text(f"# mine\n\n{text}\n")
-    done = run_in_process(
+    result = run_in_process(
         ["plan", "methods=simclr", f"settings={tmp_path / 'mine.txt'}", "--quick"], environment, tmp_path
     )
-    assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
-    assert told in done.stderr
+    assert (result.returncode, len(result.stderr.splitlines())) == (2, 1)
+    assert message in result.stderr
 
 
 @pytest.mark.parametrize(
-    ("words", "told"),
+    ("words", "message"),
     [
         (["methods=simclr", "trails=3"], "did you mean 'trials'"),
         (["methods=simclr", "sampler=tp"], "did you mean 'tpe'"),
@@ -186,11 +190,11 @@ def test_a_file_of_settings_that_cannot_be_meant_is_refused(
     ],
 )
 def test_bad_words_are_one_line_and_write_nothing(
-    tmp_path: Path, environment: dict[str, str], words: list[str], told: str
+    tmp_path: Path, environment: dict[str, str], words: list[str], message: str
 ) -> None:
-    done = run_in_process(["tune", *words], environment, tmp_path)
-    assert (done.returncode, len(done.stderr.splitlines()), done.stdout) == (2, 1, ""), done.stderr
-    assert told in done.stderr
+    result = run_in_process(["tune", *words], environment, tmp_path)
+    assert (result.returncode, len(result.stderr.splitlines()), result.stdout) == (2, 1, ""), result.stderr
+    assert message in result.stderr
     assert list(tmp_path.iterdir()) == []
 
 
@@ -199,10 +203,10 @@ def test_without_optuna_one_line_says_what_to_install(
 ) -> None:
     find = importlib.util.find_spec
     monkeypatch.setattr(
-        importlib.util, "find_spec", lambda name, *rest: None if name == "optuna" else find(name, *rest)
+        importlib.util, "find_spec", lambda name, *more: None if name == "optuna" else find(name, *more)
     )
-    done = run_in_process(["tune", "methods=simclr"], environment, tmp_path)
-    assert (done.returncode, done.stderr) == (
+    result = run_in_process(["tune", "methods=simclr"], environment, tmp_path)
+    assert (result.returncode, result.stderr) == (
         2,
         "error: tune needs Optuna, which is not installed: pip install '.[tune]'\n",
     )
@@ -222,7 +226,7 @@ class Mine(Method):
 
 
 @pytest.mark.parametrize(
-    ("space", "told"),
+    ("space", "message"),
     [
         ('{"depth": (1, 64), "mode": ("soft", "hard")}', ""),
         ('{"deep": (1, 64)}', "search_space has 'deep', no option of it; did you mean 'depth'"),
@@ -231,21 +235,21 @@ class Mine(Method):
         ('{"depth": ("two", "4")}', "a whole number is needed"),
     ],
 )
-def test_a_plugin_declares_its_own_space(write_plugin: Callable[[str], str], space: str, told: str) -> None:
+def test_a_plugin_declares_its_own_space(write_plugin: Callable[[str], str], space: str, message: str) -> None:
     from benchmark.errors import UsageError
     from benchmark.words import tune_words
 
     name = write_plugin(PLUGIN.replace("{SPACE}", space))
-    if told:
-        with pytest.raises(UsageError, match="mine") as refused:
+    if message:
+        with pytest.raises(UsageError, match="mine") as error:
             tune_words.read([f"methods={name}"])
-        assert told in str(refused.value)
+        assert message in str(error.value)
         return
     (search,) = tune_words.read([f"methods={name}"]).searches
     assert list(search.space) == ["learning_rate", "weight_decay", "depth", "mode"]
     from benchmark.tuning import proposals
 
-    tried = proposals.texts(proposals.propose(search, tune_words.Options(), []))
+    tried = proposals.write_values(proposals.propose(search, tune_words.Options(), []))
     assert 1 <= search.cell(tried).options["depth"] <= 64
 
 
@@ -265,17 +269,17 @@ def test_two_launchers_one_of_them_killed_and_a_third_lose_no_trial(
     second.join(PATIENCE)
     assert second.exitcode == 0, (tmp_path / "second.txt").read_text()
     assert third.returncode == 0, third.stderr
-    found = read_records(tmp_path)
-    trials = sorted(entry["settings"]["trial"].partition("/")[::2] for entry in found.values())
+    records = read_records(tmp_path)
+    trials = sorted(entry["settings"]["trial"].partition("/")[::2] for entry in records.values())
     assert [number for _, number in trials] == ["1", "2", "3", "4"] * 2
-    assert {entry["status"] for entry in found.values()} == {"finished"}
+    assert {entry["status"] for entry in records.values()} == {"finished"}
     assert list((tmp_path / "tuned/launchers").iterdir()) == []
 
 
 def test_tune_says_where_methods_had_other_budgets(tmp_path: Path, environment: dict[str, str]) -> None:
     words = [*SMALL, "final=no", f"out={tmp_path}"]
-    alone = run_in_process(["tune", "methods=simclr", "trials=2", *words], environment)
-    assert "budgets" not in alone.stderr
+    single = run_in_process(["tune", "methods=simclr", "trials=2", *words], environment)
+    assert "budgets" not in single.stderr
     other = run_in_process(["tune", "methods=byol", "trials=1", *words], environment)
     last = other.stderr.splitlines()[-1]
     assert last.startswith("note: digits: budgets of tuning differ, so the ranks are not of methods alone. ")
@@ -289,13 +293,15 @@ def test_a_trial_that_is_stopped_is_told_and_a_plugin_of_a_file_is_left_alone(
     tmp_path: Path, environment: dict[str, str]
 ) -> None:
     words = ["methods=simclr", *(w for w in SMALL if not w.startswith("epochs")), "epochs=2", f"out={tmp_path}"]
-    done = run_in_process(["tune", *words, "trials=2", "evaluate_every=1", "stop_below=99@1", "final=no"], environment)
-    assert "stopped" in done.stderr
+    result = run_in_process(
+        ["tune", *words, "trials=2", "evaluate_every=1", "stop_below=99@1", "final=no"], environment
+    )
+    assert "stopped" in result.stderr
     assert {entry["status"] for entry in read_records(tmp_path).values()} == {"stopped"}
     assert len(read_records(tmp_path)) == 2
     file = tmp_path / "settings.txt"
     file.write_text("my_method.learning_rate=0.1\nsimclr.temperature=0.3\n")
-    done = run_in_process(["plan", *words, f"settings={file}", "--quick"], environment)
-    assert done.returncode == 0, done.stderr
+    result = run_in_process(["plan", *words, f"settings={file}", "--quick"], environment)
+    assert result.returncode == 0, result.stderr
     file.write_text("simclrr.temperature=0.3\n")
     assert "simclrr" in run_in_process(["plan", *words, f"settings={file}", "--quick"], environment).stderr

@@ -104,12 +104,12 @@ def _list_caltech101(root: Path, left_out: LeftOut) -> list[ClassFolder]:
     top = root / "101_ObjectCategories"
     names = [name for name in list_folders(top) if name != "BACKGROUND_Google"]
     whole = [_class_folder(TRAIN, name, top / name, root, left_out) for name in names]
-    drawn = set(draw_each(np.repeat(np.arange(len(whole)), [len(f.files) for f in whole]), CALTECH_EACH, TEST_SEED))
+    training = set(draw_each(np.repeat(np.arange(len(whole)), [len(f.files) for f in whole]), CALTECH_EACH, TEST_SEED))
     splits: dict[str, list[ClassFolder]] = {TRAIN: [], TEST: []}
     start = 0
     for folder in whole:
-        for split, is_drawn in ((TRAIN, True), (TEST, False)):
-            rows = [row for row in range(len(folder.files)) if (start + row in drawn) is is_drawn]
+        for split, trains in ((TRAIN, True), (TEST, False)):
+            rows = [row for row in range(len(folder.files)) if (start + row in training) is trains]
             files, stats = [folder.files[row] for row in rows], [folder.stats[row] for row in rows]
             source = f"all but {CALTECH_EACH} images a class" if split == TEST else ""
             splits[split].append(ClassFolder(split, folder.name, folder.path, files, stats, source))

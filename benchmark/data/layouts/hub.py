@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmark.data.catalogue import Dataset, location
-from benchmark.data.layout import SPLITS, TEST, TRAIN, VALIDATION, split_of
+from benchmark.data.layout import SPLITS, TEST, TRAIN, VALIDATION, find_split
 from benchmark.data.layouts.scratch import build_folder
 from benchmark.data.layouts.shards import user_cache
 from benchmark.display.counting import show_progress
@@ -69,7 +69,7 @@ def _load(name: str, folder: Path | None) -> dict[str, Any]:
         raise UsageError(f"dataset hf: {name!r} cannot be loaded ({message}): {advice}") from error
     by_title = dict(loaded) if isinstance(loaded, dict) else {TRAIN: loaded}
     usual_first = sorted(by_title, key=lambda title: title.lower() not in SPLITS)
-    titles = {split: title for title in reversed(usual_first) if (split := split_of(title))}
+    titles = {split: title for title in reversed(usual_first) if (split := find_split(title))}
     if not titles and len(by_title) == 1:
         titles = {TRAIN: next(iter(by_title))}
     if TRAIN not in titles:

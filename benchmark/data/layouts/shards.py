@@ -30,9 +30,9 @@ from benchmark.data.layout import (
     ClassFolder,
     LeftOut,
     Stat,
+    find_split,
     is_utf8,
     pick_stat,
-    split_of,
 )
 from benchmark.errors import UsageError
 from results import files
@@ -163,7 +163,7 @@ def _split(shard: Path, base: Path) -> tuple[str, str]:
     """The split, and the word that names it."""
     for part in reversed(shard.relative_to(base).with_suffix("").parts):
         for word in re.split(r"[^A-Za-z]+", part):
-            split = split_of(word)
+            split = find_split(word)
             if split:
                 return split, word
     return TRAIN, "all"

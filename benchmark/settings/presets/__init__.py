@@ -46,15 +46,18 @@ def is_fitted(name: str, dataset: str) -> bool:
     return name == "auto" and dataset not in OF_DATASET
 
 
-def words(name: str, dataset: Dataset, method: str, given: Mapping[str, Any]) -> dict[str, str]:
-    """The preset's words for a cell of `method` on `dataset`; `given` are the settings that the user's words say.
+def words(name: str, dataset: Dataset, method: str, assigned: Mapping[str, Any]) -> dict[str, str]:
+    """The preset's words for a cell of `method` on `dataset`; `assigned` are the settings that the user's words say.
 
-    They follow the given epochs and images of a step where settings are fitted, and the given backbone and view where
-    that is a vision transformer.
+    They follow the assigned epochs and images of a step where settings are fitted, and the assigned backbone and view
+    where that is a vision transformer.
     """
     require(name)
     if is_fitted(name, dataset.name):
-        facts, size = measure(dataset, describe(method).supervised), (given.get("epochs"), given.get("batch_size"))
+        facts, size = (
+            measure(dataset, describe(method).supervised),
+            (assigned.get("epochs"), assigned.get("batch_size")),
+        )
         chosen = {word: rule.value for word, rule in fit(facts, *size).items()} if facts else {}
         short = facts is not None and is_short(facts, *size)
     else:
@@ -63,17 +66,17 @@ def words(name: str, dataset: Dataset, method: str, given: Mapping[str, Any]) ->
         short = name in SHORT
     if dataset.cache or dataset.stream:  # which say themselves at how many pixels images are kept
         chosen.pop("dataset.side", None)
-    return chosen | (_for_transformer(chosen, dataset, method, given, short) if chosen else {})
+    return chosen | (_for_transformer(chosen, dataset, method, assigned, short) if chosen else {})
 
 
 def _for_transformer(
-    chosen: dict[str, str], dataset: Dataset, method: str, given: Mapping[str, Any], short: bool
+    chosen: dict[str, str], dataset: Dataset, method: str, assigned: Mapping[str, Any], short: bool
 ) -> dict[str, str]:
     """What the words `chosen` lack where the cell's backbone is a vision transformer; nothing where it is not."""
     own = chosen.get(f"{method}.backbone", chosen.get("backbone", ""))
-    backbone = given.get("backbone", own)
-    view = given.get("view_size") or int(chosen.get("view_size", 0)) or entry(dataset.name).view
-    changes = transformers.patch_of(backbone) and not transformers.patch_of(own)
+    backbone = assigned.get("backbone", own)
+    view = assigned.get("view_size") or int(chosen.get("view_size", 0)) or entry(dataset.name).view
+    changes = transformers.find_patch(backbone) and not transformers.find_patch(own)
     more = {word: value for word, (value, _) in transformers.recipe(method, view, short).items()} if changes else {}
-    stem = {} if given.get("weights") else transformers.choose_stem(backbone, view)
+    stem = {} if assigned.get("weights") else transformers.choose_stem(backbone, view)
     return more | {f"{method}.{word}": value for word, value in stem.items()}

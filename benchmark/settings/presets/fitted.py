@@ -66,8 +66,8 @@ def explain(settings: Settings, facts: Facts) -> tuple[str, str]:
     """'epochs=500 (why), ...' of the rules for all methods, and of those for the cell's own, whose values it has."""
     values = vars(settings) | settings.options
     parts: dict[str, dict[str, str]] = {"": {}, settings.method: {}}
-    untold = {word: rule for word, rule in fit(facts).items() if word in ("epochs", "batch_size")}
-    for word, (value, why) in (fit(facts, settings.epochs, settings.batch_size) | untold).items():
+    for_all = {word: rule for word, rule in fit(facts).items() if word in ("epochs", "batch_size")}
+    for word, (value, why) in (fit(facts, settings.epochs, settings.batch_size) | for_all).items():
         owner, _, name = word.rpartition(".")
         if why and owner in parts and str(values.get(name)) == value:
             parts[owner][name] = f"{name}={value} ({why})"

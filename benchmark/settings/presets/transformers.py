@@ -14,7 +14,7 @@ from benchmark.settings.presets.sourced import Preset, cite, ours
 MEDIUM = 128  # pixels of the views of Imagenette, for which authors have settings of their own
 
 
-def patch_of(backbone: str) -> int:
+def find_patch(backbone: str) -> int:
     """Pixels of a side of the backbone's patches, by its name; 0 where it is no vision transformer."""
     name = re.fullmatch(r"(?:vit|deit3?)_\w*patch(\d+)_.*|test_vit\d?", backbone.partition(".")[0])
     return int(name[1] or 16) if name else 0
@@ -22,7 +22,7 @@ def patch_of(backbone: str) -> int:
 
 def choose_stem(backbone: str, view: int) -> dict[str, str]:
     """Patches of 4 for views of up to 64 pixels, which have few of 16; no word for other views and backbones."""
-    return {"stem": "small"} if view <= SMALL and patch_of(backbone) > SMALL_PATCH else {}
+    return {"stem": "small"} if view <= SMALL and find_patch(backbone) > SMALL_PATCH else {}
 
 
 def has_recipe(method: str) -> bool:

@@ -29,10 +29,13 @@ test-slurm: $(VENV)/installed-dev
 gpu:
 	PYTHON=$(PYTHON) bash tests/gpu/run.sh
 
+# What is written: code, types, and the pages that are made from the methods and from records.
 lint: $(VENV)/installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+	OMP_NUM_THREADS=1 $(BIN)/python -m benchmark.cli.methods_page --check
+	OMP_NUM_THREADS=1 $(BIN)/python -m results.readme --check
 
 # docs/ as a site, site/index.html; a broken link is an error.
 docs: $(VENV)/installed-docs

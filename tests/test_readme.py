@@ -223,8 +223,3 @@ def test_a_comparison_alone(page: Path) -> None:
     text = page.read_text()
     assert "| simclr | 3 | 97.1 (95.9 to 98.4) | 1 | +5.9" in text
     assert "| note |" not in text, "a column in which nothing stands"
-
-
-def test_this_repository_s_readme_is_current(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(ROOT)
-    assert readme.main(["--check"]) == 0, "run python -m results.readme"

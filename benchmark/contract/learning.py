@@ -28,7 +28,7 @@ from methods.method import Method, Progress
 CLEAR = 0.03  # of the neighbours' accuracy: a lead of which no doubt is left
 
 
-def check_learning(name: str) -> None:
+def check_learning(name: str, epochs: int = 16) -> None:
     """A short training on the digits, with their preset but a small backbone, makes better features than its random
     start had: by 20 nearest neighbours, or by a linear probe.
 
@@ -36,7 +36,7 @@ def check_learning(name: str) -> None:
     is measured with settled statistics, and the end has to be better both with such and with those that training
     left, which are what `run` evaluates. Whoever is ahead by `CLEAR` behind an epoch need not go on.
     """
-    words = [f"methods={name}", "dataset=digits", *small_backbone(name), "epochs=16", "precision=fp32"]
+    words = [f"methods={name}", "dataset=digits", *small_backbone(name), f"epochs={epochs}", "precision=fp32"]
     cell = cell_words.read(words).cells[0]
     engine, batches = prepare(cell, World())
     _settle_batch_norm(engine, batches)

@@ -89,11 +89,11 @@ def _describe_reference(tests: pd.DataFrame) -> str:
         return ""
     higher = tested["difference"] > 0
     sets = {
-        "better than": tested[tested["significant"] & higher],
-        "worse than": tested[tested["significant"] & ~higher],
-        "not told from": tested[~tested["significant"]],
+        "significantly better": tested[tested["significant"] & higher],
+        "significantly worse": tested[tested["significant"] & ~higher],
+        "no significant difference": tested[~tested["significant"]],
     }
-    texts = [f"{word} it: {_list_names(part['configuration'].tolist())}" for word, part in sets.items() if len(part)]
+    texts = [f"{word}: {_list_names(part['configuration'].tolist())}" for word, part in sets.items() if len(part)]
     return f" Compared with {tested['reference'].iloc[0]} alone, {'; '.join(texts)}."
 
 

@@ -221,7 +221,10 @@ def test_the_verdict_says_what_is_better_than_the_reference(tmp_path: Path, caps
         for method, accuracy in (("random", 0.60), ("moco", 0.601), ("simclr", 0.80), ("swav", 0.40)):
             put(tmp_path, method, accuracy=accuracy + seed % 2 / 1000, seed=seed)
     assert main(["report", f"out={tmp_path}", "reference=random"]) == 0
-    answer = "Compared with random alone, better than it: simclr; worse than it: swav; not told from it: moco."
+    answer = (
+        "Compared with random alone, significantly better: simclr; significantly worse: swav; "
+        "no significant difference: moco."
+    )
     assert answer in capsys.readouterr().out
     assert answer in html.unescape(read_page(tmp_path))
 

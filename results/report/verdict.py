@@ -119,7 +119,7 @@ def _format_joint_interval(first: pd.Series, several: bool) -> str:
         return ". "
     ends = f"{100 * first['joint_low']:.1f} to {100 * first['joint_high']:.1f}"
     images = " for other test images and the same weights" if first["interval"].startswith(compare.IMAGES) else ""
-    return f" ({ends}{images}{', by an interval that holds for all of them at once' if several else ''}). "
+    return f" ({ends}{images}{', simultaneous for all of them' if several else ''}). "
 
 
 def _describe_lost(runs: pd.DataFrame, name: str, metric: str, cells: pd.DataFrame) -> str:

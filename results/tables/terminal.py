@@ -59,7 +59,9 @@ def to_rich(summary: pd.DataFrame, width: int | None = None, most: int | None = 
         if lesser in [column.header for column in columns]:
             columns = [column for column in columns if column.header != lesser]
             dropped.append(lesser)
-    return _build_table(columns, notes + ([f"too narrow for: {', '.join(dropped)}"] if dropped else []))
+    return _build_table(
+        columns, notes + ([f"columns left out of this narrow terminal: {', '.join(dropped)}"] if dropped else [])
+    )
 
 
 def _find_settings_of_methods(columns: list[Column]) -> list[str]:

@@ -174,7 +174,7 @@ def test_one_seed_has_an_interval_of_the_images_alone_and_claims_nothing(tmp_pat
     text = formats.to_markdown(summaries.summarise(frame))
     assert text.count("(images only)") == 2
     assert "images only: of 1 seed, the 95 % interval for new test images and the same weights" in text
-    assert "for other test images and the same weights, by an interval that holds for all" in write_verdict(tmp_path)
+    assert "for other test images and the same weights, simultaneous for all of them" in write_verdict(tmp_path)
     (among,) = group_comparables(frame, "linear_top1", ranks)
     assert among.bars == "95 % intervals over test images only"
 

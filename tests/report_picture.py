@@ -20,6 +20,8 @@ ROOT = Path(__file__).parents[1]
 PICTURE = ROOT / "docs/report.png"
 STUDY = ROOT / "results/studies/cifar10_tuned"
 SIZE = "1360,1310"  # from the verdict to the first figure
+FIGURE = 180  # pixels of it in the picture, below the title
+TRIES = 10
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -27,6 +29,12 @@ def digest() -> str:
     """Of all records of the study."""
     records = sorted(STUDY.glob("*/record.json"))
     return hashlib.sha256(b"".join(path.read_bytes() for path in records)).hexdigest()[:16]
+
+
+def has_figure(shot: Path) -> bool:
+    """Whether something is drawn below the last title; a browser on a busy machine may take the picture before."""
+    grey = Image.open(shot).convert("L")
+    return grey.crop((0, grey.height - FIGURE, grey.width, grey.height)).histogram()[:200] != [0] * 200
 
 
 def main() -> int:
@@ -42,7 +50,13 @@ def main() -> int:
         options = ["--headless=new", "--no-sandbox", "--disable-gpu", "--hide-scrollbars", f"--window-size={SIZE}"]
         page = (folder / "runs/report/report.html").as_uri()
         call = [browser, *options, "--virtual-time-budget=10000", f"--screenshot={shot}", page]
-        subprocess.run(call, check=True, capture_output=True, timeout=120)
+        for _ in range(TRIES):
+            subprocess.run(call, check=True, capture_output=True, timeout=120)
+            if has_figure(shot):
+                break
+        else:
+            print("error: the browser took no picture with the figure drawn; a less busy machine may", file=sys.stderr)
+            return 1
         info = PngInfo()
         info.add_text("records", digest())
         Image.open(shot).convert("RGB").quantize(128, Image.Quantize.MAXCOVERAGE).save(

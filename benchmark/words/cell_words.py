@@ -88,7 +88,7 @@ def read(words: list[str]) -> Request:
                 on_cells |= dict.fromkeys(remarks.warn(settings))
                 on_cells |= dict.fromkeys(tuned_words.warn(settings, runtime) + like.explain(settings, runtime.like))
     on_cells |= dict.fromkeys(tuned_words.compare(list(cells.values()), runtime))
-    optional = frozenset(chosen) - set(method_words)
+    optional = frozenset(chosen) - set(selection.accept(method_words))
     return Request(list(cells.values()), runtime, [*notes, *on_cells], optional)
 
 

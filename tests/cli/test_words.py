@@ -380,6 +380,16 @@ def test_a_decimal_comma_is_told() -> None:
     assert note == "weight_decay=0,5 is two values, 0 and 5; the decimal point is a dot"
 
 
+def test_only_all_and_families_make_a_method_optional(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "my_own.py").write_text(PLUGIN)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(str(tmp_path))
+    request = read(["methods=my_own.py,simclr,family:end_to_end"])
+    assert {cell.method for cell in request.cells} == {"my_own", "simclr", *request.optional}
+    assert "nnclr" in request.optional
+    assert read(["methods=my_own.py,simclr"]).optional == frozenset()
+
+
 def test_one_seed_that_may_have_been_meant_as_a_number_of_seeds_is_told() -> None:
     note = "seeds=3 is one seed, the number 3; 3 seeds are seeds=0-2"
     for reader in (cell_words, tune_words):

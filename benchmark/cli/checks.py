@@ -13,7 +13,7 @@ from benchmark.cells import plan, writable
 from benchmark.cells.plan import State
 from benchmark.data import catalogue, identity
 from benchmark.errors import MissingData, UsageError
-from benchmark.settings import refusals, schema
+from benchmark.settings import address, refusals, schema
 from benchmark.settings.cell import Settings
 from benchmark.settings.runtime import Runtime, count_processes
 from benchmark.words import cell_words, runtime_words
@@ -91,14 +91,16 @@ def leave_out_impossible(request: Request) -> Request:
     """The request without the cells that methods which only `all` or a family names cannot have, such as views of 128
     pixels; they are said. Raises `UsageError` where no other is left that trains: the words are wrong for all."""
     reasons: dict[str, str] = {}
+    reason_of: dict[str, str] = {}  # by the cell of the first seed, as making its network takes a moment
     possible: list[Settings] = []
     for cell in request.cells:
-        try:
-            if cell.method in request.optional:
-                require_possible([cell], request.runtime)
+        key = address.hash_cell(replace(cell, seed=None if cell.seed is None else 0))
+        if cell.method in request.optional and key not in reason_of:
+            reason_of[key] = _find_refusal(cell, request.runtime)
+        if reason := reason_of.get(key):
+            reasons.setdefault(cell.method, reason)
+        else:
             possible.append(cell)
-        except UsageError as error:
-            reasons.setdefault(cell.method, str(error).removeprefix(f"{cell.method}: "))
     if reasons and not any(cell.epochs for cell in possible):
         method, reason = next(iter(reasons.items()))
         raise UsageError(f"{method}: {reason}")
@@ -106,6 +108,15 @@ def leave_out_impossible(request: Request) -> Request:
     for note in _merge(notes, set(reasons)) if environment.is_main() else ():
         print_note(f"left out of methods=: {note}")
     return replace(request, cells=possible)
+
+
+def _find_refusal(cell: Settings, runtime: Runtime) -> str:
+    """Why `run` would refuse the cell, or nothing."""
+    try:
+        require_possible([cell], runtime)
+    except UsageError as error:
+        return str(error).removeprefix(f"{cell.method}: ")
+    return ""
 
 
 def require_writable(words: list[str]) -> None:

@@ -88,16 +88,20 @@ def require_possible(cells: list[Settings], runtime: Runtime) -> None:
 
 
 def leave_out_impossible(request: Request) -> Request:
-    """The request without the cells that methods which only `all` or a family names cannot have, such as views of 128
-    pixels; they are said. Raises `UsageError` where no other is left that trains: the words are wrong for all."""
+    """The request without the cells still to run that methods which only `all` or a family names cannot have, such as
+    views of 128 pixels; they are said. Raises `UsageError` where no other is left that trains: the words are wrong for
+    all."""
+    if not request.optional:
+        return request
+    states = plan.read_states(request.cells, Path(request.runtime.out))
     reasons: dict[str, str] = {}
     reason_of: dict[str, str] = {}  # by the cell of the first seed, as making its network takes a moment
     possible: list[Settings] = []
-    for cell in request.cells:
+    for cell, state in zip(request.cells, states, strict=True):
         key = address.hash_cell(replace(cell, seed=None if cell.seed is None else 0))
-        if cell.method in request.optional and key not in reason_of:
+        if cell.method in request.optional and state.runs and key not in reason_of:
             reason_of[key] = _find_refusal(cell, request.runtime)
-        if reason := reason_of.get(key):
+        if state.runs and (reason := reason_of.get(key)):
             reasons.setdefault(cell.method, reason)
         else:
             possible.append(cell)

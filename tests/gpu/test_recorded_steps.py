@@ -128,7 +128,7 @@ def test_recorded_views_are_the_usual_ones(augmentation: str) -> None:
     assert recorded.graph is not None
 
 
-@pytest.mark.parametrize("name", ["simclr", "byol"])
+@pytest.mark.parametrize("name", ["simclr", "byol", "moco"])  # the last with batch norm over groups
 def test_a_recorded_step_holds_what_was_compiled(name: str) -> None:
     """Kernels of the compiler are in the graph, and losses are those of the usual step."""
     usual, _, _ = train(name, "off", "precision=fp64")

@@ -260,6 +260,24 @@ def test_the_gpu_s_slices_are_the_groups(shape: tuple[int, ...], kwargs: dict[st
         assert_close(one, other)
 
 
+@pytest.mark.parametrize("shape", SHAPES, ids=len)
+@pytest.mark.parametrize("kwargs", [{}, {"affine": False}], ids=str)
+def test_what_a_compiler_is_given_is_the_same(shape: tuple[int, ...], kwargs: dict[str, float | bool | None]) -> None:
+    torch.manual_seed(0)
+    native, x, weights = make_norm(shape, **kwargs), torch.randn(shape).double(), torch.randn(shape).double()
+    results = []
+    for backend in (None, "aot_eager"):
+        own, x_own = make_grouped(native, 3, len(x)), x.clone().requires_grad_()
+        if backend:
+            own.compile(backend=backend, fullgraph=True)
+        y = own(x_own)
+        (y * weights).sum().backward()
+        results.append([y, x_own.grad, own.running_mean, own.running_var, own.num_batches_tracked])
+        results[-1] += [own.weight.grad, own.bias.grad] if own.affine else []
+    for one, other in zip(*results, strict=True):
+        assert_close(one, other)
+
+
 @pytest.mark.parametrize("views", [1, 2])
 def test_images_shuffled_once_are_statistics_shuffled_in_every_layer(views: int) -> None:
     """A momentum copy as a GPU has it in one process, beside the norms that look up each row's group."""

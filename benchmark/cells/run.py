@@ -246,6 +246,8 @@ def _resolve(settings: Settings, runtime: Runtime, data: Data, batches: Batches)
     """What the settings came to, and what is to be known of the data."""
     used = batches.augmentation
     resolved: dict[str, Any] = {"policies": [policies.describe(p) for p in used.policies]} | batches.statistics()
+    if runtime.deterministic:
+        resolved |= {"deterministic": True}
     if note := build.describe_weights(settings):
         resolved |= {"weights": note}
     if used.small:

@@ -48,6 +48,7 @@ class Runtime:
     budget: float = 0.0  # GPU-hours (of a process, on a CPU) that what would run may cost by its forecast; 0: any
     many: bool = False  # allow more than 10,000 cells
     compile: bool = False  # torch.compile the backbone
+    deterministic: bool = False  # on a GPU, kernels that give the same bits each time, for some speed; a CPU's do
     record: Literal["auto", "on", "off"] = "auto"  # a step's gradient and small views as CUDA graphs; auto: if possible
     log_every: int = 20  # steps between two lines of log.jsonl
     checkpoint_every: float = 60.0  # seconds between two checkpoints

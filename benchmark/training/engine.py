@@ -7,6 +7,7 @@ however small the micro-batches. It never steps an optimiser and knows no files.
 from __future__ import annotations
 
 import itertools
+import os
 import warnings
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
@@ -182,8 +183,9 @@ def resolve_device(name: str, local_rank: int = 0) -> torch.device:
     return device
 
 
-def configure_device(device: torch.device) -> None:
-    """Make `device` the process's own, float32 mean float32 on it, and convolutions the fastest of cuDNN's kernels.
+def configure_device(device: torch.device, deterministic: bool = False) -> None:
+    """Make `device` the process's own, float32 mean float32 on it, and convolutions the fastest of cuDNN's kernels, or
+    all kernels such as give the same bits each time (a CPU's do): torch then refuses what has none.
 
     What the environment may say against it, `benchmark.start` has taken out.
     """
@@ -191,7 +193,11 @@ def configure_device(device: torch.device) -> None:
     if device.type == "cuda":
         torch.cuda.set_device(device)
         torch.backends.cudnn.allow_tf32 = False
-        torch.backends.cudnn.benchmark = True
+        torch.backends.cudnn.benchmark = not deterministic  # the fastest of one run need not be that of the next
+        if deterministic:
+            os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when cuBLAS starts
+            torch.use_deterministic_algorithms(True)
+            torch.utils.deterministic.fill_uninitialized_memory = False  # which is for finding faults
 
 
 def has_tf32(device: torch.device) -> bool:
@@ -208,7 +214,7 @@ def claim_device(runtime: Runtime, local_rank: int = 0) -> torch.device:
     device = resolve_device(runtime.device, local_rank)
     if runtime.record == "on" and device.type != "cuda":
         raise UsageError(f"record=on: a CUDA graph needs a GPU, and this is {device}; record=auto records where it can")
-    configure_device(device)
+    configure_device(device, runtime.deterministic)
     return device
 
 

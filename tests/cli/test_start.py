@@ -107,3 +107,23 @@ sys.exit(main(["run", "methods=simclr"]))"""
     assert result.returncode == 2, result.stderr
     assert result.stderr.startswith("error: Windows has no fcntl")
     assert len(result.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("deterministic", [False, True])
+def test_kernels_of_a_gpu_are_the_fastest_or_such_as_repeat_their_bits(
+    environment: dict[str, str], tmp_path: Path, deterministic: bool
+) -> None:
+    code = f"""
+import os
+import torch
+from benchmark.training.engine import configure_device
+torch.cuda.set_device = lambda device: None  # there need not be one
+configure_device(torch.device("cuda:0"), {deterministic})
+assert torch.backends.cudnn.benchmark is not {deterministic}
+assert torch.are_deterministic_algorithms_enabled() is {deterministic}
+assert ("CUBLAS_WORKSPACE_CONFIG" in os.environ) is {deterministic}
+"""
+    environment.pop("CUBLAS_WORKSPACE_CONFIG", None)
+    call = [sys.executable, "-c", code]
+    result = subprocess.run(call, env=environment, cwd=tmp_path, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr

@@ -111,3 +111,22 @@ def test_a_cell_runs_compiled_and_resumes(tmp_path: Path) -> None:
         record = json.loads(path.read_text())
         assert record["status"] == "finished"
         assert record["cost"]["device"] == torch.cuda.get_device_name()
+
+
+def test_deterministic_cells_repeat_their_bits(tmp_path: Path) -> None:
+    environment = os.environ | {"PYTHONPATH": str(Path(run.__file__).parents[2])}
+    words = ["methods=simclr,pirl,moco,swav,deepcluster,byol", "backbone=resnet18", "epochs=2", "log_every=1"]
+    numbers: list[dict[str, object]] = []
+    for out in (tmp_path / "first", tmp_path / "second"):
+        call = [sys.executable, "-m", "benchmark", "run", *words, f"out={out}", "deterministic=true"]
+        result = subprocess.run(call, env=environment, capture_output=True, text=True, timeout=500)
+        assert result.returncode == 0, result.stderr
+        numbers.append({})
+        for path in sorted(out.glob("*/record.json")):
+            lines = [json.loads(line) for line in (path.parent / "log.jsonl").read_text().splitlines()]
+            record = json.loads(path.read_text())
+            assert record["resolved"]["deterministic"]
+            losses = [line["loss"] for line in lines if "loss" in line]
+            numbers[-1][path.parent.name] = (losses, record["metrics"], record["correct"])
+    assert len(numbers[0]) == 6
+    assert numbers[0] == numbers[1]

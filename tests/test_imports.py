@@ -63,6 +63,7 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.cells",
         "benchmark.words",
         "benchmark.settings",
+        "benchmark.display",
         "benchmark.errors",
         "results.record",
         "results.files",

@@ -78,7 +78,7 @@ class ValidationCurve:
             display.say_once(
                 f"note: stop_below={runtime.stop_below} stops no training of {quantify(self.epochs, 'epoch')}"
             )
-        elif interval is None and not (self.every or self.stop or self.prune):
+        elif interval is None and not (self.every or self.stop or self.prune or settings.trial):
             display.say_once(
                 f"note: no accuracy while cells train for so short a time: each takes more than {100 * SHARE:.0f} % of "
                 "the training; evaluate_every=EPOCHS measures it all the same"

@@ -17,6 +17,7 @@ from optuna.storages import JournalStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from benchmark.cells import plan
+from benchmark.display.duration import format_duration
 from benchmark.errors import UsageError
 from benchmark.settings import address
 from benchmark.settings.cell import Settings
@@ -56,6 +57,7 @@ class Trials:
     begun: dict[int, bool] = field(default_factory=dict)  # by this command; whether they had failed before
     unclaimed: dict[int, tuple[Settings, plan.State]] = field(default_factory=dict)  # that nobody is at work on
     waits: bool = False  # for trials that others are at work on
+    left: int = 0  # trials that have not ended
     failed: int = 0  # trials that will be tried again by the next command
     lost: set[int] | None = None  # trials that were told and have no record any more; None: not looked for yet
 
@@ -81,6 +83,8 @@ class Trials:
             for trial in study.get_trials(deepcopy=False)[total:end]:
                 self._sort(storage, study, trial, of_others)
             total = end
+        running = study.get_trials(deepcopy=False, states=(TrialState.RUNNING,))
+        self.left = max(0, self.options.trials - total) + len({trial.number for trial in running} | self.lost)
         chosen = dict(list(self.unclaimed.items())[:round_size])
         self.begun |= {number: state.word == "failed" for number, (_, state) in chosen.items()}
         return [cell for cell, _ in chosen.values()]
@@ -175,6 +179,7 @@ def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> t
     out = Path(request.runtime.out)
     folder = out / FOLDER
     searches = [Trials(search, request.options, out, say) for search in request.searches]
+    seconds, trained = 0.0, 0  # of this command
     with journal.launch(folder) as launcher:
         while True:
             with journal.transaction(folder) as storage:
@@ -186,7 +191,12 @@ def run(request: Request, train: Callable[[list[Settings]], int], say: Say) -> t
             if not cells:
                 time.sleep(WAIT)
                 continue
+            if trained:
+                left = sum(trials.left for trials in searches)
+                say(f"{quantify(left, 'trial')} to go, about {format_duration(left * seconds / trained)}")
+            began = time.monotonic()
             code = train(cells)
+            seconds, trained = seconds + time.monotonic() - began, trained + len(cells)
             states = plan.read_states(cells, out)
             if code >= 128 or all(state.record is None and (code or state.word != "running") for state in states):
                 return code or 3, []  # stopped, or none of them could be trained here

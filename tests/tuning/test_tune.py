@@ -101,6 +101,8 @@ def test_what_was_chosen_runs_with_fresh_seeds_as_ordinary_cells(
         assert ordinary[method]["settings"] == {name: best[name] for name in best if name != "trial"} | {"seed": 3}
         assert "linear_top1" in ordinary[method]["metrics"]
     assert "trial 2 of 2" in result.stderr
+    assert "\n2 trials to go, about " in result.stderr
+    assert "\n0 trials" not in result.stderr
     assert "random does not train: no trials" in result.stderr
 
 

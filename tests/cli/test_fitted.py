@@ -49,6 +49,16 @@ def test_no_memory_is_longer_than_the_data_allow(images: int) -> None:
     assert int(values["pirl.negatives"]) <= images / 2
 
 
+def test_what_few_steps_ask_for_is_left_to_the_authors_where_there_are_many() -> None:
+    facts = Facts(3000, 10, 32)
+    short, long = fit(facts, epochs=100), fit(facts, epochs=2000)
+    assert "of 1100 steps" in short["deepcluster.temperature"].why
+    assert "deepcluster.temperature" not in long
+    assert (short["moco.momentum"].value, long["moco.momentum"].value) == ("0.95", "0.99")
+    assert short["moco.learning_rate"].value == "0.12"
+    assert float(long["moco.learning_rate"].value) < 0.12
+
+
 @pytest.mark.parametrize("name", [name for name in methods.names() if methods.describe(name).trains])
 def test_every_method_gets_a_cell_without_a_doubt_on_a_folder(name: str, folder: Path) -> None:
     request = read([f"methods={name}", "dataset=folder", f"dataset.root={folder}"])

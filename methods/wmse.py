@@ -71,7 +71,8 @@ class WMSE(Method):
 
         The order is drawn on the CPU, so that devices agree.
         """
-        parts = torch.randperm(len(z)).to(z.device).tensor_split(max(1, len(z) // self.config.whitened))
+        order = torch.randperm(len(z)).to(z.device, non_blocking=True)
+        parts = order.tensor_split(max(1, len(z) // self.config.whitened))
         v = cat([whiten(z[part], self.config.epsilon) for part in parts])
         pairs = [(v[:, i], v[:, j]) for i, j in itertools.combinations(range(v.shape[1]), 2)]
         if self.config.euclidean:

@@ -24,8 +24,8 @@ def variance(z: Tensor) -> Tensor:
 
 def centre(z: Tensor, views: Sequence[Tensor]) -> Tensor:
     """(n, D), the mean of z (n, V, D) over the G views that are as large as the first; small crops have no part."""
-    large = [number for number, view in enumerate(views) if view.shape == views[0].shape]
-    return z[:, large].mean(dim=1)
+    large = [row for row, view in zip(z.unbind(1), views, strict=True) if view.shape == views[0].shape]
+    return torch.stack(large, dim=1).mean(dim=1)
 
 
 def prediction(z: Tensor, centre: Tensor) -> Tensor:
@@ -35,4 +35,4 @@ def prediction(z: Tensor, centre: Tensor) -> Tensor:
 
 def draw_directions(like: Tensor, count: int) -> Tensor:
     """(D, M) of z (..., D): columns uniform on the sphere, from torch's stream on the CPU, so that devices agree."""
-    return F.normalize(torch.randn(like.shape[-1], count, dtype=like.dtype), dim=0).to(like.device)
+    return F.normalize(torch.randn(like.shape[-1], count, dtype=like.dtype), dim=0).to(like.device, non_blocking=True)

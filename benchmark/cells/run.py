@@ -211,7 +211,7 @@ def _train_and_evaluate(
             engine.compile()
             evaluated, resolved["compile"] = engine.uncompiled, engine.compiled
             if not engine.compiled:
-                context.display.say(f"compile=true: batch_norm={settings.batch_norm} of several processes is not")
+                context.display.say(f"nothing is compiled: batch_norm={settings.batch_norm} spans the processes")
         curve = ValidationCurve(settings, context.runtime, method, data, batches, precision, folder, context.display)
         resolved |= {"validation_curve": curve.describe()}
         key, stop, display = address.hash_cell(settings), context.stop, context.display

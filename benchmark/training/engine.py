@@ -197,7 +197,7 @@ def configure_device(device: torch.device, deterministic: bool = False) -> None:
         if deterministic:
             os.environ["CUBLAS_WORKSPACE_CONFIG"] = ":4096:8"  # read when cuBLAS starts
             torch.use_deterministic_algorithms(True)
-            torch.utils.deterministic.fill_uninitialized_memory = False  # which is for finding faults
+            torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined] # for finding faults
 
 
 def has_tf32(device: torch.device) -> bool:

@@ -24,8 +24,8 @@ from benchmark.training.collapse import CollapseWatch
 from benchmark.training.embed import embed
 from benchmark.training.engine import Engine, Rows
 from benchmark.training.log import Log
-from benchmark.training.recorded_views import augmenter
-from benchmark.training.recording import Recorder
+from benchmark.training.recorded.step import Recorder
+from benchmark.training.recorded.views import augmenter
 from benchmark.training.stop import Stop, Stopped
 from methods.method import Batch, Progress
 

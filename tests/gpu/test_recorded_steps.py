@@ -16,8 +16,8 @@ from benchmark.training import build, optim
 from benchmark.training import train as loop
 from benchmark.training.distributed import World
 from benchmark.training.embed import embed
-from benchmark.training.recorded_views import RecordedViews, can_record
-from benchmark.training.recording import Recorder
+from benchmark.training.recorded.step import Recorder
+from benchmark.training.recorded.views import RecordedViews, can_record
 from benchmark.training.stop import Stop
 from methods.method import Progress
 

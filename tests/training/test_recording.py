@@ -11,7 +11,7 @@ import methods
 from benchmark.contract import short_training
 from benchmark.training.distributed import World
 from benchmark.training.engine import Engine
-from benchmark.training.recording import Recorder, inspect
+from benchmark.training.recorded.step import Recorder, inspect
 from methods.method import Batch, Method, Progress
 
 AT = Progress(1, 20, 0, 4)

@@ -1,0 +1,1 @@
+"""A training step as CUDA graphs: its views, its gradient, and what can be recorded at all."""

@@ -142,6 +142,9 @@ class IBOT(Method):
         start, end = config.teacher_temperature_start, config.teacher_temperature
         return warm_up(start, end, config.teacher_warmup, at.epoch)
 
+    def phase(self, at: Progress) -> float:
+        return self.teacher_temperature(at)
+
     def after_backward(self, at: Progress) -> None:
         clip_and_freeze(self, self.config.clip, self.last_layer if at.epoch < self.config.freeze else None)
 

@@ -101,11 +101,12 @@ class Method(nn.Module):
     def phase(self, at: Progress) -> Hashable:
         """What `forward` and `loss` make of `at.step` and `at.epoch`: steps of one phase do the same operations.
 
-        None: they read neither. A method that reads one and does not say so here is never recorded as a CUDA graph.
+        Where a step is recorded as a CUDA graph, `at.epoch` keeps it from that unless it is read here too. `at.step` is
+        then () int64 on the device unless it is read here: for `Chance`, and for whole numbers.
         """
         return None
 
-    # The hooks below run without a graph.
+    # The hooks below run without gradients.
 
     def before_epoch(self, at: Progress, embed: Callable[[Callable[[Tensor], Tensor]], Tensor]) -> None:
         """At an epoch's start. `embed(f)` is f of every un-augmented training image in eval mode, (N, D), in order."""

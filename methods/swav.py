@@ -9,7 +9,7 @@ fill at epoch `queue_start`, is scored with today's prototypes, and takes part o
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 
 from torch import Tensor, cat, nn
@@ -57,6 +57,7 @@ class SwAV(Method):
 
     def __init__(self, config: Config, encoder: nn.Module, width: int, images: int) -> None:
         super().__init__(config, encoder, width, images)
+        self.images = images
         self.head = projector("mlp", width, config.head_hidden or width, config.head_dim, norm=True)
         self.prototypes = nn.Linear(config.head_dim, config.prototypes, bias=False)
         self.normalise_prototypes()
@@ -86,6 +87,15 @@ class SwAV(Method):
             earlier = self.queues[crop].get_buffer("rows") @ self.prototypes.weight.detach().T
             return sinkhorn(cat([scores, earlier]), self.config.epsilon, self.config.iterations)[: len(scores)]
         return sinkhorn(scores, self.config.epsilon, self.config.iterations)
+
+    def phase(self, at: Progress) -> Hashable:
+        """Whether the queue takes part; the step itself for the one or two where only the batch's size can say."""
+        if not self.queues:
+            return None
+        per_epoch, queued = at.steps // at.epochs, self.steps_queued(at)
+        if queued * (self.images // per_epoch) < self.config.queue:  # a batch has no more images
+            return "without"
+        return "with" if queued * (self.images // (per_epoch + 1)) >= self.config.queue else at.step  # and no fewer
 
     def steps_queued(self, at: Progress) -> int:
         """The steps whose embeddings the queue has been given before this one."""

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor, cat, nn, stack
 
 from methods.method import Batch, Method, Progress
+from methods.parts.chance import draw
 from methods.parts.crops import by_image, encode
 from methods.parts.heads import normalise, projector
 from methods.parts.symptoms import at_chance
@@ -67,11 +68,8 @@ class WMSE(Method):
         return {"loss": stack([self.distance(rows["z"]) for _ in range(self.config.passes)]).mean()}
 
     def distance(self, z: Tensor) -> Tensor:
-        """Of one cut of the batch (N, V, D) into parts of `whitened` images, or a few more where they do not divide it.
-
-        The order is drawn on the CPU, so that devices agree.
-        """
-        order = torch.randperm(len(z)).to(z.device, non_blocking=True)
+        """Of one cut of the batch (N, V, D) into parts of `whitened` images, or a few more where they do not divide it."""
+        order = draw(lambda: torch.randperm(len(z)), z.device)
         parts = order.tensor_split(max(1, len(z) // self.config.whitened))
         v = cat([whiten(z[part], self.config.epsilon) for part in parts])
         pairs = [(v[:, i], v[:, j]) for i, j in itertools.combinations(range(v.shape[1]), 2)]

@@ -60,6 +60,15 @@ def check_resume(name: str, *more: str) -> None:
         require_same(train_undisturbed(name, more, True), train_briefly(cell, folder=folder), "a resumed run")
 
 
+def check_recording(name: str, *more: str) -> None:
+    """A step that a GPU records and replays gives what it gives when it is launched anew: `phase` and `draw` see to it.
+
+    Without a GPU: what would be recorded is run again, on the same memory, as it was told of the step it began with.
+    """
+    rehearsed = train_briefly(settings(name, *more), rehearses=True)
+    require_same(train_undisturbed(name, more, True), rehearsed, "a recorded step")
+
+
 def check_micro_batches(name: str, *more: str) -> None:
     """Encoding 12 images at a time gives the gradient of the whole batch of 32 (batch norm replaced by group norm)."""
     whole = train_undisturbed(name, (*SYNC, *FEWER, *more), False)
@@ -130,6 +139,7 @@ def check_device(name: str) -> None:
 CHECKS: dict[str, Callable[[str], None]] = {
     "reruns bit for bit": check_rerun,
     "resumes in mid-epoch bit for bit": check_resume,
+    "recorded steps are the usual ones": check_recording,
     "micro-batches give the whole batch's gradient": check_micro_batches,
     "gradients where they belong": check_gradients,
     "forward and loss only read": check_reads,

@@ -84,10 +84,12 @@ def train_briefly(
     stop: Stop | None = None,
     folder: Path | None = None,
     norm: bool = True,
+    rehearses: bool = False,
 ) -> ShortTraining:
     """Train the small task to its end, or until `stop`; resumes where `folder` holds a checkpoint."""
     world = world or World()
     engine, batches = prepare(cell, world, norm=norm)
+    engine.rehearses = rehearses
     with tempfile.TemporaryDirectory() as scratch:
         run_folder = folder or Path(scratch)
         runtime = Runtime(log_every=1, checkpoint_every=1e9)

@@ -38,6 +38,7 @@ class Grouping:
         # Of each local image: its group where groups are contiguous, its group where they are drawn; and the order
         # that makes the drawn ones contiguous, and back.
         self.contiguous, self.drawn, self.to_groups, self.from_groups = nothing, nothing, nothing, nothing
+        self.packed = nothing  # the four of them
 
     def set(self, count: int, step: int, device: torch.device) -> None:
         """For a pass over `count` local images of the global batch at `step`."""
@@ -45,16 +46,13 @@ class Grouping:
         ids = torch.arange(total) * self.groups // total
         order = torch.randperm(total, generator=seeds.generator(self.seed, "shuffle", step))
         share = self.world.share(total)
-        for name, values in (
-            ("contiguous", ids[share]),
-            ("drawn", ids[order][share]),
-            ("to_groups", order.argsort()),
-            ("from_groups", order),
-        ):
-            buffer = getattr(self, name)
-            if buffer.shape != values.shape or buffer.device != device:
-                setattr(self, name, torch.empty_like(values, device=device))
-            getattr(self, name).copy_(values, non_blocking=True)  # in place: a recorded step reads it there
+        values = (ids[share], ids[order][share], order.argsort(), order)
+        packed, lengths = torch.cat(values), [len(value) for value in values]
+        if self.packed.shape != packed.shape or self.packed.device != device:
+            self.packed = torch.empty_like(packed, device=device)
+            self.contiguous, self.drawn, self.to_groups, self.from_groups = self.packed.split(lengths)
+        # In place: a recorded step reads it there.
+        self.packed.copy_(packed.pin_memory() if device.type == "cuda" else packed, non_blocking=True)
 
     def is_one_view(self, rows: int) -> bool:
         """Whether so many rows are those of one view, whose groups then lie one after the other."""

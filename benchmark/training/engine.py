@@ -41,6 +41,7 @@ class Engine:
     seed: int
     microbatch: int  # images encoded at once on a device; 0 is its whole share
     grouping: batchnorm.Grouping | None = None
+    rehearses: bool = False  # on a CPU, for the checks: what a GPU would record and replay is taken again and again
     forward: nn.Module = field(init=False)
     compiled: bool = field(init=False, default=False)
 
@@ -87,7 +88,8 @@ class Engine:
     def _whole_gradient(self, batch: Batch, at: Progress, part: int | None = None) -> tuple[Rows, dict[str, Tensor]]:
         """From this rank's share at once, which is a `part` of the global batch."""
         rows = gather(self.rows(self.forward, batch, at, part), self.world)
-        scalars = self._seeded_loss(rows, at)
+        self.seed_loss(at)
+        scalars = self.loss(rows, at)
         scalars["loss"].backward()
         return _detach(rows), _detach(scalars)
 
@@ -104,7 +106,8 @@ class Engine:
         for leaf in leaves.values():
             leaf.requires_grad_(leaf.is_floating_point())
         rows = gather(leaves, self.world)
-        scalars = self._seeded_loss(rows, at)
+        self.seed_loss(at)
+        scalars = self.loss(rows, at)
         scalars["loss"].backward()
         with frozen_statistics(self.method):  # a replay must not count twice
             for i, (start, piece) in enumerate(zip(bounds, cut, strict=False), first):
@@ -144,10 +147,19 @@ class Engine:
         with torch.autocast(self.device.type, enabled=False):
             return self.method.loss(rows, at)
 
-    def _seeded_loss(self, rows: Rows, at: Progress) -> dict[str, Tensor]:
-        # The same on every rank: a loss that draws negatives draws the same ones everywhere.
+    def seed_loss(self, at: Progress) -> None:
+        """The same on every rank: a loss that draws negatives draws the same ones everywhere."""
         torch.manual_seed(seeds.mix(self.seed, "loss", at.step))
-        return self.loss(rows, at)
+
+    def seed_after_step(self, at: Progress) -> None:
+        """For what the hook behind the optimiser's step draws."""
+        torch.manual_seed(seeds.mix(self.seed, "after", at.step))
+
+    def after_step(self, rows: Rows, at: Progress) -> None:
+        """The method's hook behind the optimiser's step, from the gathered rows."""
+        self.seed_after_step(at)
+        with torch.no_grad():
+            self.method.after_step(rows, at)
 
     def gather(self, rows: Rows) -> Rows:
         """The rows of all ranks, in rank order."""

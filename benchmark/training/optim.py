@@ -72,13 +72,18 @@ def make(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
         for decays in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
+    # Of a GPU's kernels the one that does all in one pass; None leaves the choice to torch, which on a CPU takes others.
+    fused = True if all(p.is_cuda for p in trainable) else None
     if settings.optimiser == "adamw":
         assert settings.adamw_beta2 is not None
-        return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, settings.adamw_beta2))
+        return torch.optim.AdamW(groups, lr=0.0, betas=(0.9, settings.adamw_beta2), fused=fused)
     assert settings.sgd_momentum is not None
     if settings.optimiser in ("lars", "lars_fb", "larc"):
         return LARS(groups, settings.optimiser, momentum=settings.sgd_momentum)
-    return torch.optim.SGD(groups, lr=0.0, momentum=settings.sgd_momentum)
+    sgd = torch.optim.SGD(groups, lr=0.0, momentum=settings.sgd_momentum, fused=fused)
+    if fused and settings.sgd_momentum:  # which fails where some have a momentum and others not yet, frozen until now
+        sgd.state.update({p: {"momentum_buffer": torch.zeros_like(p)} for p in trainable})
+    return sgd
 
 
 class LARS(torch.optim.Optimizer):

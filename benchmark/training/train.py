@@ -153,9 +153,7 @@ def _step(
     with torch.no_grad():
         method.after_backward(at)
     optimiser.step()
-    torch.manual_seed(seeds.mix(recorder.engine.seed, "after", at.step))
-    with torch.no_grad():
-        method.after_step(rows, at)
+    recorder.after_step(rows, at)
     return rows, scalars
 
 

@@ -20,6 +20,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
+from methods.parts.chance import draw
 from methods.parts.kmeans import mean_by_cluster
 
 # Logits of one tile: 16 MiB in float32 stay near a CPU's caches, a GPU wants larger products.
@@ -123,8 +124,8 @@ def proto_nce(
     clusters = len(prototypes)
     counts = torch.zeros(clusters, dtype=torch.int64, device=own.device)
     counts.scatter_add_(0, own, torch.ones_like(own))  # `bincount` would wait for a GPU
-    # The batch's clusters come last in the draw. On the CPU, so that every device draws alike.
-    order = torch.rand(clusters).to(q.device, non_blocking=True).masked_fill(counts > 0, 2.0).argsort()
+    # The batch's clusters come last in the draw.
+    order = draw(lambda: torch.rand(clusters), q.device).masked_fill(counts > 0, 2.0).argsort()
     drawn = torch.zeros_like(counts).index_fill(0, order[:negatives], 1)
     times = torch.maximum(counts if duplicates else counts.clamp(max=1), drawn)
     logits = q @ (prototypes / phi[:, None]).T  # (N, V, K)

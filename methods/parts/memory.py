@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from methods.parts.chance import draw
 from methods.parts.losses import bank_nce, info_nce, nce_constant, shared_nce
 
 Form = Literal["nce", "softmax", "infonce", "shared"]  # of the loss against a bank: InstDisc's two, MoCo's, PIRL's
@@ -68,7 +69,7 @@ class Bank(nn.Module):
         """
         moved = F.normalize(torch.lerp(v.to(self.rows.dtype), self.rows[index], momentum), dim=1)
         self.rows[index] = moved[last_of_each(index)]
-        self.drawn.copy_(torch.randint(len(self.rows), self.drawn.shape), non_blocking=True)
+        self.drawn.copy_(draw(lambda: torch.randint(len(self.rows), self.drawn.shape), self.drawn.device))
 
 
 def last_of_each(index: Tensor) -> Tensor:

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from methods.parts.chance import draw
+
 EPSILON = 1e-4  # of VICReg's equation 2
 
 
@@ -34,5 +36,6 @@ def prediction(z: Tensor, centre: Tensor) -> Tensor:
 
 
 def draw_directions(like: Tensor, count: int) -> Tensor:
-    """(D, M) of z (..., D): columns uniform on the sphere, from torch's stream on the CPU, so that devices agree."""
-    return F.normalize(torch.randn(like.shape[-1], count, dtype=like.dtype), dim=0).to(like.device, non_blocking=True)
+    """(D, M) of z (..., D): columns uniform on the sphere."""
+    width, dtype = like.shape[-1], like.dtype
+    return draw(lambda: F.normalize(torch.randn(width, count, dtype=dtype), dim=0), like.device)

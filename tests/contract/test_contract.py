@@ -73,6 +73,7 @@ def test_variants_keep_the_contract(variant: str) -> None:
     name, *more = VARIANTS[variant]
     check.check_resume(name, *more)
     check.check_micro_batches(name, *more)
+    check.check_recording(name, *more)
 
 
 @pytest.mark.parametrize("name", REFERENCES)
@@ -177,6 +178,22 @@ FAULTS: dict[str, tuple[dict[str, str], Callable[[str], None], str]] = {
         {"forward": "batch = batch._replace(views=[v * __import__('random').random() for v in batch.views])"},
         check.check_rerun,
         "a rerun differs",
+    ),
+    "a phase that hides the epoch": (
+        {
+            "init": "type(self).phase = lambda self, at: at.epoch < 99",
+            "loss": "rows = {k: r * (1 + at.epoch) for k, r in rows.items()}",
+        },
+        check.check_recording,
+        "a recorded step differs in the loss of step 4",
+    ),
+    "a number that the first step computed": (
+        {
+            "loss": "rows = {k: r * __import__('methods').parts.chance.draw(lambda: rows['z1'].detach().mean(), r.device) "
+            "for k, r in rows.items()}"
+        },
+        check.check_recording,
+        "a recorded step differs",
     ),
     "no gradient reaches the encoder": (
         {

@@ -1,14 +1,15 @@
 """The gradient of a step as one CUDA graph: what forward, loss and backward launch is recorded once and then replayed.
 
 A small network's step is some eight hundred kernels. Launching them one by one keeps the host busy for longer than a
-fast GPU needs to run them; a replay is one launch. The kernels and their order are those of the step without it.
+fast GPU needs to run them; a replay is one launch. The kernels and their order are those of the step without it. The
+hook behind the optimiser is a second graph, where it can be.
 
 The first steps run as usual, the last of them under inspection. A step can be recorded if it does the same operations
 on the same memory every time, so a method is not recorded whose `forward` or `loss`
 
-- reads `at.step` or `at.epoch` without saying in `Method.phase` what it makes of them,
+- reads `at.epoch` without saying in `Method.phase` what it makes of it, or makes a fraction of `at.step`,
 - takes a number or tensor from the CPU, or waits for one from the GPU,
-- draws random numbers, in the method or in a backbone with dropout.
+- draws random numbers in another way than by `methods.parts.chance`; a backbone may drop out.
 
 Nor is anything with micro-batches or on several processes. Such a cell runs step by step, and says why.
 """
@@ -16,23 +17,23 @@ Nor is anything with micro-batches or on several processes. Such a cell runs ste
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
-from torch.utils._pytree import tree_leaves
 
 from benchmark.errors import UsageError, explain
 from benchmark.training.engine import Engine, Rows
+from benchmark.training.recorded.graph import Graph, capture, rehearse
+from benchmark.training.recorded.inspection import RecordedProgress, inspect, inspect_after_step
 from methods.method import Batch, Progress
 
 WARM_UP = 3  # steps of a phase that run as usual: they choose kernels and ask for memory; the last is inspected
-WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "bincount", "equal", "_linalg_svd")
 
 
 class Recorder:
-    """Takes gradients for one training: as the engine does, or by replaying what was recorded.
+    """Takes the steps of one training: as the engine does, or by replaying what was recorded.
 
     `mode` is `auto`, `on` (what cannot be recorded is an error) or `off`. `say` is told, once, why nothing is recorded.
     """
@@ -65,6 +66,13 @@ class Recorder:
             self._give_up(obstacle)
         return rows, scalars
 
+    def after_step(self, rows: Rows, at: Progress) -> None:
+        """As `Engine.after_step`, of the rows that `gradient` gave."""
+        if self.recording is None:
+            self.engine.after_step(rows, at)
+        else:
+            self.recording.after_step(at)
+
     def _record(self, batch: Batch, at: Progress) -> None:
         try:
             self.recording = Recording(self.engine, batch, at)
@@ -80,27 +88,29 @@ class Recorder:
 
 
 class Recording:
-    """One recorded gradient: the graph, the memory it reads a batch from, and the memory it leaves its results in."""
+    """One recorded step: its graphs, the memory they read a batch from, and the memory they leave results in."""
 
     def __init__(self, engine: Engine, batch: Batch, at: Progress) -> None:
         self.engine = engine
-        self.batch = Batch(
-            [view.clone() for view in batch.views],
-            batch.index.clone(),
-            None if batch.labels is None else batch.labels.clone(),
-        )
+        self.batch = batch  # where views are recorded too, the next ones lie there already
+        self.number = torch.zeros((), dtype=torch.int64, device=engine.device)
+        self.at = RecordedProgress(at, engine.method, self.number)
         self.places = [(holder, name, tensor.data_ptr()) for holder, name, tensor in _state(engine.method)]
-        self.graph = torch.cuda.CUDAGraph()
         for parameter in engine.method.parameters():
             parameter.grad = None  # so that the graph's own memory holds the gradients
         engine.prepare(len(batch.index), at)
-        with torch.cuda.graph(self.graph):
-            rows = engine.encode(engine.method, self.batch, at)
-            scalars = engine.loss(rows, at)
-            scalars["loss"].backward()
+        self.record = partial(rehearse, method=engine.method) if engine.rehearses else capture
+        self.graph = Graph(self._take_gradient, self.record)
+        self.hook: Graph | None = None
+        self.hook_is_known, self.hook_obstacle = False, ""
+
+    def _take_gradient(self) -> None:
+        rows = self.engine.encode(self.engine.method, self.batch, self.at)  # type: ignore[arg-type]
+        scalars = self.engine.loss(rows, self.at)  # type: ignore[arg-type]
+        scalars["loss"].backward()
         self.rows = {name: row.detach() for name, row in rows.items()}
-        self.scalars = {name: value.detach() for name, value in scalars.items()}
-        self.gradients = [(p, p.grad) for p in engine.method.parameters() if p.grad is not None]
+        self.names, self.scalars = list(scalars), torch.stack([value.detach().double() for value in scalars.values()])
+        self.gradients = [(p, p.grad) for p in self.engine.method.parameters() if p.grad is not None]
 
     def fits(self, batch: Batch) -> bool:
         """Whether `batch` has the recorded shapes, and the method's state lies where it lay."""
@@ -111,75 +121,42 @@ class Recording:
     def replay(self, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor]]:
         """As `Engine.gradient`; the rows lie in memory that the next replay writes over."""
         for recorded, new in zip(_tensors(self.batch), _tensors(batch), strict=True):
-            recorded.copy_(new)
-        self.engine.prepare(len(batch.index), at)
-        self.graph.replay()
+            if recorded.data_ptr() != new.data_ptr():
+                recorded.copy_(new)
+        if "step" in self.at.names:
+            self.number.fill_(at.step)
+        if self.graph.drawn:
+            self.engine.seed_loss(at)
+            self.graph.draw()
+        self.engine.prepare(len(batch.index), at)  # seeds the device for `forward`, which may drop out
+        self.graph.launch()
         for parameter, gradient in self.gradients:
             parameter.grad = gradient
         # The loop keeps scalars until the next line of the log, which is behind the next replay.
-        return self.rows, {name: value.clone() for name, value in self.scalars.items()}
+        return self.rows, dict(zip(self.names, self.scalars.clone().unbind(), strict=True))
 
-
-def inspect(engine: Engine, batch: Batch, at: Progress) -> tuple[Rows, dict[str, Tensor], str | None]:
-    """A step's rows and scalars, with the gradients left in the parameters, and what in it cannot be recorded."""
-    reads = _ProgressReads(at)
-    engine.prepare(len(batch.index), at)
-    # What a dispatch mode is around, torch 2.11 leaves uncompiled from then on.
-    with engine.uncompiled(), _Inspector(engine.device) as inspector:
-        rows = engine.encode(engine.method, batch, reads)  # type: ignore[arg-type]
-        scalars = engine.loss(rows, reads)  # type: ignore[arg-type]
-        scalars["loss"].backward()
-    obstacle = inspector.obstacle
-    counters = sorted({"step", "epoch"} & reads.names)
-    if counters and engine.method.phase(at) is None:
-        obstacle = f"forward or loss reads {' and '.join(f'at.{name}' for name in counters)}, and phase says nothing"
-    return (
-        {name: row.detach() for name, row in rows.items()},
-        {name: value.detach() for name, value in scalars.items()},
-        obstacle,
-    )
-
-
-class _ProgressReads:
-    """A `Progress` that remembers which of its fields were read."""
-
-    def __init__(self, at: Progress) -> None:
-        self.at, self.names = at, set[str]()
-
-    def __getattr__(self, name: str) -> Any:
-        self.names.add(name)
-        return getattr(self.at, name)
-
-
-class _Inspector(TorchDispatchMode):
-    """Looks at every operation for what a graph would not repeat; `obstacle` is the first thing found."""
-
-    def __init__(self, device: torch.device) -> None:
-        super().__init__()
-        self.device = device
-        self.obstacle: str | None = None
-
-    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        result = func(*args, **(kwargs or {}))
-        if self.obstacle is None:
-            self.obstacle = self._obstacle(func, [args, kwargs], result)
-        return result
-
-    def _obstacle(self, func: Any, arguments: Any, result: Any) -> str | None:
-        name = func.name().removeprefix("aten::").partition(".")[0]
-        devices = {leaf.device.type for leaf in tree_leaves([arguments, result]) if isinstance(leaf, Tensor)}
-        if torch.Tag.nondeterministic_seeded in func.tags:
-            return f"{name} draws random numbers"
-        if name in WAITS and self.device.type in devices:
-            return f"{name} waits for the device"
-        if len(devices) > 1:
-            return f"{name} moves numbers between CPU and GPU"
-        return None
+    def after_step(self, at: Progress) -> None:
+        """As `Engine.after_step`: by a graph, if the first time has shown that it can be."""
+        if not self.hook_is_known:
+            self.hook_obstacle, self.hook_is_known = inspect_after_step(self.engine, self.rows, at) or "", True
+            return
+        if self.hook is None and not self.hook_obstacle:
+            try:
+                self.hook = Graph(torch.no_grad()(lambda: self.engine.method.after_step(self.rows, at)), self.record)
+            except RuntimeError as error:
+                self.hook_obstacle = explain(error)
+        if self.hook is None:
+            self.engine.after_step(self.rows, at)
+        else:
+            if self.hook.drawn:
+                self.engine.seed_after_step(at)
+                self.hook.draw()
+            self.hook.launch()
 
 
 def _find_obstacle(engine: Engine) -> str | None:
     """Why nothing of this training could be recorded, whatever the method does."""
-    if engine.device.type != "cuda":
+    if engine.device.type != "cuda" and not engine.rehearses:
         return f"a CUDA graph needs a GPU, and this is {engine.device}"
     if engine.world.size > 1:
         return f"{engine.world.size} processes wait for one another within a step"

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from benchmark.augment.parameters import Parameters, StaticParameters, pack, unpack
 from benchmark.training.batches import Batches, Fetched
+from benchmark.training.recorded.graph import capture
 from methods.method import Batch
 
 WARM_UP = 3  # batches that are made the same way before it is recorded: they choose kernels and ask for memory
@@ -25,7 +26,7 @@ class RecordedViews:
 
     def __init__(self, batches: Batches) -> None:
         self.batches, self.taken = batches, 0
-        self.graph: torch.cuda.CUDAGraph | None = None
+        self.replay: Callable[[], None] | None = None
         self.packed = torch.empty(0)  # on the device: rows and parameters of all views
         self.batch: Batch | None = None
 
@@ -33,24 +34,24 @@ class RecordedViews:
         numbers = [fetched.rows, *(tensor for drawn in fetched.drawn for tensor in _parameters(drawn).tensors())]
         packed = pack(numbers).pin_memory()
         if self.packed.shape != packed.shape:
-            self.packed, self.graph, self.taken = torch.empty_like(packed, device=self.batches.device), None, 0
+            self.packed, self.replay, self.taken = torch.empty_like(packed, device=self.batches.device), None, 0
         self.packed.copy_(packed, non_blocking=True)
-        if self.graph is None and self.taken == WARM_UP:
-            self.graph = torch.cuda.CUDAGraph()
-            with torch.cuda.graph(self.graph):
-                self.batch = self._augment(numbers)
-        if self.graph is None or self.batch is None:
+        if self.replay is None and self.taken == WARM_UP:
+            self.replay = capture(lambda: self._augment(numbers))
+        if self.replay is None:
             self.taken += 1
-            return self._augment(numbers)
-        self.graph.replay()
+            self._augment(numbers)
+        else:
+            self.replay()
+        assert self.batch is not None
         return self.batch
 
-    def _augment(self, like: list[Tensor]) -> Batch:
-        """The batch of what `packed` holds, which is of the shapes of `like`."""
+    def _augment(self, like: list[Tensor]) -> None:
+        """Make the batch of what `packed` holds, which is of the shapes of `like`."""
         rows, *tensors = unpack(self.packed, like)
         count = len(Parameters.__dataclass_fields__)
         drawn = [StaticParameters(*tensors[i : i + count]) for i in range(0, len(tensors), count)]
-        return self.batches.augment(Fetched(rows, [], list(drawn)))
+        self.batch = self.batches.augment(Fetched(rows, [], list(drawn)))
 
 
 def augmenter(batches: Batches, mode: str) -> Callable[[Fetched], Batch]:

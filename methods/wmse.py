@@ -68,7 +68,8 @@ class WMSE(Method):
         return {"loss": stack([self.distance(rows["z"]) for _ in range(self.config.passes)]).mean()}
 
     def distance(self, z: Tensor) -> Tensor:
-        """Of one cut of the batch (N, V, D) into parts of `whitened` images, or a few more where they do not divide it."""
+        """Of one cut of the batch (N, V, D) into parts of `whitened` images, or of a few more where those do not divide
+        it."""
         order = draw(lambda: torch.randperm(len(z)), z.device)
         parts = order.tensor_split(max(1, len(z) // self.config.whitened))
         v = cat([whiten(z[part], self.config.epsilon) for part in parts])

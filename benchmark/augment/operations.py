@@ -80,6 +80,7 @@ def add_noise(x: Tensor, sigma: Tensor, seed: Tensor) -> Tensor:
     return torch.addcmul(x, noise.view_as(x), sigma[:, None, None, None]).clamp_(0, 1)
 
 
+@torch.compiler.disable  # its compiler counts in numbers that do not wrap around
 def draw_normals(seed: Tensor, count: int) -> Tensor:
     """(m, count) float32 standard normal numbers of each ``seed`` (m,) int64, on its device.
 

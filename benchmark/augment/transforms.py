@@ -123,7 +123,8 @@ def _apply(x: Tensor, parameters: Parameters, hit: Tensor, operation: Callable[.
     It is given those images and their ``values``; these and ``hit`` lie where ``parameters`` do.
     """
     if isinstance(parameters, StaticParameters):
-        x.copy_(torch.where(hit[:, None, None, None], operation(x, *values), x))
+        made = operation(x, *values)
+        x.copy_(torch.where(hit[:, None, None, None], made, x))
         return
     index = hit.nonzero().squeeze(1)
     if len(index):

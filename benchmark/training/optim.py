@@ -72,7 +72,7 @@ def make(network: nn.Module, settings: Settings) -> torch.optim.Optimizer:
         for decays in (True, False)
     ]
     groups = [group for group in groups if group["params"]]
-    # Of a GPU's kernels the one that does all in one pass; None leaves the choice to torch, which on a CPU takes others.
+    # On a GPU one kernel that does all in one pass; None leaves the choice to torch, as it was on a CPU.
     fused = True if all(p.is_cuda for p in trainable) else None
     if settings.optimiser == "adamw":
         assert settings.adamw_beta2 is not None

@@ -95,8 +95,8 @@ def train(
     start = _resume(folder, key, engine, optimiser, clock, collapse)
     log = Log(folder / "log.jsonl", start, world.is_main, guard, report_line)
     method.train()
-    saved = time.perf_counter()
-    with stop.defer(), contextlib.closing(batches.feed(start, steps, augmenter(batches, runtime.record))) as feed:
+    saved, augment = time.perf_counter(), augmenter(batches, runtime.record, engine.compiled)
+    with stop.defer(), contextlib.closing(batches.feed(start, steps, augment)) as feed:
         for step in range(start, steps):
             at = Progress(step, steps, step // batches.per_epoch, settings.epochs)
             if step % batches.per_epoch == 0:

@@ -189,8 +189,9 @@ FAULTS: dict[str, tuple[dict[str, str], Callable[[str], None], str]] = {
     ),
     "a number that the first step computed": (
         {
-            "loss": "rows = {k: r * __import__('methods').parts.chance.draw(lambda: rows['z1'].detach().mean(), r.device) "
-            "for k, r in rows.items()}"
+            "init": "from methods.parts.chance import draw; type(self).draw = staticmethod(draw)",
+            "loss": "z = rows['z1'].detach(); share = self.draw(lambda: z.mean(), z.device); "
+            "rows = {k: r * share for k, r in rows.items()}",
         },
         check.check_recording,
         "a recorded step differs",

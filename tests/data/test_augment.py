@@ -503,12 +503,14 @@ def test_policies_need_no_torch() -> None:
     ],
     ids=["byol", "byol 2", "all", "moco_v1", "no crop"],
 )
-def test_operations_done_to_all_and_kept_where_they_hit_give_the_same_views(policy: Policy) -> None:
-    """As a GPU records them; what was drawn goes there as bytes."""
+@pytest.mark.parametrize("compiled", [False, True])
+def test_operations_done_to_all_and_kept_where_they_hit_give_the_same_views(policy: Policy, compiled: bool) -> None:
+    """As a GPU records them; what was drawn goes there as bytes. Compiled: of what a compiler is given."""
     images = random_images(200, 40, 56)
     parameters = draw_parameters(policy, images)
     static = StaticParameters(*unpack(pack(parameters.tensors()), parameters.tensors()))
-    difference = (augment(images, policy, static, 32) - augment(images, policy, parameters, 32)).abs()
+    make = torch.compile(augment, backend="aot_eager", dynamic=False) if compiled else augment
+    difference = (make(images, policy, static, 32) - augment(images, policy, parameters, 32)).abs()
     near = difference if not policy.solarise else difference[difference < 0.1]  # rounding may cross the threshold
     assert near.max() < 1e-5
     assert near.numel() > 0.999 * difference.numel()

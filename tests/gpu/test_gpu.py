@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,19 @@ from torch.nn import functional as F
 import methods
 from benchmark.cells import run
 from benchmark.contract import short_training
-from benchmark.training import batchnorm
+from benchmark.contract.short_training import StopAt
+from benchmark.display.progress import ProgressDisplay
+from benchmark.settings.address import hash_cell
+from benchmark.settings.runtime import Runtime
+from benchmark.training import batchnorm, optim
+from benchmark.training import train as loop
 from benchmark.training.batches import Batches
 from benchmark.training.distributed import World
 from benchmark.training.embed import embed
 from benchmark.training.engine import Engine, resolve_device, resolve_precision
+from benchmark.training.recorded.step import Recorder
+from benchmark.training.recorded.views import augmenter
+from benchmark.training.stop import Stop, Stopped
 from methods.method import Batch, Progress
 from methods.parts.losses import info_nce, nt_xent
 
@@ -54,29 +63,32 @@ def test_a_step_in_float64_is_the_cpu_s(name: str) -> None:
     assert float((slopes[0] - slopes[1]).norm() / slopes[0].norm()) < 1e-5
 
 
+@pytest.mark.parametrize("record", ["off", "auto"])
 @pytest.mark.parametrize("name", [name for name in TRAINED if name not in WAITING])
-def test_a_step_does_not_wait_for_the_host(name: str) -> None:
+def test_a_step_does_not_wait_for_the_host(name: str, record: str) -> None:
     """Between two log lines nothing is read back from the device."""
-    engine, batches = short_training.prepare(
-        short_training.settings(name, "precision=bf16"), World(), torch.device(GPU)
-    )
+    cell = short_training.settings(name, "precision=bf16")
+    engine, batches = short_training.prepare(cell, World(), torch.device(GPU))
+    optimiser, recorder = optim.make(engine.method, cell), Recorder(engine, record, print)
+    augment = augmenter(batches, record, compiled=False)
     engine.method.train()
     start_epoch(engine, batches, Progress(0, 20, 0, 4))
     order = batches.order(0)
 
     def step(number: int) -> None:
         at = Progress(number, 20, 0, 4)
-        rows, _ = engine.gradient(batches.get(number, order), at)
+        rows, _ = recorder.gradient(augment(batches.fetch(number % batches.per_epoch, order)), at)
         with torch.no_grad():
             engine.method.after_backward(at)
-            engine.method.after_step(rows, at)
+        optimiser.step()
+        recorder.after_step(rows, at)
 
-    for number in range(2):  # allocate and tune first
+    for number in range(8):  # allocate, tune and record first
         step(number)
     torch.cuda.synchronize()
     torch.cuda.set_sync_debug_mode("error")
     try:
-        step(2)
+        step(8)
     finally:
         torch.cuda.set_sync_debug_mode("default")
 
@@ -102,7 +114,26 @@ def test_sync_batch_norm_is_converted_for_several_processes() -> None:
     assert isinstance(network[0], torch.nn.SyncBatchNorm)
 
 
-def test_a_cell_runs_compiled_and_resumes(tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["simclr", "moco"])
+def test_a_compiled_cell_stops_and_goes_on(name: str, tmp_path: Path) -> None:
+    """To the losses of one that was not stopped, in float64."""
+    cell, losses = short_training.settings(name, "precision=fp64"), []
+    for stops in (False, True):
+        folder = tmp_path / str(stops)
+        folder.mkdir()
+        for stop in (StopAt(5), Stop()) if stops else (Stop(),):
+            engine, batches = short_training.prepare(cell, World(), torch.device(GPU))
+            engine.compile()
+            call = (engine, batches, cell, Runtime(log_every=1), hash_cell(cell), folder, stop, ProgressDisplay(1))
+            with pytest.raises(Stopped) if isinstance(stop, StopAt) else nullcontext():
+                loop.train(*call)
+        lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+        losses.append([line["loss"] for line in lines])
+    assert len(losses[0]) == 8
+    assert losses[1] == pytest.approx(losses[0], rel=1e-8)
+
+
+def test_cells_run_compiled(tmp_path: Path) -> None:
     environment = os.environ | {"PYTHONPATH": str(Path(run.__file__).parents[2])}
     words = ["methods=simclr,moco", "backbone=resnet18", "epochs=2", f"out={tmp_path}", "compile=true"]
     call = [sys.executable, "-m", "benchmark", "run", *words]

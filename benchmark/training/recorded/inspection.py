@@ -14,8 +14,8 @@ from benchmark.training.engine import Engine, Rows
 from methods.method import Batch, Method, Progress
 from methods.parts.chance import Make, drawing_by, send
 
-WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "bincount", "equal", "_linalg_svd")
-WAITS += ("_linalg_check_errors",)
+WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "bincount", "equal"}
+WAITS |= {"_linalg_svd", "_linalg_check_errors"}
 
 
 class RecordedProgress:

@@ -2,17 +2,20 @@
 
 Launched one by one, the some two hundred small kernels of two views keep the host busy for longer than a fast GPU
 needs for a small network's whole step. In a graph every operation is done to all images and kept where it hits, which
-costs a GPU more work: so only small views are recorded. Their numbers are the usual ones up to rounding.
+costs a GPU more work: so only small views are recorded, or compiled ones, whose kernels do several operations in one
+pass over the pixels. Their numbers are the usual ones up to rounding.
 """
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 
 import torch
 from torch import Tensor
 
 from benchmark.augment.parameters import Parameters, StaticParameters, pack, unpack
+from benchmark.data.files import Files
 from benchmark.training.batches import Batches, Fetched
 from benchmark.training.recorded.graph import capture
 from methods.method import Batch
@@ -24,18 +27,23 @@ MOST = 1 << 22  # numbers of a view: where what masks throw away costs more than
 class RecordedViews:
     """Makes batches of what was fetched, as `Batches.augment` does; a batch is good until the next one."""
 
-    def __init__(self, batches: Batches) -> None:
+    def __init__(self, batches: Batches, compiled: bool = False) -> None:
         self.batches, self.taken = batches, 0
+        self.augment = torch.compile(batches.augment, dynamic=False) if compiled else batches.augment
         self.replay: Callable[[], None] | None = None
         self.packed = torch.empty(0)  # on the device: rows and parameters of all views
+        self.images: list[Tensor] = []  # on the device, where they do not lie there all the time
         self.batch: Batch | None = None
 
     def __call__(self, fetched: Fetched) -> Batch:
         numbers = [fetched.rows, *(tensor for drawn in fetched.drawn for tensor in _parameters(drawn).tensors())]
-        packed = pack(numbers).pin_memory()
+        packed = pack(numbers)
         if self.packed.shape != packed.shape:
-            self.packed, self.replay, self.taken = torch.empty_like(packed, device=self.batches.device), None, 0
-        self.packed.copy_(packed, non_blocking=True)
+            device = self.batches.device
+            self.packed, self.replay, self.taken = torch.empty_like(packed, device=device), None, 0
+            self.images = [torch.empty_like(image, device=device) for image in fetched.images]
+        for place, new in zip([self.packed, *self.images], [packed, *fetched.images], strict=True):
+            place.copy_(new.pin_memory(), non_blocking=True)
         if self.replay is None and self.taken == WARM_UP:
             self.replay = capture(lambda: self._augment(numbers))
         if self.replay is None:
@@ -47,23 +55,28 @@ class RecordedViews:
         return self.batch
 
     def _augment(self, like: list[Tensor]) -> None:
-        """Make the batch of what `packed` holds, which is of the shapes of `like`."""
+        """Make the batch of what `packed` and `images` hold; what is packed is of the shapes of `like`."""
         rows, *tensors = unpack(self.packed, like)
         count = len(Parameters.__dataclass_fields__)
         drawn = [StaticParameters(*tensors[i : i + count]) for i in range(0, len(tensors), count)]
-        self.batch = self.batches.augment(Fetched(rows, [], list(drawn)))
+        with warnings.catch_warnings(action="ignore", category=UserWarning):  # TF32 would be faster: not exact enough
+            self.batch = self.augment(Fetched(rows, self.images, list(drawn)))
 
 
-def augmenter(batches: Batches, mode: str) -> Callable[[Fetched], Batch]:
-    """What makes batches of what was fetched, under `record=mode`."""
-    return RecordedViews(batches) if mode != "off" and can_record(batches) else batches.augment
+def augmenter(batches: Batches, mode: str, compiled: bool) -> Callable[[Fetched], Batch]:
+    """What makes batches of what was fetched, under `record=mode`, by a compiler's kernels where `compiled`."""
+    if mode == "off" or not can_record(batches, compiled):
+        return batches.augment
+    return RecordedViews(batches, compiled)
 
 
-def can_record(batches: Batches) -> bool:
-    """Whether one process makes views on a GPU of images that lie there, small, and without a jigsaw's patches."""
-    in_memory = isinstance(batches.split.images, Tensor) and batches.device.type == "cuda" and batches.world.size == 1
+def can_record(batches: Batches, compiled: bool = False) -> bool:
+    """Whether one process makes views on a GPU, of images that lie in memory, small or compiled, and without a jigsaw's
+    patches."""
+    alone = batches.device.type == "cuda" and batches.world.size == 1 and not isinstance(batches.split.images, Files)
     largest = max([batches.size, *batches.augmentation.small_sides])
-    return in_memory and 3 * largest**2 * batches.batch_size <= MOST and set(batches.views) == {"crop"}
+    small = compiled or 3 * largest**2 * batches.batch_size <= MOST
+    return alone and small and set(batches.views) == {"crop"}
 
 
 def _parameters(drawn: object) -> Parameters:

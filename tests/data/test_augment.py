@@ -503,6 +503,7 @@ def test_policies_need_no_torch() -> None:
     ],
     ids=["byol", "byol 2", "all", "moco_v1", "no crop"],
 )
+@pytest.mark.filterwarnings("ignore:Dynamo detected a call")
 @pytest.mark.parametrize("compiled", [False, True])
 def test_operations_done_to_all_and_kept_where_they_hit_give_the_same_views(policy: Policy, compiled: bool) -> None:
     """As a GPU records them; what was drawn goes there as bytes. Compiled: of what a compiler is given."""

@@ -16,7 +16,7 @@ def print_profile(words: list[str], json: bool) -> int:
     from benchmark.profiling import profile, profile_table
 
     device = in_process.claim_spare(request.runtime)
-    subjects = profile.profile(request.cells, device, request.runtime.compile)
+    subjects = profile.profile(request.cells, device, request.runtime.compile, request.runtime.record)
     if json:
         print(profile_table.to_json(subjects, device))
         return 0

@@ -1,25 +1,29 @@
 """Where a training step's time goes, and what the encoder alone would take for the same passes, in one process.
 
 Methods take turns, step by step, and each step is followed by its encoder alone: a machine that slows down does so
-for all of them, and the ratio is formed within a turn. Medians are compared, with their quartiles.
+for all of them, and the ratio is formed within a turn. Medians are compared, with their quartiles. On a GPU a turn is
+a block of steps in a flow.
 """
 
 from __future__ import annotations
 
 import contextlib
+import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from functools import partial
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from benchmark import seeds
 from benchmark.cells import machine, past_costs
 from benchmark.errors import UsageError
-from benchmark.profiling.timing import spread, synchronise
+from benchmark.profiling.flow import BLOCK, Flow, Pass, run_encoders
+from benchmark.profiling.flow import WARM_UP as FLOW_WARM_UP
+from benchmark.profiling.timing import spread, synchronise, time_call
 from benchmark.settings import address
 from benchmark.settings.cell import Settings, seeded_dataset
 from benchmark.training import build, optim
@@ -30,19 +34,12 @@ from benchmark.training.engine import Engine, encoders, resolve_precision
 from methods.method import Method, Progress
 
 STEPS = 30  # that are counted, of each cell
+BLOCKS = 6  # of steps, that are counted on a GPU
 WARM_UP = 3  # that are not
 PARTS = ("data", "augmentation", "forward", "loss", "backward", "optimiser", "hooks")
 
 Lap = Callable[[str], None]  # told at the end of each part
 Spread = tuple[float, float, float]  # median, lower and upper quartile
-
-
-class Pass(NamedTuple):
-    """One call of an encoder within a step."""
-
-    encoder: nn.Module
-    images: Tensor
-    trained: bool  # with a backward pass
 
 
 class Stopwatch:
@@ -80,6 +77,7 @@ class ProfiledCell:
     embedded: int = 0  # images that are embedded then, as often as they go into all; their time counts so often; 0: all
     growth: int = 0  # bytes that a step takes over what rests between steps
     passes: list[Pass] = field(default_factory=list)
+    obstacle: str = ""  # why a GPU does not record its steps
     # Step by step, of the whole step, of the encoder alone, and of each part.
     seconds: dict[str, list[float]] = field(default_factory=lambda: {n: [] for n in ("step", "encoder", *PARTS)})
 
@@ -110,13 +108,19 @@ class ProfiledCell:
         tensors += [v for state in self.optimiser.state.values() for v in state.values() if isinstance(v, Tensor)]
         return sum(tensor.nbytes for tensor in tensors)
 
+    def add_parts(self, stopwatch: Stopwatch) -> None:
+        """Of a further step."""
+        for part, seconds in stopwatch.parts.items():
+            self.seconds[part].append(seconds)
+
     def median(self, name: str) -> float:
         """Seconds of `step`, `encoder` or a part, over the steps."""
         return statistics.median(self.seconds[name])
 
 
-def profile(cells: list[Settings], device: torch.device, compiled: bool) -> list[ProfiledCell]:
-    """Measure `STEPS` steps of each cell, in turns. Raises `UsageError` for a cell that cannot run."""
+def profile(cells: list[Settings], device: torch.device, compiled: bool, mode: str = "auto") -> list[ProfiledCell]:
+    """Measure steps of each cell, in turns, on a GPU under `record=mode`. Raises `UsageError` for a cell that cannot
+    run."""
     distinct = {past_costs.build_cost_key(address.identify(cell)): cell for cell in cells if cell.epochs is not None}
     if not distinct:
         raise UsageError("profile needs a method that trains")
@@ -134,10 +138,39 @@ def profile(cells: list[Settings], device: torch.device, compiled: bool) -> list
     for profiled in profiled_cells:  # with the memories that training would have by its last epoch
         start_epoch(profiled, WARM_UP, device)
         profiled.growth = _measure_growth(profiled, WARM_UP, device)
+    if device.type == "cuda":
+        for profiled in profiled_cells:
+            _measure_flow(profiled, mode, device)
+        return profiled_cells
     for number in range(WARM_UP, WARM_UP + STEPS):
         for profiled in profiled_cells:
-            _measure(profiled, number, device)
+            stopwatch = Stopwatch(device)
+            step(profiled, number, stopwatch.lap)
+            profiled.seconds["step"].append(stopwatch.total())
+            profiled.seconds["encoder"].append(_time_encoders(profiled, device))
+            profiled.add_parts(stopwatch)
     return profiled_cells
+
+
+def _measure_flow(profiled: ProfiledCell, mode: str, device: torch.device) -> None:
+    """Blocks of steps on a GPU, each behind one of the encoder alone, and into which a clock can't see: steps that wait
+    behind each part. One cell after the other, as a recorded step keeps all its memory."""
+    cell, engine, batches, optimiser = profiled.cell, profiled.engine, profiled.batches, profiled.optimiser
+    flow = Flow(cell, engine, batches, optimiser, mode, partial(run_encoders, engine, profiled.passes))
+    ats = (_progress(profiled, number) for number in itertools.count(WARM_UP))
+    flow.take(list(itertools.islice(ats, FLOW_WARM_UP)), profiled.order)
+    flow.record_passes()
+    for number in range(WARM_UP, WARM_UP + BLOCKS):
+        profiled.seconds["encoder"].append(time_call(flow.take_passes, device) / BLOCK)
+        block = list(itertools.islice(ats, BLOCK))
+        profiled.seconds["step"].append(time_call(partial(flow.take, block, profiled.order), device) / BLOCK)
+        stopwatch = Stopwatch(device, each=True)
+        step(profiled, number, stopwatch.lap)
+        profiled.add_parts(stopwatch)
+    profiled.obstacle = flow.obstacle
+    del flow
+    optimiser.zero_grad(set_to_none=True)
+    torch.cuda.empty_cache()
 
 
 def prepare(cell: Settings, device: torch.device, compiled: bool, embedded: int = 0) -> ProfiledCell:
@@ -176,19 +209,6 @@ def start_epoch(profiled: ProfiledCell, number: int, device: torch.device) -> No
     profiled.epoch_start = max(profiled.epoch_start, stopwatch.total() + extrapolated)
 
 
-def _measure(profiled: ProfiledCell, number: int, device: torch.device) -> None:
-    """A step, its encoder alone, and where a clock can't see into a step that doesn't wait, a step that does."""
-    stopwatch = Stopwatch(device)
-    step(profiled, number, stopwatch.lap)
-    profiled.seconds["step"].append(stopwatch.total())
-    profiled.seconds["encoder"].append(_time_encoders(profiled, device))
-    if device.type == "cuda":
-        stopwatch = Stopwatch(device, each=True)
-        step(profiled, number, stopwatch.lap)
-    for part, seconds in stopwatch.parts.items():
-        profiled.seconds[part].append(seconds)
-
-
 def _measure_growth(profiled: ProfiledCell, number: int, device: torch.device) -> int:
     """Bytes at the peak of a step over those before it. Not timed."""
     profiled.optimiser.zero_grad(set_to_none=True)  # what the step does first
@@ -217,9 +237,7 @@ def step(profiled: ProfiledCell, number: int, lap: Lap = lambda part: None) -> N
     lap("hooks")
     optimiser.step()
     lap("optimiser")
-    torch.manual_seed(seeds.mix(batches.seed, "after", at.step))
-    with torch.no_grad():
-        engine.method.after_step(rows, at)
+    engine.after_step(rows, at)
     lap("hooks")
 
 
@@ -257,19 +275,9 @@ def _record_passes(profiled: ProfiledCell) -> list[Pass]:
 
 
 def _time_encoders(profiled: ProfiledCell, device: torch.device) -> float:
-    """Seconds of the step's encoder passes: all forward, as in the step under one autocast, and then all backward."""
+    """Seconds of the step's encoder passes."""
     profiled.optimiser.zero_grad(set_to_none=True)
-    stopwatch = Stopwatch(device)
-    trained = []
-    with profiled.engine.autocast():
-        for encoder_pass in profiled.passes:
-            with torch.set_grad_enabled(encoder_pass.trained):
-                features = encoder_pass.encoder(encoder_pass.images)
-            if encoder_pass.trained:
-                trained.append(features)
-            del features
-    torch.autograd.backward(trained, [torch.ones_like(features) for features in trained])
-    return stopwatch.total()
+    return time_call(partial(run_encoders, profiled.engine, profiled.passes), device)
 
 
 def _progress(profiled: ProfiledCell, number: int) -> Progress:

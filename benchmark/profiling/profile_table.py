@@ -8,18 +8,22 @@ from typing import Any
 import torch
 
 from benchmark.cells import machine
-from benchmark.profiling.profile import PARTS, STEPS, WARM_UP, ProfiledCell, Spread
+from benchmark.profiling.flow import BLOCK
+from benchmark.profiling.profile import BLOCKS, PARTS, STEPS, WARM_UP, ProfiledCell, Spread
 from benchmark.settings import address
 
-LEGEND = f"""\
-medians of {STEPS} steps behind {WARM_UP} that do not count, methods in turns; in brackets the quartiles
+COUNTS = {
+    "cpu": f"medians of {STEPS} steps behind {WARM_UP} that do not count, methods in turns",
+    "cuda": f"medians of {BLOCKS} blocks of {BLOCK} steps, recorded as they are in training, and not waited for",
+}
+LEGEND = """; in brackets the quartiles
 step: a whole step; encoder: the same encoder passes alone, forward and where trained backward, on views in memory
 data: the images (those on a disk are waited for here, and fetched ahead in training), draws for augmentation
 augmentation: the views; forward: with heads, momentum encoders
 loss: losses in tiles form their gradient here; backward: of encoder and heads; hooks: momentum, memories
 epoch start: the order, clustering and what it embeds, as a share of the epoch's steps
 memory: growth in a step over what rests between steps, which is state (weights, optimiser, memories) and the data"""
-LEGEND_GPU = "\nwhole steps wait for the GPU at their end only; parts are of further steps that wait behind each part"
+LEGEND_GPU = "\nparts are of further steps, launched kernel by kernel, that wait for the GPU behind each part"
 
 
 def build_table(profiled_cells: list[ProfiledCell]) -> list[list[str]]:
@@ -42,7 +46,8 @@ def build_table(profiled_cells: list[ProfiledCell]) -> list[list[str]]:
 
 def write_legend(device: torch.device) -> str:
     """The machine, and what each column of the table is."""
-    return f"{machine.name_device(device)}\n" + LEGEND + (LEGEND_GPU if device.type == "cuda" else "")
+    on_gpu = LEGEND_GPU if device.type == "cuda" else ""
+    return f"{machine.name_device(device)}\n{COUNTS[device.type]}{LEGEND}{on_gpu}"
 
 
 def to_json(profiled_cells: list[ProfiledCell], device: torch.device) -> str:
@@ -64,6 +69,7 @@ def plain(profiled_cells: list[ProfiledCell], device: torch.device) -> dict[str,
             "shares": profiled.shares,
             "epoch_start_seconds": profiled.epoch_start,
             "epoch_start_share": profiled.epoch_share,
+            "not_recorded": profiled.obstacle,
             "memory_growth_bytes": profiled.growth,
             "state_bytes": profiled.state,
             "seconds": profiled.seconds,

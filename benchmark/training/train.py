@@ -101,7 +101,7 @@ def train(
             at = Progress(step, steps, step // batches.per_epoch, settings.epochs)
             if step % batches.per_epoch == 0:
                 _begin_epoch(engine, batches, at)
-            rows, scalars = _step(recorder, optimiser, next(feed), at, settings)
+            rows, scalars = take_step(recorder, optimiser, next(feed), at, settings)
             clock.pending.append(scalars)
             done = step + 1
             collapse.update(step, scalars, rows, method.phase(at))
@@ -138,7 +138,7 @@ def _begin_epoch(engine: Engine, batches: Batches, at: Progress) -> None:
         engine.method.before_epoch(at, lambda f: embed(f, engine, batches))
 
 
-def _step(
+def take_step(
     recorder: Recorder, optimiser: torch.optim.Optimizer, batch: Batch, at: Progress, settings: Settings
 ) -> tuple[Rows, dict[str, Tensor]]:
     """One step of the optimiser and the method's hooks around it. Returns the gathered rows and the scalars to log."""

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
+from itertools import islice
 from typing import Any
 
 import torch
@@ -21,6 +22,7 @@ from benchmark.evaluate.frozen_cell import freeze
 from benchmark.forecast import memory
 from benchmark.forecast.cost import Forecast
 from benchmark.profiling import profile
+from benchmark.profiling.flow import BLOCK, WARM_UP, Flow
 from benchmark.profiling.profile import ProfiledCell
 from benchmark.profiling.timing import spread, time_call
 from benchmark.settings.cell import Settings, seeded_dataset
@@ -67,13 +69,13 @@ def measure_fitting(
         as_asked = microbatch == whole
         with contextlib.suppress(memory.NoRoom), memory.limit_memory(device, room):
             tried = share if as_asked else replace(share, microbatch=microbatch)
-            measured = measure(tried, device, runtime.compile, processes)
+            measured = measure(tried, device, runtime, processes)
             return replace(measured, microbatch=0 if as_asked else microbatch)
         gc.collect()  # what the error held
     return Measured()
 
 
-def measure(cell: Settings, device: torch.device, compiled: bool, processes: int = 1) -> Measured:
+def measure(cell: Settings, device: torch.device, runtime: Runtime, processes: int = 1) -> Measured:
     """Some steps of the cell, the start of an epoch, and the evaluation of some images that are not the test set's.
 
     The cell's batch is one process's share; what `processes` tell each other is not in it.
@@ -85,12 +87,15 @@ def measure(cell: Settings, device: torch.device, compiled: bool, processes: int
         batches = build.build_batches(cell, method, data, World(), device, "fp32")
         took = _evaluation(lambda part: headline.evaluate(freeze(method, part, batches, device)), data, device)
         return Measured(evaluation=took, memory=machine.read_peak_memory(device))
-    profiled: ProfiledCell = profile.prepare(cell, device, compiled, IMAGES[device.type])
+    profiled: ProfiledCell = profile.prepare(cell, device, runtime.compile, IMAGES[device.type])
     until = time.monotonic() + LIMIT
     # The first steps ask for memory, and choose or compile kernels: their excess counts once.
     first = _time_steps(profiled, 0, profile.WARM_UP, until, device)
     profile.start_epoch(profiled, profile.WARM_UP, device)  # with the clusters that the steps behind it need
-    steady = _time_steps(profiled, profile.WARM_UP, STEPS, until, device)
+    if device.type == "cuda":
+        steady = _time_flow(profiled, "off" if processes > 1 else runtime.record, until, device)
+    else:
+        steady = _time_steps(profiled, profile.WARM_UP, STEPS, until, device)
     peak = machine.read_peak_memory(device)
     step_seconds = sum(steady) / len(steady)
     middle, _, high = spread(steady)
@@ -110,6 +115,18 @@ def _time_steps(profiled: ProfiledCell, start: int, count: int, until: float, de
     times: list[float] = []
     while not times or (len(times) < count and time.monotonic() < until):
         times.append(time_call(partial(profile.step, profiled, start + len(times)), device))
+    return times
+
+
+def _time_flow(profiled: ProfiledCell, mode: str, until: float, device: torch.device) -> list[float]:
+    """Seconds of a step in each block of them that begins before `until`, recorded as in training; one in any case."""
+    flow = Flow(profiled.cell, profiled.engine, profiled.batches, profiled.optimiser, mode)
+    steps = profile.list_steps(profiled, profile.WARM_UP)
+    flow.take(list(islice(steps, WARM_UP)), profiled.order)
+    times: list[float] = []
+    while not times or (len(times) < STEPS // BLOCK and time.monotonic() < until):
+        block = list(islice(steps, BLOCK))
+        times.append(time_call(partial(flow.take, block, profiled.order), device) / BLOCK)
     return times
 
 

@@ -56,7 +56,7 @@ class Flow:
         batches: Batches,
         optimiser: torch.optim.Optimizer,
         mode: str,
-        passes: Callable[[], None],
+        passes: Callable[[], None] = lambda: None,
     ) -> None:
         self.cell, self.batches, self.optimiser = cell, batches, optimiser
         self.obstacle = ""  # why nothing is recorded

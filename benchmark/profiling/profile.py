@@ -8,12 +8,12 @@ a block of steps in a flow.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import count, islice
 from typing import Any
 
 import torch
@@ -157,12 +157,12 @@ def _measure_flow(profiled: ProfiledCell, mode: str, device: torch.device) -> No
     behind each part. One cell after the other, as a recorded step keeps all its memory."""
     cell, engine, batches, optimiser = profiled.cell, profiled.engine, profiled.batches, profiled.optimiser
     flow = Flow(cell, engine, batches, optimiser, mode, partial(run_encoders, engine, profiled.passes))
-    ats = (_progress(profiled, number) for number in itertools.count(WARM_UP))
-    flow.take(list(itertools.islice(ats, FLOW_WARM_UP)), profiled.order)
+    steps = list_steps(profiled, WARM_UP)
+    flow.take(list(islice(steps, FLOW_WARM_UP)), profiled.order)
     flow.record_passes()
     for number in range(WARM_UP, WARM_UP + BLOCKS):
         profiled.seconds["encoder"].append(time_call(flow.take_passes, device) / BLOCK)
-        block = list(itertools.islice(ats, BLOCK))
+        block = list(islice(steps, BLOCK))
         profiled.seconds["step"].append(time_call(partial(flow.take, block, profiled.order), device) / BLOCK)
         stopwatch = Stopwatch(device, each=True)
         step(profiled, number, stopwatch.lap)
@@ -278,6 +278,11 @@ def _time_encoders(profiled: ProfiledCell, device: torch.device) -> float:
     """Seconds of the step's encoder passes."""
     profiled.optimiser.zero_grad(set_to_none=True)
     return time_call(partial(run_encoders, profiled.engine, profiled.passes), device)
+
+
+def list_steps(profiled: ProfiledCell, first: int) -> Iterator[Progress]:
+    """The steps from `first` on, without end."""
+    return (_progress(profiled, number) for number in count(first))
 
 
 def _progress(profiled: ProfiledCell, number: int) -> Progress:

@@ -99,10 +99,11 @@ class Method(nn.Module):
         raise NotImplementedError(f"{type(self).__module__} has no loss")
 
     def phase(self, at: Progress) -> Hashable:
-        """What `forward` and `loss` make of `at.step` and `at.epoch`: steps of one phase do the same operations.
+        """What `forward`, `loss` and `after_step` make of `at.step` and `at.epoch`: steps of one phase do the same.
 
-        Where a step is recorded as a CUDA graph, `at.epoch` keeps it from that unless it is read here too. `at.step` is
-        then () int64 on the device unless it is read here: for `Chance`, and for whole numbers.
+        Where a step is recorded as a CUDA graph, `forward` and `loss` may read `at.epoch` only if it is read here too,
+        and `at.step`, unless it is read here, is () int64 on the device: for `Chance`, and for whole numbers. A hook
+        that reads more than is read here is launched anew each time.
         """
         return None
 

@@ -6,6 +6,7 @@ flipped, jittered, greyed, blurred and so on on its own, so that neither edges n
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -34,6 +35,15 @@ class Jigsaw:
         """The patches of the images ``start`` to ``stop``."""
         rows = slice(PATCHES * start, PATCHES * stop)
         return Jigsaw(self.patches.slice(rows.start, rows.stop), self.corner[rows])
+
+    def tensors(self) -> list[Tensor]:
+        """Those of the patches, then the corners."""
+        return [*self.patches.tensors(), self.corner]
+
+    @staticmethod
+    def place(tensors: Sequence[Tensor]) -> Jigsaw:
+        """The same of tensors that lie on the images' device."""
+        return Jigsaw(Parameters.place(tensors[:-1]), tensors[-1])
 
 
 def choose_geometry(size: int) -> tuple[int, int]:

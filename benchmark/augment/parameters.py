@@ -51,6 +51,11 @@ class Parameters:
         """As they stand above."""
         return [getattr(self, field.name) for field in fields(self)]
 
+    @staticmethod
+    def place(tensors: Sequence[Tensor]) -> StaticParameters:
+        """The same of tensors that lie on the images' device."""
+        return StaticParameters(*tensors)
+
 
 class StaticParameters(Parameters):
     """The same on the images' device. Every operation is then done to all images and kept where it hits: the same

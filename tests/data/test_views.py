@@ -108,6 +108,10 @@ def test_each_patch_is_torchvisions(text: str, height: int, width: int, size: in
     # and each is coloured by its own parameters, as an image would be (test_augment.py)
     coloured = jigsaw.augment(images, policy, parameters, size)
     assert torch.equal(coloured.flatten(0, 1), apply_after_flip(moved.flatten(0, 1), policy, parameters.patches))
+    # as a GPU records them: every operation done to all patches, and kept where it hits
+    recorded = jigsaw.augment(images, policy, parameters.place(parameters.tensors()), size)
+    near = (recorded - coloured).abs() < 1e-4  # rounding may cross the threshold of solarisation
+    assert near.float().mean() > 0.999
 
 
 def test_patches_differ_in_place_and_colour() -> None:

@@ -138,10 +138,19 @@ def test_a_recorded_step_is_some_launches_of_the_host(name: str) -> None:
 
 
 @pytest.mark.parametrize("compiled", [False, True])
-@pytest.mark.parametrize("augmentation", ["simclr_cifar", "byol+rotate+sobel+noise+cutout", "swav+2x16"])
-def test_recorded_views_are_the_usual_ones(augmentation: str, compiled: bool) -> None:
+@pytest.mark.parametrize(
+    ("name", "augmentation"),
+    [
+        ("swav", "simclr_cifar"),
+        ("swav", "byol+rotate+sobel+noise+cutout"),
+        ("swav", "swav+2x16"),
+        ("pirl", "pirl"),
+        ("jigsaw", "pirl"),
+    ],
+)
+def test_recorded_views_are_the_usual_ones(name: str, augmentation: str, compiled: bool) -> None:
     """Up to rounding, which may put a pixel on the other side of solarisation's threshold."""
-    cell = short_training.settings("swav", f"augmentation={augmentation}")
+    cell = short_training.settings(name, f"augmentation={augmentation}")
     _, batches = short_training.prepare(cell, World(), torch.device("cuda:0"))
     assert can_record(batches)
     recorded, order = RecordedViews(batches, compiled), batches.order(0)

@@ -79,7 +79,7 @@ def inspect(engine: Engine, batch: Batch, at: Progress) -> tuple[Rows, dict[str,
 
 def inspect_after_step(engine: Engine, rows: Rows, at: Progress) -> str | None:
     """Run the hook behind a step, and say why it cannot be recorded, or need not be."""
-    reads = RecordedProgress(at, None, None)  # `phase` says nothing of it
+    reads = RecordedProgress(at, engine.method, None)
     engine.seed_after_step(at)
     with torch.no_grad(), _Inspector(engine.device) as inspector, drawing_by(inspector.draw):
         inspector.in_forward = False

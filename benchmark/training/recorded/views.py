@@ -14,9 +14,9 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from benchmark.augment.parameters import Parameters, StaticParameters, pack, unpack
+from benchmark.augment.parameters import pack, unpack
 from benchmark.data.files import Files
-from benchmark.training.batches import Batches, Fetched
+from benchmark.training.batches import Batches, Drawn, Fetched
 from benchmark.training.recorded.graph import capture
 from methods.method import Batch
 
@@ -36,8 +36,7 @@ class RecordedViews:
         self.batch: Batch | None = None
 
     def __call__(self, fetched: Fetched) -> Batch:
-        numbers = [fetched.rows, *(tensor for drawn in fetched.drawn for tensor in _parameters(drawn).tensors())]
-        packed = pack(numbers)
+        packed = pack(_numbers(fetched))
         if self.packed.shape != packed.shape:
             device = self.batches.device
             self.packed, self.replay, self.taken = torch.empty_like(packed, device=device), None, 0
@@ -45,22 +44,25 @@ class RecordedViews:
         for place, new in zip([self.packed, *self.images], [packed, *fetched.images], strict=True):
             place.copy_(new.pin_memory(), non_blocking=True)
         if self.replay is None and self.taken == WARM_UP:
-            self.replay = capture(lambda: self._augment(numbers))
+            self.replay = capture(lambda: self._augment(fetched))
         if self.replay is None:
             self.taken += 1
-            self._augment(numbers)
+            self._augment(fetched)
         else:
             self.replay()
         assert self.batch is not None
         return self.batch
 
-    def _augment(self, like: list[Tensor]) -> None:
-        """Make the batch of what `packed` and `images` hold; what is packed is of the shapes of `like`."""
-        rows, *tensors = unpack(self.packed, like)
-        count = len(Parameters.__dataclass_fields__)
-        drawn = [StaticParameters(*tensors[i : i + count]) for i in range(0, len(tensors), count)]
+    def _augment(self, like: Fetched) -> None:
+        """Make the batch of what `packed` and `images` hold, which is of the shapes of `like`."""
+        rows, *numbers = unpack(self.packed, _numbers(like))
+        drawn = list[Drawn]()
+        for one in like.drawn:
+            count = len(one.tensors())
+            drawn.append(one.place(numbers[:count]))
+            numbers = numbers[count:]
         with warnings.catch_warnings(action="ignore", category=UserWarning):  # TF32 would be faster: not exact enough
-            self.batch = self.augment(Fetched(rows, self.images, list(drawn)))
+            self.batch = self.augment(Fetched(rows, self.images, drawn))
 
 
 def augmenter(batches: Batches, mode: str, compiled: bool) -> Callable[[Fetched], Batch]:
@@ -71,14 +73,12 @@ def augmenter(batches: Batches, mode: str, compiled: bool) -> Callable[[Fetched]
 
 
 def can_record(batches: Batches, compiled: bool = False) -> bool:
-    """Whether one process makes views on a GPU, of images that lie in memory, small or compiled, and without a jigsaw's
-    patches."""
+    """Whether one process makes views on a GPU, small or compiled, and not of files that are cropped as they're read."""
     alone = batches.device.type == "cuda" and batches.world.size == 1 and not isinstance(batches.split.images, Files)
     largest = max([batches.size, *batches.augmentation.small_sides])
-    small = compiled or 3 * largest**2 * batches.batch_size <= MOST
-    return alone and small and set(batches.views) == {"crop"}
+    return alone and (compiled or 3 * largest**2 * batches.batch_size <= MOST)
 
 
-def _parameters(drawn: object) -> Parameters:
-    assert isinstance(drawn, Parameters)
-    return drawn
+def _numbers(fetched: Fetched) -> list[Tensor]:
+    """The rows, and all that was drawn, one view after the other."""
+    return [fetched.rows, *(tensor for drawn in fetched.drawn for tensor in drawn.tensors())]

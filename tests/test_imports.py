@@ -112,7 +112,6 @@ ROOMS: dict[str, tuple[str, ...]] = {
         "benchmark.augment",
         "benchmark.data",
         "benchmark.display",
-        "benchmark.seeds",
         "benchmark.errors",
         "methods",
     ),

@@ -81,7 +81,7 @@ def inspect_after_step(engine: Engine, rows: Rows, at: Progress) -> str | None:
     """Run the hook behind a step, and say why it cannot be recorded, or need not be."""
     reads = RecordedProgress(at, engine.method, None)
     engine.seed_after_step(at)
-    with torch.no_grad(), _Inspector(engine.device) as inspector, drawing_by(inspector.draw):
+    with torch.no_grad(), engine.uncompiled(), _Inspector(engine.device) as inspector, drawing_by(inspector.draw):
         inspector.in_forward = False
         engine.method.after_step(rows, reads)  # type: ignore[arg-type]
     if reads.unexplained:
@@ -147,4 +147,4 @@ def _drops_nothing(func: Any, args: Any, kwargs: Any) -> bool:
         argument.name: argument.default_value for argument in func._schema.arguments if argument.has_default_value()
     }
     given |= dict(zip((argument.name for argument in func._schema.arguments), args, strict=False)) | kwargs
-    return any(given.get(name) == 0 for name in ("p", "dropout_p"))
+    return any(isinstance(given.get(name), (int, float)) and given[name] == 0 for name in ("p", "dropout_p"))

@@ -73,7 +73,7 @@ def augmenter(batches: Batches, mode: str, compiled: bool) -> Callable[[Fetched]
 
 
 def can_record(batches: Batches, compiled: bool = False) -> bool:
-    """Whether one process makes views on a GPU, small or compiled, and not of files that are cropped as they're read."""
+    """Whether one process makes views on a GPU, small or compiled, and not of files that it crops as it reads them."""
     alone = batches.device.type == "cuda" and batches.world.size == 1 and not isinstance(batches.split.images, Files)
     largest = max([batches.size, *batches.augmentation.small_sides])
     return alone and (compiled or 3 * largest**2 * batches.batch_size <= MOST)

@@ -99,11 +99,10 @@ class Method(nn.Module):
         raise NotImplementedError(f"{type(self).__module__} has no loss")
 
     def phase(self, at: Progress) -> Hashable:
-        """What `forward`, `loss` and `after_step` make of `at.step` and `at.epoch`: steps of one phase do the same.
+        """What `forward` and `loss` make of `at.step` and `at.epoch`: steps of one phase do the same operations.
 
-        Where a step is recorded as a CUDA graph, `forward` and `loss` may read `at.epoch` only if it is read here too,
-        and `at.step`, unless it is read here, is () int64 on the device: for `Chance`, and for whole numbers. A hook
-        that reads more than is read here is launched anew each time.
+        Where a step is recorded as a CUDA graph, they may read `at.epoch` only if it is read here too; `at.step`,
+        unless it is read here, is () int64 on the device then: for `Chance`, and for whole numbers.
         """
         return None
 

@@ -22,6 +22,9 @@ def print_profile(words: list[str], json: bool) -> int:
         return 0
     rows = profile_table.build_table(subjects)
     columns.show(rows[0], rows[1:])
+    for subject in subjects:
+        for note in subject.notes:
+            print(f"{subject.cell.method}: {note}")
     print(profile_table.write_legend(device))
     return 0
 

@@ -127,6 +127,8 @@ def _time_flow(profiled: ProfiledCell, mode: str, until: float, device: torch.de
     while not times or (len(times) < STEPS // BLOCK and time.monotonic() < until):
         block = list(islice(steps, BLOCK))
         times.append(time_call(partial(flow.take, block, profiled.order), device) / BLOCK)
+    del flow
+    gc.collect()  # a graph's memory is freed with it
     return times
 
 

@@ -6,6 +6,7 @@ steps are timed `BLOCK` at a time, and so are the encoder's passes alone, as a g
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -59,9 +60,9 @@ class Flow:
         passes: Callable[[], None] = lambda: None,
     ) -> None:
         self.cell, self.batches, self.optimiser = cell, batches, optimiser
-        self.obstacle = ""  # why nothing is recorded
-        self.recorder = step.Recorder(engine, mode, self._note)
-        self.augment = views.augmenter(batches, mode, engine.compiled)
+        self.notes: list[str] = []  # what is not recorded, and why
+        self.recorder = step.Recorder(engine, mode, self.notes.append)
+        self.augment = views.augmenter(batches, mode, engine.compiled, self.notes.append)
         self.passes, self.recorded_passes = passes, passes
 
     def take(self, steps: Sequence[Progress], order: Tensor) -> None:
@@ -74,13 +75,11 @@ class Flow:
         """Where the steps are recorded, behind some of them."""
         if self.recorder.recording is not None:
             self.optimiser.zero_grad(set_to_none=True)
-            self.recorded_passes = capture(self.passes)
+            with contextlib.suppress(RuntimeError):  # another pool of the encoder's size may not fit
+                self.recorded_passes = capture(self.passes)
 
     def take_passes(self) -> None:
         """A block of the encoder's passes alone."""
         for _ in range(BLOCK):
             self.optimiser.zero_grad(set_to_none=True)
             self.recorded_passes()
-
-    def _note(self, text: str) -> None:
-        self.obstacle = text

@@ -8,6 +8,7 @@ a block of steps in a flow.
 from __future__ import annotations
 
 import contextlib
+import gc
 import statistics
 import time
 from collections.abc import Callable, Iterator
@@ -77,7 +78,7 @@ class ProfiledCell:
     embedded: int = 0  # images that are embedded then, as often as they go into all; their time counts so often; 0: all
     growth: int = 0  # bytes that a step takes over what rests between steps
     passes: list[Pass] = field(default_factory=list)
-    obstacle: str = ""  # why a GPU does not record its steps
+    notes: list[str] = field(default_factory=list)  # what of it a GPU does not record, and why
     # Step by step, of the whole step, of the encoder alone, and of each part.
     seconds: dict[str, list[float]] = field(default_factory=lambda: {n: [] for n in ("step", "encoder", *PARTS)})
 
@@ -167,8 +168,9 @@ def _measure_flow(profiled: ProfiledCell, mode: str, device: torch.device) -> No
         stopwatch = Stopwatch(device, each=True)
         step(profiled, number, stopwatch.lap)
         profiled.add_parts(stopwatch)
-    profiled.obstacle = flow.obstacle
+    profiled.notes = flow.notes
     del flow
+    gc.collect()  # a graph's memory is freed with it
     optimiser.zero_grad(set_to_none=True)
     torch.cuda.empty_cache()
 

@@ -14,7 +14,7 @@ from benchmark.settings import address
 
 COUNTS = {
     "cpu": f"medians of {STEPS} steps behind {WARM_UP} that do not count, methods in turns",
-    "cuda": f"medians of {BLOCKS} blocks of {BLOCK} steps, recorded as they are in training, and not waited for",
+    "cuda": f"medians of {BLOCKS} blocks of {BLOCK} steps, recorded where they can be, and not waited for",
 }
 LEGEND = """; in brackets the quartiles
 step: a whole step; encoder: the same encoder passes alone, forward and where trained backward, on views in memory
@@ -69,7 +69,7 @@ def plain(profiled_cells: list[ProfiledCell], device: torch.device) -> dict[str,
             "shares": profiled.shares,
             "epoch_start_seconds": profiled.epoch_start,
             "epoch_start_share": profiled.epoch_share,
-            "not_recorded": profiled.obstacle,
+            "not_recorded": profiled.notes,
             "memory_growth_bytes": profiled.growth,
             "state_bytes": profiled.state,
             "seconds": profiled.seconds,

@@ -63,6 +63,7 @@ class Engine:
             return
         # Where sums of groups and of their channels are fused, torch fails ("512 v.s. 4096"; 2.11 to 2.14).
         failing = {"triton.mix_order_reduction"} & set(torch._inductor.list_options()) if self.grouping else ()
+        torch._dynamo.reset()  # of a function it keeps eight forms, and then compiles no more: those of other cells too
         for network in encoders(self.method):
             network.compile(dynamic=False, options=dict.fromkeys(failing, False) or None)
         self.compiled = True

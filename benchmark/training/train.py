@@ -95,7 +95,7 @@ def train(
     start = _resume(folder, key, engine, optimiser, clock, collapse)
     log = Log(folder / "log.jsonl", start, world.is_main, guard, report_line)
     method.train()
-    saved, augment = time.perf_counter(), augmenter(batches, runtime.record, engine.compiled)
+    saved, augment = time.perf_counter(), augmenter(batches, runtime.record, engine.compiled, display.say)
     with stop.defer(), contextlib.closing(batches.feed(start, steps, augment)) as feed:
         for step in range(start, steps):
             at = Progress(step, steps, step // batches.per_epoch, settings.epochs)

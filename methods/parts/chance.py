@@ -33,7 +33,7 @@ class Chance(nn.Module):
     def uniform(self, index: Tensor, step: int | Tensor, *shape: int) -> Tensor:
         """(n, *shape) float32 in (0, 1), a function of the images `index` (n,) and the step: a number, or () int64."""
         places = torch.arange(math.prod(shape), device=index.device)
-        number = step if isinstance(step, Tensor) else torch.full_like(self.salt, step)
+        number = step if isinstance(step, Tensor) else draw(lambda: torch.tensor(step), self.salt.device)
         start = _mix(_mix(self.salt + number * GOLDEN) + index * GOLDEN)  # (n,)
         bits = _mix(start[:, None] + (places + 1) * GOLDEN)
         return ((_right(bits, 64 - BITS).float() + 0.5) / 2**BITS).unflatten(1, shape)

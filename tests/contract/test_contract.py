@@ -12,9 +12,14 @@ from benchmark.contract import check, short_training, two_processes
 from benchmark.contract.comparison import Violation
 from benchmark.contract.learning import check_learning
 from benchmark.settings import schema
+from benchmark.training.recorded.step import Recording
 
 TRAINED = [name for name in methods.names() if methods.describe(name).trains]
 REFERENCES = [name for name in methods.names() if name not in TRAINED]
+
+
+# They wait for a decomposition, or `one_hot` on a CPU.
+NOT_RECORDED = {"mmcr", "wmse", "supcon"}
 
 
 # A run that was stopped and ends in the same bytes has been rerun bit for bit.
@@ -25,8 +30,12 @@ OTHERS = [name for name in TRAINED if name not in FIRST]
 
 @pytest.mark.parametrize("title", TITLES)  # varies fastest: a method's checks share a training
 @pytest.mark.parametrize("name", TRAINED)
-def test_every_method_keeps_the_contract(name: str, title: str) -> None:
+def test_every_method_keeps_the_contract(name: str, title: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    replays, replay = [], Recording.replay
+    monkeypatch.setattr(Recording, "replay", lambda *words: replays.append(words) or replay(*words))
     check.CHECKS[title](name)
+    if title == "recorded steps are the usual ones":
+        assert bool(replays) == (name not in NOT_RECORDED)
 
 
 # To tell images from what a small generator makes says little of which digit they are: docs/results/digits_all.md.
@@ -185,7 +194,7 @@ FAULTS: dict[str, tuple[dict[str, str], Callable[[str], None], str]] = {
             "loss": "rows = {k: r * (1 + at.epoch) for k, r in rows.items()}",
         },
         check.check_recording,
-        "a recorded step differs in the loss of step 4",
+        "a recorded step differs in the loss of step 2",
     ),
     "a number that the first step computed": (
         {

@@ -112,6 +112,16 @@ def test_recorded_steps_of_a_variant_are_the_same_steps(variant: str) -> None:
     assert recorded == pytest.approx(usual, rel=1e-8)
 
 
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+def test_a_transformer_is_recorded(precision: str) -> None:
+    """By the kernels of attention that a run has there, other ones than in float64."""
+    words = ("backbone=test_vit", "stem=small", f"precision={precision}")
+    usual, _, _ = train("simclr", "off", *words, steps=10)
+    recorded, recorder, _ = train("simclr", "auto", *words, steps=10)
+    assert recorder.recording is not None, recorder.obstacle
+    assert recorded == pytest.approx(usual, rel=0.1, abs=0.05)
+
+
 @pytest.mark.parametrize("name", TRAINED)
 def test_recorded_steps_in_bf16_are_near(name: str) -> None:
     usual, _, _ = train(name, "off", "precision=bf16", steps=10)

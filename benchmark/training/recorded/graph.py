@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -14,9 +15,13 @@ Work = Callable[[], None]
 
 def capture(work: Work) -> Work:
     """Record what `work` launches, which is not run; returns what runs it. RuntimeError where it can't be recorded."""
-    graph = torch.cuda.CUDAGraph()
-    with torch.cuda.graph(graph):
-        work()
+    graph, stream = torch.cuda.CUDAGraph(), torch.cuda.current_stream()
+    try:
+        with torch.cuda.graph(graph):
+            work()
+    except BaseException:
+        torch.cuda.set_stream(stream)  # torch leaves its own where the end of a capture fails
+        raise
     return graph.replay
 
 
@@ -37,9 +42,8 @@ class Graph:
     """`work` as a graph, with what it draws: those numbers lie on the device, and are made anew before each replay."""
 
     def __init__(self, work: Work, record: Callable[[Work], Work] = capture) -> None:
-        self.work = work
         self.drawn: list[tuple[Make, Tensor]] = []
-        self.launch = record(self._run)
+        self.launch = record(partial(_run, work, self.drawn))
 
     def draw(self) -> None:
         """Make all that the next replay draws, in the recorded order, from torch's stream."""
@@ -47,17 +51,18 @@ class Graph:
             numbers = make()
             buffer.copy_(numbers.pin_memory() if buffer.is_cuda else numbers, non_blocking=True)
 
-    def _run(self) -> None:
-        known = iter(self.drawn[:])
 
-        def hold(make: Make, device: torch.device) -> Tensor:
-            """The place of the next draw; a new one while this is recorded."""
-            _, buffer = next(known, (None, None))
-            if buffer is None:
-                numbers = make()
-                buffer = torch.empty_like(numbers, device=device) if device.type == "cuda" else numbers
-                self.drawn.append((make, buffer))
-            return buffer
+def _run(work: Work, drawn: list[tuple[Make, Tensor]]) -> None:
+    known = iter(drawn[:])
 
-        with drawing_by(hold):
-            self.work()
+    def hold(make: Make, device: torch.device) -> Tensor:
+        """The place of the next draw; a new one while this is recorded."""
+        _, buffer = next(known, (None, None))
+        if buffer is None:
+            numbers = make()
+            buffer = torch.empty_like(numbers, device=device) if device.type == "cuda" else numbers
+            drawn.append((make, buffer))
+        return buffer
+
+    with drawing_by(hold):
+        work()

@@ -16,6 +16,7 @@ from methods.parts.chance import Make, drawing_by, send
 
 WAITS = {"_local_scalar_dense", "nonzero", "masked_select", "unique", "_unique2", "bincount", "equal"}
 WAITS |= {"_linalg_svd", "_linalg_check_errors"}
+INDEXING = {"index", "index_put", "index_put_", "_index_put_impl_"}  # by a mask they wait
 
 
 class RecordedProgress:
@@ -79,7 +80,7 @@ def inspect(engine: Engine, batch: Batch, at: Progress) -> tuple[Rows, dict[str,
 
 def inspect_after_step(engine: Engine, rows: Rows, at: Progress) -> str | None:
     """Run the hook behind a step, and say why it cannot be recorded, or need not be."""
-    reads = RecordedProgress(at, engine.method, None)
+    reads = RecordedProgress(at, None, None)  # of hooks `phase` says nothing
     engine.seed_after_step(at)
     with torch.no_grad(), engine.uncompiled(), _Inspector(engine.device) as inspector, drawing_by(inspector.draw):
         inspector.in_forward = False
@@ -106,6 +107,8 @@ class _Inspector(TorchDispatchMode):
 
     def draw(self, make: Make, device: torch.device) -> Tensor:
         """As methods' `draw`."""
+        if self.in_forward and self.obstacle is None:
+            self.obstacle = "forward draws other numbers than Chance makes of at.step"
         self.drawing = True
         numbers = make()
         self.drawing, self.sending = False, True
@@ -127,17 +130,21 @@ class _Inspector(TorchDispatchMode):
         devices = {tensor.device.type for tensor in tensors + results}
         if self.drawing:
             return f"{name}, in what is drawn, uses the device" if devices - {"cpu"} else None
-        own = self.in_forward and devices == {self.device.type}
+        attends = "_attention" in name  # its seeds lie on the CPU unless it is recorded
+        own = (self.in_forward and devices == {self.device.type}) or (attends and name.endswith("_backward"))
         if torch.Tag.nondeterministic_seeded in func.tags and not own and not _drops_nothing(func, args, kwargs):
             return f"{name} draws random numbers, and not by `draw`"
-        if name in WAITS and self.device.type in devices:
+        masks = [
+            tensor for tensor in tree_leaves(args[1:2]) if isinstance(tensor, Tensor) and tensor.dtype == torch.bool
+        ]
+        if self.device.type in devices and (name in WAITS or (name in INDEXING and masks)):
             return f"{name} waits for the device"
-        if len(devices) > 1:
+        if len(devices) > 1 and not attends:
             return f"{name} moves numbers between CPU and GPU"
-        if any(tensor is step for tensor in tensors for step in self.steps):
+        if tensors and all(any(tensor is step for step in self.steps) for tensor in tensors):
             if any(tensor.is_floating_point() for tensor in results):
                 return f"{name} makes a fraction of at.step, and phase says nothing"  # float32 would round it
-            self.steps += [tensor for tensor in results if tensor.numel() == 1]
+            self.steps += results
         return None
 
 

@@ -35,13 +35,15 @@ WARM_UP = 3  # steps of a phase that run as usual: they choose kernels and ask f
 class Recorder:
     """Takes the steps of one training: as the engine does, or by replaying what was recorded.
 
-    `mode` is `auto`, `on` (what cannot be recorded is an error) or `off`. `say` is told, once, why nothing is recorded.
+    `mode` is `auto`, `on` (a gradient that cannot be recorded is an error) or `off`. `say` is told, once, why nothing
+    is recorded.
     """
 
     def __init__(self, engine: Engine, mode: str, say: Callable[[str], None]) -> None:
         self.engine, self.mode, self.say = engine, mode, say
         self.recording: Recording | None = None
         self.phase: Hashable = None
+        self.warm_up = 1 if engine.rehearses else WARM_UP
         self.taken = 0  # steps of this phase that ran as usual
         self.obstacle = "record=off" if mode == "off" else _find_obstacle(engine)
         if self.obstacle and mode == "on":
@@ -54,14 +56,23 @@ class Recorder:
         phase = self.engine.method.phase(at)
         if phase != self.phase or (self.recording is not None and not self.recording.fits(batch)):
             self.recording, self.phase, self.taken = None, phase, 0
-        if self.recording is None and self.taken == WARM_UP:
+        if self.recording is None and self.taken == self.warm_up:
             self._record(batch, at)
         if self.recording is not None:
             return self.recording.replay(batch, at)
-        self.taken += 1
-        if self.taken < WARM_UP:
+        if self.obstacle:
             return self.engine.gradient(batch, at)
-        rows, scalars, obstacle = inspect(self.engine, batch, at)
+        self.taken += 1
+        if self.taken < self.warm_up:
+            return self.engine.gradient(batch, at)
+        state = {name: buffer.clone() for name, buffer in self.engine.method.named_buffers()}
+        try:
+            rows, scalars, obstacle = inspect(self.engine, batch, at)
+        except Exception as error:  # noqa: BLE001 - such as of a plugin that wants a number for at.step
+            self.engine.method.load_state_dict(state, strict=False)  # batch norm has counted
+            self.engine.method.zero_grad(set_to_none=True)
+            self._give_up(explain(error))
+            return self.engine.gradient(batch, at)
         if obstacle:
             self._give_up(obstacle)
         return rows, scalars
@@ -77,6 +88,9 @@ class Recorder:
         try:
             self.recording = Recording(self.engine, batch, at)
         except RuntimeError as error:  # what inspection does not know
+            if self.engine.rehearses:
+                raise
+            self.engine.method.zero_grad(set_to_none=True)  # a capture leaves memory that nothing was written to
             self._give_up(explain(error))
 
     def _give_up(self, obstacle: str) -> None:

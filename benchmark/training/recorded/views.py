@@ -16,6 +16,7 @@ from torch import Tensor
 
 from benchmark.augment.parameters import pack, unpack
 from benchmark.data.files import Files
+from benchmark.errors import explain
 from benchmark.training.batches import Batches, Drawn, Fetched
 from benchmark.training.recorded.graph import capture
 from methods.method import Batch
@@ -27,10 +28,11 @@ MOST = 1 << 22  # numbers of a view: where what masks throw away costs more than
 class RecordedViews:
     """Makes batches of what was fetched, as `Batches.augment` does; a batch is good until the next one."""
 
-    def __init__(self, batches: Batches, compiled: bool = False) -> None:
+    def __init__(self, batches: Batches, compiled: bool = False, say: Callable[[str], None] = print) -> None:
         self.batches, self.taken = batches, 0
         self.augment = torch.compile(batches.augment, dynamic=False) if compiled else batches.augment
         self.replay: Callable[[], None] | None = None
+        self.say, self.refused = say, False
         self.packed = torch.empty(0)  # on the device: rows and parameters of all views
         self.images: list[Tensor] = []  # on the device, where they do not lie there all the time
         self.batch: Batch | None = None
@@ -43,8 +45,12 @@ class RecordedViews:
             self.images = [torch.empty_like(image, device=device) for image in fetched.images]
         for place, new in zip([self.packed, *self.images], [packed, *fetched.images], strict=True):
             place.copy_(new.pin_memory(), non_blocking=True)
-        if self.replay is None and self.taken == WARM_UP:
-            self.replay = capture(lambda: self._augment(fetched))
+        if self.replay is None and self.taken == WARM_UP and not self.refused:
+            try:
+                self.replay = capture(lambda: self._augment(fetched))
+            except RuntimeError as error:
+                self.refused = True
+                self.say(f"views are not recorded as a CUDA graph: {explain(error)}")
         if self.replay is None:
             self.taken += 1
             self._augment(fetched)
@@ -65,11 +71,13 @@ class RecordedViews:
             self.batch = self.augment(Fetched(rows, self.images, drawn))
 
 
-def augmenter(batches: Batches, mode: str, compiled: bool) -> Callable[[Fetched], Batch]:
+def augmenter(
+    batches: Batches, mode: str, compiled: bool, say: Callable[[str], None] = lambda text: None
+) -> Callable[[Fetched], Batch]:
     """What makes batches of what was fetched, under `record=mode`, by a compiler's kernels where `compiled`."""
     if mode == "off" or not can_record(batches, compiled):
         return batches.augment
-    return RecordedViews(batches, compiled)
+    return RecordedViews(batches, compiled, say)
 
 
 def can_record(batches: Batches, compiled: bool = False) -> bool:

@@ -93,7 +93,8 @@ def measure(cell: Settings, device: torch.device, runtime: Runtime, processes: i
     first = _time_steps(profiled, 0, profile.WARM_UP, until, device)
     profile.start_epoch(profiled, profile.WARM_UP, device)  # with the clusters that the steps behind it need
     if device.type == "cuda":
-        steady = _time_flow(profiled, "off" if processes > 1 else runtime.record, until, device)
+        mode = "off" if processes > 1 or cell.microbatch else runtime.record  # as neither is recorded
+        steady = _time_flow(profiled, mode, until, device)
     else:
         steady = _time_steps(profiled, profile.WARM_UP, STEPS, until, device)
     peak = machine.read_peak_memory(device)

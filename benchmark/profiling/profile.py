@@ -1,8 +1,8 @@
 """Where a training step's time goes, and what the encoder alone would take for the same passes, in one process.
 
 Methods take turns, step by step, and each step is followed by its encoder alone: a machine that slows down does so
-for all of them, and the ratio is formed within a turn. Medians are compared, with their quartiles. On a GPU a turn is
-a block of steps in a flow.
+for all of them, and the ratio is formed within a turn. Medians are compared, with their quartiles. On a GPU, where
+a recorded step keeps its memory, one cell follows the other, and a block of steps in a flow its encoder's.
 """
 
 from __future__ import annotations
